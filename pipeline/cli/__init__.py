@@ -1,0 +1,1 @@
+"""Options, progress, exit codes."""

@@ -1,0 +1,51 @@
+"""What every command does around its work: parse, lock the run, turn errors into one line and an exit code."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pipeline.cli.options import Common, StageTypes, parse, say
+from pipeline.errors import EXIT_FAILED, BadInput, PipelineError
+from pipeline.storage.artifacts import git_state, remove_temporaries
+from pipeline.storage.lock import locked
+
+
+def command(
+    name: str,
+    description: str | None,
+    stages: StageTypes,
+    work: Callable[[Common, dict[str, Any]], int],
+    argv: Sequence[str] | None = None,
+    *,
+    creates: bool = False,
+) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        name: module behind `python -m`, e.g. "pipeline.train".
+        description: the module's docstring.
+        stages: stage name -> options dataclass.
+        work: called with the common options and the stages' options while the run is locked; returns the exit code.
+        argv: the words after the program's name; default: this process's.
+        creates: whether the command may begin a new run folder.
+    """
+    try:
+        common, options = parse(f"python -m {name}", description or "", stages, sys.argv[1:] if argv is None else argv)
+        if not creates and not common.run.is_dir():
+            raise BadInput(f"{common.run}: no such run folder: check --run, or begin with python -m pipeline.prepare")
+        git_state()
+        with locked(common.run):
+            remove_temporaries(common.run)
+            return work(common, options)
+    except PipelineError as error:
+        say(f"error: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        say("interrupted: run the same command again to continue")
+        return 130
+    except OSError as error:
+        say(f"error: {error.filename or name}: {error.strerror or error}")
+        return EXIT_FAILED
+    except MemoryError as error:
+        say(f"error: not enough memory ({error or 'no size given'}): lower --workers or the batch size")
+        return EXIT_FAILED

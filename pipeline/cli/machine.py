@@ -1,0 +1,45 @@
+"""What this process may use of the machine: cores, worker processes, the device."""
+
+import os
+from typing import TYPE_CHECKING
+
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+MOST_WORKERS = 4
+"""More decoding processes than this do not help one network."""
+
+
+def n_cores() -> int:
+    """Return the number of cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def n_workers(asked: int | None) -> int:
+    """Return the number of decoding workers: as asked, else one per core up to `MOST_WORKERS`."""
+    return min(n_cores(), MOST_WORKERS) if asked is None else asked
+
+
+def use_device(name: str, threads: int | None) -> "torch.device":
+    """Return the device for `--device` and set torch's thread count.
+
+    Raises:
+        UsageError: not a device, or one that this machine does not have.
+    """
+    import torch
+
+    torch.set_num_threads(threads or n_cores())
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {name}: not usable here: {str(error).splitlines()[0]}") from None
+    return device

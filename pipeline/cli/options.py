@@ -1,0 +1,168 @@
+"""Options: one frozen dataclass per stage becomes command-line flags (tyro) and a table of a TOML file.
+
+Order of precedence: defaults, then `--config FILE.toml`, then the command line. In the TOML file the common options
+stand at the top and each stage's in a table of its name:
+
+    run = "reports/mine"
+    seed = 1
+    [train]
+    epochs = 30
+"""
+
+import dataclasses
+import difflib
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Common:
+    """Where the run lies and what it may use; none of it changes what is computed, except the seed."""
+
+    run: Path = Path("reports/demo")
+    """The run folder: every stage reads and writes here."""
+
+    config: Path | None = None
+    """TOML file with options; the command line wins over it."""
+
+    seed: int = 0
+    """Seed of the split, the network, the heads and the bootstrap."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps: where the network runs."""
+
+    threads: int | None = None
+    """Compute threads; default: all cores this process may use."""
+
+    workers: int | None = None
+    """Processes that decode tiles; default: up to four."""
+
+    max_bad: float = 0.01
+    """Largest share of unreadable tiles that is skipped (exit code 3); above it the run stops."""
+
+    force: bool = False
+    """Use inputs although they are stale (made from another version of their own inputs)."""
+
+    restart: bool = False
+    """Make the stage's result anew although it is current, and drop unfinished work."""
+
+
+StageTypes = Mapping[str, type]
+STAGES = ("prepare", "train", "extract", "fit_heads", "report", "verify")
+"""Names of the tables a TOML file may hold."""
+
+
+def _tokens(file: Path, name: str, value: Any) -> list[str]:
+    """Return a TOML value as the command-line words that say the same."""
+    flag = "--" + name.replace("_", "-")
+    if isinstance(value, bool):
+        return [flag if value else "--no-" + flag[2:]]
+    if isinstance(value, list):
+        return [flag, *map(str, value)]
+    if isinstance(value, dict):
+        raise UsageError(f"{file}: '{name}' is a table; expected a value")
+    return [flag, str(value)]
+
+
+def _unknown(file: Path, name: str, known: Sequence[str]) -> UsageError:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
+    return UsageError(f"{file}: unknown option '{name}'{hint}")
+
+
+def read_toml(file: Path, stages: StageTypes) -> list[str]:
+    """Return the words that a TOML file adds in front of the command line.
+
+    Args:
+        file: the TOML file.
+        stages: the stages whose tables are taken; tables of other stages are passed over.
+
+    Raises:
+        UsageError: no such file, not TOML, or an unknown key (the nearest known name is given).
+    """
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror}): check --config") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: not valid TOML: {error}") from None
+    common = [field.name for field in dataclasses.fields(Common) if field.name != "config"]
+    words: list[str] = []
+    for name, value in table.items():
+        if name in STAGES and isinstance(value, dict):
+            if name in stages:
+                known = [field.name for field in dataclasses.fields(stages[name])]
+                for key, item in value.items():
+                    if key not in known:
+                        raise _unknown(file, key, known)
+                    words += _tokens(file, key, item)
+        elif name in common:
+            words += _tokens(file, name, value)
+        else:
+            raise _unknown(file, name, [*common, *STAGES])
+    return words
+
+
+def parse(prog: str, description: str, stages: StageTypes, argv: Sequence[str]) -> tuple[Common, dict[str, Any]]:
+    """Parse a command line for one or several stages.
+
+    Args:
+        prog: shown in help, e.g. "python -m pipeline.train".
+        description: first lines of the help.
+        stages: stage name -> its frozen dataclass of options.
+        argv: the words after the program's name.
+
+    Returns:
+        The common options, and an instance of each stage's dataclass by stage name.
+
+    Raises:
+        UsageError: a bad TOML file.
+        SystemExit: code 2 with tyro's message for a bad command line, 0 after --help.
+    """
+    import tyro
+
+    words = list(argv)
+    for i, word in enumerate(argv):
+        file = word.partition("=")[2] if word.startswith("--config=") else None
+        if word == "--config" and i + 1 < len(argv):
+            file = argv[i + 1]
+        if file:
+            words = read_toml(Path(file), stages) + words
+    fields = [("common", Common, dataclasses.field(default_factory=Common))]
+    fields += [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in stages.items()]
+    command = dataclasses.make_dataclass("Command", fields, frozen=True)
+    parsed = tyro.cli(command, prog=prog, description=description, args=words, config=(tyro.conf.OmitArgPrefixes,))
+    common: Common = parsed.common
+    if not 0 <= common.max_bad <= 1:
+        raise UsageError(f"--max-bad {common.max_bad}: a share between 0 and 1 is needed")
+    for name in ("threads", "workers"):
+        value = getattr(common, name)
+        if value is not None and value < (1 if name == "threads" else 0):
+            raise UsageError(f"--{name} {value}: too small")
+    if common.seed < 0:
+        raise UsageError(f"--seed {common.seed}: a number from 0 up is needed")
+    return common, {name: getattr(parsed, name) for name in stages}
+
+
+def check(condition: object, message: str) -> None:
+    """Raise UsageError with `message` unless `condition` holds; for range checks in `__post_init__`."""
+    if not condition:
+        raise UsageError(message)
+
+
+def plain(options: Any) -> dict[str, Any]:
+    """Return a stage's options as plain JSON values, as they are stored in records."""
+    return {
+        name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(options).items()
+    }
+
+
+def say(text: str) -> None:
+    """Print one line of progress to the user (stderr, so that results can be piped)."""
+    print(text, file=sys.stderr, flush=True)

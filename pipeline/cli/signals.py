@@ -1,0 +1,45 @@
+"""Ctrl-C and SIGTERM as a question that long loops ask, so that they can save before they stop."""
+
+import signal
+from types import FrameType, TracebackType
+
+from pipeline.errors import Interrupted
+
+
+class StopRequest:
+    """While entered, the first SIGINT or SIGTERM only sets `signum`; a second one ends the process as usual.
+
+    with StopRequest() as stop:
+        for step in steps:
+            ...
+            if stop.signum:
+                save()
+                raise stop.interrupted("saved in checkpoint.pt")
+    """
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "StopRequest":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        self.signum = signum
+        self._restore()
+
+    def interrupted(self, saved: str) -> Interrupted:
+        """Return the error to raise after saving."""
+        name = signal.Signals(self.signum).name
+        return Interrupted(f"{name}: {saved}; run the same command again to continue", signum=self.signum)

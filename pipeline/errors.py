@@ -1,0 +1,54 @@
+"""The errors a user can meet: one line each (what, which file, what to do) and an exit code.
+
+Exit codes of every command: 0 ok, 1 failed, 2 usage, 3 finished with skipped inputs,
+128 + signal number after an interruption that was saved.
+"""
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_SKIPPED = 3
+
+
+class PipelineError(Exception):
+    """Something the user can act on. The message is one line: what, which file, what to do."""
+
+    exit_code = EXIT_FAILED
+
+
+class UsageError(PipelineError):
+    """The command line or the configuration file is wrong; nothing was written."""
+
+    exit_code = EXIT_USAGE
+
+
+class BadInput(PipelineError):
+    """A data set, folder or table cannot be used."""
+
+
+class BadTile(BadInput):
+    """One tile cannot be decoded to 8-bit RGB; the run goes on without it and says so (P4)."""
+
+
+class BadArtifact(PipelineError):
+    """A file of the run is damaged, incomplete or not what its record says (P1)."""
+
+
+class StaleInput(PipelineError):
+    """An artefact was made from another version of an input than the one that stands there now."""
+
+
+class DiskFull(PipelineError):
+    """No space left; what stood before under the final names is untouched."""
+
+
+class Locked(PipelineError):
+    """Another process works on the same run."""
+
+
+class Interrupted(PipelineError):
+    """SIGINT or SIGTERM arrived; the state was saved and the same command continues."""
+
+    def __init__(self, message: str, *, signum: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum

@@ -1,0 +1,132 @@
+"""From head scores to probabilities: temperature scaling and one-vs-rest Platt scaling.
+
+Scores are (N, K): logits of the softmax head, margins of XGBoost, decision values of the SVM. Fit on
+held-out rows (neither the head nor the backbone trained on them, none of them test rows), then apply.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize
+
+from pipeline.evaluation.arrays import FloatArray, IntArray, as_labels, as_scores
+
+LOG_TEMPERATURE_BOUND = 5.0
+"""Temperatures stay in exp(-5)..exp(5), about 1/148 to 148."""
+
+
+def softmax(scores: npt.ArrayLike) -> FloatArray:
+    """Return exp(scores) normalised over each row, (N, K) float64, without overflow.
+
+    Raises:
+        ValueError: Scores that are not (N, K), without rows or not finite.
+    """
+    matrix = as_scores(scores)
+    weights = np.exp(matrix - matrix.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def fit_temperature(scores: npt.ArrayLike, y: IntArray) -> float:
+    """Return the T > 0 that minimises the mean negative log-likelihood of softmax(scores / T).
+
+    Guo et al. 2017, "On Calibration of Modern Neural Networks". The likelihood is convex in 1/T, so its
+    slope has at most one zero, which bracketing finds wherever it lies. T is kept in exp(-5)..exp(5):
+    rows that are all right ask for T -> 0, rows no better than chance for T -> infinity. Where T = 1
+    is already a minimum to machine precision (scores that are constant in each row, or right by margins
+    of hundreds) T is 1. Classes may be absent from `y`.
+
+    Args:
+        scores: (N, K) on held-out rows.
+        y: (N,) true class index in 0..K-1.
+
+    Raises:
+        ValueError: Wrong shapes or types, no rows, scores not finite, indices outside 0..K-1.
+    """
+    matrix = as_scores(scores)
+    y = as_labels(y, name="y", n_classes=matrix.shape[1], n_rows=len(matrix))
+    margin = matrix - matrix[np.arange(len(y)), y][:, None]
+
+    def slope(log_temperature: float) -> float:
+        """Return the derivative of the mean loss by 1/T: what softmax expects minus what is true."""
+        p = softmax(margin * math.exp(-log_temperature))
+        return float((p * margin).sum(axis=1).mean())
+
+    if slope(0.0) == 0:
+        return 1.0
+    if slope(-LOG_TEMPERATURE_BOUND) <= 0:
+        return math.exp(-LOG_TEMPERATURE_BOUND)
+    if slope(LOG_TEMPERATURE_BOUND) >= 0:
+        return math.exp(LOG_TEMPERATURE_BOUND)
+    return math.exp(optimize.brentq(slope, -LOG_TEMPERATURE_BOUND, LOG_TEMPERATURE_BOUND))
+
+
+def apply_temperature(scores: npt.ArrayLike, temperature: float) -> FloatArray:
+    """Return softmax(scores / temperature), (N, K) float64.
+
+    The order of the classes in a row is kept; scores closer than about 1e-16 * temperature may tie.
+
+    Raises:
+        ValueError: Scores as in `softmax`, or a temperature that is not positive and finite.
+    """
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature must be positive and finite, but is {temperature}")
+    return softmax(as_scores(scores) / temperature)
+
+
+def fit_sigmoid(scores: npt.ArrayLike, y: IntArray) -> FloatArray:
+    """Return (K, 2) parameters (A, B) of P(class k | score) = 1 / (1 + exp(A * score + B)).
+
+    Platt 1999, "Probabilistic Outputs for Support Vector Machines", one class against the rest, with his
+    smoothed targets (n_in + 1) / (n_in + 2) and 1 / (n_out + 2). A class that is absent from `y`, or
+    the only one, and a score that is the same in all rows leave no slope to fit: A = 0, and B gives the
+    mean target, so an absent class gets the constant 1 / (N + 2).
+
+    Args:
+        scores: (N, K) on held-out rows.
+        y: (N,) true class index in 0..K-1.
+
+    Raises:
+        ValueError: Wrong shapes or types, no rows, scores not finite, indices outside 0..K-1.
+    """
+    matrix = as_scores(scores)
+    y = as_labels(y, name="y", n_classes=matrix.shape[1], n_rows=len(matrix))
+    return np.array([_fit_one_sigmoid(matrix[:, k], y == k) for k in range(matrix.shape[1])])
+
+
+def apply_sigmoid(scores: npt.ArrayLike, params: FloatArray) -> FloatArray:
+    """Return the sigmoids of every class normalised over each row, (N, K) float64.
+
+    Each class has its own sigmoid, so the argmax of a row may differ from that of its scores.
+
+    Raises:
+        ValueError: Scores as in `softmax`, or parameters that are not (K, 2) and finite.
+    """
+    matrix = as_scores(scores)
+    params = as_scores(params, name="params")
+    if params.shape != (matrix.shape[1], 2):
+        raise ValueError(f"params must be ({matrix.shape[1]}, 2), but have shape {params.shape}")
+    # Normalised in the log domain: sigmoids that all underflow keep their proportions instead of 0 / 0.
+    return softmax(-np.logaddexp(0.0, matrix * params[:, 0] + params[:, 1]))
+
+
+def _fit_one_sigmoid(score: FloatArray, member: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    n_in, n_out = int(member.sum()), int((~member).sum())
+    target = np.where(member, (n_in + 1) / (n_in + 2), 1 / (n_out + 2))
+    constant = math.log((1 - target.mean()) / target.mean())
+    centre, spread = float(score.mean()), float(score.std())
+    if n_in == 0 or n_out == 0 or spread <= 1e-12 * np.abs(score).max():  # 1e-12: constant up to rounding
+        return 0.0, constant
+    z = (score - centre) / spread  # decision values of 1e-3 and margins of 1e3 then converge alike
+
+    def loss(ab: FloatArray) -> tuple[float, FloatArray]:
+        """Return the mean cross-entropy and its gradient, with u = a * z + b and p = 1 / (1 + e^u)."""
+        u = ab[0] * z + ab[1]
+        residual = target - np.exp(-np.logaddexp(0.0, u))
+        value = np.logaddexp(0.0, u) - (1 - target) * u
+        return float(value.mean()), np.array([(residual * z).mean(), residual.mean()])
+
+    start = np.array([0.0, constant])
+    fit = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"gtol": 1e-10, "ftol": 1e-15})
+    a, b = fit.x
+    return float(a / spread), float(b - a * centre / spread)

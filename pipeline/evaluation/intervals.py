@@ -1,0 +1,230 @@
+"""Uncertainty of the scores: percentile bootstrap over whole units, and paired differences of heads.
+
+The unit is the caller's choice: each row its own unit gives the tile bootstrap; the source or patient
+of a row as its unit gives the cluster bootstrap, which keeps tiles that resemble each other together.
+Percentile intervals over few units (ten sources) are too narrow: read them as a lower bound.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from pipeline.evaluation.arrays import FloatArray, IntArray, NumberArray, as_labels, as_probabilities, as_rows
+from pipeline.evaluation.metrics import (
+    ECE_BINS,
+    METRICS,
+    bin_means,
+    expected_calibration_error,
+    row_brier,
+    row_nll,
+    scores_from_confusion,
+    top_label,
+)
+
+CHUNK_CELLS = 1_000_000
+"""Units times draws held at once; about 40 MB at the peak."""
+
+PAIRED_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
+
+NO_INTERVAL = (float("nan"), float("nan"))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference a - b of one metric between two heads on the same rows, with its interval."""
+
+    value: float
+    low: float
+    high: float
+    share_positive: float
+    n_units: int
+
+
+def bootstrap_metrics(
+    y: IntArray,
+    p: FloatArray,
+    predicted: IntArray,
+    *,
+    units: IntArray,
+    n_draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """Return (low, high) for every key of `scalar_metrics`: a percentile bootstrap over whole units.
+
+    Each draw takes as many units as there are, with replacement, and is scored by the functions of
+    `metrics`; its means over classes run over the classes that occur in the draw. Nothing is scored row
+    by row: a draw only needs the sums of its units, so it is one weighted sum of the units' statistics
+    (confusion counts, loss sums, reliability-bin sums). auroc_ovr has no such sums (every draw would
+    need its own ranking of all rows and classes) and gets no interval: (nan, nan).
+
+    The ece of a resample is larger on average than that of the rows it came from, because resampling adds
+    noise to every bin and the gaps enter as absolute values: for a well calibrated head the interval may
+    lie above the value.
+
+    Args:
+        y: (N,) true class index in 0..K-1.
+        p: (N, K) probabilities, rows sum to 1.
+        predicted: (N,) predicted class index.
+        units: (N,) integer id of the resampling unit of each row.
+        n_draws: Number of resamples.
+        seed: Equal seeds, n_draws and units give equal resamples, whatever the head.
+        level: Coverage of the interval, in (0, 1).
+
+    Returns:
+        Keys in the order of `scalar_metrics`; all (nan, nan) with fewer than two units.
+
+    Raises:
+        ValueError: As `scalar_metrics`, or `units` are not (N,) integers, or n_draws or level are out
+            of range.
+    """
+    p = as_probabilities(p)
+    n_rows, n_classes = p.shape
+    y = as_labels(y, name="y", n_classes=n_classes, n_rows=n_rows)
+    predicted = as_labels(predicted, name="predicted", n_classes=n_classes, n_rows=n_rows)
+    bin_index, confidence, correct = top_label(y, p, ECE_BINS)
+    one_column, ones = np.zeros(n_rows, dtype=np.int64), np.ones(n_rows)
+    blocks = [
+        (n_classes**2, y * n_classes + predicted, ones),
+        (1, one_column, row_nll(y, p)),
+        (1, one_column, row_brier(y, p)),
+        (ECE_BINS, bin_index, ones),
+        (ECE_BINS, bin_index, confidence),
+        (ECE_BINS, bin_index, correct),
+    ]
+    draws: dict[str, list[FloatArray]] = {}
+    for cells, nll, brier, count, bin_confidence, bin_correct in _resampled_sums(
+        blocks, units=units, n_draws=n_draws, seed=seed, level=level
+    ):
+        n_drawn = cells.sum(axis=1)
+        bins = bin_means(count=count, confidence=bin_confidence, correct=bin_correct)
+        scores = {
+            **scores_from_confusion(cells.reshape(-1, n_classes, n_classes)),
+            "nll": nll[:, 0] / n_drawn,
+            "brier": brier[:, 0] / n_drawn,
+            "ece": expected_calibration_error(bins),
+        }
+        for name, values in scores.items():
+            draws.setdefault(name, []).append(values)
+    return {
+        name: _percentiles(np.concatenate(draws[name]), level) if name in draws else NO_INTERVAL
+        for name in METRICS
+    }
+
+
+def paired_difference(
+    y: IntArray,
+    predicted_a: IntArray,
+    predicted_b: IntArray,
+    *,
+    metric: str,
+    units: IntArray,
+    n_draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Difference:
+    """Return a - b of one metric, both heads scored on the same resampled units in every draw.
+
+    Args:
+        y: (N,) true class index, from 0.
+        predicted_a: (N,) class index predicted by head a.
+        predicted_b: (N,) class index predicted by head b.
+        metric: "accuracy", "balanced_accuracy" or "macro_f1".
+        units: (N,) integer id of the resampling unit of each row.
+        n_draws: Number of resamples.
+        seed: As in `bootstrap_metrics`.
+        level: Coverage of the interval, in (0, 1).
+
+    Returns:
+        The difference on all rows, its percentile interval, the share of draws in which it is positive
+        (a draw without a difference is not), and the number of units. With fewer than two units the
+        interval and the share are NaN.
+
+    Raises:
+        ValueError: An unknown metric, wrong shapes or types, no rows, or n_draws or level out of range.
+    """
+    if metric not in PAIRED_METRICS:
+        raise ValueError(f"metric must be one of {', '.join(PAIRED_METRICS)}, but is {metric!r}")
+    n_classes = 1 + max(int(np.max(labels, initial=0)) for labels in (y, predicted_a, predicted_b))
+    y = as_labels(y, name="y", n_classes=n_classes)
+    blocks = [
+        (
+            n_classes**2,
+            y * n_classes + as_labels(labels, name=name, n_classes=n_classes, n_rows=len(y)),
+            np.ones(len(y)),
+        )
+        for name, labels in (("predicted_a", predicted_a), ("predicted_b", predicted_b))
+    ]
+
+    def difference(cells_a: NumberArray, cells_b: NumberArray) -> FloatArray:
+        score_a, score_b = (
+            scores_from_confusion(cells.reshape(-1, n_classes, n_classes))[metric]
+            for cells in (cells_a, cells_b)
+        )
+        return score_a - score_b
+
+    value = float(difference(*(np.bincount(cells, minlength=width)[None] for width, cells, _ in blocks))[0])
+    draws = [
+        difference(cells_a, cells_b)
+        for cells_a, cells_b in _resampled_sums(blocks, units=units, n_draws=n_draws, seed=seed, level=level)
+    ]
+    n_units = len(np.unique(units))
+    if not draws:
+        return Difference(value, *NO_INTERVAL, share_positive=float("nan"), n_units=n_units)
+    differences = np.concatenate(draws)
+    low, high = _percentiles(differences, level)
+    return Difference(value, low, high, share_positive=float((differences > 0).mean()), n_units=n_units)
+
+
+def resampling_counts(n_units: int, *, n_draws: int, seed: int) -> Iterator[FloatArray]:
+    """Yield how often each unit stands in each draw, (n_units, draws) float64, in chunks of draws.
+
+    The chunks do not change the draws: they are cut from one stream of random numbers.
+    """
+    rng = np.random.default_rng(seed)
+    chunk = max(1, CHUNK_CELLS // n_units)
+    for start in range(0, n_draws, chunk):
+        size = min(chunk, n_draws - start)
+        drawn = rng.integers(n_units, size=(size, n_units))
+        drawn += n_units * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * n_units).reshape(size, n_units)
+        yield np.ascontiguousarray(counts.T, dtype=np.float64)
+
+
+def _resampled_sums(
+    blocks: Sequence[tuple[int, IntArray, FloatArray]],
+    *,
+    units: IntArray,
+    n_draws: int,
+    seed: int,
+    level: float,
+) -> Iterator[list[FloatArray]]:
+    """Yield per chunk of draws one (draws, width) array of sums for each block.
+
+    A block is (width, column of each row, value of each row). The units' sums are kept sparse: a row
+    touches one column of each block, so memory grows with rows, not with rows times classes squared.
+    Yields nothing with fewer than two units.
+    """
+    if n_draws < 1 or not 0 < level < 1:
+        raise ValueError(
+            f"n_draws must be positive and level inside (0, 1), but they are {n_draws} and {level}"
+        )
+    n_rows = len(blocks[0][1])
+    unit_ids, unit = np.unique(as_rows(units, name="units", n_rows=n_rows), return_inverse=True)
+    if len(unit_ids) < 2:
+        return
+    starts = np.cumsum([0] + [width for width, _, _ in blocks])
+    columns = np.concatenate([start + column for start, (_, column, _) in zip(starts, blocks, strict=False)])
+    values = np.concatenate([value for _, _, value in blocks])
+    statistics = sparse.csr_array(
+        (values, (columns, np.tile(unit, len(blocks)))), shape=(int(starts[-1]), len(unit_ids))
+    )
+    for counts in resampling_counts(len(unit_ids), n_draws=n_draws, seed=seed):
+        yield np.split((statistics @ counts).T, starts[1:-1], axis=1)
+
+
+def _percentiles(draws: FloatArray, level: float) -> tuple[float, float]:
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

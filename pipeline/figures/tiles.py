@@ -1,0 +1,61 @@
+"""Figures that show tiles: samples of each class, a training batch."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pipeline.storage.artifacts import atomic
+from pipeline.tiles.decoding import decode_tile, resize
+
+DPI = 150
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, atomically and without a time stamp, so that equal figures are equal files."""
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def tile_grid(path: Path, rows: list[tuple[str, list[np.ndarray]]], *, titles: list[list[str]] | None = None) -> None:
+    """Draw rows of tiles, each row with a label on its left.
+
+    Args:
+        path: the PNG.
+        rows: (label, tiles (h, w, 3) uint8) per row; rows may differ in length.
+        titles: a title above each tile, or None.
+    """
+    columns = max(len(tiles) for _, tiles in rows)
+    height = 1.15 if titles is None else 1.4
+    figure = Figure(figsize=(1.15 * columns + 1.3, height * len(rows) + 0.1), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for i, (label, tiles) in enumerate(rows):
+        for j, axis in enumerate(axes[i]):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set_visible(False)
+            if j < len(tiles):
+                axis.imshow(tiles[j])
+                if titles is not None:
+                    axis.set_title(titles[i][j], fontsize=6)
+        axes[i][0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+    save(figure, path)
+
+
+def draw_classes(path: Path, table: pd.DataFrame, *, root: Path, per_class: int, seed: int) -> None:
+    """Draw `per_class` random readable tiles of every class.
+
+    Args:
+        path: the PNG.
+        table: the manifest's columns.
+        root: folder of the tiles' paths.
+        per_class: tiles per row.
+        seed: which tiles.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for label, tiles in table[table["problem"] == ""].groupby("label"):
+        chosen = rng.permutation(len(tiles))[:per_class]
+        rows.append((str(label), [resize(decode_tile(root / tiles["path"].iloc[i]), 150) for i in chosen]))
+    tile_grid(path, rows)

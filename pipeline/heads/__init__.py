@@ -1,0 +1,1 @@
+"""Classifier heads on embeddings: softmax, SVM, XGBoost; one interface."""

@@ -1,0 +1,1 @@
+"""The network: ResNet-50, augmentation, and the training loop."""

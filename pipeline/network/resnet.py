@@ -1,0 +1,78 @@
+"""torchvision's residual networks with their two halves named: features() and logits()."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.models import resnet18, resnet50
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from pipeline.errors import BadArtifact, UsageError
+from pipeline.storage.artifacts import sha256_file
+
+ARCHITECTURES = ("resnet50", "resnet18", "resnet10")
+"""resnet10 (one basic block a stage) is for tests and quick looks; embeddings are 2048, 512, 512 wide."""
+
+
+def build_network(arch: str, *, n_classes: int, seed: int) -> ResNet:
+    """Return a network with random weights (torchvision's own initialisation) and `n_classes` outputs.
+
+    Parameter names are torchvision's, so `torchvision.models.resnet50(num_classes=K)` loads the weights.
+    """
+    torch.manual_seed(seed)
+    if arch == "resnet50":
+        return resnet50(num_classes=n_classes)
+    if arch == "resnet18":
+        return resnet18(num_classes=n_classes)
+    if arch == "resnet10":
+        return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=n_classes)
+    raise UsageError(f"--arch {arch}: known are {', '.join(ARCHITECTURES)}")
+
+
+def features(network: ResNet, batch: torch.Tensor) -> torch.Tensor:
+    """Return the penultimate layer after global average pooling, (B, D), of normalised images (B, 3, H, W)."""
+    x = network.maxpool(network.relu(network.bn1(network.conv1(batch))))
+    x = network.layer4(network.layer3(network.layer2(network.layer1(x))))
+    return torch.flatten(network.avgpool(x), 1)
+
+
+def logits(network: ResNet, embedded: torch.Tensor) -> torch.Tensor:
+    """Return the softmax head's scores, (B, K), of features (B, D)."""
+    return network.fc(embedded)
+
+
+def load_start_weights(network: ResNet, path: Path) -> str:
+    """Load start weights from a safetensors or torchvision state dict; the last layer stays as it is.
+
+    No pickle is run: `.pth` files are read with weights_only (P3).
+
+    Returns:
+        SHA-256 of the file, for the record.
+
+    Raises:
+        BadArtifact: not readable, or not the weights of this architecture.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = {name: value for name, value in state.items() if not name.startswith("fc.")}
+        missing, unexpected = network.load_state_dict(state, strict=False)
+    except FileNotFoundError:
+        raise BadArtifact(f"--init {path}: no such file") from None
+    except Exception as error:  # noqa: BLE001  (torch and safetensors raise many kinds; all mean the same here)
+        reason = " ".join(str(error).split())[:160]
+        raise BadArtifact(f"--init {path}: not a state dict of this architecture: {reason}") from None
+    lost = [name for name in missing if not name.startswith("fc.") and not name.endswith("num_batches_tracked")]
+    if lost or unexpected:
+        names = ", ".join([*lost, *unexpected][:3])
+        raise BadArtifact(f"--init {path}: missing or unknown parameters ({names} ...): another architecture?")
+    return sha256_file(path)
+
+
+def as_channels_last(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to its device in the memory layout that convolutions are fastest in."""
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,0 +1,240 @@
+"""Find labelled tiles, look at every one of them, and fix which serves for what.
+
+Reads a data set (the demo, Kather 2016, a folder of class folders, or a CSV file `path,label[,group][,split]`);
+writes manifest.csv, audit.json, audit.md and figures/classes.png into the run folder.
+
+    python -m pipeline.prepare --run reports/mine --data my_tiles --group-regex '(slide\\d+)_'
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.cli.command import command
+from pipeline.cli.options import Common, check, plain, say
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, BadTile
+from pipeline.storage import artifacts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline.tiles.datasets import TileSet
+
+SAMPLES = 8
+"""Tiles per class in figures/classes.png."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareOptions:
+    """Which tiles, and how they are split."""
+
+    data: str = "demo"
+    """demo, kather2016, a folder of class folders, or a CSV file with path,label[,group][,split]."""
+
+    source: str | None = None
+    """For --data kather2016: the published zip or its unpacked folder, instead of the download."""
+
+    group_regex: str | None = None
+    """Regular expression whose first parenthesis names the group (slide, patient) in a tile's relative path."""
+
+    protocol: Literal["grouped", "random"] | None = None
+    """grouped keeps each group in one split; random is the tutorial's. Default: grouped, which needs groups."""
+
+    fractions: tuple[float, float, float] = (0.70, 0.15, 0.15)
+    """Shares of train, val and test."""
+
+    allow_leakage: bool = False
+    """Go on although the same pixels stand in several splits."""
+
+    data_dir: Path = Path("data")
+    """Where the demo is made and Kather 2016 is unpacked."""
+
+    url: str | None = None
+    """Another address of the Kather 2016 zip."""
+
+    demo_tiles: int = 1000
+    """Number of demo tiles."""
+
+    demo_px: int = 150
+    """Side of a demo tile in px."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        total = sum(self.fractions)
+        check(
+            min(self.fractions) > 0 and abs(total - 1) < 1e-6,
+            f"--fractions {' '.join(map(str, self.fractions))}: three shares above 0 that sum to 1 are needed",
+        )
+        check(self.demo_tiles >= 48, f"--demo-tiles {self.demo_tiles}: at least 48 are needed for three splits")
+        check(16 <= self.demo_px <= 1024, f"--demo-px {self.demo_px}: 16 to 1024 px")
+
+
+def look_at(root: Path, paths: list[str], workers: int) -> "pd.DataFrame":
+    """Decode every tile; return a table with sha256, width, height and problem ("" if it can be read)."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import pandas as pd
+
+    from pipeline.cli.progress import progress
+    from pipeline.tiles.decoding import decode_tile, pixel_hash
+
+    def look(path: str) -> tuple[str, int, int, str]:
+        try:
+            pixels = decode_tile(root / path)
+        except BadTile as error:
+            return "", 0, 0, str(error).removeprefix(f"{root / path}: ")
+        height, width, _ = pixels.shape
+        return pixel_hash(pixels).hex(), width, height, ""
+
+    rows = []
+    with ThreadPoolExecutor(workers) as pool, progress(len(paths), unit="tile", label="prepare") as bar:
+        for row in pool.map(look, paths):
+            rows.append(row)
+            bar.update()
+    return pd.DataFrame(rows, columns=["sha256", "width", "height", "problem"])
+
+
+def assign(tiles: "TileSet", table: "pd.DataFrame", options: PrepareOptions, seed: int) -> str:
+    """Fill the column `split` of the readable rows in place and return the protocol: random, grouped or given.
+
+    Raises:
+        BadInput: the protocol asked for cannot be had with these labels and groups.
+    """
+    from pipeline.tiles.split import SPLITS, grouped_split, random_split
+
+    good = table["problem"] == ""
+    labels, groups = list(table.loc[good, "label"]), list(table.loc[good, "group"])
+    has_groups = "" not in groups
+    if (tiles.table["split"] != "").all():
+        missing = set(SPLITS) - set(table.loc[good, "split"])
+        if missing:
+            raise BadInput(f"{options.data}: its split column holds no '{min(missing)}' rows; all three are needed")
+        spread = table[good & table["group"].ne("")].groupby("group")["split"].nunique()
+        if (spread > 1).any() and options.protocol != "random":
+            group = spread.index[spread > 1][0]
+            raise BadInput(
+                f"{options.data}: its split column puts group '{group}' into several splits: correct it, or pass "
+                "--protocol random to accept that the results flatter"
+            )
+        absent = set(labels) - set(table.loc[good & (table["split"] == "train"), "label"])
+        if absent:
+            raise BadInput(f"{options.data}: its split column gives train no tile of '{min(absent)}'")
+        return "random" if (spread > 1).any() else "given"
+    if options.protocol == "random":
+        table.loc[good, "split"] = random_split(labels, fractions=options.fractions, seed=seed)
+        return "random"
+    if not has_groups:
+        raise BadInput(
+            f"{options.data}: no groups (slides, patients) are known, so tiles of one slide would stand in train and "
+            "test: name them by --group-regex or a CSV column 'group', or accept that with --protocol random"
+        )
+    table.loc[good, "split"] = grouped_split(labels, groups, fractions=options.fractions, seed=seed)
+    return "grouped"
+
+
+def build_table(tiles: "TileSet", common: Common, options: PrepareOptions) -> tuple["pd.DataFrame", str]:
+    """Return the manifest's table and the protocol.
+
+    Raises:
+        BadInput: too many unreadable tiles, fewer than two classes, or no such split.
+    """
+    from pipeline.cli.machine import n_workers
+    from pipeline.tiles.datasets import list_names
+    from pipeline.tiles.manifest import tile_ids
+
+    table = tiles.table.copy()
+    table.insert(0, "tile_id", tile_ids(list(table["path"])))
+    seen = look_at(tiles.root, list(table["path"]), max(1, n_workers(common.workers)))
+    table[list(seen.columns)] = seen
+    table.loc[table["problem"] != "", "split"] = ""
+    bad = table[table["problem"] != ""]
+    if len(bad) > common.max_bad * len(table):
+        first = bad.iloc[0]
+        raise BadInput(
+            f"{tiles.root}: {len(bad)} of {len(table)} tiles cannot be read, more than --max-bad {common.max_bad:g}: "
+            f"{list_names(list(bad['path']))}; the first: {first['problem']}"
+        )
+    counts = table.loc[table["problem"] == "", "label"].value_counts()
+    if len(counts) < 2:
+        raise BadInput(f"{tiles.root}: only one class ('{counts.index[0]}'): a comparison needs at least two")
+    if (counts < 2).any():
+        label = counts.index[counts < 2][0]
+        raise BadInput(
+            f"{tiles.root}: class '{label}' has one tile, which cannot be both trained on and tested: "
+            "add tiles of it or leave the class out"
+        )
+    return table, assign(tiles, table, options, common.seed)
+
+
+def run(common: Common, options: PrepareOptions) -> int:
+    """Prepare the run folder; return the exit code (3 if tiles were left out)."""
+    from pipeline.figures.tiles import draw_classes
+    from pipeline.tiles.audit import audit, audit_markdown
+    from pipeline.tiles.datasets import find_tiles, list_names
+    from pipeline.tiles.manifest import SCHEMA, read_manifest, write_manifest
+
+    path = common.run / "manifest.csv"
+    chosen = plain(options)
+    if not common.restart:
+        artifacts.refuse_other_options(path, options=chosen, seed=common.seed)
+        if artifacts.is_current(path, schema=SCHEMA, options=chosen, inputs=[], seed=common.seed):
+            manifest = read_manifest(path)
+            say(f"prepare: current, {len(manifest.table)} tiles in {path}")
+            return EXIT_OK if len(manifest.readable) == len(manifest.table) else EXIT_SKIPPED
+    tiles = find_tiles(
+        options.data,
+        source=options.source,
+        data_dir=options.data_dir,
+        group_regex=options.group_regex,
+        url=options.url,
+        demo_tiles=options.demo_tiles,
+        demo_px=options.demo_px,
+        seed=common.seed,
+    )
+    table, protocol = build_table(tiles, common, options)
+    findings = audit(table, ignored=tiles.ignored)
+    for finding in findings:
+        say(f"prepare: {finding.severity}: {finding.line}")
+    if any(finding.severity == "error" for finding in findings) and not options.allow_leakage:
+        worst = next(finding for finding in findings if finding.severity == "error")
+        raise BadInput(f"{worst.line}: remove one of them, or pass --allow-leakage")
+
+    facts: dict[str, Any] = {
+        "findings": [dataclasses.asdict(finding) for finding in findings],
+        "n_tiles": len(table),
+        "n_unreadable": int((table["problem"] != "").sum()),
+    }
+    outputs = [common.run / "audit.json", common.run / "audit.md", common.run / "figures" / "classes.png"]
+    artifacts.write_text(outputs[0], artifacts.to_json(facts))
+    artifacts.write_text(outputs[1], audit_markdown(table, findings, name=tiles.name, protocol=protocol))
+    draw_classes(outputs[2], table, root=tiles.root, per_class=SAMPLES, seed=common.seed)
+    write_manifest(
+        path,
+        table,
+        root=tiles.root,
+        options=chosen,
+        details={"dataset": tiles.name, "protocol": protocol, **tiles.facts},
+        outputs=outputs,
+        seed=common.seed,
+    )
+    counts = table["split"].value_counts()
+    split = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("train", "val", "test"))
+    say(f"prepare: {len(table)} tiles of {table['label'].nunique()} classes ({split}; {protocol} split) in {path}")
+    bad = list(table.loc[table["problem"] != "", "path"])
+    if bad:
+        say(f"prepare: {len(bad)} unreadable tile(s) left out, see audit.md: {list_names(bad)}")
+        return EXIT_SKIPPED
+    return EXIT_OK
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `python -m pipeline.prepare`."""
+    stages = {"prepare": PrepareOptions}
+    return command(
+        "pipeline.prepare", __doc__, stages, lambda common, o: run(common, o["prepare"]), argv, creates=True
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,303 @@
+"""The only writer. A file under its final name is complete (P1), and its record says what it was made from (P8).
+
+An artefact is a file that another stage or a person reads. Beside it stands its record `<artefact>.json`: schema,
+sha256, inputs by hash, options, versions. Companion files of the same step (figures, tables) are listed in the
+record of the artefact they belong to, under `outputs`.
+"""
+
+import contextlib
+import errno
+import functools
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__
+from pipeline.errors import BadArtifact, DiskFull, StaleInput
+
+PACKAGES = ("torch", "torchvision", "scikit-learn", "xgboost", "numpy", "pandas", "joblib", "h5py")
+"""Packages whose versions stand in every record."""
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""System errors that mean: no room for this file."""
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def require_space(folder: Path, n_bytes: int) -> None:
+    """Raise DiskFull before a large file is begun that would not fit (10 % in reserve)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < 1.1 * n_bytes:
+        raise DiskFull(f"{folder}: {n_bytes / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free: make room and run again")
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the system's ways of saying 'no space' into DiskFull naming `path`; h5py says it in a message only."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", None)
+        if number in NO_SPACE or any(f"errno = {n}," in str(error) for n in NO_SPACE):
+            raise DiskFull(f"{path}: no space left ({error.__class__.__name__}); make room and run again") from error
+        raise
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is fsynced and renamed to `path`, else removed.
+
+    Raises:
+        DiskFull: no space; what stood under `path` before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from colleagues
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+            fsync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically as UTF-8 with line feeds on every system."""
+    write_bytes(path, text.encode())
+
+
+def to_json(value: Any) -> str:
+    """Return the one JSON form used in files: sorted keys, indented, no NaN."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a killed run left half-written; only the holder of the run's lock may call this."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+# -- records ---------------------------------------------------------------------------------------------------
+
+
+def record_path(artifact: Path) -> Path:
+    """Return the path of an artefact's record."""
+    return artifact.with_name(artifact.name + ".json")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this package and of those it computes with, without importing them."""
+    return {"histoheads": __version__, "python": platform.python_version()} | {
+        name: metadata.version(name) for name in PACKAGES
+    }
+
+
+@functools.cache
+def git_state() -> dict[str, Any] | None:
+    """Return commit and dirtiness of the checkout this code runs from, or None outside a checkout.
+
+    Commands ask when they start; the answer is kept, for the checkout may move on while a long stage runs.
+    """
+    root = Path(__file__).resolve().parents[2]
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return None
+
+    def ask(*words: str) -> str | None:
+        done = subprocess.run([git, "-C", str(root), *words], capture_output=True, text=True, check=False)  # noqa: S603
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = ask("rev-parse", "HEAD")
+    changed = ask("status", "--porcelain", "--untracked-files=no", "--", "pipeline")
+    return None if commit is None else {"commit": commit, "dirty": bool(changed)}
+
+
+def write_record(
+    artifact: Path,
+    *,
+    schema: str,
+    stage: str,
+    options: Mapping[str, Any],
+    inputs: Iterable[Path] = (),
+    outputs: Iterable[Path] = (),
+    details: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+) -> None:
+    """Write `<artefact>.json`, last: an artefact without a matching record counts as not there.
+
+    Args:
+        artifact: the finished file.
+        schema: its schema and version, e.g. "embeddings/1.0".
+        stage: the command that made it.
+        options: the resolved options that decide its content (not where or on which machine).
+        inputs: artefacts it was made from; stored relative to the artefact's folder, by hash.
+        outputs: companion files of the same step, likewise.
+        details: facts about the content that readers need (plain JSON).
+        seed: the seed, where one was used.
+        device: "cpu" or the accelerator's name, where it matters.
+    """
+    folder = artifact.parent
+
+    def hashes(paths: Iterable[Path]) -> dict[str, str]:
+        return {Path(os.path.relpath(path, folder)).as_posix(): sha256_file(path) for path in paths}
+
+    record = {
+        "schema": schema,
+        "stage": stage,
+        "artifact": artifact.name,
+        "sha256": sha256_file(artifact),
+        "bytes": artifact.stat().st_size,
+        "inputs": hashes(inputs),
+        "outputs": hashes(outputs),
+        "options": dict(options),
+        "details": dict(details or {}),
+        "seed": seed,
+        "device": device,
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "versions": versions(),
+        "git": git_state(),
+    }
+    record["record_sha256"] = hashlib.sha256(to_json(record).encode()).hexdigest()
+    write_text(record_path(artifact), to_json(record))
+
+
+def read_record(artifact: Path) -> dict[str, Any]:
+    """Return an artefact's record after checking that the record itself is whole.
+
+    Raises:
+        BadArtifact: there is none, or it was changed or damaged.
+    """
+    path = record_path(artifact)
+    if not artifact.is_file():
+        raise BadArtifact(f"{artifact}: not there: run the stage that makes it first")
+    try:
+        text = path.read_bytes().decode()
+        record = json.loads(text)
+        expected = record.pop("record_sha256")
+        whole = hashlib.sha256(to_json(record).encode()).hexdigest() == expected
+        whole = whole and text == to_json(record | {"record_sha256": expected})
+    except FileNotFoundError:
+        raise BadArtifact(f"{path}: the record of {artifact.name} is missing: make {artifact.name} again") from None
+    except (ValueError, KeyError, AttributeError, TypeError):
+        whole = False
+    if not whole:
+        raise BadArtifact(f"{path}: the record is damaged or was edited: make {artifact.name} again")
+    return record
+
+
+def check_artifact(artifact: Path, *, schema: str) -> dict[str, Any]:
+    """Return the record of an artefact whose bytes are those that its producer wrote.
+
+    Raises:
+        BadArtifact: damaged file or record, or a schema of another kind or major version.
+    """
+    record = read_record(artifact)
+    kind, _, version = str(record["schema"]).partition("/")
+    want_kind, _, want_version = schema.partition("/")
+    if kind != want_kind or version.split(".")[0] != want_version.split(".")[0]:
+        raise BadArtifact(f"{artifact}: schema {record['schema']}, but {schema} is needed: make it with this version")
+    found = sha256_file(artifact)
+    if found != record["sha256"]:
+        raise BadArtifact(
+            f"{artifact}: its bytes are not those that were written (sha256 {found[:12]}, recorded "
+            f"{record['sha256'][:12]}): restore it or make it again"
+        )
+    return record
+
+
+def check_fresh(artifact: Path, record: Mapping[str, Any], *, stage: str) -> None:
+    """Check that the inputs an artefact was made from are still those that stand beside it.
+
+    An input that is no longer there (heavy files are not committed) cannot be compared and is passed over.
+
+    Raises:
+        StaleInput: an input has another hash now; names both and the stage to run again.
+    """
+    for name, expected in record["inputs"].items():
+        path = artifact.parent / name
+        if path.is_file() and (found := sha256_file(path)) != expected:
+            raise StaleInput(
+                f"{artifact} was made from {Path(name).name} {expected[:12]}, but {found[:12]} stands there now: "
+                f"run `python -m pipeline.{stage}` again, or pass --force to use it as it is"
+            )
+
+
+def is_current(
+    artifact: Path, *, schema: str, options: Mapping[str, Any], inputs: Iterable[Path], seed: int | None
+) -> bool:
+    """Tell whether an artefact is whole and would come out the same: same inputs, options, seed, outputs intact."""
+    try:
+        record = check_artifact(artifact, schema=schema)
+    except BadArtifact:
+        return False
+    now = {Path(os.path.relpath(path, artifact.parent)).as_posix(): sha256_file(path) for path in inputs}
+    same = record["options"] == json.loads(json.dumps(dict(options))) and record["seed"] == seed
+    return same and record["inputs"] == now and not damaged_outputs(artifact, record)
+
+
+def damaged_outputs(artifact: Path, record: Mapping[str, Any]) -> list[str]:
+    """Return the companion files of an artefact that are missing or changed."""
+    folder = artifact.parent
+    return [
+        name
+        for name, expected in record["outputs"].items()
+        if not (folder / name).is_file() or sha256_file(folder / name) != expected
+    ]
+
+
+def refuse_other_options(artifact: Path, *, options: Mapping[str, Any], seed: int | None) -> None:
+    """Refuse to replace a costly artefact by one made with other options, unless the user says so.
+
+    Raises:
+        StaleInput: the artefact stands there whole, made with other options; names them.
+    """
+    if not artifact.is_file() or not record_path(artifact).is_file():
+        return
+    record = read_record(artifact)
+    asked = json.loads(json.dumps(dict(options))) | {"seed": seed}
+    made = record["options"] | {"seed": record["seed"]}
+    changed = [name for name in asked if asked[name] != made.get(name)]
+    if changed:
+        listing = ", ".join(f"{name}={made.get(name)!r}, now {asked[name]!r}" for name in changed)
+        raise StaleInput(
+            f"{artifact} was made with {listing}: give the same options, another --run, or --restart to replace it"
+        )

@@ -1,0 +1,38 @@
+"""One process at a time on a run.
+
+The kernel's lock on `.lock` ends with the process that holds it, so there are no stale locks to judge by pid and
+age; pid and host are written into the file only to be named in the message.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.errors import Locked
+
+NAME = ".lock"
+
+
+@contextlib.contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold the run folder `run` for this process; the folder is made if need be.
+
+    Raises:
+        Locked: another process holds it; the message names it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    path = run / NAME
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise Locked(f"{run} is in use by {file.read().strip() or 'another process'}: wait for it") from None
+        file.truncate(0)
+        json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
+        file.flush()
+        yield

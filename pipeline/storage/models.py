@@ -1,0 +1,103 @@
+"""model.safetensors and model.json: a trained network and what is needed to use it. No code is run on loading (P3)."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torchvision.models.resnet import ResNet
+
+from pipeline.errors import BadArtifact
+from pipeline.network.resnet import build_network
+from pipeline.storage import artifacts
+
+SCHEMA = "model/1.0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocess:
+    """How a decoded tile becomes the network's input; stored as a JSON object in model.json and embeddings.h5."""
+
+    size: int
+    """Side in px the tile is resized to."""
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Per channel, of pixels scaled to 0..1; torchvision's constants."""
+
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Likewise."""
+
+    interpolation: str = "bilinear"
+    """Pillow's antialiased bilinear filter."""
+
+    mpp: float | None = None
+    """Micrometres per pixel of the network's input, if known."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A network with its description."""
+
+    network: ResNet
+    info: Mapping[str, Any]
+    """Content of model.json."""
+
+    record: Mapping[str, Any]
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the order of the logits."""
+        return list(self.info["classes"])
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What the network's input is."""
+        values = dict(self.info["preprocess"])
+        return Preprocess(**values | {"mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+
+def description_path(path: Path) -> Path:
+    """Return the path of the JSON description beside model.safetensors."""
+    return path.with_suffix(".json")
+
+
+def save_model(path: Path, state: Mapping[str, torch.Tensor], info: Mapping[str, Any]) -> None:
+    """Write weights and description; the caller writes the record (its outputs include the description).
+
+    Args:
+        path: `model.safetensors`.
+        state: torchvision's parameter names -> tensors.
+        info: arch, classes, preprocess, recipe, metrics, seed as plain JSON.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    artifacts.require_space(path.parent, sum(value.numel() * value.element_size() for value in tensors.values()))
+    with artifacts.atomic(path) as temporary:
+        save_file(tensors, temporary)
+    artifacts.write_text(description_path(path), artifacts.to_json(dict(info)))
+
+
+def load_model(path: Path) -> Model:
+    """Load a trained network, in eval mode on the CPU.
+
+    Raises:
+        BadArtifact: missing, damaged or edited files, or weights that do not fit the architecture.
+    """
+    record = artifacts.check_artifact(path, schema=SCHEMA)
+    description = description_path(path)
+    if artifacts.damaged_outputs(path, record | {"outputs": _only(record["outputs"], description.name)}):
+        raise BadArtifact(f"{description}: missing or changed since training: restore it or train again")
+    info = json.loads(description.read_text())
+    network = build_network(info["arch"], n_classes=len(info["classes"]), seed=0)
+    try:
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise BadArtifact(f"{path}: not the weights of {info['arch']}: {' '.join(str(error).split())[:160]}") from None
+    return Model(network=network.eval(), info=info, record=record)
+
+
+def _only(hashes: Mapping[str, str], name: str) -> dict[str, str]:
+    return {key: value for key, value in hashes.items() if key == name}

@@ -1,0 +1,1 @@
+"""What a tile is: data sets, decoding, audit, split, manifest."""

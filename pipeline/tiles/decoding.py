@@ -1,0 +1,92 @@
+"""A tile file -> 8-bit RGB pixels, by one documented rule, or BadTile. The only place that opens images.
+
+| stored as | becomes |
+|---|---|
+| 8-bit RGB | as it is |
+| grey (1, L), palette (P), CMYK, YCbCr | converted to RGB |
+| with transparency (LA, PA, RGBA, tRNS) | composed on white, the colour of empty slide |
+| EXIF orientation | applied |
+| 16-bit, 32-bit, float | BadTile: the scale of its values is not known |
+| several pages, over 4096 x 4096 px, not PNG, JPEG, TIFF or WebP, truncated | BadTile |
+"""
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from pipeline.errors import BadTile
+
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
+"""Formats that are decoded, whatever the file's name says."""
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+"""File names that a folder is searched for."""
+
+MAX_SIDE = 4096
+"""Largest side of a tile in px; a larger image is a slide or a bomb."""
+
+PNG_DEPTH_BYTE = 24
+"""Offset of the bit depth in a PNG's IHDR chunk; Pillow reduces 16-bit RGB to 8 without a word."""
+
+TIFF_BITS_PER_SAMPLE = 258
+"""TIFF tag; Pillow reduces 16-bit RGB to 8 without a word here too."""
+
+
+def _bits(path: Path, image: Image.Image) -> int:
+    """Return the bits per channel as stored in the file."""
+    if image.format == "PNG":
+        with path.open("rb") as handle:
+            return handle.read(PNG_DEPTH_BYTE + 1)[PNG_DEPTH_BYTE]
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(TIFF_BITS_PER_SAMPLE, (1,))  # type: ignore[attr-defined]
+        return max(bits) if isinstance(bits, tuple) else int(bits)
+    return 8
+
+
+def decode_tile(path: Path) -> np.ndarray:
+    """Return a tile's pixels, (height, width, 3) uint8 RGB.
+
+    Raises:
+        BadTile: the file is missing, truncated, of another format, too large, or deeper than 8 bits.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Pillow warns where it guesses: a guess is not a tile
+            with Image.open(path, formats=FORMATS) as image:
+                if max(image.size) > MAX_SIDE:
+                    raise BadTile(f"{image.width}x{image.height} px is more than {MAX_SIDE} on a side")
+                if getattr(image, "n_frames", 1) > 1:
+                    raise BadTile("has several pages or frames")
+                if _bits(path, image) > 8 or image.mode in ("I", "F") or image.mode.startswith("I;16"):
+                    raise BadTile("deeper than 8 bits a channel: convert it, the scale is not known")
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+                if upright.has_transparency_data:
+                    rgba = upright.convert("RGBA")
+                    upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+                return np.asarray(upright.convert("RGB"))
+    except BadTile as error:
+        raise BadTile(f"{path}: {error}") from None
+    except FileNotFoundError:
+        raise BadTile(f"{path}: not there") from None
+    except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError, MemoryError) as error:
+        reason = "not a readable PNG, JPEG, TIFF or WebP" if "identify" in str(error) else str(error)
+        raise BadTile(f"{path}: {' '.join(reason.replace(str(path), 'file').split())}") from None
+
+
+def pixel_hash(pixels: np.ndarray) -> bytes:
+    """Return the 32-byte SHA-256 of a tile's size and RGB pixels; equal for equal pixels in any file format."""
+    height, width, _ = pixels.shape
+    digest = hashlib.sha256(f"{width}x{height}:".encode())
+    digest.update(np.ascontiguousarray(pixels))
+    return digest.digest()
+
+
+def resize(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Return the tile at size x size px, uint8, by Pillow's antialiased bilinear filter; unchanged if it fits."""
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))

@@ -1,0 +1,179 @@
+"""The demo data set: procedural tissue tiles in the folders and under names like those of Kather 2016.
+
+Writes `<folder>/<CLASS>/<hex>_CRC-Prim-HE-<NN>_<roi>.tif_Row_<r>_Col_<c>.tif` and `<folder>/demo.json`.
+The ten sources NN differ in stain, focus and noise, and hold the classes in uneven shares, so that a
+random split flatters against a grouped one, as on real slides. No real pixel is in it.
+"""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pipeline.cli.progress import progress
+from pipeline.errors import BadInput, DiskFull
+from pipeline.tiles import demo_classes
+from pipeline.tiles.demo_nuclei import paint
+from pipeline.tiles.demo_stain import develop
+from pipeline.tiles.demo_texture import Field
+from pipeline.tiles.demo_tissue import blank
+
+GENERATOR = 1
+"""Raised whenever the same arguments give other pixels or names."""
+
+_TISSUES = {
+    "01_TUMOR": demo_classes.tumor,
+    "02_STROMA": demo_classes.fibrous,
+    "03_COMPLEX": demo_classes.mixed,
+    "04_LYMPHO": demo_classes.lympho,
+    "05_DEBRIS": demo_classes.debris,
+    "06_MUCOSA": demo_classes.mucosa,
+    "07_ADIPOSE": demo_classes.adipose,
+    "08_EMPTY": blank,
+}
+
+CLASSES = tuple(_TISSUES)
+"""The class folders, in the order and spelling of Kather et al. 2016 (doi:10.1038/srep27988)."""
+
+_TISSUE_SHARE = {1: 401, 2: 284, 3: 740, 4: 381, 5: 661, 6: 471, 7: 503, 8: 389, 9: 342, 10: 203}
+_EMPTY_SHARE = {6: 590, 10: 35}
+"""Tiles per source in the real set, where bare slide was cut from two sources only."""
+
+_RECORD = "demo.json"
+
+
+def render_tile(label: str, *, source: int, tile_px: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Draw one tile.
+
+    Args:
+        label: One of CLASSES.
+        source: 1..10; decides stain, focus, noise.
+        tile_px: Side in pixels; the field of view is 74 um whatever the side.
+        rng: Decides everything else.
+
+    Returns:
+        RGB picture, (tile_px, tile_px, 3) uint8.
+    """
+    habit = np.random.default_rng([source, CLASSES.index(label)])
+    field = Field(tile_px, rng=rng, habit=habit)
+    layer = _TISSUES[label](field)
+    h, e = paint(field, layer.nuclei, haematoxylin=layer.haematoxylin, eosin=layer.eosin)
+    return develop(field, haematoxylin=h, eosin=e, source=source)
+
+
+def make_demo(folder: Path, *, n_tiles: int, tile_px: int, seed: int) -> None:
+    """Write the demo set as uncompressed RGB TIFF; the same arguments give the same bytes.
+
+    The set is built in a hidden folder beside `folder` and renamed when it is whole, so a killed run
+    leaves nothing under the final name. A whole set of the same parameters is left as it is.
+
+    Args:
+        folder: Where the class folders go; its parent is created if need be.
+        n_tiles: Tiles in all, spread evenly over the classes; at least 16 (two sources per class).
+        tile_px: Side of a tile in pixels, at least 16.
+        seed: Not negative.
+
+    Raises:
+        BadInput: A parameter is out of range, or `folder` holds something else than this set.
+        DiskFull: No space left; nothing stands under the final name.
+    """
+    if n_tiles < 2 * len(CLASSES) or tile_px < 16 or seed < 0:
+        raise BadInput(
+            f"demo set: n_tiles={n_tiles}, tile_px={tile_px}, seed={seed} is out of range: "
+            f"give n_tiles >= {2 * len(CLASSES)}, tile_px >= 16, seed >= 0"
+        )
+    record = {"generator": GENERATOR, "n_tiles": n_tiles, "seed": seed, "tile_px": tile_px}
+    folder = folder.absolute()
+    if _stands(folder, record):
+        return
+    building = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.parent.glob(f".{folder.name}.partial-*"):
+            if not _is_alive(leftover):
+                shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            _build(building, n_tiles=n_tiles, tile_px=tile_px, seed=seed)
+            (building / _RECORD).write_text(
+                json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+            )
+            if not _stands(folder, record):  # another run may have been faster
+                building.rename(folder)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFull(f"{folder}: no space left for the demo set; free some and run again") from error
+        raise BadInput(f"{folder}: the demo set cannot be written there ({error.strerror})") from error
+
+
+def _stands(folder: Path, record: dict[str, int]) -> bool:
+    """Tell whether `folder` already holds the set of `record`; raise BadInput if it holds anything else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    try:
+        found = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"{folder} is in use and holds no demo set ({_RECORD}); choose another folder"
+        ) from error
+    if found != record:
+        raise BadInput(
+            f"{folder} holds a demo set of {found}, not of {record}; delete it or choose another folder"
+        )
+    n_found = sum(1 for label in CLASSES for _ in (folder / label).glob("*.tif"))
+    if n_found != record["n_tiles"]:
+        raise BadInput(f"{folder}: {n_found} of {record['n_tiles']} demo tiles are there; delete the folder")
+    return True
+
+
+def _is_alive(building: Path) -> bool:
+    """Tell whether the process that builds in this temporary folder is another one and still runs."""
+    pid = building.name.rpartition("-")[2]
+    if not pid.isdecimal() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it runs, under another user
+        return True
+    return True
+
+
+def _build(folder: Path, *, n_tiles: int, tile_px: int, seed: int) -> None:
+    for label in CLASSES:
+        (folder / label).mkdir(parents=True)
+    rng = np.random.default_rng([seed, 0])
+    plan = _plan(n_tiles)
+    marks = rng.choice(16**5 - 16**4, len(plan), replace=False) + 16**4  # five hex digits, each once
+    with progress(len(plan), unit="tile", label="demo set") as bar:
+        for index, ((label, source), mark) in enumerate(zip(plan, marks, strict=True)):
+            roi, row, col = rng.integers(1, 41), *(rng.integers(0, 12, 2) * tile_px + 1)
+            name = f"{mark:X}_CRC-Prim-HE-{source:02d}_{roi:03d}.tif_Row_{row}_Col_{col}.tif"
+            # Its own stream per tile: a tile does not depend on the ones drawn before it.
+            tile_rng = np.random.default_rng([seed, 1, index])
+            tile = render_tile(label, source=source, tile_px=tile_px, rng=tile_rng)
+            Image.fromarray(tile).save(folder / label / name, format="TIFF", compression=None)
+            bar.update(1)
+
+
+def _plan(n_tiles: int) -> list[tuple[str, int]]:
+    """Return (class, source) of every tile: classes even, sources uneven as in the real set."""
+    plan = []
+    for k, label in enumerate(CLASSES):
+        n = n_tiles // len(CLASSES) + (k < n_tiles % len(CLASSES))
+        shares = _EMPTY_SHARE if label == "08_EMPTY" else _TISSUE_SHARE
+        # One tile in each source first (too few tiles: another choice of sources per class), then by share.
+        first = np.roll(np.array(list(shares)), 3 * k)[:n]
+        counts = {source: int(source in first) for source in shares}
+        for _ in range(n - len(first)):
+            lacking = {s: n * share / sum(shares.values()) - counts[s] for s, share in shares.items()}
+            counts[max(lacking, key=lambda s: lacking[s])] += 1
+        plan += [(label, source) for source, count in counts.items() for _ in range(count)]
+    return plan

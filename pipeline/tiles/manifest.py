@@ -1,0 +1,106 @@
+"""manifest.csv: one row per tile, in a fixed order; the table that every later stage starts from.
+
+Columns: tile_id, path (relative to the image root, which stands in the record as `details.root` relative to the
+manifest's folder), label, group, split, sha256 (of the RGB pixels), width, height, problem (empty, or why the tile
+could not be read: such a row keeps its place, has no split and no hash).
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.errors import BadArtifact
+from pipeline.storage import artifacts
+from pipeline.tiles.split import SPLITS
+
+SCHEMA = "manifest/1.0"
+COLUMNS = ("tile_id", "path", "label", "group", "split", "sha256", "width", "height", "problem")
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The tiles of a run."""
+
+    path: Path
+    """manifest.csv itself."""
+
+    table: pd.DataFrame
+    """One row per tile, columns `COLUMNS`, index 0..N-1."""
+
+    root: Path
+    """Folder that the column `path` is relative to."""
+
+    details: Mapping[str, Any]
+    """From the record: data set's name, protocol, credit, mpp."""
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the order of their codes (sorted)."""
+        return sorted(self.table["label"].unique())
+
+    @property
+    def readable(self) -> pd.DataFrame:
+        """The rows whose tiles can be read."""
+        return self.table[self.table["problem"] == ""]
+
+
+def tile_ids(paths: list[str]) -> list[str]:
+    """Return a unique name for each relative path: without its suffix, unless two would then be called alike."""
+    stems = pd.Series([str(Path(path).with_suffix("").as_posix()) for path in paths])
+    return list(stems.where(~stems.duplicated(keep=False), pd.Series(paths)))
+
+
+def write_manifest(
+    path: Path,
+    table: pd.DataFrame,
+    *,
+    root: Path,
+    options: Mapping[str, Any],
+    details: Mapping[str, Any],
+    outputs: list[Path],
+    seed: int,
+) -> None:
+    """Write manifest.csv and its record.
+
+    Args:
+        path: the final name.
+        table: columns `COLUMNS`.
+        root: folder that the tiles' paths are relative to.
+        options: resolved options of `prepare`.
+        details: facts for later stages; `root` is added.
+        outputs: the audit and its figures.
+        seed: seed of the split.
+    """
+    artifacts.write_text(path, table[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
+    relative = Path(os.path.relpath(root, path.parent)).as_posix()
+    artifacts.write_record(
+        path,
+        schema=SCHEMA,
+        stage="prepare",
+        options=options,
+        outputs=outputs,
+        details={**details, "root": relative},
+        seed=seed,
+    )
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read manifest.csv after checking it against its record.
+
+    Raises:
+        BadArtifact: missing, damaged or edited, or a column or value that the schema does not know.
+    """
+    record = artifacts.check_artifact(path, schema=SCHEMA)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if tuple(table.columns) != COLUMNS:
+        raise BadArtifact(f"{path}: columns {list(table.columns)}, expected {list(COLUMNS)}: run prepare again")
+    table["width"] = table["width"].astype(int)
+    table["height"] = table["height"].astype(int)
+    good = table["problem"] == ""
+    if not table.loc[good, "split"].isin(SPLITS).all() or table["tile_id"].duplicated().any():
+        raise BadArtifact(f"{path}: a split is not one of {', '.join(SPLITS)} or a tile_id stands twice: run prepare")
+    return Manifest(path=path, table=table, root=path.parent / record["details"]["root"], details=record["details"])

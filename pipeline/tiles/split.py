@@ -1,0 +1,126 @@
+"""Which tile serves for what: train, val or test.
+
+`random_split` is the tutorial's: tiles of one source stand on both sides, which flatters (P7: the report
+says so). `grouped_split` keeps every group (source, slide, patient) whole.
+"""
+
+import numpy as np
+
+from pipeline.errors import BadInput
+
+SPLITS = ("train", "val", "test")
+"""Names of the splits; their order is the code stored in embeddings.h5 (`/split` uint8)."""
+
+RESTARTS = 64
+"""Random starts of the grouped search; the best of all is kept."""
+
+MISSING_COST = (1000.0, 0.25, 0.5)
+"""Cost of a class that is missing from train, val, test: train must have all, test matters more than val."""
+
+
+def random_split(labels: list[str], *, fractions: tuple[float, float, float], seed: int) -> list[str]:
+    """Split tiles at random within each class (stratified).
+
+    Args:
+        labels: class name of each tile, (N,), in a fixed order (the manifest's).
+        fractions: shares of train, val and test; they sum to 1.
+        seed: the same labels, fractions and seed give the same split.
+
+    Returns:
+        "train", "val" or "test" for each tile, (N,).
+
+    Raises:
+        BadInput: a class has fewer than three tiles, so that it cannot stand in all three splits.
+    """
+    codes = np.empty(len(labels), dtype=np.int64)
+    names = np.asarray(labels, dtype=object)
+    rng = np.random.default_rng(seed)
+    for name in sorted(set(labels)):
+        rows = np.flatnonzero(names == name)
+        if len(rows) < len(SPLITS):
+            raise BadInput(
+                f"class '{name}' has {len(rows)} tile(s); a random split needs at least {len(SPLITS)} "
+                "(one each for train, val and test): add tiles or leave the class out"
+            )
+        n_val = max(1, round(fractions[1] * len(rows)))
+        n_test = max(1, round(fractions[2] * len(rows)))
+        order = rng.permutation(rows)
+        codes[order] = 0
+        codes[order[:n_test]] = 2
+        codes[order[n_test : n_test + n_val]] = 1
+    return [SPLITS[code] for code in codes]
+
+
+def grouped_split(
+    labels: list[str], groups: list[str], *, fractions: tuple[float, float, float], seed: int
+) -> list[str]:
+    """Split whole groups, with the classes as even over the splits as can be.
+
+    From random starts, single groups are moved to the split that lowers the cost most until none does. The cost
+    is the squared distance between each class's shares of train, val and test and the asked fractions, summed
+    over classes; a class that is missing from a split costs extra (`MISSING_COST`). Where there are six groups
+    or more, val and test get at least two each: one group says nothing about the next.
+
+    Args:
+        labels: class name of each tile, (N,).
+        groups: source, slide or patient of each tile, (N,); never empty.
+        fractions: shares of train, val and test; they sum to 1.
+        seed: the same input and seed give the same split.
+
+    Returns:
+        "train", "val" or "test" for each tile, (N,); no group stands in two of them.
+
+    Raises:
+        BadInput: fewer than three groups, or no split gives train every class.
+    """
+    group_names, group_of = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    class_names, label_of = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
+    n_groups = len(group_names)
+    if n_groups < len(SPLITS):
+        raise BadInput(
+            f"{n_groups} group(s) ({', '.join(group_names)}) cannot be split into train, val and test without "
+            "cutting one: give more sources, another --group-regex, or choose --protocol random"
+        )
+    counts = np.zeros((n_groups, len(class_names)))
+    np.add.at(counts, (group_of, label_of), 1)
+    shares = counts / counts.sum(axis=0)
+    target = np.asarray(fractions)[:, None]
+
+    def cost(sums: np.ndarray) -> np.ndarray:
+        """Cost of class shares (..., 3, K)."""
+        missing = (sums <= 1e-12).sum(axis=-1) @ np.asarray(MISSING_COST)
+        return ((sums - target) ** 2).sum(axis=(-2, -1)) + missing
+
+    least = 2 if n_groups >= 2 * len(SPLITS) else 1
+    rng = np.random.default_rng(seed)
+    best_cost, best = np.inf, np.zeros(n_groups, dtype=np.int64)
+    for _ in range(RESTARTS):
+        where = rng.choice(len(SPLITS), size=n_groups, p=np.asarray(fractions) / sum(fractions))
+        where[rng.permutation(n_groups)[: least * len(SPLITS)]] = np.repeat(np.arange(len(SPLITS)), least)
+        sums = np.stack([shares[where == split].sum(axis=0) for split in range(len(SPLITS))])
+        current = float(cost(sums))
+        while True:
+            # the cost after each possible move of one group to one split, all at once
+            moved = np.broadcast_to(sums, (n_groups, len(SPLITS), *sums.shape)).copy()
+            for split in range(len(SPLITS)):
+                moved[:, split, split] += shares
+            moved[np.arange(n_groups), :, where] -= shares[:, None]
+            costs = cost(moved)
+            costs[np.arange(n_groups), where] = np.inf
+            costs[np.bincount(where, minlength=len(SPLITS))[where] <= least] = np.inf
+            group, split = np.unravel_index(int(np.argmin(costs)), costs.shape)
+            if costs[group, split] >= current - 1e-12:
+                break
+            sums = moved[group, split]
+            where[group] = split
+            current = float(costs[group, split])
+        if current < best_cost:
+            best_cost, best = current, where.copy()
+    train_counts = counts[best == 0].sum(axis=0)
+    if (train_counts == 0).any():
+        absent = class_names[train_counts == 0]
+        raise BadInput(
+            f"no grouped split gives train the class(es) {', '.join(absent)}: too few groups hold them; "
+            "leave the class out, give more sources, or choose --protocol random"
+        )
+    return [SPLITS[best[group]] for group in group_of]

@@ -1,0 +1,222 @@
+"""Train torchvision's ResNet-50 from scratch, end to end, on the training tiles of the manifest.
+
+Reads manifest.csv; writes model.safetensors with model.json, history.csv, figures/history.png and
+figures/batch.png. The epoch with the best validation accuracy is kept. Stop it at any moment: the same command
+continues from checkpoint.pt and takes the same steps.
+
+    python -m pipeline.train --run reports/mine --recipe tutorial
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.cli.command import command
+from pipeline.cli.options import Common, check, plain, say
+from pipeline.errors import EXIT_OK, BadInput
+from pipeline.storage import artifacts
+
+if TYPE_CHECKING:
+    from pipeline.network.training import Recipe, Training
+    from pipeline.tiles.manifest import Manifest
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """Which network, and how it is trained."""
+
+    recipe: Literal["tutorial", "quick"] | None = None
+    """tutorial: Adam 1e-3, StepLR x0.1 every 7 epochs, 15 epochs, flips, 150 px; quick: 8 epochs at 96 px.
+    Default: quick for the demo, tutorial for everything else."""
+
+    arch: Literal["resnet50", "resnet18", "resnet10"] = "resnet50"
+    """The network; embeddings are 2048, 512 or 512 wide."""
+
+    tile_px: int | None = None
+    """Side in px that tiles are resized to; default: the recipe's."""
+
+    epochs: int | None = None
+    """Default: the recipe's."""
+
+    batch_size: int | None = None
+    """Tiles per step; default: the recipe's."""
+
+    lr: float | None = None
+    """Learning rate of Adam; default: the recipe's."""
+
+    lr_step: int | None = None
+    """Epochs between drops of the learning rate; default: the recipe's."""
+
+    init: Path | None = None
+    """Start weights: a safetensors file or a torchvision state dict (.pth); default: from scratch."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 where the device is faster by it."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        check(self.tile_px is None or 16 <= self.tile_px <= 1024, f"--tile-px {self.tile_px}: 16 to 1024 px")
+        check(self.epochs is None or self.epochs >= 1, f"--epochs {self.epochs}: at least 1")
+        check(self.batch_size is None or self.batch_size >= 2, f"--batch-size {self.batch_size}: at least 2")
+        check(self.lr is None or self.lr > 0, f"--lr {self.lr}: must be above 0")
+        check(self.lr_step is None or self.lr_step >= 1, f"--lr-step {self.lr_step}: at least 1")
+
+
+def resolve_recipe(options: TrainOptions, *, dataset: str) -> "tuple[str, Recipe]":
+    """Return the recipe's name and the recipe with the user's changes."""
+    from pipeline.network.training import RECIPES
+
+    name = options.recipe or ("quick" if dataset == "demo" else "tutorial")
+    given = {
+        field.name: value
+        for field in dataclasses.fields(RECIPES[name])
+        if (value := getattr(options, field.name, None)) is not None
+    }
+    return name, dataclasses.replace(RECIPES[name], **given)
+
+
+def start_training(
+    manifest: "Manifest", recipe: "Recipe", options: TrainOptions, common: Common, chosen: dict[str, Any]
+) -> "Training":
+    """Build network, tiles and training state; nothing is trained yet."""
+    import numpy as np
+
+    from pipeline.cli.machine import n_workers, use_device
+    from pipeline.network.batches import TileFiles
+    from pipeline.network.precision import choose_precision
+    from pipeline.network.resnet import as_channels_last, build_network, load_start_weights
+    from pipeline.network.training import Training
+    from pipeline.storage.models import Preprocess
+
+    classes = manifest.classes
+    code = {name: i for i, name in enumerate(classes)}
+    tiles = {}
+    for split in ("train", "val"):
+        rows = manifest.readable[manifest.readable["split"] == split]
+        labels = np.array([code[label] for label in rows["label"]], dtype=np.int64)
+        tiles[split] = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), recipe.tile_px), labels
+    if len(tiles["train"][0]) < 2:
+        raise BadInput(f"{manifest.path}: {len(tiles['train'][0])} training tile(s); at least 2 are needed")
+    device = use_device(common.device, common.threads)
+    network = build_network(options.arch, n_classes=len(classes), seed=common.seed)
+    init = load_start_weights(network, options.init) if options.init else None
+    as_channels_last(network, device)
+    mpp, sides = manifest.details.get("mpp"), manifest.readable["width"]
+    mpp = mpp * float(sides.iloc[0]) / recipe.tile_px if mpp and sides.nunique() == 1 else None
+    return Training(
+        network,
+        train=tiles["train"],
+        val=tiles["val"],
+        recipe=recipe,
+        preprocess=Preprocess(size=recipe.tile_px, mpp=mpp),
+        precision=choose_precision(options.precision, device),
+        seed=common.seed,
+        workers=n_workers(common.workers),
+        checkpoint=common.run / "checkpoint.pt",
+        identity={
+            "manifest": artifacts.sha256_file(manifest.path),
+            "options": chosen,
+            "seed": common.seed,
+            "init": init,
+        },
+    )
+
+
+def run(common: Common, options: TrainOptions) -> int:
+    """Train, or continue, or do nothing if the model is current; return the exit code."""
+    from pipeline.tiles.manifest import read_manifest
+
+    manifest = read_manifest(common.run / "manifest.csv")
+    name, recipe = resolve_recipe(options, dataset=manifest.details["dataset"])
+    chosen = plain(options) | {"recipe": name} | dataclasses.asdict(recipe)
+    path = common.run / "model.safetensors"
+    schema = "model/1.0"
+    checkpoint = common.run / "checkpoint.pt"
+    if common.restart:
+        checkpoint.unlink(missing_ok=True)
+    else:
+        artifacts.refuse_other_options(path, options=chosen, seed=common.seed)
+        if artifacts.is_current(path, schema=schema, options=chosen, inputs=[manifest.path], seed=common.seed):
+            say(f"train: current, {path}")
+            return EXIT_OK
+
+    training = start_training(manifest, recipe, options, common, chosen)
+    if training.resume():
+        say(f"train: continuing after epoch {training.state.epoch}, step {training.state.step}")
+    else:
+        say(
+            f"train: {options.arch} from {options.init or 'scratch'}, recipe {name}, {recipe.epochs} epochs of "
+            f"{len(training.train[0])} tiles at {recipe.tile_px} px on {training.device} in {training.precision}"
+        )
+    training.run()
+    finish(manifest, training, common, options, chosen)
+    checkpoint.unlink(missing_ok=True)
+    return EXIT_OK
+
+
+def finish(
+    manifest: "Manifest", training: "Training", common: Common, options: TrainOptions, chosen: dict[str, Any]
+) -> None:
+    """Write the model, its description, the history and the figures, and last the record."""
+    import pandas as pd
+
+    from pipeline.figures.training import draw_batch, draw_history
+    from pipeline.network.batches import load_batches, random_flips
+    from pipeline.storage.models import SCHEMA, description_path, save_model
+
+    path = common.run / "model.safetensors"
+    state = training.state
+    info = {
+        "arch": options.arch,
+        "classes": manifest.classes,
+        "preprocess": dataclasses.asdict(training.preprocess),
+        "recipe": {"name": chosen["recipe"], **dataclasses.asdict(training.recipe), "precision": training.precision},
+        "metrics": {
+            "best_epoch": state.best_epoch,
+            "val_accuracy": state.best_accuracy,
+            "val_loss": state.best_loss,
+        },
+        "init": str(options.init) if options.init else None,
+        "seed": common.seed,
+        "licence_of_data": manifest.details.get("licence"),
+        "credit": manifest.details.get("credit"),
+    }
+    history = pd.DataFrame(state.history)
+    outputs = [
+        description_path(path),
+        common.run / "history.csv",
+        common.run / "figures" / "history.png",
+        common.run / "figures" / "batch.png",
+    ]
+    artifacts.write_text(outputs[1], history.to_csv(index=False, lineterminator="\n"))
+    draw_history(outputs[2], history, best_epoch=state.best_epoch)
+    first = next(load_batches(training.train[0], training.epoch_batches(0)[:1], workers=0))
+    flipped = random_flips(first.pixels, seed=(common.seed, 0, 0))
+    draw_batch(outputs[3], flipped.numpy(), [manifest.classes[code] for code in training.train[1][first.rows]])
+    save_model(path, training.best, info)
+    artifacts.write_record(
+        path,
+        schema=SCHEMA,
+        stage="train",
+        options=chosen,
+        inputs=[manifest.path],
+        outputs=outputs,
+        details={"dataset": manifest.details["dataset"], "protocol": manifest.details["protocol"]},
+        seed=common.seed,
+        device=str(training.device),
+    )
+    say(
+        f"train: best validation accuracy {state.best_accuracy:.3f} in epoch {state.best_epoch} of "
+        f"{training.recipe.epochs}, {path}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `python -m pipeline.train`."""
+    stages = {"train": TrainOptions}
+    return command("pipeline.train", __doc__, stages, lambda common, o: run(common, o["train"]), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

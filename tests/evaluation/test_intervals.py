@@ -1,0 +1,180 @@
+"""Bootstrap intervals against brute-force resampling, closed forms and simulation."""
+
+import math
+
+import numpy as np
+import pytest
+
+from pipeline.evaluation import intervals
+from pipeline.evaluation.calibration import softmax
+from pipeline.evaluation.intervals import Difference, bootstrap_metrics, paired_difference, resampling_counts
+from pipeline.evaluation.metrics import METRICS, scalar_metrics
+
+
+def rows(seed, n_rows, n_classes, *, shift=1.5):
+    """Labels, probabilities and predictions of a head that is right more often than not."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(n_classes, size=n_rows)
+    scores = rng.normal(size=(n_rows, n_classes))
+    scores[np.arange(n_rows), y] += shift
+    return y, softmax(scores), scores.argmax(axis=1)
+
+
+def clustered_hits(seed, *, n_groups, group_size, spread):
+    """Two classes; each group has its own accuracy around 0.8, so its rows succeed or fail together."""
+    rng = np.random.default_rng(seed)
+    accuracy = np.clip(0.8 + spread * rng.normal(size=n_groups), 0, 1)
+    groups = np.repeat(np.arange(n_groups), group_size)
+    y = rng.integers(2, size=len(groups))
+    hit = rng.random(len(groups)) < accuracy[groups]
+    predicted = np.where(hit, y, 1 - y)
+    p = np.where(np.arange(2) == predicted[:, None], 0.8, 0.2)
+    return y, p, predicted, groups
+
+
+def width(interval):
+    return interval[1] - interval[0]
+
+
+def resampled_rows(units, n_draws, seed):
+    """Yield, for every draw, the row numbers it holds, each as often as its unit was drawn."""
+    _, unit = np.unique(units, return_inverse=True)
+    for counts in resampling_counts(unit.max() + 1, n_draws=n_draws, seed=seed):
+        for draw in counts.T:
+            yield np.repeat(np.arange(len(units)), draw[unit].astype(int))
+
+
+@pytest.mark.parametrize("units", [np.arange(12), np.array([7, 7, 7, -2, -2, 90, 90, 90, 90, 5, 5, 5])])
+def test_bootstrap_equals_brute_force(units):
+    y, p, predicted = rows(0, 12, 3)
+    found = bootstrap_metrics(y, p, predicted, units=units, n_draws=50, seed=3, level=0.8)
+    draws = [scalar_metrics(y[r], p[r], predicted[r]) for r in resampled_rows(units, 50, 3)]
+    assert tuple(found) == METRICS
+    for name in METRICS:
+        if name != "auroc_ovr":
+            expected = np.quantile([draw[name] for draw in draws], [0.1, 0.9])
+            assert found[name] == pytest.approx(tuple(expected)), name
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1"])
+def test_paired_difference_equals_brute_force(metric):
+    y, p, a = rows(1, 12, 3)
+    b = rows(2, 12, 3)[2]
+    units = np.repeat([3, 1, 2, 8], 3)
+    found = paired_difference(y, a, b, metric=metric, units=units, n_draws=50, seed=5, level=0.8)
+
+    def score(r):
+        return scalar_metrics(y[r], p[r], a[r])[metric] - scalar_metrics(y[r], p[r], b[r])[metric]
+
+    draws = np.array([score(r) for r in resampled_rows(units, 50, 5)])
+    assert found.value == pytest.approx(score(np.arange(12)))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.1, 0.9])))
+    assert found.share_positive == pytest.approx(np.mean(draws > 1e-12))
+    assert found.n_units == 4
+
+
+def test_draws_do_not_depend_on_the_chunks(monkeypatch):
+    y, p, predicted = rows(3, 40, 3)
+    whole = bootstrap_metrics(y, p, predicted, units=np.arange(40), n_draws=30)
+    monkeypatch.setattr(intervals, "CHUNK_CELLS", 130)
+    assert [c.shape for c in resampling_counts(40, n_draws=7, seed=0)] == [(40, 3), (40, 3), (40, 1)]
+    pieces = bootstrap_metrics(y, p, predicted, units=np.arange(40), n_draws=30)
+    for name in METRICS:
+        assert pieces[name] == pytest.approx(whole[name], nan_ok=True)
+
+
+def test_every_draw_holds_as_many_units_as_there_are():
+    (counts,) = resampling_counts(9, n_draws=2000, seed=0)
+    assert (counts.sum(axis=0) == 9).all()
+    np.testing.assert_allclose(counts.mean(axis=1), 1, atol=0.1)
+
+
+def test_equal_seeds_give_equal_intervals():
+    y, p, predicted = rows(4, 60, 3)
+    first, again, other = (
+        bootstrap_metrics(y, p, predicted, units=np.arange(60), n_draws=100, seed=seed)["nll"]
+        for seed in (1, 1, 2)
+    )
+    assert first == again != other
+
+
+def test_tile_interval_is_close_to_the_binomial():
+    y, p, predicted = rows(5, 2000, 4)
+    low, high = bootstrap_metrics(y, p, predicted, units=np.arange(2000))["accuracy"]
+    accuracy = np.mean(y == predicted)
+    half = 1.96 * math.sqrt(accuracy * (1 - accuracy) / 2000)
+    assert (low, high) == pytest.approx((accuracy - half, accuracy + half), abs=0.1 * half)
+
+
+def test_cluster_interval_is_wider_on_clustered_rows():
+    y, p, predicted, groups = clustered_hits(0, n_groups=20, group_size=50, spread=0.15)
+    tiles = bootstrap_metrics(y, p, predicted, units=np.arange(1000), n_draws=500)
+    clusters = bootstrap_metrics(y, p, predicted, units=groups, n_draws=500)
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier"):
+        assert width(clusters[name]) > 1.5 * width(tiles[name]), name
+
+
+def test_classes_absent_from_a_draw_leave_no_nan():
+    y, p, predicted = np.array([0, 0, 0, 1]), np.full((4, 3), 1 / 3), np.array([0, 2, 0, 1])
+    found = bootstrap_metrics(y, p, predicted, units=np.arange(4), n_draws=200)
+    assert all(np.isfinite(found[name]).all() for name in METRICS if name != "auroc_ovr")
+
+
+def test_no_interval_for_auroc_or_fewer_than_two_units():
+    y, p, predicted = rows(6, 10, 3)
+    assert np.isnan(bootstrap_metrics(y, p, predicted, units=np.arange(10), n_draws=5)["auroc_ovr"]).all()
+    one = bootstrap_metrics(y, p, predicted, units=np.full(10, 4))
+    assert tuple(one) == METRICS
+    assert np.isnan(list(one.values())).all()
+    difference = paired_difference(y, y, predicted, metric="accuracy", units=np.full(10, 4))
+    assert difference.value == pytest.approx(1 - np.mean(y == predicted))
+    assert np.isnan([difference.low, difference.high, difference.share_positive]).all()
+    assert difference.n_units == 1
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1"])
+def test_identical_heads_differ_by_exactly_zero(metric):
+    y, _, predicted = rows(7, 30, 3)
+    found = paired_difference(y, predicted, predicted, metric=metric, units=np.arange(30) // 5, n_draws=100)
+    assert found == Difference(0.0, 0.0, 0.0, share_positive=0.0, n_units=6)
+
+
+def test_pairing_is_narrower_than_two_separate_intervals():
+    y, p, a = rows(8, 500, 4)
+    b = a.copy()
+    b[:25] = (y[:25] + 1) % 4  # b is a, but wrong on 25 rows
+    paired = paired_difference(y, a, b, metric="accuracy", units=np.arange(500))
+    assert paired.high - paired.low < width(bootstrap_metrics(y, p, a, units=np.arange(500))["accuracy"])
+    assert paired.low > 0
+    assert paired.share_positive == 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"units": np.arange(3)}, "units must have 4 rows"),
+        ({"units": np.arange(4) / 2}, "units must hold integers"),
+        ({"n_draws": 0}, "n_draws"),
+        ({"level": 1.0}, "level"),
+        ({"metric": "nll"}, "metric must be one of accuracy"),
+        ({"y": np.array([0, 1, -1, 0])}, "y must lie"),
+    ],
+)
+def test_wrong_arguments_are_refused(change, message):
+    y = np.array([0, 1, 2, 0])
+    arguments = {"y": y, "predicted_a": y, "predicted_b": y, "metric": "accuracy", "units": y} | change
+    with pytest.raises(ValueError, match=message):
+        paired_difference(**arguments)
+
+
+def test_group_interval_covers_the_true_accuracy():
+    normal = np.random.default_rng(0).normal(size=1_000_000)
+    true_accuracy = np.clip(0.8 + 0.1 * normal, 0, 1).mean()
+    covered = {"groups": 0, "tiles": 0}
+    for seed in range(300):
+        y, p, predicted, groups = clustered_hits(seed, n_groups=40, group_size=20, spread=0.1)
+        for name, units in (("groups", groups), ("tiles", np.arange(len(y)))):
+            low, high = bootstrap_metrics(y, p, predicted, units=units, n_draws=400)["accuracy"]
+            covered[name] += low <= true_accuracy <= high
+    assert 0.90 <= covered["groups"] / 300 <= 0.98
+    assert covered["tiles"] / 300 < 0.88  # the promise the tile bootstrap cannot keep on such rows
