@@ -1,9 +1,9 @@
-"""Find labelled tiles, look at every one of them, and fix which serves for what.
+r"""Find labelled tiles, look at every one of them, and fix which serves for what.
 
 Reads a data set (the demo, Kather 2016, a folder of class folders, or a CSV file `path,label[,group][,split]`);
 writes manifest.csv, audit.json, audit.md and figures/classes.png into the run folder.
 
-    python -m pipeline.prepare --run reports/mine --data my_tiles --group-regex '(slide\\d+)_'
+    python -m pipeline.prepare --run reports/mine --data my_tiles --group-regex '(slide\d+)_'
 """
 
 import dataclasses
@@ -231,9 +231,7 @@ def run(common: Common, options: PrepareOptions) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `python -m pipeline.prepare`."""
     stages = {"prepare": PrepareOptions}
-    return command(
-        "pipeline.prepare", __doc__, stages, lambda common, o: run(common, o["prepare"]), argv, creates=True
-    )
+    return command("pipeline.prepare", __doc__, stages, lambda common, o: run(common, o["prepare"]), argv, creates=True)
 
 
 if __name__ == "__main__":

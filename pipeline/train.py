@@ -147,7 +147,7 @@ def run(common: Common, options: TrainOptions) -> int:
     else:
         say(
             f"train: {options.arch} from {options.init or 'scratch'}, recipe {name}, {recipe.epochs} epochs of "
-            f"{len(training.train[0])} tiles at {recipe.tile_px} px on {training.device} in {training.precision}"
+            f"{len(training.train[0])} tiles, {recipe.tile_px} px, {training.device}, {training.precision}"
         )
     training.run()
     finish(manifest, training, common, options, chosen)

@@ -133,10 +133,10 @@ def parse(prog: str, description: str, stages: StageTypes, argv: Sequence[str]) 
             file = argv[i + 1]
         if file:
             words = read_toml(Path(file), stages) + words
-    fields = [("common", Common, dataclasses.field(default_factory=Common))]
+    fields: list[tuple[str, type, Any]] = [("common", Common, dataclasses.field(default_factory=Common))]
     fields += [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in stages.items()]
     command = dataclasses.make_dataclass("Command", fields, frozen=True)
-    parsed = tyro.cli(command, prog=prog, description=description, args=words, config=(tyro.conf.OmitArgPrefixes,))
+    parsed: Any = tyro.cli(command, prog=prog, description=description, args=words, config=(tyro.conf.OmitArgPrefixes,))
     common: Common = parsed.common
     if not 0 <= common.max_bad <= 1:
         raise UsageError(f"--max-bad {common.max_bad}: a share between 0 and 1 is needed")

@@ -1,11 +1,12 @@
 """Progress bars with rate and time left; silent when the output is no terminal."""
 
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
 
-def progress(total: int, *, unit: str, label: str, done: int = 0) -> "tqdm[None]":
+def progress(total: int, *, unit: str, label: str, done: int = 0) -> "tqdm[Any]":
     """Return a bar over `total` units, of which `done` were finished by an earlier run.
 
     Use as a context manager and call `.update(n)`; `.set_postfix_str(text)` shows e.g. the loss.

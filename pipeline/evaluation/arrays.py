@@ -31,9 +31,7 @@ def as_labels(labels: IntArray, *, name: str, n_classes: int, n_rows: int | None
     """
     labels = as_rows(labels, name=name, n_rows=n_rows)
     if labels.min() < 0 or labels.max() >= n_classes:
-        raise ValueError(
-            f"{name} must lie in 0..{n_classes - 1}, but runs from {labels.min()} to {labels.max()}"
-        )
+        raise ValueError(f"{name} must lie in 0..{n_classes - 1}, but runs from {labels.min()} to {labels.max()}")
     return labels
 
 

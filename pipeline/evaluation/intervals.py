@@ -109,8 +109,7 @@ def bootstrap_metrics(
         for name, values in scores.items():
             draws.setdefault(name, []).append(values)
     return {
-        name: _percentiles(np.concatenate(draws[name]), level) if name in draws else NO_INTERVAL
-        for name in METRICS
+        name: _percentiles(np.concatenate(draws[name]), level) if name in draws else NO_INTERVAL for name in METRICS
     }
 
 
@@ -160,8 +159,7 @@ def paired_difference(
 
     def difference(cells_a: NumberArray, cells_b: NumberArray) -> FloatArray:
         score_a, score_b = (
-            scores_from_confusion(cells.reshape(-1, n_classes, n_classes))[metric]
-            for cells in (cells_a, cells_b)
+            scores_from_confusion(cells.reshape(-1, n_classes, n_classes))[metric] for cells in (cells_a, cells_b)
         )
         return score_a - score_b
 
@@ -208,9 +206,7 @@ def _resampled_sums(
     Yields nothing with fewer than two units.
     """
     if n_draws < 1 or not 0 < level < 1:
-        raise ValueError(
-            f"n_draws must be positive and level inside (0, 1), but they are {n_draws} and {level}"
-        )
+        raise ValueError(f"n_draws must be positive and level inside (0, 1), but they are {n_draws} and {level}")
     n_rows = len(blocks[0][1])
     unit_ids, unit = np.unique(as_rows(units, name="units", n_rows=n_rows), return_inverse=True)
     if len(unit_ids) < 2:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,15 +66,15 @@ def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)  # the cores belong to the network
 
 
-def load_batches(tiles: TileFiles, batches: Sequence[Sequence[int]], *, workers: int) -> Iterator[Batch]:
+def load_batches(tiles: TileFiles, batches: Sequence[Sequence[int] | np.ndarray], *, workers: int) -> Iterator[Batch]:
     """Yield the batches of row numbers in order, the next ones decoded ahead by `workers` processes (0: in this one).
 
     Raises:
         PipelineError: a worker died or hangs.
     """
-    loader: DataLoader[Batch] = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         tiles,
-        batch_sampler=[list(batch) for batch in batches],  # type: ignore[arg-type]
+        batch_sampler=[list(batch) for batch in batches],
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=_one_thread,

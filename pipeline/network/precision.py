@@ -25,8 +25,8 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
     does not mean gaining by them. The ratio asked for is far from what any chip shows by noise, so that the choice
     is the same on every run of one machine (P6).
     """
-    if asked == "fp32" or asked == "bf16":
-        return asked
+    if asked != "auto":
+        return "bf16" if asked == "bf16" else "fp32"
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type != "cpu":
@@ -47,4 +47,4 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
 
 def as_timed_layer() -> nn.Module:
     """Return a layer of ResNet-50's third stage, the bulk of its work."""
-    return nn.Conv2d(128, 128, 3, padding=1, bias=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return nn.Conv2d(128, 128, 3, padding=1, bias=False).to(memory_format=torch.channels_last)

@@ -201,14 +201,19 @@ def write_record(
 
 
 def read_record(artifact: Path) -> dict[str, Any]:
-    """Return an artefact's record after checking that the record itself is whole.
+    """Return the record of an artefact that is there; see `read_record_alone`."""
+    if not artifact.is_file():
+        raise BadArtifact(f"{artifact}: not there: run the stage that makes it first")
+    return read_record_alone(artifact)
+
+
+def read_record_alone(artifact: Path) -> dict[str, Any]:
+    """Return an artefact's record, whole and unedited; the artefact itself may have been left behind.
 
     Raises:
         BadArtifact: there is none, or it was changed or damaged.
     """
     path = record_path(artifact)
-    if not artifact.is_file():
-        raise BadArtifact(f"{artifact}: not there: run the stage that makes it first")
     try:
         text = path.read_bytes().decode()
         record = json.loads(text)
@@ -244,21 +249,26 @@ def check_artifact(artifact: Path, *, schema: str) -> dict[str, Any]:
     return record
 
 
-def check_fresh(artifact: Path, record: Mapping[str, Any], *, stage: str) -> None:
-    """Check that the inputs an artefact was made from are still those that stand beside it.
+def check_fresh(artifact: Path, record: Mapping[str, Any]) -> None:
+    """Check that what an artefact was made from, and what that was made from, still stands there unchanged.
 
-    An input that is no longer there (heavy files are not committed) cannot be compared and is passed over.
+    A model that is trained anew leaves embeddings.h5, and so predictions.csv, as they were: only the whole chain
+    shows it. An input that is no longer there (heavy files are not committed) cannot be compared and is passed over.
 
     Raises:
         StaleInput: an input has another hash now; names both and the stage to run again.
     """
     for name, expected in record["inputs"].items():
         path = artifact.parent / name
-        if path.is_file() and (found := sha256_file(path)) != expected:
+        if not path.is_file():
+            continue
+        if (found := sha256_file(path)) != expected:
             raise StaleInput(
                 f"{artifact} was made from {Path(name).name} {expected[:12]}, but {found[:12]} stands there now: "
-                f"run `python -m pipeline.{stage}` again, or pass --force to use it as it is"
+                f"run `python -m pipeline.{record['stage']}` again, or pass --force to use it as it is"
             )
+        if record_path(path).is_file():
+            check_fresh(path, read_record(path))
 
 
 def is_current(

@@ -1,6 +1,7 @@
 """What a data set hides: unreadable tiles, equal pixels, odd sizes, classes bound to groups. Found before training."""
 
 import dataclasses
+from collections import Counter
 from typing import Literal
 
 import pandas as pd
@@ -51,13 +52,16 @@ def audit(table: pd.DataFrame, *, ignored: list[str]) -> list[Finding]:
     """Return all findings on a manifest's table, worst first."""
     findings = duplicate_findings(table)
     bad = table[table["problem"] != ""]
-    findings += [Finding("warning", f"unreadable, left out ({row.problem})", [row.tile_id]) for row in bad.itertuples()]
+    findings += [
+        Finding("warning", f"unreadable, left out ({problem})", [tile_id])
+        for tile_id, problem in zip(bad["tile_id"], bad["problem"], strict=True)
+    ]
     good = table[table["problem"] == ""]
-    sizes = good.groupby(["width", "height"]).size().sort_values(ascending=False)
+    sizes = Counter(zip(good["width"], good["height"], strict=True)).most_common()
     if len(sizes) > 1:
-        listing = ", ".join(f"{w}x{h} ({n})" for (w, h), n in list(sizes.items())[:6])
+        listing = ", ".join(f"{width}x{height} ({n})" for (width, height), n in sizes[:6])
         findings.append(Finding("warning", f"tiles have {len(sizes)} sizes, all are resized to one: {listing}", []))
-    if any(width != height for width, height in sizes.index):
+    if any(width != height for (width, height), _ in sizes):
         findings.append(Finding("warning", "tiles that are not square are squeezed when they are resized", []))
     counts = good["label"].value_counts()
     for label, n in counts[counts < FEW].items():
@@ -92,7 +96,12 @@ def audit(table: pd.DataFrame, *, ignored: list[str]) -> list[Finding]:
 def audit_markdown(table: pd.DataFrame, findings: list[Finding], *, name: str, protocol: str) -> str:
     """Return audit.md: counts per class and split, class x group, and the findings."""
     good = table[table["problem"] == ""]
-    lines = [f"# Audit of {name}", "", f"{len(table)} tiles, {len(table) - len(good)} unreadable. Split: {protocol}.", ""]
+    lines = [
+        f"# Audit of {name}",
+        "",
+        f"{len(table)} tiles, {len(table) - len(good)} unreadable. Split: {protocol}.",
+        "",
+    ]
 
     def cross(column: str, order: list[str]) -> list[str]:
         counts = pd.crosstab(good["label"], good[column]).reindex(columns=order, fill_value=0)

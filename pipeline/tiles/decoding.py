@@ -81,7 +81,7 @@ def pixel_hash(pixels: np.ndarray) -> bytes:
     """Return the 32-byte SHA-256 of a tile's size and RGB pixels; equal for equal pixels in any file format."""
     height, width, _ = pixels.shape
     digest = hashlib.sha256(f"{width}x{height}:".encode())
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()
 
 

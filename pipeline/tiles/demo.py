@@ -52,7 +52,7 @@ def render_tile(label: str, *, source: int, tile_px: int, rng: np.random.Generat
 
     Args:
         label: One of CLASSES.
-        source: 1..10; decides stain, focus, noise.
+        source: 1..10; decides stain, focus, noise and the habit of its tissue, whatever `rng`.
         tile_px: Side in pixels; the field of view is 74 um whatever the side.
         rng: Decides everything else.
 
@@ -99,9 +99,7 @@ def make_demo(folder: Path, *, n_tiles: int, tile_px: int, seed: int) -> None:
                 shutil.rmtree(leftover, ignore_errors=True)
         try:
             _build(building, n_tiles=n_tiles, tile_px=tile_px, seed=seed)
-            (building / _RECORD).write_text(
-                json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-            )
+            (building / _RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
             if not _stands(folder, record):  # another run may have been faster
                 building.rename(folder)
         finally:
@@ -119,13 +117,9 @@ def _stands(folder: Path, record: dict[str, int]) -> bool:
     try:
         found = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BadInput(
-            f"{folder} is in use and holds no demo set ({_RECORD}); choose another folder"
-        ) from error
+        raise BadInput(f"{folder} is in use and holds no demo set ({_RECORD}); choose another folder") from error
     if found != record:
-        raise BadInput(
-            f"{folder} holds a demo set of {found}, not of {record}; delete it or choose another folder"
-        )
+        raise BadInput(f"{folder} holds a demo set of {found}, not of {record}; delete it or choose another folder")
     n_found = sum(1 for label in CLASSES for _ in (folder / label).glob("*.tif"))
     if n_found != record["n_tiles"]:
         raise BadInput(f"{folder}: {n_found} of {record['n_tiles']} demo tiles are there; delete the folder")

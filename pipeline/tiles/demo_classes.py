@@ -54,9 +54,7 @@ def lympho(field: Field) -> Layer:
     spacing = field.uniform(12.2, 17.5)
     points = field.scatter(spacing, jitter=0.14)
     thin = field.noise(40)
-    points = points[
-        field.rng.random(len(points)) < 0.97 - 0.25 * ramp(field.at(thin, points), low=0.6, high=1.6)
-    ]
+    points = points[field.rng.random(len(points)) < 0.97 - 0.25 * ramp(field.at(thin, points), low=0.6, high=1.6)]
     haze = field.noise(7, octaves=3)
     eosin = field.uniform(0.04, 0.5) * (1 + 0.3 * haze)
     blue = field.uniform(0.06, 0.32) * (1 + 0.3 * field.noise(10, octaves=2))
@@ -156,9 +154,7 @@ def columnar_cells(
         return np.asarray(rng.uniform(low, high, n_all).astype(np.float32)[cell])
 
     goblet = (per_cell(0, 1) < field.uniform(0.4, 1.1)).astype(np.float32)
-    belly = (across / np.float32(0.9)) ** 2 + np.abs(
-        (height - per_cell(0.5, 0.64)) / per_cell(0.3, 0.4)
-    ) ** 2.6
+    belly = (across / np.float32(0.9)) ** 2 + np.abs((height - per_cell(0.5, 0.64)) / per_cell(0.3, 0.4)) ** 2.6
     vacuole = goblet * ramp(belly, low=1.15, high=0.85)
     skin = goblet * np.exp(-(((belly - 1.1) / 0.16) ** 2))
     wall = np.exp(-(((1 - across) * width / np.float32(1.3)) ** 2))
@@ -212,9 +208,7 @@ def adipose(field: Field) -> Layer:
     y = field.y + 5 * field.noise(55) + 1.2 * field.noise(12)
     distance = np.sort(np.stack([np.hypot(x - cx, y - cy) for cx, cy in centres.astype(np.float32)]), axis=0)
     edge = (distance[1] - distance[0]) / 2  # about the distance to the membrane
-    corner = ramp(distance[2] - distance[0], low=field.uniform(5, 16), high=3) * (
-        1 + 0.25 * field.noise(6, octaves=2)
-    )
+    corner = ramp(distance[2] - distance[0], low=field.uniform(5, 16), high=3) * (1 + 0.25 * field.noise(6, octaves=2))
 
     width = 0.8 + field.uniform(2, 12) * ramp(field.noise(50), low=-0.3, high=1.4)
     sheet = ramp(edge - width, low=0.9, high=-0.9)
@@ -228,7 +222,8 @@ def adipose(field: Field) -> Layer:
     d_y, d_x = np.gradient(edge)
     points = field.scatter(13, jitter=0.3)
     wanted = field.uniform(0.08, 0.7)
-    points = points[(field.at(edge, points) < 1.8) & (rng.random(len(points)) < wanted)]
+    aside = field.at(edge, points)  # not on the ridge itself, where the gradient has no direction
+    points = points[(aside > 1.0) & (aside < 2.8) & (rng.random(len(points)) < wanted)]
     flat = bodies(
         field,
         points,

@@ -77,9 +77,7 @@ def _paint_batch(field: Field, nuclei: Nuclei, *, half: int, pad: int, canvas: l
     r = np.sqrt(u * u + v * v) + np.float32(1e-3)
     cos, sin = u / r, v / r
     skew, lobes, shift = (column(k * nuclei.rough) for k in field.rng.normal(0, 1, (3, n)))
-    outline = (
-        1 + cos * (skew * sin + lobes * (2 * cos * cos - np.float32(1.5))) + shift * sin * np.float32(0.4)
-    )
+    outline = 1 + cos * (skew * sin + lobes * (2 * cos * cos - np.float32(1.5))) + shift * sin * np.float32(0.4)
     depth = (outline - r) * column(np.sqrt(nuclei.long * nuclei.short))  # field units inside the outline
 
     cover = np.clip(0.5 + depth * np.float32(1 / max(1.4, 1.2 / scale)), 0, 1)

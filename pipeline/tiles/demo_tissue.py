@@ -72,9 +72,7 @@ def no_nuclei() -> Nuclei:
 
 def lymphocytes(field: Field, points: npt.NDArray[np.float64]) -> Nuclei:
     """Return small, round, very dark nuclei of about 7 um."""
-    return bodies(
-        field, points, size=(5.6, 7.1), stretch=(1.0, 1.25), haematoxylin=(1.15, 1.7), vesicular=(0.0, 0.45)
-    )
+    return bodies(field, points, size=(5.6, 7.1), stretch=(1.0, 1.25), haematoxylin=(1.15, 1.7), vesicular=(0.0, 0.45))
 
 
 def stroma(field: Field) -> Layer:
@@ -190,9 +188,7 @@ def necrosis(field: Field) -> Layer:
         rough=0.2,
     )
     fragments = dust(field, spacing=field.uniform(7, 12), clumped=field.uniform(0.2, 1.0))
-    return Layer(
-        np.maximum(blue * (1 - 0.8 * gap), 0), np.maximum(eosin * (1 - 0.85 * gap), 0), ghosts + fragments
-    )
+    return Layer(np.maximum(blue * (1 - 0.8 * gap), 0), np.maximum(eosin * (1 - 0.85 * gap), 0), ghosts + fragments)
 
 
 def mucus(field: Field) -> Layer:

@@ -158,7 +158,7 @@ def _fetch_all(
     tries: int,
     backoff_s: float,
     timeout_s: float,
-    bar: "tqdm[None]",
+    bar: "tqdm[Any]",
 ) -> None:
     """Repeat requests until one ends well; only tries in a row without new bytes are counted."""
     furthest = _size(partial)
@@ -173,8 +173,7 @@ def _fetch_all(
             if failures >= tries:
                 kept = f"; {_size(partial)} bytes are kept for the next call" if _size(partial) else ""
                 raise BadInput(
-                    f"{url} cannot be downloaded ({error}; {failures} tries){kept}; "
-                    f"check the network, or {BY_HAND}"
+                    f"{url} cannot be downloaded ({error}; {failures} tries){kept}; check the network, or {BY_HAND}"
                 ) from error
             bar.set_postfix_str(str(error))
             time.sleep(backoff_s * 2 ** (failures - 1))
@@ -182,7 +181,7 @@ def _fetch_all(
             return
 
 
-def _fetch(url: str, partial: Path, *, cap_bytes: int | None, timeout_s: float, bar: "tqdm[None]") -> None:
+def _fetch(url: str, partial: Path, *, cap_bytes: int | None, timeout_s: float, bar: "tqdm[Any]") -> None:
     """Ask once for what `partial` lacks and append it; `_CutError` if the body did not arrive whole."""
     offset = _size(partial)
     headers = {"User-Agent": "histoheads", "Accept-Encoding": "identity"}
@@ -224,8 +223,7 @@ def _fetch(url: str, partial: Path, *, cap_bytes: int | None, timeout_s: float, 
     if _over(end, cap_bytes) or _over(received, cap_bytes):
         partial.unlink(missing_ok=True)
         raise BadInput(
-            f"{url} sends {end or received} bytes, more than twice what was expected: "
-            f"this is another file; {BY_HAND}"
+            f"{url} sends {end or received} bytes, more than twice what was expected: this is another file; {BY_HAND}"
         )
     # http.client reports a body that ends too early only for chunked answers.
     if end is not None and received < end:

@@ -87,17 +87,14 @@ def kather2016_folder(source: str | Path | None, *, cache: Path, facts: Facts = 
     given = None if source is None else Path(source).expanduser()
     try:
         if given is not None and not given.exists():
-            raise BadInput(
-                f"{given} does not exist; --source takes the zip of kather2016 or its unpacked folder"
-            )
+            raise BadInput(f"{given} does not exist; --source takes the zip of kather2016 or its unpacked folder")
         if given is not None and given.is_dir():
             return _checked(given, facts, hint="give a complete copy with --source")
         if given is not None:
             found = md5_of(given)
             if found != facts.md5:
                 raise BadInput(
-                    f"{given} has md5 {found} instead of {facts.md5}: not the published zip, or damaged; "
-                    "get it again"
+                    f"{given} has md5 {found} instead of {facts.md5}: not the published zip, or damaged; get it again"
                 )
         return _from_cache(given, cache, facts)
     except OSError as error:

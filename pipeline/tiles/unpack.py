@@ -31,9 +31,7 @@ _DAMAGE = (
 """What zipfile raises on damaged archives (NotImplementedError: a version or method it does not know)."""
 
 
-def unpack_zip(
-    archive: Path, folder: Path, *, max_bytes: int, max_files: int, max_ratio: float = 200.0
-) -> None:
+def unpack_zip(archive: Path, folder: Path, *, max_bytes: int, max_files: int, max_ratio: float = 200.0) -> None:
     """Unpack `archive` into the new folder `folder`, which appears under its name only when complete.
 
     The work is done in `<folder>.partial`; what a dead run left there is removed first, so only one
@@ -137,9 +135,7 @@ def _collision(name: str, spelled: dict[str, tuple[str, bool]]) -> str | None:
     return None
 
 
-def _write_members(
-    opened: zipfile.ZipFile, members: list[zipfile.ZipInfo], folder: Path, *, limit: int
-) -> None:
+def _write_members(opened: zipfile.ZipFile, members: list[zipfile.ZipInfo], folder: Path, *, limit: int) -> None:
     """Write every member below `folder`, counting bytes; modes and times are not taken over."""
     written = 0
     with progress(len(members), unit="file", label="unpack") as bar:

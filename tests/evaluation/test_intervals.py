@@ -92,8 +92,7 @@ def test_every_draw_holds_as_many_units_as_there_are():
 def test_equal_seeds_give_equal_intervals():
     y, p, predicted = rows(4, 60, 3)
     first, again, other = (
-        bootstrap_metrics(y, p, predicted, units=np.arange(60), n_draws=100, seed=seed)["nll"]
-        for seed in (1, 1, 2)
+        bootstrap_metrics(y, p, predicted, units=np.arange(60), n_draws=100, seed=seed)["nll"] for seed in (1, 1, 2)
     )
     assert first == again != other
 

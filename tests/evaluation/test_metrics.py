@@ -60,9 +60,7 @@ def brute_force_brier(y, p):
 
 
 def reference_auroc(y, p):
-    areas = [
-        reference.roc_auc_score(y == k, p[:, k]) for k in range(p.shape[1]) if 0 < (y == k).sum() < len(y)
-    ]
+    areas = [reference.roc_auc_score(y == k, p[:, k]) for k in range(p.shape[1]) if 0 < (y == k).sum() < len(y)]
     return np.mean(areas) if areas else math.nan
 
 
@@ -72,9 +70,7 @@ def reference_scores(y, p, predicted):
         return {
             "accuracy": reference.accuracy_score(y, predicted),
             "balanced_accuracy": reference.balanced_accuracy_score(y, predicted),
-            "macro_f1": reference.f1_score(
-                y, predicted, labels=np.unique(y), average="macro", zero_division=0
-            ),
+            "macro_f1": reference.f1_score(y, predicted, labels=np.unique(y), average="macro", zero_division=0),
             "auroc_ovr": reference_auroc(y, p),
             "nll": -np.mean(np.log(np.maximum(p[np.arange(len(y)), y], 1e-15))),
             "brier": brute_force_brier(y, p),

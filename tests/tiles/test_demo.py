@@ -183,9 +183,7 @@ def test_a_tile_is_rgb_of_the_size_asked_for(label: str, tile_px: int) -> None:
 
 
 def test_brightness_and_colour_are_those_of_the_stain() -> None:
-    means = {
-        label: np.mean([tile(label, seed=k).mean((0, 1)) for k in range(6)], axis=0) for label in CLASSES
-    }
+    means = {label: np.mean([tile(label, seed=k).mean((0, 1)) for k in range(6)], axis=0) for label in CLASSES}
     assert means["08_EMPTY"].min() > 225
     assert means["08_EMPTY"].mean() > means["07_ADIPOSE"].mean() > means["02_STROMA"].mean()
     assert means["02_STROMA"].mean() > means["04_LYMPHO"].mean()
@@ -194,7 +192,5 @@ def test_brightness_and_colour_are_those_of_the_stain() -> None:
 
 
 def test_sources_differ_more_than_tiles_of_one_source() -> None:
-    means = np.array(
-        [[tile("02_STROMA", source=s, seed=k).mean((0, 1)) for k in range(4)] for s in range(1, 11)]
-    )
+    means = np.array([[tile("02_STROMA", source=s, seed=k).mean((0, 1)) for k in range(4)] for s in range(1, 11)])
     assert means.mean(axis=1).std(axis=0).mean() > means.std(axis=1).mean()

@@ -183,9 +183,7 @@ def test_a_complete_partial_needs_no_request(served: Served, target: Path) -> No
 
 
 @pytest.mark.parametrize("extra", [b"", b"tail of another file"])
-def test_a_wrong_partial_as_long_as_the_body_or_longer_starts_anew(
-    served: Served, target: Path, extra: bytes
-) -> None:
+def test_a_wrong_partial_as_long_as_the_body_or_longer_starts_anew(served: Served, target: Path, extra: bytes) -> None:
     partial_of(target, bytes(len(BODY)) + extra)
     fetch(served, target)
     assert_complete(target)

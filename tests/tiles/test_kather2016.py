@@ -200,9 +200,7 @@ def test_a_second_process_is_told_to_wait(web: Web, cache: Path) -> None:
 
 def test_published_facts() -> None:
     assert KATHER2016.md5 == "0ddbebfc56344752028fda72602aaade"
-    assert KATHER2016.url.startswith(
-        "https://zenodo.org/records/53169/files/Kather_texture_2016_image_tiles_5000"
-    )
+    assert KATHER2016.url.startswith("https://zenodo.org/records/53169/files/Kather_texture_2016_image_tiles_5000")
     assert (len(CLASSES), KATHER2016.per_class, KATHER2016.tile_px, KATHER2016.mpp) == (8, 625, 150, 0.495)
     for part in ("Kather", "Collection of textures", "10.5281/zenodo.53169", KATHER2016.licence):
         assert part in CREDIT

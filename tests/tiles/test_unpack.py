@@ -48,9 +48,7 @@ def refuse(tmp_path: Path, data: bytes, *parts: str, max_bytes: int = 10**6, max
 
 def test_unpacks_files_and_folders(tmp_path: Path) -> None:
     archive = tmp_path / "set.zip"
-    archive.write_bytes(
-        zip_bytes(("root/", b""), ("root/a/", b""), ("root/a/1.tif", NOISE), ("root/b/Ä 2.tif", b""))
-    )
+    archive.write_bytes(zip_bytes(("root/", b""), ("root/a/", b""), ("root/a/1.tif", NOISE), ("root/b/Ä 2.tif", b"")))
     out = tmp_path / "deep" / "out"
     unpack_zip(archive, out, max_bytes=2000, max_files=4)
     found = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}

@@ -1,0 +1,44 @@
+# Everything a newcomer needs: make demo, make test. `make help` lists the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test slow faults lint types format verify clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $(READY)
+
+demo: $(READY) ## install, run every stage on the synthetic demo tiles, print where the report lies
+	$(BIN)/python -m pipeline --run reports/demo
+
+test: $(READY) ## install, run the default tests
+	$(BIN)/python -m pytest
+
+slow: $(READY) ## run the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+faults: $(READY) ## run the tests that kill processes and fill disks
+	$(BIN)/python -m pytest -m fault
+
+lint: $(READY) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## mypy on pipeline/
+	$(BIN)/mypy
+
+format: $(READY) ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+verify: $(READY) ## check every file of the demo run against its recorded hash
+	$(BIN)/python -m pipeline.verify --run reports/demo
+
+clean: ## remove the demo run, its tiles and the caches (not .venv)
+	rm -rf reports/demo data/demo .pytest_cache .mypy_cache .ruff_cache build *.egg-info

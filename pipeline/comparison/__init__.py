@@ -1,0 +1,1 @@
+"""What the predictions say: scores, verdict, and the report in Markdown and HTML."""

@@ -1,0 +1,176 @@
+"""The second half of the report: how the results came about, what they cost, and what they were made from."""
+
+from typing import Any
+
+from pipeline.comparison.document import Block, Bullets, Figure, Section, Table, Text
+from pipeline.comparison.material import Material
+from pipeline.comparison.wording import (
+    NOT_AVAILABLE,
+    compact,
+    count,
+    head_name,
+    is_number,
+    number,
+    seconds,
+    size,
+)
+from pipeline.errors import BadArtifact
+from pipeline.storage import artifacts
+
+ARTIFACTS = ("manifest.csv", "model.safetensors", "embeddings.h5", "predictions.csv")
+"""The run's hash chain, in the order in which it was made."""
+
+MOST_FINDINGS = 30
+SHORT_HASH = 12
+
+
+def training(material: Material) -> Section:
+    """How the network was trained."""
+    context = material.context
+    blocks: list[Block] = []
+    model = context.model
+    if model is None:
+        blocks.append(Text(context.reason("model.json")))
+    else:
+        facts = [
+            ("network", "arch"),
+            ("recipe", "recipe"),
+            ("start weights", "init"),
+            ("kept", "metrics"),
+            ("seed", "seed"),
+        ]
+        blocks.append(Bullets([f"{name}: {compact(model[key])}" for name, key in facts if key in model]))
+    history = context.history
+    if history is None:
+        blocks.append(Text(context.reason("history.csv")))
+    else:
+        last = history.iloc[-1]
+        best = history.iloc[int(history["val_accuracy"].fillna(-1).argmax())]
+        blocks.append(
+            Text(
+                f"{count(len(history), 'epoch')}; the highest validation accuracy was {number(best['val_accuracy'])} "
+                f"in epoch {best['epoch']:.0f}; in the last epoch the loss was {number(last['train_loss'])} in "
+                f"training and {number(last['val_loss'])} in validation."
+            )
+        )
+    for name, alt in (("history", "Training curves"), ("batch", "One training batch")):
+        file = f"figures/{name}.png"
+        captions = {
+            "history": "Loss and accuracy by epoch.",
+            "batch": "One training batch as the network sees it, after augmentation.",
+        }
+        if file in context.figures:
+            blocks.append(Figure(file, alt, captions[name]))
+    return Section("Training", blocks)
+
+
+def costs(material: Material) -> Section:
+    """What each head takes to fit, to use and to store."""
+    heads, scores = material.predictions.heads, material.scores
+    if not material.context.heads:
+        return Section("Costs", [Text(material.context.reason("heads/heads.json"))])
+
+    def cell(head: str, name: str) -> Any:
+        score = scores.get((head, "", name))
+        return None if score is None else score.value
+
+    rows = []
+    for head in heads:
+        speed = cell(head, "predict_tiles_per_second")
+        rows.append(
+            [
+                head_name(head),
+                seconds(cell(head, "search_seconds")),
+                seconds(cell(head, "fit_seconds")),
+                f"{speed:.0f}" if is_number(speed) else NOT_AVAILABLE,
+                size(cell(head, "bytes")),
+            ]
+        )
+    caption = (
+        "Of the head alone, on ready embeddings: the network's pass over a tile comes first for every head and takes "
+        "far longer."
+    )
+    return Section("Costs", [Table(["head", "search", "last fit", "tiles/s", "size"], rows, caption)])
+
+
+def hyper_parameters(material: Material) -> Section:
+    """What the search chose for each head."""
+    entries = material.context.heads
+    if not entries:
+        return Section("Chosen hyper-parameters", [Text(material.context.reason("heads/heads.json"))])
+    rows, notes = [], []
+    for head in material.predictions.heads:
+        entry = entries.get(head, {"chosen": {}, "search": [], "calibration": {}, "notes": []})
+        tried = [trial["val_nll"] for trial in entry["search"] if is_number(trial.get("val_nll"))]
+        best = number(min(tried)) if tried else NOT_AVAILABLE
+        chosen, how = compact(entry["chosen"]), compact(entry["calibration"])
+        rows.append([head_name(head), chosen, how, str(len(entry["search"])), best])
+        notes += [f"{head_name(head)}: {note}" for note in entry["notes"]]
+    head_row = ["head", "chosen", "calibration", "tried", "best validation NLL"]
+    blocks: list[Block] = [Table(head_row, rows, "Chosen on validation rows, then fixed.", left=3)]
+    if notes:
+        blocks.append(Bullets(notes))
+    return Section("Chosen hyper-parameters", blocks)
+
+
+def audit(material: Material) -> Section:
+    """What the audit of the tiles found."""
+    findings = material.context.findings
+    if findings is None:
+        return Section("Audit of the tiles", [Text(material.context.reason("audit.json"))])
+    items = []
+    for finding in findings[:MOST_FINDINGS]:
+        tiles = finding["tiles"]
+        names = f" ({', '.join(tiles[:3])}{f' and {len(tiles) - 3} more' if len(tiles) > 3 else ''})" if tiles else ""
+        items.append(f"{finding['severity']}: {finding['what']}{names}")
+    if len(findings) > MOST_FINDINGS:
+        items.append(f"{len(findings) - MOST_FINDINGS} more in audit.md")
+    return Section("Audit of the tiles", [Bullets(items) if items else Text("Nothing was found.")])
+
+
+def provenance(material: Material) -> Section:
+    """The files the figures come from, by hash, and who made them how."""
+    rows, commands = [], []
+    for name in ARTIFACTS:
+        path = material.run / name
+        try:
+            record = artifacts.read_record(path)
+        except BadArtifact:
+            rows.append([name, NOT_AVAILABLE, _expected(material, name), NOT_AVAILABLE, NOT_AVAILABLE])
+            continue
+        seed = NOT_AVAILABLE if record["seed"] is None else str(record["seed"])
+        rows.append([name, str(record["stage"]), record["sha256"][:SHORT_HASH], seed, _commit(record["git"])])
+        commands.append(f"{record['stage']}: {compact(record['options'])}")
+    versions = material.predictions.record["versions"]
+    return Section(
+        "Provenance",
+        [
+            Table(["file", "made by", "sha256", "seed", "commit"], rows, left=5),
+            Text("Options of each step:"),
+            Bullets([*commands, f"report: {compact(dict(material.options))}"]),
+            Text(f"Versions when the heads were fitted: {compact(versions)}."),
+            Text(
+                f"This report was made by commit {_commit(artifacts.git_state())}; its command, time and versions "
+                "stand in comparison.csv.json. python -m pipeline.verify checks every file against its recorded hash."
+            ),
+        ],
+    )
+
+
+def _expected(material: Material, name: str) -> str:
+    """Return the recorded hash of an input that is not in the run folder, where predictions.csv names it."""
+    found = material.predictions.record["inputs"].get(name)
+    return f"{found[:SHORT_HASH]} (not here)" if found else "not here"
+
+
+def _commit(git: dict[str, Any] | None) -> str:
+    return (
+        NOT_AVAILABLE if git is None else git["commit"][:SHORT_HASH] + (" with local changes" if git["dirty"] else "")
+    )
+
+
+def credit(material: Material) -> Section:
+    """Whose data this is, and what the report is not for."""
+    source = material.predictions.details.get("credit")
+    blocks: list[Block] = [Text(f"Data: {source}")] if source else []
+    return Section("Credit and use", [*blocks, Text("For research use only: not a medical device, not for diagnosis.")])

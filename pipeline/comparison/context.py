@@ -1,0 +1,142 @@
+"""What else the run folder knows: heads, training, audit, tiles, embeddings. None of it is needed, each is checked."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from pipeline.errors import BadArtifact, PipelineError
+from pipeline.storage import artifacts
+from pipeline.storage.embeddings import Embeddings, read_embeddings
+from pipeline.tiles.manifest import Manifest, read_manifest
+
+OWNERS = {
+    "heads/heads.json": "predictions.csv",
+    "history.csv": "model.safetensors",
+    "model.json": "model.safetensors",
+    "audit.json": "manifest.csv",
+}
+"""File -> the artefact whose record lists it."""
+
+PLAIN_FIGURES = ("figures/history.png",)
+PIXEL_FIGURES = ("figures/classes.png", "figures/batch.png")
+"""Figures of earlier stages that the report shows; the second kind contains pixels of tiles."""
+
+HISTORY_COLUMNS = ("epoch", "train_loss", "val_loss", "val_accuracy")
+
+Content = TypeVar("Content")
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """Contents of the optional files; None where one is absent or cannot be used."""
+
+    heads: dict[str, dict[str, Any]]
+    """Head -> its entry of heads.json; empty if there is none."""
+
+    history: pd.DataFrame | None
+    model: dict[str, Any] | None
+    findings: list[dict[str, Any]] | None
+    """The audit's."""
+
+    manifest: Manifest | None
+    embeddings: Embeddings | None
+    figures: frozenset[str]
+    """Names, relative to the run, of figures of earlier stages."""
+
+    missing: dict[str, str]
+    """File -> why it was left out."""
+
+    def reason(self, name: str) -> str:
+        """Return the sentence that says what is left out and why."""
+        return f"n/a: {name} was left out ({self.missing[name]})."
+
+
+def context_files(run: Path, *, pixels: bool, embeddings: bool) -> list[Path]:
+    """Return the optional files that stand in the run folder and decide what the report says.
+
+    Args:
+        run: the run folder.
+        pixels: whether the report may show tiles.
+        embeddings: whether it holds the map of the embeddings.
+    """
+    names = [*OWNERS, *PLAIN_FIGURES]
+    names += ["manifest.csv", *PIXEL_FIGURES] if pixels else []
+    names += ["embeddings.h5"] if embeddings else []
+    return [run / name for name in names if (run / name).is_file()]
+
+
+def read_context(run: Path, files: Iterable[Path]) -> Context:
+    """Read the optional files; one that is damaged is left out and stands in `missing`."""
+    present = {path.relative_to(run).as_posix() for path in files}
+    missing: dict[str, str] = {}
+
+    def attempt(name: str, read: Callable[[Path], Content]) -> Content | None:
+        if name not in present:
+            missing[name] = "not there" if not (run / name).is_file() else "not asked for"
+            return None
+        try:
+            _check_owner(run, name)
+            return read(run / name)
+        except PipelineError as error:
+            missing[name] = str(error).replace(f"{run}/", "")
+        except (ValueError, KeyError, TypeError, RecursionError):
+            missing[name] = "its content is not what the schema says: run the stage that makes it again"
+        return None
+
+    return Context(
+        heads=attempt("heads/heads.json", _read_heads) or {},
+        history=attempt("history.csv", _read_history),
+        model=attempt("model.json", lambda path: dict(_read_json(path))),
+        findings=attempt("audit.json", _read_findings),
+        manifest=attempt("manifest.csv", read_manifest),
+        embeddings=attempt("embeddings.h5", read_embeddings),
+        figures=frozenset(present & {*PLAIN_FIGURES, *PIXEL_FIGURES}),
+        missing=missing,
+    )
+
+
+def _check_owner(run: Path, name: str) -> None:
+    """Check a companion file against the record of its artefact, where that stands in the run folder.
+
+    The artefact itself may be missing (models are not committed); `verify` is the place that misses it.
+    """
+    path = run / name
+    owner = run / OWNERS.get(name, name)
+    for artifact in (path, owner):
+        if artifact.is_file() and artifacts.record_path(artifact).is_file():
+            record = artifacts.read_record(artifact)
+            expected = record["sha256"] if artifact == path else record["outputs"].get(name)
+            if expected is not None and artifacts.sha256_file(path) != expected:
+                raise BadArtifact(f"{name}: not the file that was written: make it again")
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _read_heads(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the entries of heads.json by head, after checking the parts that the report reads."""
+    heads = {str(head): dict(entry) for head, entry in _read_json(path)["heads"].items()}
+    for entry in heads.values():
+        for name, kind in (("chosen", dict), ("search", list), ("calibration", dict), ("notes", list)):
+            entry[name] = kind(entry.get(name) or ())
+        entry["search"] = [dict(trial) for trial in entry["search"]]
+    return heads
+
+
+def _read_findings(path: Path) -> list[dict[str, Any]]:
+    return [
+        {"severity": str(item["severity"]), "what": str(item["what"]), "tiles": [str(tile) for tile in item["tiles"]]}
+        for item in _read_json(path)["findings"]
+    ]
+
+
+def _read_history(path: Path) -> pd.DataFrame:
+    history = pd.read_csv(path)
+    if not set(HISTORY_COLUMNS) <= set(history.columns) or history.empty:
+        raise ValueError
+    return history.astype(dict.fromkeys(HISTORY_COLUMNS, float))

@@ -1,0 +1,130 @@
+"""The report as data: sections of paragraphs, tables and figures, written out as Markdown and as one HTML file.
+
+Every text is plain: class and file names are hostile until a renderer has escaped them.
+"""
+
+import base64
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import jinja2
+
+from pipeline.tiles.audit import markdown_cell
+
+TEMPLATE = "report.html.jinja"
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    kind: ClassVar[str] = "text"
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """A paragraph that must not be overlooked: a warning, or the sentence to act on."""
+
+    kind: ClassVar[str] = "note"
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Bullets:
+    """A list of sentences."""
+
+    kind: ClassVar[str] = "bullets"
+    items: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table; all cells are text."""
+
+    kind: ClassVar[str] = "table"
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    left: int = 1
+    """How many columns, from the left, hold words (aligned left); the others hold numbers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A picture of the run folder."""
+
+    kind: ClassVar[str] = "figure"
+    file: str
+    """Relative to the run folder, with slashes."""
+
+    alt: str
+    caption: str
+
+
+Block = Text | Note | Bullets | Table | Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """The whole report."""
+
+    title: str
+    sections: Sequence[Section]
+
+    @property
+    def figures(self) -> list[Figure]:
+        """All pictures in their order."""
+        return [block for section in self.sections for block in section.blocks if isinstance(block, Figure)]
+
+
+def to_markdown(document: Document) -> str:
+    """Return the document as GitHub-flavoured Markdown, pictures by relative link."""
+    parts = [f"# {markdown_cell(document.title)}"]
+    for section in document.sections:
+        parts.append(f"## {markdown_cell(section.title)}")
+        parts += [_markdown_block(block) for block in section.blocks]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_block(block: Block) -> str:
+    if isinstance(block, Text):
+        return markdown_cell(block.text)
+    if isinstance(block, Note):
+        return f"> **{markdown_cell(block.text)}**"
+    if isinstance(block, Bullets):
+        return "\n".join(f"- {markdown_cell(item)}" for item in block.items)
+    if isinstance(block, Figure):
+        return f"![{markdown_cell(block.alt)}]({block.file})\n\n{markdown_cell(block.caption)}"
+    rules = [":---" if column < block.left else "---:" for column in range(len(block.head))]
+    rows = [block.head, rules, *block.rows]
+    lines = ["| " + " | ".join(cell if row is rules else markdown_cell(cell) for cell in row) + " |" for row in rows]
+    caption = [markdown_cell(block.caption), ""] if block.caption else []
+    return "\n".join([*caption, *lines])
+
+
+def to_html(document: Document, *, folder: Path) -> str:
+    """Return the document as one HTML file that needs no other: PNG pictures inlined, no script, no network.
+
+    Args:
+        document: the report.
+        folder: the run folder, where the pictures lie.
+    """
+    here = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=here, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    images = {
+        figure.file: base64.b64encode((folder / figure.file).read_bytes()).decode() for figure in document.figures
+    }
+    return environment.get_template(TEMPLATE).render(document=document, images=images)

@@ -1,0 +1,204 @@
+"""The report's own figures: which data each shows, its caption, and why one could not be drawn."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pipeline.comparison.context import Context
+from pipeline.comparison.document import Figure
+from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.wording import count, head_name
+from pipeline.errors import BadTile
+from pipeline.evaluation import metrics
+from pipeline.figures.embedding_map import MOST_ROWS, choose_rows, draw_map, project
+from pipeline.figures.gallery import Answer, Picture, draw_gallery
+from pipeline.figures.heads import draw_class_bars, draw_confusion, draw_reliability
+from pipeline.storage.embeddings import OK, Embeddings
+from pipeline.tiles.decoding import decode_tile, pixel_hash
+from pipeline.tiles.manifest import Manifest
+from pipeline.tiles.split import SPLITS
+
+LEAST_POINTS = 5
+"""A map of fewer tiles shows nothing."""
+
+TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
+
+
+@dataclasses.dataclass(frozen=True)
+class WorstError:
+    """A test tile that at least one head names wrongly."""
+
+    row: int
+    """Its place in `Predictions.tiles`."""
+
+    probability: float
+    """The largest that a head gives a wrong class it names."""
+
+
+def worst_errors(predictions: Predictions, n: int) -> list[WorstError]:
+    """Return the n test tiles on which a head errs with most confidence, the worst first; equal ones in file order."""
+    rows = predictions.rows("test")
+    worst = np.zeros(len(rows))
+    for head in predictions.heads:
+        predicted = predictions.predicted[head][rows]
+        probability = predictions.p[head][rows, predicted]
+        # at least the smallest float: a wrong answer with probability 0 is still an error
+        wrong = np.maximum(probability, np.finfo(float).tiny) * (predicted != predictions.y[rows])
+        worst = np.maximum(worst, wrong)
+    order = np.argsort(-worst, kind="stable")[:n]
+    return [WorstError(int(rows[i]), float(worst[i])) for i in order if worst[i] > 0]
+
+
+def draw_scores(folder: Path, predictions: Predictions) -> dict[str, Figure]:
+    """Draw the figures that need predictions.csv only; return them by name.
+
+    Args:
+        folder: the run's folder of figures.
+        predictions: what the heads say.
+    """
+    rows, classes = predictions.rows("test"), predictions.classes
+    y = predictions.y[rows]
+    heads = [head_name(head) for head in predictions.heads]
+    predicted = {head_name(head): predictions.predicted[head][rows] for head in predictions.heads}
+    draw_confusion(
+        folder / "confusion.png",
+        {head: metrics.confusion(y, predicted[head], len(classes)) for head in heads},
+        classes=classes,
+    )
+    draw_class_bars(
+        folder / "per_class_f1.png",
+        {head: metrics.class_metrics(y, predicted[head], len(classes))["f1"] for head in heads},
+        heads=heads,
+        classes=classes,
+        support=np.bincount(y, minlength=len(classes)),
+    )
+    bins = {
+        head_name(head): {
+            split: metrics.reliability_bins(predictions.y[chosen], predictions.p[head][chosen])
+            for split in ("val", "test")
+            if len(chosen := predictions.rows(split))
+        }
+        for head in predictions.heads
+    }
+    draw_reliability(folder / "reliability.png", bins, heads=heads)
+    return {
+        "confusion": Figure(
+            "figures/confusion.png",
+            "Confusion matrix of each head on the test rows",
+            "Test rows. A row is a true class, a column the class the head names: numbers count tiles, the colour is "
+            "their share of the true class. What lies off the diagonal is wrong.",
+        ),
+        "classes": Figure(
+            "figures/per_class_f1.png",
+            "Bars of the F1 of each class and head on the test rows",
+            "F1 of each class (harmonic mean of precision and recall) on the test rows.",
+        ),
+        "reliability": Figure(
+            "figures/reliability.png",
+            "Reliability curve of each head, validation and test rows",
+            "On the diagonal, tiles named with 80 % confidence are right in 80 % of cases; below it a head is too sure "
+            "of itself. The bars count the test tiles in each bin: points over low bars mean little.",
+        ),
+    }
+
+
+def draw_embedding_map(
+    folder: Path, context: Context, predictions: Predictions, *, method: Literal["tsne", "pca"], seed: int
+) -> Figure | str:
+    """Draw the map of the embeddings; return it, or the sentence that says why there is none."""
+    embeddings = context.embeddings
+    if embeddings is None:
+        return context.reason("embeddings.h5")
+    if embeddings.classes != predictions.classes or not set(predictions.tiles["tile_id"]) <= set(embeddings.tile_id):
+        return "n/a: embeddings.h5 holds other tiles or classes than predictions.csv: run fit_heads again."
+    label, is_test = embeddings.label.astype(np.int64), embeddings.split == TEST
+    usable = (embeddings.status == OK) & (label >= 0) & (is_test | (embeddings.split == TRAIN))
+    rows = np.flatnonzero(usable)
+    rows = rows[choose_rows(is_test[rows], label[rows])]
+    if len(rows) < LEAST_POINTS:
+        return f"n/a: {count(len(rows), 'embedding')} cannot be mapped."
+    draw_map(
+        folder / "embedding_map.png",
+        project(embeddings.features[rows], method=method, seed=seed),
+        is_test=is_test[rows],
+        label=label[rows],
+        classes=predictions.classes,
+        group=[embeddings.group[row] for row in rows] if predictions.groups_known else None,
+    )
+    return Figure(
+        "figures/embedding_map.png", "Map of the embeddings, a point per tile", _map_caption(embeddings, rows, method)
+    )
+
+
+def _map_caption(embeddings: Embeddings, rows: np.ndarray, method: str) -> str:
+    n_test = int((embeddings.split[rows] == TEST).sum())
+    how = (
+        "t-SNE of the first 50 principal components: neighbours are alike, but distances between clusters and their "
+        "sizes mean nothing"
+        if method == "tsne"
+        else "The first two principal components"
+    )
+    limit = f" At most {MOST_ROWS} tiles are drawn, evenly from the classes." if len(rows) >= MOST_ROWS else ""
+    return (
+        f"The network's features ({embeddings.features.shape[1]} numbers a tile) in two dimensions: "
+        f"{count(n_test, 'test tile')} and, faint, {count(len(rows) - n_test, 'training tile')}. {how}. Training "
+        f"tiles look tidier than they are: the network has seen their labels.{limit}"
+    )
+
+
+def draw_errors(folder: Path, context: Context, predictions: Predictions, worst: list[WorstError]) -> Figure | str:
+    """Draw the gallery of the worst errors; return it, or the sentence that says why there is none."""
+    if not worst:
+        return "No head errs on any test tile."
+    if context.manifest is None:
+        return context.reason("manifest.csv")
+    table = context.manifest.table.set_index("tile_id")
+    read = _reader(context.manifest)
+    pictures = []
+    for error in worst:
+        tile_id = predictions.tiles["tile_id"].iloc[error.row]
+        pixels = read(table.loc[tile_id, "path"], table.loc[tile_id, "sha256"]) if tile_id in table.index else None
+        pictures.append(
+            Picture(
+                pixels, truth=predictions.tiles["label"].iloc[error.row], answers=answers_of(predictions, error.row)
+            )
+        )
+    n_unread = sum(picture.pixels is None for picture in pictures)
+    if n_unread == len(pictures):
+        return "n/a: none of these tiles can be read any more as manifest.csv names them."
+    draw_gallery(folder / "errors.png", pictures)
+    gone = f" {count(n_unread, 'tile')} can no longer be read or changed since prepare." if n_unread else ""
+    return Figure(
+        "figures/errors.png",
+        "Gallery of the worst errors with each head's answer",
+        f"The true class stands above each tile, the heads' answers with their probabilities below.{gone}",
+    )
+
+
+def answers_of(predictions: Predictions, row: int) -> list[Answer]:
+    """Return what every head says about one tile."""
+    return [
+        Answer(
+            head=head_name(head),
+            named=predictions.classes[code := int(predictions.predicted[head][row])],
+            probability=float(predictions.p[head][row, code]),
+            right=code == predictions.y[row],
+        )
+        for head in predictions.heads
+    ]
+
+
+def _reader(manifest: Manifest) -> Callable[[str, str], np.ndarray | None]:
+    """Return a function that reads a tile, or gives None where it is gone or is not the one that was prepared."""
+
+    def read(path: str, sha256: str) -> np.ndarray | None:
+        try:
+            pixels = decode_tile(manifest.root / path)
+        except BadTile:
+            return None
+        return pixels if pixel_hash(pixels).hex() == sha256 else None
+
+    return read

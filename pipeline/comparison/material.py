@@ -1,0 +1,55 @@
+"""Everything the report's sections are made from, in one place."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.comparison.context import Context
+from pipeline.comparison.document import Figure
+from pipeline.comparison.illustrations import WorstError
+from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.scores import Resampling, Score
+from pipeline.comparison.verdict import Verdict
+from pipeline.comparison.wording import NOT_AVAILABLE, head_name, number
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """Everything the sections are made from."""
+
+    run: Path
+    predictions: Predictions
+    context: Context
+    resampling: Resampling
+    scores: Mapping[tuple[str, str, str], Score]
+    """By (head, split, metric)."""
+
+    verdict: Verdict
+    figures: Mapping[str, Figure]
+    """confusion, classes, reliability."""
+
+    map: Figure | str
+    """The map of the embeddings, or why there is none."""
+
+    worst: list[WorstError]
+    gallery: Figure | str
+    """The gallery of the worst errors, or why there is none."""
+
+    options: Mapping[str, Any]
+    """Resolved options of the report, with the seed."""
+
+    @property
+    def head_names(self) -> list[str]:
+        """The heads as written in text."""
+        return [head_name(head) for head in self.predictions.heads]
+
+    @property
+    def flattering(self) -> str:
+        """Said in the caption of every table of test figures after a random split (P7); else empty."""
+        return "Random split: these figures flatter. " if self.predictions.protocol == "random" else ""
+
+    def value(self, head: str, split: str, metric: str, digits: int = 3) -> str:
+        """Return a score as text, without its interval."""
+        score = self.scores.get((head, split, metric))
+        return NOT_AVAILABLE if score is None else number(score.value, digits)

@@ -1,0 +1,168 @@
+"""The first part of the report: what was compared, the main table, the verdict."""
+
+import numpy as np
+
+from pipeline.comparison.document import Block, Bullets, Figure, Note, Section, Table, Text
+from pipeline.comparison.material import Material
+from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.verdict import FEW_UNITS
+from pipeline.comparison.wording import NOT_AVAILABLE, count, head_name, interval, level_text, listing, number
+from pipeline.tiles.split import SPLITS
+
+METRIC_ROWS = {
+    "accuracy": ("accuracy", "share of tiles named rightly"),
+    "balanced_accuracy": ("balanced accuracy", "mean over the classes of the share of their tiles that is found"),
+    "macro_f1": ("macro-F1", "mean over the classes of F1, which punishes both missed and false calls; decides here"),
+    "auroc_ovr": ("AUROC", "how well the probabilities rank each class before the rest; 0.5 is chance; no interval"),
+    "nll": ("NLL", "mean negative log-likelihood of the true class in nats; lower is better"),
+    "brier": ("Brier score", "squared distance of the probabilities to the truth, 0 to 2; lower is better"),
+    "ece": (
+        "ECE",
+        (
+            "mean gap between confidence and accuracy; lower is better; resampling inflates it, so that its "
+            "interval may lie above the value"
+        ),
+    ),
+}
+"""Metric -> its name and what it means, in the order of the main table."""
+
+
+def compared(material: Material) -> Section:
+    """Say what was compared on which rows, and what makes the figures better than they are."""
+    predictions, details = material.predictions, material.predictions.details
+    protocols = {
+        "random": "tiles were split at random within each class",
+        "grouped": "whole groups were split, so that no group stands on two sides",
+        "given": "the split was given with the data",
+    }
+    n_groups = predictions.tiles["group"].nunique()
+    groups = f" from {count(n_groups, 'group')} (sources, slides or patients)" if predictions.groups_known else ""
+    blocks: list[Block] = [
+        Text(
+            f"{listing(material.head_names)} name the same tiles from the same embeddings of one network. Data set: "
+            f"{details.get('dataset', 'n/a')}, {count(len(predictions.y), 'tile')} of "
+            f"{count(len(predictions.classes), 'class')}{groups}; "
+            f"{protocols.get(predictions.protocol, predictions.protocol)}."
+        )
+    ]
+    warning = _warning(predictions)
+    blocks += [Note(warning)] if warning else []
+    names = {
+        "train": "train (the network and the heads learn)",
+        "val": "validation (choices)",
+        "test": "test (verdict)",
+    }
+    rows = []
+    for split in SPLITS:
+        chosen = predictions.rows(split)
+        split_groups = predictions.n_groups(split)
+        n_classes = len(np.unique(predictions.y[chosen]))
+        groups_cell = NOT_AVAILABLE if split_groups is None else str(split_groups)
+        rows.append([names[split], str(len(chosen)), groups_cell, f"{n_classes} of {len(predictions.classes)}"])
+    blocks.append(Table(["rows", "tiles", "groups", "classes"], rows))
+    n_skipped = details.get("n_skipped") or 0
+    if n_skipped:
+        blocks.append(Text(f"{count(n_skipped, 'tile')} could not be read and stand in no figure of this report."))
+    if "figures/classes.png" in material.context.figures:
+        blocks.append(Figure("figures/classes.png", "Sample tiles of each class", "Sample tiles of each class."))
+    return Section("What was compared", blocks)
+
+
+def _warning(predictions: Predictions) -> str | None:
+    """Return what makes the figures of this split better than those on a new patient's tiles, if anything does."""
+    tiles = predictions.tiles
+    is_test = tiles["split"] == "test"
+    shared = sorted(set(tiles.loc[is_test, "group"]) & set(tiles.loc[~is_test, "group"]) - {""})
+    if predictions.protocol == "random":
+        return (
+            "Random split: tiles of one slide or patient stand in both train and test, so that these figures "
+            "flatter; on tiles of a new source expect clearly lower ones."
+        )
+    if not predictions.groups_known:
+        return (
+            "Groups (slides, patients) are not known: tiles of one slide may stand in both train and test, and "
+            "then these figures flatter."
+        )
+    if shared:
+        names = listing(shared) if len(shared) <= 5 else ", ".join([*shared[:5], "..."])
+        return f"Test rows share {count(len(shared), 'group')} with train or validation ({names}): figures flatter."
+    return None
+
+
+def results(material: Material) -> Section:
+    """The main table, with what its intervals rest on and what its rows mean."""
+    predictions, rows = material.predictions, []
+    for metric, (name, _) in METRIC_ROWS.items():
+        cells = []
+        for head in predictions.heads:
+            score = material.scores[head, "test", metric]
+            cells.append(number(score.value) + interval(score.low, score.high))
+        rows.append([name, *cells])
+    n = len(predictions.rows("test"))
+    caption = f"{material.flattering}Test rows ({count(n, 'tile')}). {interval_basis(material)}"
+    return Section(
+        "Results on the test rows",
+        [
+            Table(["metric", *material.head_names], rows, caption),
+            Bullets([f"{name}: {meaning}." for name, meaning in METRIC_ROWS.values()]),
+        ],
+    )
+
+
+def interval_basis(material: Material) -> str:
+    """Return the sentence on what the intervals in brackets are, or why there are none."""
+    resampling, predictions = material.resampling, material.predictions
+    n_units = resampling.n_units(predictions.rows("test"))
+    how = f"{level_text(resampling.level)} bootstrap intervals ({resampling.n_draws} draws)"
+    if n_units < 2:
+        return (
+            f"No intervals (n/a): the test rows come from one {resampling.unit}, which says nothing about how much the "
+            "next one would differ."
+        )
+    if resampling.unit == "group":
+        few = f" {n_units} groups are too few to rely on." if n_units < FEW_UNITS else ""
+        return (
+            f"In brackets: {how} over whole groups, {n_units} of them; with so few units they are rather too narrow "
+            f"than too wide.{few}"
+            if n_units < 20
+            else f"In brackets: {how} over whole groups, {n_units} of them."
+        )
+    why = (
+        "because the split is random: they say how the figures vary over further tiles of these same sources, nothing "
+        "about a new one"
+        if predictions.protocol == "random"
+        else "because groups are not known: they are too narrow where tiles of one slide resemble each other"
+    )
+    return f"In brackets: {how} over single tiles, {why}."
+
+
+def verdict(material: Material) -> Section:
+    """Which head to use, and how sure that is."""
+    predictions = material.predictions
+    caveats = [
+        (
+            "The validation rows chose the epoch, the hyper-parameters and the temperature, so that figures on them "
+            "flatter; the training figures are of tiles the network was trained on and say nothing about new ones."
+        ),
+        (
+            "Everything rests on one trained network: another seed moves all heads together, often by more than "
+            "the heads differ."
+        ),
+    ]
+    if len(predictions.heads) > 2:
+        caveats.append("Each pair is judged by itself; the intervals are not widened for the number of pairs.")
+    rows = [
+        [head_name(head), *(material.value(head, split, "macro_f1") for split in SPLITS)] for head in predictions.heads
+    ]
+    sentences = material.verdict.sentences
+    return Section(
+        "Verdict",
+        [
+            Note(material.verdict.action),
+            Text(sentences[0]),
+            Bullets(sentences[1:] or ["One head: no pair to compare."]),
+            Text("Points are percentage points of macro-F1; brackets hold the interval of the paired difference."),
+            Table(["macro-F1", "train", "validation", "test"], rows, material.flattering.strip()),
+            Bullets(caveats),
+        ],
+    )

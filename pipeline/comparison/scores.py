@@ -1,0 +1,148 @@
+"""predictions -> the rows of comparison.csv: every metric of every head on every split, with intervals."""
+
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.wording import is_number
+from pipeline.evaluation import intervals, metrics
+from pipeline.evaluation.arrays import IntArray
+from pipeline.tiles.split import SPLITS
+
+SCHEMA = "comparison/1.0"
+COSTS = ("fit_seconds", "search_seconds", "predict_tiles_per_second", "bytes")
+"""Rows of comparison.csv that belong to a head, not to a split; from heads.json."""
+
+CLASS_METRICS = ("precision", "recall", "f1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Resampling:
+    """What the bootstrap draws: whole groups, or tiles where groups are not known or were split at random."""
+
+    unit: Literal["group", "tile"]
+    ids: IntArray
+    """(N,) unit of each tile."""
+
+    n_draws: int
+    seed: int
+    level: float
+    """Coverage of the intervals, e.g. 0.95."""
+
+    def n_units(self, rows: IntArray) -> int:
+        """Return how many units the given tiles come from."""
+        return len(np.unique(self.ids[rows]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """One row of comparison.csv; an undefined value or bound is NaN, a count that makes no sense is None.
+
+    For a metric of a class, `n` and `n_groups` count the tiles and groups of that class.
+    """
+
+    head: str
+    split: str
+    metric: str
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    n: int | None = None
+    n_groups: int | None = None
+
+
+def choose_resampling(predictions: Predictions, *, n_draws: int, seed: int, level: float) -> Resampling:
+    """Return the bootstrap that fits the split.
+
+    Tiles of a group resemble each other, so whole groups are drawn. After a random split the figures hold for
+    further tiles of the same groups only, and then tiles are drawn.
+    """
+    by_group = predictions.groups_known and predictions.protocol != "random"
+    ids = np.arange(len(predictions.y))
+    if by_group:
+        ids = np.unique(predictions.tiles["group"].to_numpy(dtype=str), return_inverse=True)[1]
+    return Resampling("group" if by_group else "tile", ids, n_draws=n_draws, seed=seed, level=level)
+
+
+def score_heads(
+    predictions: Predictions, resampling: Resampling, costs: Mapping[str, Mapping[str, Any]]
+) -> list[Score]:
+    """Return all rows of comparison.csv: by head and split, then the costs of each head.
+
+    Args:
+        predictions: what the heads say.
+        resampling: units and size of the bootstrap.
+        costs: head -> its entry of heads.json; empty where that is not there.
+    """
+    scores = []
+    for head in predictions.heads:
+        for split in SPLITS:
+            rows = predictions.rows(split)
+            if len(rows):
+                scores += _split_scores(predictions, resampling, head=head, split=split, rows=rows)
+    for head in predictions.heads:
+        known = costs.get(head, {})
+        scores += [Score(head, "", name, known[name]) for name in COSTS if is_number(known.get(name))]
+    return scores
+
+
+def _split_scores(
+    predictions: Predictions, resampling: Resampling, *, head: str, split: str, rows: IntArray
+) -> list[Score]:
+    y, p, predicted = predictions.y[rows], predictions.p[head][rows], predictions.predicted[head][rows]
+    n_groups = predictions.n_groups(split)
+    bounds = intervals.bootstrap_metrics(
+        y,
+        p,
+        predicted,
+        units=resampling.ids[rows],
+        n_draws=resampling.n_draws,
+        seed=resampling.seed,
+        level=resampling.level,
+    )
+    scores = [
+        Score(head, split, metric, value, *bounds[metric], n=len(rows), n_groups=n_groups)
+        for metric, value in metrics.scalar_metrics(y, p, predicted).items()
+    ]
+    by_class = metrics.class_metrics(y, predicted, len(predictions.classes))
+    groups = predictions.tiles["group"].to_numpy(dtype=str)[rows]
+    for code, name in enumerate(predictions.classes):
+        n_class_groups = None if n_groups is None else len(np.unique(groups[y == code]))
+        scores += [
+            Score(
+                head,
+                split,
+                f"{metric}[{name}]",
+                float(by_class[metric][code]),
+                n=int(by_class["support"][code]),
+                n_groups=n_class_groups,
+            )
+            for metric in CLASS_METRICS
+        ]
+    return scores
+
+
+def by_key(scores: list[Score]) -> dict[tuple[str, str, str], Score]:
+    """Return the scores by (head, split, metric)."""
+    return {(score.head, score.split, score.metric): score for score in scores}
+
+
+def to_csv(scores: list[Score]) -> str:
+    """Return comparison.csv; NaN and None are empty cells, numbers have ten significant digits."""
+
+    def cell(value: object) -> str:
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return ""
+        return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(field.name for field in dataclasses.fields(Score))
+    writer.writerows(map(cell, dataclasses.astuple(score)) for score in scores)
+    return out.getvalue()

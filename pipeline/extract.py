@@ -1,0 +1,217 @@
+"""Embed every tile - train, val and test - by the trained network: penultimate layer and logits in one pass.
+
+Reads manifest.csv and model.safetensors; writes embeddings.h5 (schema in data/FORMAT.md). Memory does not grow with
+the number of tiles. Stop or kill it at any moment: the same command continues after the last finished batch. A tile
+that cannot be read keeps its row, marked in /status, and the exit code is 3.
+
+    python -m pipeline.extract --run reports/mine
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.cli.command import command
+from pipeline.cli.options import Common, check, plain, say
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput
+from pipeline.storage import artifacts
+
+if TYPE_CHECKING:
+    from pipeline.network.batches import TileFiles
+    from pipeline.storage.models import Model
+    from pipeline.storage.scratch import Scratch
+    from pipeline.tiles.manifest import Manifest
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractOptions:
+    """How tiles are embedded, and other places for the files."""
+
+    manifest: Path | None = None
+    """Default: manifest.csv of the run."""
+
+    model: Path | None = None
+    """Default: model.safetensors of the run."""
+
+    out: Path | None = None
+    """Default: embeddings.h5 of the run."""
+
+    embed_batch: int = 16
+    """Tiles per forward pass; small batches stay in a CPU's cache, a GPU wants 256."""
+
+    embed_precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 where the device is faster by it."""
+
+    dtype: Literal["float32", "float16"] = "float32"
+    """How features are stored; float16 halves the file."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        check(1 <= self.embed_batch <= 8192, f"--embed-batch {self.embed_batch}: 1 to 8192")
+
+
+def check_same_ground(manifest: "Manifest", model: "Model", model_path: Path, *, force: bool) -> None:
+    """Refuse tiles that the model cannot have learnt from: other classes, or another manifest than its own.
+
+    Raises:
+        BadInput: a label that the model does not know.
+        StaleInput: the manifest changed since the training (unless `force`).
+    """
+    unknown = sorted(set(manifest.classes) - set(model.classes))
+    if unknown:
+        raise BadInput(
+            f"{manifest.path}: label '{unknown[0]}' is unknown to {model_path} (it knows {', '.join(model.classes)}): "
+            "train anew, or correct the labels"
+        )
+    if not force:
+        artifacts.check_fresh(model_path, model.record)
+
+
+def run(common: Common, options: ExtractOptions) -> int:
+    """Embed all tiles, or continue, or do nothing if the file is current; return the exit code."""
+    from pipeline.storage.embeddings import SCHEMA
+    from pipeline.storage.models import load_model
+    from pipeline.tiles.manifest import read_manifest
+
+    out = options.out or common.run / "embeddings.h5"
+    manifest = read_manifest(options.manifest or common.run / "manifest.csv")
+    model_path = options.model or common.run / "model.safetensors"
+    model = load_model(model_path)
+    check_same_ground(manifest, model, model_path, force=common.force)
+    chosen = {
+        name: value for name, value in plain(options).items() if name not in ("manifest", "model", "out")
+    }  # where files lie is not what they hold
+    inputs = [manifest.path, model_path]
+    if not common.restart and artifacts.is_current(out, schema=SCHEMA, options=chosen, inputs=inputs, seed=None):
+        skipped = artifacts.read_record(out)["details"]["skipped"]
+        say(f"extract: current, {out}")
+        return EXIT_SKIPPED if skipped else EXIT_OK
+    return embed(manifest, model, common, options, out=out, chosen=chosen, inputs=inputs)
+
+
+def embed(
+    manifest: "Manifest",
+    model: "Model",
+    common: Common,
+    options: ExtractOptions,
+    *,
+    out: Path,
+    chosen: dict[str, Any],
+    inputs: list[Path],
+) -> int:
+    """Compute the rows that are missing, build the HDF5 file and its record."""
+    from pipeline.cli.machine import n_workers, use_device
+    from pipeline.network.batches import TileFiles
+    from pipeline.network.precision import choose_precision
+    from pipeline.network.resnet import as_channels_last
+    from pipeline.storage.embeddings import SCHEMA, write_embeddings
+    from pipeline.storage.scratch import Scratch, row_type
+
+    table = manifest.table
+    device = use_device(common.device, common.threads)
+    precision = choose_precision(options.embed_precision, device)
+    as_channels_last(model.network, device)
+    tiles = TileFiles(manifest.root, list(table["path"]), list(table["sha256"]), model.preprocess.size)
+    hashes = {path.name: artifacts.sha256_file(path) for path in inputs}
+    scratch = Scratch(
+        out,
+        row=row_type(model.network.fc.in_features, len(model.classes)),
+        identity={"inputs": hashes, "options": chosen, "precision": precision, "device": device.type},
+        batch=options.embed_batch,
+    )
+    artifacts.require_space(out.parent, len(table) * scratch.row.itemsize * 2)
+    skipped = fill(scratch, model, tiles, common, precision=precision, workers=n_workers(common.workers))
+    if len(skipped) > common.max_bad * len(table):
+        first = next(iter(skipped.values()))
+        scratch.remove()
+        raise BadInput(
+            f"{manifest.root}: {len(skipped)} of {len(table)} tiles cannot be used, more than --max-bad "
+            f"{common.max_bad:g}; the first: {first}"
+        )
+    write_embeddings(
+        out,
+        scratch,
+        table,
+        attrs={
+            "classes": model.classes,
+            "preprocess": dataclasses.asdict(model.preprocess),
+            "model_sha256": hashes[inputs[1].name],
+            "manifest_sha256": hashes[inputs[0].name],
+            "versions": artifacts.versions(),
+            "precision": precision,
+        },
+        dtype=options.dtype,
+    )
+    artifacts.write_record(
+        out,
+        schema=SCHEMA,
+        stage="extract",
+        options=chosen,
+        inputs=inputs,
+        details={
+            "skipped": {table["tile_id"].iloc[row]: problem for row, problem in skipped.items()},
+            "precision": precision,
+            "dataset": manifest.details["dataset"],
+            "protocol": manifest.details["protocol"],
+            "credit": manifest.details.get("credit"),
+        },
+        device=str(device),
+    )
+    scratch.remove()
+    say(f"extract: {len(table)} rows of {model.network.fc.in_features} features in {out}")
+    for row, problem in skipped.items():
+        say(f"extract: skipped {table['tile_id'].iloc[row]}: {problem}")
+    return EXIT_SKIPPED if skipped else EXIT_OK
+
+
+def fill(
+    scratch: "Scratch", model: "Model", tiles: "TileFiles", common: Common, *, precision: Any, workers: int
+) -> dict[int, str]:
+    """Append the missing rows to the scratch; return row -> problem of the tiles that could not be used.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; the rows so far are kept.
+        StaleInput: the scratch belongs to another model, manifest or setting.
+    """
+    import numpy as np
+
+    from pipeline.cli.progress import progress
+    from pipeline.cli.signals import StopRequest
+    from pipeline.network.embedding import embed_batches
+    from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE
+
+    done = scratch.open(restart=common.restart)
+    if done:
+        say(f"extract: continuing after row {done} of {len(tiles)}")
+    skipped: dict[int, str] = {}
+    earlier = 0
+    for block in scratch.blocks():
+        for offset in np.flatnonzero(block["status"] != OK):
+            skipped[earlier + int(offset)] = "could not be used when an earlier run came to it"
+        earlier += len(block)
+    with StopRequest() as stop, progress(len(tiles), unit="tile", label="extract", done=done) as bar:
+        for batch, features, logits in embed_batches(
+            model, tiles, first=done, batch=scratch.batch, precision=precision, workers=workers
+        ):
+            rows = np.zeros(len(batch.rows), scratch.row)
+            rows["features"], rows["logits"], rows["sha256"] = features, logits, batch.sha256
+            for i, problem in enumerate(batch.problems):
+                if problem:
+                    rows["status"][i] = CHANGED if "changed" in problem else UNREADABLE
+                    skipped[batch.rows[i]] = problem
+            scratch.append(rows)
+            bar.update(len(rows))
+            if stop.signum:
+                raise stop.interrupted(f"{batch.rows[-1] + 1} of {len(tiles)} rows are kept")
+    return skipped
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `python -m pipeline.extract`."""
+    stages = {"extract": ExtractOptions}
+    return command("pipeline.extract", __doc__, stages, lambda common, o: run(common, o["extract"]), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,152 @@
+"""The SVM head: standardised features, an RBF or linear support vector classifier, one against one.
+
+One matrix of squared distances (a BLAS product) serves every C and gamma of the search; the chosen point is fitted
+again as a plain scikit-learn pipeline, which is what is saved: the same predictions, readable by anyone.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from pipeline.errors import BadArtifact
+from pipeline.heads.base import Rows, Search
+from pipeline.storage import artifacts
+
+SEARCH_ROWS = 4000
+"""Training rows used by the search at most: its Gram matrix has the square of it in float64 (128 MB)."""
+
+C_RBF = (0.1, 1.0, 10.0, 100.0)
+GAMMA_PER_FEATURE = (0.1, 0.3, 1.0, 3.0)
+"""gamma is this over D: standardised rows lie about sqrt(2 D) apart, so 1/D is scikit-learn's gamma="scale"."""
+
+C_LINEAR = (1e-5, 1e-4, 1e-3, 1e-2)
+"""Small, because 2048 standardised features make long vectors."""
+
+CACHE_MB = 1000
+
+TRUSTED: tuple[str, ...] = ()
+"""Types beyond skops' own list that a head file may hold: none. Never taken from the file itself (P3)."""
+
+
+class Svm:
+    """A fitted SVM head."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+
+    def scores(self, rows: Rows) -> np.ndarray:
+        """Return one-against-rest decision values (N, K): votes of the pairwise classifiers, ties by their sums."""
+        return as_columns(self.pipeline.decision_function(rows.features))
+
+    def save(self, path: Path) -> None:
+        """Write the scikit-learn pipeline as a skops file."""
+        import skops.io
+
+        with artifacts.atomic(path) as temporary:
+            temporary.write_bytes(skops.io.dumps(self.pipeline))
+
+    @classmethod
+    def load(cls, path: Path) -> "Svm":
+        """Read a skops file whose types are on skops' list or ours.
+
+        Raises:
+            BadArtifact: another type in it, damage, or no pipeline.
+        """
+        import skops.io
+        from skops.io.exceptions import UntrustedTypesFoundException
+
+        try:
+            pipeline = skops.io.loads(path.read_bytes(), trusted=list(TRUSTED))
+        except UntrustedTypesFoundException as error:
+            raise BadArtifact(f"{path}: holds types that are not trusted ({' '.join(str(error).split())})") from None
+        except Exception as error:  # noqa: BLE001  (zip, json and constructor errors all mean the same here)
+            raise BadArtifact(f"{path}: not a readable skops file ({' '.join(str(error).split())[:120]})") from None
+        if not isinstance(pipeline, Pipeline):
+            raise BadArtifact(f"{path}: holds a {type(pipeline).__name__}, a scikit-learn Pipeline is needed")
+        return cls(pipeline)
+
+
+def as_columns(decision: np.ndarray) -> np.ndarray:
+    """Return decision values as (N, K): for two classes scikit-learn gives one column."""
+    return np.column_stack([-decision, decision]) if decision.ndim == 1 else decision
+
+
+def subsample(y: np.ndarray, n: int, *, seed: int) -> np.ndarray:
+    """Return at most n row numbers, each class in proportion (at least two of each), sorted."""
+    if len(y) <= n:
+        return np.arange(len(y))
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for code in np.unique(y):
+        rows = rng.permutation(np.flatnonzero(y == code))
+        chosen.append(rows[: max(2, round(n * len(rows) / len(y)))])
+    return np.sort(np.concatenate(chosen))
+
+
+def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return squared Euclidean distances (N, M) float64 of rows (N, D) and (M, D): |a|^2 + |b|^2 - 2 a.b."""
+    distances = -2.0 * (a @ b.T).astype(np.float64)
+    distances += np.einsum("ij,ij->i", a, a, dtype=np.float64)[:, None]
+    distances += np.einsum("ij,ij->i", b, b, dtype=np.float64)[None, :]
+    return np.maximum(distances, 0.0, out=distances)
+
+
+def search_svm(
+    train: Rows, val: Rows, *, seed: int, jobs: int, on_point: Callable[[], object] = lambda: None
+) -> Search:
+    """Judge every kernel, C and gamma by validation rows.
+
+    Args:
+        train: rows to fit on; a stratified sample of `SEARCH_ROWS` if there are more.
+        val: rows to judge by; the network and the SVM were not fitted on them.
+        seed: of the sample.
+        jobs: points fitted at once.
+        on_point: called after each point.
+    """
+    rows = subsample(train.y, SEARCH_ROWS, seed=seed)
+    y = train.y[rows]
+    scaler = StandardScaler().fit(train.features[rows])
+    a = scaler.transform(train.features[rows]).astype(np.float32)
+    b = scaler.transform(val.features).astype(np.float32)
+    n_features = a.shape[1]
+    products, products_val = (a @ a.T).astype(np.float64), (b @ a.T).astype(np.float64)
+    distances, distances_val = squared_distances(a, a), squared_distances(b, a)
+
+    def judge(params: dict[str, object], c: float, gram: np.ndarray, gram_val: np.ndarray) -> tuple:  # type: ignore[type-arg]
+        start = time.perf_counter()
+        svc = SVC(C=c, kernel="precomputed", break_ties=True, cache_size=CACHE_MB).fit(gram, y)
+        return params, as_columns(svc.decision_function(gram_val)), time.perf_counter() - start
+
+    search = Search()
+    kernels = [({"kernel": "linear"}, C_LINEAR, lambda: (products, products_val))]
+    for factor in GAMMA_PER_FEATURE:
+        gamma = factor / n_features
+
+        def rbf(gamma: float = gamma) -> tuple[np.ndarray, np.ndarray]:
+            return np.exp(-gamma * distances), np.exp(-gamma * distances_val)
+
+        kernels.append(({"kernel": "rbf", "gamma": gamma}, C_RBF, rbf))
+    with Parallel(n_jobs=jobs, prefer="threads") as parallel:  # libsvm works outside the interpreter's lock
+        for kernel, strengths, grams in kernels:
+            pair = grams()
+            tasks = (delayed(judge)({**kernel, "C": c}, c, *pair) for c in strengths)
+            for params, scores, seconds in parallel(tasks):
+                search.add(params, scores, val.y, seconds=seconds)
+                on_point()
+    return search
+
+
+N_POINTS = len(C_LINEAR) + len(C_RBF) * len(GAMMA_PER_FEATURE)
+"""Points of a search."""
+
+
+def fit_svm(train: Rows, params: dict[str, object]) -> Svm:
+    """Fit the chosen point on all training rows as a plain scikit-learn pipeline."""
+    svc = SVC(**params, break_ties=True, cache_size=CACHE_MB)
+    return Svm(make_pipeline(StandardScaler(), svc).fit(train.features, train.y))

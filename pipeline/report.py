@@ -1,0 +1,116 @@
+"""Compare the heads: scores with intervals, a verdict in plain words, figures.
+
+Reads predictions.csv, and what else stands in the run folder (heads, history, audit, tiles, embeddings); never
+refits. Writes comparison.csv, comparison.md, figures and the one-file report.html into the run folder.
+
+    python -m pipeline.report --run reports/mine
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+from pipeline.cli.command import command
+from pipeline.cli.options import Common, check, plain, say
+from pipeline.errors import EXIT_OK
+from pipeline.storage import artifacts
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportOptions:
+    """How the comparison is drawn up."""
+
+    draws: int = 2000
+    """Resamples of the bootstrap."""
+
+    level: float = 0.95
+    """Coverage of the intervals."""
+
+    map: Literal["tsne", "pca", "none"] = "tsne"
+    """Map of the embeddings: t-SNE, principal components, or none."""
+
+    gallery: int = 12
+    """Worst errors that are shown; 0: no picture in the report shows a tile, so that it can be passed on."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        check(100 <= self.draws <= 100_000, f"--draws {self.draws}: 100 to 100000")
+        check(0.5 <= self.level < 1, f"--level {self.level}: a coverage from 0.5 up to, not including, 1")
+        check(0 <= self.gallery <= 60, f"--gallery {self.gallery}: 0 to 60 tiles")
+
+
+def run(common: Common, options: ReportOptions) -> int:
+    """Write the comparison unless it is current; return the exit code."""
+    from pipeline.comparison.contents import build
+    from pipeline.comparison.context import context_files, read_context
+    from pipeline.comparison.document import to_html, to_markdown
+    from pipeline.comparison.illustrations import draw_embedding_map, draw_errors, draw_scores, worst_errors
+    from pipeline.comparison.material import Material
+    from pipeline.comparison.predictions import read_predictions
+    from pipeline.comparison.scores import SCHEMA, by_key, choose_resampling, score_heads, to_csv
+    from pipeline.comparison.verdict import judge
+
+    folder = common.run
+    source, table = folder / "predictions.csv", folder / "comparison.csv"
+    chosen = plain(options)
+    predictions = read_predictions(source, force=common.force)
+    files = context_files(folder, pixels=options.gallery > 0, embeddings=options.map != "none")
+    inputs = [source, *files]
+    current = artifacts.is_current(table, schema=SCHEMA, options=chosen, inputs=inputs, seed=common.seed)
+    if current and not common.restart:
+        say(f"report: current, {folder / 'report.html'}")
+        return EXIT_OK
+
+    context = read_context(folder, files)
+    resampling = choose_resampling(predictions, n_draws=options.draws, seed=common.seed, level=options.level)
+    rows = score_heads(predictions, resampling, context.heads)
+    scores = by_key(rows)
+    verdict = judge(predictions, scores, resampling)
+    say("report: drawing figures")
+    worst = worst_errors(predictions, options.gallery)
+    material = Material(
+        run=folder,
+        predictions=predictions,
+        context=context,
+        resampling=resampling,
+        scores=scores,
+        verdict=verdict,
+        figures=draw_scores(folder / "figures", predictions),
+        map="Not asked for (--map none)."
+        if options.map == "none"
+        else draw_embedding_map(folder / "figures", context, predictions, method=options.map, seed=common.seed),
+        worst=worst,
+        gallery="Not asked for (--gallery 0)."
+        if options.gallery == 0
+        else draw_errors(folder / "figures", context, predictions, worst),
+        options=chosen | {"seed": common.seed},
+    )
+    document = build(material)
+    artifacts.write_text(table, to_csv(rows))
+    artifacts.write_text(folder / "comparison.md", to_markdown(document))
+    artifacts.write_text(folder / "report.html", to_html(document, folder=folder))
+    drawn = {folder / figure.file for figure in document.figures} - set(files)
+    artifacts.write_record(
+        table,
+        schema=SCHEMA,
+        stage="report",
+        options=chosen,
+        inputs=inputs,
+        outputs=[folder / "comparison.md", folder / "report.html", *sorted(drawn)],
+        details={"intervals": resampling.unit, "n_draws": options.draws, "level": options.level}
+        | {"protocol": predictions.protocol, "verdict": verdict.action, "left_out": context.missing},
+        seed=common.seed,
+    )
+    say(f"report: {folder / 'comparison.md'} and {folder / 'report.html'}")
+    say(f"report: {verdict.action}")
+    return EXIT_OK
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `python -m pipeline.report`."""
+    stages = {"report": ReportOptions}
+    return command("pipeline.report", __doc__, stages, lambda common, options: run(common, options["report"]), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,78 @@
+"""predictions.csv: what every head says of every tile; the only source of the figures in a report."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.errors import BadArtifact
+from pipeline.storage.embeddings import OK, Embeddings
+from pipeline.tiles.split import SPLITS
+
+SCHEMA = "predictions/1.0"
+COLUMNS = ("tile_id", "group", "split", "label", "head", "predicted")
+"""Columns before the probabilities `p_<class>`, which stand in the order of the classes."""
+
+SUM_TOLERANCE = 1e-6
+"""How far the probabilities of a row may be from 1 (nine digits are written)."""
+
+
+def usable_rows(embeddings: Embeddings) -> np.ndarray:
+    """Return which rows (N,) bool of an embeddings file have features, a label and a split."""
+    return (embeddings.status == OK) & (embeddings.split < len(SPLITS)) & (embeddings.label >= 0)
+
+
+def to_csv(embeddings: Embeddings, probabilities: dict[str, np.ndarray]) -> str:
+    """Return the table: for each head one line per usable row, in the order of the embeddings file.
+
+    Args:
+        embeddings: the file's content.
+        probabilities: head -> (M, K) float64 for the M usable rows.
+    """
+    usable = np.flatnonzero(usable_rows(embeddings))
+    classes = np.array(embeddings.classes, dtype=object)
+    parts = []
+    for head, p in probabilities.items():
+        table = pd.DataFrame(
+            {
+                "tile_id": np.array(embeddings.tile_id, dtype=object)[usable],
+                "group": np.array(embeddings.group, dtype=object)[usable],
+                "split": np.array(SPLITS, dtype=object)[embeddings.split[usable]],
+                "label": classes[embeddings.label[usable]],
+                "head": head,
+                "predicted": classes[p.argmax(axis=1)],
+            }
+        )
+        for i, name in enumerate(classes):
+            table[f"p_{name}"] = p[:, i]
+        parts.append(table)
+    return pd.concat(parts).to_csv(index=False, float_format="%.9g", lineterminator="\n")
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Read predictions.csv and check it against its schema; its record is the caller's to check.
+
+    Raises:
+        BadArtifact: names the rule that the file breaks.
+    """
+
+    def refuse(rule: str) -> BadArtifact:
+        return BadArtifact(f"{path}: {rule}: run `python -m pipeline.fit_heads --restart`")
+
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(COLUMNS, str), keep_default_na=False, na_values={})
+    except (ValueError, OSError) as error:
+        raise refuse(f"not a readable CSV file ({' '.join(str(error).split())[:120]})") from None
+    rest = list(table.columns[len(COLUMNS) :])
+    if tuple(table.columns[: len(COLUMNS)]) != COLUMNS or len(rest) < 2 or any(name[:2] != "p_" for name in rest):
+        raise refuse(f"its columns are not {', '.join(COLUMNS)}, p_<class>, ...")
+    p = table[rest].to_numpy(np.float64) if all(table[name].dtype.kind == "f" for name in rest) else None
+    if p is None or not np.isfinite(p).all() or (p < 0).any() or (abs(p.sum(axis=1) - 1) > SUM_TOLERANCE).any():
+        raise refuse("a row's probabilities are no numbers from 0 up that sum to 1")
+    classes = {name[2:] for name in rest}
+    if not set(table["label"]) | set(table["predicted"]) <= classes or not set(table["split"]) <= set(SPLITS):
+        raise refuse("a label or split is unknown")
+    heads = table.groupby("head", sort=False)["tile_id"].agg(list)
+    if any(ids != heads.iloc[0] for ids in heads) or len(set(heads.iloc[0])) != len(heads.iloc[0]):
+        raise refuse("the heads do not stand on the same rows")
+    return table

@@ -1,0 +1,128 @@
+"""Walk a run's chain of hashes: every file against its record, every record against its inputs, every schema.
+
+Reads the whole run folder and writes nothing. It names each file that is damaged, missing, stale or unknown, and
+ends with exit code 1 if there is any.
+
+    python -m pipeline.verify --run reports/mine
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.cli.command import command
+from pipeline.cli.options import Common, say
+from pipeline.errors import EXIT_FAILED, EXIT_OK, BadArtifact, PipelineError, StaleInput
+from pipeline.storage import artifacts, lock
+
+ARTIFACTS = (
+    ("manifest.csv", "manifest/1.0", "prepare"),
+    ("model.safetensors", "model/1.0", "train"),
+    ("embeddings.h5", "embeddings/1.0", "extract"),
+    ("heads/svm.skops", "head/1.0", "fit_heads"),
+    ("heads/xgboost.ubj", "head/1.0", "fit_heads"),
+    ("predictions.csv", "predictions/1.0", "fit_heads"),
+    ("comparison.csv", "comparison/1.0", "report"),
+)
+"""The artefacts of a run, their schemas, and the stages that make them, in the order of the work."""
+
+UNFINISHED = ("checkpoint.pt", "embeddings.h5.partial", "embeddings.h5.partial.json")
+"""Files of a stage that was interrupted: no results, nothing to hold them against."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VerifyOptions:
+    """What may be missing."""
+
+    light: bool = False
+    """Accept that heavy files (model, embeddings, heads) and figures with pixels were left behind, as in a clone."""
+
+
+def check_one(path: Path, schema: str, stage: str, *, light: bool) -> list[str]:
+    """Return what is wrong with one artefact, its companions and its place in the chain."""
+    if light and not path.is_file():
+        artifacts.read_record_alone(path)
+        return []
+    record = artifacts.check_artifact(path, schema=schema)
+    damaged = artifacts.damaged_outputs(path, record)
+    if light:
+        damaged = [name for name in damaged if (path.parent / name).exists()]
+    faults = [f"{path.parent / name}: missing or changed since {stage} wrote it" for name in damaged]
+    try:
+        artifacts.check_fresh(path, record)
+    except StaleInput as error:
+        faults.append(str(error))
+    return faults
+
+
+def check_content(run: Path) -> list[str]:
+    """Return what is wrong inside the files that stand there: schemas, and rows that do not match across files."""
+    from pipeline.storage.embeddings import read_embeddings
+    from pipeline.storage.models import load_model
+    from pipeline.tiles.manifest import read_manifest
+
+    faults = []
+    manifest = read_manifest(run / "manifest.csv") if (run / "manifest.csv").is_file() else None
+    if (run / "model.safetensors").is_file():
+        load_model(run / "model.safetensors")
+    if (run / "embeddings.h5").is_file():
+        embeddings = read_embeddings(run / "embeddings.h5")
+        if manifest is not None and embeddings.tile_id != list(manifest.table["tile_id"]):
+            faults.append(f"{run / 'embeddings.h5'}: its rows are not the tiles of manifest.csv in order")
+    if (run / "predictions.csv").is_file():
+        from pipeline.storage.predictions import read_predictions
+
+        predictions = read_predictions(run / "predictions.csv")
+        if manifest is not None and not set(predictions["tile_id"]) <= set(manifest.table["tile_id"]):
+            faults.append(f"{run / 'predictions.csv'}: holds tiles that are not in manifest.csv")
+    return faults
+
+
+def unknown_files(run: Path, known: set[Path]) -> list[Path]:
+    """Return files of the run folder that no record speaks of."""
+    files = {path for path in run.rglob("*") if path.is_file()}
+    return sorted(files - known - {run / name for name in (*UNFINISHED, lock.NAME)})
+
+
+def run(common: Common, options: VerifyOptions) -> int:
+    """Check the run folder and print every fault; return the exit code."""
+    folder = common.run
+    faults: list[str] = []
+    known: set[Path] = set()
+    for name, schema, stage in ARTIFACTS:
+        path = folder / name
+        if not path.is_file() and not artifacts.record_path(path).is_file():
+            say(f"verify: {name}: not made yet")
+            continue
+        known |= {path, artifacts.record_path(path)}
+        try:
+            faults += check_one(path, schema, stage, light=options.light)
+            known |= {path.parent / output for output in artifacts.read_record_alone(path)["outputs"]}
+        except BadArtifact as error:
+            faults.append(str(error))
+    if not faults:
+        try:
+            faults += check_content(folder)
+        except PipelineError as error:
+            faults.append(str(error))
+    if not known:
+        faults.append(f"{folder}: no run: run `python -m pipeline.prepare` first")
+    for fault in faults:
+        say(f"verify: {fault}")
+    for path in unknown_files(folder, {known_path.resolve() for known_path in known} | known):
+        say(f"verify: note: {path} belongs to no record")
+    if faults:
+        say(f"verify: {len(faults)} fault(s) in {folder}")
+        return EXIT_FAILED
+    say(f"verify: {len(known)} files of {folder} are what their records say")
+    return EXIT_OK
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `python -m pipeline.verify`."""
+    stages = {"verify": VerifyOptions}
+    return command("pipeline.verify", __doc__, stages, lambda common, o: run(common, o["verify"]), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
