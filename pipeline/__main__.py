@@ -8,14 +8,14 @@ so; a stage that was interrupted continues where it stopped. All options of all 
     python -m pipeline --run reports/kather --data kather2016 --config my.toml
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline import extract, fit_heads, prepare, report, train
 from pipeline.cli.command import command
 from pipeline.cli.options import Common
 
-STAGES = {
+STAGES: dict[str, tuple[type, Callable[[Common, Any], int]]] = {
     "prepare": (prepare.PrepareOptions, prepare.run),
     "train": (train.TrainOptions, train.run),
     "extract": (extract.ExtractOptions, extract.run),

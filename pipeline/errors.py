@@ -46,6 +46,10 @@ class Locked(PipelineError):
     """Another process works on the same run."""
 
 
+class WorkerLost(PipelineError):
+    """A process that decodes tiles was killed or hangs."""
+
+
 class Interrupted(PipelineError):
     """SIGINT or SIGTERM arrived; the state was saved and the same command continues."""
 

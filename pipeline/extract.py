@@ -110,25 +110,24 @@ def embed(
 
     table = manifest.table
     device = use_device(common.device, common.threads)
-    precision = choose_precision(options.embed_precision, device)
     as_channels_last(model.network, device)
     tiles = TileFiles(manifest.root, list(table["path"]), list(table["sha256"]), model.preprocess.size)
     hashes = {path.name: artifacts.sha256_file(path) for path in inputs}
     scratch = Scratch(
         out,
         row=row_type(model.network.fc.in_features, len(model.classes)),
-        identity={"inputs": hashes, "options": chosen, "precision": precision, "device": device.type},
+        identity={"inputs": hashes, "options": chosen, "device": device.type},
         batch=options.embed_batch,
     )
-    artifacts.require_space(out.parent, len(table) * scratch.row.itemsize * 2)
+    asked = options.embed_precision
+    if asked == "auto" and not common.restart:
+        # auto is decided by timing, which a busy machine can turn: rows go on as they were begun
+        asked = scratch.begun().get("precision", asked)
+    precision = scratch.identity["precision"] = choose_precision(asked, device)
+    there = scratch.path.stat().st_size if scratch.path.is_file() else 0
+    artifacts.require_space(out.parent, len(table) * scratch.row.itemsize * 2 - there)
     skipped = fill(scratch, model, tiles, common, precision=precision, workers=n_workers(common.workers))
-    if len(skipped) > common.max_bad * len(table):
-        first = next(iter(skipped.values()))
-        scratch.remove()
-        raise BadInput(
-            f"{manifest.root}: {len(skipped)} of {len(table)} tiles cannot be used, more than --max-bad "
-            f"{common.max_bad:g}; the first: {first}"
-        )
+    skipped = {row: table["problem"].iloc[row] or problem for row, problem in skipped.items()}
     write_embeddings(
         out,
         scratch,
@@ -165,6 +164,52 @@ def embed(
     return EXIT_SKIPPED if skipped else EXIT_OK
 
 
+def status_of(problem: str) -> int:
+    """Return the code for /status of what `TileFiles` says of a tile."""
+    from pipeline.network.batches import CHANGED_PIXELS
+    from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE
+
+    if not problem:
+        return OK
+    return CHANGED if problem.endswith(CHANGED_PIXELS) else UNREADABLE
+
+
+def look_again(scratch: "Scratch", tiles: "TileFiles") -> tuple[int, dict[int, str]]:
+    """Read the tiles again that an earlier run could not use; rows from the first other outcome on are cut off.
+
+    Returns:
+        The number of rows that stand, and row -> problem for those among them without features.
+    """
+    import numpy as np
+
+    from pipeline.storage.embeddings import OK
+
+    start, skipped = 0, dict[int, str]()
+    for block in scratch.blocks():
+        for offset in np.flatnonzero(block["status"] != OK):
+            row = start + int(offset)
+            _, _, _, problem = tiles[row]
+            if status_of(problem) != block["status"][offset]:
+                kept = scratch.cut(row)
+                return kept, {row: problem for row, problem in skipped.items() if row < kept}
+            skipped[row] = problem
+        start += len(block)
+    return start, skipped
+
+
+def check_share(skipped: dict[int, str], tiles: "TileFiles", max_bad: float) -> None:
+    """Stop when more tiles cannot be used than `max_bad` allows.
+
+    Raises:
+        BadInput: names the first of them.
+    """
+    if len(skipped) > max_bad * len(tiles):
+        raise BadInput(
+            f"{tiles.root}: {len(skipped)} of {len(tiles)} tiles or more cannot be used, above --max-bad {max_bad:g} "
+            f"(the rows so far are kept); the first: {skipped[min(skipped)]}"
+        )
+
+
 def fill(
     scratch: "Scratch", model: "Model", tiles: "TileFiles", common: Common, *, precision: Any, workers: int
 ) -> dict[int, str]:
@@ -173,23 +218,20 @@ def fill(
     Raises:
         Interrupted: SIGINT or SIGTERM; the rows so far are kept.
         StaleInput: the scratch belongs to another model, manifest or setting.
+        BadInput: too many tiles cannot be used; the rows so far are kept.
+        WorkerLost: a process that decodes tiles died; likewise.
     """
     import numpy as np
 
     from pipeline.cli.progress import progress
     from pipeline.cli.signals import StopRequest
     from pipeline.network.embedding import embed_batches
-    from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE
 
-    done = scratch.open(restart=common.restart)
+    scratch.open(restart=common.restart)
+    done, skipped = look_again(scratch, tiles)
     if done:
         say(f"extract: continuing after row {done} of {len(tiles)}")
-    skipped: dict[int, str] = {}
-    earlier = 0
-    for block in scratch.blocks():
-        for offset in np.flatnonzero(block["status"] != OK):
-            skipped[earlier + int(offset)] = "could not be used when an earlier run came to it"
-        earlier += len(block)
+    check_share(skipped, tiles, common.max_bad)
     with StopRequest() as stop, progress(len(tiles), unit="tile", label="extract", done=done) as bar:
         for batch, features, logits in embed_batches(
             model, tiles, first=done, batch=scratch.batch, precision=precision, workers=workers
@@ -197,11 +239,12 @@ def fill(
             rows = np.zeros(len(batch.rows), scratch.row)
             rows["features"], rows["logits"], rows["sha256"] = features, logits, batch.sha256
             for i, problem in enumerate(batch.problems):
+                rows["status"][i] = status_of(problem)
                 if problem:
-                    rows["status"][i] = CHANGED if "changed" in problem else UNREADABLE
                     skipped[batch.rows[i]] = problem
             scratch.append(rows)
             bar.update(len(rows))
+            check_share(skipped, tiles, common.max_bad)
             if stop.signum:
                 raise stop.interrupted(f"{batch.rows[-1] + 1} of {len(tiles)} rows are kept")
     return skipped

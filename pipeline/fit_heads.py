@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pipeline.heads.base import Head, Rows
     from pipeline.storage.embeddings import Embeddings
 
-HEAD_SCHEMA = "head/1.0"
 PREDICTIONS_SCHEMA = "predictions/1.0"
 
 
@@ -143,12 +142,13 @@ def fitted_head(
 ) -> Fitted:
     """Return a head: the one that stands in heads/ if it is current, else a newly fitted and saved one."""
     from pipeline.cli.machine import n_cores
+    from pipeline.heads.base import SCHEMA
     from pipeline.heads.boosting import Boosting
     from pipeline.heads.svm import Svm
 
     path = common.run / "heads" / {"svm": "svm.skops", "xgboost": "xgboost.ubj"}[name]
     chosen = {"rounds": options.rounds} if name == "xgboost" else {}
-    same: dict[str, Any] = {"schema": HEAD_SCHEMA, "options": chosen, "inputs": [embeddings], "seed": common.seed}
+    same: dict[str, Any] = {"schema": SCHEMA, "options": chosen, "inputs": [embeddings], "seed": common.seed}
     if not common.restart and artifacts.is_current(path, **same):
         say(f"fit_heads: {name} is current")
         loaded: Head = Svm.load(path) if name == "svm" else Boosting.load(path)

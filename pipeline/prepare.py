@@ -7,6 +7,7 @@ writes manifest.csv, audit.json, audit.md and figures/classes.png into the run f
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -61,6 +62,16 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        check(self.data, "--data is empty: demo, kather2016, a folder or a CSV file is needed")
+        for name in ("source", "url"):
+            check(
+                getattr(self, name) is None or self.data == "kather2016",
+                f"--{name} goes with --data kather2016; tiles of your own are given as --data FOLDER",
+            )
+        if self.group_regex:
+            from pipeline.tiles.datasets import group_pattern
+
+            group_pattern(self.group_regex)
         total = sum(self.fractions)
         check(
             min(self.fractions) > 0 and abs(total - 1) < 1e-6,
@@ -155,14 +166,15 @@ def build_table(tiles: "TileSet", common: Common, options: PrepareOptions) -> tu
             f"{tiles.root}: {len(bad)} of {len(table)} tiles cannot be read, more than --max-bad {common.max_bad:g}: "
             f"{list_names(list(bad['path']))}; the first: {first['problem']}"
         )
-    counts = table.loc[table["problem"] == "", "label"].value_counts()
+    # readable tiles of every class that was named: a class that lost all of its tiles must not go in silence
+    counts = (table["problem"] == "").groupby(table["label"]).sum()
     if len(counts) < 2:
         raise BadInput(f"{tiles.root}: only one class ('{counts.index[0]}'): a comparison needs at least two")
     if (counts < 2).any():
         label = counts.index[counts < 2][0]
         raise BadInput(
-            f"{tiles.root}: class '{label}' has one tile, which cannot be both trained on and tested: "
-            "add tiles of it or leave the class out"
+            f"{tiles.root}: class '{label}' has {counts[label]} readable tile(s), which cannot be both trained on and "
+            "tested: add tiles of it or leave the class out"
         )
     return table, assign(tiles, table, options, common.seed)
 
@@ -174,11 +186,16 @@ def run(common: Common, options: PrepareOptions) -> int:
     from pipeline.tiles.datasets import find_tiles, list_names
     from pipeline.tiles.manifest import SCHEMA, read_manifest, write_manifest
 
+    data = Path(options.data)
+    is_name = options.data in ("demo", "kather2016")
+    if not is_name and data.is_dir() and common.run.resolve().is_relative_to(data.resolve()):
+        raise BadInput(f"{common.run} lies among the tiles in {data}, its figures would be read as tiles: choose --run")
     path = common.run / "manifest.csv"
-    chosen = plain(options)
+    chosen = plain(options) | {"data": os.path.normpath(options.data)}
+    listing = [data] if data.is_file() and not is_name else []
     if not common.restart:
         artifacts.refuse_other_options(path, options=chosen, seed=common.seed)
-        if artifacts.is_current(path, schema=SCHEMA, options=chosen, inputs=[], seed=common.seed):
+        if artifacts.is_current(path, schema=SCHEMA, options=chosen, inputs=listing, seed=common.seed):
             manifest = read_manifest(path)
             say(f"prepare: current, {len(manifest.table)} tiles in {path}")
             return EXIT_OK if len(manifest.readable) == len(manifest.table) else EXIT_SKIPPED
@@ -217,6 +234,7 @@ def run(common: Common, options: PrepareOptions) -> int:
         details={"dataset": tiles.name, "protocol": protocol, **tiles.facts},
         outputs=outputs,
         seed=common.seed,
+        inputs=listing,
     )
     counts = table["split"].value_counts()
     split = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("train", "val", "test"))

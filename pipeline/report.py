@@ -44,7 +44,7 @@ def run(common: Common, options: ReportOptions) -> int:
     from pipeline.comparison.contents import build
     from pipeline.comparison.context import context_files, read_context
     from pipeline.comparison.document import to_html, to_markdown
-    from pipeline.comparison.illustrations import draw_embedding_map, draw_errors, draw_scores, worst_errors
+    from pipeline.comparison.illustrations import FIGURES, draw_embedding_map, draw_errors, draw_scores, worst_errors
     from pipeline.comparison.material import Material
     from pipeline.comparison.predictions import read_predictions
     from pipeline.comparison.scores import SCHEMA, by_key, choose_resampling, score_heads, to_csv
@@ -90,6 +90,9 @@ def run(common: Common, options: ReportOptions) -> int:
     artifacts.write_text(folder / "comparison.md", to_markdown(document))
     artifacts.write_text(folder / "report.html", to_html(document, folder=folder))
     drawn = {folder / figure.file for figure in document.figures} - set(files)
+    for name in FIGURES:
+        if (old := folder / "figures" / name) not in drawn:
+            old.unlink(missing_ok=True)  # of an earlier report with other options
     artifacts.write_record(
         table,
         schema=SCHEMA,

@@ -96,8 +96,9 @@ def start_training(
         rows = manifest.readable[manifest.readable["split"] == split]
         labels = np.array([code[label] for label in rows["label"]], dtype=np.int64)
         tiles[split] = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), recipe.tile_px), labels
-    if len(tiles["train"][0]) < 2:
-        raise BadInput(f"{manifest.path}: {len(tiles['train'][0])} training tile(s); at least 2 are needed")
+    for split, least in (("train", 2), ("val", 1)):
+        if len(tiles[split][0]) < least:
+            raise BadInput(f"{manifest.path}: {len(tiles[split][0])} readable {split} tile(s), at least {least} needed")
     device = use_device(common.device, common.threads)
     network = build_network(options.arch, n_classes=len(classes), seed=common.seed)
     init = load_start_weights(network, options.init) if options.init else None
@@ -123,6 +124,11 @@ def start_training(
     )
 
 
+def inputs_of(manifest: "Manifest", options: TrainOptions) -> list[Path]:
+    """Return the files that decide what is learnt: the manifest, and the start weights if there are any."""
+    return [manifest.path, *([options.init] if options.init else [])]
+
+
 def run(common: Common, options: TrainOptions) -> int:
     """Train, or continue, or do nothing if the model is current; return the exit code."""
     from pipeline.tiles.manifest import read_manifest
@@ -133,13 +139,16 @@ def run(common: Common, options: TrainOptions) -> int:
     path = common.run / "model.safetensors"
     schema = "model/1.0"
     checkpoint = common.run / "checkpoint.pt"
+    inputs = inputs_of(manifest, options)
+    if options.init and not options.init.is_file():
+        raise BadInput(f"--init {options.init}: no such file")
     if common.restart:
         checkpoint.unlink(missing_ok=True)
-    else:
+    elif artifacts.is_current(path, schema=schema, options=chosen, inputs=inputs, seed=common.seed):
+        say(f"train: current, {path}")
+        return EXIT_OK
+    elif not checkpoint.is_file():  # a checkpoint is the unfinished replacement that --restart asked for
         artifacts.refuse_other_options(path, options=chosen, seed=common.seed)
-        if artifacts.is_current(path, schema=schema, options=chosen, inputs=[manifest.path], seed=common.seed):
-            say(f"train: current, {path}")
-            return EXIT_OK
 
     training = start_training(manifest, recipe, options, common, chosen)
     if training.resume():
@@ -200,7 +209,7 @@ def finish(
         schema=SCHEMA,
         stage="train",
         options=chosen,
-        inputs=[manifest.path],
+        inputs=inputs_of(manifest, options),
         outputs=outputs,
         details={"dataset": manifest.details["dataset"], "protocol": manifest.details["protocol"]},
         seed=common.seed,

@@ -9,6 +9,9 @@ from pipeline.errors import EXIT_FAILED, BadInput, PipelineError
 from pipeline.storage.artifacts import git_state, remove_temporaries
 from pipeline.storage.lock import locked
 
+OUT_OF_MEMORY = ("out of memory", "not enough memory")
+"""What torch's messages say of an accelerator's memory and of the machine's."""
+
 
 def command(
     name: str,
@@ -46,6 +49,10 @@ def command(
     except OSError as error:
         say(f"error: {error.filename or name}: {error.strerror or error}")
         return EXIT_FAILED
-    except MemoryError as error:
-        say(f"error: not enough memory ({error or 'no size given'}): lower --workers or the batch size")
+    except (MemoryError, RuntimeError) as error:
+        # torch tells of a full memory, its own or an accelerator's, by a RuntimeError
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        reason = (str(error).splitlines() or ["no size given"])[0]
+        say(f"error: not enough memory ({reason}): lower --workers or the batch size")
         return EXIT_FAILED

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 MOST_WORKERS = 4
 """More decoding processes than this do not help one network."""
 
+DEVICE_TYPES = ("cpu", "cuda", "mps")
+"""Kinds of device that networks run on; torch also knows some that compute nothing (meta)."""
+
 
 def n_cores() -> int:
     """Return the number of cores this process may run on."""
@@ -39,6 +42,8 @@ def use_device(name: str, threads: int | None) -> "torch.device":
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in DEVICE_TYPES:
+            raise UsageError(f"--device {name}: known are auto, {', '.join(DEVICE_TYPES)}")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device {name}: not usable here: {str(error).splitlines()[0]}") from None

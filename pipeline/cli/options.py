@@ -11,6 +11,7 @@ stand at the top and each stage's in a table of its name:
 
 import dataclasses
 import difflib
+import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -52,6 +53,9 @@ class Common:
     """Make the stage's result anew although it is current, and drop unfinished work."""
 
 
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+"""What `--device` may say; whether this machine has it shows when the network is made."""
+
 StageTypes = Mapping[str, type]
 STAGES = ("prepare", "train", "extract", "fit_heads", "report", "verify")
 """Names of the tables a TOML file may hold."""
@@ -86,7 +90,7 @@ def read_toml(file: Path, stages: StageTypes) -> list[str]:
         UsageError: no such file, not TOML, or an unknown key (the nearest known name is given).
     """
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror}): check --config") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -94,7 +98,9 @@ def read_toml(file: Path, stages: StageTypes) -> list[str]:
     common = [field.name for field in dataclasses.fields(Common) if field.name != "config"]
     words: list[str] = []
     for name, value in table.items():
-        if name in STAGES and isinstance(value, dict):
+        if name in STAGES:
+            if not isinstance(value, dict):
+                raise UsageError(f"{file}: '{name}' is a stage: its options stand below a line [{name}]")
             if name in stages:
                 known = [field.name for field in dataclasses.fields(stages[name])]
                 for key, item in value.items():
@@ -126,17 +132,23 @@ def parse(prog: str, description: str, stages: StageTypes, argv: Sequence[str]) 
     """
     import tyro
 
-    words = list(argv)
+    try:
+        "".join(argv).encode()
+    except UnicodeEncodeError:
+        raise UsageError("the command line holds bytes that are not UTF-8: rename that file or folder") from None
+    from_files: list[str] = []
     for i, word in enumerate(argv):
         file = word.partition("=")[2] if word.startswith("--config=") else None
         if word == "--config" and i + 1 < len(argv):
             file = argv[i + 1]
-        if file:
-            words = read_toml(Path(file), stages) + words
+        if file is not None:
+            from_files += read_toml(Path(file), stages)
     fields: list[tuple[str, type, Any]] = [("common", Common, dataclasses.field(default_factory=Common))]
     fields += [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in stages.items()]
     command = dataclasses.make_dataclass("Command", fields, frozen=True)
-    parsed: Any = tyro.cli(command, prog=prog, description=description, args=words, config=(tyro.conf.OmitArgPrefixes,))
+    parsed: Any = tyro.cli(
+        command, prog=prog, description=description, args=[*from_files, *argv], config=(tyro.conf.OmitArgPrefixes,)
+    )
     common: Common = parsed.common
     if not 0 <= common.max_bad <= 1:
         raise UsageError(f"--max-bad {common.max_bad}: a share between 0 and 1 is needed")
@@ -144,6 +156,8 @@ def parse(prog: str, description: str, stages: StageTypes, argv: Sequence[str]) 
         value = getattr(common, name)
         if value is not None and value < (1 if name == "threads" else 0):
             raise UsageError(f"--{name} {value}: too small")
+    if not DEVICE.fullmatch(common.device):
+        raise UsageError(f"--device {common.device}: auto, cpu, cuda, cuda:1 or mps is needed")
     if common.seed < 0:
         raise UsageError(f"--seed {common.seed}: a number from 0 up is needed")
     return common, {name: getattr(parsed, name) for name in stages}
@@ -165,4 +179,4 @@ def plain(options: Any) -> dict[str, Any]:
 
 def say(text: str) -> None:
     """Print one line of progress to the user (stderr, so that results can be piped)."""
-    print(text, file=sys.stderr, flush=True)
+    print(" ".join(text.splitlines()), file=sys.stderr, flush=True)

@@ -42,4 +42,6 @@ class StopRequest:
     def interrupted(self, saved: str) -> Interrupted:
         """Return the error to raise after saving."""
         name = signal.Signals(self.signum).name
-        return Interrupted(f"{name}: {saved}; run the same command again to continue", signum=self.signum)
+        return Interrupted(
+            f"{name}: {saved}; to continue, run the same command again (without --restart)", signum=self.signum
+        )

@@ -17,7 +17,14 @@ from pipeline.comparison.wording import (
 from pipeline.errors import BadArtifact
 from pipeline.storage import artifacts
 
-ARTIFACTS = ("manifest.csv", "model.safetensors", "embeddings.h5", "predictions.csv")
+ARTIFACTS = (
+    "manifest.csv",
+    "model.safetensors",
+    "embeddings.h5",
+    "heads/svm.skops",
+    "heads/xgboost.ubj",
+    "predictions.csv",
+)
 """The run's hash chain, in the order in which it was made."""
 
 MOST_FINDINGS = 30
@@ -88,7 +95,7 @@ def costs(material: Material) -> Section:
         )
     caption = (
         "Of the head alone, on ready embeddings: the network's pass over a tile comes first for every head and takes "
-        "far longer."
+        "far longer; softmax is the network's own last layer and comes with that pass."
     )
     return Section("Costs", [Table(["head", "search", "last fit", "tiles/s", "size"], rows, caption)])
 
@@ -132,22 +139,23 @@ def provenance(material: Material) -> Section:
     """The files the figures come from, by hash, and who made them how."""
     rows, commands = [], []
     for name in ARTIFACTS:
-        path = material.run / name
         try:
-            record = artifacts.read_record(path)
+            record = artifacts.read_record_alone(
+                material.run / name
+            )  # heavy files are not committed, their records are
         except BadArtifact:
-            rows.append([name, NOT_AVAILABLE, _expected(material, name), NOT_AVAILABLE, NOT_AVAILABLE])
+            rows.append([name, *[NOT_AVAILABLE] * 4])
             continue
         seed = NOT_AVAILABLE if record["seed"] is None else str(record["seed"])
         rows.append([name, str(record["stage"]), record["sha256"][:SHORT_HASH], seed, _commit(record["git"])])
-        commands.append(f"{record['stage']}: {compact(record['options'])}")
+        commands.append(f"{name} ({record['stage']}): {compact(record['options'])}")
     versions = material.predictions.record["versions"]
     return Section(
         "Provenance",
         [
             Table(["file", "made by", "sha256", "seed", "commit"], rows, left=5),
             Text("Options of each step:"),
-            Bullets([*commands, f"report: {compact(dict(material.options))}"]),
+            Bullets([*commands, f"comparison.csv (report): {compact(dict(material.options))}"]),
             Text(f"Versions when the heads were fitted: {compact(versions)}."),
             Text(
                 f"This report was made by commit {_commit(artifacts.git_state())}; its command, time and versions "
@@ -155,12 +163,6 @@ def provenance(material: Material) -> Section:
             ),
         ],
     )
-
-
-def _expected(material: Material, name: str) -> str:
-    """Return the recorded hash of an input that is not in the run folder, where predictions.csv names it."""
-    found = material.predictions.record["inputs"].get(name)
-    return f"{found[:SHORT_HASH]} (not here)" if found else "not here"
 
 
 def _commit(git: dict[str, Any] | None) -> str:

@@ -99,8 +99,8 @@ def worst_errors(material: Material) -> Section:
     """The test tiles on which a head errs with most confidence."""
     predictions = material.predictions
     rule = (
-        f"The {count(len(material.worst), 'test tile')} on which a head gives a wrong class it names the highest "
-        "probability, the worst first."
+        f"The {count(len(material.worst), 'test tile')} on which a head is wrong with the highest probability for "
+        "the class it names, the worst first."
     )
     blocks: list[Block] = [Text(rule)] if material.worst else []
     blocks.append(material.gallery if isinstance(material.gallery, Figure) else Text(material.gallery))

@@ -120,7 +120,7 @@ def _read_json(path: Path) -> Any:
 
 def _read_heads(path: Path) -> dict[str, dict[str, Any]]:
     """Return the entries of heads.json by head, after checking the parts that the report reads."""
-    heads = {str(head): dict(entry) for head, entry in _read_json(path)["heads"].items()}
+    heads = {str(head): dict(entry) for head, entry in dict(_read_json(path)["heads"]).items()}
     for entry in heads.values():
         for name, kind in (("chosen", dict), ("search", list), ("calibration", dict), ("notes", list)):
             entry[name] = kind(entry.get(name) or ())

@@ -24,6 +24,9 @@ from pipeline.tiles.split import SPLITS
 LEAST_POINTS = 5
 """A map of fewer tiles shows nothing."""
 
+FIGURES = ("confusion.png", "per_class_f1.png", "reliability.png", "embedding_map.png", "errors.png")
+"""Everything that this module may draw."""
+
 TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
 
 
@@ -100,7 +103,7 @@ def draw_scores(folder: Path, predictions: Predictions) -> dict[str, Figure]:
             "figures/reliability.png",
             "Reliability curve of each head, validation and test rows",
             "On the diagonal, tiles named with 80 % confidence are right in 80 % of cases; below it a head is too sure "
-            "of itself. The bars count the test tiles in each bin: points over low bars mean little.",
+            "of itself. Small points and low bars stand for few tiles and mean little.",
         ),
     }
 

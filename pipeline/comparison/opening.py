@@ -47,6 +47,9 @@ def compared(material: Material) -> Section:
     ]
     warning = _warning(predictions)
     blocks += [Note(warning)] if warning else []
+    errors = [finding for finding in material.context.findings or [] if finding["severity"] == "error"]
+    if errors:
+        blocks.append(Note(f"The audit found {count(len(errors), 'error')} in the data, first: {errors[0]['what']}."))
     names = {
         "train": "train (the network and the heads learn)",
         "val": "validation (choices)",
@@ -62,7 +65,7 @@ def compared(material: Material) -> Section:
     blocks.append(Table(["rows", "tiles", "groups", "classes"], rows))
     n_skipped = details.get("n_skipped") or 0
     if n_skipped:
-        blocks.append(Text(f"{count(n_skipped, 'tile')} could not be read and stand in no figure of this report."))
+        blocks.append(Text(f"{count(n_skipped, 'tile')} could not be read and count nowhere in this report."))
     if "figures/classes.png" in material.context.figures:
         blocks.append(Figure("figures/classes.png", "Sample tiles of each class", "Sample tiles of each class."))
     return Section("What was compared", blocks)
@@ -122,10 +125,10 @@ def interval_basis(material: Material) -> str:
     if resampling.unit == "group":
         few = f" {n_units} groups are too few to rely on." if n_units < FEW_UNITS else ""
         return (
-            f"In brackets: {how} over whole groups, {n_units} of them; with so few units they are rather too narrow "
+            f"In parentheses: {how} over whole groups, {n_units} of them; with so few units they are rather too narrow "
             f"than too wide.{few}"
             if n_units < 20
-            else f"In brackets: {how} over whole groups, {n_units} of them."
+            else f"In parentheses: {how} over whole groups, {n_units} of them."
         )
     why = (
         "because the split is random: they say how the figures vary over further tiles of these same sources, nothing "
@@ -133,7 +136,7 @@ def interval_basis(material: Material) -> str:
         if predictions.protocol == "random"
         else "because groups are not known: they are too narrow where tiles of one slide resemble each other"
     )
-    return f"In brackets: {how} over single tiles, {why}."
+    return f"In parentheses: {how} over single tiles, {why}."
 
 
 def verdict(material: Material) -> Section:
@@ -161,7 +164,7 @@ def verdict(material: Material) -> Section:
             Note(material.verdict.action),
             Text(sentences[0]),
             Bullets(sentences[1:] or ["One head: no pair to compare."]),
-            Text("Points are percentage points of macro-F1; brackets hold the interval of the paired difference."),
+            Text("A point is a percentage point of macro-F1; the intervals are of the paired differences."),
             Table(["macro-F1", "train", "validation", "test"], rows, material.flattering.strip()),
             Bullets(caveats),
         ],

@@ -86,11 +86,11 @@ def judge(predictions: Predictions, scores: dict[tuple[str, str, str], Score], r
 
 
 def _gain(pair: Pair) -> str:
-    difference = pair.difference
-    text = f"{points(difference.value)} points"
-    if is_number(difference.low):
-        text += f" [{points(difference.low)}, {points(difference.high)}]"
-    return text
+    return f"{points(pair.difference.value)} points of macro-F1"
+
+
+def _interval(pair: Pair) -> str:
+    return f"{points(pair.difference.low)} to {points(pair.difference.high)}"
 
 
 def _sentence(pair: Pair, resampling: Resampling) -> str:
@@ -101,18 +101,16 @@ def _sentence(pair: Pair, resampling: Resampling) -> str:
         return f"{better} and {other} give the same answer on every test tile."
     if not is_number(pair.difference.low):
         return (
-            f"{better} is ahead of {other} by {_gain(pair)} of macro-F1; there is no interval (the test rows come "
-            f"from {units}), so nothing can be concluded."
+            f"{better} is ahead of {other} by {_gain(pair)}; there is no interval (the test rows come from {units}), "
+            "so nothing can be concluded."
         )
-    few = f"; {units} are too few to conclude anything" if n_units < FEW_UNITS else ""
+    basis = f" ({level_text(resampling.level)} interval {_interval(pair)}; {units})"
+    few = f", but {units} are too few to conclude anything" if n_units < FEW_UNITS else ""
     if pair.excludes_zero:
         verb = "is ahead of" if few else "is better than"
-        basis = "" if few else f" ({level_text(resampling.level)} interval; {units})"
-        return f"{better} {verb} {other} by {_gain(pair)} of macro-F1{basis}{few}."
-    basis = "" if few else f" ({units})"
-    return (
-        f"{better} and {other} are not distinguishable on these rows: difference {_gain(pair)} of macro-F1{basis}{few}."
-    )
+        return f"{better} {verb} {other} by {_gain(pair)}{basis}{few}."
+    few = few.replace("but", "and")
+    return f"{better} and {other} are not distinguishable on these rows: difference {_gain(pair)}{basis}{few}."
 
 
 def _action(heads: list[str], pairs: list[Pair], *, resampling: Resampling, n_units: int) -> str:
@@ -125,12 +123,12 @@ def _action(heads: list[str], pairs: list[Pair], *, resampling: Resampling, n_un
     if BASELINE not in heads:
         top = pairs[0]
         if top.distinguishable:
-            return f"Use {head_name(top.better)}: it gains {_gain(top)} of macro-F1 over {head_name(top.other)}."
+            return f"Use {head_name(top.better)}: it gains {_gain(top)} ({_interval(top)}) over {head_name(top.other)}."
         return "The two best heads are not distinguishable on these rows: take the one that is easier to keep."
     for pair in pairs:  # best head first
         if pair.other == BASELINE and pair.distinguishable:
-            gain = f"{head_name(pair.better)} gains {_gain(pair)} of macro-F1 over {head_name(BASELINE)}"
-            return f"{gain}: use it where that is worth a second model file."
+            gain = f"{head_name(pair.better)} gains {_gain(pair)} ({_interval(pair)})"
+            return f"{gain} over {head_name(BASELINE)}: use it where that is worth a second model file."
     beaten = [pair.other for pair in pairs if pair.better == BASELINE and pair.distinguishable]
     if len(beaten) == len(heads) - 1:
         return f"Use {head_name(BASELINE)}: it is better than {listing([head_name(head) for head in beaten])}."

@@ -37,8 +37,8 @@ def points(share: float) -> str:
 
 
 def interval(low: float, high: float, digits: int = 3) -> str:
-    """Return " [low, high]" to stand behind a value, or nothing where there is no interval."""
-    return f" [{number(low, digits)}, {number(high, digits)}]" if is_number(low) and is_number(high) else ""
+    """Return " (low to high)" to stand behind a value, or nothing where there is no interval."""
+    return f" ({number(low, digits)} to {number(high, digits)})" if is_number(low) and is_number(high) else ""
 
 
 def percent(share: Any, digits: int = 0) -> str:

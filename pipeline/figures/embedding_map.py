@@ -58,11 +58,13 @@ def project(features: NumberArray, *, method: Literal["tsne", "pca"], seed: int)
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
-    centred = np.asarray(features, dtype=np.float64)
-    n_components = min(COMPONENTS if method == "tsne" else 2, len(centred) - 1, centred.shape[1])
-    components = PCA(n_components, svd_solver="randomized", random_state=seed).fit_transform(centred)
+    rows = np.asarray(features, dtype=np.float64)
+    if np.ptp(rows, axis=0).max() == 0:  # a network that has collapsed: all tiles are one point
+        return np.zeros((len(rows), 2))
+    n_components = min(COMPONENTS if method == "tsne" else 2, len(rows) - 1, rows.shape[1])
+    components = PCA(n_components, svd_solver="randomized", random_state=seed).fit_transform(rows)
     if method == "tsne":
-        perplexity = min(PERPLEXITY, (len(centred) - 1) / 3)
+        perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
         start = "pca" if components.shape[1] >= 2 else "random"
         return TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(components)
     return np.pad(components, ((0, 0), (0, 2 - components.shape[1])))

@@ -90,10 +90,11 @@ def draw_class_bars(
             axis.text(np.nan_to_num(value) + 0.008, y, text, va="center", fontsize=7, color="0.3")
     names = [f"{short(name)} ({n})" for name, n in zip(classes, support, strict=True)]
     axis.set_yticks(positions, names)
-    axis.invert_yaxis()
+    axis.set_ylim(len(classes) - 0.5, -0.5)
     axis.set_xlim(0, 1.06)
     axis.set_xticks(np.linspace(0, 1, 6))
-    axis.set_xlabel("F1 on the test rows (number of tiles behind each class)")
+    axis.set_xlabel("F1 on the test rows (in parentheses: test tiles of the class)")
+    axis.spines["bottom"].set_bounds(0, 1)
     axis.spines["left"].set_visible(False)
     axis.tick_params(axis="y", length=0)
     axis.set_axisbelow(True)
@@ -115,7 +116,7 @@ def draw_reliability(
     """
     colours = head_colours(heads)
     columns = len(heads)
-    figure = Figure(figsize=(2.7 * columns + 0.6, 3.7), layout="constrained")
+    figure = Figure(figsize=(2.7 * columns + 0.5, 3.9), layout="constrained")
     axes = figure.subplots(2, columns, squeeze=False, sharex=True, sharey="row", height_ratios=(4, 1))
     for (upper, lower), head in zip(axes.T, heads, strict=True):
         upper.plot([0, 1], [0, 1], color="0.75", lw=0.8, zorder=0)
@@ -125,14 +126,16 @@ def draw_reliability(
                 used = values["count"] > 0
                 confidence, accuracy = values["confidence"][used], values["accuracy"][used]
                 name = {"val": "validation", "test": "test"}[split]
-                upper.plot(confidence, accuracy, color=colour, marker=marker, ms=3.5, lw=1.3, label=name)
+                area = 6 + 54 * values["count"][used] / values["count"].max()
+                upper.plot(confidence, accuracy, color=colour, lw=1, alpha=0.6)
+                upper.scatter(confidence, accuracy, s=area, c=colour, marker=marker, lw=0, label=name)
         counts = bins[head]["test"]["count"]
         width = 1 / len(counts)
         lower.bar((np.arange(len(counts)) + 0.5) * width, counts, width=0.9 * width, color=colours[head])
         upper.set_title(short(head))
         upper.set(xlim=(0, 1.02), ylim=(0, 1.03))
-        upper.set_aspect("equal")
-        upper.legend(loc="upper left", fontsize=8)
+        upper.set_xticks(np.linspace(0, 1, 5), ["0", "", "0.5", "", "1"])
+        upper.legend(loc="lower right", fontsize=8, handletextpad=0.1)
     axes[0, 0].set_ylabel("share that is right")
     axes[1, 0].set_ylabel("test tiles")
     figure.supxlabel("probability of the likeliest class (confidence)", fontsize=9)

@@ -6,18 +6,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline.storage.artifacts import atomic
+from pipeline.figures.style import save, short, styled
 from pipeline.tiles.decoding import decode_tile, resize
 
-DPI = 150
 
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically and without a time stamp, so that equal figures are equal files."""
-    with atomic(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
-
-
+@styled
 def tile_grid(path: Path, rows: list[tuple[str, list[np.ndarray]]], *, titles: list[list[str]] | None = None) -> None:
     """Draw rows of tiles, each row with a label on its left.
 
@@ -38,8 +31,8 @@ def tile_grid(path: Path, rows: list[tuple[str, list[np.ndarray]]], *, titles: l
             if j < len(tiles):
                 axis.imshow(tiles[j])
                 if titles is not None:
-                    axis.set_title(titles[i][j], fontsize=6)
-        axes[i][0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+                    axis.set_title(short(titles[i][j]), fontsize=6)
+        axes[i][0].set_ylabel(short(label), rotation=0, ha="right", va="center", fontsize=8)
     save(figure, path)
 
 

@@ -7,15 +7,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.figures.tiles import save, tile_grid
+from pipeline.figures.style import HEAD_COLOURS, save, styled
+from pipeline.figures.tiles import tile_grid
 
-TRAIN, VAL = "#0072B2", "#D55E00"
-"""Okabe-Ito blue and vermilion: told apart without colour vision."""
+TRAIN, VAL = HEAD_COLOURS[0], HEAD_COLOURS[-1]
 
 SHOWN = 32
 """Tiles of a batch that are drawn."""
 
 
+@styled
 def draw_history(path: Path, history: pd.DataFrame, *, best_epoch: int) -> None:
     """Draw loss and accuracy of train and val by epoch, the kept epoch and the drops of the learning rate marked."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
@@ -28,8 +29,7 @@ def draw_history(path: Path, history: pd.DataFrame, *, best_epoch: int) -> None:
             axis.axvline(epoch - 0.5, color="0.8", lw=0.8, zorder=0, label=None if i else "learning rate drops")
         axis.set(xlabel="epoch", ylabel=name)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(fontsize=8)
     save(figure, path)
 
 

@@ -12,6 +12,9 @@ import numpy as np
 from pipeline.evaluation.calibration import apply_temperature, fit_temperature
 from pipeline.evaluation.metrics import row_nll, scalar_metrics
 
+SCHEMA = "head/1.0"
+"""Of the record that a saved head needs: it is loaded only if its bytes are those that were saved."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Rows:

@@ -12,7 +12,7 @@ import numpy as np
 import xgboost
 
 from pipeline.errors import BadArtifact
-from pipeline.heads.base import Rows, Search
+from pipeline.heads.base import SCHEMA, Rows, Search
 from pipeline.storage import artifacts
 
 MOST_ROUNDS = 400
@@ -53,11 +53,14 @@ class Boosting:
 
     @classmethod
     def load(cls, path: Path) -> "Boosting":
-        """Read a .ubj file; the caller has checked its hash (XGBoost's parser expects well-formed files).
+        """Read a .ubj file whose record vouches for its bytes.
+
+        XGBoost's parser ends the whole process at some malformed files, so that no other file may reach it.
 
         Raises:
-            BadArtifact: not an XGBoost model.
+            BadArtifact: no record, other bytes than were saved, or not an XGBoost model.
         """
+        artifacts.check_artifact(path, schema=SCHEMA)
         booster = xgboost.Booster()
         try:
             booster.load_model(bytearray(path.read_bytes()))

@@ -7,6 +7,7 @@ again as a plain scikit-learn pipeline, which is what is saved: the same predict
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -15,17 +16,17 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from pipeline.errors import BadArtifact
-from pipeline.heads.base import Rows, Search
+from pipeline.heads.base import SCHEMA, Rows, Search
 from pipeline.storage import artifacts
 
 SEARCH_ROWS = 4000
 """Training rows used by the search at most: its Gram matrix has the square of it in float64 (128 MB)."""
 
-C_RBF = (0.1, 1.0, 10.0, 100.0)
+C_RBF = (0.1, 1.0, 10.0, 100.0, 1000.0)
 GAMMA_PER_FEATURE = (0.1, 0.3, 1.0, 3.0)
 """gamma is this over D: standardised rows lie about sqrt(2 D) apart, so 1/D is scikit-learn's gamma="scale"."""
 
-C_LINEAR = (1e-5, 1e-4, 1e-3, 1e-2)
+C_LINEAR = (1e-4, 1e-3, 1e-2, 1e-1)
 """Small, because 2048 standardised features make long vectors."""
 
 CACHE_MB = 1000
@@ -53,11 +54,12 @@ class Svm:
 
     @classmethod
     def load(cls, path: Path) -> "Svm":
-        """Read a skops file whose types are on skops' list or ours.
+        """Read a skops file whose record vouches for its bytes and whose types are on skops' list or ours.
 
         Raises:
-            BadArtifact: another type in it, damage, or no pipeline.
+            BadArtifact: no record, other bytes than were saved, another type in it, or no pipeline.
         """
+        artifacts.check_artifact(path, schema=SCHEMA)
         import skops.io
         from skops.io.exceptions import UntrustedTypesFoundException
 
@@ -118,25 +120,25 @@ def search_svm(
     products, products_val = (a @ a.T).astype(np.float64), (b @ a.T).astype(np.float64)
     distances, distances_val = squared_distances(a, a), squared_distances(b, a)
 
-    def judge(params: dict[str, object], c: float, gram: np.ndarray, gram_val: np.ndarray) -> tuple:  # type: ignore[type-arg]
+    def grams(kernel: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        if kernel["kernel"] == "linear":
+            return products, products_val
+        return np.exp(-kernel["gamma"] * distances), np.exp(-kernel["gamma"] * distances_val)
+
+    def judge(
+        params: dict[str, Any], gram: np.ndarray, gram_val: np.ndarray
+    ) -> tuple[dict[str, Any], np.ndarray, float]:
         start = time.perf_counter()
-        svc = SVC(C=c, kernel="precomputed", break_ties=True, cache_size=CACHE_MB).fit(gram, y)
+        svc = SVC(C=params["C"], kernel="precomputed", break_ties=True, cache_size=CACHE_MB).fit(gram, y)
         return params, as_columns(svc.decision_function(gram_val)), time.perf_counter() - start
 
+    kernels: list[tuple[dict[str, Any], tuple[float, ...]]] = [({"kernel": "linear"}, C_LINEAR)]
+    kernels += [({"kernel": "rbf", "gamma": factor / n_features}, C_RBF) for factor in GAMMA_PER_FEATURE]
     search = Search()
-    kernels = [({"kernel": "linear"}, C_LINEAR, lambda: (products, products_val))]
-    for factor in GAMMA_PER_FEATURE:
-        gamma = factor / n_features
-
-        def rbf(gamma: float = gamma) -> tuple[np.ndarray, np.ndarray]:
-            return np.exp(-gamma * distances), np.exp(-gamma * distances_val)
-
-        kernels.append(({"kernel": "rbf", "gamma": gamma}, C_RBF, rbf))
     with Parallel(n_jobs=jobs, prefer="threads") as parallel:  # libsvm works outside the interpreter's lock
-        for kernel, strengths, grams in kernels:
-            pair = grams()
-            tasks = (delayed(judge)({**kernel, "C": c}, c, *pair) for c in strengths)
-            for params, scores, seconds in parallel(tasks):
+        for kernel, strengths in kernels:
+            pair = grams(kernel)
+            for params, scores, seconds in parallel(delayed(judge)({**kernel, "C": c}, *pair) for c in strengths):
                 search.add(params, scores, val.y, seconds=seconds)
                 on_point()
     return search
@@ -146,7 +148,7 @@ N_POINTS = len(C_LINEAR) + len(C_RBF) * len(GAMMA_PER_FEATURE)
 """Points of a search."""
 
 
-def fit_svm(train: Rows, params: dict[str, object]) -> Svm:
+def fit_svm(train: Rows, params: dict[str, Any]) -> Svm:
     """Fit the chosen point on all training rows as a plain scikit-learn pipeline."""
     svc = SVC(**params, break_ties=True, cache_size=CACHE_MB)
     return Svm(make_pipeline(StandardScaler(), svc).fit(train.features, train.y))

@@ -1,19 +1,26 @@
 """Tiles on disk -> batches of uint8 pixels, decoded in worker processes, in an order the caller fixes."""
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.errors import BadTile, PipelineError
+from pipeline.errors import BadTile, WorkerLost
 from pipeline.tiles.decoding import decode_tile, pixel_hash, resize
 
 STALLED_S = 300
 """A worker that delivers nothing for this long is taken for hung."""
+
+CHANGED_PIXELS = "its pixels changed since the manifest was made"
+"""How the problem of a tile ends that can be read but is another than the manifest's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +52,14 @@ class TileFiles(Dataset[tuple[int, np.ndarray, np.ndarray, str]]):
     def __getitem__(self, row: int) -> tuple[int, np.ndarray, np.ndarray, str]:
         nothing = np.zeros((self.size, self.size, 3), np.uint8), np.zeros(32, np.uint8)
         if not self.sha256[row]:
-            return row, *nothing, "unreadable when the manifest was made"
+            return row, *nothing, f"{self.root / self.paths[row]}: unreadable when the manifest was made"
         try:
             pixels = decode_tile(self.root / self.paths[row])
         except BadTile as error:
             return row, *nothing, str(error)
         digest = pixel_hash(pixels)
         if digest.hex() != self.sha256[row]:
-            return row, *nothing, f"{self.root / self.paths[row]}: its pixels changed since the manifest was made"
+            return row, *nothing, f"{self.root / self.paths[row]}: {CHANGED_PIXELS}"
         return row, resize(pixels, self.size), np.frombuffer(digest, np.uint8), ""
 
 
@@ -62,34 +69,73 @@ def _collate(items: list[tuple[int, np.ndarray, np.ndarray, str]]) -> Batch:
     return Batch(rows=list(rows), pixels=stacked, sha256=np.stack(digests), problems=list(problems))
 
 
-def _one_thread(worker: int) -> None:
+def _leave_to_parent(signum: int, frame: FrameType | None) -> None:
+    signal.signal(signum, signal.SIG_DFL)
+
+
+def _begin_worker(worker: int) -> None:
     torch.set_num_threads(1)  # the cores belong to the network
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Ctrl-C and batch systems signal the whole group: the parent saves first, and then ends its workers
+        signal.signal(number, _leave_to_parent)
+
+
+@functools.cache
+def _torchs_check() -> Callable[[int, FrameType | None], None]:
+    """Return torch's handler of SIGCHLD, which raises if a worker died; it is set once, with the first workers."""
+    handler = signal.getsignal(signal.SIGCHLD)
+    assert callable(handler), "torch sets it in the main thread"  # noqa: S101
+    return handler
+
+
+@contextlib.contextmanager
+def _deaths_told() -> Iterator[None]:
+    """Let torch raise RuntimeError for a dead worker in here only.
+
+    By itself it does so out of the signal handler, wherever the main thread is: in the middle of an optimizer's step.
+    """
+    check = _torchs_check()
+    signal.signal(signal.SIGCHLD, check)
+    try:
+        check(signal.SIGCHLD, None)  # of a worker that died meanwhile
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def load_batches(tiles: TileFiles, batches: Sequence[Sequence[int] | np.ndarray], *, workers: int) -> Iterator[Batch]:
     """Yield the batches of row numbers in order, the next ones decoded ahead by `workers` processes (0: in this one).
 
     Raises:
-        PipelineError: a worker died or hangs.
+        WorkerLost: a worker died or hangs; it is raised here, never in the midst of what the caller does with a batch.
     """
     loader: DataLoader[Any] = DataLoader(
         tiles,
         batch_sampler=[list(batch) for batch in batches],
         num_workers=workers,
         collate_fn=_collate,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin_worker,
         timeout=STALLED_S if workers else 0,
         prefetch_factor=4 if workers else None,
     )
-    try:
+    if not workers:
         yield from loader
-    except RuntimeError as error:
-        if "DataLoader" in str(error):
-            raise PipelineError(
-                f"a worker process that decodes tiles ended or hangs ({str(error).splitlines()[0]}): "
+        return
+    iterator = iter(loader)
+    while True:
+        try:
+            with _deaths_told():
+                batch = next(iterator, None)
+        except (RuntimeError, ConnectionError, EOFError) as error:  # the last two: torn from a dead worker's pipe
+            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader"):
+                raise
+            raise WorkerLost(
+                f"a worker process that decodes tiles ended or hangs ({(str(error).splitlines() or ['no reason'])[0]}): "
                 "run the same command again, with --workers 0 if it happens again"
             ) from error
-        raise
+        if batch is None:
+            return
+        yield batch
 
 
 def normalise(pixels: torch.Tensor, *, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:

@@ -65,6 +65,8 @@ def load_start_weights(network: ResNet, path: Path) -> str:
         raise BadArtifact(f"--init {path}: no such file") from None
     except Exception as error:  # noqa: BLE001  (torch and safetensors raise many kinds; all mean the same here)
         reason = " ".join(str(error).split())[:160]
+        if type(error).__name__ == "UnpicklingError":  # torch's own message advises to run the file's code
+            reason = "it holds other things than tensors, which are never loaded"
         raise BadArtifact(f"--init {path}: not a state dict of this architecture: {reason}") from None
     lost = [name for name in missing if not name.startswith("fc.") and not name.endswith("num_batches_tracked")]
     if lost or unexpected:

@@ -7,6 +7,7 @@ continued takes the same steps as one that was not.
 import dataclasses
 import math
 import time
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torchvision.models.resnet import ResNet
 
 from pipeline.cli.progress import progress
 from pipeline.cli.signals import StopRequest
-from pipeline.errors import BadArtifact, BadInput, PipelineError, StaleInput
+from pipeline.errors import BadArtifact, BadInput, PipelineError, StaleInput, WorkerLost
 from pipeline.network.batches import Batch, TileFiles, load_batches, normalise, random_flips
 from pipeline.network.precision import Precision, autocast
 from pipeline.storage import artifacts
@@ -70,6 +71,17 @@ class Progress:
     best_loss: float = math.inf
 
 
+def _differences(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
+    """Return "name (then, now value)" for each value of `now`, nested ones by their own names, that was another."""
+    found: list[str] = []
+    for name, value in now.items():
+        if isinstance(value, Mapping) and isinstance(then.get(name), Mapping):
+            found += _differences(value, then[name])
+        elif value != then.get(name):
+            found.append(f"{name} ({then.get(name)}, now {value})")
+    return found
+
+
 class Training:
     """One network's training, resumable at any step.
 
@@ -109,11 +121,19 @@ class Training:
         self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, recipe.lr_step, recipe.lr_gamma)
         self.state = Progress()
         self.best: dict[str, torch.Tensor] = {}
+        self.saved = time.monotonic()
 
     # -- checkpoint ------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write the checkpoint atomically: tensors and plain Python, loadable with weights_only."""
+        """Write the checkpoint atomically: tensors and plain Python, loadable with weights_only.
+
+        Raises:
+            PipelineError: a weight is not finite (the next loss would show it); the former checkpoint stays.
+            DiskFull: no space; likewise.
+        """
+        if not all(bool(torch.isfinite(value).all()) for value in self.network.state_dict().values()):
+            raise self.broken("a weight")
         content = {
             "identity": self.identity,
             "progress": dataclasses.asdict(self.state),
@@ -122,8 +142,9 @@ class Training:
             "schedule": self.schedule.state_dict(),
             "best": self.best,
         }
-        with artifacts.atomic(self.checkpoint) as temporary:
-            torch.save(content, temporary)
+        with artifacts.atomic(self.checkpoint) as temporary, temporary.open("wb") as file:
+            torch.save(content, file)  # given a path, torch would not say why it cannot write
+        self.saved = time.monotonic()
 
     def resume(self) -> bool:
         """Continue from the checkpoint if there is one; tell whether there was.
@@ -135,23 +156,31 @@ class Training:
         if not self.checkpoint.is_file():
             return False
         try:
-            content = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+            with zipfile.ZipFile(self.checkpoint) as members:  # torch.load does not look at the checksums
+                if damaged := members.testzip():
+                    raise zipfile.BadZipFile(f"the checksum of {damaged} does not hold")
+            content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
             theirs = content["identity"]
+            if theirs.get("options", {}).get("precision") == "auto":
+                # auto is decided by timing, which a busy machine can turn: go on as the training began
+                self.precision = self.identity["precision"] = theirs["precision"]
+            changed = _differences(self.identity, theirs)
+            if not changed:
+                self.network.load_state_dict(content["network"])
+                self.optimizer.load_state_dict(content["optimizer"])
+                self.schedule.load_state_dict(content["schedule"])
+                self.state = Progress(**content["progress"])
+                self.best = content["best"]
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001  (torch raises many kinds for a damaged file)
             reason = " ".join(str(error).split())[:120]
             raise BadArtifact(f"{self.checkpoint}: cannot be read ({reason}): pass --restart to train anew") from None
-        changed = [name for name in self.identity if self.identity[name] != theirs.get(name)]
         if changed:
-            listing = ", ".join(f"{name} ({theirs.get(name)}, now {self.identity[name]})" for name in changed)
             raise StaleInput(
-                f"{self.checkpoint} belongs to a training with another {listing}: "
+                f"{self.checkpoint} belongs to a training with another {', '.join(changed)}: "
                 "give the same options, or --restart to train anew"
             )
-        self.network.load_state_dict(content["network"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.schedule.load_state_dict(content["schedule"])
-        self.state = Progress(**content["progress"])
-        self.best = content["best"]
         return True
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -174,29 +203,35 @@ class Training:
             Interrupted: SIGINT or SIGTERM; saved.
             PipelineError: the loss is no longer finite; the checkpoint keeps the last good state.
             BadInput: a training tile can no longer be read.
+            WorkerLost: a process that decodes tiles died; saved.
         """
-        saved = time.monotonic()
         with StopRequest() as stop:
-            while self.state.epoch < self.recipe.epochs:
-                steps = self.epoch_batches(self.state.epoch)
-                label = f"epoch {self.state.epoch + 1}/{self.recipe.epochs}"
-                with progress(len(self.train[0]), unit="tile", label=label, done=self.state.seen) as bar:
-                    for batch in load_batches(self.train[0], steps[self.state.step :], workers=self.workers):
-                        start = time.monotonic()
-                        self.step(batch)
-                        self.state.seconds += time.monotonic() - start
-                        bar.update(len(batch.rows))
-                        bar.set_postfix_str(f"loss {self.state.loss_sum / self.state.seen:.3f}", refresh=False)
-                        if stop.signum or time.monotonic() - saved > SAVE_EVERY_S:
-                            self.save()
-                            saved = time.monotonic()
-                        if stop.signum:
-                            raise stop.interrupted(f"training saved in {self.checkpoint}")
-                self.finish_epoch()
-                self.save()
-                saved = time.monotonic()
+            try:
+                while self.state.epoch < self.recipe.epochs:
+                    self.run_epoch(stop)
+            except WorkerLost:
+                self.save()  # it comes between two steps
+                raise
+
+    def run_epoch(self, stop: StopRequest) -> None:
+        """Take the steps of the epoch that are left, validate, save; raises as `run` does."""
+        steps = self.epoch_batches(self.state.epoch)
+        label = f"epoch {self.state.epoch + 1}/{self.recipe.epochs}"
+        with progress(len(self.train[0]), unit="tile", label=label, done=self.state.seen) as bar:
+            for batch in load_batches(self.train[0], steps[self.state.step :], workers=self.workers):
+                start = time.monotonic()
+                self.step(batch)
+                self.state.seconds += time.monotonic() - start
+                bar.update(len(batch.rows))
+                bar.set_postfix_str(f"loss {self.state.loss_sum / self.state.seen:.3f}", refresh=False)
+                if stop.signum or time.monotonic() - self.saved > SAVE_EVERY_S:
+                    self.save()
                 if stop.signum:
                     raise stop.interrupted(f"training saved in {self.checkpoint}")
+        self.finish_epoch()
+        self.save()
+        if stop.signum:
+            raise stop.interrupted(f"training saved in {self.checkpoint}")
 
     def inputs(self, batch: Batch, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a batch's uint8 pixels and class codes on the device.
@@ -208,8 +243,20 @@ class Training:
             raise BadInput(f"{problem}: run `python -m pipeline.prepare --restart`, then train again")
         return batch.pixels.to(self.device), torch.from_numpy(labels[batch.rows]).to(self.device)
 
+    def broken(self, what: str) -> PipelineError:
+        """Return the error for a training that diverged: `what` is no longer finite."""
+        kept = f"the best model so far is in {self.checkpoint}" if self.best else "no epoch was finished before"
+        return PipelineError(
+            f"{what} became infinite or not a number in epoch {self.state.epoch + 1}, step {self.state.step + 1}: "
+            f"{kept}; train anew with a lower --lr and --restart"
+        )
+
     def step(self, batch: Batch) -> None:
-        """Take one step of Adam on one batch and count it."""
+        """Take one step of Adam on one batch and count it.
+
+        Raises:
+            PipelineError: the loss is not finite; neither weights nor counts are changed.
+        """
         pixels, target = self.inputs(batch, self.train[1])
         pixels = random_flips(pixels, seed=(self.seed, self.state.epoch, self.state.step))
         self.network.train()
@@ -218,11 +265,7 @@ class Training:
         loss = functional.cross_entropy(scores.float(), target)
         value = loss.item()
         if not math.isfinite(value):
-            kept = f"the best model so far is in {self.checkpoint}" if self.best else "no epoch was finished before"
-            raise PipelineError(
-                f"the loss became {value} in epoch {self.state.epoch + 1}, step {self.state.step + 1}: {kept}; "
-                "train anew with a lower --lr and --restart"
-            )
+            raise self.broken("the loss")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -254,10 +297,7 @@ class Training:
         lr = self.optimizer.param_groups[0]["lr"]
         val_loss, val_accuracy = self.validate()
         if not math.isfinite(val_loss):
-            raise PipelineError(
-                f"the validation loss became {val_loss} after epoch {state.epoch + 1}: the last good state is in "
-                f"{self.checkpoint}; train anew with a lower --lr and --restart"
-            )
+            raise self.broken("the validation loss")
         self.schedule.step()
         state.epoch += 1
         state.history.append(

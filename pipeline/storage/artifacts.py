@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,12 @@ PACKAGES = ("torch", "torchvision", "scikit-learn", "xgboost", "numpy", "pandas"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """System errors that mean: no room for this file."""
 
+SUBFOLDERS = ("figures", "heads")
+"""Folders of a run that hold artefacts."""
+
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
+"""Names that `tempfile.mkstemp` makes for `atomic`."""
+
 
 def sha256_file(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's bytes."""
@@ -46,14 +53,27 @@ def require_space(folder: Path, n_bytes: int) -> None:
         raise DiskFull(f"{folder}: {n_bytes / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free: make room and run again")
 
 
+def _says_no_space(error: BaseException | None) -> bool:
+    """Tell whether an error comes of a full disk.
+
+    h5py and safetensors say so in their message only; torch's own error hides the system's, which it follows on.
+    """
+    while error is not None:
+        if getattr(error, "errno", None) in NO_SPACE:
+            return True
+        if any(f"errno = {n}," in str(error) or f"(os error {n})" in str(error) for n in NO_SPACE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the system's ways of saying 'no space' into DiskFull naming `path`; h5py says it in a message only."""
+    """Turn the system's and the libraries' ways of saying 'no space' into DiskFull naming `path`."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        number = getattr(error, "errno", None)
-        if number in NO_SPACE or any(f"errno = {n}," in str(error) for n in NO_SPACE):
+    except Exception as error:
+        if _says_no_space(error):
             raise DiskFull(f"{path}: no space left ({error.__class__.__name__}); make room and run again") from error
         raise
 
@@ -74,8 +94,8 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         DiskFull: no space; what stood under `path` before is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         os.close(handle)
         temporary = Path(name)
@@ -109,12 +129,25 @@ def to_json(value: Any) -> str:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what a killed run left half-written; only the holder of the run's lock may call this."""
-    for path in folder.rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
+    """Remove what a killed run left half-written; only the holder of the run's lock may call this.
+
+    Looks where artefacts are written and for names that `atomic` gives: `--run` may be any folder of the user's.
+    """
+    for place in (folder, *(folder / name for name in SUBFOLDERS)):
+        for path in place.glob(".*.tmp"):
+            if TEMPORARY.fullmatch(path.name) and path.is_file():
+                path.unlink(missing_ok=True)
 
 
 # -- records ---------------------------------------------------------------------------------------------------
+
+
+def _hashes(paths: Iterable[Path], folder: Path) -> dict[str, str]:
+    """Return the hash of each file by its name relative to `folder`; links are resolved, for `..` would go astray."""
+    places = {path: path.parent.resolve() / path.name for path in paths}
+    return {
+        Path(os.path.relpath(place, folder.resolve())).as_posix(): sha256_file(path) for path, place in places.items()
+    }
 
 
 def record_path(artifact: Path) -> Path:
@@ -174,19 +207,14 @@ def write_record(
         seed: the seed, where one was used.
         device: "cpu" or the accelerator's name, where it matters.
     """
-    folder = artifact.parent
-
-    def hashes(paths: Iterable[Path]) -> dict[str, str]:
-        return {Path(os.path.relpath(path, folder)).as_posix(): sha256_file(path) for path in paths}
-
-    record = {
+    record: dict[str, Any] = {
         "schema": schema,
         "stage": stage,
         "artifact": artifact.name,
         "sha256": sha256_file(artifact),
         "bytes": artifact.stat().st_size,
-        "inputs": hashes(inputs),
-        "outputs": hashes(outputs),
+        "inputs": _hashes(inputs, artifact.parent),
+        "outputs": _hashes(outputs, artifact.parent),
         "options": dict(options),
         "details": dict(details or {}),
         "seed": seed,
@@ -196,6 +224,7 @@ def write_record(
         "versions": versions(),
         "git": git_state(),
     }
+    record = json.loads(to_json(record))  # as it will be read: tuples are lists then, and keys are sorted as text
     record["record_sha256"] = hashlib.sha256(to_json(record).encode()).hexdigest()
     write_text(record_path(artifact), to_json(record))
 
@@ -222,7 +251,7 @@ def read_record_alone(artifact: Path) -> dict[str, Any]:
         whole = whole and text == to_json(record | {"record_sha256": expected})
     except FileNotFoundError:
         raise BadArtifact(f"{path}: the record of {artifact.name} is missing: make {artifact.name} again") from None
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         whole = False
     if not whole:
         raise BadArtifact(f"{path}: the record is damaged or was edited: make {artifact.name} again")
@@ -253,22 +282,25 @@ def check_fresh(artifact: Path, record: Mapping[str, Any]) -> None:
     """Check that what an artefact was made from, and what that was made from, still stands there unchanged.
 
     A model that is trained anew leaves embeddings.h5, and so predictions.csv, as they were: only the whole chain
-    shows it. An input that is no longer there (heavy files are not committed) cannot be compared and is passed over.
+    shows it. Of an input that is no longer there (heavy files are not committed) its record tells the hash; if that
+    is gone too, nothing can be compared.
 
     Raises:
         StaleInput: an input has another hash now; names both and the stage to run again.
     """
     for name, expected in record["inputs"].items():
         path = artifact.parent / name
-        if not path.is_file():
+        recorded = record_path(path).is_file()
+        if not path.is_file() and not recorded:
             continue
-        if (found := sha256_file(path)) != expected:
+        found = sha256_file(path) if path.is_file() else read_record_alone(path)["sha256"]
+        if found != expected:
             raise StaleInput(
                 f"{artifact} was made from {Path(name).name} {expected[:12]}, but {found[:12]} stands there now: "
                 f"run `python -m pipeline.{record['stage']}` again, or pass --force to use it as it is"
             )
-        if record_path(path).is_file():
-            check_fresh(path, read_record(path))
+        if recorded:
+            check_fresh(path, read_record_alone(path))
 
 
 def is_current(
@@ -279,7 +311,7 @@ def is_current(
         record = check_artifact(artifact, schema=schema)
     except BadArtifact:
         return False
-    now = {Path(os.path.relpath(path, artifact.parent)).as_posix(): sha256_file(path) for path in inputs}
+    now = _hashes(inputs, artifact.parent)
     same = record["options"] == json.loads(json.dumps(dict(options))) and record["seed"] == seed
     return same and record["inputs"] == now and not damaged_outputs(artifact, record)
 
@@ -299,10 +331,14 @@ def refuse_other_options(artifact: Path, *, options: Mapping[str, Any], seed: in
 
     Raises:
         StaleInput: the artefact stands there whole, made with other options; names them.
+        BadArtifact: its record is damaged, so that nobody knows how it was made.
     """
     if not artifact.is_file() or not record_path(artifact).is_file():
         return
-    record = read_record(artifact)
+    try:
+        record = read_record(artifact)
+    except BadArtifact as error:
+        raise BadArtifact(f"{error} with --restart") from None
     asked = json.loads(json.dumps(dict(options))) | {"seed": seed}
     made = record["options"] | {"seed": record["seed"]}
     changed = [name for name in asked if asked[name] != made.get(name)]

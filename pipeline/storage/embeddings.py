@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from pipeline.errors import BadArtifact
+from pipeline.errors import BadArtifact, BadInput
 from pipeline.storage import artifacts
 from pipeline.storage.scratch import Scratch
 from pipeline.tiles.split import SPLITS
@@ -77,6 +77,15 @@ DTYPES = {
 
 STRINGS = ("tile_id", "path", "group")
 
+JSON_ATTRS = ("classes", "preprocess", "versions")
+"""Root attributes that hold a list or an object, as JSON."""
+
+NO_SPLIT = 255
+"""Code in /split of a tile that serves for nothing."""
+
+SPLIT_CODES = (*range(len(SPLITS)), NO_SPLIT)
+"""All codes in /split."""
+
 
 def write_embeddings(
     path: Path, scratch: Scratch, table: pd.DataFrame, *, attrs: Mapping[str, Any], dtype: str = "float32"
@@ -92,6 +101,8 @@ def write_embeddings(
 
     Raises:
         DiskFull: no room; nothing is left behind.
+        BadInput: a feature does not fit into `dtype`.
+        BadArtifact: the scratch holds too few or too many rows.
     """
     n, n_features, n_classes = len(table), scratch.row["features"].shape[0], scratch.row["logits"].shape[0]
     code = {name: i for i, name in enumerate(attrs["classes"])}
@@ -102,20 +113,25 @@ def write_embeddings(
         features = file.create_dataset("features", (n, n_features), dtype)
         logits = file.create_dataset("logits", (n, n_classes), "float32")
         status, hashes = np.empty(n, np.uint8), np.empty((n, 32), np.uint8)
-        start = 0
+        start = stop = 0
         for rows in scratch.blocks():
             stop = start + len(rows)
-            block = np.ascontiguousarray(rows["features"].astype(dtype))
+            if stop > n:
+                break
+            with np.errstate(over="ignore"):  # told below, by name
+                block = np.ascontiguousarray(rows["features"].astype(dtype))
+            if not np.isfinite(block).all():
+                raise BadInput(f"{path}: a feature is too large for {dtype}: pass --dtype float32")
             features[start:stop], logits[start:stop] = block, rows["logits"]
             status[start:stop], hashes[start:stop] = rows["status"], rows["sha256"]
             digest.update(block.data)
             start = stop
-        if start != n:
-            raise BadArtifact(f"{scratch.path}: {start} rows for {n} tiles: pass --restart to compute them anew")
+        if stop != n:
+            raise BadArtifact(f"{scratch.path}: {stop} rows for {n} tiles: pass --restart to compute them anew")
         file["status"], file["sha256"] = status, hashes
         file["label"] = np.array([code.get(label, -1) for label in table["label"]], np.int16)
         codes = {name: i for i, name in enumerate(SPLITS)}
-        file["split"] = np.array([codes.get(split, 255) for split in table["split"]], np.uint8)
+        file["split"] = np.array([codes.get(split, NO_SPLIT) for split in table["split"]], np.uint8)
         for name in STRINGS:
             encoded = [text.encode() for text in table[name]]
             width = max(1, *map(len, encoded))
@@ -143,7 +159,7 @@ def read_embeddings(path: Path) -> Embeddings:
 
     try:
         with h5py.File(path, "r") as file:
-            attrs = {name: _decoded(value) for name, value in file.attrs.items()}
+            attrs = {name: _decoded(name, value) for name, value in file.attrs.items()}
             if attrs.get("schema") != "embeddings" or str(attrs.get("schema_version", "")).split(".")[0] != "1":
                 raise refuse(f"schema {attrs.get('schema')} {attrs.get('schema_version')}, embeddings 1.x is needed")
             if not attrs.get("complete"):
@@ -151,7 +167,10 @@ def read_embeddings(path: Path) -> Embeddings:
             for name in ("classes", "preprocess", "model_sha256", "manifest_sha256", "features_sha256", "layer"):
                 if name not in attrs:
                     raise refuse(f"the attribute '{name}' is missing")
+            if not _are_names(attrs["classes"]) or not isinstance(attrs["preprocess"], dict):
+                raise refuse("the attribute 'classes' is no list of names, or 'preprocess' no object")
             arrays = {name: _read_dataset(file, name, refuse) for name in (*DTYPES, *STRINGS)}
+        texts = {name: [text.decode() for text in arrays[name].flat] for name in STRINGS}
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise refuse(f"not a readable HDF5 file ({' '.join(str(error).split())[:120]})") from None
     shapes = {name: array.shape for name, array in arrays.items()}
@@ -169,19 +188,27 @@ def read_embeddings(path: Path) -> Embeddings:
         raise refuse("a row of features or logits is not finite")
     if arrays["features"][~used].any() or arrays["logits"][~used].any():
         raise refuse("a row that stands for no tile (/status not 0) is not zero")
-    if (arrays["label"] >= len(attrs["classes"])).any() or len(np.unique(arrays["tile_id"])) != n:
-        raise refuse("a label code is too large, or a tile_id stands twice")
+    known = {"label": range(-1, len(attrs["classes"])), "split": SPLIT_CODES, "status": (OK, UNREADABLE, CHANGED)}
+    for name, codes in known.items():
+        if not np.isin(arrays[name], codes).all():
+            raise refuse(f"a code in /{name} is unknown")
+    if len(set(texts["tile_id"])) != n:
+        raise refuse("a tile_id stands twice")
     if hashlib.sha256(np.ascontiguousarray(arrays["features"]).data).hexdigest() != attrs["features_sha256"]:
         raise refuse("the features are not those that were written (features_sha256)")
-    texts = {name: [text.decode() for text in arrays.pop(name)] for name in STRINGS}
-    return Embeddings(attrs=attrs, **arrays, **texts)  # type: ignore[arg-type]
+    return Embeddings(attrs=attrs, **arrays | texts)  # type: ignore[arg-type]
 
 
-def _decoded(value: Any) -> Any:
-    """Return an attribute as plain Python; lists and objects are stored as JSON."""
-    if isinstance(value, str) and value[:1] in "[{":
+def _decoded(name: str, value: Any) -> Any:
+    """Return an attribute as plain Python; the schema's lists and objects are stored as JSON."""
+    if name in JSON_ATTRS:
         return json.loads(value)
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _are_names(value: Any) -> bool:
+    """Tell whether a value is a list of different strings, at least one."""
+    return isinstance(value, list) and all(isinstance(name, str) for name in value) and 0 < len(value) == len({*value})
 
 
 def _read_dataset(file: h5py.File, name: str, refuse: Any) -> np.ndarray:

@@ -88,16 +88,13 @@ def load_model(path: Path) -> Model:
     """
     record = artifacts.check_artifact(path, schema=SCHEMA)
     description = description_path(path)
-    if artifacts.damaged_outputs(path, record | {"outputs": _only(record["outputs"], description.name)}):
+    expected = record["outputs"].get(description.name)
+    if not description.is_file() or artifacts.sha256_file(description) != expected:
         raise BadArtifact(f"{description}: missing or changed since training: restore it or train again")
-    info = json.loads(description.read_text())
+    info = json.loads(description.read_text(encoding="utf-8"))
     network = build_network(info["arch"], n_classes=len(info["classes"]), seed=0)
     try:
         network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
         raise BadArtifact(f"{path}: not the weights of {info['arch']}: {' '.join(str(error).split())[:160]}") from None
     return Model(network=network.eval(), info=info, record=record)
-
-
-def _only(hashes: Mapping[str, str], name: str) -> dict[str, str]:
-    return {key: value for key, value in hashes.items() if key == name}

@@ -66,7 +66,9 @@ def read_predictions(path: Path) -> pd.DataFrame:
     rest = list(table.columns[len(COLUMNS) :])
     if tuple(table.columns[: len(COLUMNS)]) != COLUMNS or len(rest) < 2 or any(name[:2] != "p_" for name in rest):
         raise refuse(f"its columns are not {', '.join(COLUMNS)}, p_<class>, ...")
-    p = table[rest].to_numpy(np.float64) if all(table[name].dtype.kind == "f" for name in rest) else None
+    if table.empty:
+        raise refuse("no rows")
+    p = table[rest].to_numpy(np.float64) if all(table[name].dtype.kind in "fi" for name in rest) else None
     if p is None or not np.isfinite(p).all() or (p < 0).any() or (abs(p.sum(axis=1) - 1) > SUM_TOLERANCE).any():
         raise refuse("a row's probabilities are no numbers from 0 up that sum to 1")
     classes = {name[2:] for name in rest}

@@ -58,22 +58,31 @@ class Scratch:
         if restart:
             self.remove()
         if self.header.is_file() and self.path.is_file():
-            try:
-                theirs = json.loads(self.header.read_text())
-            except ValueError:
-                theirs = {}
+            theirs = self.begun()
             if theirs != self.identity:
-                names = [name for name in self.identity if self.identity[name] != theirs.get(name)]
+                names = [name for name in {**self.identity, **theirs} if self.identity.get(name) != theirs.get(name)]
                 raise StaleInput(
                     f"{self.path} holds rows made with another {', '.join(names)}: pass --restart to compute them anew"
                 )
-            done = self._good_rows() // self.batch * self.batch
-        else:
-            artifacts.write_text(self.header, artifacts.to_json(self.identity))
-            done = 0
-        with self.path.open("ab") as file:
-            file.truncate(done * self.row.itemsize)
-        return done
+            return self.cut(self._good_rows())
+        self.path.unlink(missing_ok=True)  # rows without a header could be anything's
+        artifacts.write_text(self.header, artifacts.to_json(self.identity))
+        return self.cut(0)
+
+    def begun(self) -> dict[str, Any]:
+        """Return the identity that the rows there were begun with, {} if there is none."""
+        try:
+            identity = json.loads(self.header.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return identity if isinstance(identity, dict) else {}
+
+    def cut(self, rows: int) -> int:
+        """Keep only the whole batches within the first `rows` rows; return the number of rows kept."""
+        kept = rows // self.batch * self.batch
+        with artifacts.disk_errors(self.path), self.path.open("ab") as file:
+            file.truncate(kept * self.row.itemsize)
+        return kept
 
     def _good_rows(self) -> int:
         """Count the leading rows whose checksums hold (power loss can leave zeros or torn rows at the end)."""
@@ -99,11 +108,6 @@ class Scratch:
         with self.path.open("rb") as file:
             while len(rows := np.fromfile(file, dtype=self.row, count=BLOCK_ROWS)):
                 yield rows
-
-    def sync(self) -> None:
-        """Make the rows durable."""
-        with self.path.open("rb") as file:
-            os.fsync(file.fileno())
 
     def remove(self) -> None:
         """Remove the scratch, header last, so that no rows are ever left without one."""

@@ -88,7 +88,7 @@ def audit(table: pd.DataFrame, *, ignored: list[str]) -> list[Finding]:
             Finding("warning", "no groups are known: tiles of one slide may stand on both sides of the split", [])
         )
     if ignored:
-        findings.append(Finding("note", "files that are no tiles by their name were passed over", ignored))
+        findings.append(Finding("note", "passed over (no tile by its name, in no class folder, or unknown)", ignored))
     order = {"error": 0, "warning": 1, "note": 2}
     return sorted(findings, key=lambda finding: order[finding.severity])
 
@@ -97,7 +97,7 @@ def audit_markdown(table: pd.DataFrame, findings: list[Finding], *, name: str, p
     """Return audit.md: counts per class and split, class x group, and the findings."""
     good = table[table["problem"] == ""]
     lines = [
-        f"# Audit of {name}",
+        f"# Audit of {markdown_cell(name)}",
         "",
         f"{len(table)} tiles, {len(table) - len(good)} unreadable. Split: {protocol}.",
         "",
@@ -105,7 +105,7 @@ def audit_markdown(table: pd.DataFrame, findings: list[Finding], *, name: str, p
 
     def cross(column: str, order: list[str]) -> list[str]:
         counts = pd.crosstab(good["label"], good[column]).reindex(columns=order, fill_value=0)
-        rows = [f"| class | {' | '.join(order)} | all |", "|---|" + "---:|" * (len(order) + 1)]
+        rows = [f"| class | {' | '.join(map(markdown_cell, order))} | all |", "|---|" + "---:|" * (len(order) + 1)]
         for label, row in counts.iterrows():
             cells = " | ".join("-" if n == 0 else str(n) for n in row)
             rows.append(f"| {markdown_cell(str(label))} | {cells} | {row.sum()} |")
@@ -124,6 +124,6 @@ def audit_markdown(table: pd.DataFrame, findings: list[Finding], *, name: str, p
 
 def markdown_cell(text: str) -> str:
     """Return text that cannot break a Markdown table or become markup."""
-    for character in "\\|<>*_`[]":
+    for character in "\\|<>*_`[]~&":
         text = text.replace(character, "\\" + character)
     return " ".join(text.split())

@@ -3,6 +3,7 @@
 Every source ends as a `TileSet`: paths, labels, groups and, if the user gave them, splits, sorted by path.
 """
 
+import csv
 import dataclasses
 import os
 import re
@@ -15,6 +16,15 @@ import pandas as pd
 from pipeline.errors import BadInput, UsageError
 from pipeline.tiles import demo, kather2016
 from pipeline.tiles.decoding import SUFFIXES
+
+KNOWN_COLUMNS = ("path", "label", "group", "split")
+"""Columns of a CSV file that are read."""
+
+SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
+"""Folder names that say split, not class."""
+
+UNWRITABLE = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
+"""Characters that break a line or, as bytes that are not UTF-8, cannot be written to a table."""
 
 NAMED = 12
 """How many file names one message lists before it counts the rest."""
@@ -30,7 +40,8 @@ class TileSet:
     """Columns path (relative to root, POSIX), label, group ("" = unknown), split ("" = not given)."""
 
     ignored: list[str]
-    """Files that are no tiles by their name, relative to root."""
+    """What was passed over: files that are no tiles by name or stand in no class folder, relative to root; class
+    folders without tiles; columns of a CSV file that are not known."""
 
     facts: Mapping[str, Any]
     """What is known of the set: credit, licence, mpp."""
@@ -42,12 +53,23 @@ def list_names(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def parse_groups(paths: list[str], regex: str) -> list[str]:
-    """Return the group of each tile: the first parenthesis of `regex`, searched in the tile's relative path.
+def visible(name: str) -> str:
+    """Return a name with the characters that cannot stand in a line of text written as escapes."""
+    return UNWRITABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", name)
+
+
+def refuse_unwritable(names: list[str], *, where: str) -> None:
+    """Raise BadInput if a name holds a line break, another control character, or bytes that are not UTF-8."""
+    for name in names:
+        if UNWRITABLE.search(name):
+            raise BadInput(f"{where}: the name '{visible(name)}' has a character that no table can hold: rename it")
+
+
+def group_pattern(regex: str) -> re.Pattern[str]:
+    """Return the compiled `--group-regex`.
 
     Raises:
         UsageError: not a regular expression, or it has no parenthesis.
-        BadInput: some paths do not match; they are named and counted, never dropped.
     """
     try:
         pattern = re.compile(regex)
@@ -55,6 +77,17 @@ def parse_groups(paths: list[str], regex: str) -> list[str]:
         raise UsageError(f"--group-regex '{regex}': not a regular expression: {error}") from None
     if pattern.groups < 1:
         raise UsageError(f"--group-regex '{regex}': put the part that names the group into parentheses")
+    return pattern
+
+
+def parse_groups(paths: list[str], regex: str) -> list[str]:
+    """Return the group of each tile: the first parenthesis of `regex`, searched in the tile's relative path.
+
+    Raises:
+        UsageError: as `group_pattern`.
+        BadInput: some paths do not match; they are named and counted, never dropped.
+    """
+    pattern = group_pattern(regex)
     matches = [pattern.search(path) for path in paths]
     lost = [path for path, match in zip(paths, matches, strict=True) if match is None or not match[1]]
     if lost:
@@ -69,22 +102,40 @@ def folder_tiles(folder: Path, *, name: str, group_regex: str, facts: Mapping[st
     """Return the tiles of a folder of class folders; a class folder may hold folders of its own.
 
     Raises:
-        BadInput: no class folders, or no image in them.
+        BadInput: no class folders, no image in them, or a folder that cannot be read or is linked into itself.
     """
     found: list[str] = []
     ignored: list[str] = []
-    for top, folders, files in os.walk(folder, followlinks=True):
+
+    def refuse(error: OSError) -> None:  # os.walk would pass over the folder and all its tiles in silence
+        raise BadInput(f"{error.filename}: the folder cannot be read ({error.strerror})") from None
+
+    for top, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
+        place = Path(top).resolve()
+        for name_below in folders:
+            if (Path(top) / name_below).resolve() in (place, *place.parents):
+                raise BadInput(f"{Path(top) / name_below}: a link to a folder above it: remove it")
         here = Path(top).relative_to(folder)
         for file in sorted(files):
             relative = (here / file).as_posix()
             is_tile = Path(file).suffix.lower() in SUFFIXES and here != Path()
             if not file.startswith("."):
                 (found if is_tile else ignored).append(relative)
+    refuse_unwritable(found, where=str(folder))
+    ignored = [visible(path) for path in ignored]
     if not found:
         raise BadInput(
             f"{folder}: no tiles found: one folder per class is expected, holding {', '.join(SUFFIXES)} files"
         )
+    labels = {path.split("/", 1)[0] for path in found}
+    if {label.casefold() for label in labels} <= SPLIT_NAMES:
+        raise BadInput(
+            f"{folder}: {', '.join(sorted(labels))} are splits, not classes: give one folder per class, or a CSV file "
+            "with path,label,split"
+        )
+    hollow = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")} - labels
+    ignored += [f"{visible(name)}/" for name in sorted(hollow)]
     found.sort()
     table = pd.DataFrame({"path": found, "label": [path.split("/", 1)[0] for path in found]})
     table["group"] = parse_groups(found, group_regex) if group_regex else ""
@@ -92,35 +143,66 @@ def folder_tiles(folder: Path, *, name: str, group_regex: str, facts: Mapping[st
     return TileSet(name=name, root=folder, table=table, ignored=ignored, facts=facts)
 
 
+def _csv_rows(file: Path) -> tuple[list[int], pd.DataFrame]:
+    """Return each row's line number and the cells; blanks around header, label, group and split do not count."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as handle:
+            reader = csv.reader(handle, strict=True)
+            numbered = [(reader.line_num, cells) for cells in reader if cells]
+    except (ValueError, OSError, csv.Error) as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(f"{file}: not a readable CSV file in UTF-8: {reason}") from None
+    if not numbered:
+        raise BadInput(f"{file}: no rows")
+    header = [name.strip().casefold() for name in numbered[0][1]]
+    doubled = [name for name in header if header.count(name) > 1]
+    if doubled:
+        raise BadInput(f"{file}: two columns are called '{doubled[0]}'")
+    for line, cells in numbered[1:]:
+        if len(cells) != len(header):
+            raise BadInput(f"{file}, line {line}: {len(cells)} cells, but the header names {len(header)} columns")
+        refuse_unwritable(cells, where=f"{file}, line {line}")
+    table = pd.DataFrame([cells for _, cells in numbered[1:]], columns=header, dtype=object)
+    for column in table.columns.intersection(["label", "group", "split"]):
+        table[column] = table[column].str.strip()
+    return [line for line, _ in numbered[1:]], table
+
+
 def csv_tiles(file: Path, *, group_regex: str) -> TileSet:
     """Return the tiles that a CSV file lists: columns path, label and, if given, group and split.
 
-    Relative paths count from the CSV's folder.
+    Relative paths count from the CSV's folder. `group_regex` is searched in the paths as they are written there.
 
     Raises:
-        BadInput: not a CSV, missing columns, empty or doubled cells, an unknown split.
+        BadInput: not a CSV, missing columns, rows of another length, empty or doubled cells, an unknown split, or
+            groups by a column and by `group_regex` at once.
     """
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError) as error:
-        raise BadInput(f"{file}: not a readable CSV file: {' '.join(str(error).split())}") from None
+    lines, table = _csv_rows(file)
     missing = [column for column in ("path", "label") if column not in table.columns]
     if missing:
-        raise BadInput(f"{file}: no column '{missing[0]}'; needed: path,label and, if known, group,split")
+        raise BadInput(f"{file}: no column '{missing[0]}'; needed: path,label and, if known, group,split (with commas)")
     if table.empty:
         raise BadInput(f"{file}: no rows")
-    for column in ("path", "label", "group", "split"):
-        given = table.get(column)
-        if given is not None and (given == "").any() and not (given == "").all():
-            line = int((given == "").to_numpy().argmax()) + 2
-            raise BadInput(f"{file}, line {line}: empty '{column}'; fill it in for every tile or for none")
-    if (table["path"] == "").any() or (table["label"] == "").any():
-        raise BadInput(f"{file}: the columns path and label are empty")
+    for column in KNOWN_COLUMNS:
+        empty = table[column] == "" if column in table else pd.Series(dtype=bool)
+        if empty.any() and (column in ("path", "label") or not empty.all()):
+            line = lines[int(empty.to_numpy().argmax())]
+            rule = "every tile needs one" if column in ("path", "label") else "fill it in for every tile or for none"
+            raise BadInput(f"{file}, line {line}: empty '{column}'; {rule}")
     full = [Path(os.path.normpath(file.parent / path)).absolute() for path in table["path"]]
     doubled = pd.Series(full).duplicated()
     if doubled.any():
-        line = int(doubled.to_numpy().argmax()) + 2
-        raise BadInput(f"{file}, line {line}: {table['path'].iloc[line - 2]} stands in the table twice")
+        row = int(doubled.to_numpy().argmax())
+        raise BadInput(f"{file}, line {lines[row]}: {table['path'].iloc[row]} stands in the table twice")
+    unknown = ~table.get("split", pd.Series("", index=table.index)).isin(["", "train", "val", "test"])
+    if unknown.any():
+        row = int(unknown.to_numpy().argmax())
+        found = table["split"].iloc[row]
+        raise BadInput(f"{file}, line {lines[row]}: split '{found}'; use train, val, test, or leave the column out")
+    if group_regex:
+        if "group" in table and (table["group"] != "").any():
+            raise BadInput(f"{file}: it has a column 'group': leave --group-regex out, or the column")
+        table["group"] = parse_groups(list(table["path"]), group_regex)
     root = Path(os.path.commonpath([path.parent for path in full]))
     tiles = pd.DataFrame(
         {
@@ -130,12 +212,8 @@ def csv_tiles(file: Path, *, group_regex: str) -> TileSet:
             "split": table.get("split", ""),
         }
     ).sort_values("path", ignore_index=True)
-    if group_regex and (tiles["group"] == "").all():
-        tiles["group"] = parse_groups(list(tiles["path"]), group_regex)
-    unknown = sorted(set(tiles["split"]) - {"", "train", "val", "test"})
-    if unknown:
-        raise BadInput(f"{file}: split '{unknown[0]}'; use train, val, test, or leave the column out")
-    return TileSet(name=file.stem, root=root, table=tiles, ignored=[], facts={})
+    passed_over = [f"column '{name}'" for name in table.columns if name not in KNOWN_COLUMNS]
+    return TileSet(name=file.stem, root=root, table=tiles, ignored=passed_over, facts={})
 
 
 def find_tiles(
@@ -164,8 +242,6 @@ def find_tiles(
     Raises:
         BadInput: nothing usable there.
     """
-    if source is not None and data != "kather2016":
-        raise UsageError("--source goes with --data kather2016; for tiles of your own give the folder as --data")
     if data == "demo":
         folder = data_dir / "demo" / f"{demo_tiles}x{demo_px}px-seed{seed}"
         demo.make_demo(folder, n_tiles=demo_tiles, tile_px=demo_px, seed=seed)

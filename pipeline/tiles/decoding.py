@@ -10,12 +10,15 @@
 | several pages, over 4096 x 4096 px, not PNG, JPEG, TIFF or WebP, truncated | BadTile |
 """
 
+import contextlib
 import hashlib
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import BadTile
 
@@ -33,6 +36,35 @@ PNG_DEPTH_BYTE = 24
 
 TIFF_BITS_PER_SAMPLE = 258
 """TIFF tag; Pillow reduces 16-bit RGB to 8 without a word here too."""
+
+_FILTERS = threading.Lock()
+"""Held while the process's warning filters are changed: they belong to all its threads."""
+
+
+@contextlib.contextmanager
+def _no_guesses() -> Iterator[None]:
+    """Turn Pillow's warnings into errors: it warns where it guesses, and a guess is not a tile."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def _open(path: Path) -> Image.Image:
+    """Return the image, its header read and found good, its pixels not loaded yet."""
+    if not path.is_file():
+        raise BadTile("not a file" if path.exists() else "not there")
+    image = Image.open(path, formats=FORMATS)
+    try:
+        if max(image.size) > MAX_SIDE:
+            raise BadTile(f"{image.width}x{image.height} px is more than {MAX_SIDE} on a side")
+        if getattr(image, "n_frames", 1) > 1:
+            raise BadTile("has several pages or frames")
+        if _bits(path, image) > 8 or image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            raise BadTile("deeper than 8 bits a channel: convert it, the scale is not known")
+    except BaseException:
+        image.close()
+        raise
+    return image
 
 
 def _bits(path: Path, image: Image.Image) -> int:
@@ -53,28 +85,23 @@ def decode_tile(path: Path) -> np.ndarray:
         BadTile: the file is missing, truncated, of another format, too large, or deeper than 8 bits.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Pillow warns where it guesses: a guess is not a tile
-            with Image.open(path, formats=FORMATS) as image:
-                if max(image.size) > MAX_SIDE:
-                    raise BadTile(f"{image.width}x{image.height} px is more than {MAX_SIDE} on a side")
-                if getattr(image, "n_frames", 1) > 1:
-                    raise BadTile("has several pages or frames")
-                if _bits(path, image) > 8 or image.mode in ("I", "F") or image.mode.startswith("I;16"):
-                    raise BadTile("deeper than 8 bits a channel: convert it, the scale is not known")
-                image.load()
+        with _no_guesses():
+            image = _open(path)
+        with image:
+            image.load()  # the costly part: threads do it side by side
+            with _no_guesses():
                 upright = ImageOps.exif_transpose(image)
-                if upright.has_transparency_data:
-                    rgba = upright.convert("RGBA")
-                    upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-                return np.asarray(upright.convert("RGB"))
+            if upright.has_transparency_data:
+                rgba = upright.convert("RGBA")
+                upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+            return np.asarray(upright.convert("RGB"))
     except BadTile as error:
         raise BadTile(f"{path}: {error}") from None
-    except FileNotFoundError:
-        raise BadTile(f"{path}: not there") from None
-    except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError, MemoryError) as error:
-        reason = "not a readable PNG, JPEG, TIFF or WebP" if "identify" in str(error) else str(error)
-        raise BadTile(f"{path}: {' '.join(reason.replace(str(path), 'file').split())}") from None
+    except UnidentifiedImageError:
+        raise BadTile(f"{path}: not a readable PNG, JPEG, TIFF or WebP") from None
+    except Exception as error:  # noqa: BLE001 -- on damaged files Pillow's parsers raise whatever comes (TypeError ...)
+        reason = " ".join(str(error).replace(str(path), "file").split()) or type(error).__name__
+        raise BadTile(f"{path}: {reason}") from None
 
 
 def pixel_hash(pixels: np.ndarray) -> bytes:

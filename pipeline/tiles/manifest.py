@@ -7,7 +7,7 @@ could not be read: such a row keeps its place, has no split and no hash).
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,9 @@ class Manifest:
 
 def tile_ids(paths: list[str]) -> list[str]:
     """Return a unique name for each relative path: without its suffix, unless two would then be called alike."""
-    stems = pd.Series([str(Path(path).with_suffix("").as_posix()) for path in paths])
-    return list(stems.where(~stems.duplicated(keep=False), pd.Series(paths)))
+    stems = pd.Series([path.removesuffix(Path(path).suffix) for path in paths], dtype=object)
+    ids = stems.where(~stems.duplicated(keep=False), pd.Series(paths, dtype=object))
+    return list(paths) if ids.duplicated().any() else list(ids)  # a.png, a.jpg, a.png.png: no stem is safe
 
 
 def write_manifest(
@@ -63,6 +64,7 @@ def write_manifest(
     details: Mapping[str, Any],
     outputs: list[Path],
     seed: int,
+    inputs: Iterable[Path] = (),
 ) -> None:
     """Write manifest.csv and its record.
 
@@ -74,14 +76,17 @@ def write_manifest(
         details: facts for later stages; `root` is added.
         outputs: the audit and its figures.
         seed: seed of the split.
+        inputs: the CSV file that lists the tiles, if one does.
     """
     artifacts.write_text(path, table[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
-    relative = Path(os.path.relpath(root, path.parent)).as_posix()
+    # resolved: `..` after a linked run folder leads elsewhere
+    relative = Path(os.path.relpath(root.resolve(), path.parent.resolve())).as_posix()
     artifacts.write_record(
         path,
         schema=SCHEMA,
         stage="prepare",
         options=options,
+        inputs=inputs,
         outputs=outputs,
         details={**details, "root": relative},
         seed=seed,

@@ -11,8 +11,14 @@ from pipeline.errors import BadInput
 SPLITS = ("train", "val", "test")
 """Names of the splits; their order is the code stored in embeddings.h5 (`/split` uint8)."""
 
+ENUMERATED = 8
+"""Up to this many groups all splits are tried: 3^8 = 6561. A search by single moves would get stuck there."""
+
 RESTARTS = 64
-"""Random starts of the grouped search; the best of all is kept."""
+"""Most random starts of the grouped search; the best of all is kept."""
+
+SEARCHED_GROUPS = 20_000
+"""Groups times random starts: bounds the time where there are thousands of groups."""
 
 MISSING_COST = (1000.0, 0.25, 0.5)
 """Cost of a class that is missing from train, val, test: train must have all, test matters more than val."""
@@ -44,6 +50,8 @@ def random_split(labels: list[str], *, fractions: tuple[float, float, float], se
             )
         n_val = max(1, round(fractions[1] * len(rows)))
         n_test = max(1, round(fractions[2] * len(rows)))
+        while n_val + n_test >= len(rows):  # both rounded up: train needs a tile too
+            n_val, n_test = (n_val - 1, n_test) if n_val > n_test else (n_val, n_test - 1)
         order = rng.permutation(rows)
         codes[order] = 0
         codes[order[:n_test]] = 2
@@ -51,15 +59,70 @@ def random_split(labels: list[str], *, fractions: tuple[float, float, float], se
     return [SPLITS[code] for code in codes]
 
 
+def _cost(sums: np.ndarray, fractions: tuple[float, float, float]) -> np.ndarray:
+    """Return the cost of splits whose class shares are `sums`, (..., 3, K)."""
+    missing = (sums <= 1e-12).sum(axis=-1) @ np.asarray(MISSING_COST)
+    return ((sums - np.asarray(fractions)[:, None]) ** 2).sum(axis=(-2, -1)) + missing
+
+
+def _enumerate(
+    shares: np.ndarray, *, fractions: tuple[float, float, float], least: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the split of each group, (G,) int, that costs least of all; see `_search`. Ties fall by `rng`."""
+    where = np.indices((len(SPLITS),) * len(shares)).reshape(len(shares), -1).T
+    where = rng.permutation(where[(np.stack([(where == k).sum(1) for k in range(len(SPLITS))]) >= least).all(axis=0)])
+    sums = np.stack([(where == split) @ shares for split in range(len(SPLITS))], axis=1)
+    return where[np.argmin(_cost(sums, fractions).round(9))]
+
+
+def _search(
+    shares: np.ndarray, *, fractions: tuple[float, float, float], least: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the split of each group, (G,) int, that single moves from random starts find.
+
+    Args:
+        shares: part of each class that each group holds, (G, K).
+        fractions: shares of train, val and test.
+        least: number of groups that every split gets at least.
+        rng: decides the starts.
+    """
+    n_groups = len(shares)
+    best_cost, best = np.inf, np.zeros(n_groups, dtype=np.int64)
+    for _ in range(max(4, min(RESTARTS, SEARCHED_GROUPS // n_groups))):
+        where = rng.choice(len(SPLITS), size=n_groups, p=np.asarray(fractions) / sum(fractions))
+        where[rng.permutation(n_groups)[: least * len(SPLITS)]] = np.repeat(np.arange(len(SPLITS)), least)
+        sums = np.stack([shares[where == split].sum(axis=0) for split in range(len(SPLITS))])
+        current = float(_cost(sums, fractions))
+        while True:
+            # the cost after each possible move of one group to one split, all at once
+            moved = np.broadcast_to(sums, (n_groups, len(SPLITS), *sums.shape)).copy()
+            for split in range(len(SPLITS)):
+                moved[:, split, split] += shares
+            moved[np.arange(n_groups), :, where] -= shares[:, None]
+            costs = _cost(moved, fractions)
+            costs[np.arange(n_groups), where] = np.inf
+            costs[np.bincount(where, minlength=len(SPLITS))[where] <= least] = np.inf
+            group, split = divmod(int(np.argmin(costs)), len(SPLITS))
+            if costs[group, split] >= current - 1e-12:
+                break
+            sums = moved[group, split]
+            where[group] = split
+            current = float(costs[group, split])
+        if current < best_cost:
+            best_cost, best = current, where.copy()
+    return best
+
+
 def grouped_split(
     labels: list[str], groups: list[str], *, fractions: tuple[float, float, float], seed: int
 ) -> list[str]:
     """Split whole groups, with the classes as even over the splits as can be.
 
-    From random starts, single groups are moved to the split that lowers the cost most until none does. The cost
-    is the squared distance between each class's shares of train, val and test and the asked fractions, summed
-    over classes; a class that is missing from a split costs extra (`MISSING_COST`). Where there are six groups
-    or more, val and test get at least two each: one group says nothing about the next.
+    The cost of a split is the squared distance between each class's shares of train, val and test and the asked
+    fractions, summed over classes; a class that is missing from a split costs extra (`MISSING_COST`). Few groups:
+    the cheapest of all splits is taken. Many: from random starts, single groups are moved to the split that lowers
+    the cost most until none does. Where there are six groups or more, each split gets at least two (one group says
+    nothing about the next), unless train would then lack a class.
 
     Args:
         labels: class name of each tile, (N,).
@@ -84,38 +147,11 @@ def grouped_split(
     counts = np.zeros((n_groups, len(class_names)))
     np.add.at(counts, (group_of, label_of), 1)
     shares = counts / counts.sum(axis=0)
-    target = np.asarray(fractions)[:, None]
-
-    def cost(sums: np.ndarray) -> np.ndarray:
-        """Cost of class shares (..., 3, K)."""
-        missing = (sums <= 1e-12).sum(axis=-1) @ np.asarray(MISSING_COST)
-        return ((sums - target) ** 2).sum(axis=(-2, -1)) + missing
-
-    least = 2 if n_groups >= 2 * len(SPLITS) else 1
-    rng = np.random.default_rng(seed)
-    best_cost, best = np.inf, np.zeros(n_groups, dtype=np.int64)
-    for _ in range(RESTARTS):
-        where = rng.choice(len(SPLITS), size=n_groups, p=np.asarray(fractions) / sum(fractions))
-        where[rng.permutation(n_groups)[: least * len(SPLITS)]] = np.repeat(np.arange(len(SPLITS)), least)
-        sums = np.stack([shares[where == split].sum(axis=0) for split in range(len(SPLITS))])
-        current = float(cost(sums))
-        while True:
-            # the cost after each possible move of one group to one split, all at once
-            moved = np.broadcast_to(sums, (n_groups, len(SPLITS), *sums.shape)).copy()
-            for split in range(len(SPLITS)):
-                moved[:, split, split] += shares
-            moved[np.arange(n_groups), :, where] -= shares[:, None]
-            costs = cost(moved)
-            costs[np.arange(n_groups), where] = np.inf
-            costs[np.bincount(where, minlength=len(SPLITS))[where] <= least] = np.inf
-            group, split = np.unravel_index(int(np.argmin(costs)), costs.shape)
-            if costs[group, split] >= current - 1e-12:
-                break
-            sums = moved[group, split]
-            where[group] = split
-            current = float(costs[group, split])
-        if current < best_cost:
-            best_cost, best = current, where.copy()
+    method = _enumerate if n_groups <= ENUMERATED else _search
+    for least in (2, 1) if n_groups >= 2 * len(SPLITS) else (1,):
+        best = method(shares, fractions=fractions, least=least, rng=np.random.default_rng(seed))
+        if (counts[best == 0].sum(axis=0) > 0).all():
+            break
     train_counts = counts[best == 0].sum(axis=0)
     if (train_counts == 0).any():
         absent = class_names[train_counts == 0]

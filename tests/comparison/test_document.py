@@ -1,0 +1,60 @@
+import base64
+
+import pytest
+
+from pipeline.comparison.document import Bullets, Document, Figure, Note, Section, Table, Text, to_html, to_markdown
+
+DOCUMENT = Document(
+    "A & <b>",
+    [
+        Section("First", [Text("plain"), Note("careful"), Bullets(["one", "two"])]),
+        Section(
+            "Second",
+            [Table(["name", "n"], [["x|y", "1"], ["`z`", "2"]], "What it is."), Figure("f/p.png", "alt", "cap")],
+        ),
+    ],
+)
+
+
+def test_markdown():
+    assert to_markdown(DOCUMENT).splitlines() == [
+        "# A & \\<b\\>",
+        "",
+        "## First",
+        "",
+        "plain",
+        "",
+        "> **careful**",
+        "",
+        "- one",
+        "- two",
+        "",
+        "## Second",
+        "",
+        "What it is.",
+        "",
+        "| name | n |",
+        "| :--- | ---: |",
+        "| x\\|y | 1 |",
+        "| \\`z\\` | 2 |",
+        "",
+        "![alt](f/p.png)",
+        "",
+        "cap",
+    ]
+
+
+def test_html_escapes_text_and_holds_its_pictures(tmp_path):
+    (tmp_path / "f").mkdir()
+    picture = b"\x89PNG picture"
+    (tmp_path / "f/p.png").write_bytes(picture)
+    html = to_html(DOCUMENT, folder=tmp_path)
+    assert "<h1>A &amp; &lt;b&gt;</h1>" in html
+    assert f'src="data:image/png;base64,{base64.b64encode(picture).decode()}"' in html
+    assert html.index("careful") < html.index("<li>one</li>") < html.index("x|y") < html.index('alt="alt"')
+    assert 'name="viewport"' in html
+
+
+def test_html_without_a_picture_that_it_names_fails(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        to_html(DOCUMENT, folder=tmp_path)

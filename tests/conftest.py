@@ -1,0 +1,76 @@
+"""Small runs that many tests share."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def write_tiles(folder: Path, *, per_class: int = 16, px: int = 32) -> Path:
+    """Write two learnable classes of PNG tiles: ADI is bright, TUM is dark; the same bytes every time."""
+    rng = np.random.default_rng(7)
+    for code, name in enumerate(("ADI", "TUM")):
+        (folder / name).mkdir(parents=True)
+        for i in range(per_class):
+            pixels = rng.integers(0, 156, (px, px, 3)) + (100 if code == 0 else 0)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"S{i % 4}_{i:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `tiles/` (32 of two classes, 32 px) and `run/` after prepare; copied, never changed."""
+    from pipeline import prepare
+
+    base = tmp_path_factory.mktemp("prepared")
+    write_tiles(base / "tiles")
+    words = ["--run", str(base / "run"), "--data", str(base / "tiles"), "--protocol", "random", "--workers", "1"]
+    assert prepare.main(words) == 0
+    return base
+
+
+@pytest.fixture(scope="session")
+def trained_base(tmp_path_factory: pytest.TempPathFactory, prepared_base: Path) -> Path:
+    """The same after train: a resnet10, two epochs, fp32."""
+    from pipeline import train
+
+    base = tmp_path_factory.mktemp("trained") / "base"
+    shutil.copytree(prepared_base, base)
+    assert train.main(train_words(base / "run")) == 0
+    return base
+
+
+@pytest.fixture
+def prepared_run(prepared_base: Path, tmp_path: Path) -> Path:
+    """This test's own copy of a run folder after prepare; its tiles lie in `../tiles`."""
+    shutil.copytree(prepared_base, tmp_path / "base")
+    return tmp_path / "base" / "run"
+
+
+@pytest.fixture
+def trained_run(trained_base: Path, tmp_path: Path) -> Path:
+    """This test's own copy of a run folder after train; its tiles lie in `../tiles`."""
+    shutil.copytree(trained_base, tmp_path / "base")
+    return tmp_path / "base" / "run"
+
+
+def train_words(run: Path, *more: str) -> list[str]:
+    """The command line of the small training."""
+    words = "--recipe quick --arch resnet10 --tile-px 32 --epochs 2 --batch-size 8 --precision fp32 --device cpu"
+    return ["--run", str(run), *words.split(), "--threads", "1", "--workers", "0", *more]
+
+
+def extract_words(run: Path, *more: str) -> list[str]:
+    """The command line of the small extraction."""
+    words = "--embed-batch 5 --embed-precision fp32 --device cpu --threads 1 --workers 0"
+    return ["--run", str(run), *words.split(), *more]
+
+
+@pytest.fixture
+def words() -> Callable[..., list[str]]:
+    """`words("train" | "extract", run, *more)`: the command line of that stage on small tiles."""
+    builders = {"train": train_words, "extract": extract_words}
+    return lambda stage, run, *more: builders[stage](run, *more)

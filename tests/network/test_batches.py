@@ -1,0 +1,180 @@
+"""Order, bad tiles, dead workers, and the arithmetic between pixels and the network."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.functional import normalize
+
+from pipeline.errors import WorkerLost
+from pipeline.network import batches
+from pipeline.network.batches import CHANGED_PIXELS, TileFiles, load_batches, normalise, random_flips
+from pipeline.tiles.decoding import pixel_hash
+
+
+@pytest.fixture
+def tiles(tmp_path: Path) -> TileFiles:
+    """Twelve tiles of 16 px, row i all of grey value 10 * i."""
+    names, hashes = [], []
+    for i in range(12):
+        pixels = np.full((16, 16, 3), 10 * i, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i:02d}.png")
+        names.append(f"{i:02d}.png")
+        hashes.append(pixel_hash(pixels).hex())
+    return TileFiles(tmp_path, names, hashes, 16)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_come_in_the_asked_order(tiles: TileFiles, workers: int) -> None:
+    asked = [[3, 1], [11, 0, 7], [5]]
+    got = list(load_batches(tiles, asked, workers=workers))
+    assert [batch.rows for batch in got] == asked
+    for batch in got:
+        assert batch.pixels.dtype == torch.uint8
+        assert batch.pixels.is_contiguous(memory_format=torch.channels_last)
+        assert batch.pixels[:, 0, 0, 0].tolist() == [10 * row for row in batch.rows]
+        assert [digest.tobytes().hex() for digest in batch.sha256] == [tiles.sha256[row] for row in batch.rows]
+        assert batch.problems == [""] * len(batch.rows)
+
+
+def test_no_batches() -> None:
+    assert list(load_batches(TileFiles(Path(), [], [], 16), [], workers=0)) == []
+
+
+def test_tiles_are_resized(tiles: TileFiles) -> None:
+    tiles.size = 8
+    (batch,) = load_batches(tiles, [[2, 4]], workers=0)
+    assert batch.pixels.shape == (2, 3, 8, 8)
+    assert batch.pixels[1].unique().tolist() == [40]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_tiles_become_problems(tiles: TileFiles, workers: int) -> None:
+    """P4."""
+    (tiles.root / "01.png").write_text("no image")
+    (tiles.root / "02.png").unlink()
+    Image.new("RGB", (16, 16), (1, 2, 3)).save(tiles.root / "03.png")
+    tiles.sha256[4] = ""
+    (batch,) = load_batches(tiles, [[0, 1, 2, 3, 4, 5]], workers=workers)
+    good, garbage, absent, changed, known, last = batch.problems
+    assert good == last == ""
+    assert "01.png: not a readable" in garbage
+    assert "02.png: not there" in absent
+    assert changed.endswith(CHANGED_PIXELS)
+    assert "03.png" in changed
+    assert "04.png: unreadable when" in known
+    assert not batch.pixels[1:5].any()
+    assert not batch.sha256[1:5].any()
+    assert batch.pixels[5].unique().tolist() == [50]
+
+
+class Deadly(TileFiles):
+    """Kills the worker that comes to row 4."""
+
+    def __getitem__(self, row: int) -> tuple[int, np.ndarray, np.ndarray, str]:
+        if row == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(row)
+
+
+def test_a_killed_worker_is_one_line(tiles: TileFiles) -> None:
+    deadly = Deadly(tiles.root, tiles.paths, tiles.sha256, 16)
+    with pytest.raises(WorkerLost, match="--workers 0") as caught:
+        for batch in load_batches(deadly, [[row] for row in range(12)], workers=1):
+            assert batch.rows[0] < 4
+    assert "\n" not in str(caught.value)
+
+
+class Signalled(TileFiles):
+    """Sends the worker SIGTERM at row 4, as a batch system does to all processes of a job."""
+
+    def __getitem__(self, row: int) -> tuple[int, np.ndarray, np.ndarray, str]:
+        if row == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().__getitem__(row)
+
+
+def test_a_worker_leaves_the_first_sigterm_to_its_parent(tiles: TileFiles) -> None:
+    signalled = Signalled(tiles.root, tiles.paths, tiles.sha256, 16)
+    got = [batch.rows[0] for batch in load_batches(signalled, [[row] for row in range(12)], workers=1)]
+    assert got == list(range(12))
+
+
+class Hung(TileFiles):
+    """Delivers nothing."""
+
+    def __getitem__(self, row: int) -> tuple[int, np.ndarray, np.ndarray, str]:
+        signal.pause()
+        raise AssertionError
+
+
+def test_a_hung_worker_is_one_line(tiles: TileFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "STALLED_S", 1)
+    hung = Hung(tiles.root, tiles.paths, tiles.sha256, 16)
+    with pytest.raises(WorkerLost, match="timed out"):
+        list(load_batches(hung, [[0]], workers=1))
+
+
+def test_a_death_waits_until_the_caller_asks_for_more(tiles: TileFiles) -> None:
+    """Otherwise torch raises in the midst of an optimizer's step, and what is saved then is torn."""
+    deadly = Deadly(tiles.root, tiles.paths, tiles.sha256, 16)
+    loaded = load_batches(deadly, [[row] for row in range(12)], workers=1)
+    next(loaded)
+    (worker,) = multiprocessing.active_children()
+    worker.join(60)  # SIGCHLD comes here
+    assert worker.exitcode == -signal.SIGKILL
+    with pytest.raises(WorkerLost):
+        list(loaded)
+
+
+def test_loading_goes_on_after_a_worker_was_lost(tiles: TileFiles) -> None:
+    with pytest.raises(WorkerLost):
+        list(load_batches(Deadly(tiles.root, tiles.paths, tiles.sha256, 16), [[4]], workers=1))
+    assert [batch.rows for batch in load_batches(tiles, [[4], [5]], workers=1)] == [[4], [5]]
+
+
+class Buggy(TileFiles):
+    """Raises what no worker's end raises."""
+
+    def __getitem__(self, row: int) -> tuple[int, np.ndarray, np.ndarray, str]:
+        raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bug_is_not_taken_for_a_dead_worker(tiles: TileFiles, workers: int) -> None:
+    with pytest.raises(RuntimeError, match="a bug"):
+        list(load_batches(Buggy(tiles.root, tiles.paths, tiles.sha256, 16), [[0]], workers=workers))
+
+
+def test_normalise_is_torchvisions() -> None:
+    pixels = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    expected = normalize(pixels.float() / 255, list(mean), list(std))
+    got = normalise(pixels, mean=mean, std=std)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_flips_depend_on_the_seed_alone() -> None:
+    pixels = torch.arange(64 * 3 * 4 * 4, dtype=torch.int32).view(64, 3, 4, 4)
+    first = random_flips(pixels, seed=(0, 1, 2))
+    torch.manual_seed(99)
+    np.random.default_rng(99).random(5)
+    assert torch.equal(first, random_flips(pixels, seed=(0, 1, 2)))
+    for other in ((1, 1, 2), (0, 2, 2), (0, 1, 3)):
+        assert not torch.equal(first, random_flips(pixels, seed=other))
+
+
+def test_each_tile_is_flipped_as_a_whole_in_all_four_ways() -> None:
+    tile = torch.arange(3 * 4 * 4, dtype=torch.int32).view(3, 4, 4)
+    flipped = random_flips(tile.expand(64, 3, 4, 4), seed=(0, 0, 0))
+    ways = [tile, tile.flip(-1), tile.flip(-2), tile.flip(-1, -2)]
+    found = [next(i for i, way in enumerate(ways) if torch.equal(one, way)) for one in flipped]
+    counts = np.bincount(found, minlength=4)
+    assert (counts > 5).all(), counts
+    assert flipped.is_contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,115 @@
+"""The network's two halves are torchvision's own forward pass; start weights never run code."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models import resnet50
+
+from pipeline.errors import BadArtifact, UsageError
+from pipeline.network.resnet import build_network, features, load_start_weights, logits
+
+
+def test_halves_are_torchvisions_forward_pass() -> None:
+    ours = build_network("resnet50", n_classes=5, seed=3).eval()
+    theirs = resnet50(num_classes=5)
+    theirs.load_state_dict(ours.state_dict())
+    theirs.eval()
+    seen = {}
+    theirs.avgpool.register_forward_hook(lambda module, inputs, output: seen.update(pooled=output))
+    batch = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = theirs(batch)
+        embedded = features(ours, batch)
+        scores = logits(ours, embedded)
+    assert embedded.shape == (2, 2048)
+    assert torch.equal(embedded, seen["pooled"].flatten(1))
+    assert torch.equal(scores, expected)
+
+
+@pytest.mark.parametrize(("arch", "width"), [("resnet18", 512), ("resnet10", 512)])
+def test_small_architectures(arch: str, width: int) -> None:
+    network = build_network(arch, n_classes=3, seed=0).eval()
+    batch = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert features(network, batch).shape == (2, width)
+        assert torch.equal(logits(network, features(network, batch)), network(batch))
+
+
+def test_the_seed_decides_the_weights() -> None:
+    one, same, other = (build_network("resnet10", n_classes=2, seed=seed).conv1.weight for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_unknown_architecture() -> None:
+    with pytest.raises(UsageError, match="resnet34: known are resnet50"):
+        build_network("resnet34", n_classes=2, seed=0)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_start_weights_replace_all_but_the_last_layer(tmp_path: Path, suffix: str) -> None:
+    source = build_network("resnet10", n_classes=1000, seed=5)
+    path = tmp_path / f"start{suffix}"
+    if suffix == ".pth":
+        torch.save(source.state_dict(), path)
+    else:
+        save_file(source.state_dict(), path)
+    network = build_network("resnet10", n_classes=2, seed=1)
+    head = network.fc.weight.clone()
+    assert len(load_start_weights(network, path)) == 64
+    assert torch.equal(network.layer4[0].conv2.weight, source.layer4[0].conv2.weight)
+    assert torch.equal(network.fc.weight, head)
+
+
+class Malicious:
+    """Unpickled, it makes the marker file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.marker),)
+
+
+def test_start_weights_with_code_are_refused_and_not_run(tmp_path: Path) -> None:
+    """P3."""
+    path, marker = tmp_path / "start.pth", tmp_path / "marker"
+    torch.save({"conv1.weight": Malicious(marker)}, path)
+    with pytest.raises(BadArtifact, match="other things than tensors, which are never loaded") as caught:
+        load_start_weights(build_network("resnet10", n_classes=2, seed=0), path)
+    assert not marker.exists()
+    assert "\n" not in str(caught.value)
+    torch.load(path, weights_only=False)
+    assert marker.exists(), "the file of this test is harmless: it proves nothing"
+
+
+def test_start_weights_of_another_architecture(tmp_path: Path) -> None:
+    path = tmp_path / "start.safetensors"
+    save_file(build_network("resnet18", n_classes=2, seed=0).state_dict(), path)
+    with pytest.raises(BadArtifact, match="another architecture") as caught:
+        load_start_weights(build_network("resnet10", n_classes=2, seed=0), path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["text.pth", "text.safetensors", "empty.pth", "absent.pth", "folder.pth"])
+def test_start_weights_that_are_none(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name.startswith("text"):
+        path.write_text("hello")
+    elif name.startswith("empty"):
+        path.touch()
+    elif name.startswith("folder"):
+        path.mkdir()
+    with pytest.raises(BadArtifact, match=name) as caught:
+        load_start_weights(build_network("resnet10", n_classes=2, seed=0), path)
+    assert "\n" not in str(caught.value)
+
+
+def test_start_weights_that_are_a_single_tensor(tmp_path: Path) -> None:
+    path = tmp_path / "tensor.pth"
+    torch.save(torch.zeros(3), path)
+    with pytest.raises(BadArtifact, match="not a state dict"):
+        load_start_weights(build_network("resnet10", n_classes=2, seed=0), path)

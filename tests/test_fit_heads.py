@@ -1,0 +1,209 @@
+"""fit_heads as a command: which rows serve for what, what is written, what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import fit_heads
+from pipeline.evaluation.calibration import softmax
+from pipeline.storage import artifacts
+from pipeline.storage.embeddings import SCHEMA, read_embeddings, write_embeddings
+from pipeline.storage.predictions import read_predictions
+from pipeline.storage.scratch import Scratch, row_type
+
+CLASSES = ["a", "b", "c"]
+D = 6
+
+
+def make_run(
+    run: Path, *, n: int = 120, seed: int = 0, bad: tuple[int, ...] = (), leak_train: bool = False, classes: int = 3
+) -> Path:
+    """Write embeddings.h5 with its record: noisy class centres, splits 60/20/20, no tiles behind them."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % classes
+    split = np.array(["train", "train", "train", "val", "test"])[(np.arange(n) // classes) % 5]
+    centres = np.random.default_rng(5).normal(size=(3, D))
+    features = (centres[y] * 1.2 + rng.normal(size=(n, D))).astype(np.float32)
+    if leak_train:  # one feature tells the label, but only of tiles the network was trained on
+        features[:, 0] = np.where(split == "train", y, rng.integers(0, classes, n))
+    logits = (features @ centres.T).astype(np.float32)
+    table = pd.DataFrame(
+        {
+            "tile_id": [f"t{i}" for i in range(n)],
+            "path": [f"t{i}.png" for i in range(n)],
+            "group": [f"g{i % 7}" for i in range(n)],
+            "label": np.array(CLASSES)[y],
+            "split": split,
+        }
+    )
+    run.mkdir(parents=True, exist_ok=True)
+    path = run / "embeddings.h5"
+    scratch = Scratch(path, row=row_type(D, 3), identity={}, batch=8)
+    scratch.open(restart=True)
+    rows = np.zeros(n, scratch.row)
+    rows["features"], rows["logits"], rows["sha256"] = features, logits, 1
+    for i in bad:
+        rows[i] = np.zeros((), scratch.row)
+        rows["status"][i] = 1
+    scratch.append(rows)
+    attrs = {
+        "classes": CLASSES,
+        "preprocess": {"size": 32},
+        "model_sha256": "m",
+        "manifest_sha256": "t",
+        "versions": {},
+        "precision": "fp32",
+    }
+    write_embeddings(path, scratch, table, attrs=attrs)
+    scratch.remove()
+    artifacts.write_record(
+        path,
+        schema=SCHEMA,
+        stage="extract",
+        options={},
+        details={
+            "skipped": {f"t{i}": "unreadable" for i in bad},
+            "dataset": "test",
+            "protocol": "grouped",
+            "credit": None,
+        },
+    )
+    return run
+
+
+def fit(run: Path, *words: str) -> int:
+    return fit_heads.main(["--run", str(run), "--threads", "1", "--rounds", "6", *words])
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = make_run(tmp_path_factory.mktemp("fit") / "run")
+    assert fit(run) == 0
+    return run
+
+
+def test_every_head_stands_on_every_row_with_probabilities(fitted: Path) -> None:
+    table = read_predictions(fitted / "predictions.csv")
+    embeddings = read_embeddings(fitted / "embeddings.h5")
+    assert list(table["head"].unique()) == ["softmax", "svm", "xgboost"]
+    for _, rows in table.groupby("head"):
+        assert list(rows["tile_id"]) == embeddings.tile_id
+        assert list(rows["group"]) == embeddings.group
+    p = table[[f"p_{name}" for name in CLASSES]].to_numpy()
+    np.testing.assert_allclose(p.sum(1), 1, atol=1e-6)
+    assert (np.array(CLASSES)[p.argmax(1)] == table["predicted"]).all()
+    test = table[table["split"] == "test"]
+    assert ((test["predicted"] == test["label"]).groupby(test["head"]).mean() > 0.6).all()
+
+
+def test_softmax_rows_are_the_softmax_of_the_stored_logits_over_the_temperature(fitted: Path) -> None:
+    table = read_predictions(fitted / "predictions.csv")
+    rows = table[table["head"] == "softmax"]
+    temperature = json.loads((fitted / "heads/heads.json").read_text())["heads"]["softmax"]["calibration"][
+        "temperature"
+    ]
+    logits = read_embeddings(fitted / "embeddings.h5").logits
+    p = rows[[f"p_{name}" for name in CLASSES]].to_numpy()
+    np.testing.assert_allclose(p, softmax(logits / temperature), rtol=1e-6, atol=1e-9)
+    np.testing.assert_array_equal(p.argmax(1), logits.argmax(1))
+
+
+def test_heads_json_tells_choice_search_and_costs(fitted: Path) -> None:
+    heads = json.loads((fitted / "heads/heads.json").read_text())["heads"]
+    for name in ("svm", "xgboost"):
+        facts = heads[name]
+        best = min(facts["search"], key=lambda point: point["val_nll"])
+        assert facts["chosen"] == best["params"]
+        assert facts["calibration"]["rows"] == "val"
+        assert facts["bytes"] == next((fitted / "heads").glob(f"{name}.[su]*[sj]")).stat().st_size
+        assert facts["predict_tiles_per_second"] > 0
+    assert heads["softmax"]["predict_tiles_per_second"] is None
+
+
+def test_second_call_does_nothing_and_a_lost_prediction_file_does_not_refit(
+    fitted: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = (fitted / "predictions.csv").read_bytes()
+    assert fit(fitted) == 0
+    assert "current" in capfd.readouterr().err
+    (fitted / "predictions.csv").unlink()
+    assert fit(fitted) == 0
+    told = capfd.readouterr().err
+    assert "svm is current" in told
+    assert "xgboost is current" in told
+    assert (fitted / "predictions.csv").read_bytes() == before
+
+
+def test_same_input_and_seed_give_the_same_predictions(fitted: Path, tmp_path: Path) -> None:
+    """P6."""
+    again = make_run(tmp_path / "again")
+    assert fit(again) == 0
+    assert (again / "predictions.csv").read_bytes() == (fitted / "predictions.csv").read_bytes()
+
+
+def test_test_rows_serve_for_nothing_before_prediction(fitted: Path, tmp_path: Path) -> None:
+    """P7: other test labels change nothing but the column of labels."""
+    from pipeline.heads import base
+
+    run = make_run(tmp_path / "run")
+    embeddings = read_embeddings(run / "embeddings.h5")
+    test = np.flatnonzero(embeddings.split == 2)
+    rows = fit_heads.split_rows(embeddings, run / "embeddings.h5")
+    relabelled = dict(rows, test=base.Rows(rows["test"].features, rows["test"].logits, rows["test"].y[::-1].copy()))
+    assert len(test) == len(relabelled["test"].y)
+    for make in (
+        lambda r: fit_heads.fit_svm_head(r["train"], r["val"], seed=0, jobs=1),
+        lambda r: fit_heads.fit_xgboost_head(r["train"], r["val"], seed=0, jobs=1, rounds=3),
+    ):
+        one, other = make(rows), make(relabelled)
+        assert fit_heads.calibrate(one, rows) == fit_heads.calibrate(other, relabelled)
+        np.testing.assert_array_equal(one.head.scores(rows["test"]), other.head.scores(rows["test"]))
+
+
+def test_a_feature_that_betrays_training_labels_does_not_fool_the_choice(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "leak", n=200, leak_train=True)
+    assert fit(run, "--heads", "svm") == 0
+    table = read_predictions(run / "predictions.csv")
+    svm = table[table["head"] == "svm"]
+    right = (svm["label"] == svm["predicted"]).groupby(svm["split"]).mean()
+    heads = json.loads((run / "heads/heads.json").read_text())["heads"]
+    stated = min(point["val_nll"] for point in heads["svm"]["search"])
+    chosen = next(p for p in heads["svm"]["search"] if p["val_nll"] == stated)
+    assert right["train"] > right["val"] + 0.05  # the leak is there ...
+    assert chosen["val_accuracy"] == pytest.approx(right["val"], abs=0.08)  # ... and the search was not fooled
+
+
+def test_skipped_rows_stay_out_and_the_exit_code_says_so(tmp_path: Path) -> None:
+    """P4."""
+    run = make_run(tmp_path / "run", bad=(3, 14))
+    assert fit(run) == 3
+    table = read_predictions(run / "predictions.csv")
+    assert not set(table["tile_id"]) & {"t3", "t14"}
+    assert artifacts.read_record(run / "predictions.csv")["details"]["n_skipped"] == 2
+
+
+def test_stale_or_damaged_embeddings_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run")
+    content = bytearray((run / "embeddings.h5").read_bytes())
+    content[len(content) // 2] ^= 4
+    (run / "embeddings.h5").write_bytes(content)
+    assert fit(run) == 1
+    assert "embeddings.h5: its bytes are not those that were written" in capfd.readouterr().err
+
+
+def test_a_class_without_training_rows_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run", classes=2)
+    assert fit(run) == 1
+    assert "no training row of class 'c'" in capfd.readouterr().err
+
+
+def test_missing_run_and_missing_embeddings_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path / "nowhere") == 1
+    assert "no such run folder" in capfd.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+    (tmp_path / "empty").mkdir()
+    assert fit(tmp_path / "empty") == 1
+    assert capfd.readouterr().err.count("\n") == 1
