@@ -46,15 +46,15 @@ def trained_base(tmp_path_factory: pytest.TempPathFactory, prepared_base: Path) 
 @pytest.fixture
 def prepared_run(prepared_base: Path, tmp_path: Path) -> Path:
     """This test's own copy of a run folder after prepare; its tiles lie in `../tiles`."""
-    shutil.copytree(prepared_base, tmp_path / "base")
-    return tmp_path / "base" / "run"
+    shutil.copytree(prepared_base, tmp_path / "prepared")
+    return tmp_path / "prepared" / "run"
 
 
 @pytest.fixture
 def trained_run(trained_base: Path, tmp_path: Path) -> Path:
     """This test's own copy of a run folder after train; its tiles lie in `../tiles`."""
-    shutil.copytree(trained_base, tmp_path / "base")
-    return tmp_path / "base" / "run"
+    shutil.copytree(trained_base, tmp_path / "trained")
+    return tmp_path / "trained" / "run"
 
 
 def train_words(run: Path, *more: str) -> list[str]:
@@ -74,3 +74,30 @@ def words() -> Callable[..., list[str]]:
     """`words("train" | "extract", run, *more)`: the command line of that stage on small tiles."""
     builders = {"train": train_words, "extract": extract_words}
     return lambda stage, run, *more: builders[stage](run, *more)
+
+
+@pytest.fixture
+def tile_folder(tmp_path: Path) -> Callable[..., Path]:
+    """`tile_folder(name, classes=..., n=6, px=16, suffix=".png", groups=3)`: class folders of coloured noise.
+
+    Tile i of a class is called `s<i mod groups>_<i>`: its group stands in its name.
+    """
+
+    def make(
+        name: str = "tiles",
+        *,
+        classes: tuple[str, ...] = ("A", "B"),
+        n: int = 6,
+        px: int = 16,
+        suffix: str = ".png",
+        groups: int = 3,
+    ) -> Path:
+        rng = np.random.default_rng(sum(name.encode()))
+        for label in classes:
+            (tmp_path / name / label).mkdir(parents=True)
+            for i in range(n):
+                noise = rng.integers(0, 256, (px, px, 3), dtype=np.uint8)
+                Image.fromarray(noise).save(tmp_path / name / label / f"s{i % groups}_{i:03d}{suffix}")
+        return tmp_path / name
+
+    return make

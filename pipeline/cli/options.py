@@ -70,7 +70,7 @@ def _tokens(file: Path, name: str, value: Any) -> list[str]:
         return [flag, *map(str, value)]
     if isinstance(value, dict):
         raise UsageError(f"{file}: '{name}' is a table; expected a value")
-    return [flag, str(value)]
+    return [f"{flag}={value}"]  # with the sign: a value may begin with a dash
 
 
 def _unknown(file: Path, name: str, known: Sequence[str]) -> UsageError:

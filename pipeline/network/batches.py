@@ -129,8 +129,9 @@ def load_batches(tiles: TileFiles, batches: Sequence[Sequence[int] | np.ndarray]
         except (RuntimeError, ConnectionError, EOFError) as error:  # the last two: torn from a dead worker's pipe
             if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader"):
                 raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise WorkerLost(
-                f"a worker process that decodes tiles ended or hangs ({(str(error).splitlines() or ['no reason'])[0]}): "
+                f"a worker process that decodes tiles ended or hangs ({reason}): "
                 "run the same command again, with --workers 0 if it happens again"
             ) from error
         if batch is None:

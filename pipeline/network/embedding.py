@@ -54,6 +54,6 @@ def embed_batches(
             row = loaded.rows[int(broken.argmax())]
             raise PipelineError(
                 f"{tiles.root / tiles.paths[row]}: its embedding is not finite: the model is broken (train it anew) or "
-                "the precision too low (--precision fp32)"
+                "the precision too low (--embed-precision fp32)"
             )
         yield loaded, f, z

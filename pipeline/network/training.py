@@ -7,6 +7,7 @@ continued takes the same steps as one that was not.
 import dataclasses
 import math
 import time
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -298,7 +299,9 @@ class Training:
         val_loss, val_accuracy = self.validate()
         if not math.isfinite(val_loss):
             raise self.broken("the validation loss")
-        self.schedule.step()
+        with warnings.catch_warnings():  # continued at an epoch's end, torch misses the step that it did not see
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
+            self.schedule.step()
         state.epoch += 1
         state.history.append(
             {

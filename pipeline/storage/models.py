@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torchvision.models.resnet import ResNet
 
 from pipeline.errors import BadArtifact
-from pipeline.network.resnet import build_network
+from pipeline.network.resnet import ARCHITECTURES, build_network
 from pipeline.storage import artifacts
 
 SCHEMA = "model/1.0"
@@ -92,9 +92,30 @@ def load_model(path: Path) -> Model:
     if not description.is_file() or artifacts.sha256_file(description) != expected:
         raise BadArtifact(f"{description}: missing or changed since training: restore it or train again")
     info = json.loads(description.read_text(encoding="utf-8"))
+    if fault := _fault(info):
+        raise BadArtifact(f"{description}: {fault}: restore it or train again")
     network = build_network(info["arch"], n_classes=len(info["classes"]), seed=0)
     try:
         network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
         raise BadArtifact(f"{path}: not the weights of {info['arch']}: {' '.join(str(error).split())[:160]}") from None
     return Model(network=network.eval(), info=info, record=record)
+
+
+def _fault(info: Any) -> str:
+    """Return what a description lacks that the use of the network needs, or ""."""
+    if not isinstance(info, dict) or info.get("arch") not in ARCHITECTURES:
+        return f"no arch of {', '.join(ARCHITECTURES)}"
+    classes = info.get("classes")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        return "classes is no list of names"
+    if not classes or len(set(classes)) < len(classes):
+        return "classes is empty or names one twice"
+    preprocess = info.get("preprocess")
+    names = [field.name for field in dataclasses.fields(Preprocess)]
+    if not isinstance(preprocess, dict) or sorted(preprocess) != sorted(names):
+        return f"preprocess is no object of {', '.join(names)}"
+    constants = [preprocess["mean"], preprocess["std"]]
+    if not isinstance(preprocess["size"], int) or not all(isinstance(c, list) and len(c) == 3 for c in constants):
+        return "preprocess has no size in px, or no mean and std of three channels"
+    return ""

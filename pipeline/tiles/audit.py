@@ -124,6 +124,6 @@ def audit_markdown(table: pd.DataFrame, findings: list[Finding], *, name: str, p
 
 def markdown_cell(text: str) -> str:
     """Return text that cannot break a Markdown table or become markup."""
-    for character in "\\|<>*_`[]~&":
+    for character in "\\|<>*_`[]~":
         text = text.replace(character, "\\" + character)
     return " ".join(text.split())

@@ -1,0 +1,313 @@
+"""Every rule of the schema: a file that breaks one is refused, in one line that names the rule."""
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import BadArtifact, BadInput, DiskFull
+from pipeline.storage.embeddings import read_embeddings, write_embeddings
+from pipeline.storage.scratch import Scratch, row_type
+
+N, D, K = 10, 6, 3
+ATTRS = {
+    "classes": ["ADI", "LYM", "TUM"],
+    "preprocess": {"size": 32},
+    "model_sha256": "a" * 64,
+    "manifest_sha256": "b" * 64,
+    "versions": {"torch": "2"},
+    "precision": "fp32",
+}
+
+
+def table() -> pd.DataFrame:
+    """Return a manifest's columns; row 4 has no split, row 5 a label that no class has."""
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "tile_id": [f"tile-é{i}" for i in range(N)],
+            "path": [f"a/{i}.png" for i in range(N)],
+            "group": ["", *["S1"] * (N - 1)],
+            "label": [*rng.choice(ATTRS["classes"], 5), "NEW", *rng.choice(ATTRS["classes"], 4)],
+            "split": ["train", "val", "test", "train", "", "val", "test", "train", "val", "test"],
+        }
+    )
+
+
+def filled(folder: Path, n: int = N) -> Scratch:
+    """Return a scratch of n rows; row 4 stands for no tile."""
+    scratch = Scratch(folder / "embeddings.h5", row=row_type(D, K), identity={}, batch=4)
+    scratch.open(restart=True)
+    rows = np.zeros(n, scratch.row)
+    rng = np.random.default_rng(1)
+    rows["features"], rows["logits"] = rng.random((n, D)), rng.normal(size=(n, K))
+    rows["sha256"] = rng.integers(0, 256, (n, 32))
+    for name, value in (("features", 0), ("logits", 0), ("sha256", 0), ("status", 1)):
+        rows[name][4] = value
+    scratch.append(rows)
+    return scratch
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A valid file."""
+    write_embeddings(tmp_path / "embeddings.h5", filled(tmp_path), table(), attrs=ATTRS)
+    return tmp_path / "embeddings.h5"
+
+
+def test_what_was_written_is_read(path: Path) -> None:
+    (rows,) = filled(path.parent).blocks()
+    got = read_embeddings(path)
+    assert np.array_equal(got.features, rows["features"])
+    assert np.array_equal(got.logits, rows["logits"])
+    assert np.array_equal(got.sha256, rows["sha256"])
+    assert got.status.tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0, 0]
+    assert got.split.tolist() == [0, 1, 2, 0, 255, 1, 2, 0, 1, 2]
+    assert got.label[5] == -1
+    assert [got.classes[code] for code in got.label if code >= 0] == list(table()["label"].drop(5))
+    assert got.tile_id == list(table()["tile_id"])
+    assert got.path == list(table()["path"])
+    assert got.group == list(table()["group"])
+    assert got.attrs["preprocess"] == {"size": 32}
+    assert got.attrs["complete"]
+
+
+def test_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.storage import scratch
+
+    monkeypatch.setattr(scratch, "BLOCK_ROWS", 3)
+    write_embeddings(tmp_path / "embeddings.h5", filled(tmp_path), table(), attrs=ATTRS)
+    features = read_embeddings(tmp_path / "embeddings.h5").features
+    monkeypatch.undo()
+    (rows,) = filled(tmp_path).blocks()
+    assert np.array_equal(features, rows["features"])
+
+
+def test_float16(tmp_path: Path) -> None:
+    out = tmp_path / "embeddings.h5"
+    write_embeddings(out, filled(tmp_path), table(), attrs=ATTRS, dtype="float16")
+    got = read_embeddings(out)
+    (rows,) = filled(tmp_path).blocks()
+    assert got.features.dtype == np.float16
+    np.testing.assert_allclose(got.features, rows["features"], rtol=1e-3)
+
+
+def test_a_feature_too_large_for_float16(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path / "embeddings.h5", row=row_type(D, K), identity={}, batch=4)
+    scratch.open(restart=True)
+    rows = np.zeros(N, scratch.row)
+    rows["features"][3, 2] = 1e6
+    scratch.append(rows)
+    with pytest.raises(BadInput, match="too large for float16: pass --dtype float32"):
+        write_embeddings(tmp_path / "embeddings.h5", scratch, table(), attrs=ATTRS, dtype="float16")
+    assert not (tmp_path / "embeddings.h5").exists()
+
+
+@pytest.mark.parametrize("n", [N - 1, N + 1])
+def test_another_number_of_rows_than_tiles(tmp_path: Path, n: int) -> None:
+    """P1."""
+    with pytest.raises(BadArtifact, match=f"{n} rows for 10 tiles: pass --restart"):
+        write_embeddings(tmp_path / "embeddings.h5", filled(tmp_path, n), table(), attrs=ATTRS)
+    assert not (tmp_path / "embeddings.h5").exists()
+
+
+def test_a_full_disk_leaves_the_former_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1. h5py gives the system's error in its message."""
+    before = path.read_bytes()
+
+    def full(self: object, *words: object, **more: object) -> None:
+        raise OSError(f"Can't write data (file write failed: errno = {errno.ENOSPC}, error message = 'No space')")
+
+    monkeypatch.setattr(h5py.File, "create_dataset", full)
+    with pytest.raises(DiskFull, match=r"embeddings\.h5"):
+        write_embeddings(path, filled(path.parent), table(), attrs=ATTRS)
+    assert path.read_bytes() == before
+    assert not list(path.parent.glob(".*.tmp"))
+
+
+def replace(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[h5py.File], None]:
+    """Return a mutation that writes data set `name` anew."""
+
+    def mutate(file: h5py.File) -> None:
+        data = file[name][()]
+        del file[name]
+        file[name] = change(data)
+
+    return mutate
+
+
+def put(name: str, index: object, value: object) -> Callable[[h5py.File], None]:
+    """Return a mutation that sets elements of data set `name`."""
+
+    def mutate(file: h5py.File) -> None:
+        file[name][index] = value
+
+    return mutate
+
+
+def attribute(name: str, value: object) -> Callable[[h5py.File], None]:
+    """Return a mutation that sets a root attribute, or removes it (None)."""
+
+    def mutate(file: h5py.File) -> None:
+        del file.attrs[name]
+        if value is not None:
+            file.attrs[name] = value
+
+    return mutate
+
+
+def instead(name: str, make: Callable[[h5py.File], object]) -> Callable[[h5py.File], None]:
+    """Return a mutation that puts a link or another object where data set `name` was."""
+
+    def mutate(file: h5py.File) -> None:
+        file.move(name, "elsewhere")
+        made = make(file)
+        if made is not None:
+            file[name] = made
+
+    return mutate
+
+
+def virtual(file: h5py.File) -> None:
+    """Make /features a virtual data set, whose values may come from any file."""
+    layout = h5py.VirtualLayout((N, D), "<f4")
+    layout[:] = h5py.VirtualSource("other.h5", "features", (N, D))
+    file.create_virtual_dataset("features", layout)
+
+
+def external(file: h5py.File) -> None:
+    """Make /features a data set whose bytes lie in any file of the disk."""
+    file.create_dataset("features", (N, D), "<f4", external=[("/etc/hostname", 0, N * D * 4)])
+
+
+def claim(shape: tuple[int, ...]) -> Callable[[h5py.File], None]:
+    """Return a maker of /features with a shape that no bytes stand behind."""
+
+    def make(file: h5py.File) -> None:
+        file.create_dataset("features", shape, "<f4", chunks=(1,) * len(shape))
+
+    return make
+
+
+MUTATIONS = {
+    **{f"no {name}": (attribute(name, None), name) for name in ("complete", "classes", "preprocess", "layer")},
+    **{f"no {name}": (attribute(name, None), name) for name in ("model_sha256", "manifest_sha256", "features_sha256")},
+    "no schema": (attribute("schema", None), "schema None"),
+    "another schema": (attribute("schema", "predictions"), "schema predictions"),
+    "future schema": (attribute("schema_version", "2.0"), "1.x is needed"),
+    "version 10": (attribute("schema_version", "10.0"), "1.x is needed"),
+    "schema as array": (attribute("schema", np.arange(3)), "not a readable"),
+    "not complete": (attribute("complete", False), "complete"),
+    "classes no JSON": (attribute("classes", "[ADI"), "not a readable"),
+    "classes a number": (attribute("classes", 3), "not a readable"),
+    "classes a string": (attribute("classes", '"ADI"'), "'classes' is no list of names"),
+    "classes of numbers": (attribute("classes", "[1, 2, 3]"), "'classes' is no list of names"),
+    "classes twice": (attribute("classes", '["A", "A", "B"]'), "'classes' is no list of names"),
+    "too few classes": (attribute("classes", '["A", "B"]'), "/logits has shape"),
+    "nested JSON": (attribute("classes", "[" * 60000), "not a readable"),
+    "preprocess a list": (attribute("preprocess", "[]"), "'preprocess' no object"),
+    **{
+        f"no /{name}": (lambda file, name=name: file.move(name, "elsewhere"), f"/{name} is missing")
+        for name in ("features", "logits", "tile_id", "path", "group", "label", "split", "status", "sha256")
+    },
+    "features float64": (replace("features", lambda x: x.astype("f8")), "float64, <f4 or <f2 is needed"),
+    "features big-endian": (replace("features", lambda x: x.astype(">f4")), "/features is >f4"),
+    "logits float16": (replace("logits", lambda x: x.astype("f2")), "/logits is float16"),
+    "label int64": (replace("label", lambda x: x.astype("i8")), "/label is int64"),
+    "tile_id of objects": (
+        replace("tile_id", lambda x: np.array([t.decode() for t in x], h5py.string_dtype())),
+        "fixed-length UTF-8",
+    ),
+    "features of rank 1": (replace("features", lambda x: x[:, 0]), "/features has shape"),
+    "features of rank 3": (replace("features", lambda x: x[None]), "/features has shape"),
+    "features scalar": (replace("features", lambda x: x[0, 0]), "/features has shape"),
+    "too few rows": (replace("logits", lambda x: x[:-1]), "/logits has shape"),
+    "too few names": (replace("group", lambda x: x[:-1]), "/group has shape"),
+    "narrow sha256": (replace("sha256", lambda x: x[:, :16]), "/sha256 has shape"),
+    "label of rank 2": (replace("label", lambda x: x[:, None]), "/label has shape"),
+    "NaN": (put("features", (2, 1), np.nan), "not finite"),
+    "infinite logit": (put("logits", (2, 1), np.inf), "not finite"),
+    "features of no tile": (put("features", (4, 1), 1), "stands for no tile"),
+    "NaN of no tile": (put("features", (4, 1), np.nan), "stands for no tile"),
+    "label too large": (put("label", 2, K), "/label is unknown"),
+    "label too small": (put("label", 2, -2), "/label is unknown"),
+    "unknown split": (put("split", 2, 7), "/split is unknown"),
+    "unknown status": (put("status", 4, 9), "/status is unknown"),
+    "status hides a tile": (put("status", 2, 1), "stands for no tile"),
+    "same tile_id": (put("tile_id", 2, "tile-é0".encode()), "tile_id stands twice"),
+    "not UTF-8": (put("path", 2, b"\xff\xfe"), "not a readable"),
+    "permuted": (replace("features", lambda x: x[[1, 0, *range(2, N)]]), "features_sha256"),
+    "external link": (instead("features", lambda file: h5py.ExternalLink("other.h5", "features")), "or a link"),
+    "soft link": (instead("features", lambda file: h5py.SoftLink("/elsewhere")), "or a link"),
+    "virtual": (instead("features", virtual), "not a data set of this file"),
+    "external bytes": (instead("features", external), "not a data set of this file"),
+    "a group": (instead("features", lambda file: file.create_group("features") and None), "not a data set"),
+    "a type": (instead("features", lambda file: np.dtype("f4")), "not a data set"),
+    "many rows": (instead("features", claim((2**40, D))), "/features has shape"),
+    "wide rows": (instead("features", claim((N, 2**30))), "/features has shape"),
+    "large claim": (instead("features", claim((10**9, D))), "far more than the file holds"),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_file_that_breaks_a_rule_is_refused(path: Path, name: str) -> None:
+    mutate, rule = MUTATIONS[name]
+    with h5py.File(path, "r+") as file:
+        mutate(file)
+    with pytest.raises(BadArtifact) as caught:
+        read_embeddings(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert rule in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file(path: Path, share: float) -> None:
+    os.truncate(path, int(path.stat().st_size * share))
+    with pytest.raises(BadArtifact, match="not a readable HDF5 file") as caught:
+        read_embeddings(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["absent", "text", "folder"])
+def test_no_hdf5_file(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "embeddings.h5"
+    if kind == "text":
+        path.write_text("hello")
+    elif kind == "folder":
+        path.mkdir()
+    with pytest.raises(BadArtifact, match="not a readable HDF5 file"):
+        read_embeddings(path)
+
+
+def test_bit_flips_in_the_features_are_found(path: Path) -> None:
+    with h5py.File(path) as file:
+        begin = file["features"].id.get_offset()
+    data = path.read_bytes()
+    for byte, bit in ((0, 0), (17, 3), (N * D * 4 - 1, 1)):
+        flipped = bytearray(data)
+        flipped[begin + byte] ^= 1 << bit
+        path.write_bytes(flipped)
+        with pytest.raises(BadArtifact, match=r"features_sha256|not finite|no tile"):
+            read_embeddings(path)
+    path.write_bytes(data)
+    read_embeddings(path)
+
+
+def test_what_the_schema_does_not_know_is_tolerated(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["coords"] = np.zeros((N, 2), np.int32)
+        file["link"] = h5py.ExternalLink("other.h5", "x")
+        file.attrs["note"] = "[draft] not JSON"
+        file.attrs["array"] = np.arange(3)
+        file.attrs["schema_version"] = "1.7"
+    got = read_embeddings(path)
+    assert got.attrs["note"] == "[draft] not JSON"
+    assert json.dumps(got.attrs["classes"]) == '["ADI", "LYM", "TUM"]'

@@ -1,0 +1,67 @@
+"""One process at a time on a run, whatever happens to it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import Locked
+from pipeline.storage.lock import NAME, locked
+
+HOLD = """
+import sys
+from pathlib import Path
+from pipeline.storage.lock import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Another process that holds the run `tmp_path / "run"`."""
+    words = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_process_is_refused_and_told_the_pid(tmp_path: Path, holder: "subprocess.Popen[str]") -> None:
+    with pytest.raises(Locked, match=str(holder.pid)) as caught, locked(tmp_path / "run"):
+        pytest.fail("held twice")
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / "run") in str(caught.value)
+
+
+def test_refused_attempts_do_not_wipe_the_holders_name(tmp_path: Path, holder: "subprocess.Popen[str]") -> None:
+    for _ in range(3):
+        with pytest.raises(Locked, match=str(holder.pid)), locked(tmp_path / "run"):
+            pytest.fail("held twice")
+
+
+def test_kill_9_of_the_holder_frees_the_run(tmp_path: Path, holder: "subprocess.Popen[str]") -> None:
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with locked(tmp_path / "run"):
+        assert str(os.getpid()) in (tmp_path / "run" / NAME).read_text()
+        assert str(holder.pid) not in (tmp_path / "run" / NAME).read_text()
+
+
+def test_the_lock_is_free_after_an_error_and_after_the_end(tmp_path: Path) -> None:
+    def fail() -> None:
+        with locked(tmp_path / "a" / "run"):
+            raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        fail()
+    with locked(tmp_path / "a" / "run"), pytest.raises(Locked), locked(tmp_path / "a" / "run"):
+        pytest.fail("held twice")
+    with locked(tmp_path / "a" / "run"), locked(tmp_path / "other"):
+        pass

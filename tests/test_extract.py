@@ -1,0 +1,393 @@
+"""Rows do not depend on workers, stops, kills or neighbours; bad tiles are named; stale inputs are refused."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import extract, prepare, train
+from pipeline.storage import artifacts
+from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE, read_embeddings
+from pipeline.storage.models import load_model
+from pipeline.storage.scratch import Scratch, row_type
+from pipeline.tiles.manifest import read_manifest
+
+Words = Callable[..., list[str]]
+
+N, BATCH = 32, 5
+
+
+def one_line(text: str) -> str:
+    """Return the one line with which a command ended."""
+    lines = [line for line in text.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, text
+    assert "Traceback" not in text
+    return lines[0]
+
+
+def features_sha256(run: Path) -> str:
+    """Return the hash of all features, as the file records it."""
+    with h5py.File(run / "embeddings.h5") as file:
+        return str(file.attrs["features_sha256"])
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(trained_base: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """features_sha256 of an extraction that nothing stopped."""
+    base = tmp_path_factory.mktemp("extracted") / "base"
+    shutil.copytree(trained_base, base)
+    words = "--embed-batch 5 --embed-precision fp32 --device cpu --threads 1 --workers 0"
+    assert extract.main(["--run", str(base / "run"), *words.split()]) == 0
+    return features_sha256(base / "run")
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, batches: int, signum: int = signal.SIGTERM) -> None:
+    """Send this process a signal once `batches` batches are in the scratch."""
+    append, count = Scratch.append, 0
+
+    def counted(self: Scratch, rows: np.ndarray) -> None:
+        nonlocal count
+        append(self, rows)
+        count += 1
+        if count == batches:
+            os.kill(os.getpid(), signum)
+
+    monkeypatch.setattr(Scratch, "append", counted)
+
+
+@pytest.fixture
+def interrupted(trained_run: Path, words: Words) -> Path:
+    """A run whose extraction was stopped after three batches."""
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 3)
+        assert extract.main(words("extract", trained_run)) == 143
+    return trained_run
+
+
+def tile(run: Path, row: int) -> Path:
+    """Return the file of a row's tile."""
+    manifest = read_manifest(run / "manifest.csv")
+    return manifest.root / manifest.table["path"][row]
+
+
+def skipped(run: Path) -> dict[str, str]:
+    """Return tile_id -> reason from the record."""
+    return dict(artifacts.read_record(run / "embeddings.h5")["details"]["skipped"])
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_rows_are_the_tiles_whatever_the_workers(
+    trained_run: Path, words: Words, uninterrupted: str, workers: str
+) -> None:
+    assert extract.main(words("extract", trained_run, "--workers", workers)) == 0
+    assert features_sha256(trained_run) == uninterrupted
+    embeddings = read_embeddings(trained_run / "embeddings.h5")
+    table = read_manifest(trained_run / "manifest.csv").table
+    assert embeddings.tile_id == list(table["tile_id"])
+    assert [embeddings.classes[code] for code in embeddings.label] == list(table["label"])
+    assert [("train", "val", "test")[code] for code in embeddings.split] == list(table["split"])
+    assert [digest.tobytes().hex() for digest in embeddings.sha256] == list(table["sha256"])
+    assert (embeddings.status == OK).all()
+    assert embeddings.attrs["model_sha256"] == artifacts.sha256_file(trained_run / "model.safetensors")
+    assert embeddings.attrs["manifest_sha256"] == artifacts.sha256_file(trained_run / "manifest.csv")
+    assert sorted(path.name for path in trained_run.glob("embeddings*")) == ["embeddings.h5", "embeddings.h5.json"]
+
+
+@pytest.mark.parametrize("batch", ["1", "16"])
+def test_rows_do_not_depend_on_the_batch_beyond_rounding(trained_run: Path, words: Words, batch: str) -> None:
+    files = []
+    for size in ("5", batch):
+        out = trained_run / f"{size}.h5"
+        assert extract.main(words("extract", trained_run, "--embed-batch", size, "--out", str(out))) == 0
+        files.append(read_embeddings(out))
+    np.testing.assert_allclose(files[0].features, files[1].features, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(files[0].logits, files[1].logits, rtol=1e-3, atol=1e-4)
+
+
+def test_a_second_run_says_current(trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]) -> None:
+    assert extract.main(words("extract", trained_run)) == 0
+    before = (trained_run / "embeddings.h5").read_bytes()
+    capsys.readouterr()
+    assert extract.main(words("extract", trained_run)) == 0
+    assert "extract: current" in capsys.readouterr().err
+    assert (trained_run / "embeddings.h5").read_bytes() == before
+
+
+# -- stops ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batches", [1, 6, 7])
+def test_a_stop_continues_to_the_same_rows(
+    trained_run: Path,
+    words: Words,
+    uninterrupted: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    batches: int,
+) -> None:
+    """P2."""
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, batches, signal.SIGINT)
+        assert extract.main(words("extract", trained_run)) == 130
+    assert f"{min(batches * BATCH, N)} of {N} rows are kept" in one_line(capsys.readouterr().err)
+    assert not (trained_run / "embeddings.h5").exists()
+    assert extract.main(words("extract", trained_run)) == 0
+    assert f"continuing after row {min(batches * BATCH, N // BATCH * BATCH)} of {N}" in capsys.readouterr().err
+    assert features_sha256(trained_run) == uninterrupted
+
+
+@pytest.mark.parametrize("damage", ["mid-row", "garbage", "zeros", "no header"])
+def test_a_torn_scratch_recovers(interrupted: Path, words: Words, uninterrupted: str, damage: str) -> None:
+    """P2: what a power loss leaves."""
+    path = interrupted / "embeddings.h5.partial"
+    size = row_type(512, 2).itemsize
+    data = bytearray(path.read_bytes())
+    assert len(data) == 15 * size
+    if damage == "mid-row":
+        path.write_bytes(data[: 12 * size + 100])
+    elif damage == "garbage":
+        data[13 * size :] = os.urandom(2 * size)
+        path.write_bytes(data)
+    elif damage == "zeros":
+        path.write_bytes(data + bytes(3 * size + 7))
+    else:
+        path.with_name(path.name + ".json").unlink()
+    assert extract.main(words("extract", interrupted)) == 0
+    assert features_sha256(interrupted) == uninterrupted
+
+
+KILLED = """
+import os, signal, sys
+from pipeline import extract
+from pipeline.storage.scratch import Scratch
+append, when = Scratch.append, int(sys.argv.pop(1))
+def dying(self, rows):
+    global when
+    when -= 1
+    if when < 0:
+        size = len(rows) * self.row.itemsize
+        append(self, rows)
+        os.truncate(self.path, self.path.stat().st_size - size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    append(self, rows)
+Scratch.append = dying
+raise SystemExit(extract.main(sys.argv[1:]))
+"""
+
+
+def run_process(words: list[str]) -> subprocess.Popen[str]:
+    """Start python with some words."""
+    return subprocess.Popen(
+        [sys.executable, *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_two_kills_in_the_midst_of_a_row_end_in_the_same_rows(
+    trained_run: Path, words: Words, uninterrupted: str
+) -> None:
+    """P2: kill -9, half a batch written."""
+    for batches in ("2", "1"):
+        process = run_process(["-c", KILLED, batches, *words("extract", trained_run)])
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == -signal.SIGKILL, err
+    assert extract.main(words("extract", trained_run)) == 0
+    assert features_sha256(trained_run) == uninterrupted
+
+
+@pytest.mark.fault
+def test_kills_at_any_moment_end_in_the_same_rows(trained_run: Path, words: Words, uninterrupted: str) -> None:
+    """P1, P2: kill -9 from the start of the process to its end, with workers."""
+    moments = random.Random(0)
+    argv = words("extract", trained_run, "--workers", "1")
+    for _ in range(12):
+        process = run_process(["-m", "pipeline.extract", *argv])
+        time.sleep(moments.uniform(1.5, 6))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if (trained_run / "embeddings.h5").exists():
+            read_embeddings(trained_run / "embeddings.h5")
+            if moments.random() < 0.5:
+                (trained_run / "embeddings.h5").unlink()
+    assert extract.main(argv) == 0
+    assert features_sha256(trained_run) == uninterrupted
+    assert not list(trained_run.rglob(".*.tmp"))
+
+
+def test_rows_of_another_model_are_refused(interrupted: Path, words: Words, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(words("train", interrupted, "--epochs", "1", "--restart")) == 0
+    capsys.readouterr()
+    assert extract.main(words("extract", interrupted)) == 1
+    assert "rows made with another inputs: pass --restart" in one_line(capsys.readouterr().err)
+    assert extract.main(words("extract", interrupted, "--restart")) == 0
+
+
+def test_auto_precision_goes_on_as_it_began(
+    trained_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch, uninterrupted: str
+) -> None:
+    """A busy machine may time the two otherwise; the rows must not be refused, nor mixed."""
+    from pipeline.network import precision
+
+    argv = [word if word != "fp32" else "auto" for word in words("extract", trained_run)]
+    monkeypatch.setattr(precision, "GAIN", 1e9)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        assert extract.main(argv) == 143
+    monkeypatch.setattr(precision, "GAIN", 0)
+    assert extract.main(argv) == 0
+    assert features_sha256(trained_run) == uninterrupted
+
+
+# -- bad tiles -----------------------------------------------------------------------------------------------------
+
+
+def test_bad_tiles_are_marked_and_named(trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]) -> None:
+    """P4. The folder's name must not be taken for the reason."""
+    tile(trained_run, 3).write_text("no image")
+    tile(trained_run, 9).unlink()
+    Image.new("RGB", (32, 32)).save(tile(trained_run, 20))
+    assert extract.main(words("extract", trained_run, "--max-bad", "0.1")) == 3
+    embeddings = read_embeddings(trained_run / "embeddings.h5")
+    assert embeddings.status[[3, 9, 20]].tolist() == [UNREADABLE, UNREADABLE, CHANGED]
+    assert np.flatnonzero(embeddings.status).tolist() == [3, 9, 20]
+    assert not embeddings.features[[3, 9, 20]].any()
+    reasons = skipped(trained_run)
+    assert list(reasons) == sorted(embeddings.tile_id[row] for row in (3, 9, 20))
+    assert "not a readable" in reasons[embeddings.tile_id[3]]
+    assert "not there" in reasons[embeddings.tile_id[9]]
+    assert "its pixels changed" in reasons[embeddings.tile_id[20]]
+    err = capsys.readouterr().err
+    assert all(f"skipped {embeddings.tile_id[row]}" in err for row in (3, 9, 20))
+    assert extract.main(words("extract", trained_run, "--max-bad", "0.1")) == 3, "current, but not whole"
+
+
+def test_a_file_called_changed_is_unreadable_all_the_same(tmp_path: Path) -> None:
+    from pipeline.network.batches import TileFiles
+
+    _, _, _, problem = TileFiles(tmp_path, ["changed/unchanged.png"], ["0" * 64], 8)[0]
+    assert extract.status_of(problem) == UNREADABLE
+
+
+def test_the_reason_survives_a_stop(interrupted: Path, words: Words) -> None:
+    """What was wrong with a tile of an earlier part is looked up again."""
+    for row in (2, 30):
+        tile(interrupted, row).unlink()
+    assert extract.main(words("extract", interrupted, "--restart", "--max-bad", "0.5")) == 3
+    whole = skipped(interrupted)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 3)
+        assert extract.main(words("extract", interrupted, "--restart", "--max-bad", "0.5")) == 143
+    (interrupted / "embeddings.h5").unlink()
+    assert extract.main(words("extract", interrupted, "--max-bad", "0.5")) == 3
+    assert skipped(interrupted) == whole
+    assert len(whole) == 2
+
+
+def test_a_tile_that_can_be_read_again_gets_its_row(trained_run: Path, words: Words, uninterrupted: str) -> None:
+    lost = tile(trained_run, 7)
+    lost.rename(lost.with_suffix(".away"))
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 3)
+        assert extract.main(words("extract", trained_run, "--max-bad", "0.5")) == 143
+    lost.with_suffix(".away").rename(lost)
+    assert extract.main(words("extract", trained_run, "--max-bad", "0.5")) == 0
+    assert features_sha256(trained_run) == uninterrupted
+    assert skipped(trained_run) == {}
+
+
+def test_too_many_bad_tiles_stop_the_run_and_lose_nothing(
+    trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str], uninterrupted: str
+) -> None:
+    """P4: a disk that is unmounted on the way."""
+    away = trained_run.parent / "away"
+    away.mkdir()
+    lost = [tile(trained_run, row) for row in range(12, N)]
+    for path in lost:
+        path.rename(away / f"{path.parent.name}-{path.name}")
+    assert extract.main(words("extract", trained_run)) == 1
+    line = one_line(capsys.readouterr().err)
+    assert "above --max-bad 0.01" in line
+    assert f"{lost[0]}: not there" in line
+    assert not (trained_run / "embeddings.h5").exists()
+    assert extract.main(words("extract", trained_run)) == 1
+    for path in lost:
+        (away / f"{path.parent.name}-{path.name}").rename(path)
+    capsys.readouterr()
+    assert extract.main(words("extract", trained_run)) == 0
+    assert "continuing after row 10 of 32" in capsys.readouterr().err
+    assert features_sha256(trained_run) == uninterrupted
+
+
+# -- other inputs --------------------------------------------------------------------------------------------------
+
+
+def test_a_model_of_another_manifest_is_stale(
+    trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]
+) -> None:
+    then = artifacts.sha256_file(trained_run / "manifest.csv")
+    tiles = str(trained_run.parent / "tiles")
+    argv = ["--run", str(trained_run), "--data", tiles, "--protocol", "random", "--seed", "5", "--restart"]
+    assert prepare.main([*argv, "--workers", "1"]) == 0
+    now = artifacts.sha256_file(trained_run / "manifest.csv")
+    capsys.readouterr()
+    assert extract.main(words("extract", trained_run)) == 1
+    line = one_line(capsys.readouterr().err)
+    assert then[:12] in line
+    assert now[:12] in line
+    assert "--force" in line
+    assert extract.main(words("extract", trained_run, "--force")) == 0
+
+
+def test_a_label_that_the_model_does_not_know(
+    trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = trained_run.parent / "other"
+    shutil.copytree(trained_run.parent / "tiles", trained_run.parent / "more")
+    (trained_run.parent / "more" / "TUM").rename(trained_run.parent / "more" / "MUC")
+    argv = ["--run", str(other), "--data", str(trained_run.parent / "more"), "--protocol", "random", "--workers", "1"]
+    assert prepare.main(argv) == 0
+    capsys.readouterr()
+    assert extract.main(words("extract", trained_run, "--manifest", str(other / "manifest.csv"))) == 1
+    assert "label 'MUC' is unknown to" in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("missing", ["run", "manifest.csv", "model.safetensors", "model.json"])
+def test_missing_inputs(trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str], missing: str) -> None:
+    if missing == "run":
+        shutil.rmtree(trained_run)
+    else:
+        (trained_run / missing).unlink()
+    assert extract.main(words("extract", trained_run)) == 1
+    assert missing in one_line(capsys.readouterr().err)
+
+
+def test_an_embedding_that_is_not_finite_names_the_tile(
+    trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipeline.storage.models import SCHEMA, save_model
+
+    path = trained_run / "model.safetensors"
+    model = load_model(path)
+    state = model.network.state_dict()
+    state["layer4.0.bn2.bias"][0] = float("inf")
+    save_model(path, state, model.info)
+    artifacts.write_record(
+        path, schema=SCHEMA, stage="train", options={}, outputs=[trained_run / "model.json"], inputs=[]
+    )
+    assert extract.main(words("extract", trained_run)) == 1
+    assert f"{tile(trained_run, 0)}: its embedding is not finite" in one_line(capsys.readouterr().err)

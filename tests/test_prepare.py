@@ -1,0 +1,475 @@
+"""prepare as a user meets it: one command, its exit code, one clear line, and files that are whole."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.cli.options import Common
+from pipeline.errors import BadInput
+from pipeline.prepare import PrepareOptions, assign, main
+from pipeline.storage.artifacts import check_artifact, read_record
+from pipeline.tiles.datasets import TileSet
+from pipeline.tiles.manifest import SCHEMA, Manifest, read_manifest
+
+KATHER = Path(__file__).parents[1] / "../shared/data/kather2016/tiles"
+
+
+@pytest.fixture
+def prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """`prepare(data, *words)` -> exit code and what was said; the run folder is `<tmp_path>/run`."""
+
+    def call(data: Path | str, *words: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = main(["--run", str(tmp_path / "run"), "--data", str(data), "--workers", "2", *words])
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert "Traceback" not in said.err
+        errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
+        assert len(errors) == (code in (1, 2))
+        return code, said.err
+
+    return call
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Callable[[], Manifest]:
+    return lambda: read_manifest(tmp_path / "run" / "manifest.csv")
+
+
+GROUPED = ("--group-regex", r"/(s\d)_")
+
+
+def test_a_folder_becomes_a_manifest_with_audit_and_figure(
+    tile_folder: Callable[..., Path], prepare: Any, manifest: Any, tmp_path: Path
+) -> None:
+    code, said = prepare(tile_folder(n=24, groups=6), *GROUPED)
+    assert code == 0
+    assert "48 tiles of 2 classes" in said
+    found = manifest()
+    table = found.table
+    assert len(table) == 48
+    assert found.classes == ["A", "B"]
+    assert table.groupby("group")["split"].nunique().eq(1).all()
+    assert set(table.loc[table["split"] == "train", "label"]) == {"A", "B"}
+    assert table["sha256"].str.fullmatch("[0-9a-f]{64}").all()
+    assert set(table["width"]) == set(table["height"]) == {16}
+    assert (found.root / table["path"].iloc[0]).is_file()
+    record = check_artifact(tmp_path / "run" / "manifest.csv", schema=SCHEMA)
+    assert set(record["outputs"]) == {"audit.json", "audit.md", "figures/classes.png"}
+    assert record["details"]["protocol"] == "grouped"
+    assert record["options"]["group_regex"] == GROUPED[1]
+    audit = json.loads((tmp_path / "run" / "audit.json").read_text())
+    assert (audit["n_tiles"], audit["n_unreadable"]) == (48, 0)
+    assert "Split: grouped." in (tmp_path / "run" / "audit.md").read_text()
+    with Image.open(tmp_path / "run" / "figures" / "classes.png") as figure:
+        figure.load()
+
+
+def test_p5_nothing_is_written_outside_the_run_folder(
+    tile_folder: Callable[..., Path], prepare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tile_folder(n=6)
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert prepare(folder, *GROUPED)[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cwd", "run", "tiles"]
+    assert list((tmp_path / "cwd").iterdir()) == []
+
+
+def test_p6_the_same_command_gives_the_same_bytes(
+    tile_folder: Callable[..., Path], prepare: Any, tmp_path: Path
+) -> None:
+    folder = tile_folder(n=12, groups=6)
+    seen = []
+    for _ in range(2):
+        assert prepare(folder, *GROUPED, "--restart")[0] == 0
+        names = ("manifest.csv", "audit.json", "audit.md", "figures/classes.png")
+        seen.append([(tmp_path / "run" / name).read_bytes() for name in names])
+    assert seen[0] == seen[1]
+
+
+def test_a_second_run_is_current_and_does_nothing(
+    tile_folder: Callable[..., Path], prepare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tile_folder()
+    assert prepare(folder, *GROUPED)[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("*.*") if path.name != ".lock"}
+    for data in (folder, f"{folder}/", f"{folder}/../{folder.name}"):  # the same folder in other words
+        code, said = prepare(data, *GROUPED)
+        assert code == 0
+        assert "prepare: current, 12 tiles" in said
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    shutil.rmtree(tmp_path / "run" / "figures")  # what is damaged is made again
+    code, said = prepare(folder, *GROUPED)
+    assert code == 0
+    assert "prepare: current" not in said
+    assert (tmp_path / "run" / "figures" / "classes.png").is_file()
+
+
+def test_other_options_are_refused_without_restart(
+    tile_folder: Callable[..., Path], prepare: Any, manifest: Any, tmp_path: Path
+) -> None:
+    folder = tile_folder(n=12)
+    assert prepare(folder, "--protocol", "random")[0] == 0
+    whole = (tmp_path / "run" / "manifest.csv").read_bytes()
+    code, said = prepare(folder, "--protocol", "random", "--seed", "1")
+    assert code == 1
+    assert "seed=0, now 1" in said
+    assert "--restart" in said
+    assert prepare(tile_folder("others"), "--protocol", "random")[0] == 1
+    assert (tmp_path / "run" / "manifest.csv").read_bytes() == whole
+    assert prepare(folder, "--protocol", "random", "--seed", "1", "--restart")[0] == 0
+    assert (tmp_path / "run" / "manifest.csv").read_bytes() != whole
+    (tmp_path / "run" / "manifest.csv.json").write_text("{}")
+    code, said = prepare(folder, "--protocol", "random", "--seed", "1")
+    assert code == 1
+    assert "--restart" in said
+    assert prepare(folder, "--protocol", "random", "--seed", "1", "--restart")[0] == 0
+
+
+def test_an_interrupted_prepare_is_made_anew(
+    tile_folder: Callable[..., Path], prepare: Any, manifest: Any, tmp_path: Path
+) -> None:
+    """P2: killed before its record was written, the table does not count."""
+    folder = tile_folder()
+    assert prepare(folder, *GROUPED)[0] == 0
+    whole = (tmp_path / "run" / "manifest.csv").read_bytes()
+    (tmp_path / "run" / "manifest.csv.json").unlink()
+    (tmp_path / "run" / "audit.md").unlink()
+    (tmp_path / "run" / "manifest.csv").write_text("half")
+    assert prepare(folder, *GROUPED)[0] == 0
+    assert (tmp_path / "run" / "manifest.csv").read_bytes() == whole
+    manifest()
+
+
+# -- bad input -------------------------------------------------------------------------------------------------
+
+
+def test_data_that_cannot_be_used(tile_folder: Callable[..., Path], prepare: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for data, expected in (
+        (tmp_path / "empty", "no tiles found: one folder per class is expected"),
+        (tmp_path / "none", "no such folder or CSV file; known names: demo, kather2016"),
+        (tile_folder("one", classes=("A",)), "only one class ('A')"),
+    ):
+        code, said = prepare(data, *GROUPED)
+        assert (code, expected in said) == (1, True), said
+        assert not (tmp_path / "run" / "manifest.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--group-regex", "("),
+        ("--group-regex", "s\\d"),
+        ("--fractions", "70", "15", "15"),
+        ("--fractions", "1", "0", "0"),
+        ("--data", ""),
+        ("--source", "x.zip"),
+        ("--url", "http://127.0.0.1/x.zip"),
+        ("--demo-px", "3"),
+        ("--demo-tiles", "3"),
+    ],
+)
+def test_usage_errors_write_nothing(tile_folder: Callable[..., Path], prepare: Any, tmp_path: Path, words: Any) -> None:
+    assert prepare(tile_folder(), *words)[0] == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_tile_in_a_class(tile_folder: Callable[..., Path], prepare: Any) -> None:
+    folder = tile_folder()
+    tile_folder("rare", classes=("R",), n=1)
+    shutil.move(folder.parent / "rare" / "R", folder)
+    code, said = prepare(folder, *GROUPED)
+    assert code == 1
+    assert "class 'R' has 1 readable tile(s)" in said
+
+
+def test_two_tiles_in_a_class_are_too_few_for_a_random_split(tile_folder: Callable[..., Path], prepare: Any) -> None:
+    folder = tile_folder(n=8)
+    for path in sorted((folder / "B").iterdir())[2:]:
+        path.unlink()
+    code, said = prepare(folder, "--protocol", "random")
+    assert code == 1
+    assert "class 'B' has 2 tile(s); a random split needs at least 3" in said
+
+
+def test_p4_an_unreadable_tile_is_listed_and_the_exit_code_is_3(
+    tile_folder: Callable[..., Path], prepare: Any, manifest: Any, tmp_path: Path
+) -> None:
+    folder = tile_folder(n=12)
+    (folder / "A" / "s0_000.png").write_text("no image")
+    code, said = prepare(folder, *GROUPED)
+    assert code == 1
+    assert "1 of 24 tiles cannot be read, more than --max-bad 0.01: A/s0_000.png" in said
+    assert not (tmp_path / "run" / "manifest.csv").exists()
+    words = (*GROUPED, "--max-bad", "0.05")
+    for again in (False, True):
+        code, said = prepare(folder, *words)
+        assert code == 3
+        assert ("current" in said) == again
+    assert "24 tiles" in said
+    row = manifest().table.set_index("tile_id").loc["A/s0_000"]
+    assert (row["split"], row["sha256"], row["label"], row["width"]) == ("", "", "A", 0)
+    assert row["problem"] == "not a readable PNG, JPEG, TIFF or WebP"
+    assert len(manifest().readable) == 23
+    page = (tmp_path / "run" / "audit.md").read_text()
+    assert "A/s0\\_000" in page
+    assert "24 tiles, 1 unreadable" in page
+
+
+def test_p4_a_class_that_lost_all_its_tiles_is_an_error(tile_folder: Callable[..., Path], prepare: Any) -> None:
+    folder = tile_folder(n=60)
+    (folder / "C").mkdir()
+    (folder / "C" / "s0_x.png").write_text("no image")
+    code, said = prepare(folder, *GROUPED)
+    assert code == 1
+    assert "class 'C' has 0 readable tile(s)" in said
+
+
+def test_p4_no_readable_tile_at_all(tile_folder: Callable[..., Path], prepare: Any) -> None:
+    folder = tile_folder(n=2)
+    for path in folder.glob("*/*.png"):
+        path.write_bytes(b"")
+    assert prepare(folder, *GROUPED, "--max-bad", "1")[0] == 1
+
+
+def test_every_kind_of_bad_file_at_once(tile_folder: Callable[..., Path], prepare: Any, manifest: Any) -> None:
+    folder = tile_folder(n=12)
+    jpeg = tile_folder("jpeg", classes=("A",), n=1, px=64, suffix=".jpg") / "A" / "s0_000.jpg"
+    bad = folder / "A"
+    (bad / "s0_half.jpg").write_bytes(jpeg.read_bytes()[:-900])
+    (bad / "s1_text.png").write_text("text")
+    (bad / "s2_empty.tif").touch()
+    (bad / "s0_gone.png").symlink_to("nowhere")
+    Image.fromarray(np.full((4, 4), 999, np.uint16)).save(bad / "s1_deep.tif")
+    code, said = prepare(folder, *GROUPED, "--max-bad", "0.5")
+    assert code == 3
+    found = manifest().table
+    problems = dict(zip(found["path"], found["problem"], strict=True))
+    assert {path for path, problem in problems.items() if problem} == {
+        f"A/{n}" for n in ("s0_half.jpg", "s1_text.png", "s2_empty.tif", "s0_gone.png", "s1_deep.tif")
+    }
+    assert problems["A/s0_gone.png"] == "not there"
+    assert "5 unreadable tile(s) left out, see audit.md" in said
+
+
+def test_p7_the_same_pixels_in_train_and_test_name_both(
+    tile_folder: Callable[..., Path], prepare: Any, manifest: Any, tmp_path: Path
+) -> None:
+    """Even if one is stored as PNG and the other as TIFF."""
+    folder = tile_folder(n=6)
+    with Image.open(folder / "A" / "s0_000.png") as tile:
+        for group in "12":
+            tile.save(folder / "A" / f"s{group}_copy.tif")
+    code, said = prepare(folder, *GROUPED)
+    assert code == 1
+    error = said.splitlines()[-1]
+    assert error.startswith("error: leakage: the same pixels stand in test, train, val")
+    assert all(name in error for name in ("A/s0_000", "A/s1_copy", "A/s2_copy", "--allow-leakage"))
+    assert not (tmp_path / "run" / "manifest.csv").exists()
+    code, said = prepare(folder, *GROUPED, "--allow-leakage")
+    assert code == 0
+    assert len(manifest().table) == 14
+    assert "leakage" in (tmp_path / "run" / "audit.md").read_text()
+
+
+def test_mixed_sizes_and_modes_are_warned_of(tile_folder: Callable[..., Path], prepare: Any, manifest: Any) -> None:
+    folder = tile_folder(n=6)
+    Image.new("L", (20, 10), 9).save(folder / "A" / "s0_grey.png")
+    Image.new("RGBA", (16, 16), (1, 2, 3, 4)).save(folder / "B" / "s1_alpha.png")
+    Image.new("CMYK", (16, 16), (1, 2, 3, 4)).save(folder / "B" / "s1_print.tif")
+    code, said = prepare(folder, *GROUPED)
+    assert code == 0
+    assert "warning: tiles have 2 sizes, all are resized to one: 16x16 (14), 20x10 (1)" in said
+    assert "not square" in said
+    assert len(manifest().readable) == 15
+
+
+def test_p7_unknown_groups_need_a_word_from_the_user(
+    tile_folder: Callable[..., Path], prepare: Any, manifest: Any
+) -> None:
+    folder = tile_folder(n=6)
+    code, said = prepare(folder)
+    assert code == 1
+    assert "no groups (slides, patients) are known" in said
+    assert "--group-regex" in said
+    assert "--protocol random" in said
+    code, said = prepare(folder, "--protocol", "random")
+    assert code == 0
+    assert "warning: no groups are known" in said
+    assert manifest().details["protocol"] == "random"
+
+
+def test_p7_the_random_protocol_says_so(
+    tile_folder: Callable[..., Path], prepare: Any, manifest: Any, tmp_path: Path
+) -> None:
+    code, said = prepare(tile_folder(n=12), *GROUPED, "--protocol", "random")
+    assert code == 0
+    assert "stand in several splits (random protocol)" in said
+    assert manifest().details["protocol"] == "random"
+    assert "Split: random." in (tmp_path / "run" / "audit.md").read_text()
+
+
+def test_too_few_groups(tile_folder: Callable[..., Path], prepare: Any) -> None:
+    code, said = prepare(tile_folder(groups=2), *GROUPED)
+    assert code == 1
+    assert "2 group(s) (s0, s1) cannot be split" in said
+
+
+def test_a_run_among_the_tiles_is_refused(
+    tile_folder: Callable[..., Path], prepare: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its figures would be a class the next time."""
+    folder = tile_folder()
+    monkeypatch.chdir(folder)
+    code, said = prepare(".", *GROUPED, "--run", "reports/x")
+    assert code == 1
+    assert "lies among the tiles" in said
+
+
+def test_hostile_class_names(tile_folder: Callable[..., Path], prepare: Any, manifest: Any) -> None:
+    names = ("=1+1", "a, 'b' \"c\"", "<b>|x", "Zöllner")
+    assert prepare(tile_folder(classes=names), *GROUPED)[0] == 0
+    assert manifest().classes == sorted(names)
+
+
+@pytest.mark.skipif(not KATHER.is_dir(), reason="../shared/data/kather2016/tiles is not there")
+def test_real_tiles_with_lost_names_are_named(prepare: Any, manifest: Any) -> None:
+    code, said = prepare(KATHER, "--group-regex", r"CRC-Prim-HE-(\d\d)")
+    assert code == 1
+    assert "7 of 31 tile names do not tell their group" in said
+    assert said.count("crc5000_") == 7
+    assert prepare(KATHER, "--protocol", "random")[0] == 0
+    assert len(manifest().readable) == 31
+
+
+# -- CSV files -------------------------------------------------------------------------------------------------
+
+
+def listing(folder: Path, splits: str = "", group: str = "") -> Path:
+    """Write `tiles.csv` beside the folder; a split per letter (t, v, e) in turn."""
+    of = {"t": "train", "v": "val", "e": "test"}
+    paths = sorted(path.relative_to(folder.parent).as_posix() for path in folder.glob("*/*.png"))
+    table = pd.DataFrame({"path": paths, "label": [path.split("/")[1] for path in paths]})
+    if splits:
+        table["split"] = [of[splits[i % len(splits)]] for i in range(len(paths))]
+    if group:
+        table["group"] = [group[i % len(group)] for i in range(len(paths))]
+    table.to_csv(folder.parent / "tiles.csv", index=False)
+    return folder.parent / "tiles.csv"
+
+
+def test_a_given_split_is_kept(tile_folder: Callable[..., Path], prepare: Any, manifest: Any) -> None:
+    assert prepare(listing(tile_folder(), splits="tve", group="xyz"))[0] == 0
+    assert manifest().details["protocol"] == "given"
+    assert list(manifest().table["split"]) == ["train", "val", "test"] * 4
+
+
+def test_p7_a_given_split_through_groups_needs_the_random_protocol(
+    tile_folder: Callable[..., Path], prepare: Any, manifest: Any
+) -> None:
+    file = listing(tile_folder(), splits="tve", group="xy")
+    code, said = prepare(file)
+    assert code == 1
+    assert "puts group 'x' into several splits" in said
+    assert prepare(file, "--protocol", "random")[0] == 0
+    assert manifest().details["protocol"] == "random"
+
+
+@pytest.mark.parametrize(
+    ("splits", "pattern"), [("tv", "holds no 'test' rows"), ("tttttt" + "vvvvee", "gives train no tile of 'B'")]
+)
+def test_given_splits_that_cannot_serve(
+    tile_folder: Callable[..., Path], prepare: Any, splits: str, pattern: str
+) -> None:
+    code, said = prepare(listing(tile_folder(), splits=splits))
+    assert code == 1
+    assert pattern in said
+
+
+def test_a_changed_csv_is_read_again(tile_folder: Callable[..., Path], prepare: Any, manifest: Any) -> None:
+    file = listing(tile_folder(), group="xyz")
+    assert prepare(file)[0] == 0
+    assert "current" in prepare(file)[1]
+    file.write_text("\n".join(file.read_text().splitlines()[:-1]) + "\n")
+    assert prepare(file)[0] == 0
+    assert len(manifest().table) == 11
+
+
+def test_csv_errors_reach_the_user(tmp_path: Path, prepare: Any) -> None:
+    (tmp_path / "tiles.csv").write_text("path,label\na.png,A\n,B\n")
+    code, said = prepare(tmp_path / "tiles.csv")
+    assert code == 1
+    assert "tiles.csv, line 3: empty 'path'" in said
+
+
+# -- P7 by property --------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ABC"), st.integers(0, 9), st.sampled_from(["", "", "", "bad"])),
+        min_size=6,
+        max_size=60,
+    ),
+    st.sampled_from(["grouped", "random", None]),
+    st.integers(0, 1000),
+)
+def test_p7_no_group_stands_in_two_splits_unless_random_was_chosen(
+    rows: list[tuple[str, int, str]], protocol: Any, seed: int
+) -> None:
+    table = pd.DataFrame(
+        {
+            "path": [f"{i}" for i in range(len(rows))],
+            "label": [label for label, _, _ in rows],
+            "group": [f"g{group}" for _, group, _ in rows],
+            "split": "",
+            "problem": [problem for _, _, problem in rows],
+        }
+    )
+    tiles = TileSet(name="t", root=Path(), table=table.copy(), ignored=[], facts={})
+    try:
+        chosen = assign(tiles, table, PrepareOptions(data="t", protocol=protocol), seed)
+    except BadInput:
+        return
+    good = table[table["problem"] == ""]
+    assert set(table.loc[table["problem"] != "", "split"]) <= {""}
+    assert set(good["split"]) == {"train", "val", "test"}
+    assert set(good.loc[good["split"] == "train", "label"]) == set(good["label"])
+    if protocol == "random":
+        assert chosen == "random"
+    else:
+        assert chosen == "grouped"
+        assert good.groupby("group")["split"].nunique().max() == 1
+
+
+def test_defaults_are_the_tutorials() -> None:
+    assert PrepareOptions().fractions == (0.70, 0.15, 0.15)
+    assert Common().max_bad == 0.01
+
+
+def test_the_demo_is_prepared_grouped_by_its_sources(prepare: Any, manifest: Any, tmp_path: Path) -> None:
+    words = ("--demo-tiles", "160", "--demo-px", "16", "--data-dir", str(tmp_path / "data"))
+    code, said = prepare("demo", *words)
+    assert code == 0, said
+    table = manifest().table
+    assert len(table) == 160
+    assert Counter(table["label"]) == dict.fromkeys(manifest().classes, 20)
+    assert table.groupby("group")["split"].nunique().eq(1).all()
+    assert read_record(tmp_path / "run" / "manifest.csv")["details"]["protocol"] == "grouped"
+    assert os.path.commonpath([manifest().root.resolve(), tmp_path / "data"]) == str(tmp_path / "data")

@@ -1,0 +1,342 @@
+"""The command as a user meets it: what it leaves behind, how it stops, how it goes on."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from pipeline import train
+from pipeline.errors import BadInput
+from pipeline.network.resnet import build_network
+from pipeline.network.training import Training
+from pipeline.storage import artifacts
+from pipeline.storage.models import load_model
+from pipeline.tiles.manifest import read_manifest
+
+Words = Callable[..., list[str]]
+
+
+def model_bytes(run: Path) -> bytes:
+    """Return the trained weights' file."""
+    return (run / "model.safetensors").read_bytes()
+
+
+def one_line(text: str) -> str:
+    """Return the one line with which a command ended."""
+    lines = [line for line in text.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, text
+    assert "Traceback" not in text
+    return lines[0]
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, k: int, signum: int) -> None:
+    """Send this process a signal once `k` steps are done."""
+    step, count = Training.step, 0
+
+    def counted(self: Training, batch: object) -> None:
+        nonlocal count
+        step(self, batch)  # type: ignore[arg-type]
+        count += 1
+        if count == k:
+            os.kill(os.getpid(), signum)
+
+    monkeypatch.setattr(Training, "step", counted)
+
+
+def test_what_it_leaves_behind(trained_run: Path) -> None:
+    """P8."""
+    record = artifacts.check_artifact(trained_run / "model.safetensors", schema="model/1.0")
+    assert record["inputs"] == {"manifest.csv": artifacts.sha256_file(trained_run / "manifest.csv")}
+    assert set(record["outputs"]) == {"model.json", "history.csv", "figures/history.png", "figures/batch.png"}
+    assert not artifacts.damaged_outputs(trained_run / "model.safetensors", record)
+    assert not (trained_run / "checkpoint.pt").exists()
+    history = pd.read_csv(trained_run / "history.csv")
+    assert list(history["epoch"]) == [1, 2]
+    model = load_model(trained_run / "model.safetensors")
+    assert model.info["metrics"]["val_accuracy"] == history["val_accuracy"].max()
+    assert model.classes == ["ADI", "TUM"]
+
+
+def test_a_second_run_says_current(trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]) -> None:
+    before = model_bytes(trained_run)
+    assert train.main(words("train", trained_run)) == 0
+    assert "train: current" in capsys.readouterr().err
+    assert model_bytes(trained_run) == before
+
+
+def test_the_same_seed_gives_the_same_model(trained_run: Path, prepared_run: Path, words: Words) -> None:
+    """P6."""
+    assert train.main(words("train", prepared_run)) == 0
+    assert model_bytes(prepared_run) == model_bytes(trained_run)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_interruption_continues_to_the_same_model(
+    prepared_run: Path,
+    trained_base: Path,
+    words: Words,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    signum: int,
+    code: int,
+) -> None:
+    """P2."""
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2, signum)
+        assert train.main(words("train", prepared_run)) == code
+    assert "training saved in" in one_line(capsys.readouterr().err)
+    assert not (prepared_run / "model.safetensors").exists()
+    assert train.main(words("train", prepared_run)) == 0
+    assert "continuing after epoch 0, step 2" in capsys.readouterr().err
+    assert model_bytes(prepared_run) == model_bytes(trained_base / "run")
+    ours, theirs = (pd.read_csv(run / "history.csv") for run in (prepared_run, trained_base / "run"))
+    times = ["seconds", "images_per_second"]
+    pd.testing.assert_frame_equal(ours.drop(columns=times), theirs.drop(columns=times))
+
+
+@pytest.mark.parametrize(("more", "changed"), [(("--lr", "0.1"), "lr"), (("--seed", "1"), "seed")])
+def test_other_options_do_not_replace_a_model(
+    trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], changed: str
+) -> None:
+    before = model_bytes(trained_run)
+    assert train.main(words("train", trained_run, *more)) == 1
+    line = one_line(capsys.readouterr().err)
+    assert f"was made with {changed}=" in line
+    assert "--restart" in line
+    assert model_bytes(trained_run) == before
+
+
+def test_other_options_do_not_continue_a_checkpoint(
+    prepared_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1, signal.SIGTERM)
+        assert train.main(words("train", prepared_run)) == 143
+    before = (prepared_run / "checkpoint.pt").read_bytes()
+    capsys.readouterr()
+    assert train.main(words("train", prepared_run, "--lr", "0.1")) == 1
+    assert "another lr (0.001, now 0.1)" in one_line(capsys.readouterr().err)
+    assert (prepared_run / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_restart_that_was_interrupted_continues_without_the_flag(
+    trained_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = words("train", trained_run, "--lr", "0.002")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 4, signal.SIGTERM)
+        assert train.main([*other, "--restart"]) == 143
+    assert "(without --restart)" in one_line(capsys.readouterr().err)
+    assert load_model(trained_run / "model.safetensors").info["recipe"]["lr"] == 1e-3
+    assert train.main(other) == 0
+    assert "continuing after epoch 1, step 1" in capsys.readouterr().err
+    assert load_model(trained_run / "model.safetensors").info["recipe"]["lr"] == 2e-3
+
+
+def test_a_damaged_checkpoint_is_one_line(prepared_run: Path, words: Words, capsys: pytest.CaptureFixture[str]) -> None:
+    (prepared_run / "checkpoint.pt").write_bytes(b"PK\x03\x04 torn")
+    assert train.main(words("train", prepared_run)) == 1
+    assert "pass --restart to train anew" in one_line(capsys.readouterr().err)
+
+
+def test_a_training_that_diverges_is_one_line(
+    prepared_run: Path, words: Words, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(words("train", prepared_run, "--lr", "1e30")) == 1
+    assert "train anew with a lower --lr" in one_line(capsys.readouterr().err)
+    assert not (prepared_run / "model.safetensors").exists()
+
+
+def test_a_full_memory_is_one_line(
+    prepared_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def out_of_memory(self: Training) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+
+    monkeypatch.setattr(Training, "run", out_of_memory)
+    assert train.main(words("train", prepared_run)) == 1
+    assert "not enough memory (CUDA out of memory. Tried to allocate 2 GiB.)" in one_line(capsys.readouterr().err)
+
+
+def test_a_tile_that_is_gone_is_one_line(prepared_run: Path, words: Words, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (prepared_run.parent / "tiles").rglob("*.png"):
+        path.unlink()
+    assert train.main(words("train", prepared_run)) == 1
+    assert "not there: run `python -m pipeline.prepare --restart`" in one_line(capsys.readouterr().err)
+
+
+def test_start_weights_are_part_of_the_model_s_history(
+    prepared_run: Path, words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P8: other start weights under the same name are not the same model."""
+    start = tmp_path / "start.pth"
+    torch.save(build_network("resnet10", n_classes=9, seed=1).state_dict(), start)
+    argv = words("train", prepared_run, "--epochs", "1", "--init", str(start))
+    assert train.main(argv) == 0
+    record = artifacts.read_record(prepared_run / "model.safetensors")
+    assert artifacts.sha256_file(start) in record["inputs"].values()
+    first = model_bytes(prepared_run)
+    assert train.main(argv) == 0
+    assert "train: current" in capsys.readouterr().err
+    torch.save(build_network("resnet10", n_classes=9, seed=2).state_dict(), start)
+    assert train.main(argv) == 0
+    assert model_bytes(prepared_run) != first
+
+
+@pytest.mark.parametrize("kind", ["absent", "malicious", "architecture"])
+def test_bad_start_weights_are_one_line(
+    prepared_run: Path, words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """P3."""
+    start, marker = tmp_path / "start.pth", tmp_path / "marker"
+
+    class Malicious:
+        def __reduce__(self) -> tuple:
+            return os.mkdir, (str(marker),)
+
+    if kind == "malicious":
+        torch.save({"conv1.weight": Malicious()}, start)
+    elif kind == "architecture":
+        torch.save(build_network("resnet18", n_classes=2, seed=0).state_dict(), start)
+    assert train.main(words("train", prepared_run, "--init", str(start))) == 1
+    assert f"--init {start}: " in one_line(capsys.readouterr().err)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(("split", "match"), [("train", "0 readable train"), ("val", "0 readable val")])
+def test_a_split_without_tiles(prepared_run: Path, split: str, match: str) -> None:
+    from pipeline.cli.options import Common
+    from pipeline.network.training import RECIPES
+
+    manifest = read_manifest(prepared_run / "manifest.csv")
+    fewer = dataclasses.replace(manifest, table=manifest.table[manifest.table["split"] != split])
+    with pytest.raises(BadInput, match=match):
+        train.start_training(fewer, RECIPES["quick"], train.TrainOptions(), Common(run=prepared_run), {})
+
+
+def test_no_run_folder_and_no_manifest(tmp_path: Path, words: Words, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(words("train", tmp_path / "nowhere")) == 1
+    assert "no such run folder" in one_line(capsys.readouterr().err)
+    assert not (tmp_path / "nowhere").exists()
+    assert train.main(words("train", tmp_path)) == 1
+    assert "manifest.csv: not there" in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("device", ["gpu9", "meta", "cuda:77"])
+def test_a_device_that_is_not_there(
+    prepared_run: Path, words: Words, capsys: pytest.CaptureFixture[str], device: str
+) -> None:
+    argv = [word if word != "cpu" else device for word in words("train", prepared_run)]
+    assert train.main(argv) == 2
+    assert f"--device {device}" in one_line(capsys.readouterr().err)
+
+
+# -- real processes ------------------------------------------------------------------------------------------------
+
+
+def start(argv: list[str]) -> subprocess.Popen[str]:
+    """Start the command as a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.train", *argv],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until a file is there."""
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("signum", "code", "workers"), [(signal.SIGTERM, 143, "2"), (signal.SIGINT, 130, "0")])
+def test_a_signal_to_the_whole_group_saves(
+    prepared_run: Path, words: Words, signum: int, code: int, workers: str
+) -> None:
+    """Ctrl-C and batch systems signal every process of a job: the workers must not take the training with them."""
+    checkpoint = prepared_run / "checkpoint.pt"
+    process = start(words("train", prepared_run, "--epochs", "500", "--workers", workers))
+    wait_for(checkpoint, process)
+    os.killpg(process.pid, signum)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == code, err
+    assert "training saved in" in one_line(err)
+    assert torch.load(checkpoint, weights_only=True)["progress"]["epoch"] >= 1
+
+
+@pytest.mark.fault
+def test_kills_at_any_moment_end_in_the_same_model(prepared_run: Path, prepared_base: Path, words: Words) -> None:
+    """P1, P2: kill -9 after the first checkpoint and at later moments, then the same command."""
+    import random
+    import shutil
+
+    plain = prepared_run.parent.parent / "plain"
+    shutil.copytree(prepared_base, plain)
+    assert train.main(words("train", plain / "run", "--epochs", "12")) == 0
+    argv = words("train", prepared_run, "--epochs", "12")
+    moments = random.Random(0)
+    kills = 0
+    for _ in range(8):
+        process = start(argv)
+        if kills:
+            time.sleep(moments.uniform(2, 8))
+        else:
+            wait_for(prepared_run / "checkpoint.pt", process)
+        if process.poll() is not None:
+            process.communicate()
+            break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        kills += 1
+    assert kills
+    assert train.main(argv) == 0
+    assert model_bytes(prepared_run) == model_bytes(plain / "run")
+    assert not list(prepared_run.rglob(".*.tmp"))
+
+
+LIMITED = """
+import resource, signal, sys
+from pipeline.storage import artifacts
+from pipeline.network.training import Training
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+save = Training.save
+def limited(self):
+    if self.state.epoch == 2:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+    save(self)
+Training.save = limited
+from pipeline import train
+raise SystemExit(train.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.fault
+def test_a_disk_that_is_really_full_keeps_the_former_checkpoint(
+    prepared_run: Path, trained_base: Path, words: Words
+) -> None:
+    """P1: the real errors of torch and the system, with a limit on the size of files in the disk's stead."""
+    argv = words("train", prepared_run)
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, *argv],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode == 1, done.stderr
+    assert "checkpoint.pt: no space left" in one_line(done.stderr)
+    assert torch.load(prepared_run / "checkpoint.pt", weights_only=True)["progress"]["epoch"] == 1
+    assert train.main(argv) == 0
+    assert model_bytes(prepared_run) == model_bytes(trained_base / "run")
