@@ -149,6 +149,7 @@ def run(common: Common, options: TrainOptions) -> int:
         return EXIT_OK
     elif not checkpoint.is_file():  # a checkpoint is the unfinished replacement that --restart asked for
         artifacts.refuse_other_options(path, options=chosen, seed=common.seed)
+        artifacts.refuse_damage(path)
 
     training = start_training(manifest, recipe, options, common, chosen)
     if training.resume():

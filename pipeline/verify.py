@@ -121,7 +121,9 @@ def run(common: Common, options: VerifyOptions) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `python -m pipeline.verify`."""
     stages = {"verify": VerifyOptions}
-    return command("pipeline.verify", __doc__, stages, lambda common, o: run(common, o["verify"]), argv)
+    return command(
+        "pipeline.verify", __doc__, stages, lambda common, o: run(common, o["verify"]), argv, reads_only=True
+    )
 
 
 if __name__ == "__main__":

@@ -182,6 +182,24 @@ def test_nothing_is_written_outside_the_run_and_the_data_folder(tmp_path: Path, 
     assert {path.name for path in (tmp_path / "inside").iterdir()} == {"run"}
 
 
+def test_a_lost_figure_does_not_cost_a_training(copy: Path, data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = artifacts.sha256_file(copy / "model.safetensors")
+    (copy / "figures" / "batch.png").unlink()
+    assert whole.main(words(copy, data)) == 1
+    assert "figures/batch.png: missing or changed" in capfd.readouterr().err
+    assert artifacts.sha256_file(copy / "model.safetensors") == before
+
+
+def test_verify_needs_no_right_to_write(copy: Path) -> None:
+    before = sorted((path, path.stat().st_mtime_ns) for path in copy.rglob("*"))
+    (copy / ".lock").unlink()
+    assert verify.main(["--run", str(copy)]) == 0
+    assert not (copy / ".lock").exists()
+    assert sorted((path, path.stat().st_mtime_ns) for path in copy.rglob("*") if path.is_file()) == [
+        (path, time) for path, time in before if path.is_file() and path.name != ".lock"
+    ]
+
+
 def test_verify_of_an_empty_folder_fails(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert verify.main(["--run", str(tmp_path)]) == 1
     assert "no run" in capfd.readouterr().err

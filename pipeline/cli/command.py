@@ -21,6 +21,7 @@ def command(
     argv: Sequence[str] | None = None,
     *,
     creates: bool = False,
+    reads_only: bool = False,
 ) -> int:
     """Run one command and return its exit code.
 
@@ -31,11 +32,14 @@ def command(
         work: called with the common options and the stages' options while the run is locked; returns the exit code.
         argv: the words after the program's name; default: this process's.
         creates: whether the command may begin a new run folder.
+        reads_only: whether it leaves the run alone, so that it needs no lock and no right to write.
     """
     try:
         common, options = parse(f"python -m {name}", description or "", stages, sys.argv[1:] if argv is None else argv)
         if not creates and not common.run.is_dir():
             raise BadInput(f"{common.run}: no such run folder: check --run, or begin with python -m pipeline.prepare")
+        if reads_only:
+            return work(common, options)
         git_state()
         with locked(common.run):
             remove_temporaries(common.run)

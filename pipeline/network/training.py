@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional
 from torchvision.models.resnet import ResNet
 
+from pipeline.cli.options import say
 from pipeline.cli.progress import progress
 from pipeline.cli.signals import StopRequest
 from pipeline.errors import BadArtifact, BadInput, PipelineError, StaleInput, WorkerLost
@@ -314,6 +315,10 @@ class Training:
                 "seconds": round(state.seconds, 3),
                 "images_per_second": round(state.seen / max(state.seconds, 1e-9), 3),
             }
+        )
+        say(
+            f"train: epoch {state.epoch}/{self.recipe.epochs}: loss {state.loss_sum / state.seen:.3f}, validation loss "
+            f"{val_loss:.3f}, accuracy {val_accuracy:.3f}, {state.seen / max(state.seconds, 1e-9):.1f} tiles/s"
         )
         if (val_accuracy, -val_loss) > (state.best_accuracy, -state.best_loss):
             state.best_epoch, state.best_accuracy, state.best_loss = state.epoch, val_accuracy, val_loss

@@ -316,6 +316,25 @@ def is_current(
     return same and record["inputs"] == now and not damaged_outputs(artifact, record)
 
 
+def refuse_damage(artifact: Path) -> None:
+    """Refuse to make a costly artefact again only because a file of it was lost or changed.
+
+    Raises:
+        BadArtifact: the artefact stands there, but it or a companion is not what its record says; names the file.
+    """
+    if not artifact.is_file() or not record_path(artifact).is_file():
+        return
+    record = read_record(artifact)
+    changed = damaged_outputs(artifact, record)
+    if sha256_file(artifact) != record["sha256"]:
+        changed.append(artifact.name)
+    if changed:
+        raise BadArtifact(
+            f"{artifact.parent / changed[0]}: missing or changed since {record['stage']} wrote it: restore it, or pass "
+            f"--restart to make {artifact.name} anew"
+        )
+
+
 def damaged_outputs(artifact: Path, record: Mapping[str, Any]) -> list[str]:
     """Return the companion files of an artefact that are missing or changed."""
     folder = artifact.parent

@@ -319,3 +319,29 @@ def test_a_last_batch_of_one_tile_is_left_out(prepared_run: Path) -> None:
     assert [len(step) for step in training.epoch_batches(0)] == [23]
     training.run()
     assert 0 <= training.state.history[0]["train_accuracy"] <= 1
+
+
+def test_the_loop_is_the_tutorials_plain_loop(prepared_run: Path) -> None:
+    """The same tiles, order and flips through torchvision's network, Adam and StepLR give the same weights."""
+    from torch.nn import functional
+
+    from pipeline.network.batches import load_batches, normalise, random_flips
+
+    training = begin(prepared_run)
+    training.run()
+
+    network = build_network("resnet10", n_classes=2, seed=0).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=RECIPE.lr_step, gamma=0.1)
+    tiles, labels = training.train
+    for epoch in range(RECIPE.epochs):
+        network.train()
+        for step, batch in enumerate(load_batches(tiles, training.epoch_batches(epoch), workers=0)):
+            pixels = random_flips(batch.pixels, seed=(0, epoch, step))
+            scores = network(normalise(pixels, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))
+            optimizer.zero_grad()
+            functional.cross_entropy(scores, torch.from_numpy(labels[batch.rows])).backward()
+            optimizer.step()
+        schedule.step()
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(training.network.state_dict()[name], value, rtol=1e-5, atol=1e-6, msg=name)
