@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain, say
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput
-from pipeline.storage import artifacts
+from pipeline.storage import artifacts, records
 
 if TYPE_CHECKING:
     from pipeline.network.batches import TileFiles
@@ -65,7 +65,7 @@ def check_same_ground(manifest: "Manifest", model: "Model", model_path: Path, *,
             "train anew, or correct the labels"
         )
     if not force:
-        artifacts.check_fresh(model_path, model.record)
+        records.check_fresh(model_path, model.record)
 
 
 def run(common: Common, options: ExtractOptions) -> int:
@@ -83,8 +83,8 @@ def run(common: Common, options: ExtractOptions) -> int:
         name: value for name, value in plain(options).items() if name not in ("manifest", "model", "out")
     }  # where files lie is not what they hold
     inputs = [manifest.path, model_path]
-    if not common.restart and artifacts.is_current(out, schema=SCHEMA, options=chosen, inputs=inputs, seed=None):
-        skipped = artifacts.read_record(out)["details"]["skipped"]
+    if not common.restart and records.is_current(out, schema=SCHEMA, options=chosen, inputs=inputs, seed=None):
+        skipped = records.read_record(out)["details"]["skipped"]
         say(f"extract: current, {out}")
         return EXIT_SKIPPED if skipped else EXIT_OK
     return embed(manifest, model, common, options, out=out, chosen=chosen, inputs=inputs)
@@ -137,12 +137,12 @@ def embed(
             "preprocess": dataclasses.asdict(model.preprocess),
             "model_sha256": hashes[inputs[1].name],
             "manifest_sha256": hashes[inputs[0].name],
-            "versions": artifacts.versions(),
+            "versions": records.versions(),
             "precision": precision,
         },
         dtype=options.dtype,
     )
-    artifacts.write_record(
+    records.write_record(
         out,
         schema=SCHEMA,
         stage="extract",

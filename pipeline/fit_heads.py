@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, say
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput
-from pipeline.storage import artifacts
+from pipeline.storage import artifacts, records
 
 if TYPE_CHECKING:
     from pipeline.heads.base import Head, Rows
@@ -149,10 +149,10 @@ def fitted_head(
     path = common.run / "heads" / {"svm": "svm.skops", "xgboost": "xgboost.ubj"}[name]
     chosen = {"rounds": options.rounds} if name == "xgboost" else {}
     same: dict[str, Any] = {"schema": SCHEMA, "options": chosen, "inputs": [embeddings], "seed": common.seed}
-    if not common.restart and artifacts.is_current(path, **same):
+    if not common.restart and records.is_current(path, **same):
         say(f"fit_heads: {name} is current")
         loaded: Head = Svm.load(path) if name == "svm" else Boosting.load(path)
-        return Fitted(loaded, artifacts.read_record(path)["details"])
+        return Fitted(loaded, records.read_record(path)["details"])
     jobs = common.threads or n_cores()
     if name == "svm":
         fitted = fit_svm_head(rows["train"], rows["val"], seed=common.seed, jobs=jobs)
@@ -160,7 +160,7 @@ def fitted_head(
         fitted = fit_xgboost_head(rows["train"], rows["val"], seed=common.seed, jobs=jobs, rounds=options.rounds)
     fitted.head.save(path)  # type: ignore[attr-defined]
     fitted.facts["bytes"] = path.stat().st_size
-    artifacts.write_record(path, stage="fit_heads", details=fitted.facts, **same)
+    records.write_record(path, stage="fit_heads", details=fitted.facts, **same)
     say(f"fit_heads: {name} fitted in {fitted.facts['search_seconds'] + fitted.facts['fit_seconds']:.0f} s")
     return fitted
 
@@ -183,13 +183,13 @@ def run(common: Common, options: FitHeadsOptions) -> int:
     """Fit, calibrate and predict, or do nothing if the predictions are current; return the exit code."""
     path = options.embeddings or common.run / "embeddings.h5"
     out = common.run / "predictions.csv"
-    record = artifacts.check_artifact(path, schema="embeddings/1.0")
+    record = records.check_artifact(path, schema="embeddings/1.0")
     if not common.force:
-        artifacts.check_fresh(path, record)
+        records.check_fresh(path, record)
     skipped = record["details"]["skipped"]
     chosen = {"heads": list(options.heads), "rounds": options.rounds}
     current: dict[str, Any] = {"schema": PREDICTIONS_SCHEMA, "options": chosen, "inputs": [path], "seed": common.seed}
-    if not common.restart and artifacts.is_current(out, **current):
+    if not common.restart and records.is_current(out, **current):
         say(f"fit_heads: current, {out}")
         return EXIT_SKIPPED if skipped else EXIT_OK
 
@@ -215,7 +215,7 @@ def run(common: Common, options: FitHeadsOptions) -> int:
     artifacts.write_text(summary, artifacts.to_json(content))
     artifacts.write_text(out, to_csv(embeddings, probabilities))
     details = record["details"]
-    artifacts.write_record(
+    records.write_record(
         out,
         **current,
         stage="fit_heads",

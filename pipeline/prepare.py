@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain, say
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, BadTile
-from pipeline.storage import artifacts
+from pipeline.storage import artifacts, records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -194,8 +194,8 @@ def run(common: Common, options: PrepareOptions) -> int:
     chosen = plain(options) | {"data": os.path.normpath(options.data)}
     listing = [data] if data.is_file() and not is_name else []
     if not common.restart:
-        artifacts.refuse_other_options(path, options=chosen, seed=common.seed)
-        if artifacts.is_current(path, schema=SCHEMA, options=chosen, inputs=listing, seed=common.seed):
+        records.refuse_other_options(path, options=chosen, seed=common.seed)
+        if records.is_current(path, schema=SCHEMA, options=chosen, inputs=listing, seed=common.seed):
             manifest = read_manifest(path)
             say(f"prepare: current, {len(manifest.table)} tiles in {path}")
             return EXIT_OK if len(manifest.readable) == len(manifest.table) else EXIT_SKIPPED

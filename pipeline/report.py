@@ -13,7 +13,7 @@ from typing import Literal
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain, say
 from pipeline.errors import EXIT_OK
-from pipeline.storage import artifacts
+from pipeline.storage import artifacts, records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ def run(common: Common, options: ReportOptions) -> int:
     predictions = read_predictions(source, force=common.force)
     files = context_files(folder, pixels=options.gallery > 0, embeddings=options.map != "none")
     inputs = [source, *files]
-    current = artifacts.is_current(table, schema=SCHEMA, options=chosen, inputs=inputs, seed=common.seed)
+    current = records.is_current(table, schema=SCHEMA, options=chosen, inputs=inputs, seed=common.seed)
     if current and not common.restart:
         say(f"report: current, {folder / 'report.html'}")
         return EXIT_OK
@@ -93,7 +93,7 @@ def run(common: Common, options: ReportOptions) -> int:
     for name in FIGURES:
         if (old := folder / "figures" / name) not in drawn:
             old.unlink(missing_ok=True)  # of an earlier report with other options
-    artifacts.write_record(
+    records.write_record(
         table,
         schema=SCHEMA,
         stage="report",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain, say
 from pipeline.errors import EXIT_OK, BadInput
-from pipeline.storage import artifacts
+from pipeline.storage import artifacts, records
 
 if TYPE_CHECKING:
     from pipeline.network.training import Recipe, Training
@@ -144,12 +144,12 @@ def run(common: Common, options: TrainOptions) -> int:
         raise BadInput(f"--init {options.init}: no such file")
     if common.restart:
         checkpoint.unlink(missing_ok=True)
-    elif artifacts.is_current(path, schema=schema, options=chosen, inputs=inputs, seed=common.seed):
+    elif records.is_current(path, schema=schema, options=chosen, inputs=inputs, seed=common.seed):
         say(f"train: current, {path}")
         return EXIT_OK
     elif not checkpoint.is_file():  # a checkpoint is the unfinished replacement that --restart asked for
-        artifacts.refuse_other_options(path, options=chosen, seed=common.seed)
-        artifacts.refuse_damage(path)
+        records.refuse_other_options(path, options=chosen, seed=common.seed)
+        records.refuse_damage(path)
 
     training = start_training(manifest, recipe, options, common, chosen)
     if training.resume():
@@ -205,7 +205,7 @@ def finish(
     flipped = random_flips(first.pixels, seed=(common.seed, 0, 0))
     draw_batch(outputs[3], flipped.numpy(), [manifest.classes[code] for code in training.train[1][first.rows]])
     save_model(path, training.best, info)
-    artifacts.write_record(
+    records.write_record(
         path,
         schema=SCHEMA,
         stage="train",

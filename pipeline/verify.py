@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, say
 from pipeline.errors import EXIT_FAILED, EXIT_OK, BadArtifact, PipelineError, StaleInput
-from pipeline.storage import artifacts, lock
+from pipeline.storage import lock, records
 
 ARTIFACTS = (
     ("manifest.csv", "manifest/1.0", "prepare"),
@@ -41,15 +41,15 @@ class VerifyOptions:
 def check_one(path: Path, schema: str, stage: str, *, light: bool) -> list[str]:
     """Return what is wrong with one artefact, its companions and its place in the chain."""
     if light and not path.is_file():
-        artifacts.read_record_alone(path)
+        records.read_record_alone(path)
         return []
-    record = artifacts.check_artifact(path, schema=schema)
-    damaged = artifacts.damaged_outputs(path, record)
+    record = records.check_artifact(path, schema=schema)
+    damaged = records.damaged_outputs(path, record)
     if light:
         damaged = [name for name in damaged if (path.parent / name).exists()]
     faults = [f"{path.parent / name}: missing or changed since {stage} wrote it" for name in damaged]
     try:
-        artifacts.check_fresh(path, record)
+        records.check_fresh(path, record)
     except StaleInput as error:
         faults.append(str(error))
     return faults
@@ -91,13 +91,13 @@ def run(common: Common, options: VerifyOptions) -> int:
     known: set[Path] = set()
     for name, schema, stage in ARTIFACTS:
         path = folder / name
-        if not path.is_file() and not artifacts.record_path(path).is_file():
+        if not path.is_file() and not records.record_path(path).is_file():
             say(f"verify: {name}: not made yet")
             continue
-        known |= {path, artifacts.record_path(path)}
+        known |= {path, records.record_path(path)}
         try:
             faults += check_one(path, schema, stage, light=options.light)
-            known |= {path.parent / output for output in artifacts.read_record_alone(path)["outputs"]}
+            known |= {path.parent / output for output in records.read_record_alone(path)["outputs"]}
         except BadArtifact as error:
             faults.append(str(error))
     if not faults:

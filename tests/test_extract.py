@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from pipeline import extract, prepare, train
-from pipeline.storage import artifacts
+from pipeline.storage import artifacts, records
 from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE, read_embeddings
 from pipeline.storage.models import load_model
 from pipeline.storage.scratch import Scratch, row_type
@@ -82,7 +82,7 @@ def tile(run: Path, row: int) -> Path:
 
 def skipped(run: Path) -> dict[str, str]:
     """Return tile_id -> reason from the record."""
-    return dict(artifacts.read_record(run / "embeddings.h5")["details"]["skipped"])
+    return dict(records.read_record(run / "embeddings.h5")["details"]["skipped"])
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -386,7 +386,7 @@ def test_an_embedding_that_is_not_finite_names_the_tile(
     state = model.network.state_dict()
     state["layer4.0.bn2.bias"][0] = float("inf")
     save_model(path, state, model.info)
-    artifacts.write_record(
+    records.write_record(
         path, schema=SCHEMA, stage="train", options={}, outputs=[trained_run / "model.json"], inputs=[]
     )
     assert extract.main(words("extract", trained_run)) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import fit_heads
 from pipeline.evaluation.calibration import softmax
-from pipeline.storage import artifacts
+from pipeline.storage import records
 from pipeline.storage.embeddings import SCHEMA, read_embeddings, write_embeddings
 from pipeline.storage.predictions import read_predictions
 from pipeline.storage.scratch import Scratch, row_type
@@ -59,7 +59,7 @@ def make_run(
     }
     write_embeddings(path, scratch, table, attrs=attrs)
     scratch.remove()
-    artifacts.write_record(
+    records.write_record(
         path,
         schema=SCHEMA,
         stage="extract",
@@ -182,7 +182,7 @@ def test_skipped_rows_stay_out_and_the_exit_code_says_so(tmp_path: Path) -> None
     assert fit(run) == 3
     table = read_predictions(run / "predictions.csv")
     assert not set(table["tile_id"]) & {"t3", "t14"}
-    assert artifacts.read_record(run / "predictions.csv")["details"]["n_skipped"] == 2
+    assert records.read_record(run / "predictions.csv")["details"]["n_skipped"] == 2
 
 
 def test_stale_or_damaged_embeddings_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

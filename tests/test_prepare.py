@@ -18,7 +18,7 @@ from PIL import Image
 from pipeline.cli.options import Common
 from pipeline.errors import BadInput
 from pipeline.prepare import PrepareOptions, assign, main
-from pipeline.storage.artifacts import check_artifact, read_record
+from pipeline.storage.records import check_artifact, read_record
 from pipeline.tiles.datasets import TileSet
 from pipeline.tiles.manifest import SCHEMA, Manifest, read_manifest
 

@@ -20,7 +20,7 @@ from pipeline.cli.options import Common
 from pipeline.comparison import context as context_module
 from pipeline.errors import BadArtifact, BadInput, StaleInput, UsageError
 from pipeline.report import ReportOptions
-from pipeline.storage import artifacts
+from pipeline.storage import artifacts, records
 
 CLASSES = ("01_TUMOR", "02_STROMA", "03_COMPLEX", "04_LYMPHO")
 FAST = ReportOptions(draws=200, map="pca", gallery=4)
@@ -68,7 +68,7 @@ def fabricate(
 
 
 def record_predictions(run: Path, details: dict, inputs: tuple[Path, ...] = ()) -> None:
-    artifacts.write_record(
+    records.write_record(
         run / "predictions.csv",
         schema="predictions/1.0",
         stage="fit_heads",
@@ -118,7 +118,7 @@ def add_context(run: Path) -> Path:
         lines.append(",".join(values))
     artifacts.write_text(run / "manifest.csv", "\n".join(lines) + "\n")
     details = {"root": "tiles", "dataset": "made up", "protocol": "grouped"}
-    artifacts.write_record(run / "manifest.csv", schema="manifest/1.0", stage="prepare", options={}, details=details)
+    records.write_record(run / "manifest.csv", schema="manifest/1.0", stage="prepare", options={}, details=details)
     return run
 
 
@@ -240,8 +240,8 @@ def test_the_html_needs_no_other_file_and_says_what_the_markdown_says(full_run):
 
 
 def test_the_record_names_inputs_outputs_and_the_unit_of_the_intervals(full_run):
-    record = artifacts.check_artifact(full_run / "comparison.csv", schema="comparison/1.0")
-    assert artifacts.damaged_outputs(full_run / "comparison.csv", record) == []
+    record = records.check_artifact(full_run / "comparison.csv", schema="comparison/1.0")
+    assert records.damaged_outputs(full_run / "comparison.csv", record) == []
     assert {"predictions.csv", "heads/heads.json", "embeddings.h5", "figures/batch.png"} <= set(record["inputs"])
     assert {"comparison.md", "report.html", "figures/errors.png"} <= set(record["outputs"])
     assert (record["stage"], record["details"]["intervals"], record["details"]["n_draws"]) == ("report", "group", 200)
@@ -297,7 +297,7 @@ def test_a_random_split_is_said_to_flatter_in_every_table_of_scores(tmp_path):
     text = write(run)
     assert "over single tiles, because the split is random" in text
     assert text.count("Random split: these figures flatter.") == 5
-    assert artifacts.read_record(run / "comparison.csv")["details"]["intervals"] == "tile"
+    assert records.read_record(run / "comparison.csv")["details"]["intervals"] == "tile"
 
 
 def test_unknown_groups_are_said_and_resampled_by_tile(tmp_path):
@@ -410,7 +410,7 @@ def test_hostile_names_stay_text(tmp_path):
 def edited(run: Path, change) -> None:
     """Rewrite the rows of predictions.csv and its record, as a faulty stage would."""
     path = run / "predictions.csv"
-    details = artifacts.read_record(path)["details"]
+    details = records.read_record(path)["details"]
     with path.open(encoding="utf-8", newline="") as handle:
         header, *rows = csv.reader(handle)
     with path.open("w", encoding="utf-8", newline="") as handle:
@@ -440,7 +440,7 @@ def test_edited_predictions(tmp_path):
 def test_stale_predictions_unless_forced(tmp_path):
     run = fabricate(tmp_path)
     (run / "embeddings.h5").write_bytes(b"old")
-    details = artifacts.read_record(run / "predictions.csv")["details"]
+    details = records.read_record(run / "predictions.csv")["details"]
     record_predictions(run, details, inputs=(run / "embeddings.h5",))
     (run / "embeddings.h5").write_bytes(b"new")
     with pytest.raises(StaleInput, match="fit_heads"):

@@ -17,7 +17,7 @@ from pipeline import train
 from pipeline.errors import BadInput
 from pipeline.network.resnet import build_network
 from pipeline.network.training import Training
-from pipeline.storage import artifacts
+from pipeline.storage import artifacts, records
 from pipeline.storage.models import load_model
 from pipeline.tiles.manifest import read_manifest
 
@@ -53,10 +53,10 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, k: int, signum: int) -> Non
 
 def test_what_it_leaves_behind(trained_run: Path) -> None:
     """P8."""
-    record = artifacts.check_artifact(trained_run / "model.safetensors", schema="model/1.0")
+    record = records.check_artifact(trained_run / "model.safetensors", schema="model/1.0")
     assert record["inputs"] == {"manifest.csv": artifacts.sha256_file(trained_run / "manifest.csv")}
     assert set(record["outputs"]) == {"model.json", "history.csv", "figures/history.png", "figures/batch.png"}
-    assert not artifacts.damaged_outputs(trained_run / "model.safetensors", record)
+    assert not records.damaged_outputs(trained_run / "model.safetensors", record)
     assert not (trained_run / "checkpoint.pt").exists()
     history = pd.read_csv(trained_run / "history.csv")
     assert list(history["epoch"]) == [1, 2]
@@ -181,7 +181,7 @@ def test_start_weights_are_part_of_the_model_s_history(
     torch.save(build_network("resnet10", n_classes=9, seed=1).state_dict(), start)
     argv = words("train", prepared_run, "--epochs", "1", "--init", str(start))
     assert train.main(argv) == 0
-    record = artifacts.read_record(prepared_run / "model.safetensors")
+    record = records.read_record(prepared_run / "model.safetensors")
     assert artifacts.sha256_file(start) in record["inputs"].values()
     first = model_bytes(prepared_run)
     assert train.main(argv) == 0
@@ -308,7 +308,7 @@ def test_kills_at_any_moment_end_in_the_same_model(prepared_run: Path, prepared_
 
 LIMITED = """
 import resource, signal, sys
-from pipeline.storage import artifacts
+from pipeline.storage import artifacts, records
 from pipeline.network.training import Training
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 save = Training.save

@@ -6,8 +6,9 @@ from typing import Any
 
 from pipeline.cli.options import Common, StageTypes, parse, say
 from pipeline.errors import EXIT_FAILED, BadInput, PipelineError
-from pipeline.storage.artifacts import git_state, remove_temporaries
+from pipeline.storage.artifacts import remove_temporaries
 from pipeline.storage.lock import locked
+from pipeline.storage.records import git_state
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory")
 """What torch's messages say of an accelerator's memory and of the machine's."""

@@ -15,7 +15,7 @@ from pipeline.comparison.wording import (
     size,
 )
 from pipeline.errors import BadArtifact
-from pipeline.storage import artifacts
+from pipeline.storage import records
 
 ARTIFACTS = (
     "manifest.csv",
@@ -140,9 +140,7 @@ def provenance(material: Material) -> Section:
     rows, commands = [], []
     for name in ARTIFACTS:
         try:
-            record = artifacts.read_record_alone(
-                material.run / name
-            )  # heavy files are not committed, their records are
+            record = records.read_record_alone(material.run / name)  # heavy files are not committed, their records are
         except BadArtifact:
             rows.append([name, *[NOT_AVAILABLE] * 4])
             continue
@@ -158,7 +156,7 @@ def provenance(material: Material) -> Section:
             Bullets([*commands, f"comparison.csv (report): {compact(dict(material.options))}"]),
             Text(f"Versions when the heads were fitted: {compact(versions)}."),
             Text(
-                f"This report was made by commit {_commit(artifacts.git_state())}; its command, time and versions "
+                f"This report was made by commit {_commit(records.git_state())}; its command, time and versions "
                 "stand in comparison.csv.json. python -m pipeline.verify checks every file against its recorded hash."
             ),
         ],

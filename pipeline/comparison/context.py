@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from pipeline.errors import BadArtifact, PipelineError
-from pipeline.storage import artifacts
+from pipeline.storage import artifacts, records
 from pipeline.storage.embeddings import Embeddings, read_embeddings
 from pipeline.tiles.manifest import Manifest, read_manifest
 
@@ -107,8 +107,8 @@ def _check_owner(run: Path, name: str) -> None:
     path = run / name
     owner = run / OWNERS.get(name, name)
     for artifact in (path, owner):
-        if artifact.is_file() and artifacts.record_path(artifact).is_file():
-            record = artifacts.read_record(artifact)
+        if artifact.is_file() and records.record_path(artifact).is_file():
+            record = records.read_record(artifact)
             expected = record["sha256"] if artifact == path else record["outputs"].get(name)
             if expected is not None and artifacts.sha256_file(path) != expected:
                 raise BadArtifact(f"{name}: not the file that was written: make it again")

@@ -10,8 +10,8 @@ import pandas as pd
 
 from pipeline.errors import BadInput
 from pipeline.evaluation.arrays import FloatArray, IntArray, as_probabilities
-from pipeline.storage import artifacts
 from pipeline.storage import predictions as stored
+from pipeline.storage import records
 
 TILE_COLUMNS = ["tile_id", "group", "split", "label"]
 
@@ -79,9 +79,9 @@ def read_predictions(path: Path, *, force: bool = False) -> Predictions:
         StaleInput: it, or something it was made from, was made from files that have changed since.
         BadInput: the heads disagree about a tile's group, split or label, or there are no test rows.
     """
-    record = artifacts.check_artifact(path, schema=stored.SCHEMA)
+    record = records.check_artifact(path, schema=stored.SCHEMA)
     if not force:
-        artifacts.check_fresh(path, record)
+        records.check_fresh(path, record)
     table = stored.read_predictions(path)
     classes = [name[2:] for name in table.columns[len(stored.COLUMNS) :]]
     if not (table["split"] == "test").any():

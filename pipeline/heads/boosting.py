@@ -13,7 +13,7 @@ import xgboost
 
 from pipeline.errors import BadArtifact
 from pipeline.heads.base import SCHEMA, Rows, Search
-from pipeline.storage import artifacts
+from pipeline.storage import artifacts, records
 
 MOST_ROUNDS = 400
 PATIENCE = 15
@@ -60,7 +60,7 @@ class Boosting:
         Raises:
             BadArtifact: no record, other bytes than were saved, or not an XGBoost model.
         """
-        artifacts.check_artifact(path, schema=SCHEMA)
+        records.check_artifact(path, schema=SCHEMA)
         booster = xgboost.Booster()
         try:
             booster.load_model(bytearray(path.read_bytes()))

@@ -17,7 +17,7 @@ from sklearn.svm import SVC
 
 from pipeline.errors import BadArtifact
 from pipeline.heads.base import SCHEMA, Rows, Search
-from pipeline.storage import artifacts
+from pipeline.storage import artifacts, records
 
 SEARCH_ROWS = 4000
 """Training rows used by the search at most: its Gram matrix has the square of it in float64 (128 MB)."""
@@ -59,7 +59,7 @@ class Svm:
         Raises:
             BadArtifact: no record, other bytes than were saved, another type in it, or no pipeline.
         """
-        artifacts.check_artifact(path, schema=SCHEMA)
+        records.check_artifact(path, schema=SCHEMA)
         import skops.io
         from skops.io.exceptions import UntrustedTypesFoundException
 

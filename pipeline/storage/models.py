@@ -13,7 +13,7 @@ from torchvision.models.resnet import ResNet
 
 from pipeline.errors import BadArtifact
 from pipeline.network.resnet import ARCHITECTURES, build_network
-from pipeline.storage import artifacts
+from pipeline.storage import artifacts, records
 
 SCHEMA = "model/1.0"
 
@@ -86,7 +86,7 @@ def load_model(path: Path) -> Model:
     Raises:
         BadArtifact: missing, damaged or edited files, or weights that do not fit the architecture.
     """
-    record = artifacts.check_artifact(path, schema=SCHEMA)
+    record = records.check_artifact(path, schema=SCHEMA)
     description = description_path(path)
     expected = record["outputs"].get(description.name)
     if not description.is_file() or artifacts.sha256_file(description) != expected:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.errors import BadArtifact
-from pipeline.storage import artifacts
+from pipeline.storage import artifacts, records
 from pipeline.tiles.split import SPLITS
 
 SCHEMA = "manifest/1.0"
@@ -81,7 +81,7 @@ def write_manifest(
     artifacts.write_text(path, table[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
     # resolved: `..` after a linked run folder leads elsewhere
     relative = Path(os.path.relpath(root.resolve(), path.parent.resolve())).as_posix()
-    artifacts.write_record(
+    records.write_record(
         path,
         schema=SCHEMA,
         stage="prepare",
@@ -99,7 +99,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         BadArtifact: missing, damaged or edited, or a column or value that the schema does not know.
     """
-    record = artifacts.check_artifact(path, schema=SCHEMA)
+    record = records.check_artifact(path, schema=SCHEMA)
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     if tuple(table.columns) != COLUMNS:
         raise BadArtifact(f"{path}: columns {list(table.columns)}, expected {list(COLUMNS)}: run prepare again")

@@ -6,7 +6,7 @@ import pytest
 from pipeline.errors import BadArtifact
 from pipeline.heads.base import SCHEMA, Rows
 from pipeline.heads.boosting import POINTS, Boosting, search_boosting
-from pipeline.storage.artifacts import write_record
+from pipeline.storage.records import write_record
 
 
 def blobs(n: int, *, n_classes: int, seed: int) -> Rows:

@@ -10,7 +10,7 @@ from sklearn.svm import SVC
 from pipeline.errors import BadArtifact
 from pipeline.heads.base import SCHEMA, Rows, Search
 from pipeline.heads.svm import N_POINTS, Svm, as_columns, fit_svm, search_svm, squared_distances, subsample
-from pipeline.storage.artifacts import write_record
+from pipeline.storage.records import write_record
 
 
 def blobs(n: int, *, n_classes: int, seed: int, n_features: int = 12) -> Rows:

@@ -15,7 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.network.batches import TileFiles
 from pipeline.network.embedding import embed_batches
 from pipeline.network.resnet import as_channels_last, build_network
-from pipeline.storage import artifacts
+from pipeline.storage import records
 from pipeline.storage.models import SCHEMA, Model, load_model, save_model
 from pipeline.tiles.manifest import Manifest, read_manifest
 
@@ -94,7 +94,7 @@ def test_rows_are_those_of_torchvisions_resnet50(prepared_run: Path) -> None:
         "mpp": None,
     }
     save_model(path, network.state_dict(), {"arch": "resnet50", "classes": manifest.classes, "preprocess": preprocess})
-    artifacts.write_record(
+    records.write_record(
         path, schema=SCHEMA, stage="train", options={}, inputs=[manifest.path], outputs=[path.with_suffix(".json")]
     )
 

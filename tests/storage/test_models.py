@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.errors import BadArtifact, DiskFull
 from pipeline.network.resnet import build_network
-from pipeline.storage import artifacts
+from pipeline.storage import records
 from pipeline.storage.models import SCHEMA, load_model, save_model
 
 INFO = {
@@ -21,7 +21,7 @@ INFO = {
 
 def record(path: Path) -> None:
     """Write the record as training does."""
-    artifacts.write_record(path, schema=SCHEMA, stage="train", options={}, outputs=[path.with_suffix(".json")])
+    records.write_record(path, schema=SCHEMA, stage="train", options={}, outputs=[path.with_suffix(".json")])
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_no_description(saved: Path) -> None:
 
 
 def test_a_record_that_does_not_speak_of_the_description(saved: Path) -> None:
-    artifacts.write_record(saved, schema=SCHEMA, stage="train", options={})
+    records.write_record(saved, schema=SCHEMA, stage="train", options={})
     refused(saved, "model.json: missing or changed since training")
 
 
@@ -138,7 +138,7 @@ def test_no_model(tmp_path: Path) -> None:
 
 
 def test_no_record(saved: Path) -> None:
-    artifacts.record_path(saved).unlink()
+    records.record_path(saved).unlink()
     refused(saved, "record of model.safetensors is missing")
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.storage.artifacts import check_fresh, read_record, record_path, write_record
+from pipeline.storage.records import check_fresh, read_record, record_path, write_record
 from pipeline.tiles.manifest import COLUMNS, SCHEMA, Manifest, read_manifest, tile_ids, write_manifest
 
 HOSTILE = ["a, b", 'say "x"', "Zöllner 日本", "=1+1", "+SUM(A1)", " outer ", "NA", "007", "#", "'", "a\\b", "null", "-"]

@@ -1,0 +1,253 @@
+"""The record beside every artefact: what it was made from, how and by which code (P8).
+
+An artefact is a file that another stage or a person reads. Beside it stands its record `<artefact>.json`: schema,
+sha256, inputs by hash, options, versions. Companion files of the same step (figures, tables) are listed in the
+record of the artefact they belong to, under `outputs`.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__
+from pipeline.errors import BadArtifact, StaleInput
+from pipeline.storage.artifacts import sha256_file, to_json, write_text
+
+PACKAGES = ("torch", "torchvision", "scikit-learn", "xgboost", "numpy", "pandas", "joblib", "h5py")
+"""Packages whose versions stand in every record."""
+
+
+def _hashes(paths: Iterable[Path], folder: Path) -> dict[str, str]:
+    """Return the hash of each file by its name relative to `folder`; links are resolved, for `..` would go astray."""
+    places = {path: path.parent.resolve() / path.name for path in paths}
+    return {
+        Path(os.path.relpath(place, folder.resolve())).as_posix(): sha256_file(path) for path, place in places.items()
+    }
+
+
+def record_path(artifact: Path) -> Path:
+    """Return the path of an artefact's record."""
+    return artifact.with_name(artifact.name + ".json")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this package and of those it computes with, without importing them."""
+    return {"histoheads": __version__, "python": platform.python_version()} | {
+        name: metadata.version(name) for name in PACKAGES
+    }
+
+
+@functools.cache
+def git_state() -> dict[str, Any] | None:
+    """Return commit and dirtiness of the checkout this code runs from, or None outside a checkout.
+
+    Commands ask when they start; the answer is kept, for the checkout may move on while a long stage runs.
+    """
+    root = Path(__file__).resolve().parents[2]
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return None
+
+    def ask(*words: str) -> str | None:
+        done = subprocess.run([git, "-C", str(root), *words], capture_output=True, text=True, check=False)  # noqa: S603
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = ask("rev-parse", "HEAD")
+    changed = ask("status", "--porcelain", "--untracked-files=no", "--", "pipeline")
+    return None if commit is None else {"commit": commit, "dirty": bool(changed)}
+
+
+def write_record(
+    artifact: Path,
+    *,
+    schema: str,
+    stage: str,
+    options: Mapping[str, Any],
+    inputs: Iterable[Path] = (),
+    outputs: Iterable[Path] = (),
+    details: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+) -> None:
+    """Write `<artefact>.json`, last: an artefact without a matching record counts as not there.
+
+    Args:
+        artifact: the finished file.
+        schema: its schema and version, e.g. "embeddings/1.0".
+        stage: the command that made it.
+        options: the resolved options that decide its content (not where or on which machine).
+        inputs: artefacts it was made from; stored relative to the artefact's folder, by hash.
+        outputs: companion files of the same step, likewise.
+        details: facts about the content that readers need (plain JSON).
+        seed: the seed, where one was used.
+        device: "cpu" or the accelerator's name, where it matters.
+    """
+    record: dict[str, Any] = {
+        "schema": schema,
+        "stage": stage,
+        "artifact": artifact.name,
+        "sha256": sha256_file(artifact),
+        "bytes": artifact.stat().st_size,
+        "inputs": _hashes(inputs, artifact.parent),
+        "outputs": _hashes(outputs, artifact.parent),
+        "options": dict(options),
+        "details": dict(details or {}),
+        "seed": seed,
+        "device": device,
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "versions": versions(),
+        "git": git_state(),
+    }
+    record = json.loads(to_json(record))  # as it will be read: tuples are lists then, and keys are sorted as text
+    record["record_sha256"] = hashlib.sha256(to_json(record).encode()).hexdigest()
+    write_text(record_path(artifact), to_json(record))
+
+
+def read_record(artifact: Path) -> dict[str, Any]:
+    """Return the record of an artefact that is there; see `read_record_alone`."""
+    if not artifact.is_file():
+        raise BadArtifact(f"{artifact}: not there: run the stage that makes it first")
+    return read_record_alone(artifact)
+
+
+def read_record_alone(artifact: Path) -> dict[str, Any]:
+    """Return an artefact's record, whole and unedited; the artefact itself may have been left behind.
+
+    Raises:
+        BadArtifact: there is none, or it was changed or damaged.
+    """
+    path = record_path(artifact)
+    try:
+        text = path.read_bytes().decode()
+        record = json.loads(text)
+        expected = record.pop("record_sha256")
+        whole = hashlib.sha256(to_json(record).encode()).hexdigest() == expected
+        whole = whole and text == to_json(record | {"record_sha256": expected})
+    except FileNotFoundError:
+        raise BadArtifact(f"{path}: the record of {artifact.name} is missing: make {artifact.name} again") from None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        whole = False
+    if not whole:
+        raise BadArtifact(f"{path}: the record is damaged or was edited: make {artifact.name} again")
+    return record
+
+
+def check_artifact(artifact: Path, *, schema: str) -> dict[str, Any]:
+    """Return the record of an artefact whose bytes are those that its producer wrote.
+
+    Raises:
+        BadArtifact: damaged file or record, or a schema of another kind or major version.
+    """
+    record = read_record(artifact)
+    kind, _, version = str(record["schema"]).partition("/")
+    want_kind, _, want_version = schema.partition("/")
+    if kind != want_kind or version.split(".")[0] != want_version.split(".")[0]:
+        raise BadArtifact(f"{artifact}: schema {record['schema']}, but {schema} is needed: make it with this version")
+    found = sha256_file(artifact)
+    if found != record["sha256"]:
+        raise BadArtifact(
+            f"{artifact}: its bytes are not those that were written (sha256 {found[:12]}, recorded "
+            f"{record['sha256'][:12]}): restore it or make it again"
+        )
+    return record
+
+
+def check_fresh(artifact: Path, record: Mapping[str, Any]) -> None:
+    """Check that what an artefact was made from, and what that was made from, still stands there unchanged.
+
+    A model that is trained anew leaves embeddings.h5, and so predictions.csv, as they were: only the whole chain
+    shows it. Of an input that is no longer there (heavy files are not committed) its record tells the hash; if that
+    is gone too, nothing can be compared.
+
+    Raises:
+        StaleInput: an input has another hash now; names both and the stage to run again.
+    """
+    for name, expected in record["inputs"].items():
+        path = artifact.parent / name
+        recorded = record_path(path).is_file()
+        if not path.is_file() and not recorded:
+            continue
+        found = sha256_file(path) if path.is_file() else read_record_alone(path)["sha256"]
+        if found != expected:
+            raise StaleInput(
+                f"{artifact} was made from {Path(name).name} {expected[:12]}, but {found[:12]} stands there now: "
+                f"run `python -m pipeline.{record['stage']}` again, or pass --force to use it as it is"
+            )
+        if recorded:
+            check_fresh(path, read_record_alone(path))
+
+
+def is_current(
+    artifact: Path, *, schema: str, options: Mapping[str, Any], inputs: Iterable[Path], seed: int | None
+) -> bool:
+    """Tell whether an artefact is whole and would come out the same: same inputs, options, seed, outputs intact."""
+    try:
+        record = check_artifact(artifact, schema=schema)
+    except BadArtifact:
+        return False
+    now = _hashes(inputs, artifact.parent)
+    same = record["options"] == json.loads(json.dumps(dict(options))) and record["seed"] == seed
+    return same and record["inputs"] == now and not damaged_outputs(artifact, record)
+
+
+def refuse_damage(artifact: Path) -> None:
+    """Refuse to make a costly artefact again only because a file of it was lost or changed.
+
+    Raises:
+        BadArtifact: the artefact stands there, but it or a companion is not what its record says; names the file.
+    """
+    if not artifact.is_file() or not record_path(artifact).is_file():
+        return
+    record = read_record(artifact)
+    changed = damaged_outputs(artifact, record)
+    if sha256_file(artifact) != record["sha256"]:
+        changed.append(artifact.name)
+    if changed:
+        raise BadArtifact(
+            f"{artifact.parent / changed[0]}: missing or changed since {record['stage']} wrote it: restore it, or pass "
+            f"--restart to make {artifact.name} anew"
+        )
+
+
+def damaged_outputs(artifact: Path, record: Mapping[str, Any]) -> list[str]:
+    """Return the companion files of an artefact that are missing or changed."""
+    folder = artifact.parent
+    return [
+        name
+        for name, expected in record["outputs"].items()
+        if not (folder / name).is_file() or sha256_file(folder / name) != expected
+    ]
+
+
+def refuse_other_options(artifact: Path, *, options: Mapping[str, Any], seed: int | None) -> None:
+    """Refuse to replace a costly artefact by one made with other options, unless the user says so.
+
+    Raises:
+        StaleInput: the artefact stands there whole, made with other options; names them.
+        BadArtifact: its record is damaged, so that nobody knows how it was made.
+    """
+    if not artifact.is_file() or not record_path(artifact).is_file():
+        return
+    try:
+        record = read_record(artifact)
+    except BadArtifact as error:
+        raise BadArtifact(f"{error} with --restart") from None
+    asked = json.loads(json.dumps(dict(options))) | {"seed": seed}
+    made = record["options"] | {"seed": record["seed"]}
+    changed = [name for name in asked if asked[name] != made.get(name)]
+    if changed:
+        listing = ", ".join(f"{name}={made.get(name)!r}, now {asked[name]!r}" for name in changed)
+        raise StaleInput(
+            f"{artifact} was made with {listing}: give the same options, another --run, or --restart to replace it"
+        )
