@@ -4,13 +4,15 @@ BIN := .venv/bin
 READY := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow faults lint types format verify clean
+.PHONY: help demo test faults lint types format verify clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 
 $(READY): pyproject.toml
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12")'
+	$(PYTHON) -m venv --clear .venv
+	@echo 'Installing into .venv; torch brings 6 GB of CUDA libraries on Linux, which takes some minutes.'
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $(READY)
 
@@ -19,9 +21,6 @@ demo: $(READY) ## install, run every stage on the synthetic demo tiles, print wh
 
 test: $(READY) ## install, run the default tests
 	$(BIN)/python -m pytest
-
-slow: $(READY) ## run the tests that take minutes
-	$(BIN)/python -m pytest -m slow
 
 faults: $(READY) ## run the tests that kill processes and fill disks
 	$(BIN)/python -m pytest -m fault

@@ -14,6 +14,7 @@ from typing import Any
 from pipeline import extract, fit_heads, prepare, report, train
 from pipeline.cli.command import command
 from pipeline.cli.options import Common
+from pipeline.errors import UsageError
 
 STAGES: dict[str, tuple[type, Callable[[Common, Any], int]]] = {
     "prepare": (prepare.PrepareOptions, prepare.run),
@@ -24,9 +25,19 @@ STAGES: dict[str, tuple[type, Callable[[Common, Any], int]]] = {
 }
 """Stage name -> its options and its work, in order."""
 
+ALONE = (("extract", "manifest"), ("extract", "model"), ("extract", "out"), ("fit_heads", "embeddings"))
+"""Paths that make sense for one stage alone."""
+
 
 def run(common: Common, options: dict[str, Any]) -> int:
-    """Run all stages; return the highest exit code (3: finished with skipped inputs)."""
+    """Run all stages; return the highest exit code (3: finished with skipped inputs).
+
+    Raises:
+        UsageError: a path that one stage alone would read or write: the others would not know of it.
+    """
+    for stage, name in ALONE:
+        if getattr(options[stage], name) is not None:
+            raise UsageError(f"--{name}: only for python -m pipeline.{stage} by itself; here all files are the run's")
     return max(work(common, options[name]) for name, (_, work) in STAGES.items())
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain, say
-from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, StaleInput
 from pipeline.storage import artifacts, records
 
 if TYPE_CHECKING:
@@ -64,8 +64,14 @@ def check_same_ground(manifest: "Manifest", model: "Model", model_path: Path, *,
             f"{manifest.path}: label '{unknown[0]}' is unknown to {model_path} (it knows {', '.join(model.classes)}): "
             "train anew, or correct the labels"
         )
-    if not force:
-        records.check_fresh(model_path, model.record)
+    if force:
+        return
+    records.check_fresh(model_path, model.record)
+    if (found := artifacts.sha256_file(manifest.path)) not in model.record["inputs"].values():
+        raise StaleInput(
+            f"{model_path} was trained on another manifest than {manifest.path} ({found[:12]}), so that tiles it was "
+            "trained on could stand in test here: train on this manifest, or pass --force if you know they do not"
+        )
 
 
 def run(common: Common, options: ExtractOptions) -> int:
@@ -87,6 +93,8 @@ def run(common: Common, options: ExtractOptions) -> int:
         skipped = records.read_record(out)["details"]["skipped"]
         say(f"extract: current, {out}")
         return EXIT_SKIPPED if skipped else EXIT_OK
+    if not common.restart:
+        records.refuse_other_options(out, options=chosen, seed=None)
     return embed(manifest, model, common, options, out=out, chosen=chosen, inputs=inputs)
 
 

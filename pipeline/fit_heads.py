@@ -19,10 +19,15 @@ from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput
 from pipeline.storage import artifacts, records
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pipeline.heads.base import Head, Rows
     from pipeline.storage.embeddings import Embeddings
 
 PREDICTIONS_SCHEMA = "predictions/1.0"
+
+HEAD_FILES: dict[str, str] = {"svm": "heads/svm.skops", "xgboost": "heads/xgboost.ubj"}
+"""Head -> its file in the run folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +57,25 @@ class Fitted:
     facts: dict[str, Any]
 
 
+def rows_of(embeddings: "Embeddings", chosen: "np.ndarray") -> "Rows":
+    """Return the rows where `chosen` (N,) bool holds; features as float32, however they are stored."""
+    import numpy as np
+
+    from pipeline.heads.base import Rows
+
+    return Rows(
+        features=embeddings.features[chosen].astype(np.float32, copy=False),
+        logits=embeddings.logits[chosen],
+        y=embeddings.label[chosen].astype(np.int64),
+    )
+
+
 def split_rows(embeddings: "Embeddings", path: Path) -> "dict[str, Rows]":
     """Return the usable rows of train, val and test.
 
     Raises:
         BadInput: a split is empty, or train lacks a class.
     """
-    import numpy as np
-
-    from pipeline.heads.base import Rows
     from pipeline.storage.predictions import usable_rows
     from pipeline.tiles.split import SPLITS
 
@@ -69,11 +84,7 @@ def split_rows(embeddings: "Embeddings", path: Path) -> "dict[str, Rows]":
         chosen = usable_rows(embeddings) & (embeddings.split == code)
         if not chosen.any():
             raise BadInput(f"{path}: no usable {name} rows: run prepare with other fractions or more tiles")
-        rows[name] = Rows(
-            features=embeddings.features[chosen].astype(np.float32, copy=False),
-            logits=embeddings.logits[chosen],
-            y=embeddings.label[chosen].astype(np.int64),
-        )
+        rows[name] = rows_of(embeddings, chosen)
     absent = sorted(set(range(len(embeddings.classes))) - set(rows["train"].y))
     if absent:
         raise BadInput(f"{path}: no training row of class '{embeddings.classes[absent[0]]}': run prepare again")
@@ -109,10 +120,8 @@ def fit_svm_head(train: "Rows", val: "Rows", *, seed: int, jobs: int) -> Fitted:
     return Fitted(head, facts | times(searched - start, time.perf_counter() - searched))
 
 
-def fit_xgboost_head(train: "Rows", val: "Rows", *, seed: int, jobs: int, rounds: int) -> Fitted:
-    """Search and fit XGBoost."""
-    import torch
-
+def fit_xgboost_head(train: "Rows", val: "Rows", *, seed: int, jobs: int, rounds: int, device: str) -> Fitted:
+    """Search and fit XGBoost; `device` is "cpu" or "cuda"."""
     from pipeline.cli.progress import progress
     from pipeline.heads.boosting import POINTS, search_boosting
 
@@ -123,13 +132,13 @@ def fit_xgboost_head(train: "Rows", val: "Rows", *, seed: int, jobs: int, rounds
             val,
             seed=seed,
             jobs=jobs,
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=device,
             rounds=rounds,
             on_point=bar.update,
         )
     notes = [] if search.best["rounds"] < rounds else [f"all {rounds} rounds were used: raise --rounds"]
     facts = {"search": search.points, "chosen": search.best, "notes": notes}
-    return Fitted(head, facts | times(time.perf_counter() - start, seconds))
+    return Fitted(head, facts | times(time.perf_counter() - start - seconds, seconds))
 
 
 def times(search_seconds: float, fit_seconds: float) -> dict[str, float]:
@@ -141,26 +150,28 @@ def fitted_head(
     name: str, rows: "dict[str, Rows]", common: Common, options: FitHeadsOptions, *, embeddings: Path
 ) -> Fitted:
     """Return a head: the one that stands in heads/ if it is current, else a newly fitted and saved one."""
-    from pipeline.cli.machine import n_cores
+    from pipeline.cli.machine import n_cores, use_device
     from pipeline.heads.base import SCHEMA
     from pipeline.heads.boosting import Boosting
     from pipeline.heads.svm import Svm
 
-    path = common.run / "heads" / {"svm": "svm.skops", "xgboost": "xgboost.ubj"}[name]
+    path = common.run / HEAD_FILES[name]
     chosen = {"rounds": options.rounds} if name == "xgboost" else {}
     same: dict[str, Any] = {"schema": SCHEMA, "options": chosen, "inputs": [embeddings], "seed": common.seed}
     if not common.restart and records.is_current(path, **same):
         say(f"fit_heads: {name} is current")
         loaded: Head = Svm.load(path) if name == "svm" else Boosting.load(path)
         return Fitted(loaded, records.read_record(path)["details"])
-    jobs = common.threads or n_cores()
+    how: dict[str, Any] = {"seed": common.seed, "jobs": common.threads or n_cores()}
+    device = "cpu"
     if name == "svm":
-        fitted = fit_svm_head(rows["train"], rows["val"], seed=common.seed, jobs=jobs)
+        fitted = fit_svm_head(rows["train"], rows["val"], **how)
     else:
-        fitted = fit_xgboost_head(rows["train"], rows["val"], seed=common.seed, jobs=jobs, rounds=options.rounds)
+        device = "cuda" if use_device(common.device, common.threads).type == "cuda" else "cpu"
+        fitted = fit_xgboost_head(rows["train"], rows["val"], **how, rounds=options.rounds, device=device)
     fitted.head.save(path)  # type: ignore[attr-defined]
     fitted.facts["bytes"] = path.stat().st_size
-    records.write_record(path, stage="fit_heads", details=fitted.facts, **same)
+    records.write_record(path, stage="fit_heads", details=fitted.facts, device=device, **same)
     say(f"fit_heads: {name} fitted in {fitted.facts['search_seconds'] + fitted.facts['fit_seconds']:.0f} s")
     return fitted
 
@@ -193,20 +204,17 @@ def run(common: Common, options: FitHeadsOptions) -> int:
         say(f"fit_heads: current, {out}")
         return EXIT_SKIPPED if skipped else EXIT_OK
 
-    from pipeline.cli.machine import use_device
     from pipeline.evaluation.calibration import apply_temperature
-    from pipeline.heads.base import Rows
     from pipeline.storage.embeddings import read_embeddings
     from pipeline.storage.predictions import to_csv, usable_rows
 
-    use_device("cpu", common.threads)
     embeddings = read_embeddings(path)
     rows = split_rows(embeddings, path)
     heads: dict[str, Fitted] = {"softmax": softmax_head(embeddings)}
     for name in map(str, options.heads):
         heads[name] = fitted_head(name, rows, common, options, embeddings=path)
     usable = usable_rows(embeddings)
-    every = Rows(features=embeddings.features[usable], logits=embeddings.logits[usable], y=embeddings.label[usable])
+    every = rows_of(embeddings, usable)
     probabilities = {}
     for name, fitted in heads.items():
         probabilities[name] = apply_temperature(fitted.head.scores(every), calibrate(fitted, rows))
@@ -219,7 +227,7 @@ def run(common: Common, options: FitHeadsOptions) -> int:
         out,
         **current,
         stage="fit_heads",
-        outputs=[summary],
+        outputs=[summary, *(common.run / HEAD_FILES[name] for name in options.heads)],
         details={
             "protocol": details["protocol"],
             "dataset": details["dataset"],

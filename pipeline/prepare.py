@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain, say
-from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, BadTile
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, BadTile, StaleInput
 from pipeline.storage import artifacts, records
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.tiles.datasets import TileSet
+    from pipeline.tiles.manifest import Manifest
+
+NAMES = ("demo", "kather2016")
+"""What `--data` takes for a data set of its own, not for a path."""
 
 SAMPLES = 8
 """Tiles per class in figures/classes.png."""
@@ -131,6 +135,7 @@ def assign(tiles: "TileSet", table: "pd.DataFrame", options: PrepareOptions, see
         absent = set(labels) - set(table.loc[good & (table["split"] == "train"), "label"])
         if absent:
             raise BadInput(f"{options.data}: its split column gives train no tile of '{min(absent)}'")
+        say(f"prepare: the split column of {options.data} is used; --protocol and --fractions do not apply")
         return "random" if (spread > 1).any() else "given"
     if options.protocol == "random":
         table.loc[good, "split"] = random_split(labels, fractions=options.fractions, seed=seed)
@@ -179,6 +184,20 @@ def build_table(tiles: "TileSet", common: Common, options: PrepareOptions) -> tu
     return table, assign(tiles, table, options, common.seed)
 
 
+def refuse_other_tiles(manifest: "Manifest", tiles: "TileSet") -> None:
+    """Refuse to go on with a manifest that lists other tiles than stand there now.
+
+    Raises:
+        StaleInput: tiles were added, removed or renamed since; counts them and names one.
+    """
+    listed, there = set(manifest.table["path"]), set(tiles.table["path"])
+    if listed != there:
+        raise StaleInput(
+            f"{tiles.root}: {len(there - listed)} tile(s) came and {len(listed - there)} went since {manifest.path} "
+            f"was made (such as {min(listed ^ there)}): pass --restart to prepare anew, or give another --run"
+        )
+
+
 def run(common: Common, options: PrepareOptions) -> int:
     """Prepare the run folder; return the exit code (3 if tiles were left out)."""
     from pipeline.figures.tiles import draw_classes
@@ -187,18 +206,18 @@ def run(common: Common, options: PrepareOptions) -> int:
     from pipeline.tiles.manifest import SCHEMA, read_manifest, write_manifest
 
     data = Path(options.data)
-    is_name = options.data in ("demo", "kather2016")
+    is_name = options.data in NAMES
     if not is_name and data.is_dir() and common.run.resolve().is_relative_to(data.resolve()):
         raise BadInput(f"{common.run} lies among the tiles in {data}, its figures would be read as tiles: choose --run")
     path = common.run / "manifest.csv"
-    chosen = plain(options) | {"data": os.path.normpath(options.data)}
+    chosen = plain(options)
+    if not is_name:  # my_tiles/ is my_tiles, but a folder called demo is not the demo
+        normal = os.path.normpath(data)
+        chosen["data"] = f"./{normal}" if normal in NAMES else normal
     listing = [data] if data.is_file() and not is_name else []
     if not common.restart:
         records.refuse_other_options(path, options=chosen, seed=common.seed)
-        if records.is_current(path, schema=SCHEMA, options=chosen, inputs=listing, seed=common.seed):
-            manifest = read_manifest(path)
-            say(f"prepare: current, {len(manifest.table)} tiles in {path}")
-            return EXIT_OK if len(manifest.readable) == len(manifest.table) else EXIT_SKIPPED
+        records.refuse_damage(path, outputs=False)
     tiles = find_tiles(
         options.data,
         source=options.source,
@@ -209,6 +228,12 @@ def run(common: Common, options: PrepareOptions) -> int:
         demo_px=options.demo_px,
         seed=common.seed,
     )
+    if not common.restart and path.is_file() and records.record_path(path).is_file():
+        manifest = read_manifest(path)
+        refuse_other_tiles(manifest, tiles)
+        if records.is_current(path, schema=SCHEMA, options=chosen, inputs=listing, seed=common.seed):
+            say(f"prepare: current, {len(manifest.table)} tiles in {path}")
+            return EXIT_OK if len(manifest.readable) == len(manifest.table) else EXIT_SKIPPED
     table, protocol = build_table(tiles, common, options)
     findings = audit(table, ignored=tiles.ignored)
     for finding in findings:
@@ -231,7 +256,12 @@ def run(common: Common, options: PrepareOptions) -> int:
         table,
         root=tiles.root,
         options=chosen,
-        details={"dataset": tiles.name, "protocol": protocol, **tiles.facts},
+        details={
+            "dataset": tiles.name,
+            "origin": options.data if is_name else "files",
+            "protocol": protocol,
+            **tiles.facts,
+        },
         outputs=outputs,
         seed=common.seed,
         inputs=listing,

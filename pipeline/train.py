@@ -63,11 +63,11 @@ class TrainOptions:
         check(self.lr_step is None or self.lr_step >= 1, f"--lr-step {self.lr_step}: at least 1")
 
 
-def resolve_recipe(options: TrainOptions, *, dataset: str) -> "tuple[str, Recipe]":
+def resolve_recipe(options: TrainOptions, *, is_demo: bool) -> "tuple[str, Recipe]":
     """Return the recipe's name and the recipe with the user's changes."""
     from pipeline.network.training import RECIPES
 
-    name = options.recipe or ("quick" if dataset == "demo" else "tutorial")
+    name = options.recipe or ("quick" if is_demo else "tutorial")
     given = {
         field.name: value
         for field in dataclasses.fields(RECIPES[name])
@@ -134,7 +134,7 @@ def run(common: Common, options: TrainOptions) -> int:
     from pipeline.tiles.manifest import read_manifest
 
     manifest = read_manifest(common.run / "manifest.csv")
-    name, recipe = resolve_recipe(options, dataset=manifest.details["dataset"])
+    name, recipe = resolve_recipe(options, is_demo=manifest.details.get("origin") == "demo")
     chosen = plain(options) | {"recipe": name} | dataclasses.asdict(recipe)
     path = common.run / "model.safetensors"
     schema = "model/1.0"
@@ -148,7 +148,7 @@ def run(common: Common, options: TrainOptions) -> int:
         say(f"train: current, {path}")
         return EXIT_OK
     elif not checkpoint.is_file():  # a checkpoint is the unfinished replacement that --restart asked for
-        records.refuse_other_options(path, options=chosen, seed=common.seed)
+        records.refuse_other_options(path, options=chosen, seed=common.seed, inputs=inputs)
         records.refuse_damage(path)
 
     training = start_training(manifest, recipe, options, common, chosen)

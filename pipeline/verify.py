@@ -15,17 +15,6 @@ from pipeline.cli.options import Common, say
 from pipeline.errors import EXIT_FAILED, EXIT_OK, BadArtifact, PipelineError, StaleInput
 from pipeline.storage import lock, records
 
-ARTIFACTS = (
-    ("manifest.csv", "manifest/1.0", "prepare"),
-    ("model.safetensors", "model/1.0", "train"),
-    ("embeddings.h5", "embeddings/1.0", "extract"),
-    ("heads/svm.skops", "head/1.0", "fit_heads"),
-    ("heads/xgboost.ubj", "head/1.0", "fit_heads"),
-    ("predictions.csv", "predictions/1.0", "fit_heads"),
-    ("comparison.csv", "comparison/1.0", "report"),
-)
-"""The artefacts of a run, their schemas, and the stages that make them, in the order of the work."""
-
 UNFINISHED = ("checkpoint.pt", "embeddings.h5.partial", "embeddings.h5.partial.json")
 """Files of a stage that was interrupted: no results, nothing to hold them against."""
 
@@ -89,7 +78,7 @@ def run(common: Common, options: VerifyOptions) -> int:
     folder = common.run
     faults: list[str] = []
     known: set[Path] = set()
-    for name, schema, stage in ARTIFACTS:
+    for name, schema, stage in records.ARTIFACTS:
         path = folder / name
         if not path.is_file() and not records.record_path(path).is_file():
             say(f"verify: {name}: not made yet")

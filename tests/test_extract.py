@@ -387,7 +387,38 @@ def test_an_embedding_that_is_not_finite_names_the_tile(
     state["layer4.0.bn2.bias"][0] = float("inf")
     save_model(path, state, model.info)
     records.write_record(
-        path, schema=SCHEMA, stage="train", options={}, outputs=[trained_run / "model.json"], inputs=[]
+        path,
+        schema=SCHEMA,
+        stage="train",
+        options={},
+        outputs=[trained_run / "model.json"],
+        inputs=[trained_run / "manifest.csv"],
     )
     assert extract.main(words("extract", trained_run)) == 1
     assert f"{tile(trained_run, 0)}: its embedding is not finite" in one_line(capsys.readouterr().err)
+
+
+def test_tiles_of_another_manifest_than_the_models_own_are_refused(
+    trained_run: Path, words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P7: another split of the same tiles would put tiles that the model was trained on into test."""
+    other = tmp_path / "other"
+    tiles = str(trained_run.parent / "tiles")
+    assert prepare.main(["--run", str(other), "--data", tiles, "--protocol", "random", "--seed", "5"]) == 0
+    capsys.readouterr()
+    assert extract.main(words("extract", other, "--model", str(trained_run / "model.safetensors"))) == 1
+    assert "was trained on another manifest" in one_line(capsys.readouterr().err)
+    assert not (other / "embeddings.h5").exists()
+
+
+def test_other_options_do_not_replace_the_rows_without_a_word(
+    trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert extract.main(words("extract", trained_run)) == 0
+    before = artifacts.sha256_file(trained_run / "embeddings.h5")
+    capsys.readouterr()
+    assert extract.main(words("extract", trained_run, "--dtype", "float16")) == 1
+    assert "dtype='float32', now 'float16'" in one_line(capsys.readouterr().err)
+    assert artifacts.sha256_file(trained_run / "embeddings.h5") == before
+    assert extract.main(words("extract", trained_run, "--dtype", "float16", "--restart")) == 0
+    assert read_embeddings(trained_run / "embeddings.h5").features.dtype == np.float16

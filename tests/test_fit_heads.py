@@ -9,6 +9,7 @@ import pytest
 
 from pipeline import fit_heads
 from pipeline.evaluation.calibration import softmax
+from pipeline.heads.svm import Svm
 from pipeline.storage import records
 from pipeline.storage.embeddings import SCHEMA, read_embeddings, write_embeddings
 from pipeline.storage.predictions import read_predictions
@@ -19,7 +20,14 @@ D = 6
 
 
 def make_run(
-    run: Path, *, n: int = 120, seed: int = 0, bad: tuple[int, ...] = (), leak_train: bool = False, classes: int = 3
+    run: Path,
+    *,
+    n: int = 120,
+    seed: int = 0,
+    bad: tuple[int, ...] = (),
+    leak_train: bool = False,
+    classes: int = 3,
+    dtype: str = "float32",
 ) -> Path:
     """Write embeddings.h5 with its record: noisy class centres, splits 60/20/20, no tiles behind them."""
     rng = np.random.default_rng(seed)
@@ -57,7 +65,7 @@ def make_run(
         "versions": {},
         "precision": "fp32",
     }
-    write_embeddings(path, scratch, table, attrs=attrs)
+    write_embeddings(path, scratch, table, attrs=attrs, dtype=dtype)
     scratch.remove()
     records.write_record(
         path,
@@ -156,7 +164,7 @@ def test_test_rows_serve_for_nothing_before_prediction(fitted: Path, tmp_path: P
     assert len(test) == len(relabelled["test"].y)
     for make in (
         lambda r: fit_heads.fit_svm_head(r["train"], r["val"], seed=0, jobs=1),
-        lambda r: fit_heads.fit_xgboost_head(r["train"], r["val"], seed=0, jobs=1, rounds=3),
+        lambda r: fit_heads.fit_xgboost_head(r["train"], r["val"], seed=0, jobs=1, rounds=3, device="cpu"),
     ):
         one, other = make(rows), make(relabelled)
         assert fit_heads.calibrate(one, rows) == fit_heads.calibrate(other, relabelled)
@@ -207,3 +215,29 @@ def test_missing_run_and_missing_embeddings_are_one_line(tmp_path: Path, capfd: 
     (tmp_path / "empty").mkdir()
     assert fit(tmp_path / "empty") == 1
     assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_a_lost_head_is_fitted_again_and_only_that_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """P8: predictions.csv vouches for the heads that made it."""
+    run = make_run(tmp_path / "run")
+    assert fit(run) == 0
+    before = (run / "predictions.csv").read_bytes()
+    (run / "heads/svm.skops").unlink()
+    capfd.readouterr()
+    assert fit(run) == 0
+    told = capfd.readouterr().err
+    assert "svm fitted" in told
+    assert "xgboost is current" in told
+    assert (run / "predictions.csv").read_bytes() == before
+
+
+def test_half_precision_features_are_computed_with_in_single_precision(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "half", dtype="float16")
+    embeddings = read_embeddings(run / "embeddings.h5")
+    assert embeddings.features.dtype == np.float16
+    assert fit(run, "--heads", "svm") == 0
+    table = read_predictions(run / "predictions.csv")
+    svm = table[table["head"] == "svm"]
+    head = Svm.load(run / "heads/svm.skops")
+    expected = head.pipeline.predict(embeddings.features.astype(np.float32))
+    assert list(svm["predicted"]) == [CLASSES[code] for code in expected]

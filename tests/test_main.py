@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline import __main__ as whole
-from pipeline import fit_heads, verify
+from pipeline import fit_heads, prepare, verify
 from pipeline.storage import artifacts
 
 FILES = (
@@ -188,6 +188,20 @@ def test_a_lost_figure_does_not_cost_a_training(copy: Path, data: Path, capfd: p
     assert whole.main(words(copy, data)) == 1
     assert "figures/batch.png: missing or changed" in capfd.readouterr().err
     assert artifacts.sha256_file(copy / "model.safetensors") == before
+
+
+def test_a_changed_manifest_does_not_cost_a_training(copy: Path, data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = artifacts.sha256_file(copy / "model.safetensors")
+    assert prepare.main([*words(copy, data)[:8], "--protocol", "random", "--restart"]) == 0
+    capfd.readouterr()
+    assert whole.main(words(copy, data, protocol="random")) == 1
+    assert "model.safetensors was made from another manifest.csv" in capfd.readouterr().err
+    assert artifacts.sha256_file(copy / "model.safetensors") == before
+
+
+def test_paths_for_one_stage_are_refused_here(finished: Path, data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert whole.main(words(finished, data, out="x.h5")) == 2
+    assert "--out: only for python -m pipeline.extract" in capfd.readouterr().err
 
 
 def test_verify_needs_no_right_to_write(copy: Path) -> None:

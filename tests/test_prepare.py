@@ -406,7 +406,10 @@ def test_a_changed_csv_is_read_again(tile_folder: Callable[..., Path], prepare: 
     assert prepare(file)[0] == 0
     assert "current" in prepare(file)[1]
     file.write_text("\n".join(file.read_text().splitlines()[:-1]) + "\n")
-    assert prepare(file)[0] == 0
+    code, said = prepare(file)
+    assert code == 1
+    assert "0 tile(s) came and 1 went" in said
+    assert prepare(file, "--restart")[0] == 0
     assert len(manifest().table) == 11
 
 
@@ -473,3 +476,42 @@ def test_the_demo_is_prepared_grouped_by_its_sources(prepare: Any, manifest: Any
     assert table.groupby("group")["split"].nunique().eq(1).all()
     assert read_record(tmp_path / "run" / "manifest.csv")["details"]["protocol"] == "grouped"
     assert os.path.commonpath([manifest().root.resolve(), tmp_path / "data"]) == str(tmp_path / "data")
+
+
+def test_tiles_that_came_or_went_are_noticed(tile_folder: Callable[..., Path], prepare: Any) -> None:
+    folder = tile_folder(n=24, groups=6)
+    assert prepare(folder, *GROUPED)[0] == 0
+    first = sorted((folder / "A").iterdir())[0]
+    shutil.copy(first, first.with_name("s1_new.png"))
+    code, said = prepare(folder, *GROUPED)
+    assert code == 1
+    assert "1 tile(s) came and 0 went" in said
+    assert "A/s1_new.png" in said
+    (first.with_name("s1_new.png")).unlink()
+    code, said = prepare(folder, *GROUPED)
+    assert code == 0
+    assert "current" in said
+
+
+def test_a_manifest_edited_by_hand_is_not_overwritten(
+    tile_folder: Callable[..., Path], prepare: Any, tmp_path: Path
+) -> None:
+    folder = tile_folder(n=24, groups=6)
+    assert prepare(folder, *GROUPED)[0] == 0
+    path = tmp_path / "run" / "manifest.csv"
+    path.write_text(path.read_text().replace("train", "test", 1))
+    edited = path.read_bytes()
+    code, said = prepare(folder, *GROUPED)
+    assert code == 1
+    assert "--restart" in said
+    assert path.read_bytes() == edited
+
+
+def test_a_folder_called_demo_is_not_the_demo(
+    tile_folder: Callable[..., Path], prepare: Any, manifest: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tile_folder(n=24, groups=6).rename(tmp_path / "demo")
+    assert prepare("./demo", *GROUPED)[0] == 0
+    assert manifest().details["origin"] == "files"
+    assert read_record(tmp_path / "run" / "manifest.csv")["options"]["data"] == "./demo"

@@ -187,7 +187,10 @@ def test_start_weights_are_part_of_the_model_s_history(
     assert train.main(argv) == 0
     assert "train: current" in capsys.readouterr().err
     torch.save(build_network("resnet10", n_classes=9, seed=2).state_dict(), start)
-    assert train.main(argv) == 0
+    assert train.main(argv) == 1
+    assert "model.safetensors was made from another start.pth" in capsys.readouterr().err
+    assert model_bytes(prepared_run) == first
+    assert train.main([*argv, "--restart"]) == 0
     assert model_bytes(prepared_run) != first
 
 

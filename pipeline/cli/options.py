@@ -23,7 +23,7 @@ from pipeline.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class Common:
-    """Where the run lies and what it may use; none of it changes what is computed, except the seed."""
+    """Where the run lies, what it may use, and the seed."""
 
     run: Path = Path("reports/demo")
     """The run folder: every stage reads and writes here."""
@@ -32,7 +32,7 @@ class Common:
     """TOML file with options; the command line wins over it."""
 
     seed: int = 0
-    """Seed of the split, the network, the heads and the bootstrap."""
+    """Seed of the split, the network, the heads and the bootstrap; for the demo of its tiles too."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps: where the network runs."""

@@ -17,16 +17,6 @@ from pipeline.comparison.wording import (
 from pipeline.errors import BadArtifact
 from pipeline.storage import records
 
-ARTIFACTS = (
-    "manifest.csv",
-    "model.safetensors",
-    "embeddings.h5",
-    "heads/svm.skops",
-    "heads/xgboost.ubj",
-    "predictions.csv",
-)
-"""The run's hash chain, in the order in which it was made."""
-
 MOST_FINDINGS = 30
 SHORT_HASH = 12
 
@@ -52,11 +42,11 @@ def training(material: Material) -> Section:
         blocks.append(Text(context.reason("history.csv")))
     else:
         last = history.iloc[-1]
-        best = history.iloc[int(history["val_accuracy"].fillna(-1).argmax())]
+        best = history["val_accuracy"].max()
         blocks.append(
             Text(
-                f"{count(len(history), 'epoch')}; the highest validation accuracy was {number(best['val_accuracy'])} "
-                f"in epoch {best['epoch']:.0f}; in the last epoch the loss was {number(last['train_loss'])} in "
+                f"{count(len(history), 'epoch')}; the highest validation accuracy was {number(best)}; "
+                f"in the last epoch the loss was {number(last['train_loss'])} in "
                 f"training and {number(last['val_loss'])} in validation."
             )
         )
@@ -138,7 +128,7 @@ def audit(material: Material) -> Section:
 def provenance(material: Material) -> Section:
     """The files the figures come from, by hash, and who made them how."""
     rows, commands = [], []
-    for name in ARTIFACTS:
+    for name, _, _ in records.ARTIFACTS[:-1]:  # all that the report rests on
         try:
             record = records.read_record_alone(material.run / name)  # heavy files are not committed, their records are
         except BadArtifact:

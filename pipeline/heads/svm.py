@@ -80,7 +80,7 @@ def as_columns(decision: np.ndarray) -> np.ndarray:
 
 
 def subsample(y: np.ndarray, n: int, *, seed: int) -> np.ndarray:
-    """Return at most n row numbers, each class in proportion (at least two of each), sorted."""
+    """Return about n row numbers, each class in proportion (rounded, at least two of each), sorted."""
     if len(y) <= n:
         return np.arange(len(y))
     rng = np.random.default_rng(seed)

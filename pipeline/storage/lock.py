@@ -1,7 +1,8 @@
 """One process at a time on a run.
 
-The kernel's lock on `.lock` ends with the process that holds it, so there are no stale locks to judge by pid and
-age; pid and host are written into the file only to be named in the message.
+The kernel's lock on `.lock` ends with the process that holds it (and its decoding workers, which end within seconds of
+it), so there are no stale locks to judge by pid and age. Pid and host are written into the file only to be named in
+the message.
 """
 
 import contextlib

@@ -56,7 +56,8 @@ class Model:
     @property
     def preprocess(self) -> Preprocess:
         """What the network's input is."""
-        values = dict(self.info["preprocess"])
+        known = [field.name for field in dataclasses.fields(Preprocess)]
+        values = {name: value for name, value in self.info["preprocess"].items() if name in known}
         return Preprocess(**values | {"mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
@@ -113,7 +114,7 @@ def _fault(info: Any) -> str:
         return "classes is empty or names one twice"
     preprocess = info.get("preprocess")
     names = [field.name for field in dataclasses.fields(Preprocess)]
-    if not isinstance(preprocess, dict) or sorted(preprocess) != sorted(names):
+    if not isinstance(preprocess, dict) or not set(names) <= set(preprocess):
         return f"preprocess is no object of {', '.join(names)}"
     constants = [preprocess["mean"], preprocess["std"]]
     if not isinstance(preprocess["size"], int) or not all(isinstance(c, list) and len(c) == 3 for c in constants):

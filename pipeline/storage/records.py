@@ -35,16 +35,32 @@ def _hashes(paths: Iterable[Path], folder: Path) -> dict[str, str]:
     }
 
 
+ARTIFACTS = (
+    ("manifest.csv", "manifest/1.0", "prepare"),
+    ("model.safetensors", "model/1.0", "train"),
+    ("embeddings.h5", "embeddings/1.0", "extract"),
+    ("heads/svm.skops", "head/1.0", "fit_heads"),
+    ("heads/xgboost.ubj", "head/1.0", "fit_heads"),
+    ("predictions.csv", "predictions/1.0", "fit_heads"),
+    ("comparison.csv", "comparison/1.0", "report"),
+)
+"""The artefacts of a run, their schemas, and the stages that make them, in the order of the work."""
+
+
 def record_path(artifact: Path) -> Path:
     """Return the path of an artefact's record."""
     return artifact.with_name(artifact.name + ".json")
 
 
-def versions() -> dict[str, str]:
+def versions() -> dict[str, str | None]:
     """Return the versions of this package and of those it computes with, without importing them."""
-    return {"histoheads": __version__, "python": platform.python_version()} | {
-        name: metadata.version(name) for name in PACKAGES
-    }
+    found: dict[str, str | None] = {"histoheads": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # another build of it, such as xgboost-cpu
+            found[name] = None
+    return found
 
 
 @functools.cache
@@ -201,8 +217,12 @@ def is_current(
     return same and record["inputs"] == now and not damaged_outputs(artifact, record)
 
 
-def refuse_damage(artifact: Path) -> None:
-    """Refuse to make a costly artefact again only because a file of it was lost or changed.
+def refuse_damage(artifact: Path, *, outputs: bool = True) -> None:
+    """Refuse to make an artefact again only because a file of it was lost or changed, perhaps by hand.
+
+    Args:
+        artifact: the file; if it or its record is not there, nothing is refused.
+        outputs: whether its companions are looked at too.
 
     Raises:
         BadArtifact: the artefact stands there, but it or a companion is not what its record says; names the file.
@@ -210,7 +230,7 @@ def refuse_damage(artifact: Path) -> None:
     if not artifact.is_file() or not record_path(artifact).is_file():
         return
     record = read_record(artifact)
-    changed = damaged_outputs(artifact, record)
+    changed = damaged_outputs(artifact, record) if outputs else []
     if sha256_file(artifact) != record["sha256"]:
         changed.append(artifact.name)
     if changed:
@@ -230,11 +250,19 @@ def damaged_outputs(artifact: Path, record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def refuse_other_options(artifact: Path, *, options: Mapping[str, Any], seed: int | None) -> None:
-    """Refuse to replace a costly artefact by one made with other options, unless the user says so.
+def refuse_other_options(
+    artifact: Path, *, options: Mapping[str, Any], seed: int | None, inputs: Iterable[Path] = ()
+) -> None:
+    """Refuse to replace a costly artefact by one made with other options or inputs, unless the user says so.
+
+    Args:
+        artifact: the file; if it or its record is not there, nothing is refused.
+        options: the resolved options asked for now.
+        seed: the seed asked for now.
+        inputs: inputs whose change must not cost the artefact without a word either.
 
     Raises:
-        StaleInput: the artefact stands there whole, made with other options; names them.
+        StaleInput: the artefact stands there, made with other options or inputs; names them.
         BadArtifact: its record is damaged, so that nobody knows how it was made.
     """
     if not artifact.is_file() or not record_path(artifact).is_file():
@@ -251,3 +279,9 @@ def refuse_other_options(artifact: Path, *, options: Mapping[str, Any], seed: in
         raise StaleInput(
             f"{artifact} was made with {listing}: give the same options, another --run, or --restart to replace it"
         )
+    for name, found in _hashes(inputs, artifact.parent).items():
+        if record["inputs"].get(name, found) != found:
+            raise StaleInput(
+                f"{artifact} was made from another {Path(name).name} ({record['inputs'][name][:12]}, now {found[:12]})"
+                ": restore that file, give another --run, or --restart to replace it"
+            )
