@@ -3,7 +3,7 @@
 It shares no code with `pipeline` but the rows of manifest.csv: torchvision's ResNet-50 from scratch, Adam 1e-3,
 StepLR x0.1 every 7 epochs, 15 epochs, batch 32, random flips, 150 px; the best validation epoch is tested.
 
-    python reports/colorectal5-tutorial/yardstick.py manifest.csv IMAGE_ROOT OUT.json [--seed 0] [--threads 1]
+    python reports/colorectal5-tutorial/yardstick.py manifest.csv IMAGE_ROOT OUT.json [--px 150] [--seed 0] [--threads 1]
 
 It writes one JSON file, and after each epoch OUT.json.pt, from which the same command continues.
 """
@@ -50,6 +50,7 @@ def main():
     args.add_argument("root", type=Path)
     args.add_argument("out", type=Path)
     args.add_argument("--seed", type=int, default=0)
+    args.add_argument("--px", type=int, default=150)
     args.add_argument("--threads", type=int, default=1)
     args.add_argument("--epochs", type=int, default=15)
     args = args.parse_args()
@@ -58,10 +59,10 @@ def main():
     table = pd.read_csv(args.manifest)
     classes = sorted(table.label.unique())
     normalise = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    plain = transforms.Compose([transforms.Resize((150, 150)), transforms.ToTensor(), normalise])
+    plain = transforms.Compose([transforms.Resize((args.px, args.px)), transforms.ToTensor(), normalise])
     flips = transforms.Compose(
         [
-            transforms.Resize((150, 150)),
+            transforms.Resize((args.px, args.px)),
             transforms.RandomHorizontalFlip(),
             transforms.RandomVerticalFlip(),
             transforms.ToTensor(),
@@ -121,7 +122,7 @@ def main():
         Path(str(saved) + ".tmp").replace(saved)
     model.load_state_dict(state["best_model"])
     result = {
-        "recipe": "ResNet-50 from scratch, Adam 1e-3, StepLR x0.1/7, batch 32, flips, 150 px",
+        "recipe": f"ResNet-50 from scratch, Adam 1e-3, StepLR x0.1/7, batch 32, flips, {args.px} px",
         "seed": args.seed,
         "best_val_accuracy": state["best"],
         "test_accuracy": accuracy(model, loaders["test"]),
