@@ -3,7 +3,7 @@
 It shares no code with `pipeline` but the rows of manifest.csv: torchvision's ResNet-50 from scratch, Adam 1e-3,
 StepLR x0.1 every 7 epochs, 15 epochs, batch 32, random flips, 150 px; the best validation epoch is tested.
 
-    python reports/colorectal5-tutorial/yardstick.py manifest.csv IMAGE_ROOT OUT.json [--px 150] [--seed 0] [--threads 1]
+    python reports/colorectal5-tutorial/yardstick.py manifest.csv IMAGE_ROOT OUT.json [--px 150] [--seed 0]
 
 It writes one JSON file, and after each epoch OUT.json.pt, from which the same command continues.
 """
