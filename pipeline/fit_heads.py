@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from pipeline.heads.base import Head, Rows
     from pipeline.storage.embeddings import Embeddings
 
-PREDICTIONS_SCHEMA = "predictions/1.0"
-
 HEAD_FILES: dict[str, str] = {"svm": "heads/svm.skops", "xgboost": "heads/xgboost.ubj"}
 """Head -> its file in the run folder."""
 
@@ -192,28 +190,29 @@ def calibrate(fitted: Fitted, rows: "dict[str, Rows]") -> float:
 
 def run(common: Common, options: FitHeadsOptions) -> int:
     """Fit, calibrate and predict, or do nothing if the predictions are current; return the exit code."""
+    from pipeline.storage import embeddings as stored
+    from pipeline.storage import predictions
+
     path = options.embeddings or common.run / "embeddings.h5"
     out = common.run / "predictions.csv"
-    record = records.check_artifact(path, schema="embeddings/1.0")
+    record = records.check_artifact(path, schema=stored.SCHEMA)
     if not common.force:
         records.check_fresh(path, record)
     skipped = record["details"]["skipped"]
     chosen = {"heads": list(options.heads), "rounds": options.rounds}
-    current: dict[str, Any] = {"schema": PREDICTIONS_SCHEMA, "options": chosen, "inputs": [path], "seed": common.seed}
+    current: dict[str, Any] = {"schema": predictions.SCHEMA, "options": chosen, "inputs": [path], "seed": common.seed}
     if not common.restart and records.is_current(out, **current):
         say(f"fit_heads: current, {out}")
         return EXIT_SKIPPED if skipped else EXIT_OK
 
     from pipeline.evaluation.calibration import apply_temperature
-    from pipeline.storage.embeddings import read_embeddings
-    from pipeline.storage.predictions import to_csv, usable_rows
 
-    embeddings = read_embeddings(path)
+    embeddings = stored.read_embeddings(path)
     rows = split_rows(embeddings, path)
     heads: dict[str, Fitted] = {"softmax": softmax_head(embeddings)}
     for name in map(str, options.heads):
         heads[name] = fitted_head(name, rows, common, options, embeddings=path)
-    usable = usable_rows(embeddings)
+    usable = predictions.usable_rows(embeddings)
     every = rows_of(embeddings, usable)
     probabilities = {}
     for name, fitted in heads.items():
@@ -221,7 +220,7 @@ def run(common: Common, options: FitHeadsOptions) -> int:
     summary = common.run / "heads" / "heads.json"
     content = {"classes": embeddings.classes, "heads": {name: fitted.facts for name, fitted in heads.items()}}
     artifacts.write_text(summary, artifacts.to_json(content))
-    artifacts.write_text(out, to_csv(embeddings, probabilities))
+    artifacts.write_text(out, predictions.to_csv(embeddings, probabilities))
     details = record["details"]
     records.write_record(
         out,

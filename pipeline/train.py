@@ -131,20 +131,20 @@ def inputs_of(manifest: "Manifest", options: TrainOptions) -> list[Path]:
 
 def run(common: Common, options: TrainOptions) -> int:
     """Train, or continue, or do nothing if the model is current; return the exit code."""
+    from pipeline.storage.models import SCHEMA
     from pipeline.tiles.manifest import read_manifest
 
     manifest = read_manifest(common.run / "manifest.csv")
     name, recipe = resolve_recipe(options, is_demo=manifest.details.get("origin") == "demo")
     chosen = plain(options) | {"recipe": name} | dataclasses.asdict(recipe)
     path = common.run / "model.safetensors"
-    schema = "model/1.0"
     checkpoint = common.run / "checkpoint.pt"
     inputs = inputs_of(manifest, options)
     if options.init and not options.init.is_file():
         raise BadInput(f"--init {options.init}: no such file")
     if common.restart:
         checkpoint.unlink(missing_ok=True)
-    elif records.is_current(path, schema=schema, options=chosen, inputs=inputs, seed=common.seed):
+    elif records.is_current(path, schema=SCHEMA, options=chosen, inputs=inputs, seed=common.seed):
         say(f"train: current, {path}")
         return EXIT_OK
     elif not checkpoint.is_file():  # a checkpoint is the unfinished replacement that --restart asked for
