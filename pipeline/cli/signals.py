@@ -3,7 +3,7 @@
 import signal
 from types import FrameType, TracebackType
 
-from pipeline.errors import Interrupted
+from pipeline.errors import Interrupted, WorkerLost
 
 
 class StopRequest:
@@ -30,6 +30,9 @@ class StopRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._restore()
+        if self.signum and kind is WorkerLost:
+            # the signal went to the whole group and met a worker too young to leave it to this process
+            raise self.interrupted("the work so far is kept") from None
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
