@@ -275,7 +275,7 @@ def test_a_signal_to_the_whole_group_saves(
     os.killpg(process.pid, signum)
     _, err = process.communicate(timeout=120)
     assert process.returncode == code, err
-    assert "training saved in" in one_line(err)
+    assert "run the same command again" in one_line(err)
     assert torch.load(checkpoint, weights_only=True)["progress"]["epoch"] >= 1
 
 
