@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pipeline.tiles.datasets import TileSet
     from pipeline.tiles.manifest import Manifest
+    from pipeline.tiles.plan import Part
 
 NAMES = ("demo", "kather2016")
 """What `--data` takes for a data set of its own, not for a path."""
@@ -43,11 +44,25 @@ class PrepareOptions:
     group_regex: str | None = None
     """Regular expression whose first parenthesis names the group (slide, patient) in a tile's relative path."""
 
-    protocol: Literal["grouped", "random"] | None = None
-    """grouped keeps each group in one split; random is the tutorial's. Default: grouped, which needs groups."""
+    protocol: Literal["grouped", "random", "logo"] | None = None
+    """grouped keeps each group in one split; logo leaves each group out once (or --folds of groups); random is the
+    tutorial's. Default: grouped, which needs groups."""
+
+    folds: int | None = None
+    """Folds, so that every tile is tested once; each fold trains a network of its own. Default: 1, one split by
+    --fractions; for logo as many as there are groups."""
+
+    seeds: int = 1
+    """Repetitions, each with the next seed for folds, network and heads."""
+
+    inner: int = 0
+    """Inner networks of each fold, for --fit-on crossfit: every training tile is held out by one of them."""
+
+    twin: bool = False
+    """Also run the random twin of a grouped plan, so that the report shows how much a random split flatters."""
 
     fractions: tuple[float, float, float] = (0.70, 0.15, 0.15)
-    """Shares of train, val and test."""
+    """Shares of train, val and test; with folds the first two share what is not tested."""
 
     allow_leakage: bool = False
     """Go on although the same pixels stand in several splits."""
@@ -81,6 +96,11 @@ class PrepareOptions:
             min(self.fractions) > 0 and abs(total - 1) < 1e-6,
             f"--fractions {' '.join(map(str, self.fractions))}: three shares above 0 that sum to 1 are needed",
         )
+        check(self.folds is None or self.folds >= 1, f"--folds {self.folds}: at least 1")
+        check(self.folds != 1 or self.protocol != "logo", "--folds 1: leaving groups out takes at least 2 folds")
+        check(self.seeds >= 1, f"--seeds {self.seeds}: at least 1")
+        check(self.inner == 0 or self.inner >= 2, f"--inner {self.inner}: 0, or at least 2 inner networks")
+        check(not self.twin or self.protocol != "random", "--twin: the random protocol has no random twin")
         check(self.demo_tiles >= 48, f"--demo-tiles {self.demo_tiles}: at least 48 are needed for three splits")
         check(16 <= self.demo_px <= 1024, f"--demo-px {self.demo_px}: 16 to 1024 px")
 
@@ -110,50 +130,111 @@ def look_at(root: Path, paths: list[str], workers: int) -> "pd.DataFrame":
     return pd.DataFrame(rows, columns=["sha256", "width", "height", "problem"])
 
 
-def assign(tiles: "TileSet", table: "pd.DataFrame", options: PrepareOptions, seed: int) -> str:
-    """Fill the column `split` of the readable rows in place and return the protocol: random, grouped or given.
+def given_split(tiles: "TileSet", good: "pd.DataFrame", options: PrepareOptions) -> str:
+    """Check the split column of the data and return the protocol it stands for: given, or random.
+
+    Raises:
+        BadInput: a split is missing, cuts a group, or leaves train without a class; or folds are asked for too.
+    """
+    from pipeline.tiles.split import SPLITS
+
+    if options.folds not in (None, 1) or options.protocol == "logo" or options.inner or options.twin:
+        raise BadInput(
+            f"{options.data}: it has a split column, which excludes --folds, --protocol logo, --inner and --twin: drop "
+            "the column or those options"
+        )
+    if missing := set(SPLITS) - set(good["split"]):
+        raise BadInput(f"{options.data}: its split column holds no '{min(missing)}' rows; all three are needed")
+    spread = good[good["group"].ne("")].groupby("group")["split"].nunique()
+    if (spread > 1).any() and options.protocol != "random":
+        group = spread.index[spread > 1][0]
+        raise BadInput(
+            f"{options.data}: its split column puts group '{group}' into several splits: correct it, or pass "
+            "--protocol random to accept that the results flatter"
+        )
+    if absent := set(good["label"]) - set(good.loc[good["split"] == "train", "label"]):
+        raise BadInput(f"{options.data}: its split column gives train no tile of '{min(absent)}'")
+    say(f"prepare: the split column of {options.data} is used; --protocol and --fractions do not apply")
+    return "random" if (spread > 1).any() else "given"
+
+
+def make_plan(
+    tiles: "TileSet", table: "pd.DataFrame", options: PrepareOptions, seed: int
+) -> "tuple[str, int, list[Part]]":
+    """Return the protocol, the number of folds and the parts; a single split is a plan of one part.
 
     Raises:
         BadInput: the protocol asked for cannot be had with these labels and groups.
     """
-    from pipeline.tiles.split import SPLITS, grouped_split, random_split
+    from pipeline.tiles.plan import Part, check_parts, make_parts
 
-    good = table["problem"] == ""
-    labels, groups = list(table.loc[good, "label"]), list(table.loc[good, "group"])
-    has_groups = "" not in groups
+    good = table[table["problem"] == ""]
+    labels, groups = list(good["label"]), list(good["group"])
+    seeds = list(range(seed, seed + options.seeds))
     if (tiles.table["split"] != "").all():
-        missing = set(SPLITS) - set(table.loc[good, "split"])
-        if missing:
-            raise BadInput(f"{options.data}: its split column holds no '{min(missing)}' rows; all three are needed")
-        spread = table[good & table["group"].ne("")].groupby("group")["split"].nunique()
-        if (spread > 1).any() and options.protocol != "random":
-            group = spread.index[spread > 1][0]
-            raise BadInput(
-                f"{options.data}: its split column puts group '{group}' into several splits: correct it, or pass "
-                "--protocol random to accept that the results flatter"
-            )
-        absent = set(labels) - set(table.loc[good & (table["split"] == "train"), "label"])
-        if absent:
-            raise BadInput(f"{options.data}: its split column gives train no tile of '{min(absent)}'")
-        say(f"prepare: the split column of {options.data} is used; --protocol and --fractions do not apply")
-        return "random" if (spread > 1).any() else "given"
-    if options.protocol == "random":
-        table.loc[good, "split"] = random_split(labels, fractions=options.fractions, seed=seed)
-        return "random"
-    if not has_groups:
+        protocol = given_split(tiles, good, options)
+        return protocol, 1, [Part("given", each, 0, None, list(good["split"])) for each in seeds]
+    protocol = options.protocol or "grouped"
+    if protocol != "random" and "" in groups:
+        unnamed = good[good["group"] == ""]
+        some = f"no group for {len(unnamed)} of {len(good)} tiles, such as {unnamed['path'].iloc[0]}"
+        what = "no groups (slides, patients) are known" if len(unnamed) == len(good) else some
         raise BadInput(
-            f"{options.data}: no groups (slides, patients) are known, so tiles of one slide would stand in train and "
+            f"{options.data}: {what}, so tiles of one slide would stand in train and "
             "test: name them by --group-regex or a CSV column 'group', or accept that with --protocol random"
         )
-    table.loc[good, "split"] = grouped_split(labels, groups, fractions=options.fractions, seed=seed)
-    return "grouped"
+    n_folds = options.folds or (len(set(groups)) if protocol == "logo" else 1)
+    how: dict[str, Any] = {"n_folds": n_folds, "seeds": seeds, "fractions": options.fractions, "n_inner": options.inner}
+    parts = make_parts(labels, groups, arm="random" if protocol == "random" else "grouped", **how)
+    if options.twin:
+        parts += make_parts(labels, groups, arm="random", **how)
+    check_parts(parts, labels)
+    return protocol, n_folds, parts
 
 
-def build_table(tiles: "TileSet", common: Common, options: PrepareOptions) -> tuple["pd.DataFrame", str]:
-    """Return the manifest's table and the protocol.
+def write_parts(
+    table: "pd.DataFrame", parts: "list[Part]", common: Common, *, root: Path, protocol: str, n_folds: int, **how: Any
+) -> Path:
+    """Write the manifest of every part and then protocol.json; return its path."""
+    from pipeline.storage.protocol import PartEntry, Protocol, write_protocol
+    from pipeline.tiles.manifest import write_manifest
+    from pipeline.tiles.plan import absent_classes
+    from pipeline.tiles.split import SPLITS
+
+    n_inner = len({part.inner for part in parts} - {None})
+    plan = Protocol(common.run, protocol, n_folds, sorted({part.seed for part in parts}), n_inner, [])
+    good = table["problem"] == ""
+    labels = list(table.loc[good, "label"])
+    for part in parts:
+        own = table.copy()
+        own.loc[good, "split"] = part.split
+        tested = own[own["split"] == "test"]
+        entry = PartEntry(
+            name=part.name,
+            arm=part.arm,
+            seed=part.seed,
+            fold=part.fold,
+            inner=part.inner,
+            manifest_sha256="",
+            n={name: int((own["split"] == name).sum()) for name in SPLITS},
+            test_groups=sorted(set(tested["group"]) - {""}) if part.arm != "random" else [],
+            absent=absent_classes(part, labels),
+        )
+        path = plan.folder(entry) / "manifest.csv"
+        details = how["details"] | {"protocol": part.arm, "plan": "../.."}
+        write_manifest(path, own, root=root, options=how["options"], details=details, outputs=[], seed=part.seed)
+        plan.parts.append(dataclasses.replace(entry, manifest_sha256=artifacts.sha256_file(path)))
+    for name, classes in {(w, tuple(c)) for part in plan.parts for w, c in part.absent.items()}:
+        n = sum(list(classes) == part.absent.get(name) for part in plan.parts)
+        say(f"prepare: warning: {name} holds no tile of {', '.join(classes)} in {n} of {len(plan.parts)} parts")
+    return write_protocol(plan)
+
+
+def build_table(tiles: "TileSet", common: Common) -> "pd.DataFrame":
+    """Return the manifest's table; a split stands in it only where the data gives one.
 
     Raises:
-        BadInput: too many unreadable tiles, fewer than two classes, or no such split.
+        BadInput: too many unreadable tiles, or fewer than two classes.
     """
     from pipeline.cli.machine import n_workers
     from pipeline.tiles.datasets import list_names
@@ -181,7 +262,7 @@ def build_table(tiles: "TileSet", common: Common, options: PrepareOptions) -> tu
             f"{tiles.root}: class '{label}' has {counts[label]} readable tile(s), which cannot be both trained on and "
             "tested: add tiles of it or leave the class out"
         )
-    return table, assign(tiles, table, options, common.seed)
+    return table
 
 
 def refuse_other_tiles(manifest: "Manifest", tiles: "TileSet") -> None:
@@ -234,7 +315,10 @@ def run(common: Common, options: PrepareOptions) -> int:
         if records.is_current(path, schema=SCHEMA, options=chosen, inputs=listing, seed=common.seed):
             say(f"prepare: current, {len(manifest.table)} tiles in {path}")
             return EXIT_OK if len(manifest.readable) == len(manifest.table) else EXIT_SKIPPED
-    table, protocol = build_table(tiles, common, options)
+    table = build_table(tiles, common)
+    protocol, n_folds, parts = make_plan(tiles, table, options, common.seed)
+    is_plan = len(parts) > 1
+    table.loc[table["problem"] == "", "split"] = "test" if is_plan else parts[0].split
     findings = audit(table, ignored=tiles.ignored)
     for finding in findings:
         say(f"prepare: {finding.severity}: {finding.line}")
@@ -251,23 +335,16 @@ def run(common: Common, options: PrepareOptions) -> int:
     artifacts.write_text(outputs[0], artifacts.to_json(facts))
     artifacts.write_text(outputs[1], audit_markdown(table, findings, name=tiles.name, protocol=protocol))
     draw_classes(outputs[2], table, root=tiles.root, per_class=SAMPLES, seed=common.seed)
-    write_manifest(
-        path,
-        table,
-        root=tiles.root,
-        options=chosen,
-        details={
-            "dataset": tiles.name,
-            "origin": options.data if is_name else "files",
-            "protocol": protocol,
-            **tiles.facts,
-        },
-        outputs=outputs,
-        seed=common.seed,
-        inputs=listing,
-    )
+    origin = options.data if is_name else "files"
+    details = {"dataset": tiles.name, "origin": origin, "protocol": protocol, **tiles.facts}
+    how: dict[str, Any] = {"root": tiles.root, "options": chosen, "details": details}
+    if is_plan:
+        outputs.append(write_parts(table, parts, common, protocol=protocol, n_folds=n_folds, **how))
+    write_manifest(path, table, **how, outputs=outputs, seed=common.seed, inputs=listing)
     counts = table["split"].value_counts()
     split = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("train", "val", "test"))
+    if is_plan:
+        split = f"{len(parts)} parts of {n_folds} fold(s) and {options.seeds} seed(s)"
     say(f"prepare: {len(table)} tiles of {table['label'].nunique()} classes ({split}; {protocol} split) in {path}")
     bad = list(table.loc[table["problem"] != "", "path"])
     if bad:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain, say
+from pipeline.cli.parts import each_part
 from pipeline.errors import EXIT_OK, BadInput
 from pipeline.storage import artifacts, records
 
@@ -130,6 +131,11 @@ def inputs_of(manifest: "Manifest", options: TrainOptions) -> list[Path]:
 
 
 def run(common: Common, options: TrainOptions) -> int:
+    """Train the network, or that of every part of a plan; return the exit code."""
+    return each_part(common, lambda place: train(place, options), what="train")
+
+
+def train(common: Common, options: TrainOptions) -> int:
     """Train, or continue, or do nothing if the model is current; return the exit code."""
     from pipeline.storage.models import SCHEMA
     from pipeline.tiles.manifest import read_manifest

@@ -10,10 +10,11 @@ import pandas as pd
 
 from pipeline.errors import BadInput
 from pipeline.evaluation.arrays import FloatArray, IntArray, as_probabilities
+from pipeline.heads.names import FLOORS
 from pipeline.storage import predictions as stored
 from pipeline.storage import records
 
-TILE_COLUMNS = ["tile_id", "group", "split", "label"]
+TILE_COLUMNS = ["tile_id", "group", "split", "label", *stored.PART_COLUMNS]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,10 @@ class Predictions:
     """Names of the heads in the order of the file."""
 
     tiles: pd.DataFrame
-    """One row per tile: tile_id, group ("" = not known), split, label; index 0..N-1."""
+    """One row per tile: tile_id, group ("" = not known), split, label, seed, fold; index 0..N-1.
+
+    Of a plan with several seeds, one row per tile and seed; of a single split, seed and fold are 0.
+    """
 
     y: IntArray
     """(N,) true class."""
@@ -40,6 +44,16 @@ class Predictions:
 
     record: Mapping[str, Any]
     """The record of predictions.csv."""
+
+    @property
+    def main_heads(self) -> list[str]:
+        """The heads that the comparison is about."""
+        return [head for head in self.heads if head not in FLOORS]
+
+    @property
+    def floors(self) -> list[str]:
+        """The floors under them."""
+        return [head for head in self.heads if head in FLOORS]
 
     @property
     def details(self) -> Mapping[str, Any]:
@@ -83,7 +97,7 @@ def read_predictions(path: Path, *, force: bool = False) -> Predictions:
     if not force:
         records.check_fresh(path, record)
     table = stored.read_predictions(path)
-    classes = [name[2:] for name in table.columns[len(stored.COLUMNS) :]]
+    classes = stored.classes_of(table)
     if not (table["split"] == "test").any():
         raise BadInput(f"{path}: no test rows, so there is nothing to compare on: make the split again (prepare)")
     codes = {name: code for code, name in enumerate(classes)}

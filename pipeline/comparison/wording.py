@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-HEAD_NAMES = {"softmax": "softmax", "svm": "SVM", "xgboost": "XGBoost"}
-"""Spelling in running text; a head that is not listed keeps its own name."""
+from pipeline.heads.names import SPELLING
 
 NOT_AVAILABLE = "n/a"
 """Stands for every value that is undefined or not known."""
@@ -13,7 +12,7 @@ NOT_AVAILABLE = "n/a"
 
 def head_name(head: str) -> str:
     """Return a head's name as it is written in text."""
-    return HEAD_NAMES.get(head, head)
+    return SPELLING.get(head, head)
 
 
 def is_number(value: Any) -> bool:

@@ -1,4 +1,8 @@
-"""predictions.csv: what every head says of every tile; the only source of the figures in a report."""
+"""predictions.csv: what every head says of every tile; the only source of the figures in a report.
+
+Of one split it holds all rows. Of a plan it holds the test rows of all parts, each predicted by the networks that were
+trained without its fold, with the columns seed and fold behind `predicted`: a tile has one row per seed and head.
+"""
 
 from pathlib import Path
 
@@ -12,6 +16,9 @@ from pipeline.tiles.split import SPLITS
 SCHEMA = "predictions/1.0"
 COLUMNS = ("tile_id", "group", "split", "label", "head", "predicted")
 """Columns before the probabilities `p_<class>`, which stand in the order of the classes."""
+
+PART_COLUMNS = ("seed", "fold")
+"""Columns that only a plan's pooled predictions have in the file; readers fill in 0."""
 
 SUM_TOLERANCE = 1e-6
 """How far the probabilities of a row may be from 1 (nine digits are written)."""
@@ -52,6 +59,9 @@ def to_csv(embeddings: Embeddings, probabilities: dict[str, np.ndarray]) -> str:
 def read_predictions(path: Path) -> pd.DataFrame:
     """Read predictions.csv and check it against its schema; its record is the caller's to check.
 
+    Returns:
+        The file's columns, with seed and fold in any case.
+
     Raises:
         BadArtifact: names the rule that the file breaks.
     """
@@ -63,7 +73,8 @@ def read_predictions(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=dict.fromkeys(COLUMNS, str), keep_default_na=False, na_values={})
     except (ValueError, OSError) as error:
         raise refuse(f"not a readable CSV file ({' '.join(str(error).split())[:120]})") from None
-    rest = list(table.columns[len(COLUMNS) :])
+    pooled = tuple(table.columns[len(COLUMNS) :][:2]) == PART_COLUMNS
+    rest = list(table.columns[len(COLUMNS) + (2 if pooled else 0) :])
     if tuple(table.columns[: len(COLUMNS)]) != COLUMNS or len(rest) < 2 or any(name[:2] != "p_" for name in rest):
         raise refuse(f"its columns are not {', '.join(COLUMNS)}, p_<class>, ...")
     if table.empty:
@@ -74,7 +85,18 @@ def read_predictions(path: Path) -> pd.DataFrame:
     classes = {name[2:] for name in rest}
     if not set(table["label"]) | set(table["predicted"]) <= classes or not set(table["split"]) <= set(SPLITS):
         raise refuse("a label or split is unknown")
-    heads = table.groupby("head", sort=False)["tile_id"].agg(list)
+    if pooled and any(table[name].dtype.kind != "i" for name in PART_COLUMNS):
+        raise refuse("a seed or fold is no whole number")
+    if not pooled:
+        for name in reversed(PART_COLUMNS):
+            table.insert(len(COLUMNS), name, 0)
+    rows = pd.Series(list(zip(table["tile_id"], table["seed"], strict=True)), index=table.index)
+    heads = rows.groupby(table["head"], sort=False).agg(list)
     if any(ids != heads.iloc[0] for ids in heads) or len(set(heads.iloc[0])) != len(heads.iloc[0]):
         raise refuse("the heads do not stand on the same rows")
     return table
+
+
+def classes_of(table: pd.DataFrame) -> list[str]:
+    """Return the class names of a table from `read_predictions`, in the order of their codes."""
+    return [name[2:] for name in table.columns[len(COLUMNS) + len(PART_COLUMNS) :]]

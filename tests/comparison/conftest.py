@@ -19,6 +19,9 @@ def make_predictions() -> Callable[..., Predictions]:
         *,
         group: list[str] | None = None,
         split: list[str] | None = None,
+        tile_id: list[str] | None = None,
+        seed: list[int] | None = None,
+        fold: list[int] | None = None,
         classes: tuple[str, ...] = ("a", "b", "c"),
         confidence: float = 0.8,
         protocol: str = "grouped",
@@ -30,10 +33,12 @@ def make_predictions() -> Callable[..., Predictions]:
             p[head][np.arange(n), named] = confidence
         tiles = pd.DataFrame(
             {
-                "tile_id": [f"tile_{i}" for i in range(n)],
+                "tile_id": tile_id or [f"tile_{i}" for i in range(n)],
                 "group": group or [f"g{i}" for i in range(n)],
                 "split": split or ["test"] * n,
                 "label": [classes[code] for code in y],
+                "seed": seed or [0] * n,
+                "fold": fold or [0] * n,
             }
         )
         return Predictions(

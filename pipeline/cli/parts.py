@@ -1,0 +1,55 @@
+"""The same work for every part of a plan, one after the other; for a single split just the work."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+from pipeline.cli.options import Common, say
+from pipeline.storage.artifacts import remove_temporaries
+from pipeline.storage.lock import locked
+from pipeline.storage.protocol import check_part, read_protocol
+
+IDLE_S = 2.0
+"""A part that took less was there already: it says nothing about how long the others take."""
+
+
+def each_part(common: Common, work: Callable[[Common], int], *, what: str) -> int:
+    """Do `work` in the run folder, or in the folder of every part of its plan with that part's seed.
+
+    Parts that are finished are skipped by the work itself, so that an interrupted plan continues where it stopped.
+
+    Args:
+        common: the options; `run` is the run folder or the plan's.
+        work: takes the options of one part and returns its exit code.
+        what: said in the line before each part, e.g. "train".
+
+    Returns:
+        The highest exit code.
+    """
+    protocol = read_protocol(common.run)
+    if protocol is None:
+        return work(common)
+    code = 0
+    took: list[float] = []
+    for i, part in enumerate(protocol.parts):
+        check_part(protocol, part)
+        left = ""
+        if took:
+            left = f", about {duration((len(protocol.parts) - i) * sum(took) / len(took))} left"
+        say(f"{what}: part {i + 1} of {len(protocol.parts)}, {part.name}{left}")
+        start = time.monotonic()
+        place = dataclasses.replace(common, run=protocol.folder(part), seed=part.seed)
+        with locked(place.run):
+            remove_temporaries(place.run)
+            code = max(code, work(place))
+        if time.monotonic() - start > IDLE_S:
+            took.append(time.monotonic() - start)
+    return code
+
+
+def duration(seconds: float) -> str:
+    """Return a time as "50 s", "12 min" or "3 h 10 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,20 @@
+"""The heads by name: which are compared, which are the floor under them, and how each is spelt."""
+
+MAIN = ("softmax", "svm", "xgboost")
+"""The heads that the comparison is about, in the order of every table."""
+
+FLOORS = ("majority", "colour_svm", "handmade_xgboost", "untrained_svm", "knn", "linear")
+"""What a head must beat to be worth its cost: no tile looked at, no texture, no network, no training, no tuning."""
+
+SPELLING = {
+    "softmax": "softmax",
+    "svm": "SVM",
+    "xgboost": "XGBoost",
+    "majority": "majority class",
+    "colour_svm": "colour histogram + SVM",
+    "handmade_xgboost": "hand-made features + XGBoost",
+    "untrained_svm": "untrained ResNet-50 + SVM",
+    "knn": "20 nearest neighbours",
+    "linear": "linear probe",
+}
+"""How a head is called in text; one that is not listed keeps its own name."""
