@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain, say
-from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, BadTile, StaleInput
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, StaleInput
 from pipeline.storage import artifacts, records
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.tiles.datasets import TileSet
     from pipeline.tiles.manifest import Manifest
     from pipeline.tiles.plan import Part
+    from pipeline.tiles.survey import Measurements
 
 NAMES = ("demo", "kather2016")
 """What `--data` takes for a data set of its own, not for a path."""
@@ -65,7 +66,7 @@ class PrepareOptions:
     """Shares of train, val and test; with folds the first two share what is not tested."""
 
     allow_leakage: bool = False
-    """Go on although the same pixels stand in several splits."""
+    """Go on although copies of a tile (the same pixels, or nearly so) can stand on two sides of a split."""
 
     data_dir: Path = Path("data")
     """Where the demo is made and Kather 2016 is unpacked."""
@@ -103,31 +104,6 @@ class PrepareOptions:
         check(not self.twin or self.protocol != "random", "--twin: the random protocol has no random twin")
         check(self.demo_tiles >= 48, f"--demo-tiles {self.demo_tiles}: at least 48 are needed for three splits")
         check(16 <= self.demo_px <= 1024, f"--demo-px {self.demo_px}: 16 to 1024 px")
-
-
-def look_at(root: Path, paths: list[str], workers: int) -> "pd.DataFrame":
-    """Decode every tile; return a table with sha256, width, height and problem ("" if it can be read)."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    import pandas as pd
-
-    from pipeline.cli.progress import progress
-    from pipeline.tiles.decoding import decode_tile, pixel_hash
-
-    def look(path: str) -> tuple[str, int, int, str]:
-        try:
-            pixels = decode_tile(root / path)
-        except BadTile as error:
-            return "", 0, 0, str(error).removeprefix(f"{root / path}: ")
-        height, width, _ = pixels.shape
-        return pixel_hash(pixels).hex(), width, height, ""
-
-    rows = []
-    with ThreadPoolExecutor(workers) as pool, progress(len(paths), unit="tile", label="prepare") as bar:
-        for row in pool.map(look, paths):
-            rows.append(row)
-            bar.update()
-    return pd.DataFrame(rows, columns=["sha256", "width", "height", "problem"])
 
 
 def given_split(tiles: "TileSet", good: "pd.DataFrame", options: PrepareOptions) -> str:
@@ -230,8 +206,8 @@ def write_parts(
     return write_protocol(plan)
 
 
-def build_table(tiles: "TileSet", common: Common) -> "pd.DataFrame":
-    """Return the manifest's table; a split stands in it only where the data gives one.
+def build_table(tiles: "TileSet", common: Common) -> "tuple[pd.DataFrame, Measurements]":
+    """Return the manifest's table and the audit's measurements; a split stands there only where the data gives one.
 
     Raises:
         BadInput: too many unreadable tiles, or fewer than two classes.
@@ -239,10 +215,11 @@ def build_table(tiles: "TileSet", common: Common) -> "pd.DataFrame":
     from pipeline.cli.machine import n_workers
     from pipeline.tiles.datasets import list_names
     from pipeline.tiles.manifest import tile_ids
+    from pipeline.tiles.survey import survey
 
     table = tiles.table.copy()
     table.insert(0, "tile_id", tile_ids(list(table["path"])))
-    seen = look_at(tiles.root, list(table["path"]), max(1, n_workers(common.workers)))
+    seen, measurements = survey(tiles.root, list(table["path"]), workers=max(1, n_workers(common.workers)))
     table[list(seen.columns)] = seen
     table.loc[table["problem"] != "", "split"] = ""
     bad = table[table["problem"] != ""]
@@ -262,7 +239,14 @@ def build_table(tiles: "TileSet", common: Common) -> "pd.DataFrame":
             f"{tiles.root}: class '{label}' has {counts[label]} readable tile(s), which cannot be both trained on and "
             "tested: add tiles of it or leave the class out"
         )
-    return table
+    return table, measurements
+
+
+def sides_of(table: "pd.DataFrame", protocol: str, *, is_plan: bool) -> "pd.Series[str]":
+    """Return what decides whether two tiles can land on two sides of a split, for the audit."""
+    if not is_plan or protocol == "given":
+        return table["split"]
+    return table["tile_id" if protocol == "random" else "group"]
 
 
 def refuse_other_tiles(manifest: "Manifest", tiles: "TileSet") -> None:
@@ -315,11 +299,14 @@ def run(common: Common, options: PrepareOptions) -> int:
         if records.is_current(path, schema=SCHEMA, options=chosen, inputs=listing, seed=common.seed):
             say(f"prepare: current, {len(manifest.table)} tiles in {path}")
             return EXIT_OK if len(manifest.readable) == len(manifest.table) else EXIT_SKIPPED
-    table = build_table(tiles, common)
+    table, measurements = build_table(tiles, common)
     protocol, n_folds, parts = make_plan(tiles, table, options, common.seed)
-    is_plan = len(parts) > 1
-    table.loc[table["problem"] == "", "split"] = "test" if is_plan else parts[0].split
-    findings = audit(table, ignored=tiles.ignored)
+    is_plan, good = len(parts) > 1, table["problem"] == ""
+    table.loc[good, "split"] = parts[0].split
+    sides = sides_of(table, protocol, is_plan=is_plan).copy()
+    if is_plan:
+        table.loc[good, "split"] = "test"  # every tile is tested by the parts that were trained without it
+    findings = audit(table, measurements, sides=sides, protocol=protocol, ignored=tiles.ignored)
     for finding in findings:
         say(f"prepare: {finding.severity}: {finding.line}")
     if any(finding.severity == "error" for finding in findings) and not options.allow_leakage:
@@ -333,7 +320,8 @@ def run(common: Common, options: PrepareOptions) -> int:
     }
     outputs = [common.run / "audit.json", common.run / "audit.md", common.run / "figures" / "classes.png"]
     artifacts.write_text(outputs[0], artifacts.to_json(facts))
-    artifacts.write_text(outputs[1], audit_markdown(table, findings, name=tiles.name, protocol=protocol))
+    report = audit_markdown(table, findings, measurements=measurements, name=tiles.name, protocol=protocol)
+    artifacts.write_text(outputs[1], report)
     draw_classes(outputs[2], table, root=tiles.root, per_class=SAMPLES, seed=common.seed)
     origin = options.data if is_name else "files"
     details = {"dataset": tiles.name, "origin": origin, "protocol": protocol, **tiles.facts}

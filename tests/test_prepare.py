@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipeline.cli.options import Common
 from pipeline.errors import BadInput
-from pipeline.prepare import PrepareOptions, assign, main
+from pipeline.prepare import PrepareOptions, main, make_plan
 from pipeline.storage.records import check_artifact, read_record
 from pipeline.tiles.datasets import TileSet
 from pipeline.tiles.manifest import SCHEMA, Manifest, read_manifest
@@ -447,11 +447,11 @@ def test_p7_no_group_stands_in_two_splits_unless_random_was_chosen(
     )
     tiles = TileSet(name="t", root=Path(), table=table.copy(), ignored=[], facts={})
     try:
-        chosen = assign(tiles, table, PrepareOptions(data="t", protocol=protocol), seed)
+        chosen, n_folds, parts = make_plan(tiles, table, PrepareOptions(data="t", protocol=protocol), seed)
     except BadInput:
         return
-    good = table[table["problem"] == ""]
-    assert set(table.loc[table["problem"] != "", "split"]) <= {""}
+    assert (n_folds, len(parts)) == (1, 1)
+    good = table[table["problem"] == ""].assign(split=parts[0].split)
     assert set(good["split"]) == {"train", "val", "test"}
     assert set(good.loc[good["split"] == "train", "label"]) == set(good["label"])
     if protocol == "random":

@@ -1,61 +1,37 @@
-"""What a data set hides: unreadable tiles, equal pixels, odd sizes, classes bound to groups. Found before training."""
+"""What a data set hides: unreadable tiles, copies, neighbours, odd tiles, classes bound to groups.
 
-import dataclasses
+Found before training, from the manifest's table and the `Measurements` of `survey`.
+"""
+
 from collections import Counter
-from typing import Literal
 
 import pandas as pd
 
-from pipeline.tiles.datasets import list_names
+from pipeline.tiles.audit_duplicates import duplicate_findings
+from pipeline.tiles.audit_groups import group_findings
+from pipeline.tiles.audit_quality import quality_findings
+from pipeline.tiles.audit_report import audit_markdown, markdown_cell
+from pipeline.tiles.finding import Finding, counted
+from pipeline.tiles.neighbours import neighbour_findings
+from pipeline.tiles.split import SPLITS
+from pipeline.tiles.survey import Measurements
+
+__all__ = ["Finding", "audit", "audit_markdown", "markdown_cell"]
 
 FEW = 20
 """A class with fewer tiles than this gets a warning: its figures will say little."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One thing that a reader of the results must know."""
-
-    severity: Literal["error", "warning", "note"]
-    what: str
-    tiles: list[str]
-
-    @property
-    def line(self) -> str:
-        """The finding as one line with the first tiles' names."""
-        return self.what + (f": {list_names(self.tiles)}" if self.tiles else "")
-
-
-def duplicate_findings(table: pd.DataFrame) -> list[Finding]:
-    """Return findings on tiles with equal pixels: within a split, across splits, under two labels.
-
-    Args:
-        table: manifest columns; unreadable tiles (no hash) are left out of the comparison.
-    """
-    readable = table[table["sha256"] != ""]
-    doubled = readable[readable["sha256"].duplicated(keep=False)]
+def file_findings(table: pd.DataFrame) -> list[Finding]:
+    """Return findings on tiles that cannot be read and on sizes."""
     findings = []
-    for _, same in doubled.groupby("sha256", sort=False):
-        names = list(same["tile_id"])
-        if same["split"].nunique() > 1:
-            splits = ", ".join(sorted(set(same["split"])))
-            findings.append(Finding("error", f"leakage: the same pixels stand in {splits}", names))
-        if same["label"].nunique() > 1:
-            labels = ", ".join(sorted(set(same["label"])))
-            findings.append(Finding("warning", f"the same pixels are labelled {labels}", names))
-        if same["split"].nunique() == 1 and same["label"].nunique() == 1:
-            findings.append(Finding("note", "the same pixels stand twice in one split", names))
-    return findings
-
-
-def audit(table: pd.DataFrame, *, ignored: list[str]) -> list[Finding]:
-    """Return all findings on a manifest's table, worst first."""
-    findings = duplicate_findings(table)
     bad = table[table["problem"] != ""]
-    findings += [
-        Finding("warning", f"unreadable, left out ({problem})", [tile_id])
-        for tile_id, problem in zip(bad["tile_id"], bad["problem"], strict=True)
-    ]
+    if len(bad):
+        reasons = Counter(bad["problem"]).most_common(4)
+        listing = counted({f"{reason}:": n for reason, n in reasons})
+        findings.append(
+            Finding("warning", f"{len(bad)} tile(s) are unreadable, left out ({listing})", list(bad["tile_id"]))
+        )
     good = table[table["problem"] == ""]
     sizes = Counter(zip(good["width"], good["height"], strict=True)).most_common()
     if len(sizes) > 1:
@@ -63,67 +39,65 @@ def audit(table: pd.DataFrame, *, ignored: list[str]) -> list[Finding]:
         findings.append(Finding("warning", f"tiles have {len(sizes)} sizes, all are resized to one: {listing}", []))
     if any(width != height for (width, height), _ in sizes):
         findings.append(Finding("warning", "tiles that are not square are squeezed when they are resized", []))
-    counts = good["label"].value_counts()
-    for label, n in counts[counts < FEW].items():
-        findings.append(Finding("warning", f"class '{label}' has {n} tiles: its figures say little", []))
-    for split in ("train", "val", "test"):
-        absent = sorted(set(good["label"]) - set(good.loc[good["split"] == split, "label"]))
-        if absent:
-            findings.append(Finding("warning", f"{split} holds no tile of {', '.join(absent)}", []))
-    if (good["group"] != "").any():
-        spread = good.groupby("label")["group"].nunique()
-        for label in spread[spread <= 2].index:
-            groups = ", ".join(sorted(good.loc[good["label"] == label, "group"].unique()))
-            findings.append(
-                Finding("warning", f"class '{label}' stands only in group(s) {groups}: source and class are bound", [])
-            )
-        across = good.groupby("group")["split"].nunique()
-        if (across > 1).any():
-            n = int((across > 1).sum())
-            findings.append(
-                Finding("warning", f"{n} group(s) stand in several splits (random protocol): results flatter", [])
-            )
-    else:
-        findings.append(
-            Finding("warning", "no groups are known: tiles of one slide may stand on both sides of the split", [])
-        )
+    return findings
+
+
+def class_findings(good: pd.DataFrame) -> list[Finding]:
+    """Return findings on classes with few tiles and on classes that a split lacks.
+
+    Args:
+        good: columns label and split of the readable tiles. If all stand in one split nothing is said of splits.
+    """
+    findings = []
+    counts = good["label"].value_counts(sort=True)
+    few = counts[counts < FEW]
+    if len(few) == 1:
+        text = f"class '{few.index[0]}' has {few.iloc[0]} tiles: its figures say little"
+        findings.append(Finding("warning", text, []))
+    elif len(few):
+        text = f"{len(few)} classes have fewer than {FEW} tiles, their figures say little: {counted(few.to_dict())}"
+        findings.append(Finding("warning", text, []))
+    if good["split"].nunique() > 1:
+        absent = {
+            split: sorted(set(good["label"]) - set(good.loc[good["split"] == split, "label"])) for split in SPLITS
+        }
+        lacks = [f"{split} holds no tile of {', '.join(labels)}" for split, labels in absent.items() if labels]
+        if lacks:
+            findings.append(Finding("warning", "; ".join(lacks), []))
+    return findings
+
+
+def audit(
+    table: pd.DataFrame, measurements: Measurements, *, sides: pd.Series, protocol: str, ignored: list[str]
+) -> list[Finding]:
+    """Return all findings on a manifest's table, worst first; an error is leakage between sides of the split.
+
+    Args:
+        table: manifest columns, index 0..N-1.
+        measurements: of the same tiles.
+        sides: one value per tile, index as the table's: two tiles with different values can land on two sides of a
+            split. The split itself; the group, where folds are of groups; the tile's id, where they are random.
+        protocol: "random" leaves near-duplicates on two sides a warning; under all others they are an error.
+        ignored: what was passed over.
+    """
+    good = table["problem"] == ""
+    readable = table[good].reset_index(drop=True)
+    rows = table.index[good].to_numpy()
+    seen = Measurements(
+        measurements.hashes[rows],
+        measurements.thumbnails[rows],
+        measurements.quality.iloc[rows].reset_index(drop=True),
+    )
+    where = sides.to_numpy(dtype=object)[rows]
+    findings = [
+        *duplicate_findings(readable, seen, sides=where, strict=protocol != "random"),
+        *file_findings(table),
+        *neighbour_findings(readable, sides=where),
+        *group_findings(readable, sides=where),
+        *class_findings(readable),
+        *quality_findings(readable, seen.quality),
+    ]
     if ignored:
         findings.append(Finding("note", "passed over (no tile by its name, in no class folder, or unknown)", ignored))
     order = {"error": 0, "warning": 1, "note": 2}
     return sorted(findings, key=lambda finding: order[finding.severity])
-
-
-def audit_markdown(table: pd.DataFrame, findings: list[Finding], *, name: str, protocol: str) -> str:
-    """Return audit.md: counts per class and split, class x group, and the findings."""
-    good = table[table["problem"] == ""]
-    lines = [
-        f"# Audit of {markdown_cell(name)}",
-        "",
-        f"{len(table)} tiles, {len(table) - len(good)} unreadable. Split: {protocol}.",
-        "",
-    ]
-
-    def cross(column: str, order: list[str]) -> list[str]:
-        counts = pd.crosstab(good["label"], good[column]).reindex(columns=order, fill_value=0)
-        rows = [f"| class | {' | '.join(map(markdown_cell, order))} | all |", "|---|" + "---:|" * (len(order) + 1)]
-        for label, row in counts.iterrows():
-            cells = " | ".join("-" if n == 0 else str(n) for n in row)
-            rows.append(f"| {markdown_cell(str(label))} | {cells} | {row.sum()} |")
-        return [*rows, ""]
-
-    lines += ["## Tiles by class and split", "", *cross("split", ["train", "val", "test"])]
-    groups = sorted(good["group"].unique())
-    if 1 < len(groups) <= 40:
-        lines += ["## Tiles by class and group", "", *cross("group", groups)]
-    elif len(groups) > 40:
-        lines += [f"{len(groups)} groups.", ""]
-    lines += ["## Findings", ""]
-    lines += [f"- **{finding.severity}**: {markdown_cell(finding.line)}" for finding in findings] or ["- none"]
-    return "\n".join(lines) + "\n"
-
-
-def markdown_cell(text: str) -> str:
-    """Return text that cannot break a Markdown table or become markup."""
-    for character in "\\|<>*_`[]~":
-        text = text.replace(character, "\\" + character)
-    return " ".join(text.split())

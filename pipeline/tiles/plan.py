@@ -80,7 +80,12 @@ def make_parts(
             side_labels = [labels[i] for i in side]
             side_groups = [whole[i] for i in side] if whole is not None else None
             if n_inner:
-                turn = fold_numbers(side_labels, side_groups, n_folds=n_inner, seed=seed)
+                try:
+                    turn = fold_numbers(side_labels, side_groups, n_folds=n_inner, seed=seed)
+                except BadInput as error:
+                    raise BadInput(
+                        f"training side of seed {seed}, fold {fold}, for --inner {n_inner}: {error}"
+                    ) from None
                 held = [turn == inner for inner in range(n_inner)]
             elif n_folds == 1:
                 held = [code[side] == 1]

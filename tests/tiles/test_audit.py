@@ -2,9 +2,13 @@
 
 import re
 
+import numpy as np
 import pandas as pd
+import pytest
 
-from pipeline.tiles.audit import Finding, audit, audit_markdown, markdown_cell
+from pipeline.tiles.audit import audit, audit_markdown, markdown_cell
+from pipeline.tiles.finding import Finding
+from pipeline.tiles.survey import QUALITY, Measurements, measure
 
 
 def tiles(n: int = 60, **columns: list[object]) -> pd.DataFrame:
@@ -14,10 +18,42 @@ def tiles(n: int = 60, **columns: list[object]) -> pd.DataFrame:
     table["group"] = [f"g{i % 3}" for i in range(n)]
     table["split"] = [("train", "val", "test")[i % 3] for i in range(n)]
     table["sha256"] = [f"{i:064x}" for i in range(n)]
+    table["path"] = table["tile_id"] + ".png"
     table["width"], table["height"], table["problem"] = 32, 32, ""
     for name, values in columns.items():
         table[name] = values
     return table
+
+
+def measured(n: int, copies: dict[int, int] | None = None) -> Measurements:
+    """Measurements of noise; tile i is a mirrored copy of tile copies[i]."""
+    seeds = {i: (copies or {}).get(i, i) for i in range(n)}
+    tiles = [np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8) for seed in seeds.values()]
+    found = [measure(pixels if seeds[i] == i else pixels[:, ::-1]) for i, pixels in enumerate(tiles)]
+    quality = pd.DataFrame([values for _, _, values in found], columns=list(QUALITY))
+    return Measurements(np.stack([f[0] for f in found]), np.stack([f[1] for f in found]), quality)
+
+
+def look(
+    table: pd.DataFrame,
+    *,
+    copies: dict[int, int] | None = None,
+    sides: pd.Series | None = None,
+    protocol: str = "grouped",
+    ignored: list[str] | None = None,
+) -> list[Finding]:
+    """The audit of a table over measured noise."""
+    return audit(
+        table,
+        measured(len(table), copies),
+        sides=table["split"] if sides is None else sides,
+        protocol=protocol,
+        ignored=ignored or [],
+    )
+
+
+def page_of(table: pd.DataFrame, findings: list[Finding], *, name: str, protocol: str) -> str:
+    return audit_markdown(table, findings, measurements=measured(len(table)), name=name, protocol=protocol)
 
 
 def lines(findings: list[Finding], severity: str = "") -> list[str]:
@@ -25,15 +61,15 @@ def lines(findings: list[Finding], severity: str = "") -> list[str]:
 
 
 def test_a_clean_set_has_no_findings() -> None:
-    assert audit(tiles(), ignored=[]) == []
-    assert "- none" in audit_markdown(tiles(), [], name="x", protocol="grouped")
+    assert look(tiles()) == []
+    assert "- none" in page_of(tiles(), [], name="x", protocol="grouped")
 
 
 def test_p7_equal_pixels_in_two_splits_are_an_error_that_names_both() -> None:
     table = tiles()
     table.loc[7, "sha256"] = table.loc[12, "sha256"]  # val and train
     table.loc[7, "label"] = table.loc[12, "label"]
-    findings = audit(table, ignored=[])
+    findings = look(table)
     assert lines(findings) == ["leakage: the same pixels stand in train, val: t007, t012"]
     assert findings[0].severity == "error"
 
@@ -43,16 +79,16 @@ def test_equal_pixels_with_two_labels_and_within_a_split() -> None:
     table.loc[3, "sha256"] = table.loc[0, "sha256"]  # train and train, B and A
     table.loc[7, "sha256"] = table.loc[1, "sha256"]  # val and val, A and A
     table.loc[7, "label"] = "A"
-    findings = audit(table, ignored=[])
+    findings = look(table)
     assert lines(findings, "warning") == ["the same pixels are labelled A, B: t000, t003"]
-    assert lines(findings, "note") == ["the same pixels stand twice in one split: t001, t007"]
+    assert lines(findings, "note") == ["the same pixels stand twice on one side of the split: t001, t007"]
     assert lines(findings, "error") == []
 
 
 def test_worst_findings_come_first() -> None:
     table = tiles()
     table.loc[1, "sha256"] = table.loc[0, "sha256"]
-    order = [finding.severity for finding in audit(table.drop(columns="group").assign(group=""), ignored=["a.txt"])]
+    order = [finding.severity for finding in look(table.drop(columns="group").assign(group=""), ignored=["a.txt"])]
     assert order == ["error", "warning", "note"]
 
 
@@ -60,25 +96,25 @@ def test_unreadable_tiles_are_listed_and_compared_with_nothing() -> None:
     table = tiles()
     table.loc[[4, 5], ["sha256", "split", "problem"]] = ["", "", "truncated"]
     table.loc[[4, 5], ["width", "height"]] = 0
-    found = lines(audit(table, ignored=[]))
-    assert found == ["unreadable, left out (truncated): t004", "unreadable, left out (truncated): t005"]
-    page = audit_markdown(table, audit(table, ignored=[]), name="x", protocol="grouped")
+    found = lines(look(table))
+    assert found == ["2 tile(s) are unreadable, left out (truncated: 2): t004, t005"]
+    page = page_of(table, look(table), name="x", protocol="grouped")
     assert "60 tiles, 2 unreadable. Split: grouped." in page
 
 
 def test_sizes() -> None:
     table = tiles()
     table.loc[0, ["width", "height"]] = [64, 32]
-    found = lines(audit(table, ignored=[]), "warning")
+    found = lines(look(table), "warning")
     assert found[0] == "tiles have 2 sizes, all are resized to one: 32x32 (59), 64x32 (1)"
     assert "squeezed" in found[1]
-    assert audit(tiles().assign(width=150, height=150), ignored=[]) == []
+    assert look(tiles().assign(width=150, height=150)) == []
 
 
 def test_few_tiles_and_absent_classes() -> None:
     table = tiles()
     table.loc[[0, 1], "label"] = "RARE"
-    found = lines(audit(table, ignored=[]), "warning")
+    found = lines(look(table), "warning")
     assert "class 'RARE' has 2 tiles: its figures say little" in found
     assert "test holds no tile of RARE" in found
 
@@ -86,22 +122,24 @@ def test_few_tiles_and_absent_classes() -> None:
 def test_classes_bound_to_groups() -> None:
     table = tiles()
     table["label"] = ["EMPTY" if group == "g2" else "AB"[i // 3 % 2] for i, group in enumerate(table["group"])]
-    found = lines(audit(table, ignored=[]), "warning")
-    assert "class 'EMPTY' stands only in group(s) g2: source and class are bound" in found
-    assert "class 'A' stands only in group(s) g0, g1: source and class are bound" in found
+    found = lines(look(table), "warning")
+    text = "source and class are bound: 3 class(es) stand in one or two groups only: 'A' (g0, g1), 'B' (g0, g1), "
+    assert text + "'EMPTY' (g2)" in found
+    assert "1 of 3 groups hold one class only (EMPTY 1)" in found
+    assert "train holds no tile of EMPTY; val holds no tile of EMPTY; test holds no tile of A, B" in found
 
 
 def test_p7_groups_across_splits_and_unknown_groups_are_said() -> None:
     table = tiles()
     table.loc[0, "split"] = "test"
-    assert lines(audit(table, ignored=[])) == ["1 group(s) stand in several splits (random protocol): results flatter"]
-    unknown = audit(tiles().assign(group=""), ignored=[])
+    assert lines(look(table)) == ["1 group(s) stand in several splits (random protocol): results flatter"]
+    unknown = look(tiles().assign(group=""))
     assert lines(unknown) == ["no groups are known: tiles of one slide may stand on both sides of the split"]
     assert unknown[0].severity == "warning"
 
 
 def test_what_was_passed_over_is_named() -> None:
-    found = audit(tiles(), ignored=[f"x{i}.txt" for i in range(20)])
+    found = look(tiles(), ignored=[f"x{i}.txt" for i in range(20)])
     assert [finding.severity for finding in found] == ["note"]
     assert found[0].line.endswith("x11.txt and 8 more")
     assert len(found[0].tiles) == 20
@@ -110,13 +148,13 @@ def test_what_was_passed_over_is_named() -> None:
 def test_markdown_counts_are_right() -> None:
     table = tiles(60)
     table.loc[0, ["split", "problem"]] = ["", "bad"]
-    page = audit_markdown(table, [], name="x", protocol="grouped").splitlines()
+    page = page_of(table, [], name="x", protocol="grouped").splitlines()
     assert page[page.index("## Tiles by class and split") + 2] == "| class | train | val | test | all |"
     assert "| A | 9 | 10 | 10 | 29 |" in page
     assert "| B | 10 | 10 | 10 | 30 |" in page
     assert "## Tiles by class and group" in page
     many = tiles(60, group=[f"g{i:02d}" for i in range(60)])
-    assert "60 groups." in audit_markdown(many, [], name="x", protocol="grouped").splitlines()
+    assert "60 groups." in page_of(many, [], name="x", protocol="grouped").splitlines()
 
 
 def test_hostile_names_cannot_break_the_page() -> None:
@@ -126,14 +164,79 @@ def test_hostile_names_cannot_break_the_page() -> None:
     table["group"] = [f"{hostile}{i % 3}" for i in range(60)]
     table.loc[[0, 1], "sha256"] = "0" * 64
     table["tile_id"] = [f"{hostile}{i}" for i in range(60)]
-    page = audit_markdown(table, audit(table, ignored=[hostile]), name=hostile, protocol="grouped")
+    page = page_of(table, look(table, ignored=[hostile]), name=hostile, protocol="grouped")
     assert not re.search(r"(?<!\\)[<>`\[\]~]", page)
     heads = [line for line in page.splitlines() if line.startswith("#")]
-    assert len(heads) == 4
+    assert len(heads) == 5
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in page.splitlines() if line.startswith("|")}
-    assert widths == {6}  # both tables here have five columns
+    assert widths == {6, 8}  # counts have five columns, measurements seven
 
 
 def test_markdown_cell_is_one_line() -> None:
     assert markdown_cell("a|b\n\r\t c") == "a\\|b c"
     assert markdown_cell("\\|") == "\\\\\\|"  # an escape in the text does not undo ours
+
+
+ALIKE = "almost the same pixels (turned, mirrored, re-encoded, resized or brightened)"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "severity"), [("grouped", "error"), ("logo", "error"), ("given", "error"), ("random", "warning")]
+)
+def test_p7_a_mirrored_copy_in_another_split(protocol: str, severity: str) -> None:
+    found = look(tiles(), copies={12: 1}, protocol=protocol)  # train and val, A and A
+    assert lines(found) == [f"leakage: {ALIKE} stand in train, val: t001, t012"]
+    assert found[0].severity == severity
+    assert found[0].tiles == ["t001", "t012"]
+
+
+def test_copies_with_two_labels_and_on_one_side() -> None:
+    found = look(tiles(), copies={3: 0, 7: 1, 13: 1})  # train A and B; val A, A and A
+    assert lines(found, "error") == []
+    assert lines(found, "warning") == [f"{ALIKE} are labelled A, B: t000, t003"]
+    assert lines(found, "note") == [f"{ALIKE} stand twice on one side of the split: t001, t007, t013"]
+
+
+def test_a_copy_of_one_of_two_equal_tiles_belongs_to_both() -> None:
+    table = tiles()
+    table.loc[7, "sha256"] = table.loc[1, "sha256"]
+    found = look(table, copies={7: 1, 12: 1})
+    assert lines(found, "error") == [f"leakage: {ALIKE} stand in train, val: t001, t007, t012"]
+
+
+def test_many_copies_are_one_finding_with_their_number() -> None:
+    found = look(tiles(), copies={i: i - 30 for i in range(36, 60)}, sides=tiles()["tile_id"], protocol="random")
+    pairs = [finding for finding in found if "leakage" in finding.what]
+    assert len(pairs) == 1
+    assert pairs[0].what == f"leakage: 24 sets of tiles (48 tiles) with {ALIKE} can land on two sides of a split"
+    assert pairs[0].line.endswith(": t006, t036; t007, t037; t008, t038; t009, t039 and 20 more")
+    assert pairs[0].sets[23] == ["t029", "t059"]
+    assert len(pairs[0].tiles) == 48
+
+
+def test_equal_tiles_are_an_error_under_every_protocol() -> None:
+    table = tiles()
+    table.loc[12, "sha256"] = table.loc[1, "sha256"]
+    table["split"] = "test"
+    for sides in (table["tile_id"], table["group"]):
+        found = look(table, sides=sides, protocol="random")
+        assert lines(found, "error") == ["leakage: the same pixels can land on two sides of a split: t001, t012"]
+
+
+def test_a_plan_tests_every_tile_and_lacks_no_class() -> None:
+    table = tiles().assign(split="test")
+    assert look(table, sides=table["group"]) == []
+    page = page_of(table, [], name="x", protocol="logo").splitlines()
+    assert "| class | test | all |" in page
+
+
+def test_the_worst_data_set_has_a_page_of_findings_not_a_book() -> None:
+    rng = np.random.default_rng(0)
+    table = tiles(120, label=[f"c{i % 30}" for i in range(120)], group=[f"g{i % 7}" for i in range(120)])
+    table["path"] = [f"c{i % 30}/s_x{32 * i}_y0.png" for i in range(120)]
+    table["width"] = rng.integers(20, 60, 120)
+    table.loc[range(90, 100), ["sha256", "split", "problem"]] = ["", "", "truncated"]
+    table.loc[range(60, 70), "sha256"] = table.loc[range(10), "sha256"].to_numpy()
+    found = look(table, copies={i: i - 20 for i in range(30, 60)}, protocol="random", ignored=["a.txt"])
+    assert len(found) <= 15
+    assert max(len(line) for line in lines(found)) < 1500

@@ -1,0 +1,112 @@
+"""How far classes are bound to groups: then a network that knows the slide's stain seems to know the class."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from pipeline.tiles.finding import Finding, counted
+
+FEW_GROUPS = 2
+"""A class in this many groups or fewer is bound to them."""
+
+NOTED, WARNED = 0.05, 0.25
+"""Part of the way from the most frequent class to certainty that the group alone leads: a note, a warning."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Confounding:
+    """What the group of a tile tells of its class."""
+
+    guessed: float
+    """Share of tiles whose class is the most frequent one among the other tiles of their group."""
+
+    majority: float
+    """Share of the most frequent class: what is right without any knowledge."""
+
+    information: float
+    """Mutual information of class and group, adjusted for chance: 0 independent, 1 the one tells the other."""
+
+    @property
+    def gain(self) -> float:
+        """How far of the way from `majority` to certainty knowing the group leads; below 0 if it misleads."""
+        return (self.guessed - self.majority) / (1 - self.majority) if self.majority < 1 else 0.0
+
+
+def group_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the number of tiles per class (rows) and group (columns), both sorted."""
+    return pd.crosstab(table["label"], table["group"])
+
+
+def confounding(labels: pd.Series, groups: pd.Series) -> Confounding:
+    """Return how well the group tells the class.
+
+    Each tile is guessed from the others of its group (its own label is left out: a group of one tile tells nothing);
+    ties, and groups of one, go to the class that is more frequent overall. The mutual information is adjusted for
+    what chance gives with as many groups (Vinh et al. 2010, scikit-learn's `adjusted_mutual_info_score`).
+    """
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    counts = pd.crosstab(labels, groups).to_numpy()
+    totals = counts.sum(axis=1)
+    frequent = totals / (totals.sum() + 1)  # below 1: decides ties only
+    right = 0
+    for code in range(len(counts)):
+        others = counts.astype(float) + frequent[:, None]
+        others[code] -= 1
+        right += int(counts[code, np.argmax(others, axis=0) == code].sum())
+    return Confounding(
+        guessed=right / len(labels),
+        majority=float(totals.max() / totals.sum()),
+        information=float(adjusted_mutual_info_score(labels, groups)),
+    )
+
+
+def group_findings(table: pd.DataFrame, *, sides: np.ndarray) -> list[Finding]:
+    """Return findings on groups: unknown, parted by the split, bound to classes.
+
+    Args:
+        table: columns label and group of the readable tiles, (N) rows.
+        sides: side of the split of each, (N,).
+    """
+    if (table["group"] == "").all():
+        text = "no groups are known: tiles of one slide may stand on both sides of the split"
+        return [Finding("warning", text, [])]
+    findings = []
+    spread = pd.Series(sides).groupby(table["group"].to_numpy()).nunique()
+    if (spread > 1).any():
+        text = f"{int((spread > 1).sum())} group(s) stand in several splits (random protocol): results flatter"
+        findings.append(Finding("warning", text, []))
+    counts = group_table(table)
+    n_groups = counts.shape[1]
+    there = (counts > 0).sum(axis=1)
+    bound = [
+        f"'{label}' ({', '.join(counts.columns[counts.loc[label] > 0])})" for label in there.index[there <= FEW_GROUPS]
+    ]
+    if bound:
+        text = f"source and class are bound: {len(bound)} class(es) stand in one or two groups only: {', '.join(bound)}"
+        findings.append(Finding("warning", text, []))
+    missing = (n_groups - there)[(there > FEW_GROUPS) & (there < n_groups)].sort_values(ascending=False, kind="stable")
+    if len(missing):
+        listing = ", ".join(f"'{label}' in {n}" for label, n in missing.items())
+        text = f"classes are missing in groups, of {n_groups}: {listing}"
+        findings.append(Finding("warning" if missing.iloc[0] > n_groups / 2 else "note", text, []))
+    several = counts.columns[counts.sum(axis=0) > 1]
+    single = several[(counts[several] > 0).sum(axis=0) == 1]
+    if len(single):
+        of = counts[single].gt(0).sum(axis=1).to_dict()
+        text = f"{len(single)} of {n_groups} groups hold one class only ({counted(of)})"
+        findings.append(Finding("warning", text, []))
+    bias = confounding(table["label"], table["group"])
+    if bias.gain >= NOTED and n_groups > 1:
+        findings.append(Finding("warning" if bias.gain >= WARNED else "note", confounding_line(bias), []))
+    return findings
+
+
+def confounding_line(bias: Confounding) -> str:
+    """Return the numbers as a sentence."""
+    return (
+        f"guessing a tile's class from the other tiles of its group is right for {bias.guessed:.1%} of the tiles, "
+        f"always guessing the most frequent class for {bias.majority:.1%} (adjusted mutual information of class and "
+        f"group {bias.information:.2f})"
+    ).replace("%", " %")

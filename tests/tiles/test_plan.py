@@ -1,0 +1,84 @@
+"""The plan: who is trained on what, chosen by what and tested on what."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import BadInput
+from pipeline.tiles.plan import Part, absent_classes, check_parts, make_parts
+
+FRACTIONS = (0.7, 0.15, 0.15)
+
+
+def make_tiles(n_groups: int, seed: int) -> tuple[list[str], list[str]]:
+    rng = np.random.default_rng(seed)
+    groups = [f"g{i}" for i in range(n_groups) for _ in range(rng.integers(6, 20))]
+    return [f"c{code}" for code in rng.integers(0, 3, len(groups))], groups
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(12, 18), st.integers(2, 4), st.sampled_from([0, 2, 3]), st.integers(0, 50))
+def test_no_group_crosses_a_split_and_every_tile_is_tested_once_per_seed(
+    n_groups: int, n_folds: int, n_inner: int, seed: int
+) -> None:
+    """P7."""
+    labels, groups = make_tiles(n_groups, seed)
+    how = {"n_folds": n_folds, "seeds": [seed, seed + 1], "fractions": FRACTIONS, "n_inner": n_inner}
+    parts = make_parts(labels, groups, arm="grouped", **how)  # type: ignore[arg-type]
+    assert len(parts) == 2 * n_folds * max(1, n_inner)
+    assert len({part.name for part in parts}) == len(parts)
+    for part in parts:
+        sides = {where: {g for g, s in zip(groups, part.split, strict=True) if s == where} for where in set(part.split)}
+        assert set(sides) == {"train", "val", "test"}
+        assert not sides["train"] & sides["val"]
+        assert not sides["test"] & (sides["train"] | sides["val"])
+    for each in (seed, seed + 1):
+        tested = sum((np.array(p.split) == "test").astype(int) for p in parts if p.seed == each and not p.inner)
+        assert (tested == 1).all()
+
+
+def test_inner_networks_hold_out_every_training_tile_once() -> None:
+    labels, groups = make_tiles(12, 0)
+    parts = make_parts(labels, groups, arm="grouped", n_folds=3, seeds=[0], fractions=FRACTIONS, n_inner=3)
+    for fold in range(3):
+        own = [np.array(part.split) for part in parts if part.fold == fold]
+        held = sum((split == "val").astype(int) for split in own)
+        np.testing.assert_array_equal(held, (own[0] != "test").astype(int))
+
+
+def test_too_few_groups_for_inner_networks_are_told_with_the_fold() -> None:
+    with pytest.raises(BadInput, match="fold 0, for --inner 4: 2 group"):
+        make_parts(
+            ["a", "b"] * 9, ["x", "y", "z"] * 6, arm="grouped", n_folds=3, seeds=[0], fractions=FRACTIONS, n_inner=4
+        )
+
+
+def test_the_random_arm_looks_at_no_group() -> None:
+    labels, groups = make_tiles(8, 1)
+    how = {"arm": "random", "n_folds": 4, "seeds": [3], "fractions": FRACTIONS}
+    one = make_parts(labels, groups, **how)  # type: ignore[arg-type]
+    two = make_parts(labels, [""] * len(labels), **how)  # type: ignore[arg-type]
+    assert [part.split for part in one] == [part.split for part in two]
+
+
+def test_seeds_draw_other_folds() -> None:
+    labels, groups = make_tiles(12, 2)
+    parts = make_parts(labels, groups, arm="grouped", n_folds=3, seeds=[0, 1], fractions=FRACTIONS)
+    assert [p.split for p in parts if p.seed == 0] != [p.split for p in parts if p.seed == 1]
+
+
+def test_a_class_in_one_group_is_absent_where_that_group_is_tested_and_listed() -> None:
+    groups = [f"g{i % 4}" for i in range(40)] + ["g0"] * 5
+    labels = ["a", "a", "a", "a", "b", "b", "b", "b"] * 5 + ["rare"] * 5
+    parts = make_parts(labels, groups, arm="grouped", n_folds=4, seeds=[0], fractions=FRACTIONS)
+    holes = [absent_classes(part, labels) for part in parts]
+    assert holes[0]["train"] == ["rare"]
+    assert all("test" in hole and hole["test"] == ["rare"] for hole in holes[1:])
+    check_parts(parts, labels)
+
+
+def test_a_part_without_two_classes_to_train_on_is_refused_by_name() -> None:
+    part = Part("grouped", 0, 1, None, ["train", "train", "val", "test"])
+    with pytest.raises(BadInput, match="grouped-seed0-fold1 has 1 class"):
+        check_parts([part], ["a", "a", "b", "b"])
