@@ -15,7 +15,7 @@ from pipeline.evaluation import intervals, metrics
 from pipeline.evaluation.arrays import IntArray
 from pipeline.tiles.split import SPLITS
 
-SCHEMA = "comparison/1.0"
+SCHEMA = "comparison/1.1"
 COSTS = ("fit_seconds", "search_seconds", "predict_tiles_per_second", "bytes")
 """Rows of comparison.csv that belong to a head, not to a split; from heads.json."""
 
@@ -24,7 +24,10 @@ CLASS_METRICS = ("precision", "recall", "f1")
 
 @dataclasses.dataclass(frozen=True)
 class Resampling:
-    """What the bootstrap draws: whole groups, or tiles where groups are not known or were split at random."""
+    """What the bootstrap draws: whole groups, or tiles where groups are not known or were split at random.
+
+    The rows of one tile under several seeds are one unit.
+    """
 
     unit: Literal["group", "tile"]
     ids: IntArray
@@ -64,9 +67,8 @@ def choose_resampling(predictions: Predictions, *, n_draws: int, seed: int, leve
     further tiles of the same groups only, and then tiles are drawn.
     """
     by_group = predictions.groups_known and predictions.protocol != "random"
-    ids = np.arange(len(predictions.y))
-    if by_group:
-        ids = np.unique(predictions.tiles["group"].to_numpy(dtype=str), return_inverse=True)[1]
+    unit = predictions.tiles["group" if by_group else "tile_id"].to_numpy(dtype=str)
+    ids = np.unique(unit, return_inverse=True)[1]
     return Resampling("group" if by_group else "tile", ids, n_draws=n_draws, seed=seed, level=level)
 
 

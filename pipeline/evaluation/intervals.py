@@ -2,14 +2,16 @@
 
 The unit is the caller's choice: each row its own unit gives the tile bootstrap; the source or patient
 of a row as its unit gives the cluster bootstrap, which keeps tiles that resemble each other together.
-Percentile intervals over few units (ten sources) are too narrow: read them as a lower bound.
+With n units a plain percentile interval is too narrow, as a normal interval with the divisor n is beside
+Student's; every interval here is Hesterberg's expanded one (`tail_probability`), which makes up for that.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
+from scipy import sparse, stats
 
 from pipeline.evaluation.arrays import FloatArray, IntArray, NumberArray, as_labels, as_probabilities, as_rows
 from pipeline.evaluation.metrics import (
@@ -38,8 +40,40 @@ class Difference:
     value: float
     low: float
     high: float
-    share_positive: float
     n_units: int
+
+
+@dataclass(frozen=True)
+class PairedCounts:
+    """Confusion counts of two heads in every unit: all that a resampled difference of the two needs."""
+
+    metric: str
+    n_classes: int
+    a: sparse.csr_array
+    """(K * K, units) counts of head a; the cell of true class i and predicted class j is row i * K + j."""
+
+    b: sparse.csr_array
+    """(K * K, units) counts of head b."""
+
+    @property
+    def n_units(self) -> int:
+        """Number of units."""
+        return int(self.a.shape[1])
+
+    def difference(self, cells_a: NumberArray, cells_b: NumberArray) -> FloatArray:
+        """Return (draws,) metric of a less metric of b, from (draws, K * K) cells of each."""
+        shape = (-1, self.n_classes, self.n_classes)
+        score_a, score_b = (scores_from_confusion(cells.reshape(shape))[self.metric] for cells in (cells_a, cells_b))
+        return score_a - score_b
+
+    @property
+    def value(self) -> float:
+        """The difference on all rows."""
+        return float(self.difference(self.a.sum(axis=1)[None], self.b.sum(axis=1)[None])[0])
+
+    def draws(self, weights: Iterable[FloatArray]) -> FloatArray:
+        """Return (draws,) differences under weights of the units, given as chunks (units, draws)."""
+        return np.concatenate([self.difference((self.a @ chunk).T, (self.b @ chunk).T) for chunk in weights])
 
 
 def bootstrap_metrics(
@@ -52,7 +86,7 @@ def bootstrap_metrics(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Return (low, high) for every key of `scalar_metrics`: a percentile bootstrap over whole units.
+    """Return (low, high) for every key of `scalar_metrics`: an expanded percentile bootstrap over whole units.
 
     Each draw takes as many units as there are, with replacement, and is scored by the functions of
     `metrics`; its means over classes run over the classes that occur in the draw. Nothing is scored row
@@ -71,7 +105,7 @@ def bootstrap_metrics(
         units: (N,) integer id of the resampling unit of each row.
         n_draws: Number of resamples.
         seed: Equal seeds, n_draws and units give equal resamples, whatever the head.
-        level: Coverage of the interval, in (0, 1).
+        level: Nominal coverage of the interval, in (0, 1).
 
     Returns:
         Keys in the order of `scalar_metrics`; all (nan, nan) with fewer than two units.
@@ -108,8 +142,12 @@ def bootstrap_metrics(
         }
         for name, values in scores.items():
             draws.setdefault(name, []).append(values)
+    n_units = len(np.unique(units))
     return {
-        name: _percentiles(np.concatenate(draws[name]), level) if name in draws else NO_INTERVAL for name in METRICS
+        name: percentile_interval(np.concatenate(draws[name]), level=level, n_units=n_units)
+        if name in draws
+        else NO_INTERVAL
+        for name in METRICS
     }
 
 
@@ -137,43 +175,72 @@ def paired_difference(
         level: Coverage of the interval, in (0, 1).
 
     Returns:
-        The difference on all rows, its percentile interval, the share of draws in which it is positive
-        (a draw without a difference is not), and the number of units. With fewer than two units the
-        interval and the share are NaN.
+        The difference on all rows, its expanded percentile interval and the number of units. With fewer than
+        two units the interval is NaN.
 
     Raises:
         ValueError: An unknown metric, wrong shapes or types, no rows, or n_draws or level out of range.
+    """
+    counts = paired_counts(y, predicted_a, predicted_b, metric=metric, units=units)
+    _check_draws(n_draws, level)
+    if counts.n_units < 2:
+        return Difference(counts.value, *NO_INTERVAL, n_units=counts.n_units)
+    draws = counts.draws(resampling_counts(counts.n_units, n_draws=n_draws, seed=seed))
+    interval = percentile_interval(draws, level=level, n_units=counts.n_units)
+    return Difference(counts.value, *interval, n_units=counts.n_units)
+
+
+def paired_counts(
+    y: IntArray, predicted_a: IntArray, predicted_b: IntArray, *, metric: str, units: IntArray
+) -> PairedCounts:
+    """Return the confusion counts of two heads in every unit, units in the order of their ids.
+
+    Args:
+        y: (N,) true class index, from 0.
+        predicted_a: (N,) class index predicted by head a.
+        predicted_b: (N,) class index predicted by head b.
+        metric: "accuracy", "balanced_accuracy" or "macro_f1".
+        units: (N,) integer id of the unit of each row.
+
+    Raises:
+        ValueError: An unknown metric, wrong shapes or types, or no rows.
     """
     if metric not in PAIRED_METRICS:
         raise ValueError(f"metric must be one of {', '.join(PAIRED_METRICS)}, but is {metric!r}")
     n_classes = 1 + max(int(np.max(labels, initial=0)) for labels in (y, predicted_a, predicted_b))
     y = as_labels(y, name="y", n_classes=n_classes)
-    blocks = [
-        (
-            n_classes**2,
-            y * n_classes + as_labels(labels, name=name, n_classes=n_classes, n_rows=len(y)),
-            np.ones(len(y)),
-        )
+    unit_ids, unit = np.unique(as_rows(units, name="units", n_rows=len(y)), return_inverse=True)
+    cells = (
+        y * n_classes + as_labels(labels, name=name, n_classes=n_classes, n_rows=len(y))
         for name, labels in (("predicted_a", predicted_a), ("predicted_b", predicted_b))
-    ]
+    )
+    shape = (n_classes**2, len(unit_ids))
+    a, b = (sparse.csr_array((np.ones(len(y)), (cell, unit)), shape=shape) for cell in cells)
+    return PairedCounts(metric, n_classes, a, b)
 
-    def difference(cells_a: NumberArray, cells_b: NumberArray) -> FloatArray:
-        score_a, score_b = (
-            scores_from_confusion(cells.reshape(-1, n_classes, n_classes))[metric] for cells in (cells_a, cells_b)
-        )
-        return score_a - score_b
 
-    value = float(difference(*(np.bincount(cells, minlength=width)[None] for width, cells, _ in blocks))[0])
-    draws = [
-        difference(cells_a, cells_b)
-        for cells_a, cells_b in _resampled_sums(blocks, units=units, n_draws=n_draws, seed=seed, level=level)
-    ]
-    n_units = len(np.unique(units))
-    if not draws:
-        return Difference(value, *NO_INTERVAL, share_positive=float("nan"), n_units=n_units)
-    differences = np.concatenate(draws)
-    low, high = _percentiles(differences, level)
-    return Difference(value, low, high, share_positive=float((differences > 0).mean()), n_units=n_units)
+def tail_probability(*, level: float, n_units: int) -> float:
+    """Return the share of bootstrap draws to cut off at each end: less than (1 - level) / 2.
+
+    Hesterberg 2015, "What Teachers Should Know About the Bootstrap", The American Statistician 69(4), section on
+    the expanded percentile interval: Phi(-sqrt(n / (n - 1)) * t), t the quantile of Student's distribution with
+    n - 1 degrees of freedom at (1 + level) / 2. For symmetric data the interval of a mean is then Student's.
+    With few units the share is so small that draws cannot resolve it (2000 draws: below six units), and the
+    interval ends near the most extreme draws.
+
+    Args:
+        level: Nominal coverage, in (0, 1).
+        n_units: Number of units drawn, at least 2.
+    """
+    quantile = stats.t.ppf((1 + level) / 2, n_units - 1)
+    return float(stats.norm.sf(math.sqrt(n_units / (n_units - 1)) * quantile))
+
+
+def percentile_interval(draws: FloatArray, *, level: float, n_units: int) -> tuple[float, float]:
+    """Return (low, high) of (draws,) bootstrap values of `n_units` units: the expanded percentile interval."""
+    tail = tail_probability(level=level, n_units=n_units)
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def resampling_counts(n_units: int, *, n_draws: int, seed: int) -> Iterator[FloatArray]:
@@ -205,8 +272,7 @@ def _resampled_sums(
     touches one column of each block, so memory grows with rows, not with rows times classes squared.
     Yields nothing with fewer than two units.
     """
-    if n_draws < 1 or not 0 < level < 1:
-        raise ValueError(f"n_draws must be positive and level inside (0, 1), but they are {n_draws} and {level}")
+    _check_draws(n_draws, level)
     n_rows = len(blocks[0][1])
     unit_ids, unit = np.unique(as_rows(units, name="units", n_rows=n_rows), return_inverse=True)
     if len(unit_ids) < 2:
@@ -221,6 +287,6 @@ def _resampled_sums(
         yield np.split((statistics @ counts).T, starts[1:-1], axis=1)
 
 
-def _percentiles(draws: FloatArray, level: float) -> tuple[float, float]:
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def _check_draws(n_draws: int, level: float) -> None:
+    if n_draws < 1 or not 0 < level < 1:
+        raise ValueError(f"n_draws must be positive and level inside (0, 1), but they are {n_draws} and {level}")

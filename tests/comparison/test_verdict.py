@@ -1,11 +1,18 @@
+import dataclasses
+import itertools
+import math
+
+import numpy as np
 import pytest
 
-from pipeline.comparison.scores import by_key, choose_resampling, score_heads
-from pipeline.comparison.verdict import judge
+from pipeline.comparison.scores import Resampling, by_key, choose_resampling, score_heads
+from pipeline.comparison.verdict import decide, judge, p_text, rope_text, rule_text
+from pipeline.evaluation.intervals import Difference, paired_difference
+from pipeline.evaluation.significance import holm, sign_flip
 
 Y = [0, 1, 2] * 20
 GOOD = list(Y)
-POOR = [(code + 1) % 3 if i % 5 < 2 else code for i, code in enumerate(Y)]
+POOR = [(code + 1) % 3 if i < 24 else code for i, code in enumerate(Y)]
 NEARLY = [(code + 1) % 3 if i in (7, 31) else code for i, code in enumerate(Y)]
 
 
@@ -13,11 +20,12 @@ NEARLY = [(code + 1) % 3 if i in (7, 31) else code for i, code in enumerate(Y)]
 def verdict(make_predictions):
     """Judge heads on 60 tiles of three classes in `n_groups` groups."""
 
-    def make(answers, n_groups=10, **other):
-        group = [f"g{i % n_groups}" for i in range(len(Y))]
+    def make(answers, n_groups=10, *, rope=0.01, n_train=None, **other):
+        group = other.pop("group", [f"g{i % n_groups}" for i in range(len(Y))])
         predictions = make_predictions(Y, answers, group=group, **other)
         resampling = choose_resampling(predictions, n_draws=300, seed=0, level=0.95)
-        return judge(predictions, by_key(score_heads(predictions, resampling, {})), resampling)
+        scores = by_key(score_heads(predictions, resampling, {}))
+        return judge(predictions, scores, resampling, rope=rope, n_train=n_train)
 
     return make
 
@@ -28,55 +36,273 @@ def test_a_head_that_measurably_beats_softmax_is_recommended(verdict):
     assert found.action.startswith("SVM gains 40.0 points of macro-F1")
     assert "over softmax: use it where that is worth a second model file" in found.action
     assert found.sentences[0] == "Highest macro-F1 on the test rows: SVM (1.000)."
-    assert found.sentences[1].startswith("SVM is better than softmax by 40.0 points of macro-F1 (95 % interval ")
-    assert found.sentences[1].endswith("; 10 groups).")
-    assert found.sentences[3] == "softmax and XGBoost give the same answer on every test tile."
+    assert found.sentences[1].startswith(
+        "SVM is better than softmax: difference 40.0 points of macro-F1 (95 % interval "
+    )
+    assert found.sentences[1].endswith("; sign-flip p 0.006 after Holm; 10 groups).")
+    assert found.sentences[2] == (
+        "XGBoost and softmax are practically equal: the same answer on every test tile (10 groups)."
+    )
+    assert found.sentences[3].startswith("XGBoost is worse than SVM: difference -40.0 points")
+    assert [pair.outcome for pair in found.pairs] == ["better", "practically equal", "worse"]
+
+
+def test_the_p_is_adjusted_for_the_number_of_pairs(verdict):
+    found = verdict({"softmax": POOR, "svm": GOOD, "xgboost": POOR})
+    raw = [pair.evidence.flip.p for pair in found.pairs]
+    assert raw == [2 / 2**10, 1.0, 2 / 2**10]
+    assert [pair.holm_p for pair in found.pairs] == pytest.approx([6 / 2**10, 1.0, 6 / 2**10])
+    alone = verdict({"softmax": POOR, "svm": GOOD})
+    assert alone.pairs[0].holm_p == alone.pairs[0].evidence.flip.p
+    assert "after Holm" not in alone.sentences[1]
 
 
 def test_a_lead_that_may_be_chance_leaves_softmax(verdict):
     found = verdict({"softmax": NEARLY, "svm": GOOD})
     assert found.best == "svm"
-    assert found.action == "Use softmax: the other head gains nothing measurable."
-    assert (
-        "not distinguishable on these rows: difference 3.3 points of macro-F1 (95 % interval 0.0 to"
-        in (found.sentences[1])
+    assert found.action == "Use softmax, which needs no second model: the other head gains nothing measurable."
+    assert found.sentences[1].startswith(
+        "Whether SVM is better than softmax is undecided: difference 3.3 points of macro-F1 (95 % interval 0.0 to"
     )
+    # Both errors stand in two groups, so that even the clearest labelling has a p of 2 / 2^2.
+    assert found.sentences[1].endswith("; sign-flip p 0.500, and no smaller one than 0.500 was possible; 10 groups).")
+
+
+def test_six_groups_decide_one_pair_but_not_three(verdict):
+    assert verdict({"softmax": POOR, "svm": GOOD}, n_groups=6).pairs[0].outcome == "better"
+    found = verdict({"softmax": POOR, "svm": GOOD, "xgboost": NEARLY}, n_groups=6)
+    assert found.pairs[0].outcome == "undecided"
+    assert "no smaller one than 0.094 was possible" in found.sentences[1]
 
 
 def test_softmax_that_beats_all_others(verdict):
     found = verdict({"svm": POOR, "softmax": GOOD, "xgboost": POOR})
     assert found.action == "Use softmax: it is better than SVM and XGBoost."
+    assert [pair.outcome for pair in found.pairs] == ["worse", "worse", "practically equal"]
 
 
 def test_a_lesser_head_that_measurably_beats_softmax_wins_over_an_unsure_best(verdict):
-    answers = {"softmax": POOR, "xgboost": NEARLY, "svm": GOOD}
-    assert verdict(answers).action.startswith("SVM gains")
+    found = verdict({"softmax": POOR, "xgboost": NEARLY, "svm": GOOD})
+    assert found.action.startswith("SVM gains")
+    assert [(pair.evidence.head, pair.evidence.reference) for pair in found.pairs] == [
+        ("xgboost", "softmax"),
+        ("svm", "softmax"),
+        ("svm", "xgboost"),
+    ]
 
 
-def test_few_groups_conclude_nothing(verdict):
-    found = verdict({"softmax": POOR, "svm": GOOD}, n_groups=4)
+@pytest.mark.parametrize("n_groups", [2, 5])
+def test_few_groups_conclude_nothing(verdict, n_groups):
+    found = verdict({"softmax": POOR, "svm": GOOD}, group=[f"g{i // 3 % n_groups}" for i in range(60)])
     assert found.action == (
-        "No choice can be founded on 4 groups of test rows; keep softmax, which needs no second model."
+        f"No choice can be founded on {n_groups} groups of test rows; keep softmax, which needs no second model."
     )
-    assert found.sentences[1].startswith("SVM is ahead of softmax by 40.0 points")
-    assert found.sentences[1].endswith("4 groups), but 4 groups are too few to conclude anything.")
+    assert found.pairs[0].outcome == "undecided"
+    assert found.sentences[1].startswith("Whether SVM is better than softmax is undecided: difference 40.0 points")
+    assert found.sentences[1].endswith(f"), but {n_groups} groups are too few to conclude anything; 6 are the least.")
 
 
 def test_one_group_has_no_interval(verdict):
     found = verdict({"softmax": POOR, "svm": GOOD}, n_groups=1)
-    assert "there is no interval (the test rows come from 1 group)" in found.sentences[1]
+    assert found.sentences[1].endswith(
+        "but the test rows come from 1 group, so there is no interval and nothing to conclude."
+    )
+    assert math.isnan(found.pairs[0].evidence.superiority.better)
 
 
 def test_a_random_split_rests_on_tiles(verdict):
-    assert verdict({"softmax": POOR, "svm": GOOD}, protocol="random").sentences[1].endswith("; 60 tiles).")
+    found = verdict({"softmax": POOR, "svm": GOOD}, protocol="random")
+    assert found.sentences[1].endswith("; 60 tiles).")
+    evidence = found.pairs[0].evidence
+    assert (evidence.by_tile, evidence.by_group.n_units) == (evidence.difference, 10)
+
+
+def test_unknown_groups_rest_on_tiles(verdict):
+    found = verdict({"softmax": POOR, "svm": GOOD}, group=["g"] * 59 + [""])
+    assert found.unit == "tile"
+    assert found.pairs[0].evidence.by_group is None
+    assert found.pairs[0].outcome == "better"
 
 
 def test_heads_without_softmax(verdict):
-    assert verdict({"svm": GOOD, "xgboost": POOR}).action.startswith("Use SVM: it gains 40.0 points")
-    assert "take the one that is easier to keep" in verdict({"svm": GOOD, "xgboost": NEARLY}).action
+    found = verdict({"svm": GOOD, "xgboost": POOR})
+    assert found.action == "Use SVM: it is better than XGBoost by 40.0 points of macro-F1."
+    assert "not distinguishable on these rows: take the one that" in verdict({"svm": GOOD, "xgboost": NEARLY}).action
+    assert "practically equal on these rows: take the one that" in verdict({"svm": GOOD, "xgboost": GOOD}).action
 
 
 def test_equal_heads_share_the_first_place(verdict):
-    found = verdict({"softmax": GOOD, "svm": GOOD})
-    assert found.sentences[0] == "Highest macro-F1 on the test rows: softmax and SVM (1.000)."
-    assert found.action == "Use softmax: the other head gains nothing measurable."
+    found = verdict({"softmax": GOOD, "svm": GOOD, "xgboost": GOOD})
+    assert found.sentences[0] == "Highest macro-F1 on the test rows: softmax, SVM and XGBoost (1.000)."
+    assert found.action == "Use softmax, which needs no second model: SVM and XGBoost are practically equal to it."
+
+
+def test_floors_are_in_no_pair(verdict):
+    found = verdict({"softmax": POOR, "svm": POOR, "linear": GOOD})
+    assert found.best == "softmax"
+    assert len(found.pairs) == 1
+    assert "linear" not in "".join(found.sentences)
+
+
+def test_one_head_or_floors_alone_leave_nothing_to_choose(verdict):
+    assert verdict({"svm": GOOD, "majority": [0] * 60}).action.startswith("Only SVM was evaluated")
+    found = verdict({"majority": [0] * 60})
+    assert found.action == "No head was evaluated, only floors under it: there is nothing to choose between."
+    assert found.pairs == []
+
+
+def test_heads_that_always_say_the_same_class(verdict):
+    found = verdict({"softmax": [0] * 60, "svm": [2] * 60}, classes=("a", "b", "c", "never seen"))
+    assert found.pairs[0].evidence.difference == Difference(0.0, 0.0, 0.0, n_units=10)
+    assert found.pairs[0].outcome == "practically equal"  # both name one of three balanced classes
+
+
+@pytest.fixture
+def three_seeds(make_predictions):
+    """The same 60 tiles with three seeds and two folds each: 180 rows; in seed 2 the SVM is as poor as softmax."""
+    predictions = make_predictions(
+        Y * 3,
+        {"softmax": POOR * 3, "svm": [*NEARLY, *GOOD, *POOR]},
+        tile_id=[f"t{i}" for i in range(60)] * 3,
+        group=[f"g{i % 10}" for i in range(60)] * 3,
+        seed=np.repeat([0, 1, 2], 60).tolist(),
+        fold=[i % 10 // 5 for i in range(60)] * 3,
+    )
+    ids = np.unique(predictions.tiles["group"], return_inverse=True)[1]
+    return predictions, Resampling("group", ids, n_draws=300, seed=0, level=0.95)
+
+
+def test_a_tile_of_several_seeds_is_one_unit(three_seeds):
+    predictions, resampling = three_seeds
+    found = judge(predictions, by_key(score_heads(predictions, resampling, {})), resampling, n_train=90)
+    evidence = found.pairs[0].evidence
+    assert evidence.by_tile.n_units == 60
+    assert evidence.by_group.n_units == 10
+    assert evidence.mcnemar_p == 1.0  # of seed 2; those of the others are far below 0.001
+    assert evidence.resampled.n_parts == 6
+
+
+def test_the_resampled_t_is_that_of_the_parts(three_seeds):
+    predictions, resampling = three_seeds
+    scores = by_key(score_heads(predictions, resampling, {}))
+    evidence = judge(predictions, scores, resampling, n_train=90).pairs[0].evidence
+    parts = predictions.tiles.groupby(["seed", "fold"]).indices.values()
+    one = np.zeros(30, dtype=int)
+    d = np.array(
+        [
+            paired_difference(
+                predictions.y[part],
+                predictions.predicted["svm"][part],
+                predictions.predicted["softmax"][part],
+                metric="macro_f1",
+                units=one,
+            ).value
+            for part in parts
+        ]
+    )
+    assert evidence.resampled.t == pytest.approx(d.mean() / math.sqrt(d.var(ddof=1) * (1 / 6 + 30 / 90)))
+    assert math.isnan(judge(predictions, scores, resampling).pairs[0].evidence.resampled.p)
+
+
+BASE = Difference(0.03, 0.02, 0.04, n_units=10)
+
+
+@pytest.mark.parametrize(
+    ("change", "p", "outcome"),
+    [
+        ({}, 0.01, "better"),
+        ({"low": -0.04, "high": -0.02}, 0.01, "worse"),
+        ({}, 0.05, "undecided"),
+        ({"low": -0.001}, 0.01, "undecided"),
+        ({"low": 0.001, "high": 0.009}, 0.001, "practically equal"),
+        ({"low": -0.01, "high": 0.01}, 1.0, "practically equal"),
+        ({"low": -0.011, "high": 0.001}, 0.9, "undecided"),
+        ({"n_units": 5}, 0.001, "undecided"),
+        ({"n_units": 6}, 0.04, "better"),
+        ({"low": math.nan, "high": math.nan, "n_units": 1}, 1.0, "undecided"),
+    ],
+)
+def test_the_rule(change, p, outcome):
+    assert decide(dataclasses.replace(BASE, **change), p=p, level=0.95, rope=0.01) == outcome
+
+
+def test_identical_answers_are_equal_however_few_the_groups():
+    one = Difference(0.0, math.nan, math.nan, n_units=1)
+    assert decide(one, p=1.0, level=0.95, rope=0.0, same_answers=True) == "practically equal"
+
+
+def test_a_wide_region_makes_a_clear_difference_practically_equal(verdict):
+    found = verdict({"softmax": POOR, "svm": GOOD}, rope=0.6)
+    assert found.pairs[0].outcome == "practically equal"
+    assert ", the whole interval within 60 points either way (" in found.sentences[1]
+    assert "lies within 60 points either way" in rule_text(found)
+
+
+def test_wording_of_figures():
+    assert [rope_text(rope) for rope in (0.01, 0.005, 0.02)] == ["1 point", "0.5 points", "2 points"]
+    assert [p_text(p) for p in (0.0004, 0.001, 0.5, math.nan)] == ["<0.001", "0.001", "0.500", "n/a"]
+
+
+def simulated(seed, *, n_groups, accuracy):
+    """Answers of heads of these mean accuracies on 20 tiles a group, with good and bad groups of their own."""
+    rng = np.random.default_rng([seed, n_groups])
+    groups = np.repeat(np.arange(n_groups), 20)
+    y = rng.integers(2, size=len(groups))
+    level = rng.uniform(-0.1, 0.1, n_groups)
+    heads = []
+    for mean in accuracy:
+        hit = rng.random(len(groups)) < (mean + level + rng.uniform(-0.05, 0.05, n_groups))[groups]
+        heads.append(np.where(hit, y, 1 - y))
+    return y, heads, groups
+
+
+def outcomes(seed, *, n_groups, accuracy):
+    y, heads, groups = simulated(seed, n_groups=n_groups, accuracy=accuracy)
+    pairs = list(itertools.combinations(heads, 2))
+    adjusted = holm(
+        np.array([sign_flip(y, a, b, metric="macro_f1", units=groups, n_draws=999, seed=seed).p for a, b in pairs])
+    )
+    differences = [
+        paired_difference(y, a, b, metric="macro_f1", units=groups, n_draws=400, seed=seed) for a, b in pairs
+    ]
+    return [decide(d, p=p, level=0.95, rope=0.01) for d, p in zip(differences, adjusted, strict=True)]
+
+
+@pytest.mark.parametrize("n_groups", [8, 12, 40])
+def test_equal_heads_are_seldom_told_apart(n_groups):
+    false = sum(
+        not {"better", "worse"}.isdisjoint(outcomes(seed, n_groups=n_groups, accuracy=(0.8, 0.8, 0.8)))
+        for seed in range(300)
+    )
+    assert false <= 18  # 6 % of 300: one false claim among the three pairs of a comparison
+
+
+def test_heads_that_differ_are_told_apart():
+    found = [outcomes(seed, n_groups=40, accuracy=(0.85, 0.75))[0] for seed in range(100)]
+    assert found.count("better") >= 90
+    assert "worse" not in found
+
+
+def test_nearly_identical_heads_on_many_groups_are_practically_equal():
+    y, (a, _), groups = simulated(0, n_groups=120, accuracy=(0.85, 0.85))
+    b = a.copy()
+    b[::200] = 1 - b[::200]  # half a point apart
+    difference = paired_difference(y, a, b, metric="macro_f1", units=groups, n_draws=400)
+    assert decide(difference, p=0.0001, level=0.95, rope=0.01) == "practically equal"
+
+
+def test_heads_just_over_the_region_apart_are_seldom_called_equal():
+    equal = 0
+    for seed in range(200):
+        y, (a,), groups = simulated(seed, n_groups=60, accuracy=(0.85,))
+        lost = (a == y) & (np.random.default_rng(seed).random(len(y)) < 0.0105 / 0.85)
+        b = np.where(lost, 1 - y, a)  # 1.05 points of accuracy behind
+        difference = paired_difference(y, a, b, metric="macro_f1", units=groups, n_draws=400, seed=seed)
+        equal += decide(difference, p=0.0001, level=0.95, rope=0.01) == "practically equal"
+    assert equal <= 10  # 5 % of 200
+
+
+def test_equal_answers_on_few_groups_are_said_to_be_few(verdict):
+    found = verdict({"softmax": GOOD, "svm": GOOD}, n_groups=2)
+    assert found.pairs[0].outcome == "practically equal"
+    assert found.sentences[1].endswith("on every test tile (2 groups, too few to say that of other groups).")

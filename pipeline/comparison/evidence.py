@@ -1,0 +1,112 @@
+"""What the test rows say about a pair of heads: differences, intervals, tests. `verdict` judges it."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.scores import Resampling
+from pipeline.evaluation.arrays import IntArray
+from pipeline.evaluation.intervals import Difference, paired_difference
+from pipeline.evaluation.metrics import confusion, scores_from_confusion
+from pipeline.evaluation.significance import ResampledT, SignFlip, corrected_resampled_t, mcnemar_exact, sign_flip
+from pipeline.evaluation.superiority import Superiority, superiority
+
+METRIC = "macro_f1"
+"""Decides which head is best: every class counts alike, however rare."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What the test rows say about two heads; every difference is macro-F1 of `head` less that of `reference`."""
+
+    head: str
+    reference: str
+    same_answers: bool
+    """Whether both predict the same class for every test tile."""
+
+    difference: Difference
+    """With the interval that the verdict rests on: over groups or tiles, as `Verdict.unit` says."""
+
+    by_group: Difference | None
+    """The interval over whole groups; None where groups are not known."""
+
+    by_tile: Difference
+    """The interval over single tiles, each with all its seeds."""
+
+    flip: SignFlip
+    mcnemar_p: float
+    """The largest over the seeds."""
+
+    resampled: ResampledT
+    """Over the parts (seed, fold); NaN where undefined."""
+
+    superiority: Superiority
+
+
+def gather(
+    predictions: Predictions, resampling: Resampling, *, head: str, reference: str, rope: float, n_train: float | None
+) -> Evidence:
+    """Return the evidence on one pair.
+
+    Args:
+        predictions: what the heads say.
+        resampling: units and size of the bootstrap.
+        head: the head that is judged.
+        reference: the head it is held against.
+        rope: differences of at most this much macro-F1 do not matter.
+        n_train: mean number of training tiles of a part (seed, fold), or None where it is not known.
+    """
+    rows = predictions.rows("test")
+    y = predictions.y[rows]
+    a, b = predictions.predicted[head][rows], predictions.predicted[reference][rows]
+    tiles = predictions.tiles.iloc[rows]
+
+    def interval(units: IntArray) -> Difference:
+        return paired_difference(
+            y,
+            a,
+            b,
+            metric=METRIC,
+            units=units,
+            n_draws=resampling.n_draws,
+            seed=resampling.seed,
+            level=resampling.level,
+        )
+
+    units = resampling.ids[rows]
+    seeds = tiles["seed"].to_numpy(dtype=np.int64)
+    of_seed = [seeds == seed for seed in np.unique(seeds)]
+    return Evidence(
+        head=head,
+        reference=reference,
+        same_answers=bool(np.array_equal(a, b)),
+        difference=interval(units),
+        by_group=interval(_codes(tiles["group"].to_numpy(dtype=str))) if predictions.groups_known else None,
+        by_tile=interval(_codes(tiles["tile_id"].to_numpy(dtype=str))),
+        flip=sign_flip(y, a, b, metric=METRIC, units=units, seed=resampling.seed),
+        mcnemar_p=max(mcnemar_exact(a[chosen] == y[chosen], b[chosen] == y[chosen]).p for chosen in of_seed),
+        resampled=_resampled(y, a, b, parts=tiles[["seed", "fold"]].to_numpy(dtype=np.int64), n_train=n_train),
+        superiority=superiority(
+            y, a, b, metric=METRIC, units=units, rope=rope, n_draws=resampling.n_draws, seed=resampling.seed
+        ),
+    )
+
+
+def _codes(names: np.ndarray) -> IntArray:
+    return np.unique(names, return_inverse=True)[1]
+
+
+def _resampled(y: IntArray, a: IntArray, b: IntArray, *, parts: IntArray, n_train: float | None) -> ResampledT:
+    """Return the corrected resampled t over the parts, (N, 2) seed and fold of each row."""
+    n_classes = 1 + int(max(y.max(), a.max(), b.max()))
+    part_ids, part = np.unique(parts, axis=0, return_inverse=True)
+    part = part.reshape(-1)
+    matrices = [
+        np.stack([confusion(y[part == i], labels[part == i], n_classes) for i in range(len(part_ids))])
+        for labels in (a, b)
+    ]
+    score_a, score_b = (scores_from_confusion(counts)[METRIC] for counts in matrices)
+    ratio = len(y) / len(part_ids) / n_train if n_train else math.nan
+    return corrected_resampled_t(score_a - score_b, test_to_train=ratio)
