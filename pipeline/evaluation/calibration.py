@@ -1,19 +1,83 @@
-"""From head scores to probabilities: temperature scaling and one-vs-rest Platt scaling.
+"""From head scores to probabilities: temperature scaling, and one-vs-rest Platt scaling and isotonic regression.
 
 Scores are (N, K): logits of the softmax head, margins of XGBoost, decision values of the SVM. Fit on
 held-out rows (neither the head nor the backbone trained on them, none of them test rows), then apply.
+`pipeline.evaluation.calibration_choice` compares the methods.
 """
 
+import dataclasses
 import math
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize
+from sklearn.isotonic import IsotonicRegression
 
 from pipeline.evaluation.arrays import FloatArray, IntArray, as_labels, as_scores
 
+Method = Literal["temperature", "sigmoid", "isotonic"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
 LOG_TEMPERATURE_BOUND = 5.0
 """Temperatures stay in exp(-5)..exp(5), about 1/148 to 148."""
+
+ISOTONIC_TILT = 1e-6
+"""Weight of softmax(scores) in isotonic probabilities. A step function makes equals of classes that the head does not
+hold equal; this lets the head decide between them instead of the order of the classes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """A fitted calibration of one head; plain JSON values, so that `Calibration(**entry)` reads it back."""
+
+    method: Method
+    params: dict[str, Any]
+    """temperature: {"temperature": T}. sigmoid: {"a": [K], "b": [K]}, Platt's A and B. isotonic: {"scores": K lists,
+    "p": K lists}, the corners of each class's curve, both lists rising."""
+
+    def apply(self, scores: npt.ArrayLike) -> FloatArray:
+        """Return probabilities (N, K) float64, rows sum to 1; isotonic ones are never 0.
+
+        Raises:
+            ValueError: Scores as in `softmax`, an unknown method, or parameters of another number of classes.
+        """
+        if self.method == "temperature":
+            return apply_temperature(scores, self.params["temperature"])
+        if self.method == "sigmoid":
+            return apply_sigmoid(scores, np.column_stack([self.params["a"], self.params["b"]]))
+        if self.method == "isotonic":
+            return _apply_isotonic(scores, list(zip(self.params["scores"], self.params["p"], strict=True)))
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, but is {self.method!r}")
+
+
+def fit_calibration(scores: npt.ArrayLike, y: IntArray, method: Method) -> Calibration:
+    """Fit one method: see `fit_temperature`, `fit_sigmoid`, and for isotonic regression below.
+
+    Isotonic regression (Zadrozny and Elkan 2002, "Transforming Classifier Scores into Accurate Multiclass
+    Probability Estimates"): for each class against the rest the rising step function with the least squared error,
+    linear between its corners, kept within Platt's smoothed targets so that no probability is 0. Without a slope
+    to fit (see `fit_sigmoid`) it is the constant that the sigmoid gives.
+
+    Args:
+        scores: (N, K) on held-out rows.
+        y: (N,) true class index in 0..K-1.
+        method: one of `METHODS`.
+
+    Raises:
+        ValueError: Wrong shapes or types, no rows, scores not finite, indices outside 0..K-1, an unknown method.
+    """
+    if method == "temperature":
+        return Calibration(method, {"temperature": float(fit_temperature(scores, y))})
+    if method == "sigmoid":
+        a, b = fit_sigmoid(scores, y).T.tolist()
+        return Calibration(method, {"a": a, "b": b})
+    if method != "isotonic":
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, but is {method!r}")
+    matrix = as_scores(scores)
+    y = as_labels(y, name="y", n_classes=matrix.shape[1], n_rows=len(matrix))
+    curves = [_fit_one_isotonic(matrix[:, k], y == k) for k in range(matrix.shape[1])]
+    return Calibration(method, {"scores": [x for x, _ in curves], "p": [p for _, p in curves]})
 
 
 def softmax(scores: npt.ArrayLike) -> FloatArray:
@@ -111,12 +175,11 @@ def apply_sigmoid(scores: npt.ArrayLike, params: FloatArray) -> FloatArray:
 
 
 def _fit_one_sigmoid(score: FloatArray, member: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    n_in, n_out = int(member.sum()), int((~member).sum())
-    target = np.where(member, (n_in + 1) / (n_in + 2), 1 / (n_out + 2))
+    target = _smoothed_targets(member)
     constant = math.log((1 - target.mean()) / target.mean())
-    centre, spread = float(score.mean()), float(score.std())
-    if n_in == 0 or n_out == 0 or spread <= 1e-12 * np.abs(score).max():  # 1e-12: constant up to rounding
+    if not _has_slope(score, member):
         return 0.0, constant
+    centre, spread = float(score.mean()), float(score.std())
     z = (score - centre) / spread  # decision values of 1e-3 and margins of 1e3 then converge alike
 
     def loss(ab: FloatArray) -> tuple[float, FloatArray]:
@@ -130,3 +193,32 @@ def _fit_one_sigmoid(score: FloatArray, member: npt.NDArray[np.bool_]) -> tuple[
     fit = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"gtol": 1e-10, "ftol": 1e-15})
     a, b = fit.x
     return float(a / spread), float(b - a * centre / spread)
+
+
+def _fit_one_isotonic(score: FloatArray, member: npt.NDArray[np.bool_]) -> tuple[list[float], list[float]]:
+    """Return the corners of the curve, scores and probabilities."""
+    target = _smoothed_targets(member)
+    if not _has_slope(score, member):
+        return [float(score.mean())], [float(target.mean())]
+    fit = IsotonicRegression(y_min=target.min(), y_max=target.max()).fit(score, member.astype(np.float64))
+    return fit.X_thresholds_.tolist(), fit.y_thresholds_.tolist()
+
+
+def _apply_isotonic(scores: npt.ArrayLike, curves: list[tuple[list[float], list[float]]]) -> FloatArray:
+    """Return the curves' values normalised over each row; beyond its corners a curve is constant."""
+    matrix = as_scores(scores)
+    if len(curves) != matrix.shape[1]:
+        raise ValueError(f"scores have {matrix.shape[1]} columns, but there are curves of {len(curves)} classes")
+    p = np.column_stack([np.interp(matrix[:, k], x, values) for k, (x, values) in enumerate(curves)])
+    return (1 - ISOTONIC_TILT) * p / p.sum(axis=1, keepdims=True) + ISOTONIC_TILT * softmax(matrix)
+
+
+def _smoothed_targets(member: npt.NDArray[np.bool_]) -> FloatArray:
+    """Return Platt's targets instead of 1 and 0: what a uniform prior makes of that many members."""
+    n_in = int(member.sum())
+    return np.where(member, (n_in + 1) / (n_in + 2), 1 / (len(member) - n_in + 2))
+
+
+def _has_slope(score: FloatArray, member: npt.NDArray[np.bool_]) -> bool:
+    """Tell whether the class has rows, is not the only one, and its score differs between rows beyond rounding."""
+    return bool(member.any() and not member.all() and score.std() > 1e-12 * np.abs(score).max())

@@ -1,5 +1,6 @@
-"""Temperature and Platt scaling against scikit-learn, known answers and degenerate labels."""
+"""Temperature and Platt scaling and isotonic regression against scikit-learn, known answers and degenerate labels."""
 
+import json
 import math
 
 import numpy as np
@@ -8,10 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from sklearn import calibration as reference
+from sklearn.isotonic import IsotonicRegression
 
 from pipeline.evaluation.calibration import (
+    METHODS,
+    Calibration,
     apply_sigmoid,
     apply_temperature,
+    fit_calibration,
     fit_sigmoid,
     fit_temperature,
     softmax,
@@ -198,3 +203,97 @@ def test_wrong_temperature_is_refused(temperature):
 def test_wrong_sigmoid_parameters_are_refused(params):
     with pytest.raises(ValueError, match="params must be"):
         apply_sigmoid(np.zeros((1, 2)), params)
+
+
+def test_calibration_is_the_method_it_names():
+    scores, y = drawn_labels(10, n_rows=200, temperature=1.5)
+    temperature = fit_calibration(scores, y, "temperature")
+    np.testing.assert_array_equal(temperature.apply(scores), apply_temperature(scores, fit_temperature(scores, y)))
+    sigmoid = fit_calibration(scores, y, "sigmoid")
+    np.testing.assert_array_equal(sigmoid.apply(scores), apply_sigmoid(scores, fit_sigmoid(scores, y)))
+
+
+def test_isotonic_equals_scikit_learn():
+    scores, y = drawn_labels(11, n_rows=300, temperature=1.5)
+    fresh, _ = drawn_labels(12, n_rows=300)
+    columns = []
+    for k in range(4):
+        n_in, n_out = (y == k).sum(), (y != k).sum()
+        curve = IsotonicRegression(y_min=1 / (n_out + 2), y_max=(n_in + 1) / (n_in + 2), out_of_bounds="clip")
+        columns.append(curve.fit(scores[:, k], y == k).predict(fresh[:, k]))
+    expected = np.column_stack(columns)
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(fit_calibration(scores, y, "isotonic").apply(fresh), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(finite_scores, st.data())
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_calibrated_rows_are_probabilities_and_survive_json(method, scores, data):
+    n_rows, n_classes = scores.shape
+    y = np.array(data.draw(st.lists(st.integers(0, n_classes - 1), min_size=n_rows, max_size=n_rows)))
+    calibration = fit_calibration(scores, y, method)
+    for matrix in (scores, -scores, np.full((1, n_classes), 1e9)):
+        p = calibration.apply(matrix)
+        np.testing.assert_allclose(p.sum(axis=1), 1)
+        assert p.min() >= 0
+        if method == "isotonic":
+            assert p.min() > 0
+    entry = json.loads(json.dumps({"method": calibration.method, "params": calibration.params}, allow_nan=False))
+    np.testing.assert_array_equal(Calibration(**entry).apply(scores), calibration.apply(scores))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_rising_score_never_lowers_the_probability_of_its_class(method):
+    scores, y = drawn_labels(13, n_rows=400, temperature=1.5)
+    calibration = fit_calibration(scores, y, method)
+    for k in range(4):
+        raised = np.tile(scores[0], (200, 1))
+        raised[:, k] = np.linspace(-15, 15, 200)
+        assert (np.diff(calibration.apply(raised)[:, k]) > -1e-12).all()
+
+
+def test_isotonic_recovers_steps():
+    rng = np.random.default_rng(14)
+    scores = rng.uniform(0, 3, size=6000)
+    p = np.array([0.1, 0.3, 0.8])[scores.astype(int)]
+    y = (rng.random(6000) < p).astype(int)
+    calibration = fit_calibration(np.column_stack([-scores, scores]), y, "isotonic")
+    inside = np.array([0.5, 1.5, 2.5])
+    np.testing.assert_allclose(calibration.apply(np.column_stack([-inside, inside]))[:, 1], [0.1, 0.3, 0.8], atol=0.05)
+
+
+def test_isotonic_keeps_the_heads_own_order_where_its_steps_tie():
+    y = np.repeat([0, 1], 20)
+    right = np.where(np.eye(2)[y] == 1, 5.0, -5.0)
+    calibration = fit_calibration(right, y, "isotonic")
+    assert calibration.apply([[6.0, 7.0], [7.0, 6.0]]).argmax(axis=1).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
+def test_without_a_slope_to_fit_all_rows_get_the_mean_target(method):
+    scores = np.random.default_rng(15).normal(size=(30, 3))
+    absent = fit_calibration(scores, np.array([0, 1] * 15), method).apply(scores)
+    # n tiles without one of the class: 1 / (n + 2), before the row is normalised
+    assert (absent[:, 2] < 0.06).all()
+    only = fit_calibration(scores, np.zeros(30, dtype=int), method).apply(scores)
+    np.testing.assert_allclose(only, np.tile([31 / 33, 1 / 33, 1 / 33], (30, 1)), atol=1e-5)
+    constant = fit_calibration(np.ones((30, 3)), np.repeat([0, 1, 2], 10), method).apply(np.ones((1, 3)))
+    np.testing.assert_allclose(constant, np.full((1, 3), 1 / 3))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_calibration_of_other_classes_is_refused(method):
+    calibration = fit_calibration(*drawn_labels(16, n_rows=50), method)
+    if method == "temperature":
+        assert calibration.apply(np.zeros((1, 3))).shape == (1, 3)
+        return
+    with pytest.raises(ValueError, match=r"classes|params must be"):
+        calibration.apply(np.zeros((1, 3)))
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ValueError, match="method must be one of temperature, sigmoid, isotonic"):
+        fit_calibration(np.zeros((2, 2)), np.array([0, 1]), "beta")
+    with pytest.raises(ValueError, match="method must be"):
+        Calibration("beta", {}).apply(np.zeros((2, 2)))

@@ -1,0 +1,70 @@
+"""Accuracy against coverage: what a head gets right if the tiles it is least sure of are referred to a human.
+
+Confidence is the largest probability. Selective classification after Geifman and El-Yaniv 2017, "Selective
+Classification for Deep Neural Networks", and 2019, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers".
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from pipeline.evaluation.arrays import FloatArray, IntArray, as_labels, as_probabilities
+
+
+@dataclasses.dataclass(frozen=True)
+class SelectiveCurve:
+    """Accuracy on the n tiles that a head is surest of, for n = 1..N."""
+
+    accuracy: FloatArray
+    """(N,) expected accuracy on the surest n tiles, at place n - 1."""
+
+    @property
+    def coverage(self) -> FloatArray:
+        """(N,) share of the tiles that the head answers, 1/N..1."""
+        return np.arange(1, len(self.accuracy) + 1) / len(self.accuracy)
+
+    @property
+    def aurc(self) -> float:
+        """Area under the risk-coverage curve: the mean of 1 - accuracy over all coverages; 0 is best.
+
+        A confidence that tells nothing gives the head's error rate.
+        """
+        return float(1 - self.accuracy.mean())
+
+    def accuracy_at(self, coverage: float) -> float:
+        """Return the accuracy on the surest tiles that make up at least this share.
+
+        Raises:
+            ValueError: `coverage` is not in 0..1, 0 excluded.
+        """
+        if not 0 < coverage <= 1:
+            raise ValueError(f"coverage must be in 0..1, 0 excluded, but is {coverage}")
+        # rounded first: 0.07 * 100 is a little more than 7
+        return float(self.accuracy[math.ceil(round(coverage * len(self.accuracy), 9)) - 1])
+
+
+def selective_curve(y: IntArray, p: FloatArray, predicted: IntArray) -> SelectiveCurve:
+    """Return accuracy against coverage.
+
+    Tiles of equal confidence stand in no order: each counts with the share of them that is right, which is what a
+    random order among them gives on average.
+
+    Args:
+        y: (N,) true class index in 0..K-1.
+        p: (N, K) probabilities, rows sum to 1.
+        predicted: (N,) predicted class index.
+
+    Raises:
+        ValueError: Wrong shapes or types, no rows, indices outside 0..K-1, rows of `p` that are no probabilities.
+    """
+    p = as_probabilities(p)
+    n_rows, n_classes = p.shape
+    right = as_labels(y, name="y", n_classes=n_classes, n_rows=n_rows) == as_labels(
+        predicted, name="predicted", n_classes=n_classes, n_rows=n_rows
+    )
+    # negated, so that the surest come first
+    _, level, n_tied = np.unique(-p.max(axis=1), return_inverse=True, return_counts=True)
+    share_right = np.bincount(level, weights=right) / n_tied
+    expected = np.cumsum(np.repeat(share_right, n_tied))
+    return SelectiveCurve(np.minimum(expected / np.arange(1, n_rows + 1), 1.0))  # sums of shares may round over 1

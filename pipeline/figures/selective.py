@@ -1,0 +1,47 @@
+"""The figure of selective classification: accuracy on the tiles a head is surest of, against how many these are."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from pipeline.evaluation.selective import SelectiveCurve
+from pipeline.figures.style import head_colours, save, short, styled
+
+LEAST_COVERAGE = 0.1
+"""Left of it a curve jumps by single tiles."""
+
+MARKED = (0.5, 0.8, 0.9, 1.0)
+"""Coverages with a marker: those of the report's table."""
+
+
+@styled
+def draw_selective(path: Path, curves: Mapping[str, SelectiveCurve]) -> None:
+    """Draw accuracy against coverage for every head.
+
+    Args:
+        path: the PNG.
+        curves: title of a head -> its curve, in the heads' order (decides the colours).
+    """
+    colours = head_colours(list(curves))
+    figure = Figure(figsize=(5.6, 3.6), layout="constrained")
+    axis = figure.subplots()
+    lowest = 1.0
+    for head, curve in curves.items():
+        shown = curve.coverage >= LEAST_COVERAGE
+        coverage, accuracy = curve.coverage[shown], curve.accuracy[shown]
+        lowest = min(lowest, float(accuracy.min()))
+        axis.axhline(curve.accuracy[-1], color=colours[head], lw=0.7, ls=(0, (1, 2)), zorder=0)
+        axis.plot(coverage, accuracy, color=colours[head], lw=1.4, label=short(head))
+        marks = [curve.accuracy_at(share) for share in MARKED]
+        axis.scatter(MARKED, marks, s=18, color=colours[head], lw=0, zorder=3)
+    span = max(1 - lowest, 0.01)
+    axis.set(xlim=(LEAST_COVERAGE, 1.01), ylim=(max(0.0, lowest - 0.08 * span), 1 + 0.03 * span))
+    axis.set_xticks(np.linspace(0, 1, 11)[1:], [f"{tenth}0 %" for tenth in range(1, 11)])
+    axis.set_xlabel("tiles that the head answers, the surest first (the rest is referred)")
+    axis.set_ylabel("share of them that is right")
+    axis.set_axisbelow(True)
+    axis.grid(axis="y", color="0.92", lw=0.7)
+    figure.legend(loc="outside upper center", ncols=min(len(curves), 3))
+    save(figure, path)
