@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain, say
+from pipeline.cli.parts import each_part
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, StaleInput
 from pipeline.storage import artifacts, records
 
@@ -75,6 +76,11 @@ def check_same_ground(manifest: "Manifest", model: "Model", model_path: Path, *,
 
 
 def run(common: Common, options: ExtractOptions) -> int:
+    """Embed the tiles of the run by its network, or by that of every part of a plan; return the exit code."""
+    return each_part(common, lambda place: extract(place, options), what="extract")
+
+
+def extract(common: Common, options: ExtractOptions) -> int:
     """Embed all tiles, or continue, or do nothing if the file is current; return the exit code."""
     from pipeline.storage.embeddings import SCHEMA
     from pipeline.storage.models import load_model

@@ -1,10 +1,11 @@
-"""Fit SVM and XGBoost heads on the training embeddings and predict every row with all three heads.
+"""Fit SVM and XGBoost heads on the embeddings and predict every row with all heads and floors.
 
-Reads embeddings.h5; writes heads/svm.skops, heads/xgboost.ubj, heads/heads.json and predictions.csv. Heads are fitted
-on train rows; hyper-parameters, early stopping and temperatures come from val rows, which the network was not
-trained on; test rows are only predicted. A head that is already there and current is not fitted again.
+Reads embeddings.h5 (and floors.h5, if it is there); writes heads/svm.skops, heads/xgboost.ubj, heads/heads.json and
+predictions.csv. Hyper-parameters, early stopping and calibration come from val rows, which the network was not
+trained on; test rows are only predicted. A head that is already there and current is not fitted again. Of a plan,
+the test rows of all parts are pooled, so that every tile is predicted by networks trained without its fold.
 
-    python -m pipeline.fit_heads --run reports/mine
+    python -m pipeline.fit_heads --run reports/mine --fit-on heldout
 """
 
 import dataclasses
@@ -15,14 +16,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, say
+from pipeline.cli.parts import each_part
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput
 from pipeline.storage import artifacts, records
+from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
     import numpy as np
 
     from pipeline.heads.base import Head, Rows
+    from pipeline.heads.fitting import FitOn, Fitted, Setting
     from pipeline.storage.embeddings import Embeddings
+    from pipeline.storage.protocol import Protocol
 
 HEAD_FILES: dict[str, str] = {"svm": "heads/svm.skops", "xgboost": "heads/xgboost.ubj"}
 """Head -> its file in the run folder."""
@@ -30,13 +35,25 @@ HEAD_FILES: dict[str, str] = {"svm": "heads/svm.skops", "xgboost": "heads/xgboos
 
 @dataclasses.dataclass(frozen=True)
 class FitHeadsOptions:
-    """Which heads, and other places for the files."""
+    """Which heads, fitted on which rows, and other places for the files."""
 
     embeddings: Path | None = None
     """Default: embeddings.h5 of the run."""
 
     heads: tuple[Literal["svm", "xgboost"], ...] = ("svm", "xgboost")
     """Heads to fit beside softmax."""
+
+    fit_on: Literal["train", "heldout", "crossfit"] | None = None
+    """train: on the tiles the network was trained on. heldout: on validation tiles. crossfit: on every tile of the
+    training side, each embedded by an inner network that held it out (prepare --inner). Default: train, or
+    crossfit where there are inner networks."""
+
+    calibration: Literal["auto", "temperature", "sigmoid", "isotonic"] = "auto"
+    """auto: for SVM and XGBoost what has the lowest log-loss in grouped cross-validation on held-out rows; softmax
+    keeps its temperature, which leaves the network's own answers as they are."""
+
+    floors: bool = True
+    """Also fit the floors: what a head must beat to be worth its cost."""
 
     rounds: int = 400
     """XGBoost's rounds at most; early stopping on validation rows usually ends sooner."""
@@ -45,14 +62,6 @@ class FitHeadsOptions:
         """Check ranges."""
         check(self.rounds >= 1, f"--rounds {self.rounds}: at least 1")
         check(len(set(self.heads)) == len(self.heads), f"--heads {' '.join(self.heads)}: a head is named twice")
-
-
-@dataclasses.dataclass(frozen=True)
-class Fitted:
-    """A head with the facts about its fitting that heads.json states."""
-
-    head: "Head"
-    facts: dict[str, Any]
 
 
 def rows_of(embeddings: "Embeddings", chosen: "np.ndarray") -> "Rows":
@@ -65,15 +74,18 @@ def rows_of(embeddings: "Embeddings", chosen: "np.ndarray") -> "Rows":
         features=embeddings.features[chosen].astype(np.float32, copy=False),
         logits=embeddings.logits[chosen],
         y=embeddings.label[chosen].astype(np.int64),
+        groups=np.array(embeddings.group, dtype=str)[chosen],
     )
 
 
-def split_rows(embeddings: "Embeddings", path: Path) -> "dict[str, Rows]":
+def split_rows(embeddings: "Embeddings", path: Path, *, fit_on: str) -> "dict[str, Rows]":
     """Return the usable rows of train, val and test.
 
     Raises:
-        BadInput: a split is empty, or train lacks a class.
+        BadInput: a split is empty, or the rows that heads are fitted on hold one class only.
     """
+    import numpy as np
+
     from pipeline.storage.predictions import usable_rows
     from pipeline.tiles.split import SPLITS
 
@@ -83,112 +95,114 @@ def split_rows(embeddings: "Embeddings", path: Path) -> "dict[str, Rows]":
         if not chosen.any():
             raise BadInput(f"{path}: no usable {name} rows: run prepare with other fractions or more tiles")
         rows[name] = rows_of(embeddings, chosen)
-    absent = sorted(set(range(len(embeddings.classes))) - set(rows["train"].y))
-    if absent:
-        raise BadInput(f"{path}: no training row of class '{embeddings.classes[absent[0]]}': run prepare again")
+    fitted = "train" if fit_on == "train" else "val"
+    n_classes = len(np.unique(rows[fitted].y))
+    if n_classes < 2:
+        raise BadInput(f"{path}: the {fitted} rows hold one class only, no head can be fitted on them (prepare again)")
     return rows
 
 
-def softmax_head(embeddings: "Embeddings") -> Fitted:
-    """Return the network's own head: trained with the network, computed with the embeddings, so at no cost here."""
-    from pipeline.heads.base import Softmax
-
-    n_weights = (embeddings.features.shape[1] + 1) * len(embeddings.classes)
-    notes = ["the network's last layer; its logits were computed with the embeddings"]
-    return Fitted(Softmax(), {"search": [], "chosen": {}, "notes": notes, "bytes": 4 * n_weights} | times(0, 0))
-
-
-def fit_svm_head(train: "Rows", val: "Rows", *, seed: int, jobs: int) -> Fitted:
-    """Search and fit the SVM."""
-    from pipeline.cli.progress import progress
-    from pipeline.heads.svm import N_POINTS, SEARCH_ROWS, fit_svm, search_svm
-
-    start = time.perf_counter()
-    with progress(N_POINTS, unit="point", label="svm search") as bar:
-        search = search_svm(train, val, seed=seed, jobs=jobs, on_point=bar.update)
-    searched = time.perf_counter()
-    head = fit_svm(train, search.best)
-    svc = head.pipeline[-1]
-    notes = [f"{int(svc.n_support_.sum())} support vectors of {len(train.y)} rows"]
-    if len(train.y) > SEARCH_ROWS:
-        notes.append(f"searched on a stratified sample of {SEARCH_ROWS} rows")
-    if svc.fit_status_ != 0:
-        notes.append("did not converge")
-    facts = {"search": search.points, "chosen": search.best, "notes": notes}
-    return Fitted(head, facts | times(searched - start, time.perf_counter() - searched))
-
-
-def fit_xgboost_head(train: "Rows", val: "Rows", *, seed: int, jobs: int, rounds: int, device: str) -> Fitted:
-    """Search and fit XGBoost; `device` is "cpu" or "cuda"."""
-    from pipeline.cli.progress import progress
-    from pipeline.heads.boosting import POINTS, search_boosting
-
-    start = time.perf_counter()
-    with progress(len(POINTS), unit="point", label="xgboost search") as bar:
-        search, head, seconds = search_boosting(
-            train,
-            val,
-            seed=seed,
-            jobs=jobs,
-            device=device,
-            rounds=rounds,
-            on_point=bar.update,
-        )
-    notes = [] if search.best["rounds"] < rounds else [f"all {rounds} rounds were used: raise --rounds"]
-    facts = {"search": search.points, "chosen": search.best, "notes": notes}
-    return Fitted(head, facts | times(time.perf_counter() - start - seconds, seconds))
-
-
-def times(search_seconds: float, fit_seconds: float) -> dict[str, float]:
-    """Return the times of a head as heads.json states them."""
-    return {"search_seconds": round(search_seconds, 3), "fit_seconds": round(fit_seconds, 3)}
-
-
 def fitted_head(
-    name: str, rows: "dict[str, Rows]", common: Common, options: FitHeadsOptions, *, embeddings: Path
-) -> Fitted:
-    """Return a head: the one that stands in heads/ if it is current, else a newly fitted and saved one."""
-    from pipeline.cli.machine import n_cores, use_device
+    name: str, rows: "dict[str, Rows]", setting: "Setting", common: Common, options: FitHeadsOptions, *, source: Path
+) -> "tuple[Head, dict[str, Any]]":
+    """Return a head and its facts: the one that stands in heads/ if it is current, else a newly fitted and saved one.
+
+    Args:
+        name: svm or xgboost.
+        rows: of train, val and test.
+        setting: how heads are fitted.
+        common: the run.
+        options: of this stage.
+        source: the embeddings file.
+    """
+    from pipeline.heads import fitting
     from pipeline.heads.base import SCHEMA
     from pipeline.heads.boosting import Boosting
     from pipeline.heads.svm import Svm
 
     path = common.run / HEAD_FILES[name]
-    chosen = {"rounds": options.rounds} if name == "xgboost" else {}
-    same: dict[str, Any] = {"schema": SCHEMA, "options": chosen, "inputs": [embeddings], "seed": common.seed}
+    chosen: dict[str, Any] = {"fit_on": setting.fit_on, "calibration": options.calibration}
+    chosen |= {"rounds": setting.rounds} if name == "xgboost" else {}
+    same: dict[str, Any] = {"schema": SCHEMA, "options": chosen, "inputs": [source], "seed": common.seed}
     if not common.restart and records.is_current(path, **same):
         say(f"fit_heads: {name} is current")
-        loaded: Head = Svm.load(path) if name == "svm" else Boosting.load(path)
-        return Fitted(loaded, records.read_record(path)["details"])
-    how: dict[str, Any] = {"seed": common.seed, "jobs": common.threads or n_cores()}
-    device = "cpu"
-    if name == "svm":
-        fitted = fit_svm_head(rows["train"], rows["val"], **how)
-    else:
-        device = "cuda" if use_device(common.device, common.threads).type == "cuda" else "cpu"
-        fitted = fit_xgboost_head(rows["train"], rows["val"], **how, rounds=options.rounds, device=device)
+        return (Svm if name == "svm" else Boosting).load(path), records.read_record(path)["details"]
+    fitted = fitting.fit_svm_head(rows, setting) if name == "svm" else fitting.fit_xgboost_head(rows, setting)
     fitted.head.save(path)  # type: ignore[attr-defined]
-    fitted.facts["bytes"] = path.stat().st_size
-    records.write_record(path, stage="fit_heads", details=fitted.facts, device=device, **same)
-    say(f"fit_heads: {name} fitted in {fitted.facts['search_seconds'] + fitted.facts['fit_seconds']:.0f} s")
-    return fitted
+    facts = calibrated(fitted, rows, setting, options.calibration) | {"bytes": path.stat().st_size}
+    device = setting.device if name == "xgboost" else "cpu"
+    records.write_record(path, stage="fit_heads", details=facts, device=device, **same)
+    say(f"fit_heads: {name} fitted in {facts['search_seconds'] + facts['fit_seconds']:.0f} s")
+    return fitted.head, facts
 
 
-def calibrate(fitted: Fitted, rows: "dict[str, Rows]") -> float:
-    """Return the head's temperature, fitted on val rows; its speed on test rows goes into the facts."""
-    from pipeline.evaluation.calibration import fit_temperature
+def calibrated(fitted: "Fitted", rows: "dict[str, Rows]", setting: "Setting", method: str) -> dict[str, Any]:
+    """Return a head's facts with its calibration, fitted on held-out scores of the val rows."""
+    from pipeline.evaluation.calibration_choice import choose_calibration
+
+    val = rows["val"]
+    choice = choose_calibration(
+        fitted.held_scores,
+        val.y,
+        list(val.groups),
+        seed=setting.seed,
+        method=method,  # type: ignore[arg-type]
+    )
+    how = dataclasses.asdict(choice.calibration) | {"rows": "val", "unit": choice.unit, "nll": choice.nll}
+    return fitted.facts | {"calibration": how}
+
+
+def answers_of(
+    head: "Head", facts: dict[str, Any], rows: "dict[str, Rows]", every: "Rows"
+) -> "tuple[np.ndarray, np.ndarray]":
+    """Return calibrated probabilities (M, K) and decisions (M,) on all rows; the head's speed goes into the facts."""
+    from pipeline.evaluation.calibration import Calibration
 
     start = time.perf_counter()
-    scores = fitted.head.scores(rows["test"])
+    scores = head.scores(rows["test"])
     seconds = time.perf_counter() - start
-    temperature = fit_temperature(fitted.head.scores(rows["val"]), rows["val"].y)
-    fitted.facts["calibration"] = {"method": "temperature", "temperature": temperature, "rows": "val"}
     is_stored = scores is rows["test"].logits
-    fitted.facts["predict_tiles_per_second"] = None if is_stored else round(len(scores) / seconds, 1)
-    return temperature
+    facts["predict_tiles_per_second"] = None if is_stored else round(len(scores) / seconds, 1)
+    how, scores = facts["calibration"], head.scores(every)
+    return Calibration(how["method"], how["params"]).apply(scores), scores.argmax(axis=1)
+
+
+def for_parts(protocol: "Protocol | None", options: FitHeadsOptions) -> FitHeadsOptions:
+    """Return the options for the parts of a plan (or the one split): crossfit is held-out fitting of inner networks.
+
+    The heads of every inner network are fitted on the tiles that it held out; together these are the whole training
+    side, and what the networks' heads say of a test tile is averaged.
+
+    Raises:
+        BadInput: crossfit without inner networks, or another `--fit-on` with them.
+    """
+    has_inner = protocol is not None and protocol.n_inner > 0
+    if options.fit_on == "crossfit" and not has_inner:
+        raise BadInput("--fit-on crossfit needs a plan with inner networks: prepare with --inner 3, then train")
+    if has_inner and options.fit_on not in (None, "crossfit"):
+        raise BadInput(
+            f"--fit-on {options.fit_on}: this plan has inner networks: leave it out, or plan without --inner"
+        )
+    return dataclasses.replace(options, fit_on="heldout") if has_inner else options
 
 
 def run(common: Common, options: FitHeadsOptions) -> int:
+    """Fit the heads of the run, or of every part of its plan and pool what they say; return the exit code."""
+    protocol = read_protocol(common.run)
+    how = for_parts(protocol, options)
+    code = each_part(common, lambda place: fit(place, how), what="fit_heads")
+    if protocol is not None:
+        from pipeline.storage.pooling import pool
+
+        for arm in protocol.arms:
+            pool(protocol, arm, options={"heads": list(options.heads), "fit_on": options.fit_on})
+        say(
+            f"fit_heads: pooled predictions of {len(protocol.parts)} parts in {protocol.predictions(protocol.main_arm)}"
+        )
+    return code
+
+
+def fit(common: Common, options: FitHeadsOptions) -> int:
     """Fit, calibrate and predict, or do nothing if the predictions are current; return the exit code."""
     from pipeline.storage import embeddings as stored
     from pipeline.storage import predictions
@@ -199,28 +213,46 @@ def run(common: Common, options: FitHeadsOptions) -> int:
     if not common.force:
         records.check_fresh(path, record)
     skipped = record["details"]["skipped"]
-    chosen = {"heads": list(options.heads), "rounds": options.rounds}
+    fit_on: FitOn = "heldout" if options.fit_on == "heldout" else "train"
+    chosen = {"heads": list(options.heads), "rounds": options.rounds, "fit_on": fit_on}
+    chosen |= {"calibration": options.calibration, "floors": options.floors}
     current: dict[str, Any] = {"schema": predictions.SCHEMA, "options": chosen, "inputs": [path], "seed": common.seed}
     if not common.restart and records.is_current(out, **current):
         say(f"fit_heads: current, {out}")
         return EXIT_SKIPPED if skipped else EXIT_OK
 
-    from pipeline.evaluation.calibration import apply_temperature
+    from pipeline.cli.machine import n_cores, use_device
+    from pipeline.heads import fitting
+    from pipeline.heads.probes import separability, source_probe
 
     embeddings = stored.read_embeddings(path)
-    rows = split_rows(embeddings, path)
-    heads: dict[str, Fitted] = {"softmax": softmax_head(embeddings)}
+    rows = split_rows(embeddings, path, fit_on=fit_on)
+    cuda = use_device(common.device, common.threads).type == "cuda"
+    setting = fitting.Setting(
+        fit_on, common.seed, common.threads or n_cores(), device="cuda" if cuda else "cpu", rounds=options.rounds
+    )
+    softmax = fitting.fit_softmax(rows)
+    method = "temperature" if options.calibration == "auto" else options.calibration
+    heads = {"softmax": (softmax.head, calibrated(softmax, rows, setting, method))}
     for name in map(str, options.heads):
-        heads[name] = fitted_head(name, rows, common, options, embeddings=path)
+        heads[name] = fitted_head(name, rows, setting, common, options, source=path)
     usable = predictions.usable_rows(embeddings)
     every = rows_of(embeddings, usable)
-    probabilities = {}
-    for name, fitted in heads.items():
-        probabilities[name] = apply_temperature(fitted.head.scores(every), calibrate(fitted, rows))
+    answers = {name: answers_of(head, facts, rows, every) for name, (head, facts) in heads.items()}
     summary = common.run / "heads" / "heads.json"
-    content = {"classes": embeddings.classes, "heads": {name: fitted.facts for name, fitted in heads.items()}}
+    content = {
+        "classes": embeddings.classes,
+        "fit_on": fit_on,
+        "heads": {name: facts for name, (_, facts) in heads.items()},
+        "source_probe": source_probe(
+            rows["val"], heads["svm"][1]["chosen"] if "svm" in heads else {}, seed=common.seed
+        ),
+        "separability": {name: separability(rows[name]) for name in ("train", "val")},
+    }
     artifacts.write_text(summary, artifacts.to_json(content))
-    artifacts.write_text(out, predictions.to_csv(embeddings, probabilities))
+    artifacts.write_text(
+        out, predictions.to_csv(embeddings, *({name: answer[i] for name, answer in answers.items()} for i in (0, 1)))
+    )
     details = record["details"]
     records.write_record(
         out,
@@ -231,7 +263,9 @@ def run(common: Common, options: FitHeadsOptions) -> int:
             "protocol": details["protocol"],
             "dataset": details["dataset"],
             "credit": details["credit"],
+            "fit_on": fit_on,
             "calibrated_on": "val",
+            "n_train": len(rows["train"].y),
             "n_skipped": len(skipped),
         },
     )

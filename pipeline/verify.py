@@ -14,6 +14,7 @@ from pipeline.cli.command import command
 from pipeline.cli.options import Common, say
 from pipeline.errors import EXIT_FAILED, EXIT_OK, BadArtifact, PipelineError, StaleInput
 from pipeline.storage import lock, records
+from pipeline.storage.protocol import Protocol, check_part, read_protocol
 
 UNFINISHED = ("checkpoint.pt", "embeddings.h5.partial", "embeddings.h5.partial.json")
 """Files of a stage that was interrupted: no results, nothing to hold them against."""
@@ -70,22 +71,24 @@ def check_content(run: Path) -> list[str]:
 def unknown_files(run: Path, known: set[Path]) -> list[Path]:
     """Return files of the run folder that no record speaks of."""
     files = {path for path in run.rglob("*") if path.is_file()}
-    return sorted(files - known - {run / name for name in (*UNFINISHED, lock.NAME)})
+    return sorted(path for path in files - known if path.name not in (*UNFINISHED, lock.NAME))
 
 
-def run(common: Common, options: VerifyOptions) -> int:
-    """Check the run folder and print every fault; return the exit code."""
-    folder = common.run
+OPTIONAL = ("floors.h5", "predictions-random.csv", "stress.csv")
+"""Artefacts that a finished run may lack."""
+
+
+def check_folder(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
+    """Return the faults of a run folder, or of one part of a plan, and the files that its records speak of."""
     faults: list[str] = []
     known: set[Path] = set()
     for name, schema, stage in records.ARTIFACTS:
         path = folder / name
         if not path.is_file() and not records.record_path(path).is_file():
-            say(f"verify: {name}: not made yet")
             continue
         known |= {path, records.record_path(path)}
         try:
-            faults += check_one(path, schema, stage, light=options.light)
+            faults += check_one(path, schema, stage, light=light)
             known |= {path.parent / output for output in records.read_record_alone(path)["outputs"]}
         except BadArtifact as error:
             faults.append(str(error))
@@ -94,6 +97,44 @@ def run(common: Common, options: VerifyOptions) -> int:
             faults += check_content(folder)
         except PipelineError as error:
             faults.append(str(error))
+    return faults, known
+
+
+def check_parts(protocol: Protocol, *, light: bool) -> tuple[list[str], set[Path]]:
+    """Return the faults of a plan's parts and the files they know; parts may be left behind with `light`."""
+    faults: list[str] = []
+    known: set[Path] = set()
+    for part in protocol.parts:
+        folder = protocol.folder(part)
+        if light and not folder.is_dir():
+            continue
+        try:
+            check_part(protocol, part)
+        except PipelineError as error:
+            faults.append(str(error))
+        found, files = check_folder(folder, light=light)
+        faults += found
+        known |= files
+    return faults, known
+
+
+def run(common: Common, options: VerifyOptions) -> int:
+    """Check the run folder, and the parts of its plan, and print every fault; return the exit code."""
+    folder = common.run
+    faults, known = check_folder(folder, light=options.light)
+    protocol = None
+    try:
+        protocol = read_protocol(folder)
+    except PipelineError as error:
+        faults.append(str(error))
+    expected = [name for name, _, _ in records.ARTIFACTS if name not in OPTIONAL]
+    if protocol is not None:
+        found, files = check_parts(protocol, light=options.light)
+        faults, known = faults + found, known | files
+        expected = ["manifest.csv", "predictions.csv", "comparison.csv"]
+    for name in expected:
+        if folder / name not in known:
+            say(f"verify: {name}: not made yet")
     if not known:
         faults.append(f"{folder}: no run: run `python -m pipeline.prepare` first")
     for fault in faults:

@@ -69,7 +69,7 @@ def extract_words(run: Path, *more: str) -> list[str]:
     return ["--run", str(run), *words.split(), *more]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def words() -> Callable[..., list[str]]:
     """`words("train" | "extract", run, *more)`: the command line of that stage on small tiles."""
     builders = {"train": train_words, "extract": extract_words}

@@ -6,9 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.model_selection import cross_val_score
+from sklearn.svm import SVC
 
 from pipeline import fit_heads
 from pipeline.evaluation.calibration import softmax
+from pipeline.heads import fitting
+from pipeline.heads.base import Rows
 from pipeline.heads.svm import Svm
 from pipeline.storage import records
 from pipeline.storage.embeddings import SCHEMA, read_embeddings, write_embeddings
@@ -110,7 +114,7 @@ def test_every_head_stands_on_every_row_with_probabilities(fitted: Path) -> None
 def test_softmax_rows_are_the_softmax_of_the_stored_logits_over_the_temperature(fitted: Path) -> None:
     table = read_predictions(fitted / "predictions.csv")
     rows = table[table["head"] == "softmax"]
-    temperature = json.loads((fitted / "heads/heads.json").read_text())["heads"]["softmax"]["calibration"][
+    temperature = json.loads((fitted / "heads/heads.json").read_text())["heads"]["softmax"]["calibration"]["params"][
         "temperature"
     ]
     logits = read_embeddings(fitted / "embeddings.h5").logits
@@ -152,23 +156,24 @@ def test_same_input_and_seed_give_the_same_predictions(fitted: Path, tmp_path: P
     assert (again / "predictions.csv").read_bytes() == (fitted / "predictions.csv").read_bytes()
 
 
-def test_test_rows_serve_for_nothing_before_prediction(fitted: Path, tmp_path: Path) -> None:
-    """P7: other test labels change nothing but the column of labels."""
-    from pipeline.heads import base
-
+@pytest.mark.parametrize("fit_on", ["train", "heldout"])
+def test_test_rows_serve_for_nothing_before_prediction(fit_on: fitting.FitOn, tmp_path: Path) -> None:
+    """P7: other test features and labels change no head, no choice and no calibration."""
     run = make_run(tmp_path / "run")
     embeddings = read_embeddings(run / "embeddings.h5")
-    test = np.flatnonzero(embeddings.split == 2)
-    rows = fit_heads.split_rows(embeddings, run / "embeddings.h5")
-    relabelled = dict(rows, test=base.Rows(rows["test"].features, rows["test"].logits, rows["test"].y[::-1].copy()))
-    assert len(test) == len(relabelled["test"].y)
-    for make in (
-        lambda r: fit_heads.fit_svm_head(r["train"], r["val"], seed=0, jobs=1),
-        lambda r: fit_heads.fit_xgboost_head(r["train"], r["val"], seed=0, jobs=1, rounds=3, device="cpu"),
-    ):
-        one, other = make(rows), make(relabelled)
-        assert fit_heads.calibrate(one, rows) == fit_heads.calibrate(other, relabelled)
-        np.testing.assert_array_equal(one.head.scores(rows["test"]), other.head.scores(rows["test"]))
+    rows = fit_heads.split_rows(embeddings, run / "embeddings.h5", fit_on=fit_on)
+    noise = np.random.default_rng(3).normal(size=rows["test"].features.shape).astype(np.float32)
+    other = dict(rows, test=Rows(noise, noise[:, :3], rows["test"].y[::-1].copy(), rows["test"].groups))
+    setting = fitting.Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=3)
+    for make in (fitting.fit_softmax, fitting.fit_svm_head, fitting.fit_xgboost_head):
+        arguments = () if make is fitting.fit_softmax else (setting,)
+        one, two = make(rows, *arguments), make(other, *arguments)  # type: ignore[operator]
+        assert calibration_of(one, rows, setting) == calibration_of(two, other, setting)
+        np.testing.assert_array_equal(one.head.scores(rows["test"]), two.head.scores(rows["test"]))
+
+
+def calibration_of(fitted: fitting.Fitted, rows: dict[str, Rows], setting: fitting.Setting) -> object:
+    return fit_heads.calibrated(fitted, rows, setting, "auto")["calibration"]
 
 
 def test_a_feature_that_betrays_training_labels_does_not_fool_the_choice(tmp_path: Path) -> None:
@@ -202,10 +207,43 @@ def test_stale_or_damaged_embeddings_are_refused(tmp_path: Path, capfd: pytest.C
     assert "embeddings.h5: its bytes are not those that were written" in capfd.readouterr().err
 
 
-def test_a_class_without_training_rows_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("fit_on", ["train", "heldout"])
+def test_a_class_without_rows_to_fit_on_is_never_named_by_the_fitted_heads(fit_on: str, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", classes=2)
+    assert fit(run, "--fit-on", fit_on) == 0
+    table = read_predictions(run / "predictions.csv")
+    fitted = table[table["head"].isin(["svm", "xgboost"])]
+    assert not (fitted["predicted"] == "c").any()
+    assert (fitted["p_c"] < 0.1).all()
+
+
+def test_rows_of_one_class_to_fit_on_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run", classes=1)
     assert fit(run) == 1
-    assert "no training row of class 'c'" in capfd.readouterr().err
+    assert "the train rows hold one class only" in capfd.readouterr().err
+
+
+def test_held_out_fitting_survives_a_leak_that_cross_validation_on_training_rows_does_not(tmp_path: Path) -> None:
+    """A feature equals the label, but only of tiles that the network was trained on."""
+    run = make_run(tmp_path / "leak", n=400, leak_train=True)
+    embeddings = read_embeddings(run / "embeddings.h5")
+    rows = fit_heads.split_rows(embeddings, run / "embeddings.h5", fit_on="train")
+    naive = cross_val_score(SVC(kernel="linear", C=10.0), rows["train"].features, rows["train"].y, cv=5).mean()
+    assert fit(run, "--heads", "svm", "--fit-on", "heldout") == 0
+    table = read_predictions(run / "predictions.csv")
+    svm = table[(table["head"] == "svm") & (table["split"] == "test")]
+    right = (svm["label"] == svm["predicted"]).mean()
+    facts = json.loads((run / "heads/heads.json").read_text())["heads"]["svm"]
+    stated = min(facts["search"], key=lambda point: point["val_nll"])["val_accuracy"]
+    assert naive > 0.98
+    assert right < naive - 0.05
+    assert stated == pytest.approx(right, abs=0.05)
+
+
+def test_crossfit_without_inner_networks_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run")
+    assert fit(run, "--fit-on", "crossfit") == 1
+    assert "prepare with --inner 3" in capfd.readouterr().err
 
 
 def test_missing_run_and_missing_embeddings_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

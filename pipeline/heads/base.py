@@ -1,10 +1,11 @@
 """What every head is: something that turns rows of an embeddings file into class scores.
 
-Scores are on the head's own scale (softmax logits, SVM decision values, boosting margins); one temperature per head,
-fitted on validation rows, makes probabilities of them without changing any decision.
+Scores are on the head's own scale (softmax logits, SVM decision values, boosting margins); a calibration fitted on
+held-out rows makes probabilities of them.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,9 @@ from pipeline.evaluation.metrics import row_nll, scalar_metrics
 
 SCHEMA = "head/1.0"
 """Of the record that a saved head needs: it is loaded only if its bytes are those that were saved."""
+
+ABSENT = 10.0
+"""How far below a row's lowest score a class stands that the head never saw a tile of."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +33,14 @@ class Rows:
     y: np.ndarray
     """(N,) int64 class codes."""
 
+    groups: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, dtype=str))
+    """(N,) group names, "" where not known."""
+
+    def take(self, chosen: np.ndarray) -> "Rows":
+        """Return the rows that an index or mask chooses."""
+        groups = self.groups[chosen] if len(self.groups) else self.groups
+        return Rows(self.features[chosen], self.logits[chosen], self.y[chosen], groups)
+
 
 class Head(Protocol):
     """A fitted head."""
@@ -40,24 +52,73 @@ class Head(Protocol):
 
 @dataclasses.dataclass
 class Search:
-    """The points of a search with what they gave on the validation rows; the lowest NLL is chosen.
+    """The points of a search with what they gave on held-out rows; the lowest NLL is chosen.
 
     NLL of temperature-scaled scores: a proper score, and smoother than an accuracy over some hundred rows.
     """
 
     points: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    scores: list[np.ndarray] = dataclasses.field(default_factory=list)
+    """Of each point, (N, K) on the held-out rows."""
 
     def add(self, params: dict[str, Any], scores: np.ndarray, y: np.ndarray, *, seconds: float) -> None:
-        """Judge the validation scores (N, K) of one point."""
+        """Judge the held-out scores (N, K) of one point."""
         p = apply_temperature(scores, fit_temperature(scores, y))
         accuracy = scalar_metrics(y, p, scores.argmax(axis=1))["accuracy"]
         nll = float(row_nll(y, p).mean())
         self.points.append({"params": params, "val_nll": nll, "val_accuracy": accuracy, "seconds": round(seconds, 3)})
+        self.scores.append(scores)
+
+    @property
+    def best_index(self) -> int:
+        """The point with the lowest held-out NLL (the first of equals)."""
+        return min(range(len(self.points)), key=lambda i: self.points[i]["val_nll"])
 
     @property
     def best(self) -> dict[str, Any]:
-        """The parameters of the point with the lowest validation NLL (the first of equals)."""
-        return dict(min(self.points, key=lambda point: point["val_nll"])["params"])
+        """The parameters of the best point."""
+        return dict(self.points[self.best_index]["params"])
+
+
+def cross_search(rows: Rows, folds: np.ndarray, search: Callable[[Rows, Rows], Search]) -> Search:
+    """Judge every point by cross-validation: each fold's rows are scored by what was fitted on the other folds.
+
+    Args:
+        rows: N rows that the network was not trained on.
+        folds: (N,) fold of each row, whole groups (`evaluation.folds.assign_folds`).
+        search: judges all points, fitted on its first rows, by its second; always the same points in the same order.
+            A parameter that comes out of the fitting (boosting rounds) is taken as its median over the folds.
+    """
+    each = [(folds == fold, search(rows.take(folds != fold), rows.take(folds == fold))) for fold in np.unique(folds)]
+    merged = Search()
+    for i in range(len(each[0][1].points)):
+        scores = np.empty_like(rows.logits, dtype=np.float64)
+        for chosen, found in each:
+            scores[chosen] = found.scores[i]
+        params = dict(each[0][1].points[i]["params"])
+        if "rounds" in params:
+            params["rounds"] = int(np.median([found.points[i]["params"]["rounds"] for _, found in each]))
+        merged.add(params, scores, rows.y, seconds=sum(found.points[i]["seconds"] for _, found in each))
+    return merged
+
+
+def as_columns(decision: np.ndarray, classes: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return scikit-learn's decision values as (N, K) float64, a column for every class.
+
+    For two classes scikit-learn gives one column; for a class that was not among the fitted rows it gives none: such
+    a class gets a score far below the others (`ABSENT`).
+
+    Args:
+        decision: (N,) or (N, C) values.
+        classes: (C,) codes of the fitted classes, rising.
+        n_classes: K.
+    """
+    own = np.column_stack([-decision, decision]) if decision.ndim == 1 else np.asarray(decision, dtype=np.float64)
+    if len(classes) == n_classes:
+        return own
+    scores = np.repeat(own.min(axis=1, keepdims=True) - ABSENT, n_classes, axis=1)
+    scores[:, classes] = own
+    return scores
 
 
 class Softmax:

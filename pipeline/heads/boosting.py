@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,7 @@ def search_boosting(
     jobs: int,
     device: str = "cpu",
     rounds: int = MOST_ROUNDS,
+    points: Sequence[dict[str, Any]] = POINTS,
     on_point: Callable[[], object] = lambda: None,
 ) -> tuple[Search, Boosting, float]:
     """Boost every point with early stopping on validation rows; return the search, the best head and its seconds.
@@ -95,11 +96,12 @@ def search_boosting(
         jobs: threads.
         device: "cpu" or "cuda".
         rounds: boosting rounds at most.
+        points: XGBoost's parameters that differ between the points; others are `FIXED`.
         on_point: called after each point.
     """
     matrix, held = _matrices(train, val)
     search, heads = Search(), []
-    for point in POINTS:
+    for point in points:
         start = time.perf_counter()
         params = FIXED | point | {"num_class": train.logits.shape[1], "seed": seed, "nthread": jobs, "device": device}
         booster = xgboost.train(
@@ -116,5 +118,12 @@ def search_boosting(
         search.add(point | {"rounds": n_rounds}, head.scores(val), val.y, seconds=seconds)
         heads.append((head, seconds))
         on_point()
-    best = min(range(len(heads)), key=lambda i: search.points[i]["val_nll"])
-    return search, *heads[best]
+    return search, *heads[search.best_index]
+
+
+def fit_boosting(train: Rows, params: dict[str, Any], *, seed: int, jobs: int, device: str = "cpu") -> Boosting:
+    """Boost a chosen point for its number of rounds on all given rows."""
+    point = {name: value for name, value in params.items() if name != "rounds"}
+    given = FIXED | point | {"num_class": train.logits.shape[1], "seed": seed, "nthread": jobs, "device": device}
+    matrix = xgboost.QuantileDMatrix(train.features, train.y, max_bin=FIXED["max_bin"])
+    return Boosting(xgboost.train(given, matrix, params["rounds"]))

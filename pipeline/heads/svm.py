@@ -4,8 +4,9 @@ One matrix of squared distances (a BLAS product) serves every C and gamma of the
 again as a plain scikit-learn pipeline, which is what is saved: the same predictions, readable by anyone.
 """
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from pipeline.errors import BadArtifact
-from pipeline.heads.base import SCHEMA, Rows, Search
+from pipeline.heads.base import SCHEMA, Rows, Search, as_columns
 from pipeline.storage import artifacts, records
 
 SEARCH_ROWS = 4000
@@ -43,7 +44,7 @@ class Svm:
 
     def scores(self, rows: Rows) -> np.ndarray:
         """Return one-against-rest decision values (N, K): votes of the pairwise classifiers, ties by their sums."""
-        return as_columns(self.pipeline.decision_function(rows.features))
+        return as_columns(self.pipeline.decision_function(rows.features), self.pipeline.classes_, rows.logits.shape[1])
 
     def save(self, path: Path) -> None:
         """Write the scikit-learn pipeline as a skops file."""
@@ -74,11 +75,6 @@ class Svm:
         return cls(pipeline)
 
 
-def as_columns(decision: np.ndarray) -> np.ndarray:
-    """Return decision values as (N, K): for two classes scikit-learn gives one column."""
-    return np.column_stack([-decision, decision]) if decision.ndim == 1 else decision
-
-
 def subsample(y: np.ndarray, n: int, *, seed: int) -> np.ndarray:
     """Return about n row numbers, each class in proportion (rounded, at least two of each), sorted."""
     if len(y) <= n:
@@ -99,8 +95,26 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.maximum(distances, 0.0, out=distances)
 
 
+N_POINTS = len(C_LINEAR) + len(C_RBF) * len(GAMMA_PER_FEATURE)
+"""Points of the standard search."""
+
+
+def standard_points(n_features: int) -> list[dict[str, Any]]:
+    """Return the points of the search for standardised features: arguments of scikit-learn's SVC."""
+    kernels: list[tuple[dict[str, Any], tuple[float, ...]]] = [({"kernel": "linear"}, C_LINEAR)]
+    kernels += [({"kernel": "rbf", "gamma": factor / n_features}, C_RBF) for factor in GAMMA_PER_FEATURE]
+    return [{**kernel, "C": c} for kernel, strengths in kernels for c in strengths]
+
+
 def search_svm(
-    train: Rows, val: Rows, *, seed: int, jobs: int, on_point: Callable[[], object] = lambda: None
+    train: Rows,
+    val: Rows,
+    *,
+    seed: int,
+    jobs: int,
+    points: Sequence[dict[str, Any]] | None = None,
+    standardise: bool = True,
+    on_point: Callable[[], object] = lambda: None,
 ) -> Search:
     """Judge every kernel, C and gamma by validation rows.
 
@@ -109,46 +123,46 @@ def search_svm(
         val: rows to judge by; the network and the SVM were not fitted on them.
         seed: of the sample.
         jobs: points fitted at once.
+        points: kernel, gamma (of rbf) and C of each point; those of one kernel and gamma stand together. None:
+            `standard_points`.
+        standardise: whether the features are standardised first.
         on_point: called after each point.
     """
     rows = subsample(train.y, SEARCH_ROWS, seed=seed)
     y = train.y[rows]
-    scaler = StandardScaler().fit(train.features[rows])
-    a = scaler.transform(train.features[rows]).astype(np.float32)
-    b = scaler.transform(val.features).astype(np.float32)
-    n_features = a.shape[1]
+    a, b = train.features[rows], val.features
+    if standardise:
+        scaler = StandardScaler().fit(a)
+        a, b = scaler.transform(a).astype(np.float32), scaler.transform(b).astype(np.float32)
     products, products_val = (a @ a.T).astype(np.float64), (b @ a.T).astype(np.float64)
     distances, distances_val = squared_distances(a, a), squared_distances(b, a)
 
-    def grams(kernel: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        if kernel["kernel"] == "linear":
+    def grams(kernel: str, gamma: float) -> tuple[np.ndarray, np.ndarray]:
+        if kernel == "linear":
             return products, products_val
-        return np.exp(-kernel["gamma"] * distances), np.exp(-kernel["gamma"] * distances_val)
+        return np.exp(-gamma * distances), np.exp(-gamma * distances_val)
 
     def judge(
         params: dict[str, Any], gram: np.ndarray, gram_val: np.ndarray
     ) -> tuple[dict[str, Any], np.ndarray, float]:
         start = time.perf_counter()
         svc = SVC(C=params["C"], kernel="precomputed", break_ties=True, cache_size=CACHE_MB).fit(gram, y)
-        return params, as_columns(svc.decision_function(gram_val)), time.perf_counter() - start
+        columns = as_columns(svc.decision_function(gram_val), svc.classes_, train.logits.shape[1])
+        return params, columns, time.perf_counter() - start
 
-    kernels: list[tuple[dict[str, Any], tuple[float, ...]]] = [({"kernel": "linear"}, C_LINEAR)]
-    kernels += [({"kernel": "rbf", "gamma": factor / n_features}, C_RBF) for factor in GAMMA_PER_FEATURE]
+    chosen = standard_points(a.shape[1]) if points is None else points
     search = Search()
     with Parallel(n_jobs=jobs, prefer="threads") as parallel:  # libsvm works outside the interpreter's lock
-        for kernel, strengths in kernels:
-            pair = grams(kernel)
-            for params, scores, seconds in parallel(delayed(judge)({**kernel, "C": c}, *pair) for c in strengths):
+        for kernel, group in itertools.groupby(chosen, key=lambda point: (point["kernel"], point.get("gamma", 0.0))):
+            pair = grams(*kernel)
+            for params, scores, seconds in parallel(delayed(judge)(dict(point), *pair) for point in group):
                 search.add(params, scores, val.y, seconds=seconds)
                 on_point()
     return search
 
 
-N_POINTS = len(C_LINEAR) + len(C_RBF) * len(GAMMA_PER_FEATURE)
-"""Points of a search."""
-
-
-def fit_svm(train: Rows, params: dict[str, Any]) -> Svm:
+def fit_svm(train: Rows, params: dict[str, Any], *, standardise: bool = True) -> Svm:
     """Fit the chosen point on all training rows as a plain scikit-learn pipeline."""
+    scaler = [StandardScaler()] if standardise else []
     svc = SVC(**params, break_ties=True, cache_size=CACHE_MB)
-    return Svm(make_pipeline(StandardScaler(), svc).fit(train.features, train.y))
+    return Svm(make_pipeline(*scaler, svc).fit(train.features, train.y))

@@ -29,12 +29,14 @@ def usable_rows(embeddings: Embeddings) -> np.ndarray:
     return (embeddings.status == OK) & (embeddings.split < len(SPLITS)) & (embeddings.label >= 0)
 
 
-def to_csv(embeddings: Embeddings, probabilities: dict[str, np.ndarray]) -> str:
+def to_csv(embeddings: Embeddings, probabilities: dict[str, np.ndarray], named: dict[str, np.ndarray]) -> str:
     """Return the table: for each head one line per usable row, in the order of the embeddings file.
 
     Args:
         embeddings: the file's content.
         probabilities: head -> (M, K) float64 for the M usable rows.
+        named: head -> (M,) class code that the head's own scores decide for; a calibration by class (sigmoid,
+            isotonic) may put another class on top, but does not change a decision.
     """
     usable = np.flatnonzero(usable_rows(embeddings))
     classes = np.array(embeddings.classes, dtype=object)
@@ -47,7 +49,7 @@ def to_csv(embeddings: Embeddings, probabilities: dict[str, np.ndarray]) -> str:
                 "split": np.array(SPLITS, dtype=object)[embeddings.split[usable]],
                 "label": classes[embeddings.label[usable]],
                 "head": head,
-                "predicted": classes[p.argmax(axis=1)],
+                "predicted": classes[named[head]],
             }
         )
         for i, name in enumerate(classes):

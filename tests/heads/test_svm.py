@@ -8,8 +8,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from pipeline.errors import BadArtifact
-from pipeline.heads.base import SCHEMA, Rows, Search
-from pipeline.heads.svm import N_POINTS, Svm, as_columns, fit_svm, search_svm, squared_distances, subsample
+from pipeline.heads.base import SCHEMA, Rows, Search, as_columns
+from pipeline.heads.svm import N_POINTS, Svm, fit_svm, search_svm, squared_distances, subsample
 from pipeline.storage.records import write_record
 
 
@@ -56,7 +56,7 @@ def test_two_classes_give_two_columns_with_the_right_sign() -> None:
     assert scores.shape == (40, 2)
     np.testing.assert_array_equal(scores[:, 0], -scores[:, 1])
     assert (scores.argmax(1) == train.y).mean() > 0.9
-    np.testing.assert_array_equal(as_columns(np.array([0.5])), [[-0.5, 0.5]])
+    np.testing.assert_array_equal(as_columns(np.array([0.5]), np.array([0, 1]), 2), [[-0.5, 0.5]])
 
 
 def test_validation_rows_choose_and_training_rows_do_not() -> None:

@@ -1,0 +1,79 @@
+"""What the embeddings give away beside the class: their source, and that the network was trained on a tile."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import StratifiedKFold
+
+from pipeline.heads.base import Rows
+from pipeline.heads.svm import fit_svm, subsample
+
+FOLDS = 3
+
+LEAST_TILES = 2 * FOLDS
+"""A group with fewer tiles is left out of the source probe."""
+
+MOST_ROWS = 2000
+
+
+def source_probe(rows: Rows, params: dict[str, Any], *, seed: int) -> dict[str, Any]:
+    """Return how well an SVM names the group (source, slide, patient) of a tile from its embedding.
+
+    An embedding that knows its source can serve a head as a short cut that a new source does not offer (Howard et al.
+    2021, Nat. Commun. 12:4423). The rows must be ones the network was not trained on. Cross-validated over tiles.
+
+    Args:
+        rows: held-out rows with their groups.
+        params: the SVM's, as chosen for the class.
+        seed: of the folds and of the sample, where there are more than `MOST_ROWS` rows.
+
+    Returns:
+        accuracy, chance (share of the largest group), balanced_accuracy, chance_balanced (1 / n_groups), n_groups,
+        n_tiles; or {"reason": why it cannot be asked}.
+    """
+    if len(rows.groups) == 0 or "" in rows.groups:
+        return {"reason": "groups are not known"}
+    names, code, counts = np.unique(rows.groups, return_inverse=True, return_counts=True)
+    enough = counts[code] >= LEAST_TILES
+    n_groups = int((counts >= LEAST_TILES).sum())
+    if n_groups < 2:
+        return {"reason": f"fewer than two of {len(names)} held-out group(s) have {LEAST_TILES} tiles or more"}
+    chosen = np.flatnonzero(enough)
+    chosen = chosen[subsample(code[chosen], MOST_ROWS, seed=seed)]
+    x, y = rows.features[chosen], np.unique(code[chosen], return_inverse=True)[1]
+    named = np.empty(len(y), dtype=np.int64)
+    for fit, held in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(x, y):
+        of_groups = Rows(x[fit], np.zeros((len(fit), n_groups), np.float32), y[fit])
+        named[held] = fit_svm(of_groups, params).pipeline.predict(x[held])
+    return {
+        "accuracy": float((named == y).mean()),
+        "chance": float(np.bincount(y).max() / len(y)),
+        "balanced_accuracy": float(balanced_accuracy_score(y, named)),
+        "chance_balanced": 1 / n_groups,
+        "n_groups": n_groups,
+        "n_tiles": len(y),
+    }
+
+
+def separability(rows: Rows) -> dict[str, float | None]:
+    """Return how far apart the classes lie in the embeddings, and how often the network's own answer is right.
+
+    `scatter_ratio` is the trace of the scatter between the class means over that within the classes (Fisher's
+    criterion; Fukunaga 1990, "Introduction to Statistical Pattern Recognition", chapter 10). It is larger on tiles
+    the network was trained on than on others; how much, is how far training embeddings flatter. None where no class
+    has two different rows.
+    """
+    x = rows.features.astype(np.float64)
+    mean = x.mean(axis=0)
+    between = within = 0.0
+    for code in np.unique(rows.y):
+        own = x[rows.y == code]
+        centre = own.mean(axis=0)
+        between += len(own) * float(((centre - mean) ** 2).sum())
+        within += float(((own - centre) ** 2).sum())
+    return {
+        "scatter_ratio": between / within if within > 0 else None,
+        "accuracy": float((rows.logits.argmax(axis=1) == rows.y).mean()),
+        "n_tiles": len(rows.y),
+    }

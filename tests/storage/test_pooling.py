@@ -1,0 +1,61 @@
+"""Parts of a plan become one table, and their facts one summary."""
+
+import pandas as pd
+import pytest
+
+from pipeline.errors import BadArtifact
+from pipeline.storage.pooling import mean_of, summary_of, typical
+
+
+def table(p: list[float], *, ids: tuple[str, ...] = ("t0", "t1")) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "tile_id": ids,
+            "group": ["g", "g"],
+            "split": ["test", "test"],
+            "label": ["a", "b"],
+            "head": ["svm", "svm"],
+            "predicted": ["a" if value >= 0.5 else "b" for value in p],
+            "seed": 0,
+            "fold": 0,
+            "p_a": p,
+            "p_b": [1 - value for value in p],
+        }
+    )
+
+
+def test_inner_networks_are_averaged_and_decide_together() -> None:
+    pooled = mean_of([table([0.9, 0.6]), table([0.2, 0.1])], seed=4, fold=2)
+    assert pooled["p_a"].tolist() == pytest.approx([0.55, 0.35])
+    assert pooled["predicted"].tolist() == ["a", "b"]
+    assert set(zip(pooled["seed"], pooled["fold"], strict=True)) == {(4, 2)}
+
+
+def test_one_network_keeps_its_own_decisions() -> None:
+    only = table([0.9, 0.6]).assign(predicted=["b", "a"])
+    assert mean_of([only], seed=0, fold=1)["predicted"].tolist() == ["b", "a"]
+
+
+def test_other_test_rows_are_refused() -> None:
+    with pytest.raises(BadArtifact, match="seed 1, fold 3 do not hold the same test rows"):
+        mean_of([table([0.9, 0.6]), table([0.9, 0.6], ids=("t0", "t2"))], seed=1, fold=3)
+
+
+def test_facts_of_parts_become_means_and_counts() -> None:
+    assert typical([1, 2, 3]) == 2
+    assert typical(["rbf", "rbf"]) == "rbf"
+    assert typical(["rbf", "linear", "rbf"]) == "rbf (2), linear (1)"
+    assert typical([{"a": 1}, {"a": 3, "b": "x"}]) == {"a": 2, "b": "x"}
+    contents = [
+        {
+            "classes": ["a", "b"],
+            "heads": {"svm": {"chosen": {"C": c}, "search": [1], "notes": [], "calibration": {"params": {"a": [c]}}}},
+            "source_probe": {"accuracy": c / 10},
+            "separability": {"val": {"accuracy": 0.5}},
+        }
+        for c in (1.0, 3.0)
+    ]
+    found = summary_of(contents)
+    assert found["heads"]["svm"] == {"chosen": {"C": 2.0}, "calibration": {}}
+    assert found["source_probe"] == {"accuracy": pytest.approx(0.2)}
+    assert found["n_parts"] == 2
