@@ -18,8 +18,9 @@ from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, say
 from pipeline.cli.parts import each_part
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput
+from pipeline.heads.names import FILES
 from pipeline.storage import artifacts, records
-from pipeline.storage.protocol import read_protocol
+from pipeline.storage import protocol as protocols
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
     from pipeline.heads.base import Head, Rows
     from pipeline.heads.fitting import FitOn, Fitted, Setting
     from pipeline.storage.embeddings import Embeddings
-    from pipeline.storage.protocol import Protocol
-
-HEAD_FILES: dict[str, str] = {"svm": "heads/svm.skops", "xgboost": "heads/xgboost.ubj"}
-"""Head -> its file in the run folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,28 +75,57 @@ def rows_of(embeddings: "Embeddings", chosen: "np.ndarray") -> "Rows":
     )
 
 
-def split_rows(embeddings: "Embeddings", path: Path, *, fit_on: str) -> "dict[str, Rows]":
-    """Return the usable rows of train, val and test.
+def split_rows(every: "Rows", split: "np.ndarray", path: Path, *, fit_on: str) -> "dict[str, Rows]":
+    """Return the rows of train, val and test.
+
+    Args:
+        every: all usable rows, (M, ...).
+        split: (M,) code of each.
+        path: of the embeddings, for messages.
+        fit_on: train or heldout.
 
     Raises:
         BadInput: a split is empty, or the rows that heads are fitted on hold one class only.
     """
     import numpy as np
 
-    from pipeline.storage.predictions import usable_rows
     from pipeline.tiles.split import SPLITS
 
-    rows = {}
-    for code, name in enumerate(SPLITS):
-        chosen = usable_rows(embeddings) & (embeddings.split == code)
-        if not chosen.any():
+    rows = {name: every.take(split == code) for code, name in enumerate(SPLITS)}
+    for name, own in rows.items():
+        if not len(own.y):
             raise BadInput(f"{path}: no usable {name} rows: run prepare with other fractions or more tiles")
-        rows[name] = rows_of(embeddings, chosen)
     fitted = "train" if fit_on == "train" else "val"
-    n_classes = len(np.unique(rows[fitted].y))
-    if n_classes < 2:
+    if len(np.unique(rows[fitted].y)) < 2:
         raise BadInput(f"{path}: the {fitted} rows hold one class only, no head can be fitted on them (prepare again)")
     return rows
+
+
+def floor_rows(embeddings: "Embeddings", usable: "np.ndarray", every: "Rows", path: Path | None) -> "dict[str, Rows]":
+    """Return what floors are fitted on: the usable rows with the embeddings and with each feature set of floors.h5.
+
+    Raises:
+        BadArtifact: floors.h5 is damaged.
+        StaleInput: it is of other tiles, or of their former pixels.
+    """
+    from pipeline.storage import floors as stored
+
+    sources = {"embeddings": every}
+    if path is not None:
+        records.check_artifact(path, schema=stored.SCHEMA)
+        content = stored.read_floors(path)
+        ids = [name for name, is_usable in zip(embeddings.tile_id, usable, strict=True) if is_usable]
+        at = content.rows_of(ids, embeddings.sha256[usable], path=path)
+        sources |= {
+            name: dataclasses.replace(every, features=matrix[at]) for name, matrix in content.features().items()
+        }
+    return sources
+
+
+def floors_file(run: Path) -> Path | None:
+    """Return floors.h5 of the run, or of the plan that the run is a part of; None if there is none."""
+    places = [run, *([run.parent.parent] if run.parent.name == protocols.FOLDER else [])]
+    return next((place / "floors.h5" for place in places if (place / "floors.h5").is_file()), None)
 
 
 def fitted_head(
@@ -120,7 +146,7 @@ def fitted_head(
     from pipeline.heads.boosting import Boosting
     from pipeline.heads.svm import Svm
 
-    path = common.run / HEAD_FILES[name]
+    path = common.run / FILES[name]
     chosen: dict[str, Any] = {"fit_on": setting.fit_on, "calibration": options.calibration}
     chosen |= {"rounds": setting.rounds} if name == "xgboost" else {}
     same: dict[str, Any] = {"schema": SCHEMA, "options": chosen, "inputs": [source], "seed": common.seed}
@@ -153,21 +179,48 @@ def calibrated(fitted: "Fitted", rows: "dict[str, Rows]", setting: "Setting", me
 
 
 def answers_of(
-    head: "Head", facts: dict[str, Any], rows: "dict[str, Rows]", every: "Rows"
+    head: "Head", facts: dict[str, Any], every: "Rows", tested: "np.ndarray"
 ) -> "tuple[np.ndarray, np.ndarray]":
-    """Return calibrated probabilities (M, K) and decisions (M,) on all rows; the head's speed goes into the facts."""
+    """Return calibrated probabilities (M, K) and decisions (M,) on all rows; the head's speed goes into the facts.
+
+    Args:
+        head: fitted.
+        facts: its entry of heads.json.
+        every: M rows with the features that the head takes.
+        tested: (M,) bool, the test rows.
+    """
     from pipeline.evaluation.calibration import Calibration
 
     start = time.perf_counter()
-    scores = head.scores(rows["test"])
-    seconds = time.perf_counter() - start
-    is_stored = scores is rows["test"].logits
-    facts["predict_tiles_per_second"] = None if is_stored else round(len(scores) / seconds, 1)
+    rows = every.take(tested)
+    is_stored = head.scores(rows) is rows.logits
+    facts["predict_tiles_per_second"] = (
+        None if is_stored else round(int(tested.sum()) / (time.perf_counter() - start), 1)
+    )
     how, scores = facts["calibration"], head.scores(every)
     return Calibration(how["method"], how["params"]).apply(scores), scores.argmax(axis=1)
 
 
-def for_parts(protocol: "Protocol | None", options: FitHeadsOptions) -> FitHeadsOptions:
+def fitted_floors(
+    sources: "dict[str, Rows]", split: "np.ndarray", setting: "Setting", options: FitHeadsOptions
+) -> "dict[str, tuple[Head, dict[str, Any]]]":
+    """Return the floors and their facts, fitted and calibrated as the heads are."""
+    from pipeline.cli.progress import progress
+    from pipeline.heads.floors import SOURCES, fit_floors
+    from pipeline.tiles.split import SPLITS
+
+    parted = {
+        source: {name: rows.take(split == code) for code, name in enumerate(SPLITS)} for source, rows in sources.items()
+    }
+    with progress(sum(source in parted for source in SOURCES.values()), unit="floor", label="floors") as bar:
+        floors = fit_floors(parted, setting, on_floor=bar.update)
+    return {
+        name: (fitted.head, calibrated(fitted, parted[SOURCES[name]], setting, options.calibration))
+        for name, fitted in floors.items()
+    }
+
+
+def for_parts(protocol: protocols.Protocol | None, options: FitHeadsOptions) -> FitHeadsOptions:
     """Return the options for the parts of a plan (or the one split): crossfit is held-out fitting of inner networks.
 
     The heads of every inner network are fitted on the tiles that it held out; together these are the whole training
@@ -188,7 +241,7 @@ def for_parts(protocol: "Protocol | None", options: FitHeadsOptions) -> FitHeads
 
 def run(common: Common, options: FitHeadsOptions) -> int:
     """Fit the heads of the run, or of every part of its plan and pool what they say; return the exit code."""
-    protocol = read_protocol(common.run)
+    protocol = protocols.read_protocol(common.run)
     how = for_parts(protocol, options)
     code = each_part(common, lambda place: fit(place, how), what="fit_heads")
     if protocol is not None:
@@ -216,17 +269,23 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     fit_on: FitOn = "heldout" if options.fit_on == "heldout" else "train"
     chosen = {"heads": list(options.heads), "rounds": options.rounds, "fit_on": fit_on}
     chosen |= {"calibration": options.calibration, "floors": options.floors}
-    current: dict[str, Any] = {"schema": predictions.SCHEMA, "options": chosen, "inputs": [path], "seed": common.seed}
+    floors = floors_file(common.run) if options.floors else None
+    inputs = [path, *([floors] if floors is not None else [])]
+    current: dict[str, Any] = {"schema": predictions.SCHEMA, "options": chosen, "inputs": inputs, "seed": common.seed}
     if not common.restart and records.is_current(out, **current):
         say(f"fit_heads: current, {out}")
         return EXIT_SKIPPED if skipped else EXIT_OK
 
     from pipeline.cli.machine import n_cores, use_device
     from pipeline.heads import fitting
+    from pipeline.heads.floors import SOURCES
     from pipeline.heads.probes import separability, source_probe
+    from pipeline.tiles.split import SPLITS
 
     embeddings = stored.read_embeddings(path)
-    rows = split_rows(embeddings, path, fit_on=fit_on)
+    usable = predictions.usable_rows(embeddings)
+    every, split = rows_of(embeddings, usable), embeddings.split[usable]
+    rows = split_rows(every, split, path, fit_on=fit_on)
     cuda = use_device(common.device, common.threads).type == "cuda"
     setting = fitting.Setting(
         fit_on, common.seed, common.threads or n_cores(), device="cuda" if cuda else "cpu", rounds=options.rounds
@@ -236,9 +295,13 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     heads = {"softmax": (softmax.head, calibrated(softmax, rows, setting, method))}
     for name in map(str, options.heads):
         heads[name] = fitted_head(name, rows, setting, common, options, source=path)
-    usable = predictions.usable_rows(embeddings)
-    every = rows_of(embeddings, usable)
-    answers = {name: answers_of(head, facts, rows, every) for name, (head, facts) in heads.items()}
+    sources = floor_rows(embeddings, usable, every, floors) if options.floors else {}
+    heads |= fitted_floors(sources, split, setting, options)
+    tested = split == SPLITS.index("test")
+    answers = {
+        name: answers_of(head, facts, sources.get(SOURCES.get(name, ""), every), tested)
+        for name, (head, facts) in heads.items()
+    }
     summary = common.run / "heads" / "heads.json"
     content = {
         "classes": embeddings.classes,
@@ -250,15 +313,14 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
         "separability": {name: separability(rows[name]) for name in ("train", "val")},
     }
     artifacts.write_text(summary, artifacts.to_json(content))
-    artifacts.write_text(
-        out, predictions.to_csv(embeddings, *({name: answer[i] for name, answer in answers.items()} for i in (0, 1)))
-    )
+    p, named = ({name: answer[i] for name, answer in answers.items()} for i in (0, 1))
+    artifacts.write_text(out, predictions.to_csv(embeddings, p, named))
     details = record["details"]
     records.write_record(
         out,
         **current,
         stage="fit_heads",
-        outputs=[summary, *(common.run / HEAD_FILES[name] for name in options.heads)],
+        outputs=[summary, *(common.run / FILES[name] for name in options.heads)],
         details={
             "protocol": details["protocol"],
             "dataset": details["dataset"],

@@ -16,7 +16,7 @@ from pipeline.heads.base import Rows
 from pipeline.heads.svm import Svm
 from pipeline.storage import records
 from pipeline.storage.embeddings import SCHEMA, read_embeddings, write_embeddings
-from pipeline.storage.predictions import read_predictions
+from pipeline.storage.predictions import read_predictions, usable_rows
 from pipeline.storage.scratch import Scratch, row_type
 
 CLASSES = ["a", "b", "c"]
@@ -90,6 +90,14 @@ def fit(run: Path, *words: str) -> int:
     return fit_heads.main(["--run", str(run), "--threads", "1", "--rounds", "6", *words])
 
 
+def split_rows(run: Path, *, fit_on: str) -> dict[str, Rows]:
+    """The rows of each split as `fit_heads` takes them."""
+    embeddings = read_embeddings(run / "embeddings.h5")
+    usable = usable_rows(embeddings)
+    every = fit_heads.rows_of(embeddings, usable)
+    return fit_heads.split_rows(every, embeddings.split[usable], run / "embeddings.h5", fit_on=fit_on)
+
+
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = make_run(tmp_path_factory.mktemp("fit") / "run")
@@ -100,14 +108,14 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_head_stands_on_every_row_with_probabilities(fitted: Path) -> None:
     table = read_predictions(fitted / "predictions.csv")
     embeddings = read_embeddings(fitted / "embeddings.h5")
-    assert list(table["head"].unique()) == ["softmax", "svm", "xgboost"]
+    assert list(table["head"].unique()) == ["softmax", "svm", "xgboost", "majority", "knn", "linear"]
     for _, rows in table.groupby("head"):
         assert list(rows["tile_id"]) == embeddings.tile_id
         assert list(rows["group"]) == embeddings.group
     p = table[[f"p_{name}" for name in CLASSES]].to_numpy()
     np.testing.assert_allclose(p.sum(1), 1, atol=1e-6)
     assert (np.array(CLASSES)[p.argmax(1)] == table["predicted"]).all()
-    test = table[table["split"] == "test"]
+    test = table[(table["split"] == "test") & (table["head"] != "majority")]
     assert ((test["predicted"] == test["label"]).groupby(test["head"]).mean() > 0.6).all()
 
 
@@ -160,8 +168,7 @@ def test_same_input_and_seed_give_the_same_predictions(fitted: Path, tmp_path: P
 def test_test_rows_serve_for_nothing_before_prediction(fit_on: fitting.FitOn, tmp_path: Path) -> None:
     """P7: other test features and labels change no head, no choice and no calibration."""
     run = make_run(tmp_path / "run")
-    embeddings = read_embeddings(run / "embeddings.h5")
-    rows = fit_heads.split_rows(embeddings, run / "embeddings.h5", fit_on=fit_on)
+    rows = split_rows(run, fit_on=fit_on)
     noise = np.random.default_rng(3).normal(size=rows["test"].features.shape).astype(np.float32)
     other = dict(rows, test=Rows(noise, noise[:, :3], rows["test"].y[::-1].copy(), rows["test"].groups))
     setting = fitting.Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=3)
@@ -226,8 +233,7 @@ def test_rows_of_one_class_to_fit_on_are_refused(tmp_path: Path, capfd: pytest.C
 def test_held_out_fitting_survives_a_leak_that_cross_validation_on_training_rows_does_not(tmp_path: Path) -> None:
     """A feature equals the label, but only of tiles that the network was trained on."""
     run = make_run(tmp_path / "leak", n=400, leak_train=True)
-    embeddings = read_embeddings(run / "embeddings.h5")
-    rows = fit_heads.split_rows(embeddings, run / "embeddings.h5", fit_on="train")
+    rows = split_rows(run, fit_on="train")
     naive = cross_val_score(SVC(kernel="linear", C=10.0), rows["train"].features, rows["train"].y, cv=5).mean()
     assert fit(run, "--heads", "svm", "--fit-on", "heldout") == 0
     table = read_predictions(run / "predictions.csv")

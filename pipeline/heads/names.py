@@ -6,6 +6,9 @@ MAIN = ("softmax", "svm", "xgboost")
 FLOORS = ("majority", "colour_svm", "handmade_xgboost", "untrained_svm", "knn", "linear")
 """What a head must beat to be worth its cost: no tile looked at, no texture, no network, no training, no tuning."""
 
+FILES = {"svm": "heads/svm.skops", "xgboost": "heads/xgboost.ubj"}
+"""Head -> its file in the run folder; softmax is the model's own, floors are not kept."""
+
 SPELLING = {
     "softmax": "softmax",
     "svm": "SVM",

@@ -1,0 +1,262 @@
+"""Describe every tile without any training: colours, hand-made texture, and a network with random weights.
+
+Reads manifest.csv; writes floors.h5 (schema floors/1.0). fit_heads fits the floors of the comparison on it. A plan
+has one floors.h5 for all of its parts: nothing in it depends on the split. A run that is stopped begins anew. A tile
+that cannot be read keeps its row, marked in /status, and the exit code is 3.
+
+    python -m pipeline.floors --run reports/mine
+"""
+
+import collections
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipeline.cli.command import command
+from pipeline.cli.options import Common, check, say
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, BadTile, PipelineError
+from pipeline.storage import records
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torchvision.models.resnet import ResNet
+
+    from pipeline.tiles.manifest import Manifest
+
+ARCH = "resnet50"
+"""The untrained network."""
+
+MOST_PX, LEAST_PX = 150, 16
+"""Bounds of the default input side: beyond them an untrained network costs time, or has nothing left to pool."""
+
+BATCH = 16
+"""Tiles per forward pass."""
+
+AHEAD = 8
+"""Tiles per worker that may be described before the network has seen them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FloorsOptions:
+    """How the untrained network sees the tiles."""
+
+    floor_px: int | None = None
+    """Side in px of its input; default: the tiles' median width, at most 150. Colours and texture are always taken
+    from the tiles as they are."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        check(self.floor_px is None or 16 <= self.floor_px <= 1024, f"--floor-px {self.floor_px}: 16 to 1024 px")
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """What was computed of one tile without the network."""
+
+    row: int
+    status: int
+    problem: str
+    """"" or why the tile could not be used; all arrays are zeros then."""
+
+    sha256: "np.ndarray"
+    """(32,) uint8."""
+
+    colour_histogram: "np.ndarray"
+    """(512,) float32."""
+
+    handmade: "np.ndarray"
+    """(D,) float32."""
+
+    pixels: "np.ndarray"
+    """(px, px, 3) uint8: the network's input."""
+
+
+def input_side(manifest: "Manifest", options: FloorsOptions) -> int:
+    """Return the side of the untrained network's input in px."""
+    if options.floor_px is not None:
+        return options.floor_px
+    return min(MOST_PX, max(LEAST_PX, int(manifest.readable["width"].median())))
+
+
+def describe(manifest: "Manifest", row: int, px: int) -> Described:
+    """Decode one tile of the manifest, once, and compute all that needs no network."""
+    import numpy as np
+
+    from pipeline.network.batches import CHANGED_PIXELS
+    from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE
+    from pipeline.tiles.decoding import decode_tile, pixel_hash, resize
+    from pipeline.tiles.handmade import HANDMADE_NAMES, N_COLOURS, colour_histogram, handmade_features
+
+    path, expected = manifest.root / manifest.table["path"].iloc[row], manifest.table["sha256"].iloc[row]
+
+    def nothing(status: int, problem: str) -> Described:
+        floats = np.zeros(N_COLOURS, np.float32), np.zeros(len(HANDMADE_NAMES), np.float32)
+        return Described(row, status, problem, np.zeros(32, np.uint8), *floats, np.zeros((px, px, 3), np.uint8))
+
+    if not expected:
+        return nothing(UNREADABLE, manifest.table["problem"].iloc[row])
+    try:
+        pixels = decode_tile(path)
+    except BadTile as error:
+        return nothing(UNREADABLE, str(error))
+    digest = pixel_hash(pixels)
+    if digest.hex() != expected:
+        return nothing(CHANGED, f"{path}: {CHANGED_PIXELS}")
+    found = colour_histogram(pixels), handmade_features(pixels), resize(pixels, px)
+    return Described(row, OK, "", np.frombuffer(digest, np.uint8), *found)
+
+
+def describe_all(manifest: "Manifest", px: int, *, workers: int) -> Generator[Described]:
+    """Yield the tiles in order, described ahead by threads; memory does not grow with their number.
+
+    Threads, not processes: texture is compiled code that works outside the interpreter's lock, and a killed run leaves
+    no process behind.
+    """
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    waiting: collections.deque[Future[Described]] = collections.deque()
+    pool = ThreadPoolExecutor(max(1, workers))
+    try:
+        for row in range(len(manifest.table)):
+            waiting.append(pool.submit(describe, manifest, row, px))
+            if len(waiting) > AHEAD * max(1, workers):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def build_untrained(seed: int, device: "torch.device") -> "ResNet":
+    """Return ResNet-50 with torchvision's random weights, as it stands before the first training step.
+
+    In eval mode its batch normalisation, with the running mean 0 and variance 1 that it starts with, does nothing.
+    The activations stay finite all the same (features of about 10, hundreds at most), and no statistic of any tile,
+    test tiles among them, has to go into the network. Statistics estimated from tiles made the floor lower, not
+    higher: normalised random layers amplify noise.
+    """
+    from pipeline.network.resnet import as_channels_last, build_network
+
+    network = build_network(ARCH, n_classes=2, seed=seed).eval()
+    as_channels_last(network, device)
+    return network
+
+
+def look(network: "ResNet", pixels: "np.ndarray") -> "np.ndarray":
+    """Return the network's features (B, 2048) float32 of tiles (B, px, px, 3) uint8, computed in fp32."""
+    import torch
+
+    from pipeline.network.batches import normalise
+    from pipeline.network.resnet import features
+    from pipeline.storage.models import Preprocess
+
+    constants = Preprocess(size=pixels.shape[1])
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        x = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device), mean=constants.mean, std=constants.std)
+        return features(network, x.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+
+
+def compute(
+    manifest: "Manifest",
+    network: "ResNet",
+    common: Common,
+    *,
+    px: int,
+    row: "np.dtype",
+    skipped: dict[int, str],
+) -> Generator["np.ndarray"]:
+    """Yield blocks of rows in the tiles' order; the tiles that could not be used are added to `skipped`.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM.
+        BadInput: too many tiles cannot be used.
+        PipelineError: the network gives a number that is not finite; names the tile.
+    """
+    import numpy as np
+
+    from pipeline.cli.machine import n_workers
+    from pipeline.cli.progress import progress
+    from pipeline.cli.signals import StopRequest
+
+    n = len(manifest.table)
+    with (
+        StopRequest() as stop,
+        progress(n, unit="tile", label="floors") as bar,
+        contextlib.closing(describe_all(manifest, px, workers=n_workers(common.workers))) as tiles,
+    ):
+        while block := list(itertools.islice(tiles, BATCH)):
+            rows = np.zeros(len(block), row)
+            for name in ("sha256", "status", "colour_histogram", "handmade"):
+                rows[name] = [getattr(tile, name) for tile in block]
+            seen = look(network, np.stack([tile.pixels for tile in block]))
+            for i, tile in enumerate(block):
+                if tile.problem:
+                    seen[i] = 0
+                    skipped[tile.row] = tile.problem
+                elif not np.isfinite(seen[i]).all():
+                    name = manifest.table["path"].iloc[tile.row]
+                    raise PipelineError(
+                        f"{manifest.root / name}: the untrained network's features are not finite: give another --seed"
+                    )
+            rows["untrained"] = seen
+            if len(skipped) > common.max_bad * n:
+                raise BadInput(
+                    f"{manifest.root}: {len(skipped)} of {n} tiles or more cannot be used, above --max-bad "
+                    f"{common.max_bad:g}; the first: {skipped[min(skipped)]}"
+                )
+            yield rows
+            bar.update(len(rows))
+            if stop.signum:
+                raise stop.interrupted("floors.h5 is not written yet and its work begins anew")
+
+
+def run(common: Common, options: FloorsOptions) -> int:
+    """Describe all tiles, or do nothing if the file is current; return the exit code."""
+    from pipeline.storage.floors import SCHEMA, row_type, write_floors
+    from pipeline.tiles.manifest import read_manifest
+
+    out = common.run / "floors.h5"
+    manifest = read_manifest(common.run / "manifest.csv")
+    px = input_side(manifest, options)
+    same: dict[str, Any] = {
+        "schema": SCHEMA,
+        "options": {"floor_px": px},
+        "inputs": [manifest.path],
+        "seed": common.seed,
+    }
+    if not common.restart and records.is_current(out, **same):
+        skipped_before = records.read_record(out)["details"]["skipped"]
+        say(f"floors: current, {out}")
+        return EXIT_SKIPPED if skipped_before else EXIT_OK
+
+    from pipeline.cli.machine import use_device
+    from pipeline.tiles.handmade import HANDMADE_NAMES, N_COLOURS
+
+    device = use_device(common.device, common.threads)
+    network = build_untrained(common.seed, device)
+    skipped: dict[int, str] = {}
+    row = row_type(colour_histogram=N_COLOURS, handmade=len(HANDMADE_NAMES), untrained=network.fc.in_features)
+    tile_id = list(manifest.table["tile_id"])
+    blocks = compute(manifest, network, common, px=px, row=row, skipped=skipped)
+    with contextlib.closing(blocks):
+        write_floors(out, tile_id, blocks, row=row, names=HANDMADE_NAMES, px=px, seed=common.seed, arch=ARCH)
+    named = {tile_id[number]: problem for number, problem in skipped.items()}
+    records.write_record(out, stage="floors", details={"skipped": named}, device=str(device), **same)
+    say(f"floors: {len(tile_id)} tiles described in {out}, the untrained network at {px} px")
+    for name, problem in named.items():
+        say(f"floors: skipped {name}: {problem}")
+    return EXIT_SKIPPED if skipped else EXIT_OK
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `python -m pipeline.floors`."""
+    stages = {"floors": FloorsOptions}
+    return command("pipeline.floors", __doc__, stages, lambda common, o: run(common, o["floors"]), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

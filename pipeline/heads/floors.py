@@ -1,0 +1,232 @@
+"""The floors: what a head must beat to be worth its cost, fitted and tuned on the same rows as the heads.
+
+Each leaves out something that the others have: `majority` the tile, `colour_svm` the texture, `handmade_xgboost` the
+network, `untrained_svm` its training, `knn` and `linear` the tuned classifier on the trained embeddings.
+"""
+
+import dataclasses
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pipeline.heads import boosting, svm
+from pipeline.heads.base import Head, Rows, Search, as_columns
+from pipeline.heads.fitting import Fitted, Setting, held_scores, heldout_folds, judge, times
+from pipeline.heads.names import FLOORS
+
+EMBEDDINGS = "embeddings"
+
+SOURCES = {
+    "majority": EMBEDDINGS,
+    "colour_svm": "colour_histogram",
+    "handmade_xgboost": "handmade",
+    "untrained_svm": "untrained",
+    "knn": EMBEDDINGS,
+    "linear": EMBEDDINGS,
+}
+"""Floor -> whose features its rows must hold: the embeddings, or a feature set of floors.h5."""
+
+NEIGHBOURS = 20
+"""As is usual for embeddings (Caron et al. 2021, "Emerging Properties in Self-Supervised Vision Transformers")."""
+
+BLOCK_ROWS = 1024
+"""Rows compared with all fitted rows at once."""
+
+C_PROBE = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Small, because 2048 standardised features separate a few thousand rows entirely."""
+
+MOST_STEPS = 1000
+
+COLOUR_POINTS = tuple(
+    {"kernel": "rbf", "gamma": gamma, "C": c} for gamma in (1.0, 4.0, 16.0) for c in (1.0, 10.0, 100.0)
+)
+"""Histograms have length 1, so that their squared distances lie in 0..2; standardising would give a colour that one
+tile shows as much weight as all others (it costs 3 points on five colorectal classes)."""
+
+GAMMA_PER_FEATURE, C_UNTRAINED = (0.3, 1.0, 3.0), (1.0, 10.0, 100.0)
+
+HANDMADE_POINTS = (
+    {"max_depth": 3, "eta": 0.2, "colsample_bynode": 0.3, "min_child_weight": 1.0},
+    {"max_depth": 6, "eta": 0.2, "colsample_bynode": 0.3, "min_child_weight": 1.0},
+)
+
+
+class Majority:
+    """The share of each class among the fitted rows, whatever the tile: add-one smoothed log shares."""
+
+    def __init__(self, fit: Rows) -> None:
+        counts = np.bincount(fit.y, minlength=fit.logits.shape[1])
+        self.log_prior = np.log((counts + 1) / (counts + 1).sum())
+
+    def scores(self, rows: Rows) -> np.ndarray:
+        """Return the same scores (N, K) for every row."""
+        return np.tile(self.log_prior, (len(rows.y), 1))
+
+
+class Neighbours:
+    """The classes of the 20 fitted rows (or all, if there are fewer) with the highest cosine, each counted alike."""
+
+    def __init__(self, fit: Rows) -> None:
+        self.features, self.y = _unit_length(fit.features), fit.y
+
+    def scores(self, rows: Rows) -> np.ndarray:
+        """Return log shares (N, K) of the classes, smoothed by one neighbour spread over all classes."""
+        k, n_classes = min(NEIGHBOURS, len(self.y)), rows.logits.shape[1]
+        scores = np.empty((len(rows.y), n_classes))
+        for start in range(0, len(scores), BLOCK_ROWS):
+            asked = _unit_length(rows.features[start : start + BLOCK_ROWS])
+            nearest = np.argpartition(-(asked @ self.features.T), k - 1, axis=1)[:, :k]
+            counts = (self.y[nearest][:, :, None] == np.arange(n_classes)).sum(axis=1)
+            scores[start : start + BLOCK_ROWS] = np.log((counts + 1 / n_classes) / (k + 1))
+        return scores
+
+
+class LinearProbe:
+    """Standardised features and a multinomial logistic regression."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+
+    def scores(self, rows: Rows) -> np.ndarray:
+        """Return logits (N, K)."""
+        decision = self.pipeline.decision_function(rows.features)
+        return as_columns(decision, self.pipeline.classes_, rows.logits.shape[1])
+
+
+def fit_probe(fit: Rows, params: Mapping[str, Any]) -> LinearProbe:
+    """Fit the linear probe with strength C of the data against the weights' squared length."""
+    regression = LogisticRegression(C=params["C"], max_iter=MOST_STEPS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # told in the notes
+        return LinearProbe(make_pipeline(StandardScaler(), regression).fit(fit.features, fit.y))
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """How one floor is searched and fitted."""
+
+    search: Callable[[Rows, Rows, Setting], Search]
+    fit: Callable[[Rows, dict[str, Any], Setting], Head]
+
+
+def _each(fit: Callable[[Rows, dict[str, Any]], Head], points: list[dict[str, Any]]) -> Kind:
+    """Return the plain way: fit every point and judge it."""
+
+    def search(fit_rows: Rows, held: Rows, setting: Setting) -> Search:
+        found = Search()
+        for point in points:
+            start = time.perf_counter()
+            scores = fit(fit_rows, point).scores(held)
+            found.add(point, scores, held.y, seconds=time.perf_counter() - start)
+        return found
+
+    return Kind(search, lambda rows, params, setting: fit(rows, params))
+
+
+def _colour() -> Kind:
+    def search(fit: Rows, held: Rows, setting: Setting) -> Search:
+        how: dict[str, Any] = {"seed": setting.seed, "jobs": setting.jobs}
+        return svm.search_svm(fit, held, **how, points=COLOUR_POINTS, standardise=False)
+
+    return Kind(search, lambda rows, params, setting: svm.fit_svm(rows, params, standardise=False))
+
+
+def _untrained() -> Kind:
+    def search(fit: Rows, held: Rows, setting: Setting) -> Search:
+        gammas = [factor / fit.features.shape[1] for factor in GAMMA_PER_FEATURE]
+        points = [{"kernel": "rbf", "gamma": gamma, "C": c} for gamma in gammas for c in C_UNTRAINED]
+        return svm.search_svm(fit, held, seed=setting.seed, jobs=setting.jobs, points=points)
+
+    return Kind(search, lambda rows, params, setting: svm.fit_svm(rows, params))
+
+
+def _handmade() -> Kind:
+    def how(setting: Setting) -> dict[str, Any]:
+        return {"seed": setting.seed, "jobs": setting.jobs, "device": setting.device}
+
+    def search(fit: Rows, held: Rows, setting: Setting) -> Search:
+        given = how(setting) | {"rounds": setting.rounds, "points": HANDMADE_POINTS}
+        return boosting.search_boosting(fit, held, **given)[0]
+
+    return Kind(search, lambda rows, params, setting: boosting.fit_boosting(rows, params, **how(setting)))
+
+
+KINDS: dict[str, Kind] = {
+    "majority": _each(lambda rows, _: Majority(rows), [{}]),
+    "colour_svm": _colour(),
+    "handmade_xgboost": _handmade(),
+    "untrained_svm": _untrained(),
+    "knn": _each(lambda rows, _: Neighbours(rows), [{"neighbours": NEIGHBOURS}]),
+    "linear": _each(fit_probe, [{"C": c} for c in C_PROBE]),
+}
+
+
+def fit_floor(name: str, rows: dict[str, Rows], setting: Setting) -> Fitted:
+    """Search and fit one floor on the rows that the heads are fitted and tuned on.
+
+    Args:
+        name: one of `FLOORS`.
+        rows: "train" and "val" rows, whose features are those of `SOURCES[name]`.
+        setting: as for the heads.
+    """
+    kind = KINDS[name]
+    start = time.perf_counter()
+    folds = heldout_folds(rows["val"], setting)
+    found = judge(rows, folds, lambda fit, held: kind.search(fit, held, setting), setting)
+    searched = time.perf_counter()
+    fit_rows = rows[setting.fit_split]
+    head = kind.fit(fit_rows, found.best, setting)
+    seconds = times(searched - start, time.perf_counter() - searched)
+    facts = {"search": found.points, "chosen": found.best, "notes": _notes(head, fit_rows), "features": SOURCES[name]}
+    return Fitted(head, held_scores(head, found, rows, setting), facts | seconds)
+
+
+def _notes(head: Head, fit_rows: Rows) -> list[str]:
+    """Return what a reader of heads.json should know."""
+    notes = []
+    missing = fit_rows.logits.shape[1] - len(np.unique(fit_rows.y))
+    if missing:
+        notes.append(f"{missing} class(es) without a fitted row, which it can never name")
+    if isinstance(head, LinearProbe) and head.pipeline[-1].n_iter_.max() >= MOST_STEPS:
+        notes.append("did not converge")
+    if isinstance(head, Neighbours) and len(fit_rows.y) < NEIGHBOURS:
+        notes.append(f"only {len(fit_rows.y)} neighbours: there are no more rows")
+    return notes
+
+
+def fit_floors(
+    sources: Mapping[str, dict[str, Rows]],
+    setting: Setting,
+    *,
+    on_floor: Callable[[], object] = lambda: None,
+) -> dict[str, Fitted]:
+    """Fit every floor whose features are given, in the order of `FLOORS`.
+
+    Args:
+        sources: "embeddings", and the feature sets of floors.h5 where there is one -> "train" and "val" rows. Labels,
+            logits and groups are the same in all; only the features differ.
+        setting: as for the heads.
+        on_floor: called after each floor.
+
+    Returns:
+        Floor -> what was fitted. Its scores are asked for with rows of `SOURCES[floor]`.
+    """
+    fitted = {}
+    for name in FLOORS:
+        if SOURCES[name] in sources:
+            fitted[name] = fit_floor(name, sources[SOURCES[name]], setting)
+            on_floor()
+    return fitted
+
+
+def _unit_length(features: np.ndarray) -> np.ndarray:
+    """Return rows (N, D) float32 divided by their lengths; a row of zeros stays."""
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    return (features / np.where(length > 0, length, 1)).astype(np.float32)

@@ -1,0 +1,221 @@
+"""floors.h5, schema 1.0: for every tile what can be known of it without training; one row per tile of the manifest.
+
+| data set | shape, dtype | |
+|---|---|---|
+| `/tile_id` | (N,) fixed-length UTF-8 | unique |
+| `/sha256` | (N, 32) uint8 | of the tile's pixels; zeros where /status is not 0 |
+| `/status` | (N,) uint8 | as in embeddings.h5: 0 = a row of features; else zeros that stand for no tile |
+| `/colour_histogram` | (N, 512) float32 | square roots of shares |
+| `/handmade` | (N, D) float32 | columns: the attribute `names` |
+| `/untrained` | (N, 2048) float32 | a network with random weights |
+
+Root attributes: schema, schema_version, names (JSON list), px (side of the untrained network's input), seed (of its
+weights), arch, and complete, written last. Readers refuse a file that breaks a rule.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from pipeline.errors import BadArtifact, StaleInput
+from pipeline.storage import artifacts
+from pipeline.storage.embeddings import CHANGED, MOST_FEATURES, MOST_ROWS, OK, UNREADABLE
+
+SCHEMA = "floors/1.0"
+
+FEATURES = ("colour_histogram", "handmade", "untrained")
+"""The feature sets, which are data sets of these names."""
+
+DTYPES = {"sha256": "|u1", "status": "|u1", **dict.fromkeys(FEATURES, "<f4")}
+"""The dtypes of the numeric data sets."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Floors:
+    """The content of a floors file."""
+
+    tile_id: list[str]
+    sha256: np.ndarray
+    """(N, 32) uint8 of the tiles' pixels."""
+
+    status: np.ndarray
+    """(N,) uint8: 0 = a row of features; else zeros that stand for no tile."""
+
+    colour_histogram: np.ndarray
+    """(N, 512) float32."""
+
+    handmade: np.ndarray
+    """(N, D) float32."""
+
+    untrained: np.ndarray
+    """(N, 2048) float32."""
+
+    names: list[str]
+    """The D columns of `handmade`."""
+
+    px: int
+    """Side in px of the untrained network's input."""
+
+    seed: int
+    """Of the untrained network's weights."""
+
+    arch: str
+
+    def features(self) -> dict[str, np.ndarray]:
+        """Return feature set -> its rows (N, D) float32, all finite."""
+        return {name: getattr(self, name) for name in FEATURES}
+
+    def rows_of(self, tile_id: Sequence[str], sha256: np.ndarray, *, path: Path) -> np.ndarray:
+        """Return the row number of each asked tile, (M,) int64.
+
+        Args:
+            tile_id: M tiles, each usable (with features) in the caller's file.
+            sha256: (M, 32) uint8 of the pixels that the caller's features are of.
+            path: of this file, for the message.
+
+        Raises:
+            StaleInput: a tile is not there, could not be read, or had other pixels; names it.
+        """
+        number = {name: row for row, name in enumerate(self.tile_id)}
+        rows = np.array([number.get(name, -1) for name in tile_id], dtype=np.int64)
+        same = (rows >= 0) & (self.status[rows] == OK) & (self.sha256[rows] == sha256).all(axis=1)
+        if not same.all():
+            first = tile_id[int(np.argmin(same))]
+            raise StaleInput(
+                f"{path}: {int((~same).sum())} tile(s) are missing in it or had other pixels, such as {first}: run "
+                "`python -m pipeline.floors --restart`"
+            )
+        return rows
+
+
+def row_type(*, colour_histogram: int, handmade: int, untrained: int) -> np.dtype:
+    """Return the layout of one row from the widths of the feature sets."""
+    widths = {"colour_histogram": colour_histogram, "handmade": handmade, "untrained": untrained}
+    return np.dtype(
+        [("sha256", "u1", (32,)), ("status", "u1"), *((name, "<f4", (width,)) for name, width in widths.items())]
+    )
+
+
+def write_floors(
+    path: Path,
+    tile_id: Sequence[str],
+    blocks: Iterable[np.ndarray],
+    *,
+    row: np.dtype,
+    names: Sequence[str],
+    px: int,
+    seed: int,
+    arch: str,
+) -> None:
+    """Write the file block by block as rows are computed, atomically; the caller writes the record.
+
+    Whatever the blocks raise (a stop, too many bad tiles) leaves no file behind, and the former one as it was.
+
+    Args:
+        path: `floors.h5`.
+        tile_id: N names.
+        blocks: arrays of rows of the type `row` in the tiles' order, N rows in all.
+        row: `row_type(...)`.
+        names: the columns of `handmade`.
+        px: side of the untrained network's input.
+        seed: of its weights.
+        arch: its architecture.
+
+    Raises:
+        DiskFull: no room; nothing is left behind.
+        ValueError: not N rows, or a feature is not finite (a programmer's error).
+    """
+    n = len(tile_id)
+    artifacts.require_space(path.parent, n * (row.itemsize + 100))
+    with artifacts.atomic(path) as temporary, h5py.File(temporary, "w") as file:
+        for name in DTYPES:
+            file.create_dataset(name, (n, *row[name].shape), row[name].base)
+        start = 0
+        for rows in blocks:
+            stop = start + len(rows)
+            if stop > n or not all(np.isfinite(rows[name]).all() for name in FEATURES):
+                raise ValueError(f"rows {start} to {stop} of {n}: too many, or not finite")
+            for name in DTYPES:
+                file[name][start:stop] = rows[name]
+            start = stop
+        if start != n:
+            raise ValueError(f"{start} rows for {n} tiles")
+        encoded = [text.encode() for text in tile_id]
+        file["tile_id"] = np.array(encoded, dtype=h5py.string_dtype("utf-8", max(1, *map(len, encoded), 1)))
+        file.attrs["schema"], file.attrs["schema_version"] = SCHEMA.split("/")
+        file.attrs["names"] = json.dumps(list(names))
+        file.attrs["px"], file.attrs["seed"], file.attrs["arch"] = px, seed, arch
+        file.attrs["complete"] = True  # last: a file without it was never finished
+
+
+def read_floors(path: Path) -> Floors:
+    """Read a floors file into memory after checking it against the schema; its record is the caller's to check.
+
+    Raises:
+        BadArtifact: names the rule that the file breaks.
+    """
+
+    def refuse(rule: str) -> BadArtifact:
+        return BadArtifact(f"{path}: {rule}: run `python -m pipeline.floors --restart`")
+
+    try:
+        with h5py.File(path, "r") as file:
+            stored = dict(file.attrs)
+            attrs = {name: value.item() if isinstance(value, np.generic) else value for name, value in stored.items()}
+            if attrs.get("schema") != "floors" or str(attrs.get("schema_version", "")).split(".")[0] != "1":
+                raise refuse(f"schema {attrs.get('schema')} {attrs.get('schema_version')}, floors 1.x is needed")
+            if attrs.get("complete") is not True:
+                raise refuse("the attribute 'complete' is missing: it was never finished")
+            if not isinstance(attrs.get("px"), int) or not isinstance(attrs.get("seed"), int):
+                raise refuse("the attribute 'px' or 'seed' is no whole number")
+            if not isinstance(attrs.get("arch"), str):
+                raise refuse("the attribute 'arch' is no text")
+            names = json.loads(attrs.get("names", "null"))
+            arrays = {name: _read_dataset(file, name, refuse) for name in ("tile_id", *DTYPES)}
+        tile_id = [text.decode() for text in arrays.pop("tile_id").flat]
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise refuse(f"not a readable HDF5 file ({' '.join(str(error).split())[:120]})") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise refuse("the attribute 'names' is no list of names")
+    n = len(tile_id)
+    wanted = {"sha256": (n, 32), "status": (n,), "handmade": (n, len(names))}
+    for name, array in arrays.items():
+        shape = wanted.get(name, (n, array.shape[-1]))
+        if array.shape != shape:
+            raise refuse(f"/{name} has shape {array.shape}, {shape} is needed")
+    if len(set(tile_id)) != n:
+        raise refuse("a tile_id stands twice")
+    if not np.isin(arrays["status"], (OK, UNREADABLE, CHANGED)).all():
+        raise refuse("a code in /status is unknown")
+    used = arrays["status"] == OK
+    for name in FEATURES:
+        if not np.isfinite(arrays[name]).all():
+            raise refuse(f"a row of /{name} is not finite")
+        if arrays[name][~used].any():
+            raise refuse(f"a row of /{name} that stands for no tile (/status not 0) is not zero")
+    return Floors(tile_id=tile_id, names=names, px=attrs["px"], seed=attrs["seed"], arch=attrs["arch"], **arrays)
+
+
+def _read_dataset(file: h5py.File, name: str, refuse: Callable[[str], BadArtifact]) -> Any:
+    """Read one data set after looking at what it claims to be; links to other files are never followed."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise refuse(f"/{name} is missing or a link")
+    data = file[name]
+    if not isinstance(data, h5py.Dataset) or data.is_virtual or data.external:
+        raise refuse(f"/{name} is not a data set of this file")
+    rank = 1 if name in ("tile_id", "status") else 2
+    if len(data.shape) != rank or data.shape[0] > MOST_ROWS or (rank == 2 and data.shape[1] > MOST_FEATURES):
+        raise refuse(f"/{name} has shape {data.shape}")
+    if name == "tile_id":
+        if data.dtype.kind != "S":
+            raise refuse(f"/{name} is {data.dtype}, fixed-length UTF-8 is needed")
+    elif data.dtype.str != DTYPES[name]:
+        raise refuse(f"/{name} is {data.dtype}, {DTYPES[name]} is needed")
+    if data.nbytes > max(10 * file.id.get_filesize(), 1_000_000):
+        raise refuse(f"/{name} claims {data.nbytes} bytes, far more than the file holds")
+    return data[()]

@@ -1,0 +1,162 @@
+"""The floors against scikit-learn, on rows that lack classes, and what they know."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler, normalize
+
+from pipeline.evaluation.calibration import softmax
+from pipeline.heads import floors
+from pipeline.heads.base import Rows
+from pipeline.heads.boosting import POINTS, search_boosting
+from pipeline.heads.fitting import Setting
+from pipeline.heads.floors import C_PROBE, SOURCES, Majority, Neighbours, fit_floor, fit_floors, fit_probe
+from pipeline.heads.names import FLOORS
+from pipeline.heads.svm import fit_svm, search_svm
+
+N_CLASSES = 4
+
+
+def blobs(n: int, *, seed: int, classes: tuple[int, ...] = (0, 1, 2, 3), n_features: int = 6) -> Rows:
+    """Return rows of the given classes among `N_CLASSES`, positive like colour shares, six groups."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(7).normal(size=(N_CLASSES, n_features)) * 2
+    y = np.array(classes)[np.arange(n) % len(classes)]
+    features = np.abs(centres[y] + rng.normal(size=(n, n_features))).astype(np.float32)
+    groups = np.array([f"g{i // len(classes) % 6}" for i in range(n)])
+    return Rows(features, np.zeros((n, N_CLASSES), np.float32), y.astype(np.int64), groups)
+
+
+def setting(fit_on: str = "train") -> Setting:
+    return Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=8)  # type: ignore[arg-type]
+
+
+def test_every_floor_has_features_and_a_way_to_be_fitted() -> None:
+    assert tuple(SOURCES) == tuple(floors.KINDS) == FLOORS
+
+
+def test_majority_answers_the_most_frequent_class_by_smoothed_shares() -> None:
+    y = np.array([2, 2, 2, 0, 1, 2], dtype=np.int64)
+    fit = Rows(np.zeros((6, 1), np.float32), np.zeros((6, 4), np.float32), y)
+    scores = Majority(fit).scores(blobs(3, seed=0))
+    np.testing.assert_allclose(np.exp(scores), np.tile([0.2, 0.2, 0.5, 0.1], (3, 1)))
+
+
+def test_neighbours_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(floors, "BLOCK_ROWS", 7)
+    fit, asked = blobs(120, seed=1), blobs(45, seed=2)
+    reference = KNeighborsClassifier(20, metric="cosine", algorithm="brute").fit(fit.features, fit.y)
+    shares = reference.predict_proba(asked.features)
+    scores = Neighbours(fit).scores(asked)
+    np.testing.assert_allclose(np.exp(scores), (20 * shares + 1 / N_CLASSES) / 21)
+    np.testing.assert_array_equal(scores.argmax(axis=1), reference.predict(asked.features))
+
+
+def test_neighbours_of_few_rows_and_of_rows_of_zeros() -> None:
+    fit = blobs(5, seed=1)
+    asked = Rows(np.zeros((2, 6), np.float32), np.zeros((2, N_CLASSES), np.float32), np.zeros(2, np.int64))
+    scores = Neighbours(fit).scores(asked)
+    np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1)
+    assert np.exp(scores[0, 0]) == pytest.approx((2 + 0.25) / 6), "all five rows count: two of class 0"
+
+
+def test_the_probe_is_a_plain_pipeline() -> None:
+    fit, asked = blobs(120, seed=1), blobs(45, seed=2)
+    reference = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)).fit(fit.features, fit.y)
+    scores = fit_probe(fit, {"C": 0.01}).scores(asked)
+    np.testing.assert_allclose(softmax(scores), reference.predict_proba(asked.features), atol=1e-6)
+    np.testing.assert_array_equal(scores.argmax(axis=1), reference.predict(asked.features))
+
+
+def test_the_probe_chooses_c_by_held_out_rows() -> None:
+    train, val = blobs(80, seed=1), blobs(60, seed=2)
+    facts = fit_floor("linear", {"train": train, "val": val}, setting()).facts
+    assert [point["params"]["C"] for point in facts["search"]] == list(C_PROBE)
+    lowest = min(facts["search"], key=lambda point: point["val_nll"])
+    assert facts["chosen"] == lowest["params"]
+
+
+def test_colours_are_not_standardised() -> None:
+    train, val = blobs(60, seed=1), blobs(40, seed=2)
+    unit = {
+        name: Rows(normalize(rows.features), rows.logits, rows.y, rows.groups)
+        for name, rows in (("train", train), ("val", val))
+    }
+    fitted = fit_floor("colour_svm", unit, setting())
+    (svc,) = fitted.head.pipeline.named_steps.values()  # type: ignore[attr-defined]
+    assert (svc.kernel, svc.gamma) == ("rbf", fitted.facts["chosen"]["gamma"])
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+def test_a_search_of_few_points_judges_what_is_then_fitted(standardise: bool) -> None:
+    train, val = blobs(60, seed=1), blobs(40, seed=2)
+    points = [{"kernel": "rbf", "gamma": 0.2, "C": c} for c in (1.0, 10.0)] + [{"kernel": "linear", "C": 0.1}]
+    search = search_svm(train, val, seed=0, jobs=1, points=points, standardise=standardise)
+    assert [point["params"] for point in search.points] == points
+    for point in search.points:
+        scores = fit_svm(train, point["params"], standardise=standardise).scores(val)
+        assert (scores.argmax(axis=1) == val.y).mean() == pytest.approx(point["val_accuracy"], abs=1.01 / 40)
+
+
+def test_boosting_of_few_points() -> None:
+    found, _, _ = search_boosting(blobs(60, seed=1), blobs(40, seed=2), seed=0, jobs=1, rounds=3, points=POINTS[:1])
+    assert len(found.points) == 1
+
+
+def sources(train: Rows, val: Rows) -> dict[str, dict[str, Rows]]:
+    return {name: {"train": train, "val": val} for name in set(SOURCES.values())}
+
+
+@pytest.mark.parametrize("fit_on", ["train", "heldout"])
+def test_all_floors_learn_and_are_calibrated_on_rows_they_were_not_fitted_on(fit_on: str) -> None:
+    train, val, test = blobs(80, seed=1), blobs(72, seed=2), blobs(40, seed=3)
+    called = []
+    fitted = fit_floors(sources(train, val), setting(fit_on), on_floor=lambda: called.append(1))
+    assert tuple(fitted) == FLOORS
+    assert len(called) == len(FLOORS)
+    for name, floor in fitted.items():
+        scores = floor.head.scores(test)
+        assert scores.shape == (40, N_CLASSES)
+        assert np.isfinite(scores).all()
+        assert floor.held_scores.shape == (72, N_CLASSES)
+        accuracy = (scores.argmax(axis=1) == test.y).mean()
+        assert accuracy == 0.25 if name == "majority" else accuracy > 0.6, name
+        assert floor.facts["features"] == SOURCES[name]
+        assert {"search", "chosen", "notes", "search_seconds", "fit_seconds"} <= set(floor.facts)
+        own = floor.head.scores(val)
+        if fit_on == "heldout" and name != "majority":
+            assert not np.allclose(own, floor.held_scores), name
+        if fit_on == "train":
+            np.testing.assert_array_equal(own, floor.held_scores)
+
+
+@pytest.mark.parametrize("fit_on", ["train", "heldout"])
+def test_classes_that_are_absent_shift_no_column(fit_on: str) -> None:
+    """Class 1 is nowhere but in test; class 3 is not in val (not in train, where val rows are fitted on)."""
+    with_three, without = blobs(81, seed=1, classes=(0, 2, 3)), blobs(72, seed=2, classes=(0, 2))
+    test = blobs(40, seed=3)
+    for name, floor in fit_floors(sources(with_three, without), setting(fit_on)).items():
+        scores = floor.head.scores(test)
+        assert scores.shape == (40, N_CLASSES)
+        assert np.isfinite(scores).all()
+        assert np.isfinite(floor.held_scores).all()
+        absent = [1] if fit_on == "train" else [1, 3]
+        assert not np.isin(scores.argmax(axis=1), absent).any(), name
+        assert f"{len(absent)} class(es) without a fitted row, which it can never name" in floor.facts["notes"]
+        seen = np.isin(test.y, [0, 2])
+        if name != "majority":
+            assert (scores.argmax(axis=1) == test.y)[seen].mean() > 0.6, name
+
+
+def test_floors_without_their_features_are_left_out() -> None:
+    rows = {"train": blobs(40, seed=1), "val": blobs(30, seed=2)}
+    assert list(fit_floors({"embeddings": rows}, setting())) == ["majority", "knn", "linear"]
+
+
+def test_the_same_rows_give_the_same_floors() -> None:
+    train, val = blobs(60, seed=1), blobs(40, seed=2)
+    first, second = (fit_floors(sources(train, val), setting()) for _ in range(2))
+    for name in FLOORS:
+        np.testing.assert_array_equal(first[name].head.scores(val), second[name].head.scores(val))
