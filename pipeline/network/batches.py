@@ -41,10 +41,22 @@ class Batch:
 
 
 class TileFiles(Dataset[tuple[int, np.ndarray, np.ndarray, str]]):
-    """Tiles by row number; a tile that cannot be read is an item with a problem, never an exception."""
+    """Tiles by row number; a tile that cannot be read is an item with a problem, never an exception.
 
-    def __init__(self, root: Path, paths: Sequence[str], sha256: Sequence[str], size: int) -> None:
+    `change` gets a tile's own pixels (h, w, 3) uint8, whose hash was checked, and returns those that are resized.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        paths: Sequence[str],
+        sha256: Sequence[str],
+        size: int,
+        *,
+        change: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
         self.root, self.paths, self.sha256, self.size = root, list(paths), list(sha256), size
+        self.change = change
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -60,7 +72,8 @@ class TileFiles(Dataset[tuple[int, np.ndarray, np.ndarray, str]]):
         digest = pixel_hash(pixels)
         if digest.hex() != self.sha256[row]:
             return row, *nothing, f"{self.root / self.paths[row]}: {CHANGED_PIXELS}"
-        return row, resize(pixels, self.size), np.frombuffer(digest, np.uint8), ""
+        changed = pixels if self.change is None else self.change(pixels)
+        return row, resize(changed, self.size), np.frombuffer(digest, np.uint8), ""
 
 
 def _collate(items: list[tuple[int, np.ndarray, np.ndarray, str]]) -> Batch:

@@ -28,8 +28,8 @@ def test_no_group_stands_in_two_folds_and_every_fold_has_one(
         return
     try:
         folds = fold_numbers(labels, groups, n_folds=n_folds, seed=seed)
-    except BadInput as error:
-        assert "no class has" in str(error)
+    except BadInput:
+        assert max(labels.count(label) for label in set(labels)) < n_folds
         return
     where = {group: {int(f) for f, g in zip(folds, groups, strict=True) if g == group} for group in set(groups)}
     assert all(len(found) == 1 for found in where.values())

@@ -1,0 +1,164 @@
+"""stress.csv: what the heads say of the test tiles as they are and under each corruption.
+
+Of one split it holds a row per tile, head and corruption, with the probabilities of all classes. Of a plan it holds
+the rows of all its parts, with the columns seed and fold in place of the probabilities.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pipeline.errors import BadArtifact
+from pipeline.heads.names import MAIN
+
+SCHEMA = "stress/1.0"
+COLUMNS = ("tile_id", "group", "label", "head", "corruption", "predicted")
+"""Columns before the probabilities `p_<class>`, or before seed and fold."""
+
+PART_COLUMNS = ("seed", "fold")
+"""Columns that only a plan's pooled file has; readers fill in 0."""
+
+NONE = "none"
+"""Stands for the tiles as they are; these rows come first."""
+
+TILE = ["tile_id", "group", "label", *PART_COLUMNS]
+"""What is the same for every head and corruption."""
+
+
+class Answer(NamedTuple):
+    """What one head says of N tiles."""
+
+    predicted: np.ndarray
+    """(N,) class codes."""
+
+    p: np.ndarray
+    """(N, K) calibrated probabilities."""
+
+
+def to_csv(tiles: pd.DataFrame, answers: Mapping[str, Mapping[str, Answer]], classes: Sequence[str]) -> str:
+    """Return the table of one split: corruption by corruption, in it head by head, all on the same tiles.
+
+    Args:
+        tiles: N rows with tile_id, group and label.
+        answers: corruption -> head -> what it says; `NONE` first.
+        classes: K names.
+    """
+    names = np.array(classes, dtype=object)
+    parts = []
+    for corruption, heads in answers.items():
+        for head, answer in heads.items():
+            table = tiles[["tile_id", "group", "label"]].assign(head=head, corruption=corruption)
+            table["predicted"] = names[answer.predicted]
+            table[[f"p_{name}" for name in classes]] = answer.p
+            parts.append(table)
+    return pd.concat(parts).to_csv(index=False, float_format="%.9g", lineterminator="\n")
+
+
+def blocks(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield (corruption, head, its rows with a fresh index) in the order of the file."""
+    for (corruption, head), rows in table.groupby(["corruption", "head"], sort=False):
+        yield str(corruption), str(head), rows.reset_index(drop=True)
+
+
+def read_stress(path: Path) -> pd.DataFrame:
+    """Read stress.csv and check it against its schema; its record is the caller's to check.
+
+    Returns:
+        The file's columns, with seed and fold in any case.
+
+    Raises:
+        BadArtifact: names the rule that the file breaks.
+    """
+
+    def refuse(rule: str) -> BadArtifact:
+        return BadArtifact(f"{path}: {rule}: run `python -m pipeline.stress --restart`")
+
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(COLUMNS, str), keep_default_na=False, na_values={})
+    except (ValueError, OSError) as error:
+        raise refuse(f"not a readable CSV file ({' '.join(str(error).split())[:120]})") from None
+    rest = tuple(table.columns[len(COLUMNS) :])
+    pooled = rest == PART_COLUMNS
+    names = [] if pooled else list(rest)
+    if tuple(table.columns[: len(COLUMNS)]) != COLUMNS or not (pooled or (rest and all(n[:2] == "p_" for n in rest))):
+        raise refuse(f"its columns are not {', '.join(COLUMNS)}, then p_<class>, ... or {', '.join(PART_COLUMNS)}")
+    if table.empty:
+        raise refuse("no rows")
+    if any(table[name].dtype.kind not in "fi" or not np.isfinite(table[name]).all() for name in names):
+        raise refuse("a probability is no number")
+    if not pooled:
+        table = table.assign(**dict.fromkeys(PART_COLUMNS, 0))
+    if any(table[name].dtype.kind != "i" for name in PART_COLUMNS):
+        raise refuse("a seed or fold is no whole number")
+    if unknown := sorted(set(table["head"]) - set(MAIN)):
+        raise refuse(f"head '{unknown[0]}' is unknown")
+    if table["corruption"].iloc[0] != NONE:
+        raise refuse(f"its first rows are not those of the tiles as they are ('{NONE}')")
+    if fault := _fault(table):
+        raise refuse(fault)
+    return table
+
+
+def _fault(table: pd.DataFrame) -> str:
+    """Return how the heads and corruptions differ in their tiles, or ""."""
+    wanted = {(corruption, head) for corruption in set(table["corruption"]) for head in set(table["head"])}
+    first: pd.DataFrame | None = None
+    for corruption, head, rows in blocks(table):
+        wanted.discard((corruption, head))
+        tiles = rows[TILE]
+        if first is None:
+            first = tiles
+            if tiles.duplicated(["tile_id", "seed"]).any():
+                return "a tile stands twice under one seed"
+        if not tiles.equals(first):
+            return f"{head} under '{corruption}' does not stand on the same tiles as the first rows"
+    return f"{min(wanted)[1]} has no rows under '{min(wanted)[0]}'" if wanted else ""
+
+
+def pool(parts: Sequence[tuple[int, int, Path]]) -> str:
+    """Return the rows of a plan's parts as one table, with the columns seed and fold.
+
+    Parts of one seed and fold are its inner networks: the class named is that of their mean probabilities, as in the
+    pooled predictions.csv.
+
+    Args:
+        parts: seed, fold and stress.csv of each part; their records are the caller's to check.
+
+    Raises:
+        BadArtifact: a file that breaks the schema, parts with other heads, corruptions or classes, inner networks on
+            other tiles, or a tile in two folds of one seed.
+    """
+    by_fold: dict[tuple[int, int], list[pd.DataFrame]] = {}
+    first: tuple[list[str], list[tuple[str, str]]] | None = None
+    for seed, fold, path in parts:
+        table = read_stress(path).assign(seed=seed, fold=fold)
+        found = list(table.columns), [(corruption, head) for corruption, head, _ in blocks(table)]
+        first = first or found
+        if found != first:
+            raise BadArtifact(
+                f"{path}: other heads, corruptions or classes than in {parts[0][2]}: run `python -m pipeline.stress` "
+                "with the same options for all parts"
+            )
+        same = by_fold.setdefault((seed, fold), [])
+        same.append(table)
+        if not table[[*TILE, "head", "corruption"]].equals(same[0][[*TILE, "head", "corruption"]]):
+            raise BadArtifact(f"{path}: other test tiles than the other part of seed {seed}, fold {fold}: run prepare")
+    pooled = pd.concat(map(_mean_of, by_fold.values()))
+    doubled = pooled.duplicated(["tile_id", "seed", "head", "corruption"]).to_numpy()
+    if doubled.any():
+        name = pooled.loc[doubled, "tile_id"].iloc[0]
+        raise BadArtifact(f"{parts[0][2]}: tile '{name}' stands in two folds of one seed: take the parts of one plan")
+    ordered = pd.concat([rows for _, _, rows in blocks(pooled)])
+    return ordered[[*COLUMNS, *PART_COLUMNS]].to_csv(index=False, lineterminator="\n")
+
+
+def _mean_of(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of one fold: the class with the largest mean probability over its networks."""
+    if len(tables) == 1:
+        return tables[0]
+    names = [name for name in tables[0].columns if name.startswith("p_")]
+    p = np.mean([table[names].to_numpy() for table in tables], axis=0)
+    return tables[0].assign(predicted=np.array([name[2:] for name in names], dtype=object)[p.argmax(axis=1)])

@@ -1,0 +1,313 @@
+"""Put the heads through fixed corruptions of the test tiles: colours, stain, light, blur, JPEG, resolution, rotation.
+
+Each corruption is applied to a tile's own pixels, which then go through the trained network once, so that all heads
+answer to the same pixels. Test rows are only predicted. Reads predictions.csv, the tiles, the model and heads/; writes
+stress.csv. A run that is stopped keeps nothing of it and starts anew. Of a plan, the parts are pooled.
+
+    python -m pipeline.stress --run reports/mine
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from pipeline.cli.command import command
+from pipeline.cli.options import Common, check, plain, say
+from pipeline.cli.parts import each_part
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, StaleInput
+from pipeline.heads.names import FILES
+from pipeline.storage import artifacts, records
+from pipeline.storage.protocol import read_protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from pipeline.comparison.predictions import Predictions
+    from pipeline.heads.base import Head
+    from pipeline.storage.models import Model
+    from pipeline.storage.protocol import Protocol
+    from pipeline.storage.stress import Answer
+
+SUMMARY = "heads/heads.json"
+Name = Literal["colour_shift", "stain_change", "brightness", "blur", "jpeg", "half_resolution", "rotation"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StressOptions:
+    """Which corruptions, and on how many tiles."""
+
+    corruptions: tuple[Name, ...] = get_args(Name)
+    """What the test tiles are put through."""
+
+    stress_tiles: int | None = None
+    """Test tiles at most, drawn at random by --seed; default: all."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        names = " ".join(self.corruptions)
+        check(self.corruptions, "--corruptions: at least one is needed")
+        check(len(set(self.corruptions)) == len(self.corruptions), f"--corruptions {names}: one is named twice")
+        check(self.stress_tiles is None or self.stress_tiles >= 1, f"--stress-tiles {self.stress_tiles}: at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """The network and the heads that made predictions.csv."""
+
+    model: "Model"
+    heads: "dict[str, Head]"
+    calibration: dict[str, Mapping[str, Any]]
+    """Head -> its entry "calibration" of heads.json."""
+
+    embedded: Mapping[str, Any]
+    """The record of the embeddings that the heads were given: how tiles go through the network."""
+
+
+def decide(calibration: Mapping[str, Any], scores: "np.ndarray") -> "Answer":
+    """Return what a head says, as in predictions.csv: calibrated probabilities, and the class its scores decide for.
+
+    Args:
+        calibration: the head's entry "calibration" of heads.json.
+        scores: (N, K).
+    """
+    from pipeline.evaluation.calibration import Calibration
+    from pipeline.storage.stress import Answer
+
+    p = Calibration(calibration["method"], calibration["params"]).apply(scores)
+    return Answer(scores.argmax(axis=1), p)
+
+
+def draw_rows(predictions: "Predictions", n: int | None, *, seed: int) -> "np.ndarray":
+    """Return the rows of `Predictions.tiles` to put under stress, in their order: test rows, at most n of them."""
+    import numpy as np
+
+    rows = predictions.rows("test")
+    if n is None or n >= len(rows):
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, n, replace=False))
+
+
+def input_files(run: Path, predictions: "Predictions") -> list[Path]:
+    """Return what decides the content of stress.csv."""
+    heads = [FILES[head] for head in predictions.main_heads if head in FILES]
+    return [run / name for name in ("predictions.csv", "manifest.csv", "model.safetensors", SUMMARY, *heads)]
+
+
+def load_trained(run: Path, predictions: "Predictions") -> Trained:
+    """Load what made predictions.csv.
+
+    Raises:
+        BadArtifact: a file is missing, damaged or not the one that fit_heads wrote.
+        StaleInput: the heads were given embeddings of another network than stands there.
+    """
+    import json
+
+    from pipeline.heads.base import Softmax
+    from pipeline.heads.boosting import Boosting
+    from pipeline.heads.svm import Svm
+    from pipeline.storage.models import load_model
+
+    changed = records.damaged_outputs(run / "predictions.csv", predictions.record)
+    for name in (SUMMARY, *FILES.values()):
+        if name in changed:
+            raise BadArtifact(f"{run / name}: missing or changed since fit_heads wrote it: run fit_heads again")
+    model = load_model(run / "model.safetensors")
+    if model.classes != predictions.classes:
+        raise BadInput(f"{run / 'predictions.csv'}: its classes are not those of model.safetensors: run extract again")
+    entries = json.loads((run / SUMMARY).read_text(encoding="utf-8"))["heads"]
+    heads: dict[str, Head] = {"softmax": Softmax()}
+    for name, load in (("svm", Svm.load), ("xgboost", Boosting.load)):
+        if name in predictions.main_heads:
+            heads[name] = load(run / FILES[name])
+    return Trained(
+        model=model,
+        heads=heads,
+        calibration={head: entries[head]["calibration"] for head in heads},
+        embedded=embeddings_record(run, predictions),
+    )
+
+
+def embeddings_record(run: Path, predictions: "Predictions") -> Mapping[str, Any]:
+    """Return the record of the embeddings that the test rows of predictions.csv come from; the file may be gone.
+
+    Raises:
+        StaleInput: none of its inputs are embeddings by the network in the run folder.
+    """
+    model = artifacts.sha256_file(run / "model.safetensors")
+    for name in predictions.record["inputs"]:
+        path = run / name
+        if path.suffix == ".h5" and records.record_path(path).is_file():
+            record = records.read_record_alone(path)
+            if model in record["inputs"].values():
+                return record
+    raise StaleInput(
+        f"{run / 'predictions.csv'} was not made by {run / 'model.safetensors'} ({model[:12]}), so that a fall could "
+        "not be told from another network: run `python -m pipeline.extract` and `python -m pipeline.fit_heads` again"
+    )
+
+
+def run(common: Common, options: StressOptions) -> int:
+    """Put the heads of the run under stress, or those of its plan part by part; return the exit code."""
+    protocol = read_protocol(common.run)
+    if protocol is None:
+        return put(common, options)
+    twins = {protocol.folder(part) for part in protocol.parts if part.arm != protocol.main_arm}
+    code = each_part(common, lambda place: EXIT_OK if place.run in twins else put(place, options), what="stress")
+    pool_parts(protocol, options)
+    return code
+
+
+def pool_parts(protocol: "Protocol", options: StressOptions) -> None:
+    """Write the stress.csv of a plan's main arm unless it is current."""
+    from pipeline.storage import stress as stored
+
+    parts = [part for part in protocol.parts if part.arm == protocol.main_arm]
+    files = [protocol.folder(part) / "stress.csv" for part in parts]
+    out = protocol.run / "stress.csv"
+    same: dict[str, Any] = {
+        "schema": stored.SCHEMA,
+        "options": plain(options),
+        "inputs": files,
+        "seed": protocol.seeds[0],
+    }
+    if records.is_current(out, **same):
+        say(f"stress: current, {out}")
+        return
+    artifacts.write_text(
+        out, stored.pool([(part.seed, part.fold, path) for part, path in zip(parts, files, strict=True)])
+    )
+    records.write_record(out, **same, stage="stress", details={"n_parts": len(parts)})
+    say(f"stress: pooled {len(parts)} parts in {out}")
+
+
+def put(common: Common, options: StressOptions) -> int:
+    """Predict the corrupted test tiles, or do nothing if stress.csv is current; return the exit code."""
+    from pipeline.comparison.predictions import read_predictions
+    from pipeline.storage import stress as stored
+    from pipeline.tiles.manifest import read_manifest
+
+    folder, out = common.run, common.run / "stress.csv"
+    predictions = read_predictions(folder / "predictions.csv", force=common.force)
+    inputs = input_files(folder, predictions)
+    if absent := [path for path in inputs if not path.is_file()]:
+        raise BadArtifact(f"{absent[0]}: not there: restore it, or run the stage that makes it")
+    same: dict[str, Any] = {
+        "schema": stored.SCHEMA,
+        "options": plain(options),
+        "inputs": inputs,
+        "seed": common.seed,
+    }
+    if not common.restart and records.is_current(out, **same):
+        say(f"stress: current, {out}")
+        return EXIT_SKIPPED if records.read_record(out)["details"]["skipped"] else EXIT_OK
+    trained = load_trained(folder, predictions)
+    manifest = read_manifest(folder / "manifest.csv")
+    rows = draw_rows(predictions, options.stress_tiles, seed=common.seed)
+    files = manifest.table.set_index("tile_id")
+    tiles = predictions.tiles.iloc[rows]
+    if unknown := set(tiles["tile_id"]) - set(files.index):
+        raise BadInput(f"{manifest.path}: tile '{min(unknown)}' of predictions.csv is not in it: run fit_heads again")
+    answers, skipped = put_through(
+        trained, files.loc[tiles["tile_id"]], common, names=list(options.corruptions), root=manifest.root
+    )
+    kept = [i for i in range(len(rows)) if i not in skipped]
+    if not kept:
+        raise BadInput(f"{manifest.root}: no test tile can be read; the first: {skipped[0]}")
+    as_they_are = {
+        head: stored.Answer(predictions.predicted[head][rows], predictions.p[head][rows]) for head in trained.heads
+    }
+    answered = {
+        corruption: {head: stored.Answer(answer.predicted[kept], answer.p[kept]) for head, answer in heads.items()}
+        for corruption, heads in ({stored.NONE: as_they_are} | answers).items()
+    }
+    artifacts.write_text(out, stored.to_csv(tiles.iloc[kept], answered, predictions.classes))
+    records.write_record(
+        out,
+        **same,
+        stage="stress",
+        details={
+            "skipped": {tiles["tile_id"].iloc[i]: problem for i, problem in skipped.items()},
+            "n_test": len(predictions.rows("test")),
+            "precision": trained.embedded["details"]["precision"],
+        },
+        device=str(next(trained.model.network.parameters()).device),
+    )
+    say(f"stress: {', '.join(trained.heads)} on {len(kept)} test tiles under {len(answers)} corruptions in {out}")
+    for i, problem in skipped.items():
+        say(f"stress: skipped {tiles['tile_id'].iloc[i]}: {problem}")
+    return EXIT_SKIPPED if skipped else EXIT_OK
+
+
+def put_through(
+    trained: Trained, files: "pd.DataFrame", common: Common, *, names: Sequence[str], root: Path
+) -> "tuple[dict[str, dict[str, Answer]], dict[int, str]]":
+    """Return corruption -> head -> what it says of N tiles, and row -> problem of tiles that cannot be read.
+
+    Args:
+        trained: the network and the heads.
+        files: path and sha256 of N tiles.
+        common: device, threads, workers and the share of bad tiles allowed.
+        names: of corruptions.
+        root: folder that the paths are relative to.
+
+    Raises:
+        BadInput: more tiles cannot be read than `--max-bad` allows; names the first.
+        Interrupted: SIGINT or SIGTERM; nothing is kept.
+    """
+    import numpy as np
+
+    from pipeline.cli.machine import n_workers, use_device
+    from pipeline.cli.progress import progress
+    from pipeline.cli.signals import StopRequest
+    from pipeline.heads.base import Rows
+    from pipeline.network.batches import TileFiles
+    from pipeline.network.embedding import embed_batches
+    from pipeline.network.resnet import as_channels_last
+    from pipeline.tiles.corruptions import CORRUPTIONS
+
+    as_channels_last(trained.model.network, use_device(common.device, common.threads))
+    made = trained.embedded["options"]
+    how: dict[str, Any] = {
+        "first": 0,
+        "batch": made["embed_batch"],
+        "precision": trained.embedded["details"]["precision"],
+        "workers": n_workers(common.workers),
+    }
+    answers: dict[str, dict[str, Answer]] = {}
+    skipped: dict[int, str] = {}
+    size = trained.model.preprocess.size
+    with StopRequest() as stop, progress(len(names) * len(files), unit="tile", label="stress") as bar:
+        for name in names:
+            bar.set_postfix_str(name)
+            tiles = TileFiles(root, list(files["path"]), list(files["sha256"]), size, change=CORRUPTIONS[name].apply)
+            features, logits = [], []
+            for batch, f, z in embed_batches(trained.model, tiles, **how):
+                # as stored: heads were fitted on features of that precision
+                features.append(f.astype(made["dtype"]).astype(np.float32))
+                logits.append(z)
+                skipped |= {row: text for row, text in zip(batch.rows, batch.problems, strict=True) if text}
+                bar.update(len(batch.rows))
+                if len(skipped) > common.max_bad * len(tiles):
+                    raise BadInput(
+                        f"{root}: {len(skipped)} of {len(tiles)} test tiles or more cannot be used, above --max-bad "
+                        f"{common.max_bad:g}; the first: {skipped[min(skipped)]}"
+                    )
+                if stop.signum:
+                    raise stop.interrupted("stress.csv was not finished and begins anew")
+            rows = Rows(np.concatenate(features), np.concatenate(logits), np.full(len(tiles), -1))
+            answers[name] = {
+                head: decide(trained.calibration[head], fitted.scores(rows)) for head, fitted in trained.heads.items()
+            }
+    return answers, skipped
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `python -m pipeline.stress`."""
+    stages = {"stress": StressOptions}
+    return command("pipeline.stress", __doc__, stages, lambda common, o: run(common, o["stress"]), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

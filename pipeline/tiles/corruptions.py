@@ -1,0 +1,107 @@
+"""Fixed corruptions of a tile, as scanners, stains and storage bring them: what a head is put through by `stress`.
+
+Each takes a tile's pixels (H, W, 3) uint8 RGB and returns new ones of the same shape and type; nothing is random.
+"""
+
+import dataclasses
+import io
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+from skimage.color import hed_from_rgb, rgb_from_hed
+
+GAIN, OFFSET = (0.90, 1.05, 1.10), (12.0, -8.0, 0.0)
+"""Colour shift: red, green and blue are multiplied by these, then moved by these (of 255)."""
+
+STAIN = (1.3, 0.7, 1.0)
+"""Stain change: haematoxylin, eosin and the third colour of the HED space are multiplied by these."""
+
+BRIGHTNESS = 0.75
+BLUR_OF_SIDE = 0.01
+"""Sigma of the blur, of the tile's shorter side: the same blur of the tissue whatever the tile's resolution."""
+
+JPEG_QUALITY = 30
+
+
+def _as_pixels(values: np.ndarray) -> np.ndarray:
+    """Return values on the scale 0..255 as uint8, rounded and clipped."""
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def colour_shift(pixels: np.ndarray) -> np.ndarray:
+    """Return the tile as another scanner's colour balance may show it: a gain and an offset for each channel."""
+    return _as_pixels(pixels * np.array(GAIN) + np.array(OFFSET))
+
+
+def stain_change(pixels: np.ndarray) -> np.ndarray:
+    """Return the tile with more haematoxylin and less eosin, as another laboratory may stain it.
+
+    Stains are unmixed in optical density by Ruifrok and Johnston 2001, "Quantification of histochemical staining by
+    color deconvolution", with scikit-image's matrices, and scaled as in Tellez et al. 2018, "Whole-slide mitosis
+    detection in H&E breast histology using PHH3". Unlike `skimage.color.rgb2hed`, negative amounts of a stain are
+    not cut off, so that stains scaled by 1 give the tile itself.
+    """
+    density = -np.log(np.maximum(pixels, 1) / 255)
+    return _as_pixels(255 * np.exp(-(density @ hed_from_rgb * np.array(STAIN)) @ rgb_from_hed))
+
+
+def brightness(pixels: np.ndarray) -> np.ndarray:
+    """Return the tile under less light."""
+    return _as_pixels(pixels * BRIGHTNESS)
+
+
+def blur(pixels: np.ndarray) -> np.ndarray:
+    """Return the tile slightly out of focus: a Gaussian, mirrored at the borders."""
+    sigma = BLUR_OF_SIDE * min(pixels.shape[:2])
+    return _as_pixels(ndimage.gaussian_filter(pixels.astype(np.float64), (sigma, sigma, 0), mode="reflect"))
+
+
+def jpeg(pixels: np.ndarray) -> np.ndarray:
+    """Return the tile after it was stored as a small JPEG file."""
+    stored = io.BytesIO()
+    Image.fromarray(pixels).save(stored, format="JPEG", quality=JPEG_QUALITY)
+    return np.asarray(Image.open(stored, formats=("JPEG",)).convert("RGB"))
+
+
+def half_resolution(pixels: np.ndarray) -> np.ndarray:
+    """Return the tile as a scan of half the resolution shows it: mean of 2 x 2 px, bilinear back to its size."""
+    height, width = pixels.shape[:2]
+    small = Image.fromarray(pixels).resize((max(1, width // 2), max(1, height // 2)), Image.Resampling.BOX)
+    return np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def rotation(pixels: np.ndarray) -> np.ndarray:
+    """Return the tile turned by 90 degrees against the clock, (W, H, 3): the same pixels, none interpolated."""
+    return np.ascontiguousarray(np.rot90(pixels))
+
+
+@dataclasses.dataclass(frozen=True)
+class Corruption:
+    """One corruption."""
+
+    apply: Callable[[np.ndarray], np.ndarray]
+    description: str
+    """What it does, in plain words with its numbers."""
+
+
+CORRUPTIONS: dict[str, Corruption] = {
+    "colour_shift": Corruption(
+        colour_shift,
+        "red, green and blue times "
+        + ", ".join(f"{gain:.2f}" for gain in GAIN)
+        + " and moved by "
+        + ", ".join(f"{offset:+.0f}" for offset in OFFSET)
+        + " of 255",
+    ),
+    "stain_change": Corruption(
+        stain_change, f"haematoxylin times {STAIN[0]:g} and eosin times {STAIN[1]:g} in optical density"
+    ),
+    "brightness": Corruption(brightness, f"all values times {BRIGHTNESS:g}"),
+    "blur": Corruption(blur, f"Gaussian blur, sigma {100 * BLUR_OF_SIDE:g} % of the shorter side"),
+    "jpeg": Corruption(jpeg, f"stored as JPEG of quality {JPEG_QUALITY}"),
+    "half_resolution": Corruption(half_resolution, "half the resolution, and back to its size"),
+    "rotation": Corruption(rotation, "turned by 90 degrees, exactly"),
+}
+"""Name -> corruption, in the order of tables and figures."""

@@ -1,0 +1,280 @@
+"""stress as a command: the same changed pixels for all heads, the heads that stand in the run, what is refused."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pipeline import extract, fit_heads, stress, train
+from pipeline.heads.svm import Svm
+from pipeline.network.batches import TileFiles, normalise
+from pipeline.storage import artifacts, records
+from pipeline.storage.models import load_model
+from pipeline.storage.predictions import read_predictions
+from pipeline.storage.protocol import PartEntry, Protocol, write_protocol
+from pipeline.storage.stress import blocks, read_stress
+from pipeline.tiles.corruptions import CORRUPTIONS, Corruption
+from pipeline.tiles.decoding import decode_tile, pixel_hash, resize
+from pipeline.tiles.manifest import read_manifest
+
+Words = Callable[..., list[str]]
+HEADS = ["softmax", "svm", "xgboost"]
+ANSWER = ["tile_id", "group", "label", "head", "corruption", "predicted"]
+
+
+@pytest.fixture(scope="session")
+def fitted_base(trained_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small trained run after extract and fit_heads; copied, never changed."""
+    base = tmp_path_factory.mktemp("fitted") / "base"
+    shutil.copytree(trained_base, base)
+    small = "--embed-batch 5 --embed-precision fp32 --device cpu --threads 1 --workers 0"
+    assert extract.main(["--run", str(base / "run"), *small.split()]) == 0
+    assert fit_heads.main(["--run", str(base / "run"), "--threads", "1", "--rounds", "4"]) == 0
+    return base
+
+
+@pytest.fixture
+def fitted_run(fitted_base: Path, tmp_path: Path) -> Path:
+    """This test's own copy of it; its tiles lie in `../tiles`."""
+    shutil.copytree(fitted_base, tmp_path / "fitted")
+    return tmp_path / "fitted" / "run"
+
+
+def put(run: Path, *words: str) -> int:
+    return stress.main(["--run", str(run), "--device", "cpu", "--threads", "1", "--workers", "0", *words])
+
+
+def one_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, text
+    assert "Traceback" not in text
+    return lines[0]
+
+
+def rows_tested(run: Path) -> pd.DataFrame:
+    table = read_predictions(run / "predictions.csv")
+    return table[table["split"] == "test"].reset_index(drop=True)
+
+
+def named(run: Path, corruption: str) -> dict[str, list[str]]:
+    table = read_stress(run / "stress.csv")
+    return {head: list(rows["predicted"]) for name, head, rows in blocks(table) if name == corruption}
+
+
+def test_every_head_answers_under_every_corruption(fitted_run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert put(fitted_run) == 0
+    table = read_stress(fitted_run / "stress.csv")
+    assert list(dict.fromkeys(table["corruption"])) == ["none", *CORRUPTIONS]
+    assert list(dict.fromkeys(table["head"])) == HEADS
+    clean, rows = rows_tested(fitted_run), table[table["corruption"] == "none"].reset_index(drop=True)
+    same = ["tile_id", "group", "label", "head", "predicted", "p_ADI", "p_TUM"]
+    pd.testing.assert_frame_equal(rows[same], clean[same])
+    p = table[["p_ADI", "p_TUM"]].to_numpy()
+    assert (np.array(["ADI", "TUM"])[p.argmax(axis=1)] == table["predicted"]).all()
+    record = records.check_artifact(fitted_run / "stress.csv", schema="stress/1.0")
+    names = ["heads/heads.json", "heads/svm.skops", "heads/xgboost.ubj", "manifest.csv", "model.safetensors"]
+    assert sorted(record["inputs"]) == [*names, "predictions.csv"]
+    assert record["details"]["skipped"] == {}
+    assert record["device"] == "cpu"
+
+    before = (fitted_run / "stress.csv").read_bytes()
+    capfd.readouterr()
+    assert put(fitted_run) == 0
+    assert "current" in capfd.readouterr().err
+    (fitted_run / "stress.csv").write_bytes(before[:-40])  # damaged: made again, by two workers this time
+    assert put(fitted_run, "--workers", "2") == 0
+    assert (fitted_run / "stress.csv").read_bytes() == before
+    assert put(fitted_run, "--corruptions", "jpeg", "rotation") == 0
+    table = read_stress(fitted_run / "stress.csv")
+    assert list(dict.fromkeys(table["corruption"])) == ["none", "jpeg", "rotation"]
+
+
+def test_tiles_that_are_not_changed_get_the_answers_of_predictions_csv(
+    fitted_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way through network and heads is that of extract and fit_heads, so that a fall is the corruption's."""
+    monkeypatch.setitem(CORRUPTIONS, "blur", Corruption(lambda pixels: pixels, "nothing"))
+    assert put(fitted_run, "--corruptions", "blur") == 0
+    table = {(name, head): rows for name, head, rows in blocks(read_stress(fitted_run / "stress.csv"))}
+    for head in HEADS:
+        one, other = table["none", head], table["blur", head]
+        pd.testing.assert_frame_equal(one.drop(columns="corruption"), other.drop(columns="corruption"), rtol=1e-4)
+
+
+def test_all_heads_see_the_tiles_own_pixels_changed_before_resizing(
+    fitted_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[np.ndarray] = []
+
+    def negative(pixels: np.ndarray) -> np.ndarray:
+        seen.append(pixels)
+        return 255 - pixels
+
+    monkeypatch.setitem(CORRUPTIONS, "brightness", Corruption(negative, "negative"))
+    assert put(fitted_run, "--corruptions", "brightness") == 0
+    answers = named(fitted_run, "brightness")
+    manifest = read_manifest(fitted_run / "manifest.csv")
+    files = manifest.table[manifest.table["split"] == "test"]
+    assert len(seen) == len(files)  # once for all heads
+    pixels = [decode_tile(manifest.root / path) for path in files["path"]]
+    assert all(np.array_equal(a, b) for a, b in zip(seen, pixels, strict=True))
+    model = load_model(fitted_run / "model.safetensors")
+    stack = torch.from_numpy(np.stack([resize(255 - tile, model.preprocess.size) for tile in pixels]))
+    x = normalise(stack.permute(0, 3, 1, 2), mean=model.preprocess.mean, std=model.preprocess.std)
+    kept: list[torch.Tensor] = []
+    model.network.avgpool.register_forward_hook(lambda module, args, out: kept.append(out.flatten(1)))
+    with torch.inference_mode():
+        logits = model.network(x)
+    assert answers["softmax"] == [model.classes[code] for code in logits.argmax(dim=1)]
+    svm = Svm.load(fitted_run / "heads/svm.skops").pipeline
+    assert answers["svm"] == [model.classes[code] for code in svm.predict(kept[0].numpy())]
+
+
+def test_a_drawn_part_of_the_test_rows(fitted_run: Path) -> None:
+    """The same tiles for one seed; the answers for a tile do not change with the number of tiles."""
+    assert put(fitted_run, "--corruptions", "jpeg") == 0
+    all_rows = read_stress(fitted_run / "stress.csv")
+    drawn = []
+    for seed in ("0", "0", "3"):
+        assert put(fitted_run, "--corruptions", "jpeg", "--stress-tiles", "2", "--seed", seed, "--restart") == 0
+        part = read_stress(fitted_run / "stress.csv")
+        assert len(part) == 2 * 2 * 3
+        merged = part.merge(all_rows, on=ANSWER, how="left", indicator=True)
+        assert (merged["_merge"] == "both").all()
+        drawn.append(list(part["tile_id"][:2]))
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
+
+
+def test_stale_and_damaged_inputs_are_refused(fitted_run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def refused(*words: str) -> str:
+        assert put(fitted_run, *words) == 1
+        assert not (fitted_run / "stress.csv").exists()
+        return one_line(capfd.readouterr().err)
+
+    for name in ("heads/svm.skops", "heads/xgboost.ubj", "heads/heads.json", "model.safetensors", "model.json"):
+        path = fitted_run / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        assert path.name in refused()
+        assert path.name in refused("--force")
+        path.unlink()
+        assert path.name in refused()
+        path.write_bytes(whole)
+    whole = (fitted_run / "embeddings.h5").read_bytes()
+    (fitted_run / "embeddings.h5").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert "predictions.csv was made from embeddings.h5" in refused()
+    (fitted_run / "embeddings.h5").unlink()  # heavy files may be gone: their records stay
+    assert put(fitted_run, "--corruptions", "blur") == 0
+
+
+def test_another_network_than_the_heads_were_given_is_refused(
+    fitted_run: Path, words: Words, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(words("train", fitted_run, "--epochs", "1", "--restart")) == 0
+    assert put(fitted_run) == 1
+    assert "was made from model.safetensors" in one_line(capfd.readouterr().err)
+    assert put(fitted_run, "--force") == 1
+    assert "was not made by" in one_line(capfd.readouterr().err)
+
+
+def test_a_tile_that_is_gone_is_left_out_everywhere_and_told(
+    fitted_run: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    manifest = read_manifest(fitted_run / "manifest.csv")
+    gone = manifest.table[manifest.table["split"] == "test"].iloc[1]
+    (manifest.root / gone["path"]).unlink()
+    assert put(fitted_run) == 1
+    assert "above --max-bad 0.01" in one_line(capfd.readouterr().err)
+    assert put(fitted_run, "--max-bad", "0.5") == 3
+    assert f"skipped {gone['tile_id']}" in capfd.readouterr().err
+    assert gone["tile_id"] not in set(read_stress(fitted_run / "stress.csv")["tile_id"])
+    assert list(records.read_record(fitted_run / "stress.csv")["details"]["skipped"]) == [gone["tile_id"]]
+    assert put(fitted_run, "--max-bad", "0.5") == 3
+    assert "current" in capfd.readouterr().err
+
+
+def test_a_stop_keeps_what_stood_there(
+    fitted_run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert put(fitted_run, "--corruptions", "blur") == 0
+    before = (fitted_run / "stress.csv").read_bytes()
+    load = stress.load_trained
+
+    def stopping(*args: object) -> stress.Trained:
+        trained = load(*args)  # type: ignore[arg-type]
+        trained.model.network.register_forward_hook(lambda *_: None)
+        trained.model.network.avgpool.register_forward_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        return trained
+
+    monkeypatch.setattr(stress, "load_trained", stopping)
+    assert put(fitted_run) == 143
+    assert "SIGTERM" in one_line(capfd.readouterr().err)
+    assert (fitted_run / "stress.csv").read_bytes() == before
+
+
+def test_of_a_plan_the_main_arm_is_put_under_stress_and_pooled(
+    fitted_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two seeds of the main arm; the twin's folder holds no network, which nobody asks for."""
+    run = tmp_path / "plan"
+    (run / "parts").mkdir(parents=True)
+    (run / "parts" / "tiles").symlink_to(fitted_run.parent / "tiles")
+    plan = Protocol(run, "grouped", 1, [0, 1], 0, [])
+    digest = artifacts.sha256_file(fitted_run / "manifest.csv")
+    for arm, seed in (("grouped", 0), ("grouped", 1), ("random", 0)):
+        part = PartEntry(f"{arm}-seed{seed}-fold0", arm, seed, 0, None, digest, {}, [], {})
+        plan.parts.append(part)
+        shutil.copytree(fitted_run, plan.folder(part))
+    (plan.folder(plan.parts[2]) / "model.safetensors").unlink()
+    (run / "manifest.csv").write_bytes((fitted_run / "manifest.csv").read_bytes())
+    outputs = [write_protocol(plan)]
+    records.write_record(
+        run / "manifest.csv", schema="manifest/1.0", stage="prepare", options={}, outputs=outputs, details={}
+    )
+    assert put(run, "--corruptions", "blur") == 0
+    pooled = read_stress(run / "stress.csv")
+    one = read_stress(plan.folder(plan.parts[0]) / "stress.csv")
+    assert not (plan.folder(plan.parts[2]) / "stress.csv").exists()
+    for seed in (0, 1):
+        rows = pooled[pooled["seed"] == seed].reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows[ANSWER], one[ANSWER])
+    capfd.readouterr()
+    before = (run / "stress.csv").read_bytes()
+    assert put(run, "--corruptions", "blur") == 0
+    assert f"current, {run / 'stress.csv'}" in capfd.readouterr().err
+    assert (run / "stress.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("words", [("--stress-tiles", "0"), ("--corruptions", "jpeg", "jpeg")])
+def test_options_out_of_range_are_usage_errors(fitted_base: Path, words: tuple[str, ...]) -> None:
+    assert put(fitted_base / "run", *words) == 2
+
+
+def test_the_command_knows_every_corruption() -> None:
+    assert list(get_args(stress.Name)) == list(CORRUPTIONS)
+
+
+def test_a_decision_is_that_of_the_scores_and_its_probability_is_calibrated() -> None:
+    calibration = {"method": "sigmoid", "params": {"a": [-1.0, -1.0], "b": [5.0, 0.0]}}
+    said = stress.decide(calibration, np.array([[2.0, 1.0]]))
+    assert list(said.predicted) == [0]
+    assert said.p.argmax() == 1
+    assert said.p.sum() == pytest.approx(1)
+
+
+def test_changed_tiles_keep_the_hash_of_the_file(fitted_base: Path) -> None:
+    manifest = read_manifest(fitted_base / "run" / "manifest.csv")
+    rows = manifest.table.iloc[:2]
+    dark = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), 16, change=np.zeros_like)
+    _, pixels, digest, problem = dark[1]
+    assert problem == ""
+    assert not pixels.any()
+    assert digest.tobytes() == pixel_hash(decode_tile(manifest.root / rows["path"].iloc[1]))
