@@ -1,26 +1,34 @@
-"""From labelled tiles to a comparison report: prepare, train, extract, fit_heads, report, one after the other.
+"""From labelled tiles to a comparison report: all stages one after the other, those of a plan part by part.
 
 A stage whose result is already there, whole and made from the same inputs with the same options, is skipped and says
 so; a stage that was interrupted continues where it stopped. All options of all stages are options here.
 
     python -m pipeline                                        the demo, about five minutes on two cores
     python -m pipeline --run reports/mine --data my_tiles --group-regex '(slide[0-9]+)_'
-    python -m pipeline --run reports/kather --data kather2016 --config my.toml
+    python -m pipeline --run reports/kather --data kather2016 --protocol logo --seeds 3 --twin
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline import extract, fit_heads, prepare, report, train
+from pipeline import extract, fit_heads, floors, prepare, report, stress, train
 from pipeline.cli.command import command
 from pipeline.cli.options import Common
+from pipeline.cli.parts import each_part
 from pipeline.errors import UsageError
+from pipeline.storage.protocol import read_protocol
+
+INNER = 3
+"""Inner networks of each fold where `--fit-on crossfit` is asked for without `--inner`."""
 
 STAGES: dict[str, tuple[type, Callable[[Common, Any], int]]] = {
     "prepare": (prepare.PrepareOptions, prepare.run),
     "train": (train.TrainOptions, train.run),
     "extract": (extract.ExtractOptions, extract.run),
+    "floors": (floors.FloorsOptions, floors.run),
     "fit_heads": (fit_heads.FitHeadsOptions, fit_heads.run),
+    "stress": (stress.StressOptions, stress.run),
     "report": (report.ReportOptions, report.run),
 }
 """Stage name -> its options and its work, in order."""
@@ -30,7 +38,7 @@ ALONE = (("extract", "manifest"), ("extract", "model"), ("extract", "out"), ("fi
 
 
 def run(common: Common, options: dict[str, Any]) -> int:
-    """Run all stages; return the highest exit code (3: finished with skipped inputs).
+    """Run all stages, those of a plan part by part; return the highest exit code (3: finished with skipped inputs).
 
     Raises:
         UsageError: a path that one stage alone would read or write: the others would not know of it.
@@ -38,7 +46,27 @@ def run(common: Common, options: dict[str, Any]) -> int:
     for stage, name in ALONE:
         if getattr(options[stage], name) is not None:
             raise UsageError(f"--{name}: only for python -m pipeline.{stage} by itself; here all files are the run's")
-    return max(work(common, options[name]) for name, (_, work) in STAGES.items())
+    planned = options["prepare"]
+    if options["fit_heads"].fit_on == "crossfit" and not planned.inner:
+        planned = dataclasses.replace(planned, inner=INNER)
+    codes = [prepare.run(common, planned)]
+    if options["fit_heads"].floors:
+        codes.append(floors.run(common, options["floors"]))
+    protocol = read_protocol(common.run)
+    heads = fit_heads.for_parts(protocol, options["fit_heads"])
+
+    def part(place: Common) -> int:
+        return max(
+            train.run(place, options["train"]),
+            extract.run(place, options["extract"]),
+            fit_heads.run(place, heads),
+        )
+
+    codes.append(each_part(common, part, what="plan"))
+    if protocol is not None:  # the parts are current by now: only their pooling is left
+        codes.append(fit_heads.run(common, options["fit_heads"]))
+    codes += [stress.run(common, options["stress"]), report.run(common, options["report"])]
+    return max(codes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,12 +8,18 @@ refits. Writes comparison.csv, comparison.md, figures and the one-file report.ht
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain, say
 from pipeline.errors import EXIT_OK
 from pipeline.storage import artifacts, records
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline.comparison.material import Material
+    from pipeline.comparison.predictions import Predictions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +32,9 @@ class ReportOptions:
     level: float = 0.95
     """Coverage of the intervals."""
 
+    rope: float = 0.01
+    """Differences of macro-F1 up to this size do not matter (region of practical equivalence)."""
+
     map: Literal["tsne", "pca", "none"] = "tsne"
     """Map of the embeddings: t-SNE, principal components, or none."""
 
@@ -36,19 +45,20 @@ class ReportOptions:
         """Check ranges."""
         check(100 <= self.draws <= 100_000, f"--draws {self.draws}: 100 to 100000")
         check(0.5 <= self.level < 1, f"--level {self.level}: a coverage from 0.5 up to, not including, 1")
+        check(0 <= self.rope < 1, f"--rope {self.rope}: a difference from 0 up to, not including, 1")
         check(0 <= self.gallery <= 60, f"--gallery {self.gallery}: 0 to 60 tiles")
 
 
 def run(common: Common, options: ReportOptions) -> int:
     """Write the comparison unless it is current; return the exit code."""
+    from pipeline.comparison import label_errors, robustness
     from pipeline.comparison.contents import build
-    from pipeline.comparison.context import context_files, read_context
+    from pipeline.comparison.context import context_files
     from pipeline.comparison.document import to_html, to_markdown
-    from pipeline.comparison.illustrations import FIGURES, draw_embedding_map, draw_errors, draw_scores, worst_errors
-    from pipeline.comparison.material import Material
+    from pipeline.comparison.illustrations import FIGURES
     from pipeline.comparison.predictions import read_predictions
-    from pipeline.comparison.scores import SCHEMA, by_key, choose_resampling, score_heads, to_csv
-    from pipeline.comparison.verdict import judge
+    from pipeline.comparison.scores import SCHEMA, to_csv
+    from pipeline.comparison.statistics import per_group_csv
 
     folder = common.run
     source, table = folder / "predictions.csv", folder / "comparison.csv"
@@ -61,52 +71,84 @@ def run(common: Common, options: ReportOptions) -> int:
         say(f"report: current, {folder / 'report.html'}")
         return EXIT_OK
 
-    context = read_context(folder, files)
-    resampling = choose_resampling(predictions, n_draws=options.draws, seed=common.seed, level=options.level)
-    rows = score_heads(predictions, resampling, context.heads)
-    scores = by_key(rows)
-    verdict = judge(predictions, scores, resampling)
-    say("report: drawing figures")
-    worst = worst_errors(predictions, options.gallery)
-    material = Material(
-        run=folder,
-        predictions=predictions,
-        context=context,
-        resampling=resampling,
-        scores=scores,
-        verdict=verdict,
-        figures=draw_scores(folder / "figures", predictions),
-        map="Not asked for (--map none)."
-        if options.map == "none"
-        else draw_embedding_map(folder / "figures", context, predictions, method=options.map, seed=common.seed),
-        worst=worst,
-        gallery="Not asked for (--gallery 0)."
-        if options.gallery == 0
-        else draw_errors(folder / "figures", context, predictions, worst),
-        options=chosen | {"seed": common.seed},
-    )
+    material = collect(common, options, predictions, files)
     document = build(material)
-    artifacts.write_text(table, to_csv(rows))
-    artifacts.write_text(folder / "comparison.md", to_markdown(document))
-    artifacts.write_text(folder / "report.html", to_html(document, folder=folder))
+    artifacts.write_text(table, to_csv(list(material.scores.values())))
+    outputs = {
+        "comparison.md": to_markdown(document),
+        "report.html": to_html(document, folder=folder),
+        "per_group.csv": per_group_csv(predictions),
+        "label_errors.csv": label_errors.to_csv(material.suspects),
+    }
+    for name, text in outputs.items():
+        if text is not None:
+            artifacts.write_text(folder / name, text)
+        else:
+            (folder / name).unlink(missing_ok=True)  # of an earlier report
     drawn = {folder / figure.file for figure in document.figures} - set(files)
-    for name in FIGURES:
+    for name in (*FIGURES, robustness.FIGURE, label_errors.FIGURE):
         if (old := folder / "figures" / name) not in drawn:
             old.unlink(missing_ok=True)  # of an earlier report with other options
+    verdict = material.verdict
     records.write_record(
         table,
         schema=SCHEMA,
         stage="report",
         options=chosen,
         inputs=inputs,
-        outputs=[folder / "comparison.md", folder / "report.html", *sorted(drawn)],
-        details={"intervals": resampling.unit, "n_draws": options.draws, "level": options.level}
-        | {"protocol": predictions.protocol, "verdict": verdict.action, "left_out": context.missing},
+        outputs=[*(folder / name for name, text in outputs.items() if text is not None), *sorted(drawn)],
+        details={"intervals": material.resampling.unit, "n_draws": options.draws, "level": options.level}
+        | {"protocol": predictions.protocol, "verdict": verdict.action, "left_out": material.context.missing},
         seed=common.seed,
     )
     say(f"report: {folder / 'comparison.md'} and {folder / 'report.html'}")
     say(f"report: {verdict.action}")
     return EXIT_OK
+
+
+def collect(common: Common, options: ReportOptions, predictions: "Predictions", files: "list[Path]") -> "Material":
+    """Score, judge and draw everything that the report's sections are made from."""
+    from pipeline.comparison.context import TWIN, read_context
+    from pipeline.comparison.illustrations import draw_embedding_map, draw_errors, draw_scores, worst_errors
+    from pipeline.comparison.label_errors import find_suspects
+    from pipeline.comparison.material import Material
+    from pipeline.comparison.predictions import read_predictions
+    from pipeline.comparison.robustness import read_answers
+    from pipeline.comparison.scores import by_key, choose_resampling, score_heads
+    from pipeline.comparison.verdict import judge
+    from pipeline.storage.protocol import read_protocol
+
+    folder, figures = common.run, common.run / "figures"
+    context = read_context(folder, files)
+    resampling = choose_resampling(predictions, n_draws=options.draws, seed=common.seed, level=options.level)
+    scores = by_key(score_heads(predictions, resampling, context.heads))
+    n_train = predictions.details.get("n_train")
+    verdict = judge(predictions, scores, resampling, rope=options.rope, n_train=n_train)
+    say("report: drawing figures")
+    worst = worst_errors(predictions, options.gallery)
+    return Material(
+        run=folder,
+        predictions=predictions,
+        context=context,
+        resampling=resampling,
+        scores=scores,
+        verdict=verdict,
+        protocol=read_protocol(folder),
+        twin=read_predictions(folder / TWIN, force=common.force) if folder / TWIN in files else None,
+        stress=read_answers(folder / "stress.csv", predictions, force=common.force)
+        if folder / "stress.csv" in files
+        else None,
+        suspects=find_suspects(predictions),
+        figures=draw_scores(figures, predictions),
+        map="Not asked for (--map none)."
+        if options.map == "none"
+        else draw_embedding_map(figures, context, predictions, method=options.map, seed=common.seed),
+        worst=worst,
+        gallery="Not asked for (--gallery 0)."
+        if options.gallery == 0
+        else draw_errors(figures, context, predictions, worst),
+        options=plain(options) | {"seed": common.seed},
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

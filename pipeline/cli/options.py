@@ -57,7 +57,7 @@ DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 """What `--device` may say; whether this machine has it shows when the network is made."""
 
 StageTypes = Mapping[str, type]
-STAGES = ("prepare", "train", "extract", "fit_heads", "report", "verify")
+STAGES = ("prepare", "train", "extract", "floors", "fit_heads", "stress", "report", "verify")
 """Names of the tables a TOML file may hold."""
 
 

@@ -22,8 +22,16 @@ SHORT_HASH = 12
 
 
 def training(material: Material) -> Section:
-    """How the network was trained."""
+    """How the network was trained, or those of all parts of a plan."""
     context = material.context
+    if material.protocol is not None:
+        facts = context.probes.get("training")
+        if facts is None:
+            return Section("Training", [Text(context.reason("heads/heads.json"))])
+        text = f"{len(material.protocol.parts)} networks, one for each part; numbers are means over the main arm's."
+        return Section(
+            "Training", [Text(text), Bullets([f"{name}: {compact(value)}" for name, value in facts.items()])]
+        )
     blocks: list[Block] = []
     model = context.model
     if model is None:
@@ -63,7 +71,7 @@ def training(material: Material) -> Section:
 
 def costs(material: Material) -> Section:
     """What each head takes to fit, to use and to store."""
-    heads, scores = material.predictions.heads, material.scores
+    heads, scores = material.predictions.main_heads, material.scores
     if not material.context.heads:
         return Section("Costs", [Text(material.context.reason("heads/heads.json"))])
 
@@ -96,15 +104,21 @@ def hyper_parameters(material: Material) -> Section:
     if not entries:
         return Section("Chosen hyper-parameters", [Text(material.context.reason("heads/heads.json"))])
     rows, notes = [], []
-    for head in material.predictions.heads:
+    for head in material.predictions.main_heads:
         entry = entries.get(head, {"chosen": {}, "search": [], "calibration": {}, "notes": []})
         tried = [trial["val_nll"] for trial in entry["search"] if is_number(trial.get("val_nll"))]
         best = number(min(tried)) if tried else NOT_AVAILABLE
-        chosen, how = compact(entry["chosen"]), compact(entry["calibration"])
-        rows.append([head_name(head), chosen, how, str(len(entry["search"])), best])
+        chosen, how = compact(entry["chosen"]), str(entry["calibration"].get("method", NOT_AVAILABLE))
+        n_tried = str(len(entry["search"])) if material.protocol is None else NOT_AVAILABLE
+        rows.append([head_name(head), chosen, how, n_tried, best])
         notes += [f"{head_name(head)}: {note}" for note in entry["notes"]]
     head_row = ["head", "chosen", "calibration", "tried", "best validation NLL"]
-    blocks: list[Block] = [Table(head_row, rows, "Chosen on validation rows, then fixed.", left=3)]
+    caption = "Chosen on validation rows, then fixed."
+    if material.protocol is not None:
+        caption += (
+            " Of all parts: means of numbers, in parentheses how many parts; the searches stand in parts/*/heads/."
+        )
+    blocks: list[Block] = [Table(head_row, rows, caption, left=3)]
     if notes:
         blocks.append(Bullets(notes))
     return Section("Chosen hyper-parameters", blocks)
@@ -128,7 +142,10 @@ def audit(material: Material) -> Section:
 def provenance(material: Material) -> Section:
     """The files the figures come from, by hash, and who made them how."""
     rows, commands = [], []
+    of_part = ("model.safetensors", "embeddings.h5", "heads/svm.skops", "heads/xgboost.ubj")
     for name, _, _ in records.ARTIFACTS[:-1]:  # all that the report rests on
+        if material.protocol is not None and name in of_part:
+            continue  # of every part; predictions.csv.json holds the hash of each part's predictions
         try:
             record = records.read_record_alone(material.run / name)  # heavy files are not committed, their records are
         except BadArtifact:

@@ -5,7 +5,7 @@ import numpy as np
 from pipeline.comparison.document import Block, Figure, Section, Table, Text
 from pipeline.comparison.illustrations import answers_of
 from pipeline.comparison.material import Material
-from pipeline.comparison.wording import count, head_name, number, percent
+from pipeline.comparison.wording import count, number, percent
 from pipeline.evaluation import metrics
 
 MOST_PAIRS = 10
@@ -24,7 +24,7 @@ def per_class(material: Material) -> Section:
                 " / ".join(
                     material.value(head, "test", f"{metric}[{name}]", 2) for metric in ("precision", "recall", "f1")
                 )
-                for head in predictions.heads
+                for head in predictions.main_heads
             ),
         ]
         for code, name in enumerate(predictions.classes)
@@ -45,7 +45,7 @@ def confusions(material: Material) -> Section:
     y, names = predictions.y[rows], predictions.classes
     support = np.bincount(y, minlength=len(names))
     counts: dict[tuple[int, int], dict[str, int]] = {}
-    for head in predictions.heads:
+    for head in predictions.main_heads:
         matrix = metrics.confusion(y, predictions.predicted[head][rows], len(names))
         for true, named, n, _ in metrics.most_confused(matrix):
             counts.setdefault((true, named), {})[head] = n
@@ -56,7 +56,7 @@ def confusions(material: Material) -> Section:
             names[named],
             *(
                 f"{n} ({percent(n / support[true])})" if (n := counts[true, named].get(head, 0)) else "0"
-                for head in predictions.heads
+                for head in predictions.main_heads
             ),
         ]
         for true, named in worst
@@ -70,28 +70,11 @@ def confusions(material: Material) -> Section:
     return Section("Confusions", [material.figures["confusion"], pairs])
 
 
-def calibration(material: Material) -> Section:
-    """Whether the probabilities mean what they say."""
-    predictions = material.predictions
-    rows = [
-        [
-            head_name(head),
-            *(material.value(head, split, metric) for metric in ("nll", "ece") for split in ("val", "test")),
-        ]
-        for head in predictions.heads
-    ]
-    on = "validation rows" if predictions.details.get("calibrated_on") == "val" else "rows named in the record"
-    caption = (
-        f"{material.flattering}The probabilities were calibrated on the {on}: a figure that is clearly worse on test "
-        "shows that the test rows differ from those."
-    )
-    head = ["head", "NLL validation", "NLL test", "ECE validation", "ECE test"]
-    return Section("Calibration", [material.figures["reliability"], Table(head, rows, caption)])
-
-
 def embedding_map(material: Material) -> Section:
     """The map of the embeddings."""
     shown = material.map
+    if material.protocol is not None:
+        shown = "n/a: every part of the plan has a network, and so a space, of its own: see the parts' own reports."
     return Section("Map of the embeddings", [shown if isinstance(shown, Figure) else Text(shown)])
 
 

@@ -18,8 +18,12 @@ OWNERS = {
     "history.csv": "model.safetensors",
     "model.json": "model.safetensors",
     "audit.json": "manifest.csv",
+    "protocol.json": "manifest.csv",
 }
 """File -> the artefact whose record lists it."""
+
+TWIN = "predictions-random.csv"
+"""The pooled predictions of a plan's random twin."""
 
 PLAIN_FIGURES = ("figures/history.png",)
 PIXEL_FIGURES = ("figures/classes.png", "figures/batch.png")
@@ -36,6 +40,9 @@ class Context:
 
     heads: dict[str, dict[str, Any]]
     """Head -> its entry of heads.json; empty if there is none."""
+
+    probes: dict[str, Any]
+    """source_probe and separability of heads.json, of a plan training too; empty if there is none."""
 
     history: pd.DataFrame | None
     model: dict[str, Any] | None
@@ -64,6 +71,7 @@ def context_files(run: Path, *, pixels: bool, embeddings: bool) -> list[Path]:
         embeddings: whether it holds the map of the embeddings.
     """
     names = [*OWNERS, *PLAIN_FIGURES]
+    names += [TWIN, "stress.csv"]
     names += ["manifest.csv", *PIXEL_FIGURES] if pixels else []
     names += ["embeddings.h5"] if embeddings else []
     return [run / name for name in names if (run / name).is_file()]
@@ -87,8 +95,10 @@ def read_context(run: Path, files: Iterable[Path]) -> Context:
             missing[name] = "its content is not what the schema says: run the stage that makes it again"
         return None
 
+    missing |= {name: "not there" for name in (TWIN, "stress.csv") if name not in present}
     return Context(
         heads=attempt("heads/heads.json", _read_heads) or {},
+        probes=attempt("heads/heads.json", _read_probes) or {},
         history=attempt("history.csv", _read_history),
         model=attempt("model.json", lambda path: dict(_read_json(path))),
         findings=attempt("audit.json", _read_findings),
@@ -126,6 +136,11 @@ def _read_heads(path: Path) -> dict[str, dict[str, Any]]:
             entry[name] = kind(entry.get(name) or ())
         entry["search"] = [dict(trial) for trial in entry["search"]]
     return heads
+
+
+def _read_probes(path: Path) -> dict[str, Any]:
+    content = _read_json(path)
+    return {name: dict(content[name]) for name in ("source_probe", "separability", "training") if name in content}
 
 
 def _read_findings(path: Path) -> list[dict[str, Any]]:

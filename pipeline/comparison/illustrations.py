@@ -13,9 +13,11 @@ from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.wording import count, head_name
 from pipeline.errors import BadTile
 from pipeline.evaluation import metrics
+from pipeline.evaluation.selective import selective_curve
 from pipeline.figures.embedding_map import MOST_ROWS, choose_rows, draw_map, project
 from pipeline.figures.gallery import Answer, Picture, draw_gallery
 from pipeline.figures.heads import draw_class_bars, draw_confusion, draw_reliability
+from pipeline.figures.selective import draw_selective
 from pipeline.storage.embeddings import OK, Embeddings
 from pipeline.tiles.decoding import decode_tile, pixel_hash
 from pipeline.tiles.manifest import Manifest
@@ -24,7 +26,7 @@ from pipeline.tiles.split import SPLITS
 LEAST_POINTS = 5
 """A map of fewer tiles shows nothing."""
 
-FIGURES = ("confusion.png", "per_class_f1.png", "reliability.png", "embedding_map.png", "errors.png")
+FIGURES = ("confusion.png", "per_class_f1.png", "reliability.png", "selective.png", "embedding_map.png", "errors.png")
 """Everything that this module may draw."""
 
 TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
@@ -42,17 +44,23 @@ class WorstError:
 
 
 def worst_errors(predictions: Predictions, n: int) -> list[WorstError]:
-    """Return the n test tiles on which a head errs with most confidence, the worst first; equal ones in file order."""
+    """Return the n test tiles on which a head errs with most confidence, the worst first; equal ones in file order.
+
+    Of a tile that was tested once per seed, its worst row counts.
+    """
     rows = predictions.rows("test")
     worst = np.zeros(len(rows))
-    for head in predictions.heads:
+    for head in predictions.main_heads:
         predicted = predictions.predicted[head][rows]
         probability = predictions.p[head][rows, predicted]
         # at least the smallest float: a wrong answer with probability 0 is still an error
         wrong = np.maximum(probability, np.finfo(float).tiny) * (predicted != predictions.y[rows])
         worst = np.maximum(worst, wrong)
-    order = np.argsort(-worst, kind="stable")[:n]
-    return [WorstError(int(rows[i]), float(worst[i])) for i in order if worst[i] > 0]
+    order = np.argsort(-worst, kind="stable")
+    order = order[worst[order] > 0]
+    tile = predictions.tiles["tile_id"].to_numpy()[rows[order]]
+    first = np.sort(np.unique(tile, return_index=True)[1])[:n]
+    return [WorstError(int(rows[i]), float(worst[i])) for i in order[first]]
 
 
 def draw_scores(folder: Path, predictions: Predictions) -> dict[str, Figure]:
@@ -64,8 +72,8 @@ def draw_scores(folder: Path, predictions: Predictions) -> dict[str, Figure]:
     """
     rows, classes = predictions.rows("test"), predictions.classes
     y = predictions.y[rows]
-    heads = [head_name(head) for head in predictions.heads]
-    predicted = {head_name(head): predictions.predicted[head][rows] for head in predictions.heads}
+    heads = [head_name(head) for head in predictions.main_heads]
+    predicted = {head_name(head): predictions.predicted[head][rows] for head in predictions.main_heads}
     draw_confusion(
         folder / "confusion.png",
         {head: metrics.confusion(y, predicted[head], len(classes)) for head in heads},
@@ -78,15 +86,22 @@ def draw_scores(folder: Path, predictions: Predictions) -> dict[str, Figure]:
         classes=classes,
         support=np.bincount(y, minlength=len(classes)),
     )
+    # heads that were fitted on validation rows say nothing by their confidence in them
+    splits = ("test",) if predictions.details.get("fit_on") == "heldout" else ("val", "test")
     bins = {
         head_name(head): {
             split: metrics.reliability_bins(predictions.y[chosen], predictions.p[head][chosen])
-            for split in ("val", "test")
+            for split in splits
             if len(chosen := predictions.rows(split))
         }
-        for head in predictions.heads
+        for head in predictions.main_heads
     }
     draw_reliability(folder / "reliability.png", bins, heads=heads)
+    curves = {
+        head_name(head): selective_curve(y, predictions.p[head][rows], predictions.predicted[head][rows])
+        for head in predictions.main_heads
+    }
+    draw_selective(folder / "selective.png", curves)
     return {
         "confusion": Figure(
             "figures/confusion.png",
@@ -104,6 +119,12 @@ def draw_scores(folder: Path, predictions: Predictions) -> dict[str, Figure]:
             "Reliability curve of each head, validation and test rows",
             "On the diagonal, tiles named with 80 % confidence are right in 80 % of cases; below it a head is too sure "
             "of itself. Small points and low bars stand for few tiles and mean little.",
+        ),
+        "selective": Figure(
+            "figures/selective.png",
+            "Accuracy of each head against the share of tiles it answers",
+            "Right answers among the test tiles that a head is surest of, from 10 % of them to all; dotted: its "
+            "accuracy on all tiles. Below 10 % the curves jump by single tiles.",
         ),
     }
 
@@ -159,7 +180,7 @@ def draw_errors(folder: Path, context: Context, predictions: Predictions, worst:
     if context.manifest is None:
         return context.reason("manifest.csv")
     table = context.manifest.table.set_index("tile_id")
-    read = _reader(context.manifest)
+    read = tile_reader(context.manifest)
     pictures = []
     for error in worst:
         tile_id = predictions.tiles["tile_id"].iloc[error.row]
@@ -190,11 +211,11 @@ def answers_of(predictions: Predictions, row: int) -> list[Answer]:
             probability=float(predictions.p[head][row, code]),
             right=code == predictions.y[row],
         )
-        for head in predictions.heads
+        for head in predictions.main_heads
     ]
 
 
-def _reader(manifest: Manifest) -> Callable[[str, str], np.ndarray | None]:
+def tile_reader(manifest: Manifest) -> Callable[[str, str], np.ndarray | None]:
     """Return a function that reads a tile, or gives None where it is gone or is not the one that was prepared."""
 
     def read(path: str, sha256: str) -> np.ndarray | None:

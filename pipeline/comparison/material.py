@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from pipeline.comparison.context import Context
 from pipeline.comparison.document import Figure
 from pipeline.comparison.illustrations import WorstError
@@ -12,6 +14,7 @@ from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.scores import Resampling, Score
 from pipeline.comparison.verdict import Verdict
 from pipeline.comparison.wording import NOT_AVAILABLE, head_name, number
+from pipeline.storage.protocol import Protocol
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +29,21 @@ class Material:
     """By (head, split, metric)."""
 
     verdict: Verdict
+
+    protocol: Protocol | None
+    """The plan; None for a single split."""
+
+    twin: Predictions | None
+    """The same of the plan's random twin."""
+
+    stress: pd.DataFrame | None
+    """What the heads say of corrupted test tiles (`storage.stress.read_stress`)."""
+
+    suspects: pd.DataFrame | str
+    """Likely label errors, or why there are none."""
+
     figures: Mapping[str, Figure]
-    """confusion, classes, reliability."""
+    """confusion, classes, reliability, selective."""
 
     map: Figure | str
     """The map of the embeddings, or why there is none."""
@@ -42,7 +58,7 @@ class Material:
     @property
     def head_names(self) -> list[str]:
         """The heads as written in text."""
-        return [head_name(head) for head in self.predictions.heads]
+        return [head_name(head) for head in self.predictions.main_heads]
 
     @property
     def flattering(self) -> str:

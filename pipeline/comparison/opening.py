@@ -7,7 +7,18 @@ from pipeline.comparison.material import Material
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.verdict import FEW_UNITS
 from pipeline.comparison.wording import NOT_AVAILABLE, count, head_name, interval, level_text, listing, number
+from pipeline.storage.protocol import Protocol
 from pipeline.tiles.split import SPLITS
+
+FIT_ON = {
+    "train": "SVM and XGBoost are fitted on embeddings of tiles the network was trained on (--fit-on train), which "
+    "lie further apart than new ones: see what the embeddings know.",
+    "heldout": "SVM and XGBoost are fitted on embeddings of the validation tiles, which the network was not trained on "
+    "(--fit-on heldout).",
+    "crossfit": "SVM and XGBoost are fitted on every tile of the training side, each embedded by an inner network that "
+    "held it out; what the inner networks say of a test tile, softmax too, is averaged (--fit-on crossfit).",
+}
+"""What `--fit-on` means for the figures."""
 
 METRIC_ROWS = {
     "accuracy": ("accuracy", "share of tiles named rightly"),
@@ -27,20 +38,25 @@ METRIC_ROWS = {
 """Metric -> its name and what it means, in the order of the main table."""
 
 
+SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
+
+
 def compared(material: Material) -> Section:
     """Say what was compared on which rows, and what makes the figures better than they are."""
     predictions, details = material.predictions, material.predictions.details
     protocols = {
         "random": "tiles were split at random within each class",
         "grouped": "whole groups were split, so that no group stands on two sides",
+        "logo": "groups were left out whole and in turn, so that every tile is tested by networks trained without its "
+        "group",
         "given": "the split was given with the data",
     }
     n_groups = predictions.tiles["group"].nunique()
     groups = f" from {count(n_groups, 'group')} (sources, slides or patients)" if predictions.groups_known else ""
     blocks: list[Block] = [
         Text(
-            f"{listing(material.head_names)} name the same tiles from the same embeddings of one network. Data set: "
-            f"{details.get('dataset', 'n/a')}, {count(len(predictions.y), 'tile')} of "
+            f"{listing(material.head_names)} name the same tiles from the same embeddings. Data set: "
+            f"{details.get('dataset', 'n/a')}, {count(predictions.tiles['tile_id'].nunique(), 'tile')} of "
             f"{count(len(predictions.classes), 'class')}{groups}; "
             f"{protocols.get(predictions.protocol, predictions.protocol)}."
         )
@@ -50,6 +66,19 @@ def compared(material: Material) -> Section:
     errors = [finding for finding in material.context.findings or [] if finding["severity"] == "error"]
     if errors:
         blocks.append(Note(f"The audit found {count(len(errors), 'error')} in the data, first: {errors[0]['what']}."))
+    blocks += [Text(_of_plan(material.protocol))] if material.protocol is not None else [_rows_table(predictions)]
+    fit_on = FIT_ON.get(str(details.get("fit_on")))
+    blocks += [Text(fit_on)] if fit_on else []
+    n_skipped = details.get("n_skipped") or 0
+    if n_skipped:
+        blocks.append(Text(f"{count(n_skipped, 'tile')} could not be read and count nowhere in this report."))
+    if "figures/classes.png" in material.context.figures:
+        blocks.append(Figure("figures/classes.png", "Sample tiles of each class", "Sample tiles of each class."))
+    return Section("What was compared", blocks)
+
+
+def _rows_table(predictions: Predictions) -> Table:
+    """Return how many tiles, groups and classes each split has."""
     names = {
         "train": "train (the network and the heads learn)",
         "val": "validation (choices)",
@@ -62,13 +91,17 @@ def compared(material: Material) -> Section:
         n_classes = len(np.unique(predictions.y[chosen]))
         groups_cell = NOT_AVAILABLE if split_groups is None else str(split_groups)
         rows.append([names[split], str(len(chosen)), groups_cell, f"{n_classes} of {len(predictions.classes)}"])
-    blocks.append(Table(["rows", "tiles", "groups", "classes"], rows))
-    n_skipped = details.get("n_skipped") or 0
-    if n_skipped:
-        blocks.append(Text(f"{count(n_skipped, 'tile')} could not be read and count nowhere in this report."))
-    if "figures/classes.png" in material.context.figures:
-        blocks.append(Figure("figures/classes.png", "Sample tiles of each class", "Sample tiles of each class."))
-    return Section("What was compared", blocks)
+    return Table(["rows", "tiles", "groups", "classes"], rows)
+
+
+def _of_plan(protocol: Protocol) -> str:
+    """Return the sentence on folds and seeds."""
+    folds = f"{count(protocol.n_folds, 'fold')}, each tested by a network trained on the others, "
+    return (
+        f"{folds if protocol.n_folds > 1 else 'One split '}for each of {count(len(protocol.seeds), 'seed')}; the test "
+        "rows of all parts are pooled, and everything below is of these rows. A tile that was tested under several "
+        "seeds counts as often, but is one tile to every interval and test."
+    )
 
 
 def _warning(predictions: Predictions) -> str | None:
@@ -97,12 +130,14 @@ def results(material: Material) -> Section:
     predictions, rows = material.predictions, []
     for metric, (name, _) in METRIC_ROWS.items():
         cells = []
-        for head in predictions.heads:
+        for head in predictions.main_heads:
             score = material.scores[head, "test", metric]
             cells.append(number(score.value) + interval(score.low, score.high))
         rows.append([name, *cells])
     n = len(predictions.rows("test"))
-    caption = f"{material.flattering}Test rows ({count(n, 'tile')}). {interval_basis(material)}"
+    n_tiles = predictions.tiles["tile_id"].iloc[predictions.rows("test")].nunique()
+    rows_text = count(n_tiles, "tile") + (f", {n} rows over the seeds" if n > n_tiles else "")
+    caption = f"{material.flattering}Test rows ({rows_text}). {interval_basis(material)}"
     return Section(
         "Results on the test rows",
         [
@@ -116,20 +151,15 @@ def interval_basis(material: Material) -> str:
     """Return the sentence on what the intervals in brackets are, or why there are none."""
     resampling, predictions = material.resampling, material.predictions
     n_units = resampling.n_units(predictions.rows("test"))
-    how = f"{level_text(resampling.level)} bootstrap intervals ({resampling.n_draws} draws)"
+    how = f"{level_text(resampling.level)} expanded percentile bootstrap intervals ({resampling.n_draws} draws)"
     if n_units < 2:
         return (
             f"No intervals (n/a): the test rows come from one {resampling.unit}, which says nothing about how much the "
             "next one would differ."
         )
     if resampling.unit == "group":
-        few = f" {n_units} groups are too few to rely on." if n_units < FEW_UNITS else ""
-        return (
-            f"In parentheses: {how} over whole groups, {n_units} of them; with so few units they are rather too narrow "
-            f"than too wide.{few}"
-            if n_units < 20
-            else f"In parentheses: {how} over whole groups, {n_units} of them."
-        )
+        few = f" {n_units} groups are too few to decide anything." if n_units < FEW_UNITS else ""
+        return f"In parentheses: {how} over whole groups, {n_units} of them, widened for few groups (Hesterberg).{few}"
     why = (
         "because the split is random: they say how the figures vary over further tiles of these same sources, nothing "
         "about a new one"
@@ -142,20 +172,26 @@ def interval_basis(material: Material) -> str:
 def verdict(material: Material) -> Section:
     """Which head to use, and how sure that is."""
     predictions = material.predictions
-    caveats = [
-        (
-            "The validation rows chose the epoch, the hyper-parameters and the temperature, so that figures on them "
+    caveats = []
+    if len(predictions.rows("val")):
+        caveats.append(
+            "The validation rows chose the epoch, the hyper-parameters and the calibration, so that figures on them "
             "flatter; the training figures are of tiles the network was trained on and say nothing about new ones."
-        ),
-        (
+        )
+    if material.protocol is None:
+        caveats.append(
             "Everything rests on one trained network: another seed moves all heads together, often by more than "
-            "the heads differ."
-        ),
-    ]
-    if len(predictions.heads) > 2:
-        caveats.append("Each pair is judged by itself; the intervals are not widened for the number of pairs.")
+            "the heads differ (prepare --seeds 3, --folds 5)."
+        )
+    if len(predictions.main_heads) > 2:
+        caveats.append(
+            "The sign-flip p is adjusted for the number of pairs (Holm); intervals and 'practically equal' are of each "
+            "pair alone."
+        )
+    splits = [split for split in SPLITS if len(predictions.rows(split))]
     rows = [
-        [head_name(head), *(material.value(head, split, "macro_f1") for split in SPLITS)] for head in predictions.heads
+        [head_name(head), *(material.value(head, split, "macro_f1") for split in splits)]
+        for head in predictions.main_heads
     ]
     sentences = material.verdict.sentences
     return Section(
@@ -165,7 +201,7 @@ def verdict(material: Material) -> Section:
             Text(sentences[0]),
             Bullets(sentences[1:] or ["One head: no pair to compare."]),
             Text("A point is a percentage point of macro-F1; the intervals are of the paired differences."),
-            Table(["macro-F1", "train", "validation", "test"], rows, material.flattering.strip()),
-            Bullets(caveats),
+            Table(["macro-F1", *(SPLIT_NAMES[split] for split in splits)], rows, material.flattering.strip()),
+            *([Bullets(caveats)] if caveats else []),
         ],
     )

@@ -12,6 +12,9 @@ from pipeline.errors import BadArtifact
 from pipeline.storage import artifacts, predictions, records
 from pipeline.storage.protocol import Protocol, check_part
 
+NETWORK_FACTS = ("arch", "recipe", "init", "metrics")
+"""What the summary of a plan says of the parts' networks, from model.json."""
+
 
 def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any]) -> None:
     """Write the pooled predictions of an arm and their record, unless they are current.
@@ -53,9 +56,11 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any]) -> None:
     artifacts.write_text(out, pooled.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     summary = []
     if arm == protocol.main_arm:
-        contents = [json.loads(path.with_name("heads").joinpath("heads.json").read_text()) for path in files]
+        contents = [json.loads((path.parent / "heads" / "heads.json").read_text()) for path in files]
+        networks = [json.loads((path.parent / "model.json").read_text()) for path in files]
+        training = typical([{name: network[name] for name in NETWORK_FACTS} for network in networks])
         summary.append(out.with_name("heads") / "heads.json")
-        artifacts.write_text(summary[0], artifacts.to_json(summary_of(contents)))
+        artifacts.write_text(summary[0], artifacts.to_json(summary_of(contents) | {"training": training}))
     shared = {name: found[0][name] for name in ("dataset", "credit", "fit_on", "calibrated_on")}
     records.write_record(
         out,

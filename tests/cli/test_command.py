@@ -29,11 +29,27 @@ COMMANDS = [
     "pipeline.prepare",
     "pipeline.train",
     "pipeline.extract",
+    "pipeline.floors",
     "pipeline.fit_heads",
+    "pipeline.stress",
     "pipeline.report",
     "pipeline.verify",
 ]
-HEAVY = ["torch", "torchvision", "pandas", "numpy", "scipy", "sklearn", "xgboost", "matplotlib", "h5py", "PIL"]
+HEAVY = [
+    "torch",
+    "torchvision",
+    "pandas",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "xgboost",
+    "matplotlib",
+    "h5py",
+    "PIL",
+    "skimage",
+    "cleanlab",
+    "mapie",
+]
 
 
 def run(work: Any, *words: str, creates: bool = True) -> int:

@@ -1,0 +1,125 @@
+"""The report's sections on the plan: its parts and seeds, and what a random split would have shown."""
+
+import numpy as np
+
+from pipeline.comparison.document import Block, Bullets, Note, Section, Table, Text
+from pipeline.comparison.material import Material
+from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.wording import NOT_AVAILABLE, count, head_name, interval, level_text, number, points
+from pipeline.evaluation.intervals import paired_difference
+from pipeline.evaluation.metrics import confusion, scores_from_confusion
+
+MOST_PARTS = 60
+"""Parts that are listed one by one."""
+
+
+def macro_f1(predictions: Predictions, head: str, rows: np.ndarray) -> float:
+    """Return macro-F1 over the classes that occur in the rows, as in comparison.csv."""
+    matrix = confusion(predictions.y[rows], predictions.predicted[head][rows], len(predictions.classes))
+    return float(scores_from_confusion(matrix[None])["macro_f1"][0])
+
+
+def parts(material: Material) -> Section:
+    """How every part of the plan came out, and how far seeds move the heads."""
+    protocol, predictions = material.protocol, material.predictions
+    if protocol is None:
+        return Section("The plan", [Text("One split, one network: see the first section.")])
+    seed, fold = (predictions.tiles[name].to_numpy() for name in ("seed", "fold"))
+    heads = predictions.main_heads
+    rows = []
+    for part in protocol.parts:
+        if part.arm != protocol.main_arm or part.inner:
+            continue
+        own = np.flatnonzero((seed == part.seed) & (fold == part.fold))
+        lacking = "; ".join(f"{split} lacks {', '.join(names)}" for split, names in part.absent.items())
+        counts = [str(part.n[name]) for name in ("train", "val", "test")]
+        n_groups = str(len(part.test_groups)) if part.test_groups else NOT_AVAILABLE
+        values = [number(macro_f1(predictions, head, own)) if len(own) else NOT_AVAILABLE for head in heads]
+        rows.append([str(part.seed), str(part.fold), *counts, n_groups, *values, lacking or "-"])
+    by_seed = []
+    for each in protocol.seeds:
+        own = np.flatnonzero(seed == each)
+        by_seed.append([str(each), *(number(macro_f1(predictions, head, own)) for head in heads)])
+    names = [head_name(head) for head in heads]
+    text = (
+        f"Written before anything was trained (protocol.json): {count(protocol.n_folds, 'fold')} and "
+        f"{count(len(protocol.seeds), 'seed')}, a network of its own for each"
+        + (f", with {protocol.n_inner} inner networks" if protocol.n_inner else "")
+        + ". Folds are drawn anew for every seed."
+        + (" Inner networks share a row, which counts the tiles of the first of them." if protocol.n_inner else "")
+    )
+    columns = ["seed", "fold", "train", "validation", "test", "test groups", *names, "classes absent"]
+    caption = (
+        f"{material.flattering}Macro-F1 on the test rows of each part. Parts share training tiles, so that their "
+        "spread is no interval; a class that is absent from a part's test rows does not count in its macro-F1."
+    )
+    blocks: list[Block] = [Text(text), Table(columns, rows[:MOST_PARTS], caption, left=2)]
+    if len(rows) > MOST_PARTS:
+        blocks.append(Text(f"{len(rows) - MOST_PARTS} more parts: see parts/*/predictions.csv."))
+    if len(protocol.seeds) > 1:
+        caption = (
+            f"{material.flattering}Macro-F1 of all test rows of a seed: where seeds differ more than heads do, the "
+            "heads' order is not settled by one network."
+        )
+        blocks.append(Table(["seed", *names], by_seed, caption))
+    return Section("The plan", blocks)
+
+
+def twin(material: Material) -> Section | None:
+    """What the random split shows on the same tiles; None where it is the protocol itself."""
+    predictions, other = material.predictions, material.twin
+    title = "What a random split would have shown"
+    if predictions.protocol == "random":
+        return None
+    if other is None:
+        asked = "prepare --twin" if material.protocol is not None else "prepare --folds 5 --twin"
+        return Section(title, [Text(f"n/a: there is no random twin of this plan; it is asked for by {asked}.")])
+    here, there = aligned(predictions, other)
+    resampling = material.resampling
+    rows: list[list[str]] = []
+    falls: dict[str, float] = {}
+    for head in [*predictions.main_heads, *predictions.floors]:
+        if head not in other.heads:
+            continue
+        cells = [macro_f1(each, head, chosen) for each, chosen in ((other, there), (predictions, here))]
+        gap = paired_difference(
+            predictions.y[here],
+            other.predicted[head][there],
+            predictions.predicted[head][here],
+            metric="macro_f1",
+            units=resampling.ids[here],
+            n_draws=resampling.n_draws,
+            seed=resampling.seed,
+            level=resampling.level,
+        )
+        falls[head] = gap.value
+        fall = points(gap.value) + interval(100 * gap.low, 100 * gap.high, 1)
+        rows.append([head_name(head), *map(number, cells), fall])
+    main = {head: fall for head, fall in falls.items() if head in predictions.main_heads}
+    worst = max(main, key=lambda head: main[head])
+    caption = (
+        f"Macro-F1 on the same {count(len(set(predictions.tiles['tile_id'].iloc[here])), 'tile')}, tested once per "
+        "seed under each protocol with as many folds, epochs and training tiles. In parentheses: "
+        f"{level_text(resampling.level)} paired bootstrap intervals over whole {resampling.unit}s."
+    )
+    limits = [
+        "The gap mixes what the network and the heads gain from having seen tiles of the same source.",
+        "The random figures hold for further tiles of these same sources; the others for new sources of this kind.",
+        "Neither stands for another hospital or scanner, unless those are among the groups.",
+    ]
+    verdict = (
+        f"The random split flatters {head_name(worst)} most, by {points(main[worst])} points of macro-F1."
+        if main[worst] > 0
+        else "The random split flatters no head here."
+    )
+    table = Table(["head", "random split", "held-out groups", "gap in points"], rows, caption)
+    return Section(title, [Note(verdict), table, Bullets(limits)])
+
+
+def aligned(one: Predictions, other: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of both that are of the same tile and seed, in the order of the first."""
+    place = {key: row for row, key in enumerate(zip(other.tiles["tile_id"], other.tiles["seed"], strict=True))}
+    keys = zip(one.tiles["tile_id"], one.tiles["seed"], strict=True)
+    pairs = [(row, place[key]) for row, key in enumerate(keys) if key in place]
+    here, there = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    return here, there
