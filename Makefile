@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults lint types format verify clean
+.PHONY: help demo plan test faults lint types format verify clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -18,6 +18,11 @@ $(READY): pyproject.toml
 
 demo: $(READY) ## install, run every stage on the synthetic demo tiles, print where the report lies
 	$(BIN)/python -m pipeline --run reports/demo
+
+plan: $(READY) ## sources held out in turn, with the random twin, on small demo tiles
+	$(BIN)/python -m pipeline --run reports/demo-plan --data-dir data/small --demo-tiles 240 --demo-px 64 \
+		--protocol logo --folds 5 --twin --epochs 3 --tile-px 48 --floor-px 48
+	$(BIN)/python -m pipeline.verify --run reports/demo-plan
 
 test: $(READY) ## install, run the default tests
 	$(BIN)/python -m pytest
@@ -39,5 +44,5 @@ format: $(READY) ## let ruff rewrite what it can
 verify: $(READY) ## check every file of the demo run against its recorded hash
 	$(BIN)/python -m pipeline.verify --run reports/demo
 
-clean: ## remove the demo run, its tiles and the caches (not .venv)
-	rm -rf reports/demo data/demo .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+clean: ## remove the demo runs, their tiles and the caches (not .venv)
+	rm -rf reports/demo reports/demo-plan data/demo data/small .pytest_cache .mypy_cache .ruff_cache build *.egg-info

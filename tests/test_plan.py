@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline import extract, fit_heads, prepare, train, verify
+from pipeline import extract, fit_heads, prepare, report, stress, train, verify
 from pipeline.network import batches
 from pipeline.storage.predictions import read_predictions
 from pipeline.storage.protocol import read_protocol
@@ -202,3 +202,36 @@ def test_a_picture_of_one_group_alone_cannot_be_planned(tmp_path: Path, capfd: p
     words = ["--run", str(tmp_path / "run"), "--data", str(tmp_path / "tiles"), *GROUPED, "--protocol", "logo"]
     assert prepare.main(words) == 1
     assert "1 group(s)" in capfd.readouterr().err
+
+
+def test_the_report_of_a_plan_shows_its_parts_and_the_gap_to_the_random_split(
+    finished: Path, tmp_path: Path, words: Callable[..., list[str]]
+) -> None:
+    base = tmp_path / "copy"
+    shutil.copytree(finished.parent, base)
+    run = base / "run"
+    small = ["--run", str(run), "--threads", "1", "--workers", "0"]
+    assert stress.main([*small, "--corruptions", "jpeg", "rotation"]) == 0
+    assert report.main(["--run", str(run), "--draws", "100", "--gallery", "2"]) == 0
+    text = (run / "comparison.md").read_text()
+    for title in (
+        "Statistics of the differences",
+        "What a random split would have shown",
+        "Floors",
+        "Group by group",
+        "The plan",
+        "Referring unsure tiles",
+        "Robustness",
+        "What the embeddings know",
+        "Likely label errors",
+    ):
+        assert f"\n## {title}\n" in text
+    assert "4 groups of test rows; keep softmax" in text
+    assert "2 folds, each tested by a network trained on the others" in text
+    groups = pd.read_csv(run / "per_group.csv")
+    assert set(groups["group"]) == {"S0", "S1", "S2", "S3"}
+    assert groups.groupby("head")["n"].sum().eq(32).all()
+    assert verify.main(["--run", str(run)]) == 0
+    shutil.rmtree(run / "parts")
+    assert verify.main(["--run", str(run), "--light"]) == 0
+    assert verify.main(["--run", str(run)]) == 1
