@@ -41,7 +41,7 @@ class Common:
     """Compute threads; default: all cores this process may use."""
 
     workers: int | None = None
-    """Processes that decode tiles; default: up to four."""
+    """Processes (or threads) that decode tiles; default: up to four."""
 
     max_bad: float = 0.01
     """Largest share of unreadable tiles that is skipped (exit code 3); above it the run stops."""

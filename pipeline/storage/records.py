@@ -23,7 +23,7 @@ from pipeline import __version__
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage.artifacts import sha256_file, to_json, write_text
 
-PACKAGES = ("torch", "torchvision", "scikit-learn", "xgboost", "numpy", "pandas", "joblib", "h5py")
+PACKAGES = ("torch", "torchvision", "scikit-learn", "scikit-image", "xgboost", "numpy", "pandas", "joblib", "h5py")
 """Packages whose versions stand in every record."""
 
 
