@@ -59,7 +59,7 @@ class Context:
 
     def reason(self, name: str) -> str:
         """Return the sentence that says what is left out and why."""
-        return f"n/a: {name} was left out ({self.missing[name]})."
+        return f"n/a: {name} was left out ({self.missing.get(name, 'it holds nothing of this')})."
 
 
 def context_files(run: Path, *, pixels: bool, embeddings: bool) -> list[Path]:

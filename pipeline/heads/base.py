@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pipeline.errors import BadInput
 from pipeline.evaluation.calibration import apply_temperature, fit_temperature
 from pipeline.evaluation.metrics import row_nll, scalar_metrics
 
@@ -88,7 +89,12 @@ def cross_search(rows: Rows, folds: np.ndarray, search: Callable[[Rows, Rows], S
         folds: (N,) fold of each row, whole groups (`evaluation.folds.assign_folds`).
         search: judges all points, fitted on its first rows, by its second; always the same points in the same order.
             A parameter that comes out of the fitting (boosting rounds) is taken as its median over the folds.
+
+    Raises:
+        BadInput: without one fold's rows, those of one class only are left to fit on.
     """
+    if any(len(np.unique(rows.y[folds != fold])) < 2 for fold in np.unique(folds)):
+        raise BadInput("the held-out rows are too few to fit heads on by cross-validation: use --fit-on train")
     each = [(folds == fold, search(rows.take(folds != fold), rows.take(folds == fold))) for fold in np.unique(folds)]
     merged = Search()
     for i in range(len(each[0][1].points)):

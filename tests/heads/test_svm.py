@@ -103,3 +103,17 @@ def test_subsample_keeps_proportions_and_order() -> None:
     assert counts[2] == 2
     np.testing.assert_array_equal(subsample(y, 2000, seed=3), np.arange(len(y)))
     np.testing.assert_array_equal(rows, subsample(y, 90, seed=3))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+@pytest.mark.parametrize(
+    "params", [{"kernel": "linear", "C": 0.1}, {"kernel": "rbf", "gamma": 0.05, "C": 10.0}], ids=["linear", "rbf"]
+)
+def test_scores_are_the_pipelines_own_decision_values(n_classes: int, params: dict[str, object]) -> None:
+    train, other = blobs(90, n_classes=n_classes, seed=3), blobs(1500, n_classes=n_classes, seed=4)
+    head = fit_svm(train, params)
+    own = head.pipeline.decision_function(other.features)
+    expected = np.column_stack([-own, own]) if n_classes == 2 else own
+    scores = head.scores(other)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(scores.argmax(axis=1), head.pipeline.predict(other.features))
