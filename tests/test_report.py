@@ -85,14 +85,15 @@ def add_context(run: Path) -> Path:
     entry = {
         "chosen": {"C": 10.0, "kernel": "rbf"},
         "search": [{"params": {"C": c}, "val_nll": 0.5 + 0.01 * c, "val_accuracy": 0.8, "seconds": 1} for c in (1, 10)],
-        "calibration": {"method": "temperature", "temperature": 1.37},
+        "calibration": {"method": "temperature", "params": {"temperature": 1.37}},
         "fit_seconds": 3.21,
         "search_seconds": 61.5,
         "predict_tiles_per_second": 12345.6,
         "bytes": 2_345_678,
         "notes": ["early stopping after 40 rounds"],
     }
-    heads = {"classes": list(CLASSES), "heads": dict.fromkeys(SKILL, entry)}
+    heads = {"classes": list(CLASSES), "heads": dict.fromkeys(SKILL, entry), "source_probe": {"reason": "made up"}}
+    heads["separability"] = {name: {"scatter_ratio": 1.0, "accuracy": 0.9, "n_tiles": 9} for name in ("train", "val")}
     artifacts.write_text(run / "heads/heads.json", artifacts.to_json(heads))
     epochs = [f"{e},0.001,{1 / e},{1 - 0.4 / e},{1.2 / e},{1 - 0.5 / e},3.0,100.0" for e in (1, 2, 3)]
     header = "epoch,lr,train_loss,train_accuracy,val_loss,val_accuracy,seconds,images_per_second"
@@ -197,11 +198,12 @@ def test_the_report_has_its_parts_in_order_and_leaves_nothing_out(full_run):
     titles = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
     assert titles[:3] == ["What was compared", "Results on the test rows", "Verdict"]
     assert titles[-1] == "Credit and use"
-    assert "left out" not in text
+    assert re.findall(r"n/a: (\S+) was left out", text) == ["stress.csv"]
     assert "Somebody, CC BY 4.0" in text
     assert "research use only" in text
     assert "2 tiles could not be read" in text
-    for name in ("confusion", "per_class_f1", "reliability", "embedding_map", "errors", "history", "batch", "classes"):
+    plots = ("confusion", "per_class_f1", "reliability", "selective", "embedding_map", "history")
+    for name in (*plots, "errors", "label_errors", "batch", "classes"):
         assert f"(figures/{name}.png)" in text
         Image.open(full_run / f"figures/{name}.png").load()
 
@@ -230,7 +232,7 @@ def parse(run: Path) -> Page:
 
 def test_the_html_needs_no_other_file_and_says_what_the_markdown_says(full_run):
     page = parse(full_run)
-    assert page.tags.count("img") == 8
+    assert page.tags.count("img") == 10
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert all(address.startswith(("data:image/png;base64,", "#part-")) for address in page.addresses)
     sentences = {" ".join(part.split()) for part in page.text}
@@ -286,7 +288,7 @@ def test_gallery_0_shows_no_pixels_and_removes_older_figures(tmp_path):
     text = write(run, ReportOptions(draws=200, map="none", gallery=0))
     assert not (run / "figures/errors.png").exists()
     assert "Not asked for (--gallery 0)" in text
-    assert parse(run).tags.count("img") == 4  # confusion, classes' F1, reliability, history
+    assert parse(run).tags.count("img") == 5  # confusion, classes' F1, reliability, referral, history
 
 
 # -- what it is careful about -----------------------------------------------------------------------------------
@@ -296,7 +298,7 @@ def test_a_random_split_is_said_to_flatter_in_every_table_of_scores(tmp_path):
     run = fabricate(tmp_path, protocol="random", groups=dict.fromkeys(("train", "val", "test"), tuple("abcdef")))
     text = write(run)
     assert "over single tiles, because the split is random" in text
-    assert text.count("Random split: these figures flatter.") == 5
+    assert text.count("Random split: these figures flatter.") == 10
     assert records.read_record(run / "comparison.csv")["details"]["intervals"] == "tile"
 
 
@@ -317,7 +319,7 @@ def test_groups_shared_by_a_given_split_are_named(tmp_path):
 def test_one_test_group_gives_no_interval_and_no_conclusion(tmp_path):
     text = write(fabricate(tmp_path, groups={"train": ("a", "b"), "val": ("c",), "test": ("d",)}))
     assert "No intervals (n/a): the test rows come from one group" in text
-    assert "nothing can be concluded" in text
+    assert "so there is no interval and nothing to conclude" in text
     assert "No choice can be founded on 1 group of test rows; keep softmax" in text
 
 
@@ -332,7 +334,7 @@ def test_one_test_class_and_an_absent_class_print_as_not_available(tmp_path):
 def test_heads_without_an_error(tmp_path):
     text = write(add_context(fabricate(tmp_path, skill=dict.fromkeys(("softmax", "svm"), 99.0))))
     assert "No head errs on any test tile." in text
-    assert "SVM give the same answer on every test tile" in text
+    assert "SVM and softmax are practically equal: the same answer on every test tile" in text
     assert "No head confuses any classes" in text
 
 
