@@ -54,7 +54,10 @@ class Svm:
         own = np.empty((len(rows.features), len(svc.classes_)) if len(svc.classes_) > 2 else len(rows.features))
         for start in range(0, len(own), BLOCK_ROWS):
             block = slice(start, start + BLOCK_ROWS)
-            own[block] = decision_values(svc, self.pipeline[:-1].transform(rows.features[block]))
+            x = rows.features[block]
+            for _, step in self.pipeline.steps[:-1]:
+                x = step.transform(x)
+            own[block] = decision_values(svc, x)
         return as_columns(own, svc.classes_, rows.logits.shape[1])
 
     def save(self, path: Path) -> None:

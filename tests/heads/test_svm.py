@@ -109,9 +109,12 @@ def test_subsample_keeps_proportions_and_order() -> None:
 @pytest.mark.parametrize(
     "params", [{"kernel": "linear", "C": 0.1}, {"kernel": "rbf", "gamma": 0.05, "C": 10.0}], ids=["linear", "rbf"]
 )
-def test_scores_are_the_pipelines_own_decision_values(n_classes: int, params: dict[str, object]) -> None:
+@pytest.mark.parametrize("standardise", [True, False])
+def test_scores_are_the_pipelines_own_decision_values(
+    n_classes: int, params: dict[str, object], standardise: bool
+) -> None:
     train, other = blobs(90, n_classes=n_classes, seed=3), blobs(1500, n_classes=n_classes, seed=4)
-    head = fit_svm(train, params)
+    head = fit_svm(train, params, standardise=standardise)
     own = head.pipeline.decision_function(other.features)
     expected = np.column_stack([-own, own]) if n_classes == 2 else own
     scores = head.scores(other)
