@@ -64,7 +64,7 @@ def run(common: Common, options: dict[str, Any]) -> int:
 
     codes.append(each_part(common, part, what="plan"))
     if protocol is not None:  # the parts are current by now: only their pooling is left
-        codes.append(fit_heads.run(common, options["fit_heads"]))
+        codes.append(fit_heads.run(dataclasses.replace(common, restart=False), options["fit_heads"]))
     codes += [stress.run(common, options["stress"]), report.run(common, options["report"])]
     return max(codes)
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain, say
 from pipeline.cli.parts import each_part
-from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, StaleInput
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, StaleInput, UsageError
 from pipeline.storage import artifacts, records
+from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
     from pipeline.network.batches import TileFiles
@@ -76,7 +77,16 @@ def check_same_ground(manifest: "Manifest", model: "Model", model_path: Path, *,
 
 
 def run(common: Common, options: ExtractOptions) -> int:
-    """Embed the tiles of the run by its network, or by that of every part of a plan; return the exit code."""
+    """Embed the tiles of the run by its network, or by that of every part of a plan; return the exit code.
+
+    Raises:
+        UsageError: one file for all parts of a plan.
+    """
+    given = [name for name in ("manifest", "model", "out") if getattr(options, name) is not None]
+    if given and read_protocol(common.run) is not None:
+        raise UsageError(
+            f"--{given[0]}: {common.run} is a plan, whose parts have files of their own: give a part's --run"
+        )
     return each_part(common, lambda place: extract(place, options), what="extract")
 
 

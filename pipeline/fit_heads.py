@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, say
 from pipeline.cli.parts import each_part
-from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
 from pipeline.heads.names import FILES
 from pipeline.storage import artifacts, records
 from pipeline.storage import protocol as protocols
@@ -240,15 +240,24 @@ def for_parts(protocol: protocols.Protocol | None, options: FitHeadsOptions) -> 
 
 
 def run(common: Common, options: FitHeadsOptions) -> int:
-    """Fit the heads of the run, or of every part of its plan and pool what they say; return the exit code."""
+    """Fit the heads of the run, or of every part of its plan and pool what they say; return the exit code.
+
+    Raises:
+        UsageError: one embeddings file for all parts of a plan.
+    """
     protocol = protocols.read_protocol(common.run)
+    if protocol is not None and options.embeddings is not None:
+        raise UsageError(
+            f"--embeddings: {common.run} is a plan, whose parts have files of their own: give a part's --run"
+        )
     how = for_parts(protocol, options)
     code = each_part(common, lambda place: fit(place, how), what="fit_heads")
     if protocol is not None:
         from pipeline.storage.pooling import pool
 
         for arm in protocol.arms:
-            pool(protocol, arm, options={"heads": list(options.heads), "fit_on": options.fit_on})
+            asked = {"heads": list(options.heads), "fit_on": options.fit_on}
+            pool(protocol, arm, options=asked, force=common.force)
         say(
             f"fit_heads: pooled predictions of {len(protocol.parts)} parts in {protocol.predictions(protocol.main_arm)}"
         )

@@ -160,6 +160,8 @@ def make_plan(
             "test: name them by --group-regex or a CSV column 'group', or accept that with --protocol random"
         )
     n_folds = options.folds or (len(set(groups)) if protocol == "logo" else 1)
+    if options.twin and n_folds < 2:
+        raise BadInput("--twin compares the same tiles under both protocols, which takes folds: add --folds 5")
     how: dict[str, Any] = {"n_folds": n_folds, "seeds": seeds, "fractions": options.fractions, "n_inner": options.inner}
     parts = make_parts(labels, groups, arm="random" if protocol == "random" else "grouped", **how)
     if options.twin:
@@ -197,7 +199,7 @@ def write_parts(
             absent=absent_classes(part, labels),
         )
         path = plan.folder(entry) / "manifest.csv"
-        details = how["details"] | {"protocol": part.arm, "plan": "../.."}
+        details = how["details"] | {"protocol": protocol if part.arm == "given" else part.arm, "plan": "../.."}
         write_manifest(path, own, root=root, options=how["options"], details=details, outputs=[], seed=part.seed)
         plan.parts.append(dataclasses.replace(entry, manifest_sha256=artifacts.sha256_file(path)))
     for name, classes in {(w, tuple(c)) for part in plan.parts for w, c in part.absent.items()}:
@@ -242,11 +244,23 @@ def build_table(tiles: "TileSet", common: Common) -> "tuple[pd.DataFrame, Measur
     return table, measurements
 
 
-def sides_of(table: "pd.DataFrame", protocol: str, *, is_plan: bool) -> "pd.Series[str]":
+def sides_of(table: "pd.DataFrame", parts: "list[Part]") -> "pd.Series[str]":
     """Return what decides whether two tiles can land on two sides of a split, for the audit."""
-    if not is_plan or protocol == "given":
+    arm = parts[0].arm
+    if len(parts) == 1 or arm == "given":
         return table["split"]
-    return table["tile_id" if protocol == "random" else "group"]
+    return table["tile_id" if arm == "random" else "group"]
+
+
+def drop_other_plans(run: Path, parts: "list[Part]") -> None:
+    """Remove the plan, and the pooled results, that this split does not have; parts' folders stay for the user."""
+    from pipeline.storage.protocol import NAME
+
+    stale = [] if len(parts) > 1 else [run / NAME]
+    if len({part.arm for part in parts}) < 2:
+        stale += [run / "predictions-random.csv", records.record_path(run / "predictions-random.csv")]
+    for path in stale:
+        path.unlink(missing_ok=True)
 
 
 def refuse_other_tiles(manifest: "Manifest", tiles: "TileSet") -> None:
@@ -303,7 +317,7 @@ def run(common: Common, options: PrepareOptions) -> int:
     protocol, n_folds, parts = make_plan(tiles, table, options, common.seed)
     is_plan, good = len(parts) > 1, table["problem"] == ""
     table.loc[good, "split"] = parts[0].split
-    sides = sides_of(table, protocol, is_plan=is_plan).copy()
+    sides = sides_of(table, parts).copy()
     if is_plan:
         table.loc[good, "split"] = "test"  # every tile is tested by the parts that were trained without it
     findings = audit(table, measurements, sides=sides, protocol=protocol, ignored=tiles.ignored)
@@ -326,6 +340,7 @@ def run(common: Common, options: PrepareOptions) -> int:
     origin = options.data if is_name else "files"
     details = {"dataset": tiles.name, "origin": origin, "protocol": protocol, **tiles.facts}
     how: dict[str, Any] = {"root": tiles.root, "options": chosen, "details": details}
+    drop_other_plans(common.run, parts)
     if is_plan:
         outputs.append(write_parts(table, parts, common, protocol=protocol, n_folds=n_folds, **how))
     write_manifest(path, table, **how, outputs=outputs, seed=common.seed, inputs=listing)

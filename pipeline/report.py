@@ -7,12 +7,13 @@ refits. Writes comparison.csv, comparison.md, figures and the one-file report.ht
 """
 
 import dataclasses
+import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain, say
-from pipeline.errors import EXIT_OK
+from pipeline.errors import EXIT_OK, StaleInput
 from pipeline.storage import artifacts, records
 
 if TYPE_CHECKING:
@@ -66,6 +67,12 @@ def run(common: Common, options: ReportOptions) -> int:
     predictions = read_predictions(source, force=common.force)
     files = context_files(folder, pixels=options.gallery > 0, embeddings=options.map != "none")
     inputs = [source, *files]
+    if not common.force:
+        for path in inputs:
+            if path.suffix == ".csv" and records.record_path(path).is_file():
+                records.check_fresh(path, records.read_record(path))
+    extras = [name for name in ("cleanlab", "mapie") if importlib.util.find_spec(name) is not None]
+    chosen |= {"extras": extras}  # an extra that was installed since has something to say
     current = records.is_current(table, schema=SCHEMA, options=chosen, inputs=inputs, seed=common.seed)
     if current and not common.restart:
         say(f"report: current, {folder / 'report.html'}")
@@ -124,6 +131,9 @@ def collect(common: Common, options: ReportOptions, predictions: "Predictions", 
     scores = by_key(score_heads(predictions, resampling, context.heads))
     n_train = predictions.details.get("n_train")
     verdict = judge(predictions, scores, resampling, rope=options.rope, n_train=n_train)
+    twin = read_predictions(folder / TWIN, force=common.force) if folder / TWIN in files else None
+    if twin is not None and twin.details.get("protocol_sha256") != predictions.details.get("protocol_sha256"):
+        raise StaleInput(f"{folder / TWIN} is of another plan than predictions.csv: run fit_heads, or remove it")
     say("report: drawing figures")
     worst = worst_errors(predictions, options.gallery)
     return Material(
@@ -134,7 +144,7 @@ def collect(common: Common, options: ReportOptions, predictions: "Predictions", 
         scores=scores,
         verdict=verdict,
         protocol=read_protocol(folder),
-        twin=read_predictions(folder / TWIN, force=common.force) if folder / TWIN in files else None,
+        twin=twin,
         stress=read_answers(folder / "stress.csv", predictions, force=common.force)
         if folder / "stress.csv" in files
         else None,

@@ -113,6 +113,8 @@ def check_parts(protocol: Protocol, *, light: bool) -> tuple[list[str], set[Path
         except PipelineError as error:
             faults.append(str(error))
         found, files = check_folder(folder, light=light)
+        if folder / "predictions.csv" not in files:
+            say(f"verify: {folder}: this part of the plan is not finished")
         faults += found
         known |= files
     return faults, known

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from pipeline import extract, fit_heads, prepare, report, stress, train, verify
+from pipeline.errors import StaleInput
 from pipeline.network import batches
+from pipeline.storage.pooling import pool
 from pipeline.storage.predictions import read_predictions
 from pipeline.storage.protocol import read_protocol
 
@@ -227,6 +229,7 @@ def test_the_report_of_a_plan_shows_its_parts_and_the_gap_to_the_random_split(
     ):
         assert f"\n## {title}\n" in text
     assert "4 groups of test rows; keep softmax" in text
+    assert "How much the random split flatters is undecided: 4 groups are too few." in text
     assert "2 folds, each tested by a network trained on the others" in text
     groups = pd.read_csv(run / "per_group.csv")
     assert set(groups["group"]) == {"S0", "S1", "S2", "S3"}
@@ -235,3 +238,40 @@ def test_the_report_of_a_plan_shows_its_parts_and_the_gap_to_the_random_split(
     shutil.rmtree(run / "parts")
     assert verify.main(["--run", str(run), "--light"]) == 0
     assert verify.main(["--run", str(run)]) == 1
+
+
+def test_a_part_made_with_other_options_is_not_pooled(
+    finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "copy"
+    shutil.copytree(finished.parent, base)
+    protocol = read_protocol(base / "run")
+    assert protocol is not None
+    part = protocol.folder(protocol.parts[1])
+    words = ["--threads", "1", "--rounds", "4", "--no-floors"]
+    assert fit_heads.main(["--run", str(part), "--seed", "0", *words, "--calibration", "sigmoid"]) == 0
+    with pytest.raises(StaleInput, match="calibration='sigmoid', there 'auto'"):
+        pool(protocol, "grouped", options={"heads": ["svm", "xgboost"], "fit_on": None})
+    assert fit_heads.main(["--run", str(base / "run"), "--embeddings", str(part / "embeddings.h5"), *words]) == 2
+    assert "is a plan, whose parts have files of their own" in capfd.readouterr().err
+
+
+def test_without_folds_there_is_no_twin(tiles: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["--run", str(tiles / "run"), "--data", str(tiles / "tiles"), *GROUPED, "--twin"]
+    assert prepare.main(words) == 1
+    assert "which takes folds: add --folds 5" in capfd.readouterr().err
+
+
+def test_a_plan_can_become_a_single_split(tiles: Path) -> None:
+    run = make_plan(tiles, "--folds", "2", "--twin")
+    words = ["--run", str(run), "--data", str(tiles / "tiles"), *GROUPED, "--restart"]
+    assert prepare.main(words) == 0
+    assert read_protocol(run) is None
+    assert set(pd.read_csv(run / "manifest.csv")["split"]) == {"train", "val", "test"}
+
+
+def test_a_lost_part_manifest_says_what_to_do(tiles: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = make_plan(tiles, "--folds", "2")
+    next((run / "parts").glob("*/manifest.csv")).unlink()
+    assert train.main(["--run", str(run)]) == 1
+    assert "run prepare --restart, which keeps results" in capfd.readouterr().err

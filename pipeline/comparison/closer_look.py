@@ -30,11 +30,12 @@ def per_class(material: Material) -> Section:
         for code, name in enumerate(predictions.classes)
     ]
     caption = (
-        f"{material.flattering}Test rows; precision / recall / F1 of each head. Precision: of the tiles named so, the "
+        f"{material.flattering}Test rows ({material.test_rows}); precision / recall / F1 of each head. "
+        "Precision: of the tiles named so, the "
         "share that is right. Recall: of the tiles of the class, the share that is found."
     )
     return Section(
-        "Classes", [material.figures["classes"], Table(["class", "tiles", *material.head_names], rows, caption)]
+        "Classes", [material.figures["classes"], Table(["class", "rows", *material.head_names], rows, caption)]
     )
 
 
@@ -61,7 +62,7 @@ def confusions(material: Material) -> Section:
         ]
         for true, named in worst
     ]
-    caption = f"{material.flattering}Most confused pairs: test tiles, and their share of the true class."
+    caption = f"{material.flattering}Most confused pairs: test rows, and their share of the true class."
     pairs = (
         Table(["true class", "named as", *material.head_names], table, caption, left=2)
         if table
@@ -74,7 +75,10 @@ def embedding_map(material: Material) -> Section:
     """The map of the embeddings."""
     shown = material.map
     if material.protocol is not None:
-        shown = "n/a: every part of the plan has a network, and so a space, of its own: see the parts' own reports."
+        shown = (
+            "n/a: every part of the plan has a network, and so a space, of its own; a report on a part's own folder "
+            "draws its map."
+        )
     return Section("Map of the embeddings", [shown if isinstance(shown, Figure) else Text(shown)])
 
 

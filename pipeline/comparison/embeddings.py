@@ -18,12 +18,15 @@ def source(probe: dict[str, object]) -> list[Block]:
     """Return what an SVM on the embeddings says of the group."""
     if not is_number(probe.get("accuracy")):
         return [Text(f"Which source is this? n/a: {probe.get('reason', 'not asked')}.")]
+    of_parts = ""
+    if is_number(probe.get("n_asked")):
+        of_parts = f" (means over the {probe['n_asked']} of {probe['n_parts']} parts where it could be asked)"
     text = (
         f"Which source is this? An SVM names the group of a held-out tile from its embedding in "
         f"{percent(probe['accuracy'], 1)} of cases, where naming the largest group is right in "
         f"{percent(probe['chance'], 1)}; averaged over the groups {percent(probe['balanced_accuracy'], 1)} against "
         f"{percent(probe['chance_balanced'], 1)} by chance. It rests on {probe['n_tiles']:.0f} validation tiles of "
-        f"{probe['n_groups']:.0f} groups (means over the parts of a plan). What the embeddings know of the source, "
+        f"{probe['n_groups']:.0f} groups{of_parts}. What the embeddings know of the source, "
         "a head can use in place of the tissue; a new source does not offer that. Limits: tiles of one source also "
         "share tissue, so that some of this is no artefact; it says nothing of how much a head uses it."
     )

@@ -42,13 +42,13 @@ def section(material: Material) -> Section:
         scores = [material.scores[head, "test", metric] for metric in (METRIC, "accuracy")]
         cells = [number(score.value) + interval(score.low, score.high) for score in scores]
         rows.append([head_name(head), KNOWS.get(head, "compared here"), *cells])
-    n_test, n_units = len(predictions.rows("test")), material.resampling.n_units(predictions.rows("test"))
+    n_units = material.resampling.n_units(predictions.rows("test"))
     caption = (
-        f"{material.flattering}The same test rows ({count(n_test, 'tile')}) for all. In parentheses: "
+        f"{material.flattering}The same test rows ({material.test_rows}) for all. In parentheses: "
         f"{level_text(material.resampling.level)} bootstrap intervals over "
         f"{count(n_units, material.resampling.unit)}."
         if n_units >= 2
-        else f"{material.flattering}The same test rows ({count(n_test, 'tile')}) for all. No intervals (n/a): the test "
+        else f"{material.flattering}The same test rows ({material.test_rows}) for all. No intervals (n/a): the test "
         f"rows come from one {material.resampling.unit}."
     )
     return Section(

@@ -106,8 +106,8 @@ def draw_scores(folder: Path, predictions: Predictions) -> dict[str, Figure]:
         "confusion": Figure(
             "figures/confusion.png",
             "Confusion matrix of each head on the test rows",
-            "Test rows. A row is a true class, a column the class the head names: numbers count tiles, the colour is "
-            "their share of the true class. What lies off the diagonal is wrong.",
+            "Test rows. A row is a true class, a column the class the head names: numbers count test rows, the "
+            "colour is their share of the true class. What lies off the diagonal is wrong.",
         ),
         "classes": Figure(
             "figures/per_class_f1.png",

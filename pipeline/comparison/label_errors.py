@@ -141,6 +141,8 @@ def section(material: Material) -> Section:
         "label_errors.csv; it is made from the test rows after everything was fitted, so that a corrected label needs "
         "a new run."
     )
+    if not n_issues:
+        return Section(title, [Text(found)])
     rows = [
         [
             str(row["rank"]),

@@ -13,7 +13,7 @@ from pipeline.comparison.illustrations import WorstError
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.scores import Resampling, Score
 from pipeline.comparison.verdict import Verdict
-from pipeline.comparison.wording import NOT_AVAILABLE, head_name, number
+from pipeline.comparison.wording import NOT_AVAILABLE, count, head_name, number
 from pipeline.storage.protocol import Protocol
 
 
@@ -59,6 +59,13 @@ class Material:
     def head_names(self) -> list[str]:
         """The heads as written in text."""
         return [head_name(head) for head in self.predictions.main_heads]
+
+    @property
+    def test_rows(self) -> str:
+        """The number of test tiles, and of rows where a tile was tested under several seeds."""
+        rows = self.predictions.rows("test")
+        n_tiles = self.predictions.tiles["tile_id"].iloc[rows].nunique()
+        return count(n_tiles, "tile") + (f", {len(rows)} rows over the seeds" if len(rows) > n_tiles else "")
 
     @property
     def flattering(self) -> str:

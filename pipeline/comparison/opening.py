@@ -11,11 +11,10 @@ from pipeline.storage.protocol import Protocol
 from pipeline.tiles.split import SPLITS
 
 FIT_ON = {
-    "train": "SVM and XGBoost are fitted on embeddings of tiles the network was trained on (--fit-on train), which "
-    "lie further apart than new ones: see what the embeddings know.",
-    "heldout": "SVM and XGBoost are fitted on embeddings of the validation tiles, which the network was not trained on "
-    "(--fit-on heldout).",
-    "crossfit": "SVM and XGBoost are fitted on every tile of the training side, each embedded by an inner network that "
+    "train": "on embeddings of tiles the network was trained on (--fit-on train); how much further apart these lie "
+    "than others stands under what the embeddings know.",
+    "heldout": "on embeddings of the validation tiles, which the network was not trained on (--fit-on heldout).",
+    "crossfit": "on every tile of the training side, each embedded by an inner network that "
     "held it out; what the inner networks say of a test tile, softmax too, is averaged (--fit-on crossfit).",
 }
 """What `--fit-on` means for the figures."""
@@ -53,10 +52,12 @@ def compared(material: Material) -> Section:
     }
     n_groups = predictions.tiles["group"].nunique()
     groups = f" from {count(n_groups, 'group')} (sources, slides or patients)" if predictions.groups_known else ""
+    is_plan = material.protocol is not None
+    noun, of_part = ("tested tile", ", from the embeddings of each part's network") if is_plan else ("tile", "")
     blocks: list[Block] = [
         Text(
-            f"{listing(material.head_names)} name the same tiles from the same embeddings. Data set: "
-            f"{details.get('dataset', 'n/a')}, {count(predictions.tiles['tile_id'].nunique(), 'tile')} of "
+            f"{listing(material.head_names)} answer for the same tiles{of_part}. Data set: "
+            f"{details.get('dataset', 'n/a')}, {count(predictions.tiles['tile_id'].nunique(), noun)} of "
             f"{count(len(predictions.classes), 'class')}{groups}; "
             f"{protocols.get(predictions.protocol, predictions.protocol)}."
         )
@@ -67,8 +68,10 @@ def compared(material: Material) -> Section:
     if errors:
         blocks.append(Note(f"The audit found {count(len(errors), 'error')} in the data, first: {errors[0]['what']}."))
     blocks += [Text(_of_plan(material.protocol))] if material.protocol is not None else [_rows_table(predictions)]
-    fit_on = FIT_ON.get(str(details.get("fit_on")))
-    blocks += [Text(fit_on)] if fit_on else []
+    fit_on, fitted = FIT_ON.get(str(details.get("fit_on"))), [h for h in predictions.main_heads if h != "softmax"]
+    if fit_on and fitted:
+        verb = "is" if len(fitted) == 1 else "are"
+        blocks.append(Text(f"{listing([head_name(head) for head in fitted])} {verb} fitted {fit_on}"))
     n_skipped = details.get("n_skipped") or 0
     if n_skipped:
         blocks.append(Text(f"{count(n_skipped, 'tile')} could not be read and count nowhere in this report."))
@@ -80,9 +83,9 @@ def compared(material: Material) -> Section:
 def _rows_table(predictions: Predictions) -> Table:
     """Return how many tiles, groups and classes each split has."""
     names = {
-        "train": "train (the network and the heads learn)",
-        "val": "validation (choices)",
-        "test": "test (verdict)",
+        "train": "train",
+        "val": "validation",
+        "test": "test",
     }
     rows = []
     for split in SPLITS:
@@ -134,10 +137,7 @@ def results(material: Material) -> Section:
             score = material.scores[head, "test", metric]
             cells.append(number(score.value) + interval(score.low, score.high))
         rows.append([name, *cells])
-    n = len(predictions.rows("test"))
-    n_tiles = predictions.tiles["tile_id"].iloc[predictions.rows("test")].nunique()
-    rows_text = count(n_tiles, "tile") + (f", {n} rows over the seeds" if n > n_tiles else "")
-    caption = f"{material.flattering}Test rows ({rows_text}). {interval_basis(material)}"
+    caption = f"{material.flattering}Test rows ({material.test_rows}). {interval_basis(material)}"
     return Section(
         "Results on the test rows",
         [
@@ -176,7 +176,8 @@ def verdict(material: Material) -> Section:
     if len(predictions.rows("val")):
         caveats.append(
             "The validation rows chose the epoch, the hyper-parameters and the calibration, so that figures on them "
-            "flatter; the training figures are of tiles the network was trained on and say nothing about new ones."
+            "flatter (n/a: heads that were fitted on them); the training figures are of tiles the network was trained "
+            "on and say nothing about new ones."
         )
     if material.protocol is None:
         caveats.append(

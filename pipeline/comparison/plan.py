@@ -5,8 +5,18 @@ import numpy as np
 from pipeline.comparison.document import Block, Bullets, Note, Section, Table, Text
 from pipeline.comparison.material import Material
 from pipeline.comparison.predictions import Predictions
-from pipeline.comparison.wording import NOT_AVAILABLE, count, head_name, interval, level_text, number, points
-from pipeline.evaluation.intervals import paired_difference
+from pipeline.comparison.verdict import FEW_UNITS
+from pipeline.comparison.wording import (
+    NOT_AVAILABLE,
+    count,
+    head_name,
+    interval,
+    level_text,
+    listing,
+    number,
+    points,
+)
+from pipeline.evaluation.intervals import Difference, paired_difference
 from pipeline.evaluation.metrics import confusion, scores_from_confusion
 
 MOST_PARTS = 60
@@ -41,11 +51,15 @@ def parts(material: Material) -> Section:
         own = np.flatnonzero(seed == each)
         by_seed.append([str(each), *(number(macro_f1(predictions, head, own)) for head in heads)])
     names = [head_name(head) for head in heads]
+    folds = "" if protocol.n_folds == 1 or len(protocol.seeds) == 1 else " Folds are drawn anew for every seed."
+    if protocol.n_folds == predictions.tiles["group"].nunique():
+        folds = " Every group is a fold."
     text = (
         f"Written before anything was trained (protocol.json): {count(protocol.n_folds, 'fold')} and "
         f"{count(len(protocol.seeds), 'seed')}, a network of its own for each"
         + (f", with {protocol.n_inner} inner networks" if protocol.n_inner else "")
-        + ". Folds are drawn anew for every seed."
+        + "."
+        + folds
         + (" Inner networks share a row, which counts the tiles of the first of them." if protocol.n_inner else "")
     )
     columns = ["seed", "fold", "train", "validation", "test", "test groups", *names, "classes absent"]
@@ -75,9 +89,11 @@ def twin(material: Material) -> Section | None:
         asked = "prepare --twin" if material.protocol is not None else "prepare --folds 5 --twin"
         return Section(title, [Text(f"n/a: there is no random twin of this plan; it is asked for by {asked}.")])
     here, there = aligned(predictions, other)
+    if not len(here):
+        return Section(title, [Text("n/a: no tile was tested under both protocols with the same seed.")])
     resampling = material.resampling
     rows: list[list[str]] = []
-    falls: dict[str, float] = {}
+    gaps: dict[str, Difference] = {}
     for head in [*predictions.main_heads, *predictions.floors]:
         if head not in other.heads:
             continue
@@ -92,28 +108,37 @@ def twin(material: Material) -> Section | None:
             seed=resampling.seed,
             level=resampling.level,
         )
-        falls[head] = gap.value
+        gaps[head] = gap
         fall = points(gap.value) + interval(100 * gap.low, 100 * gap.high, 1)
         rows.append([head_name(head), *map(number, cells), fall])
-    main = {head: fall for head, fall in falls.items() if head in predictions.main_heads}
-    worst = max(main, key=lambda head: main[head])
+    n_train = [each.details.get("n_train") for each in (other, predictions)]
+    trained = " against ".join(number(n, 0) for n in n_train)
     caption = (
         f"Macro-F1 on the same {count(len(set(predictions.tiles['tile_id'].iloc[here])), 'tile')}, tested once per "
-        "seed under each protocol with as many folds, epochs and training tiles. In parentheses: "
-        f"{level_text(resampling.level)} paired bootstrap intervals over whole {resampling.unit}s."
+        f"seed under each protocol with as many folds and epochs; on average {trained} tiles were trained "
+        f"on. In parentheses: {level_text(resampling.level)} paired bootstrap intervals over whole {resampling.unit}s."
     )
     limits = [
         "The gap mixes what the network and the heads gain from having seen tiles of the same source.",
         "The random figures hold for further tiles of these same sources; the others for new sources of this kind.",
         "Neither stands for another hospital or scanner, unless those are among the groups.",
     ]
-    verdict = (
-        f"The random split flatters {head_name(worst)} most, by {points(main[worst])} points of macro-F1."
-        if main[worst] > 0
-        else "The random split flatters no head here."
-    )
     table = Table(["head", "random split", "held-out groups", "gap in points"], rows, caption)
-    return Section(title, [Note(verdict), table, Bullets(limits)])
+    note = gap_sentence({head: gaps[head] for head in predictions.main_heads if head in gaps}, unit=resampling.unit)
+    return Section(title, [Note(note), table, Bullets(limits)])
+
+
+def gap_sentence(gaps: dict[str, Difference], *, unit: str) -> str:
+    """Return how much the random split flatters each main head, or that this is undecided."""
+    n_units = next(iter(gaps.values())).n_units
+    if n_units < FEW_UNITS:
+        return f"How much the random split flatters is undecided: {count(n_units, unit)} are too few."
+    each = [
+        f"{head_name(head)} {points(gap.value)} ({points(gap.low)} to {points(gap.high)})" for head, gap in gaps.items()
+    ]
+    sure = [head_name(head) for head, gap in gaps.items() if gap.low > 0]
+    start = f"The random split flatters {listing(sure)}" if sure else "Whether the random split flatters is undecided"
+    return f"{start}; gap in points of macro-F1: {', '.join(each)}; {count(n_units, unit)}."
 
 
 def aligned(one: Predictions, other: Predictions) -> tuple[np.ndarray, np.ndarray]:

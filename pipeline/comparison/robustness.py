@@ -12,6 +12,7 @@ from pipeline.comparison.document import Figure, Note, Section, Table, Text
 from pipeline.comparison.material import Material
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.scores import Resampling
+from pipeline.comparison.verdict import FEW_UNITS
 from pipeline.comparison.wording import count, head_name, interval, level_text, listing, number, points
 from pipeline.errors import StaleInput
 from pipeline.evaluation.arrays import FloatArray, IntArray
@@ -248,6 +249,8 @@ def verdict(falls: Falls) -> str:
     least, next_least = head_name(order[0]), head_name(order[1])
     if not np.isfinite(falls.lead.low):
         return f"{start} {least} loses least, but one {falls.unit} does not tell whether by chance."
+    if falls.n_units < FEW_UNITS:
+        return f"{start} Which head loses least is undecided: {count(falls.n_units, falls.unit)} are too few."
     if falls.lead.low > 0:
         return f"{start} {least} loses least; {next_least} loses {_text(falls.lead)} points more."
     undecided = f"Whether {least} or {next_least} loses less is undecided"

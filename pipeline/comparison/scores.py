@@ -86,7 +86,9 @@ def score_heads(
     for head in predictions.heads:
         for split in SPLITS:
             rows = predictions.rows(split)
-            if len(rows):
+            # heads that were fitted on validation rows have nothing to show on them
+            fitted_there = split == "val" and head != "softmax" and predictions.details.get("fit_on") == "heldout"
+            if len(rows) and not fitted_there:
                 scores += _split_scores(predictions, resampling, head=head, split=split, rows=rows)
     for head in predictions.heads:
         known = costs.get(head, {})

@@ -126,8 +126,8 @@ def judge(
 def decide(difference: Difference, *, p: float, level: float, rope: float, same_answers: bool = False) -> Outcome:
     """Return the outcome for a head whose metric, less that of another head, is `difference`.
 
-    Equal answers on every tile are practically equal, however few the units. Otherwise fewer than `FEW_UNITS` units
-    decide nothing. A difference that is both significant and surely small is practically equal.
+    Fewer than `FEW_UNITS` units decide nothing. Equal answers on every tile are practically equal. A
+    difference that is both significant and surely small is practically equal.
 
     Args:
         difference: with its interval of coverage `level`.
@@ -136,10 +136,10 @@ def decide(difference: Difference, *, p: float, level: float, rope: float, same_
         rope: differences of at most this size do not matter.
         same_answers: whether both heads say the same of every tile.
     """
-    if same_answers:
-        return "practically equal"
     if difference.n_units < FEW_UNITS:
         return "undecided"
+    if same_answers:
+        return "practically equal"
     if -rope <= difference.low and difference.high <= rope:
         return "practically equal"
     if p < _alpha(level) and difference.low > 0:
@@ -196,8 +196,9 @@ def _sentence(evidence: Evidence, outcome: Outcome, *, test: str, resampling: Re
     head, reference = head_name(evidence.head), head_name(evidence.reference)
     units = count(difference.n_units, resampling.unit)
     if evidence.same_answers:
-        few = f", too few to say that of other {resampling.unit}s" if difference.n_units < FEW_UNITS else ""
-        return f"{head} and {reference} are practically equal: the same answer on every test tile ({units}{few})."
+        if difference.n_units < FEW_UNITS:
+            return f"{head} and {reference} give the same answer on every test tile, but {units} are too few to conclude anything."
+        return f"{head} and {reference} are practically equal: the same answer on every test tile ({units})."
     undecided = f"Whether {head} is better than {reference} is undecided: difference {_gain(difference)}"
     if not is_number(difference.low):
         return f"{undecided}, but the test rows come from {units}, so there is no interval and nothing to conclude."

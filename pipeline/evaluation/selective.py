@@ -1,7 +1,8 @@
 """Accuracy against coverage: what a head gets right if the tiles it is least sure of are referred to a human.
 
-Confidence is the largest probability. Selective classification after Geifman and El-Yaniv 2017, "Selective
-Classification for Deep Neural Networks", and 2019, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers".
+Confidence is the probability of the class that the head names. Selective classification after Geifman
+and El-Yaniv 2017, "Selective Classification for Deep Neural Networks", and 2019, "Bias-Reduced Uncertainty Estimation
+for Deep Neural Classifiers".
 """
 
 import dataclasses
@@ -64,7 +65,8 @@ def selective_curve(y: IntArray, p: FloatArray, predicted: IntArray) -> Selectiv
         predicted, name="predicted", n_classes=n_classes, n_rows=n_rows
     )
     # negated, so that the surest come first
-    _, level, n_tied = np.unique(-p.max(axis=1), return_inverse=True, return_counts=True)
+    confidence = p[np.arange(n_rows), predicted]
+    _, level, n_tied = np.unique(-confidence, return_inverse=True, return_counts=True)
     share_right = np.bincount(level, weights=right) / n_tied
     expected = np.cumsum(np.repeat(share_right, n_tied))
     return SelectiveCurve(np.minimum(expected / np.arange(1, n_rows + 1), 1.0))  # sums of shares may round over 1

@@ -94,7 +94,7 @@ def cross_search(rows: Rows, folds: np.ndarray, search: Callable[[Rows, Rows], S
         BadInput: without one fold's rows, those of one class only are left to fit on.
     """
     if any(len(np.unique(rows.y[folds != fold])) < 2 for fold in np.unique(folds)):
-        raise BadInput("the held-out rows are too few to fit heads on by cross-validation: use --fit-on train")
+        raise BadInput("the held-out rows are too few to fit heads on by cross-validation: give more sources")
     each = [(folds == fold, search(rows.take(folds != fold), rows.take(folds == fold))) for fold in np.unique(folds)]
     merged = Search()
     for i in range(len(each[0][1].points)):

@@ -3,30 +3,38 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipeline.errors import BadArtifact
+from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage import artifacts, predictions, records
-from pipeline.storage.protocol import Protocol, check_part
+from pipeline.storage.protocol import NAME, Protocol, check_part
+
+UNPOOLED = ("search", "notes", "chosen")
+"""Entries of a head that have no mean."""
+
+MOST_VALUES = 4
+"""Values of a hyper-parameter that are listed one by one."""
 
 NETWORK_FACTS = ("arch", "recipe", "init", "metrics")
 """What the summary of a plan says of the parts' networks, from model.json."""
 
 
-def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any]) -> None:
+def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: bool = False) -> None:
     """Write the pooled predictions of an arm and their record, unless they are current.
 
     Args:
         protocol: the plan.
         arm: which of its arms.
         options: what the heads were asked for; goes into the record.
+        force: use parts although an input of theirs changed since.
 
     Raises:
         BadArtifact: a part's predictions are damaged, or their heads or classes are not those of the first part.
-        StaleInput: a part's predictions are not of this plan's tiles.
+        StaleInput: a part's predictions are not of this plan's tiles, or a part was made with other options.
     """
     parts = [part for part in protocol.parts if part.arm == arm]
     files = [protocol.folder(part) / "predictions.csv" for part in parts]
@@ -37,7 +45,9 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any]) -> None:
     for part, path in zip(parts, files, strict=True):
         check_part(protocol, part)
         record = records.check_artifact(path, schema=predictions.SCHEMA)
-        records.check_fresh(path, record)
+        if not force:
+            records.check_fresh(path, record)
+        refuse_other_making(path.parent, files[0].parent)
         found.append(record["details"])
     if records.is_current(out, **current):
         return
@@ -53,6 +63,8 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any]) -> None:
     pooled = pooled.sort_values(
         "head", key=lambda names: names.map(list(tables[0]["head"].unique()).index), kind="stable"
     )
+    if pooled.duplicated(["head", "tile_id", "seed"]).any():
+        raise BadArtifact(f"{protocol.run}: a tile is tested in two folds of one seed: run extract and fit_heads again")
     artifacts.write_text(out, pooled.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     summary = []
     if arm == protocol.main_arm:
@@ -71,6 +83,7 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any]) -> None:
         | {
             "protocol": protocol.protocol if arm == protocol.main_arm else arm,
             "fit_on": "crossfit" if protocol.n_inner else shared["fit_on"],
+            "protocol_sha256": artifacts.sha256_file(protocol.run / NAME),
             "n_folds": protocol.n_folds,
             "seeds": protocol.seeds,
             "n_inner": protocol.n_inner,
@@ -78,6 +91,19 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any]) -> None:
             "n_skipped": max(details["n_skipped"] for details in found),
         },
     )
+
+
+def refuse_other_making(part: Path, first: Path) -> None:
+    """Refuse to pool a part whose network, embeddings or heads were made with other options than the first part's.
+
+    Raises:
+        StaleInput: names the file and the options.
+    """
+    for name in ("model.safetensors", "embeddings.h5", "predictions.csv"):
+        own, other = (records.read_record_alone(place / name)["options"] for place in (part, first))
+        if changed := [key for key in own if own[key] != other.get(key)]:
+            listing = ", ".join(f"{key}={own[key]!r}, there {other.get(key)!r}" for key in changed)
+            raise StaleInput(f"{part / name} was made with other options than in {first} ({listing}): make them alike")
 
 
 def mean_of(tables: list[pd.DataFrame], *, seed: int, fold: int) -> pd.DataFrame:
@@ -109,10 +135,25 @@ def summary_of(contents: list[dict[str, Any]]) -> dict[str, Any]:
     heads = {}
     for name in contents[0]["heads"]:
         facts = [content["heads"][name] for content in contents]
-        heads[name] = typical([{k: v for k, v in entry.items() if k not in ("search", "notes")} for entry in facts])
+        heads[name] = typical([{k: v for k, v in entry.items() if k not in UNPOOLED} for entry in facts])
+        chosen = [entry["chosen"] for entry in facts]
+        heads[name]["chosen"] = {key: spread([c[key] for c in chosen if key in c]) for c in chosen for key in c}
         heads[name].get("calibration", {}).pop("params", None)
-    rest = {name: typical([content[name] for content in contents]) for name in ("source_probe", "separability")}
-    return {"classes": contents[0]["classes"], "n_parts": len(contents), "heads": heads, **rest}
+    probes = [content["source_probe"] for content in contents]
+    asked = [probe for probe in probes if "accuracy" in probe]
+    probe = (typical(asked) | {"n_asked": len(asked), "n_parts": len(probes)}) if asked else probes[0]
+    apart = typical([content["separability"] for content in contents])
+    shared = {"classes": contents[0]["classes"], "n_parts": len(contents)}
+    return {**shared, "heads": heads, "source_probe": probe, "separability": apart}
+
+
+def spread(values: list[Any]) -> str:
+    """Return the values of a hyper-parameter over the parts: each with how many parts have it, or their range."""
+    texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in values]
+    counts = Counter(texts).most_common()
+    if len(counts) <= MOST_VALUES or any(isinstance(value, str) for value in values):
+        return texts[0] if len(counts) == 1 else ", ".join(f"{text} ({n})" for text, n in counts)
+    return f"{min(values):.6g} to {max(values):.6g}"
 
 
 def typical(values: list[Any]) -> Any:

@@ -117,6 +117,8 @@ def check_part(protocol: Protocol, part: PartEntry) -> None:
         StaleInput: it is the manifest of another plan.
     """
     path = protocol.folder(part) / "manifest.csv"
+    if not path.is_file():
+        raise BadArtifact(f"{path}: missing, though the plan has this part: run prepare --restart, which keeps results")
     found = records.read_record(path)["sha256"]
     if found != part.manifest_sha256:
         raise StaleInput(

@@ -31,7 +31,7 @@ def fold_numbers(labels: list[str], groups: list[str] | None, *, n_folds: int, s
     names, unit = np.unique(np.asarray(units), return_inverse=True)
     if len(names) < n_folds:
         what = "group(s)" if groups is not None else "tile(s)"
-        raise BadInput(f"{len(names)} {what} cannot make {n_folds} folds: lower --folds or give more sources")
+        raise BadInput(f"{len(names)} {what} cannot make {n_folds} folds: give more sources or ask for fewer")
     if groups is not None and len(names) == n_folds:
         return unit
     folds = np.empty(len(labels), dtype=np.int64)
@@ -60,9 +60,7 @@ def held_out(labels: list[str], groups: list[str] | None, *, share: float, seed:
     """
     n_units = len(set(groups)) if groups is not None else len(labels)
     if n_units < 2:
-        raise BadInput(
-            "one group is left to train on, none can be held out for validation: give more sources or fewer --folds"
-        )
+        raise BadInput("one group is left to train on, none can be held out for validation: give more sources")
     n_folds = min(max(2, round(1 / share)), n_units)
     folds = fold_numbers(labels, groups, n_folds=n_folds, seed=seed)
     names, code = np.unique(np.asarray(labels), return_inverse=True)

@@ -103,7 +103,8 @@ def check_parts(parts: list[Part], labels: list[str]) -> None:
     """Refuse a plan with a part that cannot be trained at all.
 
     Raises:
-        BadInput: train or val is empty, or train holds one class only; names the part.
+        BadInput: train or val is empty, or train (of an inner network also val, on which its heads are fitted) holds
+            one class only; names the part.
     """
     names = np.asarray(labels, dtype=object)
     for part in parts:
@@ -112,6 +113,11 @@ def check_parts(parts: list[Part], labels: list[str]) -> None:
         if n_classes < 2 or not (split == "val").any():
             what = f"{n_classes} class(es) to train on" if n_classes < 2 else "no tile to validate on"
             raise BadInput(f"the plan's part {part.name} has {what}: give more sources, or fewer --folds")
+        if part.inner is not None and len(set(names[split == "val"])) < 2:
+            raise BadInput(
+                f"the plan's part {part.name} holds out one class only, no head can be fitted on that: give more "
+                "sources, or fewer --inner"
+            )
 
 
 def absent_classes(part: Part, labels: list[str]) -> dict[str, list[str]]:

@@ -226,9 +226,10 @@ def test_the_rule(change, p, outcome):
     assert decide(dataclasses.replace(BASE, **change), p=p, level=0.95, rope=0.01) == outcome
 
 
-def test_identical_answers_are_equal_however_few_the_groups():
-    one = Difference(0.0, math.nan, math.nan, n_units=1)
-    assert decide(one, p=1.0, level=0.95, rope=0.0, same_answers=True) == "practically equal"
+def test_identical_answers_of_few_groups_decide_nothing():
+    for n_units, outcome in ((1, "undecided"), (5, "undecided"), (6, "practically equal")):
+        none = Difference(0.0, 0.0, 0.0, n_units=n_units)
+        assert decide(none, p=1.0, level=0.95, rope=0.0, same_answers=True) == outcome
 
 
 def test_a_wide_region_makes_a_clear_difference_practically_equal(verdict):
@@ -304,5 +305,5 @@ def test_heads_just_over_the_region_apart_are_seldom_called_equal():
 
 def test_equal_answers_on_few_groups_are_said_to_be_few(verdict):
     found = verdict({"softmax": GOOD, "svm": GOOD}, n_groups=2)
-    assert found.pairs[0].outcome == "practically equal"
-    assert found.sentences[1].endswith("on every test tile (2 groups, too few to say that of other groups).")
+    assert found.pairs[0].outcome == "undecided"
+    assert found.sentences[1].endswith("same answer on every test tile, but 2 groups are too few to conclude anything.")

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import BadArtifact
-from pipeline.storage.pooling import mean_of, summary_of, typical
+from pipeline.storage.pooling import mean_of, spread, summary_of, typical
 
 
 def table(p: list[float], *, ids: tuple[str, ...] = ("t0", "t1")) -> pd.DataFrame:
@@ -56,6 +56,9 @@ def test_facts_of_parts_become_means_and_counts() -> None:
         for c in (1.0, 3.0)
     ]
     found = summary_of(contents)
-    assert found["heads"]["svm"] == {"chosen": {"C": 2.0}, "calibration": {}}
-    assert found["source_probe"] == {"accuracy": pytest.approx(0.2)}
+    assert found["heads"]["svm"] == {"chosen": {"C": "1 (1), 3 (1)"}, "calibration": {}}
+    assert found["source_probe"] == {"accuracy": pytest.approx(0.2), "n_asked": 2, "n_parts": 2}
+    contents[0]["source_probe"] = {"reason": "one group"}
+    assert summary_of(contents)["source_probe"]["n_asked"] == 1
+    assert spread([16, 40, 25, 31, 18]) == "16 to 40"
     assert found["n_parts"] == 2
