@@ -197,7 +197,8 @@ def _sentence(evidence: Evidence, outcome: Outcome, *, test: str, resampling: Re
     units = count(difference.n_units, resampling.unit)
     if evidence.same_answers:
         if difference.n_units < FEW_UNITS:
-            return f"{head} and {reference} give the same answer on every test tile, but {units} are too few to conclude anything."
+            same = f"{head} and {reference} give the same answer on every test tile"
+            return f"{same}, but {units} are too few to conclude anything."
         return f"{head} and {reference} are practically equal: the same answer on every test tile ({units})."
     undecided = f"Whether {head} is better than {reference} is undecided: difference {_gain(difference)}"
     if not is_number(difference.low):
