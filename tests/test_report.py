@@ -298,7 +298,7 @@ def test_a_random_split_is_said_to_flatter_in_every_table_of_scores(tmp_path):
     run = fabricate(tmp_path, protocol="random", groups=dict.fromkeys(("train", "val", "test"), tuple("abcdef")))
     text = write(run)
     assert "over single tiles, because the split is random" in text
-    assert text.count("Random split: these figures flatter.") == 10
+    assert text.count("Random split: these figures flatter.") == 9
     assert records.read_record(run / "comparison.csv")["details"]["intervals"] == "tile"
 
 

@@ -60,7 +60,7 @@ def one_line(text: str) -> str:
 
 def rows_tested(run: Path) -> pd.DataFrame:
     table = read_predictions(run / "predictions.csv")
-    return table[table["split"] == "test"].reset_index(drop=True)
+    return table[(table["split"] == "test") & table["head"].isin(HEADS)].reset_index(drop=True)
 
 
 def named(run: Path, corruption: str) -> dict[str, list[str]]:
