@@ -16,6 +16,7 @@ import pandas as pd
 
 from pipeline.errors import BadArtifact, BadInput
 from pipeline.storage import artifacts
+from pipeline.storage.hdf5 import Claim, as_utf8, opened, read_dataset
 from pipeline.storage.scratch import Scratch
 from pipeline.tiles.split import SPLITS
 
@@ -26,9 +27,6 @@ OK, UNREADABLE, CHANGED = 0, 1, 2
 
 LAYER = "avgpool"
 """torchvision's name of the layer whose output the features are."""
-
-MOST_FEATURES, MOST_ROWS = 65_536, 2_000_000_000
-"""Larger shapes in a file are taken for damage before any memory is asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,17 +63,17 @@ class Embeddings:
         return list(self.attrs["classes"])
 
 
-DTYPES = {
-    "features": ("<f4", "<f2"),
-    "logits": ("<f4",),
-    "label": ("<i2",),
-    "split": ("|u1",),
-    "status": ("|u1",),
-    "sha256": ("|u1",),
-}
-"""Allowed dtypes of the numeric data sets."""
-
 STRINGS = ("tile_id", "path", "group")
+
+DATASETS = {
+    "features": Claim(2, ("<f4", "<f2")),
+    "logits": Claim(2, ("<f4",)),
+    "label": Claim(1, ("<i2",)),
+    "split": Claim(1, ("|u1",)),
+    "status": Claim(1, ("|u1",)),
+    "sha256": Claim(2, ("|u1",)),
+    **dict.fromkeys(STRINGS, Claim(1)),
+}
 
 JSON_ATTRS = ("classes", "preprocess", "versions")
 """Root attributes that hold a list or an object, as JSON."""
@@ -133,9 +131,7 @@ def write_embeddings(
         codes = {name: i for i, name in enumerate(SPLITS)}
         file["split"] = np.array([codes.get(split, NO_SPLIT) for split in table["split"]], np.uint8)
         for name in STRINGS:
-            encoded = [text.encode() for text in table[name]]
-            width = max(1, *map(len, encoded))
-            file[name] = np.array(encoded, dtype=h5py.string_dtype("utf-8", width))
+            file[name] = as_utf8(list(table[name]))
         file.attrs["schema"], file.attrs["schema_version"] = SCHEMA.split("/")
         for name, value in attrs.items():
             file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value
@@ -157,22 +153,15 @@ def read_embeddings(path: Path) -> Embeddings:
     def refuse(rule: str) -> BadArtifact:
         return BadArtifact(f"{path}: {rule}: run `python -m pipeline.extract --restart`")
 
-    try:
-        with h5py.File(path, "r") as file:
-            attrs = {name: _decoded(name, value) for name, value in file.attrs.items()}
-            if attrs.get("schema") != "embeddings" or str(attrs.get("schema_version", "")).split(".")[0] != "1":
-                raise refuse(f"schema {attrs.get('schema')} {attrs.get('schema_version')}, embeddings 1.x is needed")
-            if not attrs.get("complete"):
-                raise refuse("the attribute 'complete' is missing: it was never finished")
-            for name in ("classes", "preprocess", "model_sha256", "manifest_sha256", "features_sha256", "layer"):
-                if name not in attrs:
-                    raise refuse(f"the attribute '{name}' is missing")
-            if not _are_names(attrs["classes"]) or not isinstance(attrs["preprocess"], dict):
-                raise refuse("the attribute 'classes' is no list of names, or 'preprocess' no object")
-            arrays = {name: _read_dataset(file, name, refuse) for name in (*DTYPES, *STRINGS)}
-        texts = {name: [text.decode() for text in arrays[name].flat] for name in STRINGS}
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise refuse(f"not a readable HDF5 file ({' '.join(str(error).split())[:120]})") from None
+    with opened(path, SCHEMA, refuse) as (file, attrs):
+        for name in ("classes", "preprocess", "model_sha256", "manifest_sha256", "features_sha256", "layer"):
+            if name not in attrs:
+                raise refuse(f"the attribute '{name}' is missing")
+        attrs |= {name: json.loads(attrs[name]) for name in JSON_ATTRS if name in attrs}
+        if not _are_names(attrs["classes"]) or not isinstance(attrs["preprocess"], dict):
+            raise refuse("the attribute 'classes' is no list of names, or 'preprocess' no object")
+        arrays = {name: read_dataset(file, name, claim, refuse) for name, claim in DATASETS.items()}
+        texts = {name: [text.decode() for text in arrays[name]] for name in STRINGS}
     shapes = {name: array.shape for name, array in arrays.items()}
     n = shapes["features"][0]
     wanted = dict.fromkeys(arrays, (n,)) | {
@@ -199,32 +188,6 @@ def read_embeddings(path: Path) -> Embeddings:
     return Embeddings(attrs=attrs, **arrays | texts)  # type: ignore[arg-type]
 
 
-def _decoded(name: str, value: Any) -> Any:
-    """Return an attribute as plain Python; the schema's lists and objects are stored as JSON."""
-    if name in JSON_ATTRS:
-        return json.loads(value)
-    return value.item() if isinstance(value, np.generic) else value
-
-
 def _are_names(value: Any) -> bool:
     """Tell whether a value is a list of different strings, at least one."""
     return isinstance(value, list) and all(isinstance(name, str) for name in value) and 0 < len(value) == len({*value})
-
-
-def _read_dataset(file: h5py.File, name: str, refuse: Any) -> np.ndarray:
-    """Read one data set after looking at what it claims to be; links to other files are never followed."""
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise refuse(f"/{name} is missing or a link")
-    data = file[name]
-    if not isinstance(data, h5py.Dataset) or data.is_virtual or data.external:
-        raise refuse(f"/{name} is not a data set of this file")
-    if len(data.shape) not in (1, 2) or data.shape[0] > MOST_ROWS or data.shape[-1] > max(MOST_FEATURES, data.shape[0]):
-        raise refuse(f"/{name} has shape {data.shape}")
-    if name in DTYPES:
-        if data.dtype.str not in DTYPES[name]:
-            raise refuse(f"/{name} is {data.dtype}, {' or '.join(DTYPES[name])} is needed")
-    elif data.dtype.kind != "S":
-        raise refuse(f"/{name} is {data.dtype}, fixed-length UTF-8 is needed")
-    if data.nbytes > max(10 * file.id.get_filesize(), 1_000_000):
-        raise refuse(f"/{name} claims {data.nbytes} bytes, far more than the file holds")
-    return data[()]

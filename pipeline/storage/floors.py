@@ -15,24 +15,28 @@ weights), arch, and complete, written last. Readers refuse a file that breaks a 
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage import artifacts
-from pipeline.storage.embeddings import CHANGED, MOST_FEATURES, MOST_ROWS, OK, UNREADABLE
+from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE
+from pipeline.storage.hdf5 import Claim, as_utf8, opened, read_dataset
 
 SCHEMA = "floors/1.0"
 
 FEATURES = ("colour_histogram", "handmade", "untrained")
 """The feature sets, which are data sets of these names."""
 
-DTYPES = {"sha256": "|u1", "status": "|u1", **dict.fromkeys(FEATURES, "<f4")}
-"""The dtypes of the numeric data sets."""
+DATASETS = {
+    "tile_id": Claim(1),
+    "sha256": Claim(2, ("|u1",)),
+    "status": Claim(1, ("|u1",)),
+    **dict.fromkeys(FEATURES, Claim(2, ("<f4",))),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,20 +137,19 @@ def write_floors(
     n = len(tile_id)
     artifacts.require_space(path.parent, n * (row.itemsize + 100))
     with artifacts.atomic(path) as temporary, h5py.File(temporary, "w") as file:
-        for name in DTYPES:
+        for name in row.names or ():
             file.create_dataset(name, (n, *row[name].shape), row[name].base)
         start = 0
         for rows in blocks:
             stop = start + len(rows)
             if stop > n or not all(np.isfinite(rows[name]).all() for name in FEATURES):
                 raise ValueError(f"rows {start} to {stop} of {n}: too many, or not finite")
-            for name in DTYPES:
+            for name in row.names or ():
                 file[name][start:stop] = rows[name]
             start = stop
         if start != n:
             raise ValueError(f"{start} rows for {n} tiles")
-        encoded = [text.encode() for text in tile_id]
-        file["tile_id"] = np.array(encoded, dtype=h5py.string_dtype("utf-8", max(1, *map(len, encoded), 1)))
+        file["tile_id"] = as_utf8(tile_id)
         file.attrs["schema"], file.attrs["schema_version"] = SCHEMA.split("/")
         file.attrs["names"] = json.dumps(list(names))
         file.attrs["px"], file.attrs["seed"], file.attrs["arch"] = px, seed, arch
@@ -163,23 +166,14 @@ def read_floors(path: Path) -> Floors:
     def refuse(rule: str) -> BadArtifact:
         return BadArtifact(f"{path}: {rule}: run `python -m pipeline.floors --restart`")
 
-    try:
-        with h5py.File(path, "r") as file:
-            stored = dict(file.attrs)
-            attrs = {name: value.item() if isinstance(value, np.generic) else value for name, value in stored.items()}
-            if attrs.get("schema") != "floors" or str(attrs.get("schema_version", "")).split(".")[0] != "1":
-                raise refuse(f"schema {attrs.get('schema')} {attrs.get('schema_version')}, floors 1.x is needed")
-            if attrs.get("complete") is not True:
-                raise refuse("the attribute 'complete' is missing: it was never finished")
-            if not isinstance(attrs.get("px"), int) or not isinstance(attrs.get("seed"), int):
-                raise refuse("the attribute 'px' or 'seed' is no whole number")
-            if not isinstance(attrs.get("arch"), str):
-                raise refuse("the attribute 'arch' is no text")
-            names = json.loads(attrs.get("names", "null"))
-            arrays = {name: _read_dataset(file, name, refuse) for name in ("tile_id", *DTYPES)}
-        tile_id = [text.decode() for text in arrays.pop("tile_id").flat]
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise refuse(f"not a readable HDF5 file ({' '.join(str(error).split())[:120]})") from None
+    with opened(path, SCHEMA, refuse) as (file, attrs):
+        if not isinstance(attrs.get("px"), int) or not isinstance(attrs.get("seed"), int):
+            raise refuse("the attribute 'px' or 'seed' is no whole number")
+        if not isinstance(attrs.get("arch"), str):
+            raise refuse("the attribute 'arch' is no text")
+        names = json.loads(attrs.get("names", "null"))
+        arrays = {name: read_dataset(file, name, claim, refuse) for name, claim in DATASETS.items()}
+        tile_id = [text.decode() for text in arrays.pop("tile_id")]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise refuse("the attribute 'names' is no list of names")
     n = len(tile_id)
@@ -199,23 +193,3 @@ def read_floors(path: Path) -> Floors:
         if arrays[name][~used].any():
             raise refuse(f"a row of /{name} that stands for no tile (/status not 0) is not zero")
     return Floors(tile_id=tile_id, names=names, px=attrs["px"], seed=attrs["seed"], arch=attrs["arch"], **arrays)
-
-
-def _read_dataset(file: h5py.File, name: str, refuse: Callable[[str], BadArtifact]) -> Any:
-    """Read one data set after looking at what it claims to be; links to other files are never followed."""
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise refuse(f"/{name} is missing or a link")
-    data = file[name]
-    if not isinstance(data, h5py.Dataset) or data.is_virtual or data.external:
-        raise refuse(f"/{name} is not a data set of this file")
-    rank = 1 if name in ("tile_id", "status") else 2
-    if len(data.shape) != rank or data.shape[0] > MOST_ROWS or (rank == 2 and data.shape[1] > MOST_FEATURES):
-        raise refuse(f"/{name} has shape {data.shape}")
-    if name == "tile_id":
-        if data.dtype.kind != "S":
-            raise refuse(f"/{name} is {data.dtype}, fixed-length UTF-8 is needed")
-    elif data.dtype.str != DTYPES[name]:
-        raise refuse(f"/{name} is {data.dtype}, {DTYPES[name]} is needed")
-    if data.nbytes > max(10 * file.id.get_filesize(), 1_000_000):
-        raise refuse(f"/{name} claims {data.nbytes} bytes, far more than the file holds")
-    return data[()]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from pipeline.errors import BadArtifact
 from pipeline.storage.embeddings import OK, Embeddings
+from pipeline.storage.tables import read_table
 from pipeline.tiles.split import SPLITS
 
 SCHEMA = "predictions/1.0"
@@ -71,16 +72,11 @@ def read_predictions(path: Path) -> pd.DataFrame:
     def refuse(rule: str) -> BadArtifact:
         return BadArtifact(f"{path}: {rule}: run `python -m pipeline.fit_heads --restart`")
 
-    try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(COLUMNS, str), keep_default_na=False, na_values={})
-    except (ValueError, OSError) as error:
-        raise refuse(f"not a readable CSV file ({' '.join(str(error).split())[:120]})") from None
+    table = read_table(path, texts=COLUMNS, refuse=refuse)
     pooled = tuple(table.columns[len(COLUMNS) :][:2]) == PART_COLUMNS
     rest = list(table.columns[len(COLUMNS) + (2 if pooled else 0) :])
-    if tuple(table.columns[: len(COLUMNS)]) != COLUMNS or len(rest) < 2 or any(name[:2] != "p_" for name in rest):
+    if len(rest) < 2 or any(name[:2] != "p_" for name in rest):
         raise refuse(f"its columns are not {', '.join(COLUMNS)}, p_<class>, ...")
-    if table.empty:
-        raise refuse("no rows")
     p = table[rest].to_numpy(np.float64) if all(table[name].dtype.kind in "fi" for name in rest) else None
     if p is None or not np.isfinite(p).all() or (p < 0).any() or (abs(p.sum(axis=1) - 1) > SUM_TOLERANCE).any():
         raise refuse("a row's probabilities are no numbers from 0 up that sum to 1")

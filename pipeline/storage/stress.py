@@ -13,6 +13,7 @@ import pandas as pd
 
 from pipeline.errors import BadArtifact
 from pipeline.heads.names import MAIN
+from pipeline.storage.tables import read_table
 
 SCHEMA = "stress/1.0"
 COLUMNS = ("tile_id", "group", "label", "head", "corruption", "predicted")
@@ -76,17 +77,12 @@ def read_stress(path: Path) -> pd.DataFrame:
     def refuse(rule: str) -> BadArtifact:
         return BadArtifact(f"{path}: {rule}: run `python -m pipeline.stress --restart`")
 
-    try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(COLUMNS, str), keep_default_na=False, na_values={})
-    except (ValueError, OSError) as error:
-        raise refuse(f"not a readable CSV file ({' '.join(str(error).split())[:120]})") from None
+    table = read_table(path, texts=COLUMNS, refuse=refuse)
     rest = tuple(table.columns[len(COLUMNS) :])
     pooled = rest == PART_COLUMNS
     names = [] if pooled else list(rest)
-    if tuple(table.columns[: len(COLUMNS)]) != COLUMNS or not (pooled or (rest and all(n[:2] == "p_" for n in rest))):
+    if not (pooled or (rest and all(n[:2] == "p_" for n in rest))):
         raise refuse(f"its columns are not {', '.join(COLUMNS)}, then p_<class>, ... or {', '.join(PART_COLUMNS)}")
-    if table.empty:
-        raise refuse("no rows")
     if any(table[name].dtype.kind not in "fi" or not np.isfinite(table[name]).all() for name in names):
         raise refuse("a probability is no number")
     if not pooled:

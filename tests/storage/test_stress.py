@@ -56,7 +56,7 @@ def cut(text: str, *rows: int) -> str:
 @pytest.mark.parametrize(
     ("damage", "rule"),
     [
-        (lambda text: text.replace("corruption", "damage"), "its columns are not"),
+        (lambda text: text.replace("corruption", "damage"), "its first columns are not"),
         (lambda text: text.splitlines()[0], "no rows"),
         (lambda text: "", "not a readable CSV file"),
         (lambda text: text.replace("svm", "knn"), "head 'knn' is unknown"),

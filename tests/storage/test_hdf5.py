@@ -1,0 +1,81 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from pipeline.errors import BadArtifact
+from pipeline.storage.hdf5 import Claim, as_utf8, opened, read_dataset
+
+Change = Callable[[h5py.File], object]
+
+
+def refuse(rule: str) -> BadArtifact:
+    return BadArtifact(f"file: {rule}")
+
+
+def write(path: Path, change: Change = lambda file: None) -> Path:
+    with h5py.File(path, "w") as file:
+        file["numbers"] = np.arange(6, dtype=np.float32).reshape(3, 2)
+        file["names"] = as_utf8(["a", "größer", ""])
+        file.attrs["schema"], file.attrs["schema_version"] = "things", "1.3"
+        file.attrs["complete"] = True
+        change(file)
+    return path
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    claims = {"numbers": Claim(2, ("<f4",)), "names": Claim(1)}
+    with opened(path, "things/1.0", refuse) as (file, _):
+        return {name: read_dataset(file, name, claim, refuse) for name, claim in claims.items()}
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    found = read(write(tmp_path / "f.h5"))
+    assert found["numbers"].tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert [text.decode() for text in found["names"]] == ["a", "größer", ""]
+
+
+def replaced(name: str, value: object) -> Change:
+    def change(file: h5py.File) -> None:
+        del file[name]
+        file[name] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda file: file.attrs.__setitem__("schema", "other"), "schema other 1.3, things 1.x is needed"),
+        (lambda file: file.attrs.__setitem__("schema_version", "2.0"), "schema things 2.0, things 1.x is needed"),
+        (lambda file: file.attrs.__delitem__("complete"), "never finished"),
+        (lambda file: file.attrs.__setitem__("complete", "no"), "never finished"),
+        (lambda file: file.__delitem__("numbers"), "/numbers is missing or a link"),
+        (replaced("numbers", h5py.ExternalLink("/etc/passwd", "/x")), "/numbers is missing or a link"),
+        (replaced("numbers", h5py.SoftLink("/names")), "/numbers is missing or a link"),
+        (replaced("numbers", np.zeros(3, np.float32)), "/numbers has shape"),
+        (replaced("numbers", np.zeros((3, 2))), "/numbers is float64, <f4 is needed"),
+        (replaced("names", np.zeros(3)), "/names is float64, fixed-length UTF-8 is needed"),
+    ],
+)
+def test_a_file_that_breaks_a_rule_is_refused(tmp_path: Path, change: Change, rule: str) -> None:
+    with pytest.raises(BadArtifact, match=rule):
+        read(write(tmp_path / "f.h5", change))
+
+
+def test_memory_that_a_small_file_asks_for_is_not_given(tmp_path: Path) -> None:
+    def change(file: h5py.File) -> None:
+        del file["numbers"]
+        file.create_dataset("numbers", (1_000_000, 1000), "f4", chunks=(1000, 1000), compression="gzip")
+
+    with pytest.raises(BadArtifact, match="claims 4000000000 bytes, far more than the file holds"):
+        read(write(tmp_path / "f.h5", change))
+
+
+def test_a_file_that_is_no_hdf5_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "f.h5").write_bytes(b"x" * 100)
+    with pytest.raises(BadArtifact, match="not a readable HDF5 file") as caught:
+        read(tmp_path / "f.h5")
+    assert "\n" not in str(caught.value)
