@@ -231,6 +231,7 @@ def test_the_report_of_a_plan_shows_its_parts_and_the_gap_to_the_random_split(
     assert "4 groups of test rows; keep softmax" in text
     assert "How much the random split flatters is undecided: 4 groups are too few." in text
     assert "2 folds, each tested by a network trained on the others" in text
+    assert "Means over the main arm's parts: a plan of n networks takes n times as long." in text
     groups = pd.read_csv(run / "per_group.csv")
     assert set(groups["group"]) == {"S0", "S1", "S2", "S3"}
     assert groups.groupby("head")["n"].sum().eq(32).all()

@@ -95,6 +95,8 @@ def costs(material: Material) -> Section:
         "Of the head alone, on ready embeddings: the network's pass over a tile comes first for every head and takes "
         "far longer; softmax is the network's own last layer and comes with that pass."
     )
+    if material.protocol is not None:
+        caption += " Means over the main arm's parts: a plan of n networks takes n times as long."
     return Section("Costs", [Table(["head", "search", "last fit", "tiles/s", "size"], rows, caption)])
 
 
