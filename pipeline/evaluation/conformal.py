@@ -150,9 +150,6 @@ def _as_classifier(n_classes: int) -> Any:
         def fit(self, p: FloatArray, y: IntArray) -> "ReadyProbabilities":
             return self
 
-        def __sklearn_is_fitted__(self) -> bool:
-            return True  # scikit-learn's own way to say so; MAPIE 1.0 asks
-
         def predict(self, p: FloatArray) -> IntArray:
             return p.argmax(axis=1)
 
