@@ -12,4 +12,11 @@ tiles -> prepare -> train -> extract -> fit_heads -> report
 `python -m pipeline` runs all of them and resumes where a run stopped.
 """
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+"""Read when torch, scikit-learn or XGBoost is loaded: threads of OpenMP sleep while they wait for one another. Where
+other processes (such as those that decode tiles) share the cores, threads that spin instead took 3 to 10 times as
+long for the same work. Whoever sets the variable decides."""
+
 __version__ = "0.1.0"

@@ -15,6 +15,10 @@ class PipelineError(Exception):
 
     exit_code = EXIT_FAILED
 
+    def __str__(self) -> str:
+        """Return the message as one line, whatever names from files stand in it."""
+        return " ".join(super().__str__().splitlines())
+
 
 class UsageError(PipelineError):
     """The command line or the configuration file is wrong; nothing was written."""

@@ -17,10 +17,11 @@ from pipeline.cli.options import Common, check, plain, say
 from pipeline.cli.parts import each_part
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, StaleInput, UsageError
 from pipeline.storage import artifacts, records
-from pipeline.storage.protocol import read_protocol
+from pipeline.storage.protocol import decided_alike, read_protocol
 
 if TYPE_CHECKING:
     from pipeline.network.batches import TileFiles
+    from pipeline.network.engines import Engine
     from pipeline.storage.models import Model
     from pipeline.storage.scratch import Scratch
     from pipeline.tiles.manifest import Manifest
@@ -39,18 +40,26 @@ class ExtractOptions:
     out: Path | None = None
     """Default: embeddings.h5 of the run."""
 
-    embed_batch: int = 16
-    """Tiles per forward pass; small batches stay in a CPU's cache, a GPU wants 256."""
+    engine: Literal["auto", "torch", "compiled", "openvino"] = "auto"
+    """What runs the network: torch itself, torch.compile, or OpenVINO (CPUs; extra cpu). auto: the fastest of them by a
+    clear margin, timed on a few tiles. Each must agree with plain fp32 on them, or --force."""
 
-    embed_precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where the device is faster by it."""
+    embed_batch: int | None = None
+    """Tiles per forward pass; default: 16 on a CPU, whose cache small batches stay in, 256 on a GPU."""
+
+    embed_precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    """auto: bf16 where the device is faster by it. int8: openvino alone, calibrated on training tiles."""
 
     dtype: Literal["float32", "float16"] = "float32"
     """How features are stored; float16 halves the file."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        check(1 <= self.embed_batch <= 8192, f"--embed-batch {self.embed_batch}: 1 to 8192")
+        check(self.embed_batch is None or 1 <= self.embed_batch <= 8192, f"--embed-batch {self.embed_batch}: 1 to 8192")
+        check(
+            self.embed_precision != "int8" or self.engine in ("auto", "openvino"),
+            f"--embed-precision int8 --engine {self.engine}: only openvino computes in int8",
+        )
 
 
 def check_same_ground(manifest: "Manifest", model: "Model", model_path: Path, *, force: bool) -> None:
@@ -127,30 +136,36 @@ def embed(
     """Compute the rows that are missing, build the HDF5 file and its record."""
     from pipeline.cli.machine import n_workers, use_device
     from pipeline.network.batches import TileFiles
-    from pipeline.network.precision import choose_precision
-    from pipeline.network.resnet import as_channels_last
+    from pipeline.network.engines import default_batch
+    from pipeline.network.engines.settling import SETTLED, settle_engine
     from pipeline.storage.embeddings import SCHEMA, write_embeddings
     from pipeline.storage.scratch import Scratch, row_type
 
     table = manifest.table
     device = use_device(common.device, common.threads)
-    as_channels_last(model.network, device)
     tiles = TileFiles(manifest.root, list(table["path"]), list(table["sha256"]), model.preprocess.size)
     hashes = {path.name: artifacts.sha256_file(path) for path in inputs}
+    batch = options.embed_batch or default_batch(device)
     scratch = Scratch(
         out,
         row=row_type(model.network.fc.in_features, len(model.classes)),
-        identity={"inputs": hashes, "options": chosen, "device": device.type},
-        batch=options.embed_batch,
+        identity={"inputs": hashes, "options": chosen, "device": device.type, "batch": batch},
+        batch=batch,
     )
-    asked = options.embed_precision
-    if asked == "auto" and not common.restart:
-        # auto is decided by timing, which a busy machine can turn: rows go on as they were begun
-        asked = scratch.begun().get("precision", asked)
-    precision = scratch.identity["precision"] = choose_precision(asked, device)
+    alike = decided_alike(common.run, out.name, options=chosen)
+    engine = settle_engine(
+        scratch,
+        model,
+        manifest,
+        tiles,
+        asked=(alike.get("engine", options.engine), alike.get("precision", options.embed_precision)),
+        device=device,
+        restart=common.restart,
+        force=common.force,
+    )
     there = scratch.path.stat().st_size if scratch.path.is_file() else 0
     artifacts.require_space(out.parent, len(table) * scratch.row.itemsize * 2 - there)
-    skipped = fill(scratch, model, tiles, common, precision=precision, workers=n_workers(common.workers))
+    skipped = fill(scratch, engine, tiles, common, workers=n_workers(common.workers))
     skipped = {row: table["problem"].iloc[row] or problem for row, problem in skipped.items()}
     write_embeddings(
         out,
@@ -161,8 +176,9 @@ def embed(
             "preprocess": dataclasses.asdict(model.preprocess),
             "model_sha256": hashes[inputs[1].name],
             "manifest_sha256": hashes[inputs[0].name],
-            "versions": records.versions(),
-            "precision": precision,
+            "versions": records.versions() | dict(engine.versions),
+            "engine": engine.name,
+            "precision": engine.precision,
         },
         dtype=options.dtype,
     )
@@ -174,7 +190,7 @@ def embed(
         inputs=inputs,
         details={
             "skipped": {table["tile_id"].iloc[row]: problem for row, problem in skipped.items()},
-            "precision": precision,
+            **{name: scratch.identity[name] for name in ("batch", *SETTLED)},
             "dataset": manifest.details["dataset"],
             "protocol": manifest.details["protocol"],
             "credit": manifest.details.get("credit"),
@@ -234,14 +250,11 @@ def check_share(skipped: dict[int, str], tiles: "TileFiles", max_bad: float) -> 
         )
 
 
-def fill(
-    scratch: "Scratch", model: "Model", tiles: "TileFiles", common: Common, *, precision: Any, workers: int
-) -> dict[int, str]:
-    """Append the missing rows to the scratch; return row -> problem of the tiles that could not be used.
+def fill(scratch: "Scratch", engine: "Engine", tiles: "TileFiles", common: Common, *, workers: int) -> dict[int, str]:
+    """Append the missing rows to the scratch, which is open; return row -> problem of the tiles that could not be used.
 
     Raises:
         Interrupted: SIGINT or SIGTERM; the rows so far are kept.
-        StaleInput: the scratch belongs to another model, manifest or setting.
         BadInput: too many tiles cannot be used; the rows so far are kept.
         WorkerLost: a process that decodes tiles died; likewise.
     """
@@ -251,15 +264,12 @@ def fill(
     from pipeline.cli.signals import StopRequest
     from pipeline.network.embedding import embed_batches
 
-    scratch.open(restart=common.restart)
     done, skipped = look_again(scratch, tiles)
     if done:
         say(f"extract: continuing after row {done} of {len(tiles)}")
     check_share(skipped, tiles, common.max_bad)
     with StopRequest() as stop, progress(len(tiles), unit="tile", label="extract", done=done) as bar:
-        for batch, features, logits in embed_batches(
-            model, tiles, first=done, batch=scratch.batch, precision=precision, workers=workers
-        ):
+        for batch, features, logits in embed_batches(engine, tiles, first=done, workers=workers):
             rows = np.zeros(len(batch.rows), scratch.row)
             rows["features"], rows["logits"], rows["sha256"] = features, logits, batch.sha256
             for i, problem in enumerate(batch.problems):

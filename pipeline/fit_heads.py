@@ -55,24 +55,38 @@ class FitHeadsOptions:
     rounds: int = 400
     """XGBoost's rounds at most; early stopping on validation rows usually ends sooner."""
 
+    svm_rows: int = 20_000
+    """Rows that an exact SVM is fitted on at most, 8 N^2 bytes of kernel values; above, its kernel is approximated."""
+
     def __post_init__(self) -> None:
         """Check ranges."""
+        check(self.svm_rows >= 1, f"--svm-rows {self.svm_rows}: at least 1")
         check(self.rounds >= 1, f"--rounds {self.rounds}: at least 1")
         check(len(set(self.heads)) == len(self.heads), f"--heads {' '.join(self.heads)}: a head is named twice")
 
 
 def rows_of(embeddings: "Embeddings", chosen: "np.ndarray") -> "Rows":
-    """Return the rows where `chosen` (N,) bool holds; features as float32, however they are stored."""
+    """Return the rows where `chosen` (N,) bool holds; features as float32, however they are stored.
+
+    They are not copied where that is not needed.
+    """
     import numpy as np
 
     from pipeline.heads.base import Rows
 
     return Rows(
-        features=embeddings.features[chosen].astype(np.float32, copy=False),
+        features=(embeddings.features if chosen.all() else embeddings.features[chosen]).astype(np.float32, copy=False),
         logits=embeddings.logits[chosen],
         y=embeddings.label[chosen].astype(np.int64),
         groups=np.array(embeddings.group, dtype=str)[chosen],
     )
+
+
+def parts(every: "Rows", split: "np.ndarray") -> "dict[str, Rows]":
+    """Return the rows of train, val and test; `split` (M,) holds the code of each."""
+    from pipeline.tiles.split import SPLITS
+
+    return {name: every.take(split == code) for code, name in enumerate(SPLITS)}
 
 
 def split_rows(every: "Rows", split: "np.ndarray", path: Path, *, fit_on: str) -> "dict[str, Rows]":
@@ -89,9 +103,7 @@ def split_rows(every: "Rows", split: "np.ndarray", path: Path, *, fit_on: str) -
     """
     import numpy as np
 
-    from pipeline.tiles.split import SPLITS
-
-    rows = {name: every.take(split == code) for code, name in enumerate(SPLITS)}
+    rows = parts(every, split)
     for name, own in rows.items():
         if not len(own.y):
             raise BadInput(f"{path}: no usable {name} rows: run prepare with other fractions or more tiles")
@@ -103,6 +115,8 @@ def split_rows(every: "Rows", split: "np.ndarray", path: Path, *, fit_on: str) -
 
 def floor_rows(embeddings: "Embeddings", usable: "np.ndarray", every: "Rows", path: Path | None) -> "dict[str, Rows]":
     """Return what floors are fitted on: the usable rows with the embeddings and with each feature set of floors.h5.
+
+    Features that need no other order are not copied.
 
     Raises:
         BadArtifact: floors.h5 is damaged.
@@ -116,8 +130,10 @@ def floor_rows(embeddings: "Embeddings", usable: "np.ndarray", every: "Rows", pa
         content = stored.read_floors(path)
         ids = [name for name, is_usable in zip(embeddings.tile_id, usable, strict=True) if is_usable]
         at = content.rows_of(ids, embeddings.sha256[usable], path=path)
+        as_they_are = at.tolist() == list(range(len(content.tile_id)))
         sources |= {
-            name: dataclasses.replace(every, features=matrix[at]) for name, matrix in content.features().items()
+            name: dataclasses.replace(every, features=matrix if as_they_are else matrix[at])
+            for name, matrix in content.features().items()
         }
     return sources
 
@@ -148,7 +164,7 @@ def fitted_head(
 
     path = common.run / FILES[name]
     chosen: dict[str, Any] = {"fit_on": setting.fit_on, "calibration": options.calibration}
-    chosen |= {"rounds": setting.rounds} if name == "xgboost" else {}
+    chosen |= {"rounds": setting.rounds} if name == "xgboost" else {"svm_rows": setting.svm_rows}
     same: dict[str, Any] = {"schema": SCHEMA, "options": chosen, "inputs": [source], "seed": common.seed}
     if not common.restart and records.is_current(path, **same):
         say(f"fit_heads: {name} is current")
@@ -178,44 +194,35 @@ def calibrated(fitted: "Fitted", rows: "dict[str, Rows]", setting: "Setting", me
     return fitted.facts | {"calibration": how}
 
 
-def answers_of(
-    head: "Head", facts: dict[str, Any], every: "Rows", tested: "np.ndarray"
-) -> "tuple[np.ndarray, np.ndarray]":
+def answers_of(head: "Head", facts: dict[str, Any], every: "Rows") -> "tuple[np.ndarray, np.ndarray]":
     """Return calibrated probabilities (M, K) and decisions (M,) on all rows; the head's speed goes into the facts.
 
     Args:
         head: fitted.
         facts: its entry of heads.json.
         every: M rows with the features that the head takes.
-        tested: (M,) bool, the test rows.
     """
     from pipeline.evaluation.calibration import Calibration
 
     start = time.perf_counter()
-    rows = every.take(tested)
-    is_stored = head.scores(rows) is rows.logits
-    facts["predict_tiles_per_second"] = (
-        None if is_stored else round(int(tested.sum()) / (time.perf_counter() - start), 1)
-    )
-    how, scores = facts["calibration"], head.scores(every)
+    scores = head.scores(every)
+    is_stored = scores is every.logits
+    facts["predict_tiles_per_second"] = None if is_stored else round(len(every.y) / (time.perf_counter() - start), 1)
+    how = facts["calibration"]
     return Calibration(how["method"], how["params"]).apply(scores), scores.argmax(axis=1)
 
 
 def fitted_floors(
-    sources: "dict[str, Rows]", split: "np.ndarray", setting: "Setting", options: FitHeadsOptions
+    sources: "dict[str, dict[str, Rows]]", setting: "Setting", options: FitHeadsOptions
 ) -> "dict[str, tuple[Head, dict[str, Any]]]":
     """Return the floors and their facts, fitted and calibrated as the heads are."""
     from pipeline.cli.progress import progress
     from pipeline.heads.floors import SOURCES, fit_floors
-    from pipeline.tiles.split import SPLITS
 
-    parted = {
-        source: {name: rows.take(split == code) for code, name in enumerate(SPLITS)} for source, rows in sources.items()
-    }
-    with progress(sum(source in parted for source in SOURCES.values()), unit="floor", label="floors") as bar:
-        floors = fit_floors(parted, setting, on_floor=bar.update)
+    with progress(sum(source in sources for source in SOURCES.values()), unit="floor", label="floors") as bar:
+        floors = fit_floors(sources, setting, on_floor=bar.update)
     return {
-        name: (fitted.head, calibrated(fitted, parted[SOURCES[name]], setting, options.calibration))
+        name: (fitted.head, calibrated(fitted, sources[SOURCES[name]], setting, options.calibration))
         for name, fitted in floors.items()
     }
 
@@ -277,7 +284,7 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     skipped = record["details"]["skipped"]
     fit_on: FitOn = "heldout" if options.fit_on == "heldout" else "train"
     chosen = {"heads": list(options.heads), "rounds": options.rounds, "fit_on": fit_on}
-    chosen |= {"calibration": options.calibration, "floors": options.floors}
+    chosen |= {"calibration": options.calibration, "floors": options.floors, "svm_rows": options.svm_rows}
     floors = floors_file(common.run) if options.floors else None
     inputs = [path, *([floors] if floors is not None else [])]
     current: dict[str, Any] = {"schema": predictions.SCHEMA, "options": chosen, "inputs": inputs, "seed": common.seed}
@@ -289,7 +296,6 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     from pipeline.heads import fitting
     from pipeline.heads.floors import SOURCES
     from pipeline.heads.probes import separability, source_probe
-    from pipeline.tiles.split import SPLITS
 
     embeddings = stored.read_embeddings(path)
     usable = predictions.usable_rows(embeddings)
@@ -297,7 +303,12 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     rows = split_rows(every, split, path, fit_on=fit_on)
     cuda = use_device(common.device, common.threads).type == "cuda"
     setting = fitting.Setting(
-        fit_on, common.seed, common.threads or n_cores(), device="cuda" if cuda else "cpu", rounds=options.rounds
+        fit_on,
+        common.seed,
+        common.threads or n_cores(),
+        device="cuda" if cuda else "cpu",
+        rounds=options.rounds,
+        svm_rows=options.svm_rows,
     )
     softmax = fitting.fit_softmax(rows)
     method = "temperature" if options.calibration == "auto" else options.calibration
@@ -305,10 +316,10 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     for name in map(str, options.heads):
         heads[name] = fitted_head(name, rows, setting, common, options, source=path)
     sources = floor_rows(embeddings, usable, every, floors) if options.floors else {}
-    heads |= fitted_floors(sources, split, setting, options)
-    tested = split == SPLITS.index("test")
+    parted = {name: rows if own is every else parts(own, split) for name, own in sources.items()}
+    heads |= fitted_floors(parted, setting, options)
     answers = {
-        name: answers_of(head, facts, sources.get(SOURCES.get(name, ""), every), tested)
+        name: answers_of(head, facts, sources.get(SOURCES.get(name, ""), every))
         for name, (head, facts) in heads.items()
     }
     summary = common.run / "heads" / "heads.json"
@@ -317,7 +328,7 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
         "fit_on": fit_on,
         "heads": {name: facts for name, (_, facts) in heads.items()},
         "source_probe": source_probe(
-            rows["val"], heads["svm"][1]["chosen"] if "svm" in heads else {}, seed=common.seed
+            rows["val"], heads["svm"][1]["chosen"] if "svm" in heads else None, seed=common.seed
         ),
         "separability": {name: separability(rows[name]) for name in ("train", "val")},
     }

@@ -11,7 +11,7 @@ import collections
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.command import command
@@ -21,9 +21,9 @@ from pipeline.storage import records
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
-    from torchvision.models.resnet import ResNet
 
+    from pipeline.network.engines import Engine
+    from pipeline.storage.models import Model
     from pipeline.tiles.manifest import Manifest
 
 ARCH = "resnet50"
@@ -130,7 +130,7 @@ def describe_all(manifest: "Manifest", px: int, *, workers: int) -> Generator[De
         pool.shutdown(cancel_futures=True)
 
 
-def build_untrained(seed: int, device: "torch.device") -> "ResNet":
+def build_untrained(seed: int, px: int) -> "Model":
     """Return ResNet-50 with torchvision's random weights, as it stands before the first training step.
 
     In eval mode its batch normalisation, with the running mean 0 and variance 1 that it starts with, does nothing.
@@ -138,31 +138,16 @@ def build_untrained(seed: int, device: "torch.device") -> "ResNet":
     test tiles among them, has to go into the network. Statistics estimated from tiles made the floor lower, not
     higher: normalised random layers amplify noise.
     """
-    from pipeline.network.resnet import as_channels_last, build_network
+    from pipeline.network.resnet import build_network
+    from pipeline.storage.models import Model, Preprocess
 
-    network = build_network(ARCH, n_classes=2, seed=seed).eval()
-    as_channels_last(network, device)
-    return network
-
-
-def look(network: "ResNet", pixels: "np.ndarray") -> "np.ndarray":
-    """Return the network's features (B, 2048) float32 of tiles (B, px, px, 3) uint8, computed in fp32."""
-    import torch
-
-    from pipeline.network.batches import normalise
-    from pipeline.network.resnet import features
-    from pipeline.storage.models import Preprocess
-
-    constants = Preprocess(size=pixels.shape[1])
-    device = next(network.parameters()).device
-    with torch.inference_mode():
-        x = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device), mean=constants.mean, std=constants.std)
-        return features(network, x.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+    info = {"arch": ARCH, "classes": [], "preprocess": dataclasses.asdict(Preprocess(size=px))}
+    return Model(network=build_network(ARCH, n_classes=2, seed=seed).eval(), info=info, record={})
 
 
 def compute(
     manifest: "Manifest",
-    network: "ResNet",
+    engine: "Engine",
     common: Common,
     *,
     px: int,
@@ -177,22 +162,30 @@ def compute(
         PipelineError: the network gives a number that is not finite; names the tile.
     """
     import numpy as np
+    import torch
 
     from pipeline.cli.machine import n_workers
     from pipeline.cli.progress import progress
     from pipeline.cli.signals import StopRequest
 
     n = len(manifest.table)
+    under_way: collections.deque[list[Described]] = collections.deque()
+
+    def pixels(tiles: Iterator[Described]) -> Iterator[torch.Tensor]:
+        while block := list(itertools.islice(tiles, engine.batch)):
+            under_way.append(block)  # an engine may take the next block before it gives this one's features
+            yield torch.from_numpy(np.stack([tile.pixels for tile in block])).permute(0, 3, 1, 2)
+
     with (
         StopRequest() as stop,
         progress(n, unit="tile", label="floors") as bar,
         contextlib.closing(describe_all(manifest, px, workers=n_workers(common.workers))) as tiles,
     ):
-        while block := list(itertools.islice(tiles, BATCH)):
+        for seen, _ in engine.run(pixels(tiles)):
+            block = under_way.popleft()
             rows = np.zeros(len(block), row)
             for name in ("sha256", "status", "colour_histogram", "handmade"):
                 rows[name] = [getattr(tile, name) for tile in block]
-            seen = look(network, np.stack([tile.pixels for tile in block]))
             for i, tile in enumerate(block):
                 if tile.problem:
                     seen[i] = 0
@@ -234,14 +227,16 @@ def run(common: Common, options: FloorsOptions) -> int:
         return EXIT_SKIPPED if skipped_before else EXIT_OK
 
     from pipeline.cli.machine import use_device
+    from pipeline.network.engines import build_engine
     from pipeline.tiles.handmade import HANDMADE_NAMES, N_COLOURS
 
     device = use_device(common.device, common.threads)
-    network = build_untrained(common.seed, device)
+    model = build_untrained(common.seed, px)
+    engine = build_engine("torch", model, device=device, precision="fp32", batch=BATCH)
     skipped: dict[int, str] = {}
-    row = row_type(colour_histogram=N_COLOURS, handmade=len(HANDMADE_NAMES), untrained=network.fc.in_features)
+    row = row_type(colour_histogram=N_COLOURS, handmade=len(HANDMADE_NAMES), untrained=model.network.fc.in_features)
     tile_id = list(manifest.table["tile_id"])
-    blocks = compute(manifest, network, common, px=px, row=row, skipped=skipped)
+    blocks = compute(manifest, engine, common, px=px, row=row, skipped=skipped)
     with contextlib.closing(blocks):
         write_floors(out, tile_id, blocks, row=row, names=HANDMADE_NAMES, px=px, seed=common.seed, arch=ARCH)
     named = {tile_id[number]: problem for number, problem in skipped.items()}

@@ -212,9 +212,10 @@ def build_table(tiles: "TileSet", common: Common) -> "tuple[pd.DataFrame, Measur
     """Return the manifest's table and the audit's measurements; a split stands there only where the data gives one.
 
     Raises:
-        BadInput: too many unreadable tiles, or fewer than two classes.
+        BadInput: too many unreadable tiles, fewer than two classes, or more names than can be stored.
     """
     from pipeline.cli.machine import n_workers
+    from pipeline.storage.embeddings import check_classes
     from pipeline.tiles.datasets import list_names
     from pipeline.tiles.manifest import tile_ids
     from pipeline.tiles.survey import survey
@@ -235,6 +236,7 @@ def build_table(tiles: "TileSet", common: Common) -> "tuple[pd.DataFrame, Measur
     counts = (table["problem"] == "").groupby(table["label"]).sum()
     if len(counts) < 2:
         raise BadInput(f"{tiles.root}: only one class ('{counts.index[0]}'): a comparison needs at least two")
+    check_classes(list(counts.index))
     if (counts < 2).any():
         label = counts.index[counts < 2][0]
         raise BadInput(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pipeline.comparison.predictions import Predictions
     from pipeline.heads.base import Head
+    from pipeline.network.engines import Engine
     from pipeline.storage.models import Model
     from pipeline.storage.protocol import Protocol
     from pipeline.storage.stress import Answer
@@ -62,7 +63,7 @@ class Trained:
     """Head -> its entry "calibration" of heads.json."""
 
     embedded: Mapping[str, Any]
-    """The record of the embeddings that the heads were given: how tiles go through the network."""
+    """The record of the embeddings that the heads were given: which engine tiles go through, and how."""
 
 
 def decide(calibration: Mapping[str, Any], scores: "np.ndarray") -> "Answer":
@@ -184,7 +185,9 @@ def pool_parts(protocol: "Protocol", options: StressOptions) -> None:
 
 def put(common: Common, options: StressOptions) -> int:
     """Predict the corrupted test tiles, or do nothing if stress.csv is current; return the exit code."""
+    from pipeline.cli.machine import use_device
     from pipeline.comparison.predictions import read_predictions
+    from pipeline.network.engines.settling import recorded_engine
     from pipeline.storage import stress as stored
     from pipeline.tiles.manifest import read_manifest
 
@@ -209,8 +212,10 @@ def put(common: Common, options: StressOptions) -> int:
     tiles = predictions.tiles.iloc[rows]
     if unknown := set(tiles["tile_id"]) - set(files.index):
         raise BadInput(f"{manifest.path}: tile '{min(unknown)}' of predictions.csv is not in it: run fit_heads again")
+    device = use_device(common.device, common.threads)
+    engine = recorded_engine(trained.embedded, trained.model, manifest, device)
     answers, skipped = put_through(
-        trained, files.loc[tiles["tile_id"]], common, names=list(options.corruptions), root=manifest.root
+        trained, engine, files.loc[tiles["tile_id"]], common, names=list(options.corruptions), root=manifest.root
     )
     kept = [i for i in range(len(rows)) if i not in skipped]
     if not kept:
@@ -230,9 +235,10 @@ def put(common: Common, options: StressOptions) -> int:
         details={
             "skipped": {tiles["tile_id"].iloc[i]: problem for i, problem in skipped.items()},
             "n_test": len(predictions.rows("test")),
-            "precision": trained.embedded["details"]["precision"],
+            "engine": engine.name,
+            "precision": engine.precision,
         },
-        device=str(next(trained.model.network.parameters()).device),
+        device=str(device),
     )
     say(f"stress: {', '.join(trained.heads)} on {len(kept)} test tiles under {len(answers)} corruptions in {out}")
     for i, problem in skipped.items():
@@ -241,14 +247,15 @@ def put(common: Common, options: StressOptions) -> int:
 
 
 def put_through(
-    trained: Trained, files: "pd.DataFrame", common: Common, *, names: Sequence[str], root: Path
+    trained: Trained, engine: "Engine", files: "pd.DataFrame", common: Common, *, names: Sequence[str], root: Path
 ) -> "tuple[dict[str, dict[str, Answer]], dict[int, str]]":
     """Return corruption -> head -> what it says of N tiles, and row -> problem of tiles that cannot be read.
 
     Args:
         trained: the network and the heads.
+        engine: the network, ready to run.
         files: path and sha256 of N tiles.
-        common: device, threads, workers and the share of bad tiles allowed.
+        common: workers and the share of bad tiles allowed.
         names: of corruptions.
         root: folder that the paths are relative to.
 
@@ -258,23 +265,15 @@ def put_through(
     """
     import numpy as np
 
-    from pipeline.cli.machine import n_workers, use_device
+    from pipeline.cli.machine import n_workers
     from pipeline.cli.progress import progress
     from pipeline.cli.signals import StopRequest
     from pipeline.heads.base import Rows
     from pipeline.network.batches import TileFiles
     from pipeline.network.embedding import embed_batches
-    from pipeline.network.resnet import as_channels_last
     from pipeline.tiles.corruptions import CORRUPTIONS
 
-    as_channels_last(trained.model.network, use_device(common.device, common.threads))
-    made = trained.embedded["options"]
-    how: dict[str, Any] = {
-        "first": 0,
-        "batch": made["embed_batch"],
-        "precision": trained.embedded["details"]["precision"],
-        "workers": n_workers(common.workers),
-    }
+    dtype, workers = trained.embedded["options"]["dtype"], n_workers(common.workers)
     answers: dict[str, dict[str, Answer]] = {}
     skipped: dict[int, str] = {}
     size = trained.model.preprocess.size
@@ -283,9 +282,9 @@ def put_through(
             bar.set_postfix_str(name)
             tiles = TileFiles(root, list(files["path"]), list(files["sha256"]), size, change=CORRUPTIONS[name].apply)
             features, logits = [], []
-            for batch, f, z in embed_batches(trained.model, tiles, **how):
+            for batch, f, z in embed_batches(engine, tiles, first=0, workers=workers):
                 # as stored: heads were fitted on features of that precision
-                features.append(f.astype(made["dtype"]).astype(np.float32))
+                features.append(f.astype(dtype).astype(np.float32))
                 logits.append(z)
                 skipped |= {row: text for row, text in zip(batch.rows, batch.problems, strict=True) if text}
                 bar.update(len(batch.rows))

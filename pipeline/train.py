@@ -19,7 +19,8 @@ from pipeline.errors import EXIT_OK, BadInput
 from pipeline.storage import artifacts, records
 
 if TYPE_CHECKING:
-    from pipeline.network.training import Recipe, Training
+    from pipeline.network.recipe import Recipe
+    from pipeline.network.training import Training
     from pipeline.tiles.manifest import Manifest
 
 
@@ -53,7 +54,7 @@ class TrainOptions:
     """Start weights: a safetensors file or a torchvision state dict (.pth); default: from scratch."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where the device is faster by it."""
+    """auto: bf16 where the device is faster by it. fp32 on an NVIDIA GPU is torch's: TF32 in convolutions only."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -66,7 +67,7 @@ class TrainOptions:
 
 def resolve_recipe(options: TrainOptions, *, is_demo: bool) -> "tuple[str, Recipe]":
     """Return the recipe's name and the recipe with the user's changes."""
-    from pipeline.network.training import RECIPES
+    from pipeline.network.recipe import RECIPES
 
     name = options.recipe or ("quick" if is_demo else "tutorial")
     given = {
@@ -89,6 +90,7 @@ def start_training(
     from pipeline.network.resnet import as_channels_last, build_network, load_start_weights
     from pipeline.network.training import Training
     from pipeline.storage.models import Preprocess
+    from pipeline.storage.protocol import decided_alike
 
     classes = manifest.classes
     code = {name: i for i, name in enumerate(classes)}
@@ -104,6 +106,9 @@ def start_training(
     network = build_network(options.arch, n_classes=len(classes), seed=common.seed)
     init = load_start_weights(network, options.init) if options.init else None
     as_channels_last(network, device)
+    asked = options.precision
+    if asked == "auto":
+        asked = decided_alike(common.run, "model.safetensors", options=chosen).get("precision", asked)
     mpp, sides = manifest.details.get("mpp"), manifest.readable["width"]
     mpp = mpp * float(sides.iloc[0]) / recipe.tile_px if mpp and sides.nunique() == 1 else None
     return Training(
@@ -112,7 +117,7 @@ def start_training(
         val=tiles["val"],
         recipe=recipe,
         preprocess=Preprocess(size=recipe.tile_px, mpp=mpp),
-        precision=choose_precision(options.precision, device),
+        precision=choose_precision(asked, device),
         seed=common.seed,
         workers=n_workers(common.workers),
         checkpoint=common.run / "checkpoint.pt",
@@ -218,7 +223,11 @@ def finish(
         options=chosen,
         inputs=inputs_of(manifest, options),
         outputs=outputs,
-        details={"dataset": manifest.details["dataset"], "protocol": manifest.details["protocol"]},
+        details={
+            "dataset": manifest.details["dataset"],
+            "protocol": manifest.details["protocol"],
+            "precision": training.precision,
+        },
         seed=common.seed,
         device=str(training.device),
     )

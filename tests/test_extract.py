@@ -38,7 +38,7 @@ def one_line(text: str) -> str:
 def features_sha256(run: Path) -> str:
     """Return the hash of all features, as the file records it."""
     with h5py.File(run / "embeddings.h5") as file:
-        return str(file.attrs["features_sha256"])
+        return file.attrs["features_sha256"].decode()
 
 
 @pytest.fixture(scope="session")
@@ -251,6 +251,119 @@ def test_auto_precision_goes_on_as_it_began(
     monkeypatch.setattr(precision, "GAIN", 0)
     assert extract.main(argv) == 0
     assert features_sha256(trained_run) == uninterrupted
+
+
+# -- engines -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def eager_openvino(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Let auto choose OpenVINO, whatever the times say."""
+    pytest.importorskip("openvino")
+    from pipeline.network.engines import choice
+
+    monkeypatch.setattr(choice, "GAIN", 0)
+    monkeypatch.setattr(choice, "PROSPECTS", {("cpu", "openvino"): choice.Prospect(1, -1e9)})
+    return monkeypatch
+
+
+def facts(run: Path) -> dict[str, object]:
+    """Return what the record and the file say of the engine; both must agree."""
+    details = records.read_record(run / "embeddings.h5")["details"]
+    attrs = read_embeddings(run / "embeddings.h5").attrs
+    assert (attrs["engine"], attrs["precision"]) == (details["engine"], details["precision"])
+    assert ("openvino" in attrs["versions"]) is (details["engine"] == "openvino")
+    return {name: details[name] for name in ("engine", "precision", "batch")}
+
+
+def test_the_record_and_the_file_say_which_engine_it_was(
+    trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = words("extract", trained_run)
+    i = argv.index("--embed-batch")
+    assert extract.main([*argv[:i], *argv[i + 2 :], "--engine", "torch"]) == 0
+    assert facts(trained_run) == {"engine": "torch", "precision": "fp32", "batch": 16}
+    agreement = records.read_record(trained_run / "embeddings.h5")["details"]["agreement"]
+    assert agreement["cosine"] > 0.99999
+    assert (agreement["changed"], agreement["tiles"]) == (0, N)
+    assert "extract: torch fp32" in capsys.readouterr().err
+
+
+def test_auto_engine_goes_on_as_it_began(
+    trained_run: Path, words: Words, eager_openvino: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P2: another choice must neither refuse the rows nor mix them; an engine that is asked for is another option."""
+    whole = trained_run / "whole.h5"
+    assert extract.main(words("extract", trained_run, "--engine", "openvino", "--out", str(whole))) == 0
+    with eager_openvino.context() as patch:
+        interrupt_after(patch, 3)
+        assert extract.main(words("extract", trained_run)) == 143
+    eager_openvino.undo()  # it would choose torch for so few tiles
+    capsys.readouterr()
+    assert extract.main(words("extract", trained_run, "--engine", "torch")) == 1
+    assert "rows made with another options: pass --restart" in one_line(capsys.readouterr().err)
+    assert extract.main(words("extract", trained_run)) == 0
+    assert facts(trained_run) == {"engine": "openvino", "precision": "fp32", "batch": BATCH}
+    expected = read_embeddings(whole)
+    assert features_sha256(trained_run) == expected.attrs["features_sha256"]
+
+
+def test_rows_begun_by_an_engine_that_is_gone_wait_for_it(
+    trained_run: Path, words: Words, eager_openvino: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with eager_openvino.context() as patch:
+        interrupt_after(patch, 3)
+        assert extract.main(words("extract", trained_run)) == 143
+    capsys.readouterr()
+    eager_openvino.setitem(sys.modules, "openvino", None)
+    assert extract.main(words("extract", trained_run)) == 1
+    assert "pip install 'histoheads[cpu]'" in one_line(capsys.readouterr().err)
+    eager_openvino.undo()
+    assert extract.main(words("extract", trained_run)) == 0
+
+
+def test_an_engine_that_does_not_agree_needs_force(
+    trained_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipeline.network.engines import agreement
+
+    monkeypatch.setattr(agreement, "LEAST_COSINE", 1.1)
+    assert extract.main(words("extract", trained_run, "--engine", "torch")) == 1
+    assert "fails with cosine 1.00000 to fp32" in one_line(capsys.readouterr().err)
+    assert not list(trained_run.glob("embeddings*"))
+    assert extract.main(words("extract", trained_run, "--engine", "torch", "--force")) == 0
+    assert "by --force" in capsys.readouterr().err
+
+
+def test_int8_rows_continue_with_the_scales_they_began_with(
+    trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P2: the scales come from the training tiles; without one of them they would be others."""
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    argv = [word if word != "fp32" else "int8" for word in words("extract", trained_run, "--force")]
+    argv += ["--max-bad", "0.5"]
+    whole = trained_run / "whole.h5"
+    assert extract.main([*argv, "--out", str(whole)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 3)
+        assert extract.main(argv) == 143
+    table = read_manifest(trained_run / "manifest.csv").table
+    lost = tile(trained_run, int(np.flatnonzero(table["split"] == "train")[-1]))
+    lost.rename(lost.with_suffix(".away"))
+    capsys.readouterr()
+    assert extract.main(argv) == 1
+    assert "rows made with another calibration" in one_line(capsys.readouterr().err)
+    lost.with_suffix(".away").rename(lost)
+    assert extract.main(argv) == 0
+    assert facts(trained_run) == {"engine": "openvino", "precision": "int8", "batch": BATCH}
+    assert features_sha256(trained_run) == read_embeddings(whole).attrs["features_sha256"]
+
+
+def test_int8_is_for_openvino_alone(trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [word if word != "fp32" else "int8" for word in words("extract", trained_run)]
+    assert extract.main([*argv, "--engine", "torch"]) == 2
+    assert "only openvino computes in int8" in one_line(capsys.readouterr().err)
 
 
 # -- bad tiles -----------------------------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ def test_test_rows_serve_for_nothing_before_prediction(fit_on: fitting.FitOn, tm
     rows = split_rows(run, fit_on=fit_on)
     noise = np.random.default_rng(3).normal(size=rows["test"].features.shape).astype(np.float32)
     other = dict(rows, test=Rows(noise, noise[:, :3], rows["test"].y[::-1].copy(), rows["test"].groups))
-    setting = fitting.Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=3)
+    setting = fitting.Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=3, svm_rows=10_000)
     for make in (fitting.fit_softmax, fitting.fit_svm_head, fitting.fit_xgboost_head):
         arguments = () if make is fitting.fit_softmax else (setting,)
         one, two = make(rows, *arguments), make(other, *arguments)  # type: ignore[operator]
@@ -285,3 +285,29 @@ def test_half_precision_features_are_computed_with_in_single_precision(tmp_path:
     head = Svm.load(run / "heads/svm.skops")
     expected = head.pipeline.predict(embeddings.features.astype(np.float32))
     assert list(svm["predicted"]) == [CLASSES[code] for code in expected]
+
+
+def test_above_svm_rows_the_kernel_is_approximated_and_heads_json_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "run")
+    words = ("--heads", "svm", "--svm-rows")
+    n_train = len(split_rows(run, fit_on="train")["train"].y)
+    assert fit(run, *words, str(n_train)) == 0
+    exact = json.loads((run / "heads/heads.json").read_text())["heads"]["svm"]
+    assert exact["notes"][0].endswith(f"support vectors of {n_train} rows")
+    assert fit(run, *words, str(n_train - 1)) == 0
+    assert "svm is current" not in capfd.readouterr().err
+    near = json.loads((run / "heads/heads.json").read_text())["heads"]["svm"]
+    assert near["notes"][0].startswith(f"no exact SVM of so many rows ({n_train}): Nystroem, {n_train} landmarks")
+    assert near["chosen"]["landmarks"] > 0
+    table = read_predictions(run / "predictions.csv")
+    test = table[(table["head"] == "svm") & (table["split"] == "test")]
+    assert (test["predicted"] == test["label"]).mean() > 0.6
+    assert fit(run, *words, str(n_train - 1)) == 0
+    assert "fit_heads: current" in capfd.readouterr().err
+
+
+def test_no_rows_for_the_svm_is_a_usage_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert fit(make_run(tmp_path / "run"), "--svm-rows", "0") == 2
+    assert "--svm-rows 0: at least 1" in capfd.readouterr().err

@@ -14,6 +14,7 @@ from PIL import Image
 
 from pipeline import floors
 from pipeline.network.batches import normalise
+from pipeline.network.engines.eager import TorchEngine
 from pipeline.network.resnet import build_network, features
 from pipeline.storage import records
 from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE
@@ -45,7 +46,8 @@ def run(tmp_path: Path) -> Path:
         rows.append((f"{i:02d}", f"{i:02d}.png", "AB"[i % 2], "", "test", pixel_hash(pixels).hex(), width, height, ""))
     path = tmp_path / "run" / "manifest.csv"
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    write_manifest(path, table, root=tmp_path / "tiles", options={}, details={"dataset": "made"}, outputs=[], seed=0)
+    details = {"dataset": "made", "protocol": "random"}
+    write_manifest(path, table, root=tmp_path / "tiles", options={}, details=details, outputs=[], seed=0)
     return path.parent
 
 
@@ -151,15 +153,15 @@ def test_a_stop_leaves_no_file_and_the_next_run_is_whole(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, signum: int
 ) -> None:
     """P1, P2."""
-    look, calls = floors.look, []
+    start, calls = TorchEngine.start, []
 
-    def interrupted(*given: object) -> np.ndarray:
+    def interrupted(self: TorchEngine, pixels: torch.Tensor) -> object:
         calls.append(1)
         os.kill(os.getpid(), signum)
-        return look(*given)  # type: ignore[arg-type]
+        return start(self, pixels)
 
     with monkeypatch.context() as patch:
-        patch.setattr(floors, "look", interrupted)
+        patch.setattr(TorchEngine, "start", interrupted)
         assert floors.main(words(run)) == 128 + signum
     assert len(calls) == 1, "it stops after the batch in hand"
     assert "run the same command again" in one_line(capsys.readouterr().err)

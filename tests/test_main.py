@@ -169,7 +169,7 @@ def test_the_record_names_options_inputs_versions_and_commit(finished: Path) -> 
     assert record["inputs"]["model.safetensors"] == artifacts.sha256_file(finished / "model.safetensors")
     assert record["inputs"]["manifest.csv"] == artifacts.sha256_file(finished / "manifest.csv")
     assert record["versions"]["torch"]
-    assert record["options"]["embed_batch"] == 16
+    assert record["options"]["embed_batch"] is None
     chain = json.loads((finished / "comparison.csv.json").read_text())
     assert chain["inputs"]["predictions.csv"] == artifacts.sha256_file(finished / "predictions.csv")
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -106,6 +107,43 @@ def test_tiles_that_are_not_changed_get_the_answers_of_predictions_csv(
     for head in HEADS:
         one, other = table["none", head], table["blur", head]
         pd.testing.assert_frame_equal(one.drop(columns="corruption"), other.drop(columns="corruption"), rtol=1e-4)
+
+
+def test_tiles_go_through_the_engine_of_the_embeddings(
+    fitted_run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Another engine's rounding must not look like a corruption's effect; where it is missing, it is told."""
+    pytest.importorskip("openvino")
+    words = ["--run", str(fitted_run), "--device", "cpu", "--threads", "1", "--workers", "0", "--restart"]
+    assert extract.main([*words, "--engine", "openvino", "--embed-precision", "fp32", "--embed-batch", "5"]) == 0
+    assert fit_heads.main(["--run", str(fitted_run), "--threads", "1", "--rounds", "4", "--restart"]) == 0
+    monkeypatch.setitem(CORRUPTIONS, "blur", Corruption(lambda pixels: pixels, "nothing"))
+    capfd.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "openvino", None)
+        assert put(fitted_run, "--corruptions", "blur") == 1
+        assert "pip install 'histoheads[cpu]'" in one_line(capfd.readouterr().err)
+    assert put(fitted_run, "--corruptions", "blur") == 0
+    details = records.read_record(fitted_run / "stress.csv")["details"]
+    assert (details["engine"], details["precision"]) == ("openvino", "fp32")
+    table = {(name, head): rows for name, head, rows in blocks(read_stress(fitted_run / "stress.csv"))}
+    for head in HEADS:
+        one, other = table["none", head], table["blur", head]
+        pd.testing.assert_frame_equal(one.drop(columns="corruption"), other.drop(columns="corruption"), rtol=1e-4)
+
+
+def test_embeddings_whose_record_names_no_engine_are_refused(
+    fitted_run: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = fitted_run / "embeddings.h5"
+    record = records.read_record(path)
+    run_details = {name: value for name, value in record["details"].items() if name != "batch"}
+    inputs = [fitted_run / name for name in record["inputs"]]
+    records.write_record(
+        path, schema=record["schema"], stage="extract", options=record["options"], inputs=inputs, details=run_details
+    )
+    assert put(fitted_run) == 1
+    assert "does not say which engine made them" in one_line(capfd.readouterr().err)
 
 
 def test_all_heads_see_the_tiles_own_pixels_changed_before_resizing(

@@ -41,9 +41,9 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, k: int, signum: int) -> Non
     """Send this process a signal once `k` steps are done."""
     step, count = Training.step, 0
 
-    def counted(self: Training, batch: object) -> None:
+    def counted(self: Training, *batch: object) -> None:
         nonlocal count
-        step(self, batch)  # type: ignore[arg-type]
+        step(self, *batch)  # type: ignore[arg-type]
         count += 1
         if count == k:
             os.kill(os.getpid(), signum)
@@ -98,7 +98,7 @@ def test_an_interruption_continues_to_the_same_model(
     assert "continuing after epoch 0, step 2" in capsys.readouterr().err
     assert model_bytes(prepared_run) == model_bytes(trained_base / "run")
     ours, theirs = (pd.read_csv(run / "history.csv") for run in (prepared_run, trained_base / "run"))
-    times = ["seconds", "images_per_second"]
+    times = ["seconds", "images_per_second", "share_of_limit"]
     pd.testing.assert_frame_equal(ours.drop(columns=times), theirs.drop(columns=times))
 
 
@@ -217,7 +217,7 @@ def test_bad_start_weights_are_one_line(
 @pytest.mark.parametrize(("split", "match"), [("train", "0 readable train"), ("val", "0 readable val")])
 def test_a_split_without_tiles(prepared_run: Path, split: str, match: str) -> None:
     from pipeline.cli.options import Common
-    from pipeline.network.training import RECIPES
+    from pipeline.network.recipe import RECIPES
 
     manifest = read_manifest(prepared_run / "manifest.csv")
     fewer = dataclasses.replace(manifest, table=manifest.table[manifest.table["split"] != split])

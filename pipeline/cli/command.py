@@ -35,7 +35,8 @@ def command(
         creates: whether the command may begin a new run folder.
         reads_only: whether it leaves the run alone, so that it needs no lock and no right to write.
     """
-    try:
+
+    def begin() -> int:
         common, options = parse(f"python -m {name}", description or "", stages, sys.argv[1:] if argv is None else argv)
         if not creates and not common.run.is_dir():
             raise BadInput(f"{common.run}: no such run folder: check --run, or begin with python -m pipeline.prepare")
@@ -45,6 +46,19 @@ def command(
         with locked(common.run):
             remove_temporaries(common.run)
             return work(common, options)
+
+    return guarded(name, begin)
+
+
+def guarded(name: str, work: Callable[[], int]) -> int:
+    """Do a command's work, turn its errors into one line, and return the exit code.
+
+    Args:
+        name: module behind `python -m`, e.g. "pipeline.train".
+        work: returns the exit code.
+    """
+    try:
+        return work()
     except PipelineError as error:
         say(f"error: {error}")
         return error.exit_code

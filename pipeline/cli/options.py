@@ -16,9 +16,12 @@ import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.errors import UsageError
+
+Options = TypeVar("Options")
+"""A dataclass of options."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,9 @@ class Common:
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 """What `--device` may say; whether this machine has it shows when the network is made."""
+
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, line breaks, and bytes that are not UTF-8."""
 
 StageTypes = Mapping[str, type]
 STAGES = ("prepare", "train", "extract", "floors", "fit_heads", "stress", "report", "verify")
@@ -132,10 +138,7 @@ def parse(prog: str, description: str, stages: StageTypes, argv: Sequence[str]) 
     """
     import tyro
 
-    try:
-        "".join(argv).encode()
-    except UnicodeEncodeError:
-        raise UsageError("the command line holds bytes that are not UTF-8: rename that file or folder") from None
+    _refuse_other_bytes(argv)
     from_files: list[str] = []
     for i, word in enumerate(argv):
         file = word.partition("=")[2] if word.startswith("--config=") else None
@@ -163,6 +166,32 @@ def parse(prog: str, description: str, stages: StageTypes, argv: Sequence[str]) 
     return common, {name: getattr(parsed, name) for name in stages}
 
 
+def parse_alone(prog: str, description: str, kind: type[Options], argv: Sequence[str]) -> Options:
+    """Parse the command line of a command that belongs to no run.
+
+    Args:
+        prog: shown in help, e.g. "python -m pipeline.bench".
+        description: first lines of the help.
+        kind: its frozen dataclass of options.
+        argv: the words after the program's name.
+
+    Raises:
+        UsageError: words that are not text, or what `kind` itself refuses.
+        SystemExit: as `parse`.
+    """
+    import tyro
+
+    _refuse_other_bytes(argv)
+    return tyro.cli(kind, prog=prog, description=description, args=list(argv))
+
+
+def _refuse_other_bytes(argv: Sequence[str]) -> None:
+    try:
+        "".join(argv).encode()
+    except UnicodeEncodeError:
+        raise UsageError("the command line holds bytes that are not UTF-8: rename that file or folder") from None
+
+
 def check(condition: object, message: str) -> None:
     """Raise UsageError with `message` unless `condition` holds; for range checks in `__post_init__`."""
     if not condition:
@@ -177,6 +206,11 @@ def plain(options: Any) -> dict[str, Any]:
     }
 
 
+def visible(text: str) -> str:
+    """Return a text with its control characters written as escapes; else a name could command the terminal."""
+    return UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
 def say(text: str) -> None:
     """Print one line of progress to the user (stderr, so that results can be piped)."""
-    print(" ".join(text.splitlines()), file=sys.stderr, flush=True)
+    print(visible(" ".join(text.splitlines())), file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from pipeline.comparison.wording import is_number
 from pipeline.errors import BadArtifact, PipelineError
 from pipeline.storage import artifacts, records
 from pipeline.storage.embeddings import Embeddings, read_embeddings
@@ -28,6 +29,9 @@ TWIN = "predictions-random.csv"
 PLAIN_FIGURES = ("figures/history.png",)
 PIXEL_FIGURES = ("figures/classes.png", "figures/batch.png")
 """Figures of earlier stages that the report shows; the second kind contains pixels of tiles."""
+
+PROBED = ("chance", "balanced_accuracy", "chance_balanced", "n_tiles", "n_groups")
+"""What source_probe says beside `accuracy`, where it was asked."""
 
 HISTORY_COLUMNS = ("epoch", "train_loss", "val_loss", "val_accuracy")
 
@@ -65,6 +69,8 @@ class Context:
 def context_files(run: Path, *, pixels: bool, embeddings: bool) -> list[Path]:
     """Return the optional files that stand in the run folder and decide what the report says.
 
+    A figure that is a link is passed over: the report holds a copy of it, and would carry any file of this machine.
+
     Args:
         run: the run folder.
         pixels: whether the report may show tiles.
@@ -74,7 +80,9 @@ def context_files(run: Path, *, pixels: bool, embeddings: bool) -> list[Path]:
     names += [TWIN, "stress.csv"]
     names += ["manifest.csv", *PIXEL_FIGURES] if pixels else []
     names += ["embeddings.h5"] if embeddings else []
-    return [run / name for name in names if (run / name).is_file()]
+    figures = {run / name for name in (*PLAIN_FIGURES, *PIXEL_FIGURES)}
+    found = [run / name for name in names if (run / name).is_file()]
+    return [path for path in found if not (path in figures and path.is_symlink())]
 
 
 def read_context(run: Path, files: Iterable[Path]) -> Context:
@@ -140,7 +148,12 @@ def _read_heads(path: Path) -> dict[str, dict[str, Any]]:
 
 def _read_probes(path: Path) -> dict[str, Any]:
     content = _read_json(path)
-    return {name: dict(content[name]) for name in ("source_probe", "separability", "training") if name in content}
+    probes = {name: dict(content[name]) for name in ("source_probe", "separability", "training") if name in content}
+    probe = probes.get("source_probe", {})
+    if is_number(probe.get("accuracy")) and not all(is_number(probe.get(name)) for name in PROBED):
+        raise ValueError
+    probes["separability"] = {name: dict(found) for name, found in probes.get("separability", {}).items()}
+    return probes
 
 
 def _read_findings(path: Path) -> list[dict[str, Any]]:

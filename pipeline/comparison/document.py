@@ -5,6 +5,7 @@ Every text is plain: class and file names are hostile until a renderer has escap
 
 import base64
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -14,6 +15,9 @@ import jinja2
 from pipeline.tiles.audit import markdown_cell
 
 TEMPLATE = "report.html.jinja"
+
+OPENING = re.compile(r"^(\d*)([-+=#.)])(?=[-=#\s]|$)")
+"""How a heading, a list or a rule begins in Markdown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,19 +101,24 @@ def to_markdown(document: Document) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _paragraph(text: str) -> str:
+    """Return text that stays a paragraph, whatever its first characters."""
+    return OPENING.sub(r"\1\\\2", markdown_cell(text))
+
+
 def _markdown_block(block: Block) -> str:
     if isinstance(block, Text):
-        return markdown_cell(block.text)
+        return _paragraph(block.text)
     if isinstance(block, Note):
         return f"> **{markdown_cell(block.text)}**"
     if isinstance(block, Bullets):
-        return "\n".join(f"- {markdown_cell(item)}" for item in block.items)
+        return "\n".join(f"- {_paragraph(item)}" for item in block.items)
     if isinstance(block, Figure):
-        return f"![{markdown_cell(block.alt)}]({block.file})\n\n{markdown_cell(block.caption)}"
+        return f"![{markdown_cell(block.alt)}]({block.file})\n\n{_paragraph(block.caption)}"
     rules = [":---" if column < block.left else "---:" for column in range(len(block.head))]
     rows = [block.head, rules, *block.rows]
     lines = ["| " + " | ".join(cell if row is rules else markdown_cell(cell) for cell in row) + " |" for row in rows]
-    caption = [markdown_cell(block.caption), ""] if block.caption else []
+    caption = [_paragraph(block.caption), ""] if block.caption else []
     return "\n".join([*caption, *lines])
 
 

@@ -17,6 +17,7 @@ from pipeline.comparison.material import Material
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.wording import NOT_AVAILABLE, count, head_name, listing, number
 from pipeline.figures.gallery import Answer, Picture, draw_gallery
+from pipeline.storage.tables import no_formula
 from pipeline.tiles.manifest import Manifest
 
 FIGURE = "label_errors.png"
@@ -90,7 +91,8 @@ def to_csv(suspects: pd.DataFrame | str) -> str | None:
     """Return label_errors.csv, or None where there are no suspects but a reason."""
     if isinstance(suspects, str):
         return None
-    return suspects.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    texts = {name: suspects[name].map(no_formula) for name in ("tile_id", "group", "label", "suggested")}
+    return suspects.assign(**texts).to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 def draw_suspects(path: Path, suspects: pd.DataFrame, predictions: Predictions, manifest: Manifest, *, n: int) -> str:

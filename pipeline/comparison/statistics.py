@@ -15,6 +15,7 @@ from pipeline.comparison.wording import NOT_AVAILABLE, count, head_name, is_numb
 from pipeline.evaluation.arrays import FloatArray, IntArray
 from pipeline.evaluation.intervals import Difference
 from pipeline.evaluation.significance import EXACT_UNITS, FLIP_DRAWS
+from pipeline.storage.tables import no_formula
 
 GROUP_ROWS = 40
 """Groups in the report's table; per_group.csv holds all."""
@@ -205,7 +206,7 @@ def per_group_csv(predictions: Predictions) -> str:
         for i, name in enumerate(groups.names):
             for head in predictions.heads:
                 accuracy = f"{groups.accuracy[head][i]:.10g}"
-                writer.writerow([name, head, groups.n_tiles[i], accuracy, groups.n_classes[i]])
+                writer.writerow([no_formula(name), head, groups.n_tiles[i], accuracy, groups.n_classes[i]])
     return out.getvalue()
 
 

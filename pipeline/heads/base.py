@@ -43,6 +43,18 @@ class Rows:
         return Rows(self.features[chosen], self.logits[chosen], self.y[chosen], groups)
 
 
+def subsample(y: np.ndarray, n: int, *, seed: int) -> np.ndarray:
+    """Return about n row numbers, each class in proportion (rounded, at least two of each), sorted."""
+    if len(y) <= n:
+        return np.arange(len(y))
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for code in np.unique(y):
+        rows = rng.permutation(np.flatnonzero(y == code))
+        chosen.append(rows[: max(2, round(n * len(rows) / len(y)))])
+    return np.sort(np.concatenate(chosen))
+
+
 class Head(Protocol):
     """A fitted head."""
 
@@ -51,24 +63,42 @@ class Head(Protocol):
         ...
 
 
-@dataclasses.dataclass
 class Search:
     """The points of a search with what they gave on held-out rows; the lowest NLL is chosen.
 
     NLL of temperature-scaled scores: a proper score, and smoother than an accuracy over some hundred rows.
     """
 
-    points: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    scores: list[np.ndarray] = dataclasses.field(default_factory=list)
-    """Of each point, (N, K) on the held-out rows."""
+    def __init__(self) -> None:
+        """Begin without points."""
+        self.tried: list[dict[str, Any]] = []
+        """Of each point, its params and seconds."""
+        self.scores: list[np.ndarray] = []
+        """Of each point, (N, K) on the held-out rows."""
+        self._truth: list[np.ndarray] = []
+        self._points: list[dict[str, Any]] = []
 
     def add(self, params: dict[str, Any], scores: np.ndarray, y: np.ndarray, *, seconds: float) -> None:
-        """Judge the held-out scores (N, K) of one point."""
-        p = apply_temperature(scores, fit_temperature(scores, y))
-        accuracy = scalar_metrics(y, p, scores.argmax(axis=1))["accuracy"]
-        nll = float(row_nll(y, p).mean())
-        self.points.append({"params": params, "val_nll": nll, "val_accuracy": accuracy, "seconds": round(seconds, 3)})
+        """Add a point with its scores (N, K) on held-out rows of classes y (N,)."""
+        self.tried.append({"params": params, "seconds": round(seconds, 3)})
         self.scores.append(scores)
+        self._truth.append(y)
+
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """What was tried, each with val_nll and val_accuracy: judged when first asked for, which takes its time."""
+        for point, scores, y in list(zip(self.tried, self.scores, self._truth, strict=True))[len(self._points) :]:
+            p = apply_temperature(scores, fit_temperature(scores, y))
+            accuracy = scalar_metrics(y, p, scores.argmax(axis=1))["accuracy"]
+            self._points.append(
+                {
+                    "params": point["params"],
+                    "val_nll": float(row_nll(y, p).mean()),
+                    "val_accuracy": accuracy,
+                    "seconds": point["seconds"],
+                }
+            )
+        return self._points
 
     @property
     def best_index(self) -> int:
@@ -97,14 +127,14 @@ def cross_search(rows: Rows, folds: np.ndarray, search: Callable[[Rows, Rows], S
         raise BadInput("the held-out rows are too few to fit heads on by cross-validation: give more sources")
     each = [(folds == fold, search(rows.take(folds != fold), rows.take(folds == fold))) for fold in np.unique(folds)]
     merged = Search()
-    for i in range(len(each[0][1].points)):
+    for i in range(len(each[0][1].tried)):
         scores = np.empty_like(rows.logits, dtype=np.float64)
         for chosen, found in each:
             scores[chosen] = found.scores[i]
-        params = dict(each[0][1].points[i]["params"])
+        params = dict(each[0][1].tried[i]["params"])
         if "rounds" in params:
-            params["rounds"] = int(np.median([found.points[i]["params"]["rounds"] for _, found in each]))
-        merged.add(params, scores, rows.y, seconds=sum(found.points[i]["seconds"] for _, found in each))
+            params["rounds"] = int(np.median([found.tried[i]["params"]["rounds"] for _, found in each]))
+        merged.add(params, scores, rows.y, seconds=sum(found.tried[i]["seconds"] for _, found in each))
     return merged
 
 

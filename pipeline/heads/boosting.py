@@ -1,6 +1,7 @@
 """The XGBoost head: histogram trees with few bins and sampled columns, stopped early on validation rows.
 
-2048 features x K classes make histograms the cost: `colsample_bynode` and `max_bin` save most of it at no loss.
+2048 features x K classes make histograms the cost: few bins and shallow trees save most of it at no loss. Points of
+the search that lie behind after some rounds are given up.
 """
 
 import time
@@ -19,13 +20,19 @@ MOST_ROUNDS = 400
 PATIENCE = 15
 """Rounds without a better validation log-loss after which boosting stops."""
 
+LOOK = 30
+"""Rounds after which the search goes on with the better half of its points."""
+
 FIXED: dict[str, Any] = {
     "objective": "multi:softprob",
     "eval_metric": "mlogloss",
     "tree_method": "hist",
-    "max_bin": 64,
+    "max_bin": 32,
     "subsample": 0.8,
+    "seed_per_iteration": True,
 }
+"""32 bins: the histograms of 2048 features fit into a core's cache. A round's random numbers depend on its own number,
+so that boosters may take turns."""
 
 POINTS: tuple[dict[str, Any], ...] = (
     {"max_depth": 3, "eta": 0.2, "colsample_bynode": 0.1, "min_child_weight": 1.0},
@@ -70,10 +77,39 @@ class Boosting:
         return cls(booster)
 
 
-def _matrices(train: Rows, val: Rows) -> tuple[xgboost.QuantileDMatrix, xgboost.QuantileDMatrix]:
-    """Bin the features once for all points; validation rows by the bins of the training rows."""
-    matrix = xgboost.QuantileDMatrix(train.features, train.y, max_bin=FIXED["max_bin"])
-    return matrix, xgboost.QuantileDMatrix(val.features, val.y, max_bin=FIXED["max_bin"], ref=matrix)
+class _Course:
+    """One point under way: `xgboost.train` with early stopping, but it can wait and go on."""
+
+    def __init__(self, params: dict[str, Any], matrix: xgboost.QuantileDMatrix, held: xgboost.QuantileDMatrix) -> None:
+        self.booster = xgboost.Booster(params, [matrix, held])
+        self.matrix, self.held = matrix, held
+        self.losses: list[float] = []
+        self.seconds = 0.0
+
+    @property
+    def rounds(self) -> int:
+        """The rounds with the lowest validation log-loss so far, from 1."""
+        return int(np.argmin(self.losses)) + 1
+
+    def go_on(self, most: int) -> None:
+        """Boost until there are `most` rounds, or `PATIENCE` rounds brought nothing."""
+        start = time.perf_counter()
+        while len(self.losses) < most and (not self.losses or len(self.losses) - self.rounds < PATIENCE):
+            number = len(self.losses)
+            self.booster.update(self.matrix, number)
+            told = self.booster.eval_set([(self.held, "val")], number)
+            self.losses.append(float(told.rsplit(":", 1)[1]))
+        self.seconds += time.perf_counter() - start
+
+    def head(self) -> Boosting:
+        """Return the head of the best rounds."""
+        return _on_cpu(self.booster[: self.rounds])
+
+
+def _on_cpu(booster: xgboost.Booster) -> Boosting:
+    """Return a head that predicts where its features lie, wherever it was fitted."""
+    booster.set_param({"device": "cpu"})
+    return Boosting(booster)
 
 
 def search_boosting(
@@ -87,7 +123,9 @@ def search_boosting(
     points: Sequence[dict[str, Any]] = POINTS,
     on_point: Callable[[], object] = lambda: None,
 ) -> tuple[Search, Boosting, float]:
-    """Boost every point with early stopping on validation rows; return the search, the best head and its seconds.
+    """Boost the points with early stopping on validation rows; return the search, the best head and its seconds.
+
+    After `LOOK` rounds the half with the higher validation log-loss is given up; it is judged by its rounds so far.
 
     Args:
         train: rows to fit on.
@@ -99,24 +137,19 @@ def search_boosting(
         points: XGBoost's parameters that differ between the points; others are `FIXED`.
         on_point: called after each point.
     """
-    matrix, held = _matrices(train, val)
+    matrix = _binned(train, jobs=jobs)
+    held = _binned(val, jobs=jobs, like=matrix)  # the features are binned once for all points
+    courses = [_Course(_params(train, point, seed=seed, jobs=jobs, device=device), matrix, held) for point in points]
+    for course in courses:
+        course.go_on(min(rounds, LOOK))
+    ahead = np.argsort([min(course.losses) for course in courses], kind="stable")[: (len(courses) + 1) // 2]
     search, heads = Search(), []
-    for point in points:
-        start = time.perf_counter()
-        params = FIXED | point | {"num_class": train.logits.shape[1], "seed": seed, "nthread": jobs, "device": device}
-        booster = xgboost.train(
-            params,
-            matrix,
-            rounds,
-            evals=[(held, "val")],
-            early_stopping_rounds=PATIENCE,
-            verbose_eval=False,
-        )
-        n_rounds = booster.best_iteration + 1
-        head = Boosting(booster[:n_rounds])
-        seconds = time.perf_counter() - start
-        search.add(point | {"rounds": n_rounds}, head.scores(val), val.y, seconds=seconds)
-        heads.append((head, seconds))
+    for number, (point, course) in enumerate(zip(points, courses, strict=True)):
+        if number in ahead:
+            course.go_on(rounds)
+        head = course.head()
+        search.add(point | {"rounds": course.rounds}, head.scores(val), val.y, seconds=course.seconds)
+        heads.append((head, course.seconds))
         on_point()
     return search, *heads[search.best_index]
 
@@ -124,6 +157,14 @@ def search_boosting(
 def fit_boosting(train: Rows, params: dict[str, Any], *, seed: int, jobs: int, device: str = "cpu") -> Boosting:
     """Boost a chosen point for its number of rounds on all given rows."""
     point = {name: value for name, value in params.items() if name != "rounds"}
-    given = FIXED | point | {"num_class": train.logits.shape[1], "seed": seed, "nthread": jobs, "device": device}
-    matrix = xgboost.QuantileDMatrix(train.features, train.y, max_bin=FIXED["max_bin"])
-    return Boosting(xgboost.train(given, matrix, params["rounds"]))
+    given = _params(train, point, seed=seed, jobs=jobs, device=device)
+    return _on_cpu(xgboost.train(given, _binned(train, jobs=jobs), params["rounds"]))
+
+
+def _params(train: Rows, point: dict[str, Any], *, seed: int, jobs: int, device: str) -> dict[str, Any]:
+    return FIXED | point | {"num_class": train.logits.shape[1], "seed": seed, "nthread": jobs, "device": device}
+
+
+def _binned(rows: Rows, *, jobs: int, like: xgboost.QuantileDMatrix | None = None) -> xgboost.QuantileDMatrix:
+    """Bin the features, if another matrix is given by its bins."""
+    return xgboost.QuantileDMatrix(rows.features, rows.y, max_bin=FIXED["max_bin"], ref=like, nthread=jobs)

@@ -51,6 +51,9 @@ class Setting:
     rounds: int
     """XGBoost's rounds at most."""
 
+    svm_rows: int
+    """Rows that an exact SVM is fitted on at most; above, its kernel is approximated."""
+
     @property
     def fit_split(self) -> Literal["train", "val"]:
         """The split whose rows the heads are fitted on."""
@@ -68,25 +71,26 @@ def fit_softmax(rows: dict[str, Rows]) -> Fitted:
 
 
 def fit_svm_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
-    """Search and fit the SVM."""
+    """Search and fit the SVM.
+
+    Raises:
+        BadInput: an exact SVM of so many rows does not fit into this machine's memory.
+    """
+    start = time.perf_counter()
+    fit_rows = rows[setting.fit_split]
+    points = svm.standard_points(fit_rows.features.shape[1])
+    points = svm.affordable(points, len(fit_rows.y), most=setting.svm_rows)
 
     def search(fit: Rows, held: Rows) -> Search:
-        return svm.search_svm(fit, held, seed=setting.seed, jobs=setting.jobs, on_point=bar.update)
+        how: dict[str, Any] = {"seed": setting.seed, "jobs": setting.jobs, "points": points}
+        return svm.search_svm(fit, held, **how, on_point=bar.update)
 
-    start = time.perf_counter()
     folds = heldout_folds(rows["val"], setting)
-    with progress(svm.N_POINTS * max(1, folds.max() + 1), unit="point", label="svm search") as bar:
+    with progress(len(points) * max(1, folds.max() + 1), unit="point", label="svm search") as bar:
         found = judge(rows, folds, search, setting)
     searched = time.perf_counter()
-    fit_rows = rows[setting.fit_split]
-    head = svm.fit_svm(fit_rows, found.best)
-    svc = head.pipeline[-1]
-    notes = [f"{int(svc.n_support_.sum())} support vectors of {len(fit_rows.y)} rows"]
-    if len(fit_rows.y) > svm.SEARCH_ROWS:
-        notes.append(f"searched on a stratified sample of {svm.SEARCH_ROWS} rows")
-    if svc.fit_status_ != 0:
-        notes.append("did not converge")
-    facts = {"search": found.points, "chosen": found.best, "notes": notes}
+    head = svm.fit_svm(fit_rows, found.best, seed=setting.seed)
+    facts = {"search": found.points, "chosen": found.best, "notes": head.notes(len(fit_rows.y))}
     seconds = times(searched - start, time.perf_counter() - searched)
     return Fitted(head, held_scores(head, found, rows, setting), facts | seconds)
 

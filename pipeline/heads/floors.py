@@ -6,12 +6,10 @@ network, `untrained_svm` its training, `knn` and `linear` the tuned classifier o
 
 import dataclasses
 import time
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -20,6 +18,7 @@ from pipeline.heads import boosting, svm
 from pipeline.heads.base import Head, Rows, Search, as_columns
 from pipeline.heads.fitting import Fitted, Setting, held_scores, heldout_folds, judge, times
 from pipeline.heads.names import FLOORS
+from pipeline.heads.threads import quiet, side_by_side
 
 EMBEDDINGS = "embeddings"
 
@@ -36,7 +35,7 @@ SOURCES = {
 NEIGHBOURS = 20
 """As is usual for embeddings (Caron et al. 2021, "Emerging Properties in Self-Supervised Vision Transformers")."""
 
-BLOCK_ROWS = 1024
+BLOCK_ROWS = 256
 """Rows compared with all fitted rows at once."""
 
 C_PROBE = (1e-3, 1e-2, 1e-1, 1.0)
@@ -103,9 +102,7 @@ class LinearProbe:
 def fit_probe(fit: Rows, params: Mapping[str, Any]) -> LinearProbe:
     """Fit the linear probe with strength C of the data against the weights' squared length."""
     regression = LogisticRegression(C=params["C"], max_iter=MOST_STEPS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # told in the notes
-        return LinearProbe(make_pipeline(StandardScaler(), regression).fit(fit.features, fit.y))
+    return LinearProbe(make_pipeline(StandardScaler(), regression).fit(fit.features, fit.y))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,31 +117,40 @@ def _each(fit: Callable[[Rows, dict[str, Any]], Head], points: list[dict[str, An
     """Return the plain way: fit every point and judge it."""
 
     def search(fit_rows: Rows, held: Rows, setting: Setting) -> Search:
-        found = Search()
-        for point in points:
+        def judge(point: dict[str, Any]) -> tuple[np.ndarray, float]:
             start = time.perf_counter()
-            scores = fit(fit_rows, point).scores(held)
-            found.add(point, scores, held.y, seconds=time.perf_counter() - start)
+            return fit(fit_rows, point).scores(held), time.perf_counter() - start
+
+        found = Search()
+        for point, (scores, seconds) in zip(points, side_by_side(judge, points, jobs=setting.jobs), strict=True):
+            found.add(point, scores, held.y, seconds=seconds)
         return found
 
-    return Kind(search, lambda rows, params, setting: fit(rows, params))
+    def last_fit(rows: Rows, params: dict[str, Any], setting: Setting) -> Head:
+        with quiet():
+            return fit(rows, params)
+
+    return Kind(search, last_fit)
 
 
-def _colour() -> Kind:
+def _svm(points_of: Callable[[int], Sequence[dict[str, Any]]], *, standardise: bool) -> Kind:
+    """Return how an SVM is searched over the points for D features."""
+
     def search(fit: Rows, held: Rows, setting: Setting) -> Search:
-        how: dict[str, Any] = {"seed": setting.seed, "jobs": setting.jobs}
-        return svm.search_svm(fit, held, **how, points=COLOUR_POINTS, standardise=False)
+        n_rows = len(fit.y) + (0 if setting.fit_on == "train" else len(held.y))  # of the last fit
+        points = svm.affordable(points_of(fit.features.shape[1]), n_rows, most=setting.svm_rows)
+        how: dict[str, Any] = {"seed": setting.seed, "jobs": setting.jobs, "points": points}
+        return svm.search_svm(fit, held, **how, standardise=standardise)
 
-    return Kind(search, lambda rows, params, setting: svm.fit_svm(rows, params, standardise=False))
+    def fit(rows: Rows, params: dict[str, Any], setting: Setting) -> Head:
+        return svm.fit_svm(rows, params, seed=setting.seed, standardise=standardise)
+
+    return Kind(search, fit)
 
 
-def _untrained() -> Kind:
-    def search(fit: Rows, held: Rows, setting: Setting) -> Search:
-        gammas = [factor / fit.features.shape[1] for factor in GAMMA_PER_FEATURE]
-        points = [{"kernel": "rbf", "gamma": gamma, "C": c} for gamma in gammas for c in C_UNTRAINED]
-        return svm.search_svm(fit, held, seed=setting.seed, jobs=setting.jobs, points=points)
-
-    return Kind(search, lambda rows, params, setting: svm.fit_svm(rows, params))
+def _untrained_points(n_features: int) -> list[dict[str, Any]]:
+    gammas = [factor / n_features for factor in GAMMA_PER_FEATURE]
+    return [{"kernel": "rbf", "gamma": gamma, "C": c} for gamma in gammas for c in C_UNTRAINED]
 
 
 def _handmade() -> Kind:
@@ -160,9 +166,9 @@ def _handmade() -> Kind:
 
 KINDS: dict[str, Kind] = {
     "majority": _each(lambda rows, _: Majority(rows), [{}]),
-    "colour_svm": _colour(),
+    "colour_svm": _svm(lambda _: COLOUR_POINTS, standardise=False),
     "handmade_xgboost": _handmade(),
-    "untrained_svm": _untrained(),
+    "untrained_svm": _svm(_untrained_points, standardise=True),
     "knn": _each(lambda rows, _: Neighbours(rows), [{"neighbours": NEIGHBOURS}]),
     "linear": _each(fit_probe, [{"C": c} for c in C_PROBE]),
 }
@@ -190,7 +196,7 @@ def fit_floor(name: str, rows: dict[str, Rows], setting: Setting) -> Fitted:
 
 def _notes(head: Head, fit_rows: Rows) -> list[str]:
     """Return what a reader of heads.json should know."""
-    notes = []
+    notes = head.notes(len(fit_rows.y)) if isinstance(head, svm.Svm) else []
     missing = fit_rows.logits.shape[1] - len(np.unique(fit_rows.y))
     if missing:
         notes.append(f"{missing} class(es) without a fitted row, which it can never name")

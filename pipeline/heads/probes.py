@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold
 
-from pipeline.heads.base import Rows
-from pipeline.heads.svm import fit_svm, subsample
+from pipeline.heads.base import Rows, subsample
+from pipeline.heads.svm import fit_svm
 
 FOLDS = 3
 
@@ -17,7 +17,7 @@ LEAST_TILES = 2 * FOLDS
 MOST_ROWS = 2000
 
 
-def source_probe(rows: Rows, params: dict[str, Any], *, seed: int) -> dict[str, Any]:
+def source_probe(rows: Rows, params: dict[str, Any] | None, *, seed: int) -> dict[str, Any]:
     """Return how well an SVM names the group (source, slide, patient) of a tile from its embedding.
 
     An embedding that knows its source can serve a head as a short cut that a new source does not offer (Howard et al.
@@ -25,7 +25,7 @@ def source_probe(rows: Rows, params: dict[str, Any], *, seed: int) -> dict[str, 
 
     Args:
         rows: held-out rows with their groups.
-        params: the SVM's, as chosen for the class.
+        params: the SVM's, as chosen for the class; None: an RBF kernel with gamma 1 / D, and C 1.
         seed: of the folds and of the sample, where there are more than `MOST_ROWS` rows.
 
     Returns:
@@ -41,11 +41,13 @@ def source_probe(rows: Rows, params: dict[str, Any], *, seed: int) -> dict[str, 
         return {"reason": f"fewer than two of {len(names)} held-out group(s) have {LEAST_TILES} tiles or more"}
     chosen = np.flatnonzero(enough)
     chosen = chosen[subsample(code[chosen], MOST_ROWS, seed=seed)]
+    params = params or {"kernel": "rbf", "gamma": 1 / rows.features.shape[1], "C": 1.0}
     x, y = rows.features[chosen], np.unique(code[chosen], return_inverse=True)[1]
     named = np.empty(len(y), dtype=np.int64)
     for fit, held in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(x, y):
         of_groups = Rows(x[fit], np.zeros((len(fit), n_groups), np.float32), y[fit])
-        named[held] = fit_svm(of_groups, params).pipeline.predict(x[held])
+        of_held = Rows(x[held], np.zeros((len(held), n_groups), np.float32), y[held])
+        named[held] = fit_svm(of_groups, params, seed=seed).scores(of_held).argmax(axis=1)
     return {
         "accuracy": float((named == y).mean()),
         "chance": float(np.bincount(y).max() / len(y)),
@@ -64,11 +66,10 @@ def separability(rows: Rows) -> dict[str, float | None]:
     the network was trained on than on others; how much, is how far training embeddings flatter. None where no class
     has two different rows.
     """
-    x = rows.features.astype(np.float64)
-    mean = x.mean(axis=0)
+    mean = rows.features.mean(axis=0, dtype=np.float64)
     between = within = 0.0
     for code in np.unique(rows.y):
-        own = x[rows.y == code]
+        own = rows.features[rows.y == code].astype(np.float64)
         centre = own.mean(axis=0)
         between += len(own) * float(((centre - mean) ** 2).sum())
         within += float(((own - centre) ** 2).sum())

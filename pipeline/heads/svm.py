@@ -1,27 +1,32 @@
 """The SVM head: standardised features, an RBF or linear support vector classifier, one against one.
 
-One matrix of squared distances (a BLAS product) serves every C and gamma of the search; the chosen point is fitted
-again as a plain scikit-learn pipeline, which is what is saved: the same predictions, readable by anyone.
+One matrix of products (BLAS) serves every C and gamma of the search. The chosen point is solved from kernel values,
+too, and kept as a plain scikit-learn pipeline: the same support vectors and predictions, readable by anyone. Above
+`EXACT_ROWS` rows the kernel is approximated (`pipeline.heads.landmarks`), because kernel values grow with the square.
 """
 
-import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from pipeline.errors import BadArtifact
-from pipeline.heads.base import SCHEMA, Rows, Search, as_columns
+from pipeline.heads import landmarks
+from pipeline.heads.base import SCHEMA, Rows, Search, as_columns, subsample
+from pipeline.heads.kernels import check_memory, decision_values, kernel_values, runs, square_lengths, votes
+from pipeline.heads.threads import side_by_side
 from pipeline.storage import artifacts, records
 
+EXACT_ROWS = 20_000
+"""Rows that an exact SVM is fitted on at most, if nothing else is asked for: their kernel values take 3.2 GB."""
+
 SEARCH_ROWS = 4000
-"""Training rows used by the search at most: its Gram matrix has the square of it in float64 (128 MB)."""
+"""Training rows used by the search at most: the kernel values of each gamma take 128 MB."""
 
 C_RBF = (0.1, 1.0, 10.0, 100.0, 1000.0)
 GAMMA_PER_FEATURE = (0.1, 0.3, 1.0, 3.0)
@@ -30,10 +35,11 @@ GAMMA_PER_FEATURE = (0.1, 0.3, 1.0, 3.0)
 C_LINEAR = (1e-4, 1e-3, 1e-2, 1e-1)
 """Small, because 2048 standardised features make long vectors."""
 
-CACHE_MB = 1000
-
-BLOCK_ROWS = 1024
+SCORED_ROWS = 1024
 """Rows that are scored at once: their kernel values with all support vectors are held in memory."""
+
+CHECKED_ROWS = 16
+"""Rows of which scikit-learn's own decisions must be those of the solution they were made from."""
 
 TRUSTED: tuple[str, ...] = ()
 """Types beyond skops' own list that a head file may hold: none. Never taken from the file itself (P3)."""
@@ -48,17 +54,32 @@ class Svm:
     def scores(self, rows: Rows) -> np.ndarray:
         """Return one-against-rest decision values (N, K): votes of the pairwise classifiers, ties by their sums.
 
-        The values of the pipeline's own `decision_function`, by BLAS in place of libsvm's loops.
+        The values of the pipeline's own `decision_function`, by BLAS in place of libsvm's loops. Of an approximated
+        kernel, the logits of its logistic regression.
         """
-        svc = self.pipeline[-1]
-        own = np.empty((len(rows.features), len(svc.classes_)) if len(svc.classes_) > 2 else len(rows.features))
-        for start in range(0, len(own), BLOCK_ROWS):
-            block = slice(start, start + BLOCK_ROWS)
+        last = self.pipeline[-1]
+        own = np.empty((len(rows.features), len(last.classes_)) if len(last.classes_) > 2 else len(rows.features))
+        for start in range(0, len(own), SCORED_ROWS):
+            block = slice(start, start + SCORED_ROWS)
             x = rows.features[block]
             for _, step in self.pipeline.steps[:-1]:
                 x = step.transform(x)
-            own[block] = decision_values(svc, x)
-        return as_columns(own, svc.classes_, rows.logits.shape[1])
+            own[block] = decision_values(last, x) if isinstance(last, SVC) else last.decision_function(x)
+        return as_columns(own, last.classes_, rows.logits.shape[1])
+
+    def notes(self, n_rows: int) -> list[str]:
+        """Return what a reader of heads.json should know of a head that was fitted on n rows."""
+        last = self.pipeline[-1]
+        if isinstance(last, SVC):
+            told = [f"{int(last.n_support_.sum())} support vectors of {n_rows} rows"]
+            converged = last.fit_status_ == 0
+        else:
+            n = last.coef_.shape[1]
+            told = [f"no exact SVM of so many rows ({n_rows}): Nystroem, {n} landmarks, and a logistic regression"]
+            converged = last.n_iter_.max() < landmarks.MOST_STEPS
+        if n_rows > SEARCH_ROWS:
+            told.append(f"searched on a stratified sample of {SEARCH_ROWS} rows")
+        return told + ([] if converged else ["did not converge"])
 
     def save(self, path: Path) -> None:
         """Write the scikit-learn pipeline as a skops file."""
@@ -89,66 +110,23 @@ class Svm:
         return cls(pipeline)
 
 
-def subsample(y: np.ndarray, n: int, *, seed: int) -> np.ndarray:
-    """Return about n row numbers, each class in proportion (rounded, at least two of each), sorted."""
-    if len(y) <= n:
-        return np.arange(len(y))
-    rng = np.random.default_rng(seed)
-    chosen = []
-    for code in np.unique(y):
-        rows = rng.permutation(np.flatnonzero(y == code))
-        chosen.append(rows[: max(2, round(n * len(rows) / len(y)))])
-    return np.sort(np.concatenate(chosen))
-
-
-def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return squared Euclidean distances (N, M) float64 of rows (N, D) and (M, D): |a|^2 + |b|^2 - 2 a.b."""
-    distances = -2.0 * (a @ b.T).astype(np.float64)
-    distances += np.einsum("ij,ij->i", a, a, dtype=np.float64)[:, None]
-    distances += np.einsum("ij,ij->i", b, b, dtype=np.float64)[None, :]
-    return np.maximum(distances, 0.0, out=distances)
-
-
-def decision_values(svc: SVC, x: np.ndarray) -> np.ndarray:
-    """Return what `svc.decision_function(x)` returns, (N,) for two classes, else (N, K), float64.
-
-    From the dual coefficients (scikit-learn's user guide, "SVM: mathematical formulation" and "multi-class
-    classification"): the pair (i, j) weighs the support vectors of class i by row j - 1 of `dual_coef_` and those of
-    class j by row i; then each pair votes, and the sums of its values, squeezed into a third, break ties.
-
-    Args:
-        svc: fitted, kernel linear or rbf, gamma a number, decision_function_shape "ovr".
-        x: (N, D) as the classifier was fitted on.
-    """
-    vectors = np.asarray(svc.support_vectors_, dtype=np.float64)
-    x = np.asarray(x, dtype=np.float64)
-    kernel = x @ vectors.T if svc.kernel == "linear" else np.exp(-svc.gamma * squared_distances(x, vectors))
-    n_classes = len(svc.classes_)
-    if n_classes == 2:
-        return kernel @ svc.dual_coef_[0] + svc.intercept_[0]
-    ends = np.cumsum(svc.n_support_)
-    of_class = [slice(end - n, end) for end, n in zip(ends, svc.n_support_, strict=True)]
-    votes, sums = np.zeros((len(x), n_classes)), np.zeros((len(x), n_classes))
-    for number, (i, j) in enumerate(itertools.combinations(range(n_classes), 2)):
-        value = svc.intercept_[number] + sum(
-            kernel[:, of_class[own]] @ svc.dual_coef_[row, of_class[own]] for own, row in ((i, j - 1), (j, i))
-        )
-        votes[:, i] += value > 0
-        votes[:, j] += value <= 0
-        sums[:, i] += value
-        sums[:, j] -= value
-    return votes + sums / (3 * (np.abs(sums) + 1))
-
-
-N_POINTS = len(C_LINEAR) + len(C_RBF) * len(GAMMA_PER_FEATURE)
-"""Points of the standard search."""
-
-
 def standard_points(n_features: int) -> list[dict[str, Any]]:
     """Return the points of the search for standardised features: arguments of scikit-learn's SVC."""
     kernels: list[tuple[dict[str, Any], tuple[float, ...]]] = [({"kernel": "linear"}, C_LINEAR)]
     kernels += [({"kernel": "rbf", "gamma": factor / n_features}, C_RBF) for factor in GAMMA_PER_FEATURE]
     return [{**kernel, "C": c} for kernel, strengths in kernels for c in strengths]
+
+
+def affordable(points: Sequence[dict[str, Any]], n_rows: int, *, most: int) -> list[dict[str, Any]]:
+    """Return the points as they are for up to `most` rows to fit on, else those of an approximated kernel.
+
+    Raises:
+        BadInput: kernel values of so many rows do not fit into this machine's memory.
+    """
+    if n_rows > most:
+        return landmarks.landmark_points(points)
+    check_memory(n_rows)
+    return list(points)
 
 
 def search_svm(
@@ -166,48 +144,150 @@ def search_svm(
     Args:
         train: rows to fit on; a stratified sample of `SEARCH_ROWS` if there are more.
         val: rows to judge by; the network and the SVM were not fitted on them.
-        seed: of the sample.
-        jobs: points fitted at once.
-        points: kernel, gamma (of rbf) and C of each point; those of one kernel and gamma stand together. None:
-            `standard_points`.
+        seed: of the sample and of landmarks.
+        jobs: kernels at work at once; the kernel values of each are held in memory.
+        points: kernel, gamma (of rbf), C and, of an approximated kernel, landmarks. None: `standard_points`.
         standardise: whether the features are standardised first.
         on_point: called after each point.
     """
     rows = subsample(train.y, SEARCH_ROWS, seed=seed)
+    rows = rows[np.argsort(train.y[rows], kind="stable")]  # libsvm reads the values of two classes side by side
     y = train.y[rows]
     a, b = train.features[rows], val.features
     if standardise:
         scaler = StandardScaler().fit(a)
         a, b = scaler.transform(a).astype(np.float32), scaler.transform(b).astype(np.float32)
-    products, products_val = (a @ a.T).astype(np.float64), (b @ a.T).astype(np.float64)
-    distances, distances_val = squared_distances(a, a), squared_distances(b, a)
+    chosen = standard_points(a.shape[1]) if points is None else list(points)
+    by_kernel: dict[tuple[Any, ...], list[int]] = {}
+    for i, point in enumerate(chosen):
+        key = point["kernel"], point.get("gamma"), point.get("landmarks")
+        by_kernel.setdefault(key, []).append(i)
+    solver = _Solver(a, b, y) if any("landmarks" not in point for point in chosen) else None
 
-    def grams(kernel: str, gamma: float) -> tuple[np.ndarray, np.ndarray]:
-        if kernel == "linear":
-            return products, products_val
-        return np.exp(-gamma * distances), np.exp(-gamma * distances_val)
+    def judge(numbers: list[int]) -> list[tuple[int, np.ndarray, float]]:
+        """Fit the points of one kernel, weakest first."""
+        numbers = sorted(numbers, key=lambda i: chosen[i]["C"])
+        own = [chosen[i] for i in numbers]
+        if solver is None or "landmarks" in own[0]:
+            each = landmarks.solutions(a, b, y, own, seed=seed)
+        else:
+            each = solver.solutions(own)
+        return [(i, *solution) for i, solution in zip(numbers, each, strict=True)]
 
-    def judge(
-        params: dict[str, Any], gram: np.ndarray, gram_val: np.ndarray
-    ) -> tuple[dict[str, Any], np.ndarray, float]:
-        start = time.perf_counter()
-        svc = SVC(C=params["C"], kernel="precomputed", break_ties=True, cache_size=CACHE_MB).fit(gram, y)
-        columns = as_columns(svc.decision_function(gram_val), svc.classes_, train.logits.shape[1])
-        return params, columns, time.perf_counter() - start
-
-    chosen = standard_points(a.shape[1]) if points is None else points
+    judged: dict[int, tuple[np.ndarray, float]] = {}
+    for group in side_by_side(judge, list(by_kernel.values()), jobs=jobs):
+        for i, decision, seconds in group:
+            judged[i] = as_columns(decision, np.unique(y), train.logits.shape[1]), seconds
+            on_point()
     search = Search()
-    with Parallel(n_jobs=jobs, prefer="threads") as parallel:  # libsvm works outside the interpreter's lock
-        for kernel, group in itertools.groupby(chosen, key=lambda point: (point["kernel"], point.get("gamma", 0.0))):
-            pair = grams(*kernel)
-            for params, scores, seconds in parallel(delayed(judge)(dict(point), *pair) for point in group):
-                search.add(params, scores, val.y, seconds=seconds)
-                on_point()
+    for i, point in enumerate(chosen):
+        search.add(dict(point), judged[i][0], val.y, seconds=judged[i][1])
     return search
 
 
-def fit_svm(train: Rows, params: dict[str, Any], *, standardise: bool = True) -> Svm:
-    """Fit the chosen point on all training rows as a plain scikit-learn pipeline."""
-    scaler = [StandardScaler()] if standardise else []
-    svc = SVC(**params, break_ties=True, cache_size=CACHE_MB)
-    return Svm(make_pipeline(*scaler, svc).fit(train.features, train.y))
+class _Solver:
+    """Products of the rows to fit on and to judge by, from which every kernel's values follow."""
+
+    def __init__(self, a: np.ndarray, b: np.ndarray, y: np.ndarray) -> None:
+        """Multiply.
+
+        Args:
+            a: (N, D) float32 to fit on, one class after the other.
+            b: (M, D) float32 to judge by.
+            y: (N,) rising.
+        """
+        self.y, self.of_class = y, runs(np.unique(y, return_counts=True)[1])
+        self.squares, self.squares_b = square_lengths(a), square_lengths(b)
+        self.products, self.products_b = a @ a.T, b @ a.T
+
+    def solutions(self, points: Sequence[dict[str, Any]]) -> Iterator[tuple[np.ndarray, float]]:
+        """Yield decision values (M,) or (M, K) and the seconds of each point of one kernel, C rising.
+
+        A solution of which no coefficient has reached C is the solution for every larger C, too.
+        """
+        start = time.perf_counter()
+        gamma, shape = points[0].get("gamma"), self.products.shape
+        gram = kernel_values(self.products, (self.squares, self.squares), gamma=gamma, out=np.empty(shape))
+        solved: list[tuple[np.ndarray, np.ndarray]] = []
+        which, seconds, is_free = [], [], False
+        for point in points:
+            if not is_free:
+                svc = SVC(C=point["C"], kernel="precomputed").fit(gram, self.y)
+                coefficients = np.zeros((len(svc.dual_coef_), len(self.y)))
+                coefficients[:, svc.support_] = svc.dual_coef_
+                solved.append((coefficients, svc.intercept_))
+                is_free = bool(np.abs(svc.dual_coef_).max() < point["C"])
+            which.append(len(solved) - 1)
+            seconds.append(time.perf_counter() - start)
+            start = time.perf_counter()
+        del gram
+        blocks: list[list[np.ndarray]] = [[] for _ in solved]
+        for first in range(0, len(self.products_b), SCORED_ROWS):
+            rows = slice(first, first + SCORED_ROWS)
+            products, squares = self.products_b[rows], (self.squares_b[rows], self.squares)
+            gram_b = kernel_values(products, squares, gamma=gamma, out=np.empty(products.shape))
+            for own, (coefficients, intercept) in zip(blocks, solved, strict=True):
+                own.append(votes(gram_b, coefficients, intercept, self.of_class))
+        decisions = [np.concatenate(own) for own in blocks]
+        share = (time.perf_counter() - start) / len(points)
+        yield from ((decisions[i], own + share) for i, own in zip(which, seconds, strict=True))
+
+
+def fit_svm(train: Rows, params: dict[str, Any], *, seed: int = 0, standardise: bool = True) -> Svm:
+    """Fit the chosen point on all training rows as a plain scikit-learn pipeline.
+
+    Args:
+        train: rows to fit on.
+        params: a point of the search.
+        seed: of landmarks.
+        standardise: whether the features are standardised first.
+
+    Raises:
+        BadInput: the kernel values do not fit into this machine's memory.
+    """
+    scaler = [StandardScaler().fit(train.features)] if standardise else []
+    x = scaler[0].transform(train.features) if standardise else train.features
+    if "landmarks" in params:
+        return Svm(make_pipeline(*scaler, *landmarks.fit_landmarks(x, train.y, params, seed=seed)))
+    return Svm(make_pipeline(*scaler, fit_svc(x, train.y, params)))
+
+
+def fit_svc(x: np.ndarray, y: np.ndarray, params: dict[str, Any]) -> SVC:
+    """Return `SVC(**params, break_ties=True).fit(x, y)`, solved from kernel values that BLAS has computed.
+
+    libsvm's own loops over 2048 features take far longer than its solving. What it finds with a precomputed kernel is
+    given its support vectors, and then must decide from features as it did from kernel values; if it does not (a
+    scikit-learn that keeps its state otherwise), it is fitted the plain way. Coefficients are those of the plain way
+    to rounding, or, where rounding leads libsvm another way, to the tolerance at which it stops.
+
+    Args:
+        x: (N, D).
+        y: (N,).
+        params: kernel, gamma (of rbf), C.
+
+    Raises:
+        BadInput: the kernel values do not fit into this machine's memory.
+    """
+    check_memory(len(x))
+    order = np.argsort(y, kind="stable")
+    rows = x[order].astype(np.float64)
+    gram = rows @ rows.T
+    squares = square_lengths(rows)
+    kernel_values(gram, (squares, squares), gamma=params.get("gamma"), out=gram)
+    svc = SVC(kernel="precomputed", C=params["C"], break_ties=True).fit(gram, y[order])
+    checked = np.linspace(0, len(rows) - 1, CHECKED_ROWS).astype(int)
+    expected = svc.decision_function(gram[checked])
+    del gram
+    _give_features(svc, rows, params)
+    if not np.allclose(svc.decision_function(rows[checked]), expected, rtol=1e-6, atol=1e-6):
+        return SVC(**params, break_ties=True).fit(x, y)
+    svc.support_ = order[svc.support_].astype(svc.support_.dtype)
+    return svc
+
+
+def _give_features(svc: SVC, rows: np.ndarray, params: dict[str, Any]) -> None:
+    """Turn a classifier that was fitted on the kernel values of rows (N, D) float64 into one fitted on the rows."""
+    svc.set_params(**params)
+    svc.support_vectors_ = rows[svc.support_]
+    svc.shape_fit_, svc.n_features_in_ = rows.shape, rows.shape[1]
+    svc._gamma = params.get("gamma", 0.0)  # the number that "scale" would have become; a linear kernel takes none

@@ -152,19 +152,32 @@ def load_batches(tiles: TileFiles, batches: Sequence[Sequence[int] | np.ndarray]
         yield batch
 
 
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return the tensor on a device; a GPU gets it from pinned memory, so that nothing waits for the steps before."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+@functools.lru_cache
+def _per_channel(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """Return 255 times the values, (1, 3, 1, 1) float32, sent to the device once."""
+    with torch.inference_mode(mode=False):  # they also serve where gradients are needed
+        return 255 * torch.tensor(values, device=device).view(1, 3, 1, 1)
+
+
 def normalise(pixels: torch.Tensor, *, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """Return uint8 pixels (B, 3, H, W) as float32: scaled to 0..1, minus `mean`, over `std` per channel."""
-    scale = 255 * torch.tensor(std, device=pixels.device).view(1, 3, 1, 1)
-    shift = 255 * torch.tensor(mean, device=pixels.device).view(1, 3, 1, 1)
-    return (pixels.float() - shift) / scale
+    shift, scale = (_per_channel(tuple(values), pixels.device) for values in (mean, std))
+    return pixels.to(torch.float32, copy=True).sub_(shift).div_(scale)
 
 
 def random_flips(pixels: torch.Tensor, *, seed: Sequence[int]) -> torch.Tensor:
-    """Flip each tile of (B, 3, H, W) left-right and up-down with probability 1/2 each.
+    """Flip each tile of (B, 3, H, W) left-right and up-down with probability 1/2 each, all on their device.
 
     `seed` (e.g. run seed, epoch, step) alone decides the flips: they do not depend on workers or on a resume.
     """
     coins = np.random.default_rng(list(seed)).random((2, pixels.shape[0])) < 0.5
-    for axis, coin in zip((-1, -2), torch.from_numpy(coins).to(pixels.device), strict=True):
+    for axis, coin in zip((-1, -2), to_device(torch.from_numpy(coins), pixels.device), strict=True):
         pixels = torch.where(coin.view(-1, 1, 1, 1), pixels.flip(axis), pixels)
     return pixels.contiguous(memory_format=torch.channels_last)

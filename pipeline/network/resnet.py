@@ -8,6 +8,7 @@ from torchvision.models import resnet18, resnet50
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from pipeline.errors import BadArtifact, UsageError
+from pipeline.storage.archives import refuse_packed
 from pipeline.storage.artifacts import sha256_file
 
 ARCHITECTURES = ("resnet50", "resnet18", "resnet10")
@@ -30,10 +31,13 @@ def build_network(arch: str, *, n_classes: int, seed: int) -> ResNet:
 
 
 def features(network: ResNet, batch: torch.Tensor) -> torch.Tensor:
-    """Return the penultimate layer after global average pooling, (B, D), of normalised images (B, 3, H, W)."""
+    """Return the penultimate layer after global average pooling, (B, D), of normalised images (B, 3, H, W).
+
+    It is pooled in float32 whatever the layers before compute in: bfloat16 would round the features once more.
+    """
     x = network.maxpool(network.relu(network.bn1(network.conv1(batch))))
     x = network.layer4(network.layer3(network.layer2(network.layer1(x))))
-    return torch.flatten(network.avgpool(x), 1)
+    return torch.flatten(network.avgpool(x.float()), 1)
 
 
 def logits(network: ResNet, embedded: torch.Tensor) -> torch.Tensor:
@@ -52,6 +56,7 @@ def load_start_weights(network: ResNet, path: Path) -> str:
     Raises:
         BadArtifact: not readable, or not the weights of this architecture.
     """
+    refuse_packed(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

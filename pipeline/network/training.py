@@ -1,14 +1,16 @@
 """The training loop: epochs of steps, a validation pass after each, a checkpoint from which any stop continues.
 
 What a step does depends on (seed, epoch, step) alone - order of tiles, flips - so that a run that was stopped and
-continued takes the same steps as one that was not.
+continued takes the same steps as one that was not, and tiles held in memory give the same as tiles read again.
+
+No step waits for the device: what the steps say (loss, hits) stays there until it is looked at, once a second and
+before every save.
 """
 
-import dataclasses
+import functools
 import math
 import time
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,67 +23,25 @@ from torchvision.models.resnet import ResNet
 from pipeline.cli.options import say
 from pipeline.cli.progress import progress
 from pipeline.cli.signals import StopRequest
-from pipeline.errors import BadArtifact, BadInput, PipelineError, StaleInput, WorkerLost
-from pipeline.network.batches import Batch, TileFiles, load_batches, normalise, random_flips
+from pipeline.errors import PipelineError, WorkerLost
+from pipeline.network.batches import TileFiles, normalise, random_flips, to_device
+from pipeline.network.checkpoint import Checkpoint, Progress, Weights
+from pipeline.network.held import Held, Streamed, supply
+from pipeline.network.pace import share_of_limit
 from pipeline.network.precision import Precision, autocast
-from pipeline.storage import artifacts
+from pipeline.network.recipe import Recipe
 from pipeline.storage.models import Preprocess
 
 SAVE_EVERY_S = 600
 """Time between checkpoints within an epoch: what a kill -9 can cost."""
 
+LOOK_EVERY_S = 1.0
+"""Time between looks at what the steps said; also the longest that a training which diverged goes on."""
+
 EVAL_BATCH = 64
 
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How a network is trained."""
-
-    tile_px: int
-    epochs: int
-    batch_size: int = 32
-    lr: float = 1e-3
-    """Of Adam."""
-    lr_step: int = 7
-    """Epochs between drops of the learning rate."""
-    lr_gamma: float = 0.1
-    """Factor of each drop."""
-
-
-RECIPES = {
-    "tutorial": Recipe(tile_px=150, epochs=15),
-    "quick": Recipe(tile_px=96, epochs=8, lr_step=5),
-}
-"""tutorial: Adam 1e-3, StepLR x0.1 every 7 epochs, 15 epochs, flips, 150 px. quick: minutes on two cores (demo)."""
-
-
-@dataclasses.dataclass
-class Progress:
-    """Everything that a checkpoint holds beside the tensors; plain values only."""
-
-    epoch: int = 0
-    """Epochs finished."""
-    step: int = 0
-    """Steps finished in the epoch under way."""
-    loss_sum: float = 0.0
-    hits: int = 0
-    seen: int = 0
-    seconds: float = 0.0
-    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
-    best_epoch: int = 0
-    best_accuracy: float = -1.0
-    best_loss: float = math.inf
-
-
-def _differences(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
-    """Return "name (then, now value)" for each value of `now`, nested ones by their own names, that was another."""
-    found: list[str] = []
-    for name, value in now.items():
-        if isinstance(value, Mapping) and isinstance(then.get(name), Mapping):
-            found += _differences(value, then[name])
-        elif value != then.get(name):
-            found.append(f"{name} ({then.get(name)}, now {value})")
-    return found
+FUSED = ("cpu", "cuda")
+"""Devices on which Adam's whole update is one kernel (torch 2.6 and newer)."""
 
 
 class Training:
@@ -117,36 +77,37 @@ class Training:
         self.network, self.recipe, self.preprocess, self.precision = network, recipe, preprocess, precision
         self.train, self.val = train, val
         self.seed, self.workers = seed, workers
-        self.checkpoint, self.identity = checkpoint, {**identity, "precision": precision}
         self.device = next(network.parameters()).device
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=recipe.lr)
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=recipe.lr, fused=self.device.type in FUSED or None)
         self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, recipe.lr_step, recipe.lr_gamma)
+        self.checkpoint = Checkpoint(
+            checkpoint,
+            identity={**identity, "precision": precision},
+            parts={"network": network, "optimizer": self.optimizer, "schedule": self.schedule},
+        )
         self.state = Progress()
-        self.best: dict[str, torch.Tensor] = {}
-        self.saved = time.monotonic()
+        self.best: Weights = {}
+        self.sources: dict[str, Held | Streamed] = {}
+        """Of the pixels of train and val; filled by `run`."""
+        self.unseen: list[tuple[torch.Tensor, torch.Tensor, int]] = []
+        """Of each step that was not looked at: mean loss and hits, on the device, and its number of tiles."""
+        self.looked = self.saved = time.monotonic()
 
     # -- checkpoint ------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write the checkpoint atomically: tensors and plain Python, loadable with weights_only.
+        """Write the checkpoint, every step in it looked at.
 
         Raises:
-            PipelineError: a weight is not finite (the next loss would show it); the former checkpoint stays.
+            PipelineError: a loss or a weight is not finite; the former checkpoint stays.
             DiskFull: no space; likewise.
         """
-        if not all(bool(torch.isfinite(value).all()) for value in self.network.state_dict().values()):
-            raise self.broken("a weight")
-        content = {
-            "identity": self.identity,
-            "progress": dataclasses.asdict(self.state),
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "best": self.best,
-        }
-        with artifacts.atomic(self.checkpoint) as temporary, temporary.open("wb") as file:
-            torch.save(content, file)  # given a path, torch would not say why it cannot write
-        self.saved = time.monotonic()
+        self.look()
+        weights = self.network.state_dict().values()
+        if not bool(torch.stack([torch.isfinite(value).all() for value in weights]).all()):
+            raise self.broken("a weight", self.state.step)
+        self.checkpoint.write(self.state, self.best)
+        self.looked = self.saved = time.monotonic()
 
     def resume(self) -> bool:
         """Continue from the checkpoint if there is one; tell whether there was.
@@ -155,34 +116,11 @@ class Training:
             StaleInput: it belongs to a training with another manifest or other options.
             BadArtifact: it cannot be read.
         """
-        if not self.checkpoint.is_file():
+        found = self.checkpoint.read()
+        if found is None:
             return False
-        try:
-            with zipfile.ZipFile(self.checkpoint) as members:  # torch.load does not look at the checksums
-                if damaged := members.testzip():
-                    raise zipfile.BadZipFile(f"the checksum of {damaged} does not hold")
-            content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            theirs = content["identity"]
-            if theirs.get("options", {}).get("precision") == "auto":
-                # auto is decided by timing, which a busy machine can turn: go on as the training began
-                self.precision = self.identity["precision"] = theirs["precision"]
-            changed = _differences(self.identity, theirs)
-            if not changed:
-                self.network.load_state_dict(content["network"])
-                self.optimizer.load_state_dict(content["optimizer"])
-                self.schedule.load_state_dict(content["schedule"])
-                self.state = Progress(**content["progress"])
-                self.best = content["best"]
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001  (torch raises many kinds for a damaged file)
-            reason = " ".join(str(error).split())[:120]
-            raise BadArtifact(f"{self.checkpoint}: cannot be read ({reason}): pass --restart to train anew") from None
-        if changed:
-            raise StaleInput(
-                f"{self.checkpoint} belongs to a training with another {', '.join(changed)}: "
-                "give the same options, or --restart to train anew"
-            )
+        self.state, self.best = found
+        self.precision = self.checkpoint.identity["precision"]
         return True
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -207,75 +145,104 @@ class Training:
             BadInput: a training tile can no longer be read.
             WorkerLost: a process that decodes tiles died; saved.
         """
-        with StopRequest() as stop:
-            try:
-                while self.state.epoch < self.recipe.epochs:
-                    self.run_epoch(stop)
-            except WorkerLost:
-                self.save()  # it comes between two steps
-                raise
+        if self.state.epoch == self.recipe.epochs:
+            return
+        before = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = True  # on a GPU: convolutions are timed once, all steps have one shape
+        try:
+            with StopRequest() as stop:
+                try:
+                    splits = {"train": self.train[0], "val": self.val[0]}
+                    self.sources = supply(splits, self.device, workers=self.workers, heed=lambda: self.heed(stop))
+                    while self.state.epoch < self.recipe.epochs:
+                        self.run_epoch(stop)
+                except WorkerLost:
+                    self.save()  # it comes between two steps
+                    raise
+        finally:
+            torch.backends.cudnn.benchmark = before
+
+    def heed(self, stop: StopRequest) -> None:
+        """Save and raise Interrupted if the process was asked to stop."""
+        if stop.signum:
+            self.save()
+            raise stop.interrupted(f"training saved in {self.checkpoint.path}")
 
     def run_epoch(self, stop: StopRequest) -> None:
         """Take the steps of the epoch that are left, validate, save; raises as `run` does."""
-        steps = self.epoch_batches(self.state.epoch)
+        steps = self.epoch_batches(self.state.epoch)[self.state.step :]
         label = f"epoch {self.state.epoch + 1}/{self.recipe.epochs}"
+        per_tile = self.limit_share  # measured before the first epoch's clock starts
+        self.looked = time.monotonic()
         with progress(len(self.train[0]), unit="tile", label=label, done=self.state.seen) as bar:
-            for batch in load_batches(self.train[0], steps[self.state.step :], workers=self.workers):
-                start = time.monotonic()
-                self.step(batch)
-                self.state.seconds += time.monotonic() - start
-                bar.update(len(batch.rows))
-                bar.set_postfix_str(f"loss {self.state.loss_sum / self.state.seen:.3f}", refresh=False)
-                if stop.signum or time.monotonic() - self.saved > SAVE_EVERY_S:
+            for rows, pixels in zip(steps, self.sources["train"].batches(steps), strict=True):
+                self.step(rows, pixels)
+                bar.update(len(rows))
+                if time.monotonic() - self.looked > LOOK_EVERY_S:
+                    self.look()
+                    loss = self.state.loss_sum / self.state.seen
+                    share = self.rate() * per_tile
+                    bar.set_postfix_str(f"loss {loss:.3f}, {share:.0%} of the chip's limit", refresh=False)
+                self.heed(stop)
+                if time.monotonic() - self.saved > SAVE_EVERY_S:
                     self.save()
-                if stop.signum:
-                    raise stop.interrupted(f"training saved in {self.checkpoint}")
+        self.look()
         self.finish_epoch()
         self.save()
-        if stop.signum:
-            raise stop.interrupted(f"training saved in {self.checkpoint}")
+        self.heed(stop)
 
-    def inputs(self, batch: Batch, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a batch's uint8 pixels and class codes on the device.
+    def step(self, rows: np.ndarray, pixels: torch.Tensor) -> None:
+        """Take one step of Adam on one batch; what it says is looked at later.
 
-        Raises:
-            BadInput: a tile of the manifest can no longer be read.
+        Args:
+            rows: (B,) row numbers of the training tiles.
+            pixels: (B, 3, size, size) uint8, channels_last, of these tiles.
         """
-        for problem in filter(None, batch.problems):
-            raise BadInput(f"{problem}: run `python -m pipeline.prepare --restart`, then train again")
-        return batch.pixels.to(self.device), torch.from_numpy(labels[batch.rows]).to(self.device)
-
-    def broken(self, what: str) -> PipelineError:
-        """Return the error for a training that diverged: `what` is no longer finite."""
-        kept = f"the best model so far is in {self.checkpoint}" if self.best else "no epoch was finished before"
-        return PipelineError(
-            f"{what} became infinite or not a number in epoch {self.state.epoch + 1}, step {self.state.step + 1}: "
-            f"{kept}; train anew with a lower --lr and --restart"
-        )
-
-    def step(self, batch: Batch) -> None:
-        """Take one step of Adam on one batch and count it.
-
-        Raises:
-            PipelineError: the loss is not finite; neither weights nor counts are changed.
-        """
-        pixels, target = self.inputs(batch, self.train[1])
-        pixels = random_flips(pixels, seed=(self.seed, self.state.epoch, self.state.step))
+        target = to_device(torch.from_numpy(self.train[1][rows]), self.device)
+        pixels = random_flips(to_device(pixels, self.device), seed=(self.seed, self.state.epoch, self.state.step))
         self.network.train()
-        with autocast(self.device, self.precision):
-            scores = self.network(normalise(pixels, mean=self.preprocess.mean, std=self.preprocess.std))
-        loss = functional.cross_entropy(scores.float(), target)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise self.broken("the loss")
+        scores = self.scores(pixels)
+        loss = functional.cross_entropy(scores, target)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        n = len(batch.rows)
-        self.state.loss_sum += value * n
-        self.state.hits += int((scores.argmax(1) == target).sum())
-        self.state.seen += n
+        self.unseen.append((loss.detach(), (scores.argmax(1) == target).sum(), len(rows)))
         self.state.step += 1
+
+    def scores(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the network's output (B, K), float32, for uint8 pixels on its device."""
+        with autocast(self.device, self.precision):
+            return self.network(normalise(pixels, mean=self.preprocess.mean, std=self.preprocess.std)).float()
+
+    def look(self) -> None:
+        """Wait for the steps taken, add what they say to the epoch's sums, one after another, and the time to its time.
+
+        Raises:
+            PipelineError: a loss is not finite; names the first such step.
+        """
+        if not self.unseen:
+            return
+        losses, hits, sizes = zip(*self.unseen, strict=True)
+        first = self.state.step - len(sizes) + 1
+        self.unseen = []
+        each = zip(torch.stack(losses).tolist(), torch.stack(hits).tolist(), sizes, strict=True)
+        for i, (loss, right, n) in enumerate(each):
+            if not math.isfinite(loss):
+                raise self.broken("the loss", first + i)
+            self.state.loss_sum += loss * n
+            self.state.hits += right
+            self.state.seen += n
+        now = time.monotonic()
+        self.state.seconds += now - self.looked
+        self.looked = now
+
+    def broken(self, what: str, step: int) -> PipelineError:
+        """Return the error for a training that diverged: `what` was no longer finite at a step (0: at none yet)."""
+        kept = f"the best model so far is in {self.checkpoint.path}" if self.best else "no epoch was finished before"
+        return PipelineError(
+            f"{what} became infinite or not a number in epoch {self.state.epoch + 1}, step {step}: "
+            f"{kept}; train anew with a lower --lr and --restart"
+        )
 
     @torch.inference_mode()
     def validate(self) -> tuple[float, float]:
@@ -283,15 +250,23 @@ class Training:
         self.network.eval()
         tiles, labels = self.val
         rows = np.arange(len(tiles))
-        loss_sum, hits = 0.0, 0
         steps = [rows[start : start + EVAL_BATCH] for start in range(0, len(rows), EVAL_BATCH)]
-        for batch in load_batches(tiles, steps, workers=self.workers):
-            pixels, target = self.inputs(batch, labels)
-            with autocast(self.device, self.precision):
-                scores = self.network(normalise(pixels, mean=self.preprocess.mean, std=self.preprocess.std))
-            loss_sum += float(functional.cross_entropy(scores.float(), target, reduction="sum"))
-            hits += int((scores.argmax(1) == target).sum())
-        return loss_sum / len(tiles), hits / len(tiles)
+        losses, hits = [], []
+        for chosen, pixels in zip(steps, self.sources["val"].batches(steps), strict=True):
+            target = to_device(torch.from_numpy(labels[chosen]), self.device)
+            scores = self.scores(to_device(pixels, self.device))
+            losses.append(functional.cross_entropy(scores, target, reduction="sum"))
+            hits.append((scores.argmax(1) == target).sum())
+        return sum(torch.stack(losses).tolist()) / len(tiles), sum(torch.stack(hits).tolist()) / len(tiles)
+
+    def rate(self) -> float:
+        """Return the tiles per second of the epoch so far: waiting for tiles counts, validation and saves do not."""
+        return self.state.seen / max(self.state.seconds, 1e-9)
+
+    @functools.cached_property
+    def limit_share(self) -> float:
+        """The share of the device's limit that one tile per second takes."""
+        return share_of_limit(self.network, self.preprocess.size, self.precision)
 
     def finish_epoch(self) -> None:
         """Validate, write the epoch into the history, keep the best weights, begin the next epoch."""
@@ -299,11 +274,12 @@ class Training:
         lr = self.optimizer.param_groups[0]["lr"]
         val_loss, val_accuracy = self.validate()
         if not math.isfinite(val_loss):
-            raise self.broken("the validation loss")
+            raise self.broken("the validation loss", state.step)
         with warnings.catch_warnings():  # continued at an epoch's end, torch misses the step that it did not see
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
             self.schedule.step()
         state.epoch += 1
+        rate, share = self.rate(), self.rate() * self.limit_share
         state.history.append(
             {
                 "epoch": state.epoch,
@@ -313,12 +289,13 @@ class Training:
                 "val_loss": val_loss,
                 "val_accuracy": val_accuracy,
                 "seconds": round(state.seconds, 3),
-                "images_per_second": round(state.seen / max(state.seconds, 1e-9), 3),
+                "images_per_second": round(rate, 3),
+                "share_of_limit": round(share, 4),
             }
         )
         say(
             f"train: epoch {state.epoch}/{self.recipe.epochs}: loss {state.loss_sum / state.seen:.3f}, validation loss "
-            f"{val_loss:.3f}, accuracy {val_accuracy:.3f}, {state.seen / max(state.seconds, 1e-9):.1f} tiles/s"
+            f"{val_loss:.3f}, accuracy {val_accuracy:.3f}, {rate:.1f} tiles/s, {share:.0%} of the chip's limit"
         )
         if (val_accuracy, -val_loss) > (state.best_accuracy, -state.best_loss):
             state.best_epoch, state.best_accuracy, state.best_loss = state.epoch, val_accuracy, val_loss

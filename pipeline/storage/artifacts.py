@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DiskFull
+from pipeline.errors import BadArtifact, DiskFull
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """System errors that mean: no room for this file."""
@@ -63,6 +63,18 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def refuse_link(place: Path) -> None:
+    """Refuse a place of a run that is written to if it is a link: it may lead out of the run folder (P5).
+
+    The run folder itself may be one, for the user names it; what stands in it may be another's.
+
+    Raises:
+        BadArtifact: it is a link.
+    """
+    if place.is_symlink():
+        raise BadArtifact(f"{place}: a link, which may lead out of the run folder: put the file or folder itself there")
+
+
 def fsync_folder(folder: Path) -> None:
     """Make a rename inside `folder` durable."""
     handle = os.open(folder, os.O_RDONLY)
@@ -78,7 +90,10 @@ def atomic(path: Path) -> Iterator[Path]:
 
     Raises:
         DiskFull: no space; what stood under `path` before is untouched.
+        BadArtifact: its folder in the run is a link.
     """
+    if path.parent.name in SUBFOLDERS:
+        refuse_link(path.parent)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -113,12 +128,26 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def from_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        BadArtifact: it cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
+        raise BadArtifact(f"{path}: not a readable JSON file ({reason}): restore it or make it again") from None
+
+
 def remove_temporaries(folder: Path) -> None:
     """Remove what a killed run left half-written; only the holder of the run's lock may call this.
 
     Looks where artefacts are written and for names that `atomic` gives: `--run` may be any folder of the user's.
     """
-    for place in (folder, *(folder / name for name in SUBFOLDERS)):
+    places = [folder / name for name in SUBFOLDERS]
+    for place in (folder, *(place for place in places if not place.is_symlink())):
         for path in place.glob(".*.tmp"):
             if TEMPORARY.fullmatch(path.name) and path.is_file():
                 path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ Readers check everything they rely on: a file that breaks a rule is refused with
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pandas as pd
 
 from pipeline.errors import BadArtifact, BadInput
 from pipeline.storage import artifacts
-from pipeline.storage.hdf5 import Claim, as_utf8, opened, read_dataset
+from pipeline.storage.hdf5 import Claim, as_utf8, finish, opened, read_dataset, write_attributes
 from pipeline.storage.scratch import Scratch
 from pipeline.tiles.split import SPLITS
 
@@ -81,8 +81,25 @@ JSON_ATTRS = ("classes", "preprocess", "versions")
 NO_SPLIT = 255
 """Code in /split of a tile that serves for nothing."""
 
+MOST_CLASS_BYTES = 60_000
+"""The list of class names is one attribute, which HDF5 limits to 64 kB."""
+
 SPLIT_CODES = (*range(len(SPLITS)), NO_SPLIT)
 """All codes in /split."""
+
+
+def check_classes(classes: Sequence[str]) -> None:
+    """Refuse class names that no embeddings file can hold, before anything is computed.
+
+    Raises:
+        BadInput: too many, or too long.
+    """
+    size = len(json.dumps(list(classes), ensure_ascii=False).encode())
+    if size > MOST_CLASS_BYTES:
+        raise BadInput(
+            f"the names of {len(classes)} classes take {size} bytes, more than {MOST_CLASS_BYTES}: give fewer classes "
+            "or shorter names (is something else than the class taken for it?)"
+        )
 
 
 def write_embeddings(
@@ -94,7 +111,7 @@ def write_embeddings(
         path: `embeddings.h5`.
         scratch: holds one row per row of `table`, in order.
         table: the manifest's columns.
-        attrs: classes (list), preprocess (dict), model_sha256, manifest_sha256, versions (dict), precision.
+        attrs: classes (list), preprocess (dict), model_sha256, manifest_sha256, versions (dict), engine, precision.
         dtype: float32, or float16 to halve the file (2e-4 relative error, far below that of bf16).
 
     Raises:
@@ -132,12 +149,8 @@ def write_embeddings(
         file["split"] = np.array([codes.get(split, NO_SPLIT) for split in table["split"]], np.uint8)
         for name in STRINGS:
             file[name] = as_utf8(list(table[name]))
-        file.attrs["schema"], file.attrs["schema_version"] = SCHEMA.split("/")
-        for name, value in attrs.items():
-            file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value
-        file.attrs["layer"] = LAYER
-        file.attrs["features_sha256"] = digest.hexdigest()
-        file.attrs["complete"] = True  # last: a file without it was never finished
+        write_attributes(file, {**attrs, "layer": LAYER, "features_sha256": digest.hexdigest()})
+        finish(file, SCHEMA)
 
 
 def read_embeddings(path: Path) -> Embeddings:
@@ -155,8 +168,8 @@ def read_embeddings(path: Path) -> Embeddings:
 
     with opened(path, SCHEMA, refuse) as (file, attrs):
         for name in ("classes", "preprocess", "model_sha256", "manifest_sha256", "features_sha256", "layer"):
-            if name not in attrs:
-                raise refuse(f"the attribute '{name}' is missing")
+            if not isinstance(attrs.get(name), str):
+                raise refuse(f"the attribute '{name}' is missing or no text")
         attrs |= {name: json.loads(attrs[name]) for name in JSON_ATTRS if name in attrs}
         if not _are_names(attrs["classes"]) or not isinstance(attrs["preprocess"], dict):
             raise refuse("the attribute 'classes' is no list of names, or 'preprocess' no object")

@@ -24,7 +24,7 @@ import numpy as np
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage import artifacts
 from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE
-from pipeline.storage.hdf5 import Claim, as_utf8, opened, read_dataset
+from pipeline.storage.hdf5 import Claim, as_utf8, finish, opened, read_dataset, write_attributes
 
 SCHEMA = "floors/1.0"
 
@@ -150,10 +150,8 @@ def write_floors(
         if start != n:
             raise ValueError(f"{start} rows for {n} tiles")
         file["tile_id"] = as_utf8(tile_id)
-        file.attrs["schema"], file.attrs["schema_version"] = SCHEMA.split("/")
-        file.attrs["names"] = json.dumps(list(names))
-        file.attrs["px"], file.attrs["seed"], file.attrs["arch"] = px, seed, arch
-        file.attrs["complete"] = True  # last: a file without it was never finished
+        write_attributes(file, {"names": list(names), "px": px, "seed": seed, "arch": arch})
+        finish(file, SCHEMA)
 
 
 def read_floors(path: Path) -> Floors:

@@ -4,7 +4,9 @@ A reader looks at what a data set claims to be before any memory is asked for, a
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +32,7 @@ class Claim(NamedTuple):
 
 @contextlib.contextmanager
 def opened(path: Path, schema: str, refuse: Refuse) -> Iterator[tuple[h5py.File, dict[str, Any]]]:
-    """Open a finished file of a schema; yield it with its root attributes as plain Python.
+    """Open a finished file of a schema; yield it with its single-valued root attributes as plain Python.
 
     Args:
         path: the file.
@@ -44,16 +46,44 @@ def opened(path: Path, schema: str, refuse: Refuse) -> Iterator[tuple[h5py.File,
     major = version.split(".")[0]
     try:
         with h5py.File(path, "r") as file:
-            stored = dict(file.attrs)
-            attrs = {key: value.item() if isinstance(value, np.generic) else value for key, value in stored.items()}
+            attrs = _attributes(file)
             if attrs.get("schema") != name or str(attrs.get("schema_version", "")).split(".")[0] != major:
                 found = f"{attrs.get('schema')} {attrs.get('schema_version')}"
                 raise refuse(f"schema {found}, {name} {major}.x is needed")
             if attrs.get("complete") is not True:
                 raise refuse("the attribute 'complete' is missing: it was never finished")
             yield file, attrs
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
         raise refuse(f"not a readable HDF5 file ({' '.join(str(error).split())[:120]})") from None
+
+
+def _attributes(file: h5py.File) -> dict[str, Any]:
+    """Return the root attributes that are one number, flag or fixed-length text, as plain Python; no schema has others.
+
+    Lists and texts of variable length are not read: they stand in a heap, where several may point to the same bytes,
+    and at some damaged heaps the HDF5 library (2.0.0) never comes to an end.
+    """
+    found = {}
+    for name in file.attrs:
+        claimed = file.attrs.get_id(name)
+        if claimed.shape == () and claimed.dtype.kind in "biufS":
+            value = file.attrs[name]
+            found[name] = value.decode() if isinstance(value, bytes) else value.item()
+    return found
+
+
+def write_attributes(file: h5py.File, attrs: Mapping[str, Any]) -> None:
+    """Write root attributes: numbers, flags, texts as fixed-length UTF-8, lists and objects as JSON."""
+    for name, value in attrs.items():
+        if isinstance(value, list | dict):
+            value = json.dumps(value, sort_keys=True, ensure_ascii=False)
+        file.attrs[name] = as_utf8([value]).reshape(()) if isinstance(value, str) else value
+
+
+def finish(file: h5py.File, schema: str) -> None:
+    """Mark a file as finished: its schema ("name/version"), and `complete`, last."""
+    name, version = schema.split("/")
+    write_attributes(file, {"schema": name, "schema_version": version, "complete": True})
 
 
 def read_dataset(file: h5py.File, name: str, claim: Claim, refuse: Refuse) -> np.ndarray:
@@ -75,8 +105,9 @@ def read_dataset(file: h5py.File, name: str, claim: Claim, refuse: Refuse) -> np
             raise refuse(f"/{name} is {data.dtype}, {' or '.join(claim.dtypes)} is needed")
     elif data.dtype.kind != "S":
         raise refuse(f"/{name} is {data.dtype}, fixed-length UTF-8 is needed")
-    if data.nbytes > max(10 * file.id.get_filesize(), 1_000_000):
-        raise refuse(f"/{name} claims {data.nbytes} bytes, far more than the file holds")
+    chunk = math.prod(data.chunks or (0,)) * data.dtype.itemsize  # is read as a whole, however few its rows
+    if max(data.nbytes, chunk) > max(10 * file.id.get_filesize(), 1_000_000):
+        raise refuse(f"/{name} claims {max(data.nbytes, chunk)} bytes, far more than the file holds")
     return data[()]
 
 

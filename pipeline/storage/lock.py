@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import Locked
+from pipeline.storage.artifacts import refuse_link
 
 NAME = ".lock"
 
@@ -24,9 +25,11 @@ def locked(run: Path) -> Iterator[None]:
 
     Raises:
         Locked: another process holds it; the message names it.
+        BadArtifact: the lock is a link, whose target would be overwritten.
     """
     run.mkdir(parents=True, exist_ok=True)
     path = run / NAME
+    refuse_link(path)
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

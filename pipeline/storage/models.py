@@ -1,7 +1,6 @@
 """model.safetensors and model.json: a trained network and what is needed to use it. No code is run on loading (P3)."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,12 @@ from pipeline.network.resnet import ARCHITECTURES, build_network
 from pipeline.storage import artifacts, records
 
 SCHEMA = "model/1.0"
+
+MOST_CLASSES = 32_767
+"""Class codes are int16 in embeddings.h5."""
+
+MOST_PX = 1024
+"""Largest side of a network's input, as `train` takes it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,13 +97,17 @@ def load_model(path: Path) -> Model:
     expected = record["outputs"].get(description.name)
     if not description.is_file() or artifacts.sha256_file(description) != expected:
         raise BadArtifact(f"{description}: missing or changed since training: restore it or train again")
-    info = json.loads(description.read_text(encoding="utf-8"))
+    info = artifacts.from_json(description)
     if fault := _fault(info):
         raise BadArtifact(f"{description}: {fault}: restore it or train again")
     network = build_network(info["arch"], n_classes=len(info["classes"]), seed=0)
+    types = {name: value.dtype for name, value in network.state_dict().items()}
     try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
+        state = load_file(path)
+        if other := [name for name, value in state.items() if value.dtype != types.get(name, value.dtype)]:
+            raise RuntimeError(f"{other[0]} is {state[other[0]].dtype}, {types[other[0]]} is needed")
+        network.load_state_dict(state)
+    except (SafetensorError, RuntimeError, ValueError, KeyError, OSError) as error:
         raise BadArtifact(f"{path}: not the weights of {info['arch']}: {' '.join(str(error).split())[:160]}") from None
     return Model(network=network.eval(), info=info, record=record)
 
@@ -110,13 +119,15 @@ def _fault(info: Any) -> str:
     classes = info.get("classes")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         return "classes is no list of names"
-    if not classes or len(set(classes)) < len(classes):
-        return "classes is empty or names one twice"
+    if not 0 < len(classes) <= MOST_CLASSES or len(set(classes)) < len(classes):
+        return f"classes is empty, names one twice, or has more than {MOST_CLASSES}"
     preprocess = info.get("preprocess")
     names = [field.name for field in dataclasses.fields(Preprocess)]
     if not isinstance(preprocess, dict) or not set(names) <= set(preprocess):
         return f"preprocess is no object of {', '.join(names)}"
-    constants = [preprocess["mean"], preprocess["std"]]
-    if not isinstance(preprocess["size"], int) or not all(isinstance(c, list) and len(c) == 3 for c in constants):
-        return "preprocess has no size in px, or no mean and std of three channels"
+    size, constants = preprocess["size"], [preprocess["mean"], preprocess["std"]]
+    if not isinstance(size, int) or not 1 <= size <= MOST_PX:
+        return f"preprocess has no size from 1 to {MOST_PX} px"
+    if not all(isinstance(c, list) and len(c) == 3 and all(isinstance(v, int | float) for v in c) for c in constants):
+        return "preprocess has no mean and std of three channels"
     return ""

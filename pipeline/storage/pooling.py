@@ -1,6 +1,5 @@
 """The parts of a plan become one table: every tile as predicted by the networks that were trained without its fold."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,8 +67,8 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
     artifacts.write_text(out, pooled.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     summary = []
     if arm == protocol.main_arm:
-        contents = [json.loads((path.parent / "heads" / "heads.json").read_text()) for path in files]
-        networks = [json.loads((path.parent / "model.json").read_text()) for path in files]
+        contents = [artifacts.from_json(path.parent / "heads" / "heads.json") for path in files]
+        networks = [artifacts.from_json(path.parent / "model.json") for path in files]
         training = typical([{name: network[name] for name in NETWORK_FACTS} for network in networks])
         summary.append(out.with_name("heads") / "heads.json")
         artifacts.write_text(summary[0], artifacts.to_json(summary_of(contents) | {"training": training}))
@@ -96,14 +95,22 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
 def refuse_other_making(part: Path, first: Path) -> None:
     """Refuse to pool a part whose network, embeddings or heads were made with other options than the first part's.
 
+    Or with the same ones, of which `auto` came out differently (parts made one by one, or before this was looked at).
+
     Raises:
         StaleInput: names the file and the options.
     """
     for name in ("model.safetensors", "embeddings.h5", "predictions.csv"):
-        own, other = (records.read_record_alone(place / name)["options"] for place in (part, first))
+        own, other = (made_by(records.read_record_alone(place / name)) for place in (part, first))
         if changed := [key for key in own if own[key] != other.get(key)]:
             listing = ", ".join(f"{key}={own[key]!r}, there {other.get(key)!r}" for key in changed)
             raise StaleInput(f"{part / name} was made with other options than in {first} ({listing}): make them alike")
+
+
+def made_by(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options in a record, with what `auto` came out as under names of their own."""
+    decided = {f"{name} used": record["details"].get(name) for name in ("engine", "precision")}
+    return {**record["options"], **decided}
 
 
 def mean_of(tables: list[pd.DataFrame], *, seed: int, fold: int) -> pd.DataFrame:

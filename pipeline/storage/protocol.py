@@ -4,8 +4,10 @@ The file is a companion of manifest.csv, whose record holds its hash; it holds t
 """
 
 import dataclasses
-import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage import artifacts, records
@@ -13,6 +15,12 @@ from pipeline.storage import artifacts, records
 NAME = "protocol.json"
 FOLDER = "parts"
 SCHEMA = "protocol/1.0"
+
+ARMS = ("grouped", "random", "given")
+"""Arms of a plan; their names become names of files."""
+
+PART_NAME = re.compile(rf"(?:{'|'.join(ARMS)})-seed[0-9]+-fold[0-9]+(?:-inner[0-9]+)?")
+"""Names of parts, which become names of folders."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +69,15 @@ class Protocol:
         return list(dict.fromkeys(part.arm for part in self.parts))
 
     def folder(self, part: PartEntry) -> Path:
-        """Return the run folder of a part."""
-        return self.run / FOLDER / part.name
+        """Return the run folder of a part.
+
+        Raises:
+            BadArtifact: it is a link.
+        """
+        place = self.run / FOLDER / part.name
+        artifacts.refuse_link(place.parent)
+        artifacts.refuse_link(place)
+        return place
 
     def predictions(self, arm: str) -> Path:
         """Return where the pooled predictions of an arm stand."""
@@ -98,7 +113,9 @@ def read_protocol(run: Path) -> Protocol | None:
         return None
     if not path.is_file() or recorded.get(NAME) != artifacts.sha256_file(path):
         raise BadArtifact(f"{path}: missing, or not the plan that prepare wrote: restore it, or run prepare --restart")
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = artifacts.from_json(path)
+    if not _is_plan(content):
+        raise BadArtifact(f"{path}: its content is not what the schema says: restore it, or run prepare --restart")
     return Protocol(
         run=run,
         protocol=content["protocol"],
@@ -107,6 +124,66 @@ def read_protocol(run: Path) -> Protocol | None:
         n_inner=content["inner"],
         parts=[PartEntry(**part) for part in content["parts"]],
     )
+
+
+def _is_plan(content: Any) -> bool:
+    """Tell whether the content of protocol.json is a plan, whose names lead nowhere but into its own folder (P5)."""
+    if not isinstance(content, dict) or not isinstance(content.get("protocol"), str):
+        return False
+    seeds, parts = content.get("seeds"), content.get("parts")
+    if not all(isinstance(content.get(name), int) for name in ("folds", "inner")):
+        return False
+    if not _is_list_of(seeds, int) or not seeds or not _is_list_of(parts, dict) or not parts:
+        return False
+    return all(_is_part(part) for part in parts) and len({part["name"] for part in parts}) == len(parts)
+
+
+def _is_part(part: dict[str, Any]) -> bool:
+    """Tell whether an entry of `parts` holds the fields of `PartEntry`."""
+    if set(part) != {field.name for field in dataclasses.fields(PartEntry)}:
+        return False
+    name, n, absent = part["name"], part["n"], part["absent"]
+    return (
+        isinstance(name, str)
+        and PART_NAME.fullmatch(name) is not None
+        and part["arm"] in ARMS
+        and all(isinstance(part[key], int) for key in ("seed", "fold"))
+        and isinstance(part["inner"], int | None)
+        and isinstance(part["manifest_sha256"], str)
+        and isinstance(n, dict)
+        and _is_list_of(list(n.values()), int)
+        and _is_list_of(part["test_groups"], str)
+        and isinstance(absent, dict)
+        and all(_is_list_of(names, str) for names in absent.values())
+    )
+
+
+def _is_list_of(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
+def decided_alike(run: Path, name: str, *, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the details of an artefact's record in another part of the plan that was made with the same options.
+
+    What `auto` decides by timing for the first part holds for the others: parts that are pooled are made alike. Empty
+    where `run` is no part of a plan, or none of the others is so far.
+
+    Args:
+        run: the folder of a part.
+        name: of the artefact.
+        options: resolved options of its stage.
+
+    Raises:
+        BadArtifact: a record is damaged.
+    """
+    if run.parent.name != FOLDER:
+        return {}
+    for path in sorted(run.parent.glob(f"*/{name}")):
+        if path.parent.name != run.name and records.record_path(path).is_file():
+            record = records.read_record_alone(path)
+            if record["options"] == options:
+                return dict(record["details"])
+    return {}
 
 
 def check_part(protocol: Protocol, part: PartEntry) -> None:

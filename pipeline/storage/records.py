@@ -35,6 +35,18 @@ def _hashes(paths: Iterable[Path], folder: Path) -> dict[str, str]:
     }
 
 
+CONTENT: dict[str, type | tuple[type, ...]] = {
+    "schema": str,
+    "stage": str,
+    "sha256": str,
+    "inputs": dict,
+    "outputs": dict,
+    "options": dict,
+    "details": dict,
+    "seed": (int, type(None)),
+}
+"""What readers rely on in a record, and its types. Whoever can write a file can write a record that vouches for it."""
+
 ARTIFACTS = (
     ("manifest.csv", "manifest/1.0", "prepare"),
     ("model.safetensors", "model/1.0", "train"),
@@ -157,9 +169,17 @@ def read_record_alone(artifact: Path) -> dict[str, Any]:
         raise BadArtifact(f"{path}: the record of {artifact.name} is missing: make {artifact.name} again") from None
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         whole = False
-    if not whole:
+    if not whole or not _is_usable(record):
         raise BadArtifact(f"{path}: the record is damaged or was edited: make {artifact.name} again")
     return record
+
+
+def _is_usable(record: Mapping[str, Any]) -> bool:
+    """Tell whether a record holds what readers rely on."""
+    if not all(isinstance(record.get(name, ()), kind) for name, kind in CONTENT.items()):
+        return False
+    hashes = [record["sha256"], *record["inputs"].values(), *record["outputs"].values()]
+    return all(isinstance(value, str) for value in hashes) and record["stage"].isidentifier()
 
 
 def check_artifact(artifact: Path, *, schema: str) -> dict[str, Any]:
@@ -192,19 +212,24 @@ def check_fresh(artifact: Path, record: Mapping[str, Any]) -> None:
     Raises:
         StaleInput: an input has another hash now; names both and the stage to run again.
     """
-    for name, expected in record["inputs"].items():
-        path = artifact.parent / name
-        recorded = record_path(path).is_file()
-        if not path.is_file() and not recorded:
-            continue
-        found = sha256_file(path) if path.is_file() else read_record_alone(path)["sha256"]
-        if found != expected:
-            raise StaleInput(
-                f"{artifact} was made from {Path(name).name} {expected[:12]}, but {found[:12]} stands there now: "
-                f"run `python -m pipeline.{record['stage']}` again, or pass --force to use it as it is"
-            )
-        if recorded:
-            check_fresh(path, read_record_alone(path))
+    left, seen = [(artifact, record)], {artifact}
+    while left:
+        artifact, record = left.pop()
+        for name, expected in record["inputs"].items():
+            path = artifact.parent / name
+            recorded = record_path(path).is_file()
+            if not path.is_file() and not recorded:
+                continue
+            found = sha256_file(path) if path.is_file() else read_record_alone(path)["sha256"]
+            if found != expected:
+                raise StaleInput(
+                    f"{artifact} was made from {Path(name).name} {expected[:12]}, but {found[:12]} stands there now: "
+                    f"run `python -m pipeline.{record['stage']}` again, or pass --force to use it as it is"
+                )
+            place = path.parent.resolve() / path.name
+            if recorded and place not in seen:  # a hostile record may name itself, or its input's input
+                seen.add(place)
+                left.append((path, read_record_alone(path)))
 
 
 def is_current(

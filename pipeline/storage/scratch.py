@@ -54,7 +54,9 @@ class Scratch:
 
         Raises:
             StaleInput: the rows there were computed by another model, manifest or setting.
+            BadArtifact: the file of rows is a link, whose target would be written to.
         """
+        artifacts.refuse_link(self.path)
         if restart:
             self.remove()
         if self.header.is_file() and self.path.is_file():
@@ -73,7 +75,7 @@ class Scratch:
         """Return the identity that the rows there were begun with, {} if there is none."""
         try:
             identity = json.loads(self.header.read_bytes())
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return {}
         return identity if isinstance(identity, dict) else {}
 

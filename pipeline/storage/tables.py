@@ -1,4 +1,8 @@
-"""CSV files of a run, read as they were written: text stays text, and only the schema's texts may be anything."""
+"""CSV files of a run, read as they were written: text stays text, and only the schema's texts may be anything.
+
+A spreadsheet takes a cell for a formula that begins with = + - @. Tables that only people read get an apostrophe before
+such a text (OWASP, "CSV Injection"); tables that are read again hold every name as it is.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,6 +10,14 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.errors import BadArtifact
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a cell begins that a spreadsheet may compute."""
+
+
+def no_formula(text: str) -> str:
+    """Return a text for a cell of a table that only people read: an apostrophe before what would be a formula."""
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def read_table(path: Path, *, texts: Sequence[str], refuse: Callable[[str], BadArtifact]) -> pd.DataFrame:

@@ -1,7 +1,10 @@
 """audit.md: the findings, worst first, and the counts and measurements behind them."""
 
+import re
+
 import pandas as pd
 
+from pipeline.cli.options import visible
 from pipeline.tiles.audit_groups import confounding, confounding_line, group_table
 from pipeline.tiles.audit_quality import blank
 from pipeline.tiles.finding import Finding
@@ -15,11 +18,13 @@ SHOWN = ("brightness", "contrast", "saturation", "background", "sharpness")
 """Measurements whose medians are shown for each class."""
 
 
+MARKUP = re.compile(r"[\\|<>*_`\[\]~$]|&(?=[#\w]+;)|:(?=//)|(?<=www)\.", re.IGNORECASE)
+"""What Markdown, as GitHub shows it, takes for more than a character; the last two make links of addresses."""
+
+
 def markdown_cell(text: str) -> str:
-    """Return text that cannot break a Markdown table or become markup."""
-    for character in "\\|<>*_`[]~":
-        text = text.replace(character, "\\" + character)
-    return " ".join(text.split())
+    """Return text that cannot break a Markdown table, become markup, or command a terminal that shows the page."""
+    return visible(" ".join(MARKUP.sub(r"\\\g<0>", text).split()))
 
 
 def _table(header: list[str], rows: list[list[str]]) -> list[str]:

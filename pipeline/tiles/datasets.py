@@ -3,16 +3,20 @@
 Every source ends as a `TileSet`: paths, labels, groups and, if the user gave them, splits, sorted by path.
 """
 
+import contextlib
 import csv
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pandas as pd
 
+from pipeline.cli.options import UNPRINTABLE, visible
 from pipeline.errors import BadInput, UsageError
 from pipeline.tiles import demo, kather2016
 from pipeline.tiles.decoding import SUFFIXES
@@ -23,8 +27,8 @@ KNOWN_COLUMNS = ("path", "label", "group", "split")
 SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
 """Folder names that say split, not class."""
 
-UNWRITABLE = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
-"""Characters that break a line or, as bytes that are not UTF-8, cannot be written to a table."""
+REGEX_S = 20.0
+"""Seconds that `--group-regex` may take for all names; a pattern such as (a+)+b takes for ever on some."""
 
 NAMED = 12
 """How many file names one message lists before it counts the rest."""
@@ -53,15 +57,10 @@ def list_names(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def visible(name: str) -> str:
-    """Return a name with the characters that cannot stand in a line of text written as escapes."""
-    return UNWRITABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", name)
-
-
 def refuse_unwritable(names: list[str], *, where: str) -> None:
     """Raise BadInput if a name holds a line break, another control character, or bytes that are not UTF-8."""
     for name in names:
-        if UNWRITABLE.search(name):
+        if UNPRINTABLE.search(name):
             raise BadInput(f"{where}: the name '{visible(name)}' has a character that no table can hold: rename it")
 
 
@@ -80,15 +79,38 @@ def group_pattern(regex: str) -> re.Pattern[str]:
     return pattern
 
 
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the block after that time; regular expressions look for signals while they match."""
+
+    def out_of_time(signum: int, frame: FrameType | None) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, out_of_time)
+    others = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *others)
+        signal.signal(signal.SIGALRM, before)
+
+
 def parse_groups(paths: list[str], regex: str) -> list[str]:
     """Return the group of each tile: the first parenthesis of `regex`, searched in the tile's relative path.
 
     Raises:
-        UsageError: as `group_pattern`.
+        UsageError: as `group_pattern`, or it takes too long.
         BadInput: some paths do not match; they are named and counted, never dropped.
     """
     pattern = group_pattern(regex)
-    matches = [pattern.search(path) for path in paths]
+    try:
+        with _at_most(REGEX_S):
+            matches = [pattern.search(path) for path in paths]
+    except TimeoutError:
+        raise UsageError(
+            f"--group-regex '{regex}': it takes more than {REGEX_S:.0f} s on these names: give one without "
+            "repetitions inside repetitions"
+        ) from None
     lost = [path for path, match in zip(paths, matches, strict=True) if match is None or not match[1]]
     if lost:
         raise BadInput(
@@ -157,7 +179,7 @@ def _csv_rows(file: Path) -> tuple[list[int], pd.DataFrame]:
     header = [name.strip().casefold() for name in numbered[0][1]]
     doubled = [name for name in header if header.count(name) > 1]
     if doubled:
-        raise BadInput(f"{file}: two columns are called '{doubled[0]}'")
+        raise BadInput(f"{file}: two columns are called '{visible(doubled[0])}'")
     for line, cells in numbered[1:]:
         if len(cells) != len(header):
             raise BadInput(f"{file}, line {line}: {len(cells)} cells, but the header names {len(header)} columns")
@@ -166,6 +188,11 @@ def _csv_rows(file: Path) -> tuple[list[int], pd.DataFrame]:
     for column in table.columns.intersection(["label", "group", "split"]):
         table[column] = table[column].str.strip()
     return [line for line, _ in numbered[1:]], table
+
+
+def _plain(path: Path) -> Path:
+    """Return a path without `.` and `..`, absolute, with one slash in front (POSIX lets two mean another place)."""
+    return Path(re.sub("^//", "/", os.path.normpath(path.absolute())))
 
 
 def csv_tiles(file: Path, *, group_regex: str) -> TileSet:
@@ -189,7 +216,7 @@ def csv_tiles(file: Path, *, group_regex: str) -> TileSet:
             line = lines[int(empty.to_numpy().argmax())]
             rule = "every tile needs one" if column in ("path", "label") else "fill it in for every tile or for none"
             raise BadInput(f"{file}, line {line}: empty '{column}'; {rule}")
-    full = [Path(os.path.normpath(file.parent / path)).absolute() for path in table["path"]]
+    full = [_plain(file.parent / path) for path in table["path"]]
     doubled = pd.Series(full).duplicated()
     if doubled.any():
         row = int(doubled.to_numpy().argmax())
@@ -212,7 +239,7 @@ def csv_tiles(file: Path, *, group_regex: str) -> TileSet:
             "split": table.get("split", ""),
         }
     ).sort_values("path", ignore_index=True)
-    passed_over = [f"column '{name}'" for name in table.columns if name not in KNOWN_COLUMNS]
+    passed_over = [f"column '{visible(name)}'" for name in table.columns if name not in KNOWN_COLUMNS]
     return TileSet(name=file.stem, root=root, table=tiles, ignored=passed_over, facts={})
 
 

@@ -8,6 +8,8 @@
 | EXIF orientation | applied |
 | 16-bit, 32-bit, float | BadTile: the scale of its values is not known |
 | several pages, over 4096 x 4096 px, not PNG, JPEG, TIFF or WebP, truncated | BadTile |
+
+A file may come from anyone: what it would cost to decode is looked at before it is decoded.
 """
 
 import contextlib
@@ -31,6 +33,22 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 MAX_SIDE = 4096
 """Largest side of a tile in px; a larger image is a slide or a bomb."""
 
+MOST_BYTES = 256_000_000
+"""Largest file of a tile; the largest tile has 67 MB of raw pixels."""
+
+MOST_SCANS = 100
+"""Passes over the picture that a progressive JPEG may ask for; encoders write about ten. Each costs time by the size of
+the picture, but as few as 36 bytes of the file. libtiff draws the same line for JPEG in TIFF."""
+
+JPEG_SCAN = b"\xff\xda"
+"""Marker before each scan; compressed data cannot hold these two bytes."""
+
+JPEG_SPARSE = (b"\xff\xc2", b"\xff\xc9", b"\xff\xca")
+"""Frame markers of the codings whose scans can be far smaller than what they describe: progressive, arithmetic."""
+
+TIFF_BLOCK_SIDES = (322, 323)
+"""TIFF tags: sides of the blocks the picture is stored in, which may be far larger than the picture."""
+
 PNG_DEPTH_BYTE = 24
 """Offset of the bit depth in a PNG's IHDR chunk; Pillow reduces 16-bit RGB to 8 without a word."""
 
@@ -53,18 +71,35 @@ def _open(path: Path) -> Image.Image:
     """Return the image, its header read and found good, its pixels not loaded yet."""
     if not path.is_file():
         raise BadTile("not a file" if path.exists() else "not there")
+    if path.stat().st_size > MOST_BYTES:
+        raise BadTile(f"the file has more than {MOST_BYTES / 1e6:.0f} MB")
     image = Image.open(path, formats=FORMATS)
     try:
         if max(image.size) > MAX_SIDE:
             raise BadTile(f"{image.width}x{image.height} px is more than {MAX_SIDE} on a side")
-        if getattr(image, "n_frames", 1) > 1:
+        if getattr(image, "is_animated", False):  # n_frames would walk through all of them
             raise BadTile("has several pages or frames")
+        if fault := _cost(path, image):
+            raise BadTile(fault)
         if _bits(path, image) > 8 or image.mode in ("I", "F") or image.mode.startswith("I;16"):
             raise BadTile("deeper than 8 bits a channel: convert it, the scale is not known")
     except BaseException:
         image.close()
         raise
     return image
+
+
+def _cost(path: Path, image: Image.Image) -> str:
+    """Return why decoding would cost far more time or memory than the picture's size allows, or ""."""
+    if image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        if any(tags.get(tag, 0) > MAX_SIDE for tag in TIFF_BLOCK_SIDES):
+            return f"stored in blocks of more than {MAX_SIDE} px on a side"
+    if image.format in ("JPEG", "MPO"):
+        data = path.read_bytes()
+        if any(marker in data for marker in JPEG_SPARSE) and data.count(JPEG_SCAN) > MOST_SCANS:
+            return f"a JPEG of more than {MOST_SCANS} scans"
+    return ""
 
 
 def _bits(path: Path, image: Image.Image) -> int:

@@ -15,9 +15,13 @@ import pandas as pd
 
 from pipeline.errors import BadArtifact
 from pipeline.storage import artifacts, records
+from pipeline.storage.tables import read_table
 from pipeline.tiles.split import SPLITS
 
 SCHEMA = "manifest/1.0"
+SIDE = r"[0-9]{1,9}"
+"""A width or height as it is written."""
+
 COLUMNS = ("tile_id", "path", "label", "group", "split", "sha256", "width", "height", "problem")
 
 
@@ -99,13 +103,31 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         BadArtifact: missing, damaged or edited, or a column or value that the schema does not know.
     """
+
+    def refuse(rule: str) -> BadArtifact:
+        return BadArtifact(f"{path}: {rule}: run `python -m pipeline.prepare --restart`")
+
     record = records.check_artifact(path, schema=SCHEMA)
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    details = record["details"]
+    for name in ("root", "dataset", "protocol"):
+        if not isinstance(details.get(name), str):
+            raise refuse(f"its record does not name the {name}")
+    table = read_table(path, texts=COLUMNS, refuse=refuse)
     if tuple(table.columns) != COLUMNS:
-        raise BadArtifact(f"{path}: columns {list(table.columns)}, expected {list(COLUMNS)}: run prepare again")
-    table["width"] = table["width"].astype(int)
-    table["height"] = table["height"].astype(int)
+        raise refuse(f"columns {', '.join(table.columns)}, not {', '.join(COLUMNS)}")
+    for name in ("width", "height"):
+        if not table[name].str.fullmatch(SIDE).all():
+            raise refuse(f"a {name} is no number of px")
+        table[name] = table[name].astype(int)
+    for name in table["path"]:
+        if not is_below(name):
+            raise refuse(f"the path '{name}' leads out of the image root")
     good = table["problem"] == ""
     if not table.loc[good, "split"].isin(SPLITS).all() or table["tile_id"].duplicated().any():
-        raise BadArtifact(f"{path}: a split is not one of {', '.join(SPLITS)} or a tile_id stands twice: run prepare")
-    return Manifest(path=path, table=table, root=path.parent / record["details"]["root"], details=record["details"])
+        raise refuse(f"a split is not one of {', '.join(SPLITS)}, or a tile_id stands twice")
+    return Manifest(path=path, table=table, root=path.parent / details["root"], details=details)
+
+
+def is_below(name: str) -> bool:
+    """Tell whether a relative path, joined to a root, stays below it."""
+    return not name.startswith("/") and ".." not in name.split("/")

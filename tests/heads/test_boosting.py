@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import xgboost
 
 from pipeline.errors import BadArtifact
+from pipeline.heads import boosting
 from pipeline.heads.base import SCHEMA, Rows
-from pipeline.heads.boosting import POINTS, Boosting, search_boosting
+from pipeline.heads.boosting import FIXED, PATIENCE, POINTS, Boosting, fit_boosting, search_boosting
 from pipeline.storage.records import write_record
 
 
@@ -66,3 +68,36 @@ def test_a_changed_head_is_refused_before_xgboost_sees_it(tmp_path) -> None:
     path.write_bytes(content)
     with pytest.raises(BadArtifact, match="its bytes are not those that were written"):
         Boosting.load(path)
+
+
+def test_a_point_is_boosted_as_xgboost_itself_would() -> None:
+    train, val = blobs(120, n_classes=3, seed=1), blobs(60, n_classes=3, seed=2)
+    search, head, _ = search_boosting(train, val, seed=3, jobs=1, rounds=60, points=POINTS[:1])
+    matrix = xgboost.QuantileDMatrix(train.features, train.y, max_bin=FIXED["max_bin"])
+    held = xgboost.QuantileDMatrix(val.features, val.y, max_bin=FIXED["max_bin"], ref=matrix)
+    params = FIXED | POINTS[0] | {"num_class": 3, "seed": 3, "nthread": 1}
+    plain = xgboost.train(params, matrix, 60, evals=[(held, "val")], early_stopping_rounds=PATIENCE, verbose_eval=False)
+    assert search.best["rounds"] == plain.best_iteration + 1 < 60 - PATIENCE, "it should stop early"
+    course = boosting._Course(params, matrix, held)
+    course.go_on(60)
+    assert len(course.losses) == plain.num_boosted_rounds(), "it should stop at the same round"
+    own = plain[: plain.best_iteration + 1].inplace_predict(val.features, predict_type="margin")
+    np.testing.assert_array_equal(head.scores(val), own)
+    again = fit_boosting(train, search.best, seed=3, jobs=1)
+    np.testing.assert_array_equal(again.scores(val), own)
+
+
+def test_the_better_half_goes_on_as_if_it_were_alone_and_the_rest_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boosting, "LOOK", 4)
+    train, val = blobs(120, n_classes=3, seed=1), blobs(60, n_classes=3, seed=2)
+    slow, useless = {"max_depth": 3, "eta": 0.01}, {"max_depth": 3, "eta": 0.2, "gamma": 1e6}
+    points = [slow, POINTS[0], useless, POINTS[2]]
+    search, head, _ = search_boosting(train, val, seed=3, jobs=1, rounds=40, points=points)
+    assert [point["params"]["rounds"] <= 4 for point in search.points] == [True, False, True, False]
+    for i in (1, 3):
+        alone, _, _ = search_boosting(train, val, seed=3, jobs=1, rounds=40, points=[points[i]])
+        np.testing.assert_array_equal(alone.scores[0], search.scores[i])
+    full = [search_boosting(train, val, seed=3, jobs=1, rounds=40, points=[point])[0].points[0] for point in points]
+    best = min(full, key=lambda point: point["val_nll"])
+    assert search.best == best["params"]
+    np.testing.assert_array_equal(head.scores(val), search.scores[search.best_index])

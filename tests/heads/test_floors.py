@@ -29,8 +29,8 @@ def blobs(n: int, *, seed: int, classes: tuple[int, ...] = (0, 1, 2, 3), n_featu
     return Rows(features, np.zeros((n, N_CLASSES), np.float32), y.astype(np.int64), groups)
 
 
-def setting(fit_on: str = "train") -> Setting:
-    return Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=8)  # type: ignore[arg-type]
+def setting(fit_on: str = "train", *, svm_rows: int = 1000) -> Setting:
+    return Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=8, svm_rows=svm_rows)  # type: ignore[arg-type]
 
 
 def test_every_floor_has_features_and_a_way_to_be_fitted() -> None:
@@ -160,3 +160,16 @@ def test_the_same_rows_give_the_same_floors() -> None:
     first, second = (fit_floors(sources(train, val), setting()) for _ in range(2))
     for name in FLOORS:
         np.testing.assert_array_equal(first[name].head.scores(val), second[name].head.scores(val))
+
+
+@pytest.mark.parametrize("fit_on", ["train", "heldout"])
+def test_floors_of_more_rows_than_an_exact_svm_takes_are_approximated_and_say_so(fit_on: str) -> None:
+    train, val, test = blobs(80, seed=1), blobs(72, seed=2), blobs(40, seed=3)
+    most = {"train": 80, "heldout": 72}[fit_on]
+    for svm_rows in (most, most - 1):
+        parted = sources(train, val)
+        for name in ("colour_svm", "untrained_svm"):
+            floor = fit_floor(name, parted[SOURCES[name]], setting(fit_on, svm_rows=svm_rows))
+            assert ("landmarks" in floor.facts["chosen"]) == (svm_rows < most)
+            assert floor.facts["notes"][0].startswith("no exact SVM") == (svm_rows < most)
+            assert (floor.head.scores(test).argmax(axis=1) == test.y).mean() > 0.6

@@ -7,9 +7,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from pipeline.errors import BadArtifact
-from pipeline.heads.base import SCHEMA, Rows, Search, as_columns
-from pipeline.heads.svm import N_POINTS, Svm, fit_svm, search_svm, squared_distances, subsample
+from pipeline.errors import BadArtifact, BadInput
+from pipeline.fit_heads import FitHeadsOptions
+from pipeline.heads import svm
+from pipeline.heads.base import SCHEMA, Rows, Search, as_columns, subsample
+from pipeline.heads.landmarks import landmark_points
+from pipeline.heads.svm import EXACT_ROWS, Svm, affordable, fit_svc, fit_svm, search_svm, standard_points
 from pipeline.storage.records import write_record
 
 
@@ -21,19 +24,11 @@ def blobs(n: int, *, n_classes: int, seed: int, n_features: int = 12) -> Rows:
     return Rows(features=features, logits=np.zeros((n, n_classes), np.float32), y=y.astype(np.int64))
 
 
-def test_squared_distances_equal_brute_force() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(7, 5)).astype(np.float32), rng.normal(size=(4, 5)).astype(np.float32)
-    brute = ((a[:, None].astype(float) - b[None].astype(float)) ** 2).sum(-1)
-    np.testing.assert_allclose(squared_distances(a, b), brute, atol=1e-5)
-    assert (squared_distances(a, a) >= 0).all()
-
-
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_search_judges_each_point_as_scikit_learn_would(n_classes: int) -> None:
     train, val = blobs(80, n_classes=n_classes, seed=1), blobs(41, n_classes=n_classes, seed=2)
     search = search_svm(train, val, seed=0, jobs=1)
-    assert len(search.points) == N_POINTS
+    assert [point["params"] for point in search.points] == standard_points(12)
     scaler = StandardScaler().fit(train.features)
     for point in search.points:
         svc = SVC(**point["params"], break_ties=True).fit(scaler.transform(train.features), train.y)
@@ -120,3 +115,76 @@ def test_scores_are_the_pipelines_own_decision_values(
     scores = head.scores(other)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(scores.argmax(axis=1), head.pipeline.predict(other.features))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+@pytest.mark.parametrize(
+    "params", [{"kernel": "linear", "C": 0.1}, {"kernel": "rbf", "gamma": 0.05, "C": 10.0}], ids=["linear", "rbf"]
+)
+def test_the_last_fit_is_scikit_learns_own(n_classes: int, params: dict[str, object]) -> None:
+    """The support vectors, predictions and state that `SVC.fit` gives, and coefficients to libsvm's own tolerance."""
+    train, other = blobs(150, n_classes=n_classes, seed=3), blobs(200, n_classes=n_classes, seed=4)
+    shuffled = train.take(np.random.default_rng(0).permutation(150))
+    svc = fit_svc(shuffled.features, shuffled.y, params)
+    plain = SVC(**params, break_ties=True).fit(shuffled.features, shuffled.y)
+    np.testing.assert_array_equal(svc.support_, plain.support_)
+    np.testing.assert_array_equal(svc.predict(other.features), plain.predict(other.features))
+    ways = {"n_iter_", "_num_iter"} | ({"_gamma"} if params["kernel"] == "linear" else set())
+    for name, value in vars(plain).items():
+        own = getattr(svc, name)
+        if isinstance(value, np.ndarray):
+            assert (own.dtype, own.shape) == (value.dtype, value.shape), name
+            if name not in ways:
+                np.testing.assert_allclose(own, value, rtol=0, atol=5e-3, err_msg=name)
+        elif name not in ways:
+            assert own == value, name
+    assert set(vars(svc)) == set(vars(plain))
+
+
+def test_a_classifier_that_does_not_take_its_features_is_fitted_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = blobs(90, n_classes=3, seed=3)
+    params = {"kernel": "rbf", "gamma": 0.05, "C": 10.0}
+
+    def forget_gamma(svc: SVC, rows: np.ndarray, params: dict[str, object]) -> None:
+        given(svc, rows, params)
+        svc._gamma = 0.5
+
+    given = svm._give_features
+    monkeypatch.setattr(svm, "_give_features", forget_gamma)
+    svc = fit_svc(train.features, train.y, params)
+    plain = SVC(**params, break_ties=True).fit(train.features, train.y)
+    np.testing.assert_array_equal(svc.decision_function(train.features), plain.decision_function(train.features))
+
+
+def test_points_may_stand_in_any_order_and_each_is_fitted_with_its_own_c() -> None:
+    """Also where a weaker C has bound no coefficient, so that its solution serves the stronger ones."""
+    train, val = blobs(90, n_classes=3, seed=1), blobs(60, n_classes=3, seed=2)
+    strengths = (1000.0, 0.01, 10.0, 0.3, 100.0)
+    points = [{"kernel": "rbf", "gamma": gamma, "C": c} for c in strengths for gamma in (0.02, 1.0)]
+    search = search_svm(train, val, seed=0, jobs=2, points=points)
+    assert [point["params"] for point in search.points] == points
+    for point, scores in zip(points, search.scores, strict=True):
+        np.testing.assert_allclose(scores, fit_svm(train, point).scores(val), atol=2e-3, err_msg=str(point))
+    reused = [np.array_equal(search.scores[i], search.scores[j]) for i, j in ((5, 9), (4, 8), (1, 9))]
+    assert any(reused), "no point of this data is free: it tests nothing"
+    assert not np.array_equal(search.scores[2], search.scores[6])
+
+
+def test_above_the_limit_the_kernel_is_approximated_and_below_it_is_not() -> None:
+    points = standard_points(12)
+    assert affordable(points, 100, most=100) == points
+    assert affordable(points, 101, most=100) == landmark_points(points)
+    assert FitHeadsOptions().svm_rows == EXACT_ROWS
+
+
+def test_rows_that_do_not_fit_into_memory_are_refused_before_the_search() -> None:
+    with pytest.raises(BadInput, match="give --svm-rows"):
+        affordable(standard_points(12), 10**8, most=10**9)
+
+
+def test_notes_tell_how_it_was_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = fit_svm(blobs(40, n_classes=2, seed=1), {"kernel": "linear", "C": 0.1})
+    (note,) = head.notes(40)
+    assert note == f"{head.pipeline[-1].n_support_.sum()} support vectors of 40 rows"
+    monkeypatch.setattr(svm, "SEARCH_ROWS", 30)
+    assert head.notes(40)[1] == "searched on a stratified sample of 30 rows"

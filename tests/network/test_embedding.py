@@ -14,7 +14,8 @@ from pipeline import extract
 from pipeline.errors import PipelineError
 from pipeline.network.batches import TileFiles
 from pipeline.network.embedding import embed_batches
-from pipeline.network.resnet import as_channels_last, build_network
+from pipeline.network.engines import build_engine
+from pipeline.network.resnet import build_network
 from pipeline.storage import records
 from pipeline.storage.models import SCHEMA, Model, load_model, save_model
 from pipeline.tiles.manifest import Manifest, read_manifest
@@ -25,14 +26,17 @@ def ground(trained_run: Path) -> tuple[Model, Manifest, TileFiles]:
     """The small trained model with its tiles."""
     model, manifest = load_model(trained_run / "model.safetensors"), read_manifest(trained_run / "manifest.csv")
     table = manifest.table
-    as_channels_last(model.network, torch.device("cpu"))
     return model, manifest, TileFiles(manifest.root, list(table["path"]), list(table["sha256"]), 32)
 
 
-def rows(model: Model, tiles: TileFiles, *, batch: int = 5, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def rows(
+    model: Model, tiles: TileFiles, *, batch: int = 5, first: int = 0, in_flight: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Return all features and logits from row `first` on."""
     torch.set_num_threads(1)
-    parts = list(embed_batches(model, tiles, first=first, batch=batch, precision="fp32", workers=0))
+    engine = build_engine("torch", model, device=torch.device("cpu"), precision="fp32", batch=batch)
+    engine.in_flight = in_flight
+    parts = list(embed_batches(engine, tiles, first=first, workers=0))
     assert [row for loaded, _, _ in parts for row in loaded.rows] == list(range(first, len(tiles)))
     return np.concatenate([f for _, f, _ in parts]), np.concatenate([z for _, _, z in parts])
 
@@ -53,12 +57,13 @@ def test_rows_do_not_depend_on_the_batch_beyond_rounding(ground: tuple[Model, Ma
     np.testing.assert_allclose(rows(model, tiles, batch=batch)[0], rows(model, tiles)[0], rtol=1e-3, atol=1e-4)
 
 
-def test_a_bad_tile_is_zero_and_changes_no_other_row(ground: tuple[Model, Manifest, TileFiles]) -> None:
-    """P4."""
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_a_bad_tile_is_zero_and_changes_no_other_row(ground: tuple[Model, Manifest, TileFiles], in_flight: int) -> None:
+    """P4; an engine that takes batches ahead gives them back to their own tiles."""
     model, _, tiles = ground
     before, _ = rows(model, tiles)
     tiles.sha256[7] = ""
-    after, logits = rows(model, tiles)
+    after, logits = rows(model, tiles, in_flight=in_flight)
     assert not after[7].any()
     assert not logits[7].any()
     others = np.arange(32) != 7
@@ -118,7 +123,8 @@ def test_rows_are_those_of_torchvisions_resnet50(prepared_run: Path) -> None:
     common = ["--run", str(prepared_run), "--device", "cpu", "--threads", "1", "--workers", "0"]
     for precision, tolerance in (("fp32", 1e-4), ("bf16", 0.05)):
         out = prepared_run / f"{precision}.h5"
-        assert extract.main([*common, "--embed-precision", precision, "--out", str(out)]) == 0
+        # nothing was learnt here: bf16 blurs the little that tells such tiles apart
+        assert extract.main([*common, "--embed-precision", precision, "--out", str(out), "--force"]) == 0
         with h5py.File(out) as file:
             features, logits = file["features"][chosen], file["logits"][chosen]
         assert features.shape == (3, 2048)

@@ -30,3 +30,12 @@ def test_autocast_is_on_for_bf16_only() -> None:
         assert layer(x).dtype == torch.bfloat16
     with autocast(CPU, "fp32"):
         assert layer(x).dtype == torch.float32
+
+
+def test_the_choice_leaves_the_number_of_threads_alone() -> None:
+    torch.set_num_threads(2)
+    try:
+        choose_precision("auto", CPU)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)

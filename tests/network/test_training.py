@@ -1,4 +1,4 @@
-"""A training that is stopped anywhere and continued is the training that was not stopped."""
+"""A training that is stopped anywhere and continued is the training that was not stopped, held or streamed."""
 
 import errno
 import os
@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import BadArtifact, BadInput, DiskFull, Interrupted, PipelineError, StaleInput, WorkerLost
+from pipeline.errors import BadInput, DiskFull, Interrupted, PipelineError, WorkerLost
+from pipeline.network import held, pace
 from pipeline.network import training as module
 from pipeline.network.batches import TileFiles
+from pipeline.network.limits import flops_per_tile
+from pipeline.network.recipe import Recipe
 from pipeline.network.resnet import as_channels_last, build_network
-from pipeline.network.training import Recipe, Training
+from pipeline.network.training import Training
 from pipeline.storage.models import Preprocess
 from pipeline.tiles.manifest import read_manifest
 
@@ -21,6 +24,8 @@ RECIPE = Recipe(tile_px=32, epochs=2, batch_size=7, lr_step=1)
 """Of 24 training tiles: four steps an epoch."""
 
 OPTIONS = {"lr": 1e-3, "precision": "fp32"}
+
+TIMES = ("seconds", "images_per_second", "share_of_limit")
 
 
 def begin(run: Path, recipe: Recipe = RECIPE, *, workers: int = 0, **identity: object) -> Training:
@@ -50,10 +55,7 @@ def begin(run: Path, recipe: Recipe = RECIPE, *, workers: int = 0, **identity: o
 
 def curve(training: Training) -> list[dict[str, float]]:
     """Return the history without its times."""
-    return [
-        {name: value for name, value in row.items() if name not in ("seconds", "images_per_second")}
-        for row in training.state.history
-    ]
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in training.state.history]
 
 
 def outcome(training: Training) -> dict[str, torch.Tensor]:
@@ -71,9 +73,9 @@ def after_step(training: Training, k: int, what: object) -> None:
     """Call `what` once the training's k-th step from now is done."""
     step, count = training.step, 0
 
-    def counted(batch: object) -> None:
+    def counted(rows: np.ndarray, pixels: torch.Tensor) -> None:
         nonlocal count
-        step(batch)  # type: ignore[arg-type]
+        step(rows, pixels)
         count += 1
         if count == k:
             what()  # type: ignore[operator]
@@ -102,22 +104,50 @@ def test_it_learns_and_keeps_the_best_epoch(uninterrupted: Training) -> None:
     assert state.history[0]["train_loss"] != state.history[1]["train_loss"]
 
 
-@pytest.mark.parametrize("stopped_after", [1, 4, 5])
+def stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no tile fit into memory."""
+    monkeypatch.setattr(held, "SHARE", {"cpu": -1.0})
+
+
+@pytest.mark.parametrize(
+    ("stopped_after", "streamed"),
+    [
+        (1, (False, False)),
+        (2, (True, True)),
+        (2, (True, False)),
+        (3, (False, True)),
+        (4, (True, True)),
+        (5, (False, False)),
+    ],
+)
 def test_a_stop_after_any_step_continues_to_the_same_result(
-    uninterrupted: Training, prepared_run: Path, stopped_after: int
+    uninterrupted: Training,
+    prepared_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stopped_after: int,
+    streamed: tuple[bool, bool],
 ) -> None:
-    """P2, P6: after the first step, the last of an epoch, the first of the next; equal to the last bit."""
+    """P2, P6: after the first step, the last of an epoch, the first of the next; equal to the last bit.
+
+    `streamed`: whether the tiles do not fit into memory before the stop, and after it.
+    """
     first = begin(prepared_run)
     after_step(first, stopped_after, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Interrupted, match=r"SIGTERM: training saved in .*checkpoint\.pt") as caught:
-        first.run()
+    with monkeypatch.context() as patch:
+        if streamed[0]:
+            stream(patch)
+        with pytest.raises(Interrupted, match=r"SIGTERM: training saved in .*checkpoint\.pt") as caught:
+            first.run()
     assert caught.value.exit_code == 143
     torch.manual_seed(stopped_after)  # nothing may hang on the state of torch's own generator
     second = begin(prepared_run)
     assert second.resume()
     taken = second.state.step + 4 * second.state.epoch
     assert taken == stopped_after
+    if streamed[1]:
+        stream(monkeypatch)
     second.run()
+    assert isinstance(second.sources["train"], held.Streamed if streamed[1] else held.Held)
     assert curve(second) == curve(uninterrupted)
     assert same(outcome(second), outcome(uninterrupted))
 
@@ -141,11 +171,79 @@ def test_a_stop_while_validating_is_heard(prepared_run: Path, uninterrupted: Tra
     assert same(outcome(second), outcome(uninterrupted))
 
 
-def test_workers_do_not_change_the_result(prepared_run: Path, uninterrupted: Training) -> None:
-    training = begin(prepared_run, workers=2)
+@pytest.mark.parametrize(("workers", "streamed"), [(2, False), (0, True), (2, True)])
+def test_workers_and_memory_do_not_change_the_result(
+    prepared_run: Path,
+    uninterrupted: Training,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    workers: int,
+    streamed: bool,
+) -> None:
+    """P6: tiles held in memory give what tiles read again in every epoch give, to the last bit."""
+    if streamed:
+        stream(monkeypatch)
+    training = begin(prepared_run, workers=workers)
     training.run()
+    assert ("decoded anew in every epoch" in capsys.readouterr().err) == streamed
     assert curve(training) == curve(uninterrupted)
     assert same(outcome(training), outcome(uninterrupted))
+
+
+def test_when_the_steps_are_looked_at_changes_nothing(
+    prepared_run: Path, uninterrupted: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_EVERY_S", -1)
+    training = begin(prepared_run)
+    training.run()
+    assert curve(training) == curve(uninterrupted)
+
+
+def test_no_step_waits_for_the_device(prepared_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every way to a tensor's value makes the host wait, on a GPU for all steps before."""
+
+    def waits(*_: object) -> None:
+        raise AssertionError("a step asked for a value")
+
+    training = begin(prepared_run)
+    training.run()
+    pixels = torch.zeros(7, 3, 32, 32, dtype=torch.uint8)
+    with monkeypatch.context() as patch:
+        for name in ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__", "__index__"):
+            patch.setattr(torch.Tensor, name, waits)
+        training.step(np.arange(7), pixels)
+        training.step(np.arange(7), pixels)
+    assert training.state.seen == 0
+    training.look()
+    assert training.state.seen == 14
+
+
+def test_a_stop_while_tiles_are_decoded_is_heard(
+    prepared_run: Path, uninterrupted: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = begin(prepared_run)
+    load = held.load_batches
+
+    def stopped(tiles: TileFiles, batches: list, *, workers: int) -> object:
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield from load(tiles, batches, workers=workers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(held, "load_batches", stopped)
+        with pytest.raises(Interrupted, match="training saved in"):
+            first.run()
+    second = begin(prepared_run)
+    assert second.resume()
+    assert (second.state.epoch, second.state.step) == (0, 0)
+    second.run()
+    assert same(outcome(second), outcome(uninterrupted))
+
+
+def test_a_finished_training_decodes_nothing(prepared_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = begin(prepared_run)
+    training.state.epoch = 2
+    monkeypatch.delattr(held, "load_batches")
+    training.run()
 
 
 def test_a_save_within_an_epoch_by_time(prepared_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,77 +256,38 @@ def test_a_save_within_an_epoch_by_time(prepared_run: Path, monkeypatch: pytest.
     assert (seen[0].state.epoch, seen[0].state.step) == (0, 1)
 
 
+@pytest.mark.parametrize("streamed", [True, False])
 def test_a_lost_worker_costs_nothing(
-    prepared_run: Path, uninterrupted: Training, monkeypatch: pytest.MonkeyPatch
+    prepared_run: Path, uninterrupted: Training, monkeypatch: pytest.MonkeyPatch, streamed: bool
 ) -> None:
     first = begin(prepared_run)
-    load = module.load_batches
+    load = held.load_batches
 
     def losing(tiles: TileFiles, batches: list, *, workers: int) -> object:
         yield from load(tiles, batches[:2], workers=workers)
         raise WorkerLost("a worker process ended")
 
-    monkeypatch.setattr(module, "load_batches", losing)
-    with pytest.raises(WorkerLost):
-        first.run()
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(held, "load_batches", losing)
+        if streamed:
+            stream(patch)
+        with pytest.raises(WorkerLost):
+            first.run()
     second = begin(prepared_run)
     second.resume()
-    assert second.state.step == 2
+    assert second.state.step == (2 if streamed else 0)
     second.run()
     assert same(outcome(second), outcome(uninterrupted))
-
-
-def test_the_checkpoint_holds_tensors_and_plain_values_only(prepared_run: Path) -> None:
-    """P3."""
-    training = begin(prepared_run, Recipe(tile_px=32, epochs=1, batch_size=7))
-    training.run()
-    content = torch.load(training.checkpoint, weights_only=True)
-    assert set(content) == {"identity", "progress", "network", "optimizer", "schedule", "best"}
-
-
-def test_another_training_is_refused(prepared_run: Path) -> None:
-    begin(prepared_run).save()
-    other = begin(prepared_run, manifest="n", options=OPTIONS | {"lr": 0.1})
-    before = {name: value.clone() for name, value in other.network.state_dict().items()}
-    with pytest.raises(StaleInput, match=r"another manifest \(m, now n\), lr \(0.001, now 0.1\): give") as caught:
-        other.resume()
-    assert "\n" not in str(caught.value)
-    assert same(before, other.network.state_dict())
 
 
 def test_auto_precision_goes_on_as_it_began(prepared_run: Path) -> None:
     """A busy machine may time the two otherwise; a training must not be refused for it."""
     first = begin(prepared_run, options={"precision": "auto"})
-    first.precision = first.identity["precision"] = "bf16"
+    first.checkpoint.identity["precision"] = "bf16"
     first.save()
     second = begin(prepared_run, options={"precision": "auto"})
     assert second.resume()
     assert second.precision == "bf16"
-
-
-@pytest.mark.parametrize("damage", ["bit", "truncated", "text", "empty", "list", "keys"])
-def test_a_damaged_checkpoint(prepared_run: Path, damage: str) -> None:
-    training = begin(prepared_run)
-    training.save()
-    path = training.checkpoint
-    data = bytearray(path.read_bytes())
-    if damage == "bit":
-        data[len(data) // 2] ^= 1
-        path.write_bytes(data)
-    elif damage == "truncated":
-        path.write_bytes(data[: len(data) // 2])
-    elif damage == "text":
-        path.write_text("hello")
-    elif damage == "empty":
-        path.write_bytes(b"")
-    elif damage == "list":
-        torch.save([1, 2], path)
-    else:
-        torch.save({"identity": training.identity, "progress": {}}, path)
-    with pytest.raises(BadArtifact, match=r"checkpoint\.pt: cannot be read .*: pass --restart") as caught:
-        begin(prepared_run).resume()
-    assert "\n" not in str(caught.value)
 
 
 def poison(training: Training) -> None:
@@ -249,14 +308,27 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_epoch(prepared_run: Path)
     assert all(torch.isfinite(value).all() for value in outcome(kept).values())
 
 
-def test_weights_that_are_not_finite_are_never_saved(prepared_run: Path) -> None:
+def test_a_loss_that_is_not_finite_is_never_saved(prepared_run: Path) -> None:
+    """Steps that were not looked at yet are looked at before they are saved; the first bad one is named."""
     training = begin(prepared_run)
     training.save()
-    before = training.checkpoint.read_bytes()
-    after_step(training, 1, lambda: (poison(training), os.kill(os.getpid(), signal.SIGINT)))
-    with pytest.raises(PipelineError, match="a weight became infinite or not a number"):
+    before = training.checkpoint.path.read_bytes()
+    after_step(training, 1, lambda: poison(training))
+    after_step(training, 3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(PipelineError, match=r"the loss became .* in epoch 1, step 2: no epoch was finished before"):
         training.run()
-    assert training.checkpoint.read_bytes() == before
+    assert training.checkpoint.path.read_bytes() == before
+
+
+def test_weights_that_are_not_finite_are_never_saved(prepared_run: Path) -> None:
+    """The last step's own loss was good."""
+    training = begin(prepared_run)
+    training.save()
+    before = training.checkpoint.path.read_bytes()
+    after_step(training, 1, lambda: (poison(training), os.kill(os.getpid(), signal.SIGINT)))
+    with pytest.raises(PipelineError, match=r"a weight became infinite or not a number in epoch 1, step 1"):
+        training.run()
+    assert training.checkpoint.path.read_bytes() == before
 
 
 def test_a_validation_loss_that_is_not_finite(prepared_run: Path) -> None:
@@ -264,7 +336,7 @@ def test_a_validation_loss_that_is_not_finite(prepared_run: Path) -> None:
     training.validate = lambda: (float("nan"), 0.5)  # type: ignore[method-assign]
     with pytest.raises(PipelineError, match=r"the validation loss became .* no epoch was finished before"):
         training.run()
-    assert not training.checkpoint.exists()
+    assert not training.checkpoint.path.exists()
 
 
 def torch_finds_no_space(content: object, file: object) -> None:
@@ -287,19 +359,25 @@ def test_a_full_disk_leaves_the_former_checkpoint(
     """P1."""
     training = begin(prepared_run)
     training.save()
-    before = training.checkpoint.read_bytes()
+    before = training.checkpoint.path.read_bytes()
     monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(DiskFull, match=r"checkpoint\.pt: no space left") as caught:
         training.run()
     assert "\n" not in str(caught.value)
-    assert training.checkpoint.read_bytes() == before
+    assert training.checkpoint.path.read_bytes() == before
     assert not list(prepared_run.glob(".*.tmp"))
 
 
-def test_a_tile_that_changed_stops_the_training(prepared_run: Path) -> None:
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_tile_that_changed_stops_the_training(
+    prepared_run: Path, monkeypatch: pytest.MonkeyPatch, streamed: bool, split: str
+) -> None:
+    if streamed:
+        stream(monkeypatch)
     training = begin(prepared_run)
-    files, _ = training.train
-    (files.root / files.paths[0]).write_bytes(b"no image")
+    files, _ = getattr(training, split)
+    (files.root / files.paths[-1]).write_bytes(b"no image")
     with pytest.raises(BadInput, match=r"not a readable .*pipeline\.prepare --restart"):
         training.run()
 
@@ -322,7 +400,7 @@ def test_a_last_batch_of_one_tile_is_left_out(prepared_run: Path) -> None:
 
 
 def test_the_loop_is_the_tutorials_plain_loop(prepared_run: Path) -> None:
-    """The same tiles, order and flips through torchvision's network, Adam and StepLR give the same weights."""
+    """The same tiles, order and flips through torchvision's network, plain Adam and StepLR give the same weights."""
     from torch.nn import functional
 
     from pipeline.network.batches import load_batches, normalise, random_flips
@@ -334,14 +412,85 @@ def test_the_loop_is_the_tutorials_plain_loop(prepared_run: Path) -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=RECIPE.lr_step, gamma=0.1)
     tiles, labels = training.train
-    for epoch in range(RECIPE.epochs):
+    for epoch, row in enumerate(training.state.history):
         network.train()
+        losses, hits = [], 0
         for step, batch in enumerate(load_batches(tiles, training.epoch_batches(epoch), workers=0)):
             pixels = random_flips(batch.pixels, seed=(0, epoch, step))
             scores = network(normalise(pixels, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))
             optimizer.zero_grad()
-            functional.cross_entropy(scores, torch.from_numpy(labels[batch.rows])).backward()
+            target = torch.from_numpy(labels[batch.rows])
+            each = functional.cross_entropy(scores, target, reduction="none")
+            each.mean().backward()
             optimizer.step()
+            losses += each.tolist()
+            hits += int((scores.argmax(1) == target).sum())
         schedule.step()
-    for name, value in network.state_dict().items():
-        torch.testing.assert_close(training.network.state_dict()[name], value, rtol=1e-5, atol=1e-6, msg=name)
+        assert row["train_loss"] == pytest.approx(np.mean(losses), rel=1e-3)
+        assert row["train_accuracy"] == hits / 24
+    for name, value in network.state_dict().items():  # a step is 1e-3 long: this is a twentieth of one
+        torch.testing.assert_close(training.network.state_dict()[name], value, rtol=1e-5, atol=5e-5, msg=name)
+
+
+def test_the_rate_and_its_share_of_the_limit(
+    prepared_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pace, "_measured_peak", lambda device, precision, threads: 1e9)
+    training = begin(prepared_run)
+    training.run()
+    flops = 3 * flops_per_tile(training.network, 32)
+    for row in training.state.history:
+        assert row["images_per_second"] == pytest.approx(24 / row["seconds"], rel=0.02)
+        assert row["share_of_limit"] == pytest.approx(row["images_per_second"] * flops / 1e9, rel=1e-3)
+    assert f"{training.state.history[0]['share_of_limit']:.0%} of the chip's limit" in capsys.readouterr().err
+
+
+def test_saves_and_validation_do_not_count_as_time(prepared_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(module, "SAVE_EVERY_S", 15)
+    training = begin(prepared_run, Recipe(tile_px=32, epochs=1, batch_size=7))
+    write, validate, step = training.checkpoint.write, training.validate, training.step
+
+    def takes(seconds: float, work: object) -> object:
+        def timed(*words: object) -> object:
+            clock[0] += seconds
+            return work(*words)  # type: ignore[operator]
+
+        return timed
+
+    training.step = takes(10, step)  # type: ignore[method-assign, assignment]
+    training.checkpoint.write = takes(100, write)  # type: ignore[method-assign, assignment]
+    training.validate = takes(1000, validate)  # type: ignore[method-assign, assignment]
+    training.run()
+    assert training.state.history[0]["seconds"] == 40
+    assert clock[0] == 40 + 1000 + 3 * 100  # after the second and the fourth step, and at the epoch's end
+
+
+def test_cudnn_is_left_as_it_was(prepared_run: Path) -> None:
+    assert not torch.backends.cudnn.benchmark
+    training = begin(prepared_run)
+    seen = []
+    after_step(training, 1, lambda: seen.append(torch.backends.cudnn.benchmark))
+    training.run()
+    assert seen == [True]
+    assert not torch.backends.cudnn.benchmark
+
+
+def test_the_fused_update_is_adams(prepared_run: Path) -> None:
+    """From the same gradients, those of the network's own loss."""
+    training = begin(prepared_run)
+    assert training.optimizer.param_groups[0]["fused"]
+    ours = list(training.network.parameters())
+    plain = [torch.nn.Parameter(value.detach().clone()) for value in ours]
+    reference = torch.optim.Adam(plain, lr=RECIPE.lr, fused=False, foreach=False)
+    pixels = torch.randint(0, 256, (7, 32, 32, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    for _ in range(10):
+        training.step(np.arange(7), pixels)
+        for one, other in zip(ours, plain, strict=True):
+            assert one.grad is not None
+            assert one.grad.stride() == one.stride(), "the fused kernel takes them for alike"
+            other.grad = one.grad.clone()
+        reference.step()
+    for one, other in zip(ours, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)

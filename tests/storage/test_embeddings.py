@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import BadArtifact, BadInput, DiskFull
-from pipeline.storage.embeddings import read_embeddings, write_embeddings
+from pipeline.storage.embeddings import MOST_CLASS_BYTES, check_classes, read_embeddings, write_embeddings
+from pipeline.storage.hdf5 import write_attributes
 from pipeline.storage.scratch import Scratch, row_type
 
 N, D, K = 10, 6, 3
@@ -109,6 +110,19 @@ def test_a_feature_too_large_for_float16(tmp_path: Path) -> None:
     assert not (tmp_path / "embeddings.h5").exists()
 
 
+@pytest.mark.parametrize("n", [2, 900])
+def test_as_many_class_names_as_are_allowed_can_be_stored(tmp_path: Path, n: int) -> None:
+    names = [f"{i:03d}" + "é" * ((MOST_CLASS_BYTES - 2 - 9 * n) // (2 * n)) for i in range(n)]
+    check_classes(names)
+    scratch = Scratch(tmp_path / "embeddings.h5", row=row_type(D, n), identity={}, batch=4)
+    scratch.open(restart=True)
+    scratch.append(np.zeros(N, scratch.row))
+    write_embeddings(tmp_path / "embeddings.h5", scratch, table(), attrs=ATTRS | {"classes": names})
+    assert read_embeddings(tmp_path / "embeddings.h5").classes == names
+    with pytest.raises(BadInput, match=f"the names of {n + 1} classes take"):
+        check_classes([*names, "x" * 3000])
+
+
 @pytest.mark.parametrize("n", [N - 1, N + 1])
 def test_another_number_of_rows_than_tiles(tmp_path: Path, n: int) -> None:
     """P1."""
@@ -157,7 +171,7 @@ def attribute(name: str, value: object) -> Callable[[h5py.File], None]:
     def mutate(file: h5py.File) -> None:
         del file.attrs[name]
         if value is not None:
-            file.attrs[name] = value
+            write_attributes(file, {name: value})
 
     return mutate
 
@@ -202,10 +216,10 @@ MUTATIONS = {
     "another schema": (attribute("schema", "predictions"), "schema predictions"),
     "future schema": (attribute("schema_version", "2.0"), "1.x is needed"),
     "version 10": (attribute("schema_version", "10.0"), "1.x is needed"),
-    "schema as array": (attribute("schema", np.arange(3)), "not a readable"),
+    "schema as array": (attribute("schema", np.arange(3)), "schema None"),
     "not complete": (attribute("complete", False), "complete"),
     "classes no JSON": (attribute("classes", "[ADI"), "not a readable"),
-    "classes a number": (attribute("classes", 3), "not a readable"),
+    "classes a number": (attribute("classes", 3), "no text"),
     "classes a string": (attribute("classes", '"ADI"'), "'classes' is no list of names"),
     "classes of numbers": (attribute("classes", "[1, 2, 3]"), "'classes' is no list of names"),
     "classes twice": (attribute("classes", '["A", "A", "B"]'), "'classes' is no list of names"),
@@ -305,9 +319,10 @@ def test_what_the_schema_does_not_know_is_tolerated(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file["coords"] = np.zeros((N, 2), np.int32)
         file["link"] = h5py.ExternalLink("other.h5", "x")
-        file.attrs["note"] = "[draft] not JSON"
+        write_attributes(file, {"note": "[draft] not JSON", "schema_version": "1.7"})
         file.attrs["array"] = np.arange(3)
-        file.attrs["schema_version"] = "1.7"
+        file.attrs["by h5py"] = "of variable length"
     got = read_embeddings(path)
     assert got.attrs["note"] == "[draft] not JSON"
+    assert not {"array", "by h5py"} & set(got.attrs)  # see pipeline.storage.hdf5
     assert json.dumps(got.attrs["classes"]) == '["ADI", "LYM", "TUM"]'

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage.floors import FEATURES, read_floors, row_type, write_floors
+from pipeline.storage.hdf5 import write_attributes
 
 N = 7
 ROW = row_type(colour_histogram=4, handmade=3, untrained=5)
@@ -120,7 +121,7 @@ def attribute(name: str, value: object) -> Callable[[h5py.File], None]:
     def mutate(file: h5py.File) -> None:
         del file.attrs[name]
         if value is not None:
-            file.attrs[name] = value
+            write_attributes(file, {name: value})
 
     return mutate
 

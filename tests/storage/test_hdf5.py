@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadArtifact
-from pipeline.storage.hdf5 import Claim, as_utf8, opened, read_dataset
+from pipeline.storage.hdf5 import Claim, as_utf8, finish, opened, read_dataset, write_attributes
 
 Change = Callable[[h5py.File], object]
 
@@ -19,8 +19,7 @@ def write(path: Path, change: Change = lambda file: None) -> Path:
     with h5py.File(path, "w") as file:
         file["numbers"] = np.arange(6, dtype=np.float32).reshape(3, 2)
         file["names"] = as_utf8(["a", "größer", ""])
-        file.attrs["schema"], file.attrs["schema_version"] = "things", "1.3"
-        file.attrs["complete"] = True
+        finish(file, "things/1.3")
         change(file)
     return path
 
@@ -48,10 +47,10 @@ def replaced(name: str, value: object) -> Change:
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        (lambda file: file.attrs.__setitem__("schema", "other"), "schema other 1.3, things 1.x is needed"),
-        (lambda file: file.attrs.__setitem__("schema_version", "2.0"), "schema things 2.0, things 1.x is needed"),
+        (lambda file: write_attributes(file, {"schema": "other"}), "schema other 1.3, things 1.x is needed"),
+        (lambda file: write_attributes(file, {"schema_version": "2.0"}), "schema things 2.0, things 1.x is needed"),
         (lambda file: file.attrs.__delitem__("complete"), "never finished"),
-        (lambda file: file.attrs.__setitem__("complete", "no"), "never finished"),
+        (lambda file: write_attributes(file, {"complete": "no"}), "never finished"),
         (lambda file: file.__delitem__("numbers"), "/numbers is missing or a link"),
         (replaced("numbers", h5py.ExternalLink("/etc/passwd", "/x")), "/numbers is missing or a link"),
         (replaced("numbers", h5py.SoftLink("/names")), "/numbers is missing or a link"),

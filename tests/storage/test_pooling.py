@@ -1,10 +1,14 @@
 """Parts of a plan become one table, and their facts one summary."""
 
+from pathlib import Path
+from typing import Any
+
 import pandas as pd
 import pytest
 
-from pipeline.errors import BadArtifact
-from pipeline.storage.pooling import mean_of, spread, summary_of, typical
+from pipeline.errors import BadArtifact, StaleInput
+from pipeline.storage import pooling
+from pipeline.storage.pooling import mean_of, refuse_other_making, spread, summary_of, typical
 
 
 def table(p: list[float], *, ids: tuple[str, ...] = ("t0", "t1")) -> pd.DataFrame:
@@ -62,3 +66,23 @@ def test_facts_of_parts_become_means_and_counts() -> None:
     assert summary_of(contents)["source_probe"]["n_asked"] == 1
     assert spread([16, 40, 25, 31, 18]) == "16 to 40"
     assert found["n_parts"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"options": {"lr": 2.0}}, r"other/model.safetensors was made with other options .*lr=2.0, there 1.0"),
+        ({"details": {"precision": "fp32"}}, "precision used='fp32', there 'bf16'"),
+        ({"details": {"precision": "bf16", "engine": "openvino"}}, "engine used='openvino', there None"),
+    ],
+)
+def test_parts_that_were_made_in_another_way_are_refused(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], told: str
+) -> None:
+    same = {"options": {"lr": 1.0}, "details": {"precision": "bf16"}}
+    monkeypatch.setattr(
+        pooling.records, "read_record_alone", lambda path: same | (change if path.parent.name == "other" else {})
+    )
+    refuse_other_making(Path("first"), Path("first"))
+    with pytest.raises(StaleInput, match=told):
+        refuse_other_making(Path("other"), Path("first"))

@@ -1,0 +1,87 @@
+"""One thing that was measured: its values round by round, and what they are held against; a table of them as CSV."""
+
+import csv
+import dataclasses
+import io
+import statistics
+from collections.abc import Sequence
+
+PLAIN = "plain"
+"""Name of what a plain script does: what ours is held against."""
+
+OURS = "ours"
+"""Name of what this package does, where there is only one way."""
+
+COLUMNS = ("part", "what", "precision", "batch", "unit", "median", "low", "high", "n", "ratio", "share", "note")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """One row of the table."""
+
+    part: str
+    """ceilings, embed, agreement, train, svm, xgboost or hdf5."""
+
+    what: str
+    """The engine, or which way."""
+
+    unit: str
+    """Of the values: tiles/s, GFLOP/s, s, ..."""
+
+    values: tuple[float, ...]
+    """One per round (or per seed), at least one."""
+
+    precision: str = ""
+    """fp32, bf16 or int8, where a network is run."""
+
+    batch: int | None = None
+    """Tiles per step, likewise."""
+
+    ratio: float | None = None
+    """Times as fast as the plain way."""
+
+    share: float | None = None
+    """Of what the share is, the part says: of the machine's limit, or of an extraction's time."""
+
+    note: str = ""
+    """What a reader of this row must know."""
+
+    @property
+    def median(self) -> float:
+        """The middle of the values."""
+        return statistics.median(self.values)
+
+
+def paired(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return the median over rounds of ours / theirs: what slowed a round down slowed both.
+
+    Args:
+        ours: one value per round.
+        theirs: likewise, of the same rounds.
+
+    Raises:
+        ValueError: not as many, or none.
+    """
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def find(table: Sequence[Measurement], part: str, what: str, unit: str = "") -> Measurement | None:
+    """Return the first row of a part with this name (and unit), None if it was not measured."""
+    rows = (row for row in table if row.part == part and row.what == what and unit in ("", row.unit))
+    return next(rows, None)
+
+
+def to_csv(table: Sequence[Measurement]) -> str:
+    """Return the table as CSV with the columns `COLUMNS`; what does not apply is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in table:
+        spread = [row.median, min(row.values), max(row.values)]
+        optional = ["" if value is None else f"{value:.6g}" for value in (row.ratio, row.share)]
+        writer.writerow(
+            [row.part, row.what, row.precision, "" if row.batch is None else row.batch, row.unit]
+            + [f"{value:.6g}" for value in spread]
+            + [len(row.values), *optional, row.note]
+        )
+    return text.getvalue()

@@ -1,0 +1,112 @@
+"""checkpoint.pt: everything from which a stopped training continues, as tensors and plain Python only."""
+
+import dataclasses
+import math
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from pipeline.errors import BadArtifact, StaleInput
+from pipeline.storage import artifacts
+
+Weights = dict[str, torch.Tensor]
+
+
+@dataclasses.dataclass
+class Progress:
+    """Everything that a checkpoint holds beside the tensors; plain values only."""
+
+    epoch: int = 0
+    """Epochs finished."""
+    step: int = 0
+    """Steps finished in the epoch under way."""
+    loss_sum: float = 0.0
+    """Of the tiles seen in it."""
+    hits: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    """Spent on its steps, waiting for tiles included."""
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    best_epoch: int = 0
+    best_accuracy: float = -1.0
+    best_loss: float = math.inf
+
+
+class Stateful(Protocol):
+    """A network, an optimizer or a schedule."""
+
+    def state_dict(self) -> Any: ...  # noqa: D102
+    def load_state_dict(self, state_dict: Any, /) -> Any: ...  # noqa: D102
+
+
+def _differences(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
+    """Return "name (then, now value)" for each value of `now`, nested ones by their own names, that was another."""
+    found: list[str] = []
+    for name, value in now.items():
+        if isinstance(value, Mapping) and isinstance(then.get(name), Mapping):
+            found += _differences(value, then[name])
+        elif value != then.get(name):
+            found.append(f"{name} ({then.get(name)}, now {value})")
+    return found
+
+
+class Checkpoint:
+    """One training's checkpoint file.
+
+    Args:
+        path: the file.
+        identity: what the file must agree with to be continued (plain values).
+        parts: name -> what has a state: network, optimizer, schedule.
+    """
+
+    def __init__(self, path: Path, *, identity: Mapping[str, Any], parts: Mapping[str, Stateful]) -> None:
+        self.path, self.identity, self.parts = path, dict(identity), dict(parts)
+
+    def write(self, progress: Progress, best: Weights) -> None:
+        """Write the file atomically, loadable with weights_only.
+
+        Raises:
+            DiskFull: no space; the former file stays.
+        """
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        content = {"identity": self.identity, "progress": dataclasses.asdict(progress), **states, "best": best}
+        with artifacts.atomic(self.path) as temporary, temporary.open("wb") as file:
+            torch.save(content, file)  # given a path, torch would not say why it cannot write
+
+    def read(self) -> tuple[Progress, Weights] | None:
+        """Load the states into the parts; return the progress and the best weights, None if there is no file.
+
+        Where `--precision auto` was asked for, the identity's precision becomes the file's.
+
+        Raises:
+            StaleInput: it belongs to a training with another manifest or other options; the parts are as they were.
+            BadArtifact: it cannot be read.
+        """
+        if not self.path.is_file():
+            return None
+        try:
+            with zipfile.ZipFile(self.path) as members:  # torch.load does not look at the checksums
+                if damaged := members.testzip():
+                    raise zipfile.BadZipFile(f"the checksum of {damaged} does not hold")
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            theirs = content["identity"]
+            if theirs.get("options", {}).get("precision") == "auto":
+                # auto is decided by timing, which a busy machine can turn: go on as the training began
+                self.identity["precision"] = theirs["precision"]
+            changed = _differences(self.identity, theirs)
+            if not changed:
+                for name, part in self.parts.items():
+                    part.load_state_dict(content[name])
+                return Progress(**content["progress"]), content["best"]
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  (torch raises many kinds for a damaged file)
+            reason = " ".join(str(error).split())[:120]
+            raise BadArtifact(f"{self.path}: cannot be read ({reason}): pass --restart to train anew") from None
+        raise StaleInput(
+            f"{self.path} belongs to a training with another {', '.join(changed)}: "
+            "give the same options, or --restart to train anew"
+        )

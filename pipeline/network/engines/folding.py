@@ -1,0 +1,65 @@
+"""A trained network as engines run it: pixels in, features and logits out, normalisation layers folded away."""
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.resnet import ResNet
+
+from pipeline.network.resnet import features, logits
+from pipeline.storage.models import Model
+
+PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))
+"""torchvision's names of a convolution and the normalisation behind it; the last pair is that of a shortcut."""
+
+
+def folded(network: ResNet) -> ResNet:
+    """Return a copy of a network in eval mode whose batch normalisations went into the convolutions before them.
+
+    In eval mode both are affine maps, so that the copy computes the same up to rounding.
+
+    Raises:
+        ValueError: a normalisation follows no convolution (an architecture that this code does not know).
+    """
+    copied = copy.deepcopy(network).eval()
+    for module in list(copied.modules()):
+        for conv_name, norm_name in PAIRS:
+            conv, norm = getattr(module, conv_name, None), getattr(module, norm_name, None)
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(module, norm_name, nn.Identity())
+    if any(isinstance(module, nn.BatchNorm2d) for module in copied.modules()):
+        raise ValueError(f"{type(network).__name__}: a batch normalisation that follows no convolution")
+    return copied
+
+
+class Embed(nn.Module):
+    """uint8 tiles (B, 3, S, S) -> features (B, D) and logits (B, K), float32.
+
+    Args:
+        model: its network is copied, not changed.
+        dtype: of the convolutions. They are folded in float32 first: norms folded in bfloat16 would be rounded twice.
+            Measured with ResNet-50 on two networks, bfloat16 weights beat autocast over the unfolded network by 1.3 in
+            speed, and were closer to float32 on the tiles the network was trained for.
+    """
+
+    shift: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, model: Model, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        constants = model.preprocess
+        # as batches.normalise, with the constants where the network is: zero padding must stay that of zeros
+        self.register_buffer("shift", 255 * torch.tensor(constants.mean).view(1, 3, 1, 1))
+        self.register_buffer("scale", 255 * torch.tensor(constants.std).view(1, 3, 1, 1))
+        network = folded(model.network).requires_grad_(requires_grad=False)
+        self.network = network.to(dtype=dtype, memory_format=torch.channels_last)
+        self.network.fc.float()  # features are pooled in float32, and the head costs nothing
+        self.dtype = dtype
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return features and logits."""
+        x = ((pixels.float() - self.shift) / self.scale).to(self.dtype)
+        embedded = features(self.network, x)
+        return embedded, logits(self.network, embedded)

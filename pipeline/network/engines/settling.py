@@ -1,0 +1,109 @@
+"""The engine of an extraction: settled when its rows are begun, kept with them, used again for what must compare."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from pipeline.cli.options import say
+from pipeline.errors import StaleInput
+from pipeline.network.batches import TileFiles
+from pipeline.network.engines.base import MOST_BATCH, Engine
+from pipeline.network.engines.build import build_engine
+from pipeline.network.engines.choice import choose_engine
+from pipeline.network.engines.samples import calibration_pixels, fingerprint, sample_pixels
+from pipeline.storage.models import Model
+from pipeline.storage.scratch import Scratch
+from pipeline.tiles.manifest import Manifest
+
+SETTLED = ("engine", "precision", "agreement", "calibration")
+"""What becomes part of the scratch's identity here, and with `batch` of the details in the embeddings' record."""
+
+
+def settle_engine(
+    scratch: Scratch,
+    model: Model,
+    manifest: Manifest,
+    tiles: TileFiles,
+    *,
+    asked: tuple[str, str],
+    device: torch.device,
+    restart: bool,
+    force: bool,
+) -> Engine:
+    """Open the scratch and return the engine for its rows: the one they were begun with, or the one chosen now.
+
+    `auto` is decided by timing, which a busy machine can turn: rows go on as they were begun.
+
+    Args:
+        scratch: of the extraction; not open yet.
+        model: network, and what its input is.
+        manifest: whose training tiles int8 is calibrated on.
+        tiles: all tiles of the run.
+        asked: engine and precision, or auto.
+        device: where to run.
+        restart: drop the rows that are there.
+        force: use an engine that was asked for although it does not agree with plain fp32.
+
+    Raises:
+        PipelineError: the engine that was asked for, or begun with, cannot be used here.
+        StaleInput: the scratch belongs to another model, manifest or setting.
+    """
+    name, precision = asked
+    calibration = calibration_pixels(manifest, model.preprocess.size) if precision == "int8" else None
+    scratch.identity["calibration"] = None if calibration is None else fingerprint(calibration)
+    how: dict[str, Any] = {"device": device, "batch": scratch.batch, "calibration": calibration}
+    if begun := {} if restart else scratch.begun():
+        scratch.identity |= {key: begun.get(key) for key in ("engine", "precision", "agreement")}
+        scratch.open(restart=False)
+        return build_engine(str(begun.get("engine")), model, precision=str(begun.get("precision")), **how)
+    choice = choose_engine(
+        name, model, sample_pixels(tiles), precision=precision, n_tiles=len(tiles), force=force, **how
+    )
+    scratch.identity |= {
+        "engine": choice.engine.name,
+        "precision": choice.engine.precision,
+        "agreement": None if choice.agreement is None else dataclasses.asdict(choice.agreement),
+    }
+    scratch.open(restart=restart)
+    say(f"extract: {choice.reason}")
+    return choice.engine
+
+
+def recorded_engine(record: Mapping[str, Any], model: Model, manifest: Manifest, device: torch.device) -> Engine:
+    """Return the engine that made embeddings, so that what is computed by it can be held against them.
+
+    Args:
+        record: of the embeddings.
+        model: network, and what its input is.
+        manifest: of the run.
+        device: where to run.
+
+    Raises:
+        PipelineError: that engine cannot be used here.
+        StaleInput: the record does not say which it was, or the training tiles that int8 was calibrated on changed.
+    """
+    made = record["details"]
+    batch = made.get("batch")
+    if not isinstance(batch, int) or not 1 <= batch <= MOST_BATCH or not {"engine", "precision"} <= set(made):
+        raise StaleInput(
+            "the record of the embeddings does not say which engine made them (an earlier version did): "
+            "run `python -m pipeline.extract --restart` and `python -m pipeline.fit_heads` again"
+        )
+    calibration = None
+    if made["precision"] == "int8":
+        calibration = calibration_pixels(manifest, model.preprocess.size)
+        if fingerprint(calibration) != made.get("calibration"):
+            raise StaleInput(
+                f"{manifest.root}: the training tiles that int8 was calibrated on cannot be read as they were: restore "
+                "them, or run `python -m pipeline.extract --restart` and `python -m pipeline.fit_heads` again"
+            )
+    return build_engine(
+        str(made["engine"]),
+        model,
+        device=device,
+        precision=str(made["precision"]),
+        batch=batch,
+        calibration=calibration,
+    )

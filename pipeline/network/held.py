@@ -1,0 +1,136 @@
+"""The pixels of a split, batch by batch: held in memory where they fit, else read again by workers in every epoch."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from pipeline.cli.options import say
+from pipeline.cli.progress import progress
+from pipeline.errors import BadInput
+from pipeline.network.batches import Batch, TileFiles, load_batches, to_device
+from pipeline.network.memory import free_bytes
+
+SHARE = {"cpu": 0.5, "cuda": 0.25}
+"""The most of a device's free memory that is taken for tiles; a step of a large batch needs much of a GPU's."""
+
+DECODED_TOGETHER = 64
+
+
+def bytes_of(tiles: TileFiles) -> int:
+    """Return what the tiles' pixels take in memory."""
+    return len(tiles) * 3 * tiles.size**2
+
+
+def place_for(splits: Iterable[TileFiles], device: torch.device) -> torch.device | None:
+    """Return where all splits together fit: the device, else the machine's memory; None if in neither."""
+    need = sum(map(bytes_of, splits))
+    places = dict.fromkeys((device, torch.device("cpu")))
+    return next((place for place in places if need <= SHARE.get(place.type, 0) * free_bytes(place)), None)
+
+
+def usable(batch: Batch) -> torch.Tensor:
+    """Return the pixels of a batch.
+
+    Raises:
+        BadInput: a tile of the manifest can no longer be read, or is another.
+    """
+    for problem in filter(None, batch.problems):
+        raise BadInput(f"{problem}: run `python -m pipeline.prepare --restart`, then train again")
+    return batch.pixels
+
+
+class Streamed:
+    """Tiles that are decoded whenever they are asked for.
+
+    Args:
+        tiles: the files.
+        workers: decoding processes.
+    """
+
+    def __init__(self, tiles: TileFiles, *, workers: int) -> None:
+        self.tiles, self.workers = tiles, workers
+
+    def batches(self, steps: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
+        """Yield (B, 3, size, size) uint8, channels_last, for the row numbers of each step.
+
+        Raises:
+            BadInput: a tile of the manifest can no longer be read, or is another.
+            WorkerLost: a worker died or hangs.
+        """
+        for batch in load_batches(self.tiles, steps, workers=self.workers):
+            yield usable(batch)
+
+
+class Held:
+    """Tiles that were decoded once and lie in memory.
+
+    Args:
+        pixels: (N, size, size, 3) uint8.
+    """
+
+    def __init__(self, pixels: torch.Tensor) -> None:
+        self.pixels = pixels
+
+    def batches(self, steps: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
+        """Yield (B, 3, size, size) uint8, channels_last, for the row numbers of each step."""
+        for rows in steps:
+            chosen = to_device(torch.from_numpy(rows), self.pixels.device)
+            yield self.pixels.index_select(0, chosen).permute(0, 3, 1, 2)
+
+
+def hold(tiles: TileFiles, place: torch.device, *, workers: int, tell: Callable[[int], None]) -> Held:
+    """Decode all tiles, each checked against its hash, into memory.
+
+    Args:
+        tiles: the files.
+        place: the device whose memory takes them.
+        workers: decoding processes; they end with this function.
+        tell: called with the number of tiles that came; may raise to stop.
+
+    Raises:
+        BadInput: a tile of the manifest can no longer be read, or is another.
+        WorkerLost: a worker died or hangs.
+        MemoryError, RuntimeError: the memory that was free is not.
+    """
+    pixels = torch.empty((len(tiles), tiles.size, tiles.size, 3), dtype=torch.uint8, device=place)
+    steps = [range(len(tiles))[start : start + DECODED_TOGETHER] for start in range(0, len(tiles), DECODED_TOGETHER)]
+    for batch in load_batches(tiles, steps, workers=workers):
+        pixels[batch.rows[0] : batch.rows[-1] + 1] = usable(batch).permute(0, 2, 3, 1).to(place)
+        tell(len(batch.rows))
+    return Held(pixels)
+
+
+def supply(
+    splits: Mapping[str, TileFiles], device: torch.device, *, workers: int, heed: Callable[[], None]
+) -> dict[str, Held | Streamed]:
+    """Return the source of each split's pixels: all held where they fit together, else all streamed. Says which.
+
+    Args:
+        splits: name -> files.
+        device: where the network is.
+        workers: decoding processes.
+        heed: called between tiles while they are decoded; may raise to stop.
+
+    Raises:
+        BadInput, WorkerLost, MemoryError, RuntimeError: as `hold`.
+    """
+    place = place_for(splits.values(), device)
+    if place is None:
+        say("train: the tiles take too much of the free memory to be held: they are decoded anew in every epoch")
+        return {name: Streamed(tiles, workers=workers) for name, tiles in splits.items()}
+    n, size = sum(map(len, splits.values())), sum(map(bytes_of, splits.values()))
+    start = time.monotonic()
+    with progress(n, unit="tile", label="decode") as bar:
+
+        def tell(more: int) -> None:
+            bar.update(more)
+            heed()
+
+        held: dict[str, Held | Streamed] = {}
+        for name, tiles in splits.items():
+            held[name] = hold(tiles, place, workers=workers, tell=tell)
+    where = "memory" if place.type == "cpu" else "the GPU's memory"
+    say(f"train: {n} tiles held in {where}, {size / 1e6:.0f} MB, decoded in {time.monotonic() - start:.1f} s")
+    return held

@@ -1,0 +1,52 @@
+"""Both searches score the same points alike; ties are broken alike."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.measuring import heads
+from pipeline.measuring.heads import Choice, grid_search, log_loss, our_search, synthetic_rows
+from pipeline.measuring.measurement import OURS, PLAIN, find
+from pipeline.measuring.setting import Setting
+
+SETTING = Setting(torch.device("cpu"), threads=1, rounds=1, seed=0, is_quick=True)
+
+
+def test_of_equal_points_the_one_with_the_least_c_then_gamma_is_chosen() -> None:
+    choice = Choice({(10.0, 0.1): 0.9, (1.0, 0.2): 0.9, (1.0, 0.1): 0.9, (0.1, 0.1): 0.5})
+    assert choice.best == (1.0, 0.1)
+    assert "accuracy 0.9000" in choice.line
+
+
+def test_our_search_and_scikit_learns_find_the_same_accuracies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "C", (0.1, 10.0))
+    monkeypatch.setattr(heads, "GAMMA_PER_FEATURE", (0.1, 1.0))
+    rows = synthetic_rows(121, 16, seed=0)
+    folds = np.arange(121) % 3  # of 41, 40 and 40 rows
+    ours, theirs = (search(rows, folds, setting=SETTING) for search in (our_search, grid_search))
+    assert ours.accuracy.keys() == theirs.accuracy.keys()
+    assert len(ours.accuracy) == 4
+    for point, value in theirs.accuracy.items():
+        assert ours.accuracy[point] == pytest.approx(value, abs=1.01 / 121)
+        assert 121 * value == pytest.approx(round(121 * value))  # a share of all rows, not a mean of the folds'
+    assert max(ours.accuracy.values()) > 0.3
+
+
+def test_rows_of_both_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "C", (1.0,))
+    table = list(heads.measure_heads(SETTING))
+    for part in ("svm", "xgboost"):
+        ours, plain = find(table, part, OURS, "s"), find(table, part, PLAIN, "s")
+        assert ours is not None
+        assert plain is not None
+        assert ours.ratio == pytest.approx(plain.median / ours.median)
+    same, loss = find(table, "svm", "same choice"), find(table, "xgboost", OURS, "log-loss")
+    assert same is not None
+    assert same.values in ((0.0,), (1.0,))
+    assert loss is not None
+    assert len(loss.values) == heads.SEEDS
+
+
+def test_log_loss() -> None:
+    scores = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])) + 7
+    assert log_loss(scores, np.array([0, 1])) == pytest.approx(-(np.log(0.5) + np.log(0.8)) / 2)
