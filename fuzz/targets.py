@@ -1,18 +1,27 @@
 """One function per kind of file: it may end in content or in a PipelineError of one line, nothing else."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
+
+import h5py
+import numpy as np
 
 from pipeline.errors import PipelineError
 from pipeline.storage import records
 from pipeline.storage.embeddings import read_embeddings
 from pipeline.storage.floors import read_floors
+from pipeline.storage.hdf5 import write_attributes
 from pipeline.tiles.datasets import csv_tiles
 from pipeline.tiles.decoding import decode_tile
 from pipeline.tiles.manifest import SCHEMA, read_manifest
 
 DETAILS = {"root": ".", "dataset": "made up", "protocol": "random"}
+GOOD = Path(__file__).parent / "corpus" / "hdf5_raw"
+"""Good HDF5 files."""
+
+Item = TypeVar("Item")
 
 
 def check(read: Callable[[Path], object], path: Path) -> None:
@@ -31,14 +40,6 @@ def tile(data: bytes, folder: Path) -> None:
     check(decode_tile, path)
 
 
-def hdf5(data: bytes, folder: Path) -> None:
-    """Read embeddings and floors."""
-    path = folder / "file.h5"
-    path.write_bytes(data)
-    check(read_embeddings, path)
-    check(read_floors, path)
-
-
 def manifest(data: bytes, folder: Path) -> None:
     """Read a list of tiles as a user gives it, and a manifest with a record that vouches for it."""
     path = folder / "manifest.csv"
@@ -48,7 +49,102 @@ def manifest(data: bytes, folder: Path) -> None:
     check(read_manifest, path)
 
 
-TARGETS: dict[str, Callable[[bytes, Path], None]] = {"tile": tile, "hdf5": hdf5, "manifest": manifest}
+def hdf5_raw(data: bytes, folder: Path) -> None:
+    """Read bytes as embeddings and floors: this mostly tries the HDF5 library, which is known to fail (SECURITY.md)."""
+    path = folder / "file.h5"
+    path.write_bytes(data)
+    check(read_embeddings, path)
+    check(read_floors, path)
+
+
+class Choices:
+    """A fuzzer's bytes as a row of decisions; when they are used up, the first of each choice is taken."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def number(self, most: int) -> int:
+        """Return 0 to `most` (at most 255)."""
+        head, self.data = self.data[:1], self.data[1:]
+        return (head[0] if head else 0) % (most + 1)
+
+    def one_of(self, items: Sequence[Item]) -> Item:
+        """Return one of the items."""
+        return items[self.number(len(items) - 1)]
+
+    def text(self) -> str:
+        """Return up to 31 characters."""
+        n = self.number(31)
+        head, self.data = self.data[:n], self.data[n:]
+        return head.decode("utf-8", "replace").replace("\0", "")
+
+
+TYPES = ("<f4", "<f2", "<f8", ">f4", "<i2", "|u1", "|b1", "|S1", "|S9", "<c8", "vlen", "<u8")
+SIDES = (0, 1, 2, 3, 32, 512, 1000, 65_537, 10**6, 10**9)
+VALUES: tuple[Any, ...] = (True, False, 3, -1, 0.5, "", "[]", "{}", '["A", "B"]', "embeddings", "floors", "1.0", "2.0")
+
+
+def change(file: h5py.File, choices: Choices) -> None:
+    """Change one thing in a good file."""
+    names = [*file, "features", "elsewhere"]
+    attributes = [*file.attrs, "note"]
+    what = choices.number(6)
+    if what == 0:
+        del file[choices.one_of(names)]
+    elif what == 1:
+        name, target = choices.one_of(names), choices.one_of([*names, "/", "nowhere"])
+        del file[name]
+        links = (h5py.SoftLink(target), h5py.ExternalLink(choices.text() or "x", target), file[target])
+        file[name] = choices.one_of(links)
+    elif what == 2:
+        del file.attrs[choices.one_of(attributes)]
+    elif what == 3:
+        write_attributes(file, {choices.one_of(attributes): choices.one_of((choices.text(), *VALUES))})
+    elif what == 4:
+        value: Any = choices.one_of((choices.text(), [choices.text()], h5py.Empty("f"), np.zeros(choices.number(9))))
+        file.attrs[choices.one_of(attributes)] = value  # of variable length, a list, nothing
+    elif what == 5:
+        name = choices.one_of([name for name in file if isinstance(file[name], h5py.Dataset)])
+        data = file[name]
+        if data.size and data.dtype.kind in "fiuS":
+            row = choices.number(len(data) - 1)
+            data[row] = (
+                np.frombuffer(choices.text().encode().ljust(data[row].nbytes, b"\0"), np.uint8)[: data[row].nbytes]
+                .view(data.dtype)[: data[row].size]
+                .reshape(data[row].shape)
+            )
+    else:
+        name, kind = choices.one_of(names), choices.one_of(TYPES)
+        shape = tuple(choices.one_of(SIDES) for _ in range(choices.number(3)))
+        chunks = tuple(choices.one_of(SIDES[1:]) for _ in shape) if shape and choices.number(1) else None
+        packed = choices.one_of((None, "gzip", "lzf")) if chunks else None
+        if name in file:
+            del file[name]
+        dtype = h5py.string_dtype() if kind == "vlen" else np.dtype(kind)
+        growing = (None,) * len(shape) if chunks else None
+        file.create_dataset(name, shape, dtype, chunks=chunks, maxshape=growing, compression=packed)
+
+
+def hdf5(data: bytes, folder: Path) -> None:
+    """Read a good file after some changes, made through the HDF5 library."""
+    choices, path = Choices(data), folder / "file.h5"
+    path.write_bytes((GOOD / choices.one_of(("embeddings.h5", "half.h5", "floors.h5", "chunked.h5"))).read_bytes())
+    with h5py.File(path, "r+") as file:
+        for _ in range(1 + choices.number(3)):
+            try:
+                change(file, choices)
+            except (OSError, KeyError, ValueError, TypeError, RuntimeError):
+                continue  # the library makes no such file
+    check(read_embeddings, path)
+    check(read_floors, path)
+
+
+TARGETS: dict[str, Callable[[bytes, Path], None]] = {
+    "tile": tile,
+    "manifest": manifest,
+    "hdf5": hdf5,
+    "hdf5_raw": hdf5_raw,
+}
 
 
 def quicken() -> None:

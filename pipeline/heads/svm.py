@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.exceptions import NotFittedError
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from sklearn.utils.validation import check_is_fitted
 
 from pipeline.errors import BadArtifact
 from pipeline.heads import landmarks
@@ -21,6 +25,7 @@ from pipeline.heads.base import SCHEMA, Rows, Search, as_columns, subsample
 from pipeline.heads.kernels import check_memory, decision_values, kernel_values, runs, square_lengths, votes
 from pipeline.heads.threads import side_by_side
 from pipeline.storage import artifacts, records
+from pipeline.storage.archives import refuse_packed
 
 EXACT_ROWS = 20_000
 """Rows that an exact SVM is fitted on at most, if nothing else is asked for: their kernel values take 3.2 GB."""
@@ -93,9 +98,11 @@ class Svm:
         """Read a skops file whose record vouches for its bytes and whose types are on skops' list or ours.
 
         Raises:
-            BadArtifact: no record, other bytes than were saved, another type in it, or no pipeline.
+            BadArtifact: no record, other bytes than were saved, another type in it, or not a pipeline that this head
+                makes.
         """
         records.check_artifact(path, schema=SCHEMA)
+        refuse_packed(path)
         import skops.io
         from skops.io.exceptions import UntrustedTypesFoundException
 
@@ -105,9 +112,30 @@ class Svm:
             raise BadArtifact(f"{path}: holds types that are not trusted ({' '.join(str(error).split())})") from None
         except Exception as error:  # noqa: BLE001  (zip, json and constructor errors all mean the same here)
             raise BadArtifact(f"{path}: not a readable skops file ({' '.join(str(error).split())[:120]})") from None
-        if not isinstance(pipeline, Pipeline):
-            raise BadArtifact(f"{path}: holds a {type(pipeline).__name__}, a scikit-learn Pipeline is needed")
+        if not _is_head(pipeline):
+            raise BadArtifact(f"{path}: holds no fitted pipeline as fit_heads makes it: run fit_heads --restart")
         return cls(pipeline)
+
+
+def _is_head(pipeline: object) -> bool:
+    """Tell whether an object is one of the two pipelines that are saved here, each step fitted.
+
+    skops trusts all of scikit-learn, of which some types read files or follow the numbers in their arrays unseen.
+    """
+    steps = getattr(pipeline, "steps", None)
+    if type(pipeline) is not Pipeline or not isinstance(steps, list):
+        return False
+    kinds = [type(step[-1]) for step in steps if isinstance(step, tuple)]
+    if kinds[:1] == [StandardScaler]:
+        kinds = kinds[1:]
+    if kinds not in ([SVC], [Nystroem, LogisticRegression]):
+        return False
+    try:
+        for _, step in steps:
+            check_is_fitted(step)
+    except NotFittedError:
+        return False
+    return True
 
 
 def standard_points(n_features: int) -> list[dict[str, Any]]:
