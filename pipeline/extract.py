@@ -17,7 +17,7 @@ from pipeline.cli.options import Common, check, plain, say
 from pipeline.cli.parts import each_part
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, StaleInput, UsageError
 from pipeline.storage import artifacts, records
-from pipeline.storage.protocol import decided_alike, read_protocol
+from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
     from pipeline.network.batches import TileFiles
@@ -152,13 +152,12 @@ def embed(
         identity={"inputs": hashes, "options": chosen, "device": device.type, "batch": batch},
         batch=batch,
     )
-    alike = decided_alike(common.run, out.name, options=chosen)
     engine = settle_engine(
         scratch,
         model,
         manifest,
         tiles,
-        asked=(alike.get("engine", options.engine), alike.get("precision", options.embed_precision)),
+        asked=(options.engine, options.embed_precision),
         device=device,
         restart=common.restart,
         force=common.force,

@@ -12,7 +12,6 @@ from PIL import Image
 from pipeline import extract, fit_heads, prepare, report, stress, train, verify
 from pipeline.errors import StaleInput
 from pipeline.network import batches, precision
-from pipeline.network.engines import settling
 from pipeline.storage.pooling import pool
 from pipeline.storage.predictions import read_predictions
 from pipeline.storage.protocol import read_protocol
@@ -291,14 +290,3 @@ def test_what_auto_decides_for_one_part_holds_for_all(
     one, other = (protocol.folder(part) for part in protocol.parts)
     for part in (one, other):
         assert json.loads((part / "model.json").read_text())["recipe"]["precision"] == "bf16"
-
-    asked: list[tuple[str, str]] = []
-    plain = settling.settle_engine
-
-    def spy(*given: object, **named: object) -> object:
-        asked.append(named["asked"])  # type: ignore[arg-type]
-        return plain(*given, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(settling, "settle_engine", spy)
-    assert extract.main([*words("extract", run), "--engine", "auto", "--embed-precision", "fp32"]) == 0
-    assert asked == [("auto", "fp32"), ("torch", "fp32")]

@@ -95,7 +95,8 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
 def refuse_other_making(part: Path, first: Path) -> None:
     """Refuse to pool a part whose network, embeddings or heads were made with other options than the first part's.
 
-    Or with the same ones, of which `auto` came out differently (parts made one by one, or before this was looked at).
+    Or whose network was trained in another precision, where `auto` came out differently. Engines of the embeddings may
+    differ: each agrees with plain fp32 on its own part, or it would not have been taken.
 
     Raises:
         StaleInput: names the file and the options.
@@ -108,9 +109,11 @@ def refuse_other_making(part: Path, first: Path) -> None:
 
 
 def made_by(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options in a record, with what `auto` came out as under names of their own."""
-    decided = {f"{name} used": record["details"].get(name) for name in ("engine", "precision")}
-    return {**record["options"], **decided}
+    """Return the options in a record, with the precision that a network was trained in."""
+    return {
+        **record["options"],
+        "trained in": record["details"].get("precision") if record["stage"] == "train" else None,
+    }
 
 
 def mean_of(tables: list[pd.DataFrame], *, seed: int, fold: int) -> pd.DataFrame:

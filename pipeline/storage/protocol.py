@@ -165,7 +165,7 @@ def _is_list_of(value: Any, kind: type) -> bool:
 def decided_alike(run: Path, name: str, *, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the details of an artefact's record in another part of the plan that was made with the same options.
 
-    What `auto` decides by timing for the first part holds for the others: parts that are pooled are made alike. Empty
+    What a training's `auto` decides by timing for the first part holds for the others, which are pooled with it. Empty
     where `run` is no part of a plan, or none of the others is so far.
 
     Args:
