@@ -2,7 +2,8 @@
 
 Needs no run. Writes <machine>.csv, .md and .png into --out, where <machine> names the CPU or GPU and the cores: rates
 beside those of a plain script and of the machine's limit, and for each target of the project whether it is met. Leave
-the machine alone meanwhile; it takes some minutes. Stopped by Ctrl-C it writes what it has, as <machine>-partial.
+the machine alone meanwhile: two cores take a quarter of an hour, half of it for scikit-learn's own search and XGBoost's
+defaults. Stopped by Ctrl-C it writes what it has, as <machine>-partial.
 
     python -m pipeline.bench
     python -m pipeline.bench --only embed,train --rounds 5

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from pipeline.figures.style import HEAD_COLOURS, MARKERS, save, short, styled
 from pipeline.measuring.costs import Costs
@@ -74,16 +74,17 @@ def _draw_curves(axis: Axes, curves: Mapping[tuple[str, str], Curve], levels: Ma
         )
     axis.set_xticks(every, [str(batch) for batch in every])
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.yaxis.set_major_formatter(ScalarFormatter())
-    axis.yaxis.set_minor_formatter(ScalarFormatter() if _decades(axis) < 1.2 else NullFormatter())
+    _label_decades(axis)
     axis.set_xlabel("tiles per batch")
     axis.set_ylabel("tiles embedded per second")
     axis.grid(axis="y", which="both", color="0.93", lw=0.6)
 
 
-def _decades(axis: Axes) -> float:
-    low, high = axis.get_ylim()
-    return float(np.log10(high / low))
+def _label_decades(axis: Axes) -> None:
+    """Write plain numbers at 1, 2 and 5 of every decade of a logarithmic y axis."""
+    axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(ScalarFormatter())
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw_ratios(axis: Axes, ratios: Mapping[str, tuple[float, float | None]]) -> None:
@@ -130,8 +131,7 @@ def draw_growth(path: Path, costs: Costs, *, slopes: Mapping[str, float | None])
         axis.set(xscale="log", yscale="log", xlabel="tiles", ylabel=label)
         axis.set_xticks(every, [f"{size:,}" for size in every])
         axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.yaxis.set_major_formatter(ScalarFormatter())
-        axis.yaxis.set_minor_formatter(ScalarFormatter() if _decades(axis) < 1.2 else NullFormatter())
+        _label_decades(axis)
         axis.grid(color="0.93", lw=0.6)
         axis.set_axisbelow(True)
         axis.legend(fontsize=7)

@@ -86,7 +86,7 @@ def agreement_table(rows: Sequence[Measurement]) -> Table:
                 f"{line['cosine'].median:.5f}",
                 f"{100 * line['share of tiles'].median:.2f} %",
                 f"{line['points'].median:+.2f}",
-                "; ".join(row.note for row in line.values()),
+                "; ".join(row.note for row in line.values() if row.note),
             ]
             for key, line in lines.items()
         ],
@@ -98,6 +98,8 @@ def table_of(part: str, rows: Sequence[Measurement]) -> Table:
     """Return the rows of a part as a table without the columns that would be empty."""
     if part == "agreement":
         return agreement_table(rows)
+    engines = list(dict.fromkeys((row.what, row.precision) for row in rows))
+    rows = sorted(rows, key=lambda row: (engines.index((row.what, row.precision)), row.batch or 0))
     filled = [cells(row) for row in rows]
     used = [column for column in range(len(HEADS)) if any(line[column] for line in filled)]
     heads = [SHARE_OF.get(part, name) if name == "of the limit" else name for name in HEADS]

@@ -175,11 +175,12 @@ def compare(setting: Setting, material: Material, engines: Mapping[Key, Engine],
         setting.tell(f"agreement: {key}")
         answer = answers(engine, held.pixels)
         found = agree(answer, reference)
-        same = float((answer[1].argmax(axis=1) == reference[1].argmax(axis=1)).mean())
+        differ = int((answer[1].argmax(axis=1) != reference[1].argmax(axis=1)).sum())
+        same = 1 - differ / len(held.y)
         points = 100 * (float((named_by(head, answer) == held.y).mean()) - accuracy)
         rows = [
-            ("cosine", found.cosine, f"{len(held.y)} tiles"),
-            ("share of tiles", same, f"{found.changed} changed by more than rounding turns"),
+            ("cosine", found.cosine, ""),
+            ("share of tiles", same, f"{differ} of {len(held.y)} differ, {found.changed} by more than rounding turns"),
             ("points", points, f"accuracy on fp32 features {100 * accuracy:.1f} %"),
         ]
         for unit, value, note in rows:

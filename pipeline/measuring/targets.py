@@ -82,8 +82,10 @@ def agreement(table: Sequence[Measurement]) -> Verdict:
     if best is None or not rows:
         return Verdict(target, None, "")
     cosine, same, points = (rows[unit].median for unit in ("cosine", "share of tiles", "points"))
+    tiles = rows["share of tiles"].note
     is_met = cosine >= COSINE and same >= SAME_ANSWER and abs(points) <= ACCURACY_POINTS
-    found = f"{best.what} {best.precision}: cosine {cosine:.5f}, {100 * same:.2f} % of the tiles, {points:+.2f} points"
+    alike = f"cosine {cosine:.5f}, {100 * same:.2f} % of the tiles ({tiles}), {points:+.2f} points"
+    found = f"{best.what} {best.precision}: {alike}"
     return Verdict(target, is_met, found)
 
 

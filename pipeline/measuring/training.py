@@ -26,7 +26,7 @@ PLAIN_BATCH = 32
 BATCHES = {"cpu": (32,), "cuda": (32, 256, 512)}
 """Tiles per step, by device."""
 
-WINDOW_S = 3.0
+WINDOW_S = 6.0
 """About how long one value is measured."""
 
 

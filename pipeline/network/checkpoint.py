@@ -11,6 +11,7 @@ import torch
 
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage import artifacts
+from pipeline.storage.archives import refuse_packed
 
 Weights = dict[str, torch.Tensor]
 
@@ -88,6 +89,7 @@ class Checkpoint:
         if not self.path.is_file():
             return None
         try:
+            refuse_packed(self.path)
             with zipfile.ZipFile(self.path) as members:  # torch.load does not look at the checksums
                 if damaged := members.testzip():
                     raise zipfile.BadZipFile(f"the checksum of {damaged} does not hold")

@@ -23,7 +23,7 @@ from pipeline.tiles.datasets import csv_tiles
 from pipeline.tiles.decoding import decode_tile
 from pipeline.tiles.unpack import unpack_zip
 
-from .hostile import Evil, refused, vouch
+from .hostile import Evil, refused, repack, vouch
 
 
 def save_object_array(evil: object, path: Path) -> None:
@@ -126,6 +126,15 @@ def test_a_checkpoint_is_refused_and_not_run(
     assert "checkpoint.pt: cannot be read" in said
     assert "Traceback" not in said
     assert not marker.exists()
+
+
+def test_a_packed_checkpoint_is_not_unpacked(
+    prepared_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: Callable[..., list[str]]
+) -> None:
+    torch.save({"identity": {}, "best": {"x": torch.zeros(10)}}, tmp_path / "plain.pt")
+    repack(tmp_path / "plain.pt", prepared_run / "checkpoint.pt", {"data/0": bytes(50_000_000)})
+    assert train.main(words("train", prepared_run)) == 1
+    assert "it is packed): pass --restart" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", WRITERS)

@@ -36,6 +36,24 @@ def test_columns_without_content_are_left_out_and_shares_are_called_what_they_ar
     assert "of the limit" in table_of("train", ROWS[:2]).head
 
 
+def test_engines_stand_together_by_rising_batch() -> None:
+    rows = [
+        Measurement("embed", name, "tiles/s", (1.0,), "fp32", batch)
+        for batch, name in ((16, "torch"), (16, "openvino"), (4, "torch"), (4, "openvino"))
+    ]
+    shown = [(row[0], row[3]) for row in table_of("embed", rows).rows]
+    assert shown == [("torch", "4"), ("torch", "16"), ("openvino", "4"), ("openvino", "16")]
+
+
+def test_agreement_has_one_line_for_each_engine() -> None:
+    units = {"cosine": 0.99987, "share of tiles": 0.995, "points": -0.25}
+    rows = [
+        Measurement("agreement", "torch", unit, (value,), "bf16", 16, note="n" if unit == "points" else "")
+        for unit, value in units.items()
+    ]
+    assert table_of("agreement", rows).rows == [["torch", "bf16", "16", "0.99987", "99.50 %", "-0.25", "n"]]
+
+
 def test_numbers() -> None:
     shown = [number(value) for value in (0.99987, 1.0, 12.3456, 123_456.7, float("nan"), 0.0)]
     assert shown == ["0.99987", "1", "12.35", "123,457", "n/a", "0"]

@@ -84,6 +84,11 @@ def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
         assert all(verdict.line.startswith("Not measured: ") for verdict in verdicts)
 
 
+def test_agreement_says_of_how_many_tiles() -> None:
+    table = replaced("agreement", "openvino", "share of tiles", note="2 of 600 differ, 0 by more than rounding turns")
+    assert "(2 of 600 differ, 0 by more than rounding turns)" in targets.agreement(table).found
+
+
 def test_the_best_engine_is_the_fastest_that_needs_no_calibration() -> None:
     best = targets.best_engine(whole())
     assert best is not None
