@@ -4,7 +4,9 @@ BIN := .venv/bin
 READY := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo plan test faults lint types format verify clean
+FUZZ_S ?= 60
+
+.PHONY: help demo plan test faults fuzz lint types format verify clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -29,6 +31,10 @@ test: $(READY) ## install, run the default tests
 
 faults: $(READY) ## run the tests that kill processes and fill disks
 	$(BIN)/python -m pytest -m fault
+
+fuzz: $(READY) ## feed made-up files to the readers, FUZZ_S=60 seconds for each kind (Linux)
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	for target in tile manifest hdf5; do $(BIN)/python -m fuzz $$target -max_total_time=$(FUZZ_S) || exit 1; done
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .
