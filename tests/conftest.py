@@ -43,6 +43,18 @@ def trained_base(tmp_path_factory: pytest.TempPathFactory, prepared_base: Path) 
     return base
 
 
+@pytest.fixture(scope="session")
+def fitted_base(trained_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small trained run after extract and fit_heads; copied, never changed."""
+    from pipeline import extract, fit_heads
+
+    base = tmp_path_factory.mktemp("fitted") / "base"
+    shutil.copytree(trained_base, base)
+    assert extract.main(extract_words(base / "run")) == 0
+    assert fit_heads.main(["--run", str(base / "run"), "--threads", "1", "--rounds", "4"]) == 0
+    return base
+
+
 @pytest.fixture
 def prepared_run(prepared_base: Path, tmp_path: Path) -> Path:
     """This test's own copy of a run folder after prepare; its tiles lie in `../tiles`."""
@@ -55,6 +67,13 @@ def trained_run(trained_base: Path, tmp_path: Path) -> Path:
     """This test's own copy of a run folder after train; its tiles lie in `../tiles`."""
     shutil.copytree(trained_base, tmp_path / "trained")
     return tmp_path / "trained" / "run"
+
+
+@pytest.fixture
+def fitted_run(fitted_base: Path, tmp_path: Path) -> Path:
+    """This test's own copy of a run folder after fit_heads; its tiles lie in `../tiles`."""
+    shutil.copytree(fitted_base, tmp_path / "fitted")
+    return tmp_path / "fitted" / "run"
 
 
 def train_words(run: Path, *more: str) -> list[str]:

@@ -4,7 +4,9 @@ Of one split it holds all rows. Of a plan it holds the test rows of all parts, e
 trained without its fold, with the columns seed and fold behind `predicted`: a tile has one row per seed and head.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,24 +27,33 @@ SUM_TOLERANCE = 1e-6
 """How far the probabilities of a row may be from 1 (nine digits are written)."""
 
 
+class Answer(NamedTuple):
+    """What one head says of N tiles."""
+
+    predicted: np.ndarray
+    """(N,) class codes that the head's own scores decide for; a calibration by class (sigmoid, isotonic) may put
+    another class on top, but does not change a decision."""
+
+    p: np.ndarray
+    """(N, K) calibrated probabilities."""
+
+
 def usable_rows(embeddings: Embeddings) -> np.ndarray:
     """Return which rows (N,) bool of an embeddings file have features, a label and a split."""
     return (embeddings.status == OK) & (embeddings.split < len(SPLITS)) & (embeddings.label >= 0)
 
 
-def to_csv(embeddings: Embeddings, probabilities: dict[str, np.ndarray], named: dict[str, np.ndarray]) -> str:
+def to_csv(embeddings: Embeddings, answers: Mapping[str, Answer]) -> str:
     """Return the table: for each head one line per usable row, in the order of the embeddings file.
 
     Args:
         embeddings: the file's content.
-        probabilities: head -> (M, K) float64 for the M usable rows.
-        named: head -> (M,) class code that the head's own scores decide for; a calibration by class (sigmoid,
-            isotonic) may put another class on top, but does not change a decision.
+        answers: head -> what it says of the M usable rows.
     """
     usable = np.flatnonzero(usable_rows(embeddings))
     classes = np.array(embeddings.classes, dtype=object)
     parts = []
-    for head, p in probabilities.items():
+    for head, answer in answers.items():
         table = pd.DataFrame(
             {
                 "tile_id": np.array(embeddings.tile_id, dtype=object)[usable],
@@ -50,11 +61,11 @@ def to_csv(embeddings: Embeddings, probabilities: dict[str, np.ndarray], named: 
                 "split": np.array(SPLITS, dtype=object)[embeddings.split[usable]],
                 "label": classes[embeddings.label[usable]],
                 "head": head,
-                "predicted": classes[named[head]],
+                "predicted": classes[answer.predicted],
             }
         )
         for i, name in enumerate(classes):
-            table[f"p_{name}"] = p[:, i]
+            table[f"p_{name}"] = answer.p[:, i]
         parts.append(table)
     return pd.concat(parts).to_csv(index=False, float_format="%.9g", lineterminator="\n")
 
