@@ -18,6 +18,7 @@ from pipeline.errors import BadArtifact, BadInput
 from pipeline.storage import artifacts
 from pipeline.storage.hdf5 import Claim, as_utf8, finish, opened, read_dataset, write_attributes
 from pipeline.storage.scratch import Scratch
+from pipeline.storage.slides import SlideInfo, attributes, check_coords, read_info, trident_attributes
 from pipeline.tiles.split import SPLITS
 
 SCHEMA = "embeddings/1.0"
@@ -57,6 +58,12 @@ class Embeddings:
     attrs: Mapping[str, Any]
     """Root attributes; classes and preprocess decoded from JSON."""
 
+    coords: np.ndarray | None = None
+    """Of a slide: (N, 2) int32, level-0 x and y of each tile's upper left corner, ordered by y and x."""
+
+    slide: SlideInfo | None = None
+    """Of a slide: what it is, and what its tiles are."""
+
     @property
     def classes(self) -> list[str]:
         """Class names in the order of the codes and logits."""
@@ -77,6 +84,9 @@ DATASETS = {
 
 JSON_ATTRS = ("classes", "preprocess", "versions")
 """Root attributes that hold a list or an object, as JSON."""
+
+COORDS = Claim(2, ("<i4",))
+"""What /coords must be where there are any."""
 
 NO_SPLIT = 255
 """Code in /split of a tile that serves for nothing."""
@@ -103,16 +113,23 @@ def check_classes(classes: Sequence[str]) -> None:
 
 
 def write_embeddings(
-    path: Path, scratch: Scratch, table: pd.DataFrame, *, attrs: Mapping[str, Any], dtype: str = "float32"
+    path: Path,
+    scratch: Scratch,
+    table: pd.DataFrame,
+    *,
+    attrs: Mapping[str, Any],
+    dtype: str = "float32",
+    slide: SlideInfo | None = None,
 ) -> None:
     """Build the HDF5 file from finished scratch rows, atomically; the caller writes the record.
 
     Args:
         path: `embeddings.h5`.
         scratch: holds one row per row of `table`, in order.
-        table: the manifest's columns.
+        table: the manifest's columns; of a slide also `x` and `y`, level-0 px.
         attrs: classes (list), preprocess (dict), model_sha256, manifest_sha256, versions (dict), engine, precision.
         dtype: float32, or float16 to halve the file (2e-4 relative error, far below that of bf16).
+        slide: if the rows are tiles of a slide.
 
     Raises:
         DiskFull: no room; nothing is left behind.
@@ -149,6 +166,11 @@ def write_embeddings(
         file["split"] = np.array([codes.get(split, NO_SPLIT) for split in table["split"]], np.uint8)
         for name in STRINGS:
             file[name] = as_utf8(list(table[name]))
+        if slide is not None:
+            coords = file.create_dataset("coords", data=table[["x", "y"]].to_numpy(np.int32))
+            names = trident_attributes(slide, name=table["group"].iloc[0]) if n else {}
+            write_attributes(coords, attributes(slide) | names)
+            write_attributes(file, attributes(slide))
         write_attributes(file, {**attrs, "layer": LAYER, "features_sha256": digest.hexdigest()})
         finish(file, SCHEMA)
 
@@ -175,6 +197,8 @@ def read_embeddings(path: Path) -> Embeddings:
             raise refuse("the attribute 'classes' is no list of names, or 'preprocess' no object")
         arrays = {name: read_dataset(file, name, claim, refuse) for name, claim in DATASETS.items()}
         texts = {name: [text.decode() for text in arrays[name]] for name in STRINGS}
+        coords = read_dataset(file, "coords", COORDS, refuse) if "coords" in file else None
+        slide = None if coords is None else read_info(attrs, refuse)
     shapes = {name: array.shape for name, array in arrays.items()}
     n = shapes["features"][0]
     wanted = dict.fromkeys(arrays, (n,)) | {
@@ -185,6 +209,10 @@ def read_embeddings(path: Path) -> Embeddings:
     for name, shape in wanted.items():
         if shapes[name] != shape:
             raise refuse(f"/{name} has shape {shapes[name]}, {shape} is needed")
+    if coords is not None and slide is not None:
+        if coords.shape != (n, 2):
+            raise refuse(f"/coords has shape {coords.shape}, {(n, 2)} is needed")
+        check_coords(coords, slide, refuse)
     used = arrays["status"] == OK
     if not (np.isfinite(arrays["features"][used]).all() and np.isfinite(arrays["logits"][used]).all()):
         raise refuse("a row of features or logits is not finite")
@@ -198,7 +226,7 @@ def read_embeddings(path: Path) -> Embeddings:
         raise refuse("a tile_id stands twice")
     if hashlib.sha256(np.ascontiguousarray(arrays["features"]).data).hexdigest() != attrs["features_sha256"]:
         raise refuse("the features are not those that were written (features_sha256)")
-    return Embeddings(attrs=attrs, **arrays | texts)  # type: ignore[arg-type]
+    return Embeddings(attrs=attrs, coords=coords, slide=slide, **arrays | texts)  # type: ignore[arg-type]
 
 
 def _are_names(value: Any) -> bool:

@@ -72,8 +72,8 @@ def _attributes(file: h5py.File) -> dict[str, Any]:
     return found
 
 
-def write_attributes(file: h5py.File, attrs: Mapping[str, Any]) -> None:
-    """Write root attributes: numbers, flags, texts as fixed-length UTF-8, lists and objects as JSON."""
+def write_attributes(file: h5py.File | h5py.Dataset, attrs: Mapping[str, Any]) -> None:
+    """Write attributes: numbers, flags, texts as fixed-length UTF-8, lists and objects as JSON."""
     for name, value in attrs.items():
         if isinstance(value, list | dict):
             value = json.dumps(value, sort_keys=True, ensure_ascii=False)

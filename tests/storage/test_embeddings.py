@@ -317,7 +317,7 @@ def test_bit_flips_in_the_features_are_found(path: Path) -> None:
 
 def test_what_the_schema_does_not_know_is_tolerated(path: Path) -> None:
     with h5py.File(path, "r+") as file:
-        file["coords"] = np.zeros((N, 2), np.int32)
+        file["later"] = np.zeros((N, 2), np.int32)
         file["link"] = h5py.ExternalLink("other.h5", "x")
         write_attributes(file, {"note": "[draft] not JSON", "schema_version": "1.7"})
         file.attrs["array"] = np.arange(3)
