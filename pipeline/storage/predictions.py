@@ -4,7 +4,7 @@ Of one split it holds all rows. Of a plan it holds the test rows of all parts, e
 trained without its fold, with the columns seed and fold behind `predicted`: a tile has one row per seed and head.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,9 +88,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
     rest = list(table.columns[len(COLUMNS) + (2 if pooled else 0) :])
     if len(rest) < 2 or any(name[:2] != "p_" for name in rest):
         raise refuse(f"its columns are not {', '.join(COLUMNS)}, p_<class>, ...")
-    p = table[rest].to_numpy(np.float64) if all(table[name].dtype.kind in "fi" for name in rest) else None
-    if p is None or not np.isfinite(p).all() or (p < 0).any() or (abs(p.sum(axis=1) - 1) > SUM_TOLERANCE).any():
-        raise refuse("a row's probabilities are no numbers from 0 up that sum to 1")
+    check_probabilities(table, rest, refuse)
     classes = {name[2:] for name in rest}
     if not set(table["label"]) | set(table["predicted"]) <= classes or not set(table["split"]) <= set(SPLITS):
         raise refuse("a label or split is unknown")
@@ -104,6 +102,17 @@ def read_predictions(path: Path) -> pd.DataFrame:
     if any(ids != heads.iloc[0] for ids in heads) or len(set(heads.iloc[0])) != len(heads.iloc[0]):
         raise refuse("the heads do not stand on the same rows")
     return table
+
+
+def check_probabilities(table: pd.DataFrame, names: Sequence[str], refuse: Callable[[str], BadArtifact]) -> None:
+    """Check the columns `p_<class>` of a table.
+
+    Raises:
+        BadArtifact: what `refuse` makes: they are no probabilities.
+    """
+    p = table[list(names)].to_numpy(np.float64) if all(table[name].dtype.kind in "fi" for name in names) else None
+    if p is None or not np.isfinite(p).all() or (p < 0).any() or (abs(p.sum(axis=1) - 1) > SUM_TOLERANCE).any():
+        raise refuse("a row's probabilities are no numbers from 0 up that sum to 1")
 
 
 def classes_of(table: pd.DataFrame) -> list[str]:
