@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from pipeline.evaluation.arrays import FloatArray, IntArray
+from pipeline.evaluation.arrays import FloatArray, IntArray, NumberArray
 from pipeline.figures.style import area_colours, save, short, styled
 from pipeline.maps.grid import MISSING, Grid
 
@@ -93,7 +93,7 @@ def draw_side_by_side(path: Path, view: SlideView, codes: Mapping[str, IntArray]
 
 
 @styled
-def draw_probabilities(path: Path, view: SlideView, p: FloatArray, *, classes: Sequence[str], head: str) -> None:
+def draw_probabilities(path: Path, view: SlideView, p: NumberArray, *, classes: Sequence[str], head: str) -> None:
     """Draw each class's probability over the slide, all on one scale.
 
     Args:
@@ -111,7 +111,7 @@ def draw_probabilities(path: Path, view: SlideView, p: FloatArray, *, classes: S
 
 
 @styled
-def draw_uncertainty(path: Path, view: SlideView, entropy: FloatArray, *, head: str) -> None:
+def draw_uncertainty(path: Path, view: SlideView, entropy: NumberArray, *, head: str) -> None:
     """Draw how unsure a head is of each cell.
 
     Args:
@@ -198,7 +198,7 @@ def _cells(axis: Axes, grid: Grid, painted: FloatArray) -> None:
     _keep(axis, grid)
 
 
-def _values(axis: Axes, grid: Grid, values: FloatArray, colours: str) -> None:
+def _values(axis: Axes, grid: Grid, values: NumberArray, colours: str) -> None:
     axis.imshow(values, extent=_place(grid), cmap=colours, norm=Normalize(0, 1), interpolation="nearest")
     _keep(axis, grid)
 

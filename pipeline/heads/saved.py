@@ -17,7 +17,8 @@ from pipeline.heads.boosting import Boosting
 from pipeline.heads.names import FILES, MAIN, SUMMARY
 from pipeline.heads.svm import Svm
 from pipeline.storage import artifacts, records
-from pipeline.storage.predictions import Answer
+from pipeline.storage.predictions import SCHEMA, Answer
+from pipeline.storage.protocol import check_part, read_protocol
 
 LOADERS: Mapping[str, Callable[[Path], Head]] = {"svm": Svm.load, "xgboost": Boosting.load}
 """Head -> what reads its file."""
@@ -27,12 +28,16 @@ LOADERS: Mapping[str, Callable[[Path], Head]] = {"svm": Svm.load, "xgboost": Boo
 class SavedHeads:
     """Heads that answer as they did in predictions.csv."""
 
+    classes: list[str]
     heads: Mapping[str, Head]
     calibration: Mapping[str, Mapping[str, Any]]
     """Head -> its entry "calibration" of heads.json."""
 
     embedded: Mapping[str, Any]
     """The record of the embeddings that the heads were given: which network and engine made them, and how."""
+
+    files: list[Path]
+    """What they were read from."""
 
     @property
     def dtype(self) -> str:
@@ -114,9 +119,11 @@ def load_heads(
                 "fit_heads with --heads, or take another"
             )
     return SavedHeads(
+        classes=summary["classes"],
         heads={name: LOADERS[name](run / FILES[name]) if name in LOADERS else Softmax() for name in names},
         calibration={name: entries[name]["calibration"] for name in names},
         embedded=embedded,
+        files=[run / SUMMARY, *(run / FILES[name] for name in names if name in FILES)],
     )
 
 
@@ -145,3 +152,55 @@ def embeddings_record(run: Path, record: Mapping[str, Any], *, model: str, whose
         f"{run / 'predictions.csv'} was not made by {whose} ({model[:12]}) but by "
         f"{', '.join(others) or 'one that is not known'}: {todo}"
     )
+
+
+def folder_of_network(run: Path, model: str, *, whose: str, todo: str) -> Path:
+    """Return the folder whose network made some embeddings: the run's own, or that of a part of its plan.
+
+    Args:
+        run: the run folder.
+        model: SHA-256 of the network.
+        whose: what it embedded, for the message.
+        todo: what to do if the plan has no such network, likewise.
+
+    Raises:
+        StaleInput: the plan has no such network.
+    """
+    protocol = read_protocol(run)
+    if protocol is None:
+        return run
+    for part in protocol.parts:
+        path = protocol.folder(part) / "model.safetensors"
+        if records.record_path(path).is_file() and records.read_record_alone(path)["sha256"] == model:
+            check_part(protocol, part)
+            return path.parent
+    raise StaleInput(
+        f"{whose} was embedded by the network {model[:12]}, that of none of the {len(protocol.parts)} parts of "
+        f"{run}: {todo}"
+    )
+
+
+def read_heads(run: Path, head: str, *, model: str, whose: str, todo: str, force: bool) -> SavedHeads:
+    """Load a head of a run or part, or all, for embeddings by a network.
+
+    Args:
+        run: the folder.
+        head: a name, or "all".
+        model: SHA-256 of the network.
+        whose: what that network is, for messages.
+        todo: what to do where the heads are another network's, likewise.
+        force: use heads although an input of theirs has changed since.
+
+    Raises:
+        BadInput: the run has no head of that name.
+        BadArtifact: a file is missing or damaged.
+        StaleInput: they were fitted on embeddings of another network, or an input of theirs has changed.
+    """
+    path = run / "predictions.csv"
+    record = records.check_artifact(path, schema=SCHEMA)
+    embedded = embeddings_record(run, record, model=model, whose=whose, todo=todo)
+    if not force:
+        records.check_fresh(path, record)
+    summary = read_summary(run, record)
+    names = [name for name in MAIN if name in summary["heads"]] if head == "all" else [head]
+    return load_heads(run, summary, names, embedded=embedded)

@@ -14,6 +14,7 @@ from pipeline.errors import BadInput, BadTile
 from pipeline.evaluation.arrays import IntArray
 from pipeline.maps.grid import ClassMap
 from pipeline.storage import artifacts
+from pipeline.storage.slides import SlideInfo
 from pipeline.tiles.decoding import decode_tile
 
 GLASS = 255
@@ -56,15 +57,16 @@ def description_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def read_truth(path: Path, classes: Sequence[str]) -> Truth:
+def read_truth(path: Path, classes: Sequence[str], slide: SlideInfo) -> Truth:
     """Read a truth and put its codes into the order of the model's classes.
 
     Args:
         path: the PNG.
         classes: the model's.
+        slide: whose truth it must be.
 
     Raises:
-        BadInput: not 8-bit grey, no description, or a class that the model does not know.
+        BadInput: not 8-bit grey, no description, of a slide of another size, or a class that the model does not know.
     """
     place = description_path(path)
     if not path.is_file() or not place.is_file():
@@ -78,6 +80,9 @@ def read_truth(path: Path, classes: Sequence[str]) -> Truth:
         raise BadInput(f"{place}: no list 'classes' of up to {GLASS - 1} names")
     if type(side) is not int or side < 1:
         raise BadInput(f"{place}: no 'cell_level0', the side of a square in level-0 px")
+    size = content.get("slide_width", slide.slide_width), content.get("slide_height", slide.slide_height)
+    if size != (slide.slide_width, slide.slide_height):
+        raise BadInput(f"{place}: of a slide of {size[0]} x {size[1]} px, but {slide.slide} has another size")
     try:
         pixels = decode_tile(path)
     except BadTile as error:

@@ -32,7 +32,8 @@ def decoded(tiles: TileFiles, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
 
 def sample_pixels(tiles: TileFiles) -> torch.Tensor:
     """Return up to `N_SAMPLE` tiles, evenly spread, for the comparison of an engine with plain fp32."""
-    return decoded(tiles, spread([row for row, known in enumerate(tiles.sha256) if known], N_SAMPLE))
+    rows = [row for row in range(len(tiles)) if tiles.sha256 is None or tiles.sha256[row]]
+    return decoded(tiles, spread(rows, N_SAMPLE))
 
 
 def calibration_pixels(manifest: Manifest, size: int) -> torch.Tensor:
