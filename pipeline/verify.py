@@ -74,6 +74,9 @@ def unknown_files(run: Path, known: set[Path]) -> list[Path]:
     return sorted(path for path in files - known if path.name not in (*UNFINISHED, lock.NAME))
 
 
+MAPS = "maps"
+"""Folder in which `predict` keeps a folder for each slide, if it is given no other place."""
+
 OPTIONAL = ("floors.h5", "predictions-random.csv", "stress.csv")
 """Artefacts that a finished run may lack."""
 
@@ -95,6 +98,26 @@ def check_folder(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
     if not faults:
         try:
             faults += check_content(folder)
+        except PipelineError as error:
+            faults.append(str(error))
+    found, files = check_maps(folder, light=light)
+    return faults + found, known | files
+
+
+def check_maps(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
+    """Return the faults of the maps of slides in a run folder, and the files that their records speak of."""
+    from pipeline.storage.tile_predictions import SCHEMA, read_predictions
+
+    faults: list[str] = []
+    known: set[Path] = set()
+    for place in sorted((folder / MAPS).glob("*/predictions.csv.json")):
+        path = place.with_suffix("")
+        known |= {path, place}
+        try:
+            faults += check_one(path, SCHEMA, "predict", light=light)
+            known |= {path.parent / output for output in records.read_record_alone(path)["outputs"]}
+            if path.is_file():
+                read_predictions(path)
         except PipelineError as error:
             faults.append(str(error))
     return faults, known

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,5 +119,73 @@ def tile_folder(tmp_path: Path) -> Callable[..., Path]:
                 noise = rng.integers(0, 256, (px, px, 3), dtype=np.uint8)
                 Image.fromarray(noise).save(tmp_path / name / label / f"s{i % groups}_{i:03d}{suffix}")
         return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def slide_file() -> Callable[..., Path]:
+    """`slide_file(run, path, ...)`: embeddings of a made-up slide, its rows drawn from those of the run's tiles.
+
+    Tiles of `patch` px every `stride` px from (100, 200) on, `shape` rows and columns; those in `lost` could not be
+    read. The row of the run's tile that each stands for is `(7 * i) % N`.
+    """
+
+    def make(
+        run: Path,
+        path: Path,
+        *,
+        shape: tuple[int, int] = (3, 4),
+        patch: int = 64,
+        stride: int = 64,
+        lost: tuple[int, ...] = (),
+        saw_source: bool | None = False,
+        attrs: dict[str, Any] | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> Path:
+        import pandas as pd
+
+        from pipeline.storage import records
+        from pipeline.storage.embeddings import SCHEMA, read_embeddings, write_embeddings
+        from pipeline.storage.scratch import Scratch, row_type
+        from pipeline.storage.slides import SlideInfo
+
+        known = read_embeddings(run / "embeddings.h5")
+        n = shape[0] * shape[1]
+        chosen = 7 * np.arange(n) % len(known.label)
+        info = SlideInfo("slide one.tif", "5" * 64, 1000, 900, 0.5, patch, 0.5, patch, stride)
+        scratch = Scratch(path, row=row_type(known.features.shape[1], len(known.classes)), identity={}, batch=1)
+        scratch.open(restart=True)
+        rows = np.zeros(n, scratch.row)
+        rows["features"], rows["logits"] = known.features[chosen], known.logits[chosen]
+        rows["sha256"] = known.sha256[chosen]
+        for row in lost:
+            rows[row] = np.zeros((), scratch.row)
+            rows["status"][row] = 1
+        scratch.append(rows)
+        y, x = np.divmod(np.arange(n), shape[1])
+        table = pd.DataFrame(
+            {"x": 100 + stride * x, "y": 200 + stride * y, "group": "slide one", "label": "", "split": ""}
+        )
+        table["tile_id"] = table["path"] = [f"slide one_{a}_{b}" for a, b in zip(table["x"], table["y"], strict=True)]
+        names = ("classes", "preprocess", "model_sha256", "manifest_sha256")
+        write_embeddings(path, scratch, table, attrs={k: known.attrs[k] for k in names} | (attrs or {}), slide=info)
+        scratch.remove()
+        thumbnail = path.with_name(f"{path.stem}-thumbnail.png")
+        Image.fromarray(np.full((90, 100, 3), 200, np.uint8)).save(thumbnail)
+        made = records.read_record(run / "embeddings.h5")["details"]
+        facts = {"thumbnail": thumbnail.name, "thumbnail_downsample": 10.0, "saw_source": saw_source}
+        facts |= {"skipped": {table["tile_id"][row]: "torn" for row in lost}}
+        facts |= {name: made[name] for name in ("engine", "precision", "batch")} | (details or {})
+        records.write_record(
+            path,
+            schema=SCHEMA,
+            stage="extract",
+            options={"dtype": "float32"},
+            inputs=[run / "model.safetensors"],
+            outputs=[thumbnail],
+            details=facts,
+        )
+        return path
 
     return make

@@ -80,8 +80,9 @@ def _classes(maps: Maps, figures: dict[str, dict[str, str]]) -> Section:
     total = ["all", *(f"{mm2.sum():.4g}" for _, mm2 in found.values())]
     caption = "Area in mm2 and share of the area that has a class."
     table = Table(["class", *map(head_name, maps.by_head)], [*rows, total], caption)
-    together = [Figure(figures[""]["maps"], "Slide and maps beside one another", "The slide and its maps.")]
-    return Section("Classes", [*(together if "maps" in figures[""] else []), table])
+    together = figures[""].get("maps")
+    shown = [Figure(together, "Slide and maps beside one another", "The slide and its maps.")] if together else []
+    return Section("Classes", [*shown, table])
 
 
 def _truth(maps: Maps) -> Section:

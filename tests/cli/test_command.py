@@ -34,6 +34,7 @@ COMMANDS = [
     "pipeline.fit_heads",
     "pipeline.stress",
     "pipeline.report",
+    "pipeline.predict",
     "pipeline.verify",
 ]
 HEAVY = [
