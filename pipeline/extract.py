@@ -20,10 +20,7 @@ from pipeline.storage import artifacts, records
 from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
-    from pipeline.network.batches import TileFiles
-    from pipeline.network.engines import Engine
     from pipeline.storage.models import Model
-    from pipeline.storage.scratch import Scratch
     from pipeline.tiles.manifest import Manifest
 
 
@@ -138,6 +135,7 @@ def embed(
     from pipeline.network.batches import TileFiles
     from pipeline.network.engines import default_batch
     from pipeline.network.engines.settling import SETTLED, settle_engine
+    from pipeline.network.filling import fill
     from pipeline.storage.embeddings import SCHEMA, write_embeddings
     from pipeline.storage.scratch import Scratch, row_type
 
@@ -201,86 +199,6 @@ def embed(
     for row, problem in skipped.items():
         say(f"extract: skipped {table['tile_id'].iloc[row]}: {problem}")
     return EXIT_SKIPPED if skipped else EXIT_OK
-
-
-def status_of(problem: str) -> int:
-    """Return the code for /status of what `TileFiles` says of a tile."""
-    from pipeline.network.batches import CHANGED_PIXELS
-    from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE
-
-    if not problem:
-        return OK
-    return CHANGED if problem.endswith(CHANGED_PIXELS) else UNREADABLE
-
-
-def look_again(scratch: "Scratch", tiles: "TileFiles") -> tuple[int, dict[int, str]]:
-    """Read the tiles again that an earlier run could not use; rows from the first other outcome on are cut off.
-
-    Returns:
-        The number of rows that stand, and row -> problem for those among them without features.
-    """
-    import numpy as np
-
-    from pipeline.storage.embeddings import OK
-
-    start, skipped = 0, dict[int, str]()
-    for block in scratch.blocks():
-        for offset in np.flatnonzero(block["status"] != OK):
-            row = start + int(offset)
-            _, _, _, problem = tiles[row]
-            if status_of(problem) != block["status"][offset]:
-                kept = scratch.cut(row)
-                return kept, {row: problem for row, problem in skipped.items() if row < kept}
-            skipped[row] = problem
-        start += len(block)
-    return start, skipped
-
-
-def check_share(skipped: dict[int, str], tiles: "TileFiles", max_bad: float) -> None:
-    """Stop when more tiles cannot be used than `max_bad` allows.
-
-    Raises:
-        BadInput: names the first of them.
-    """
-    if len(skipped) > max_bad * len(tiles):
-        raise BadInput(
-            f"{tiles.root}: {len(skipped)} of {len(tiles)} tiles or more cannot be used, above --max-bad {max_bad:g} "
-            f"(the rows so far are kept); the first: {skipped[min(skipped)]}"
-        )
-
-
-def fill(scratch: "Scratch", engine: "Engine", tiles: "TileFiles", common: Common, *, workers: int) -> dict[int, str]:
-    """Append the missing rows to the scratch, which is open; return row -> problem of the tiles that could not be used.
-
-    Raises:
-        Interrupted: SIGINT or SIGTERM; the rows so far are kept.
-        BadInput: too many tiles cannot be used; the rows so far are kept.
-        WorkerLost: a process that decodes tiles died; likewise.
-    """
-    import numpy as np
-
-    from pipeline.cli.progress import progress
-    from pipeline.cli.signals import StopRequest
-    from pipeline.network.embedding import embed_batches
-
-    done, skipped = look_again(scratch, tiles)
-    if done:
-        say(f"extract: continuing after row {done} of {len(tiles)}")
-    check_share(skipped, tiles, common.max_bad)
-    with StopRequest() as stop, progress(len(tiles), unit="tile", label="extract", done=done) as bar:
-        for batch, features, logits in embed_batches(engine, tiles, first=done, workers=workers):
-            rows = np.zeros(len(batch.rows), scratch.row)
-            rows["features"], rows["logits"], rows["sha256"] = features, logits, batch.sha256
-            for i, problem in enumerate(batch.problems):
-                rows["status"][i] = status_of(problem)
-                if problem:
-                    skipped[batch.rows[i]] = problem
-            scratch.append(rows)
-            bar.update(len(rows))
-            check_share(skipped, tiles, common.max_bad)
-            if stop.signum:
-                raise stop.interrupted(f"{batch.rows[-1] + 1} of {len(tiles)} rows are kept")
-    return skipped
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from pipeline.cli.signals import StopRequest
 from pipeline.errors import BadInput
 from pipeline.heads.base import Rows
 from pipeline.heads.saved import SavedHeads
-from pipeline.network.batches import TileFiles
+from pipeline.network.batches import TileSource
 from pipeline.network.embedding import embed_batches
 from pipeline.network.engines import Engine
 from pipeline.storage.predictions import Answer
@@ -20,7 +20,7 @@ BLOCK_ROWS = 1024
 def answer_tiles(
     saved: SavedHeads,
     engine: Engine,
-    tiles: TileFiles,
+    tiles: TileSource,
     *,
     workers: int,
     max_bad: float,
@@ -64,7 +64,7 @@ def answer_tiles(
         advance(len(batch.rows))
         if len(skipped) > max_bad * len(tiles):
             raise BadInput(
-                f"{tiles.root}: {len(skipped)} of {len(tiles)} tiles or more cannot be used, above --max-bad "
+                f"{tiles.place}: {len(skipped)} of {len(tiles)} tiles or more cannot be used, above --max-bad "
                 f"{max_bad:g}; the first: {skipped[min(skipped)]}"
             )
         if stop.signum:

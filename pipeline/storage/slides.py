@@ -96,7 +96,7 @@ def check_coords(coords: np.ndarray, info: SlideInfo, refuse: Refuse) -> None:
     """Check that coordinates are those of different tiles of the slide, row by row.
 
     Args:
-        coords: (N, 2) int32, x and y of the upper left corners.
+        coords: (N, 2) int, x and y of the upper left corners.
         info: of the slide.
         refuse: makes the error.
 
@@ -106,6 +106,6 @@ def check_coords(coords: np.ndarray, info: SlideInfo, refuse: Refuse) -> None:
     x, y = coords.astype(np.int64).T
     side = info.patch_size_level0
     if (coords < 0).any() or (x + side > info.slide_width).any() or (y + side > info.slide_height).any():
-        raise refuse("a tile of /coords reaches out of the slide")
+        raise refuse("a tile reaches out of the slide")
     if not (np.diff(y * info.slide_width + x) > 0).all():
-        raise refuse("/coords are not in row order (y, then x), or one stands twice")
+        raise refuse("its tiles are not in row order (y, then x), or one stands twice")

@@ -144,7 +144,7 @@ def folder_tiles(folder: Path, *, name: str, group_regex: str, facts: Mapping[st
     return TileSet(name=name, root=folder, table=table, ignored=ignored, facts=facts)
 
 
-def _csv_rows(file: Path) -> tuple[list[int], pd.DataFrame]:
+def csv_rows(file: Path) -> tuple[list[int], pd.DataFrame]:
     """Return each row's line number and the cells; blanks around header, label, group and split do not count."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as handle:
@@ -183,7 +183,7 @@ def csv_tiles(file: Path, *, group_regex: str) -> TileSet:
         BadInput: not a CSV, missing columns, rows of another length, empty or doubled cells, an unknown split, or
             groups by a column and by `group_regex` at once.
     """
-    lines, table = _csv_rows(file)
+    lines, table = csv_rows(file)
     missing = [column for column in ("path", "label") if column not in table.columns]
     if missing:
         raise BadInput(f"{file}: no column '{missing[0]}'; needed: path,label and, if known, group,split (with commas)")
