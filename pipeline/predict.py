@@ -58,16 +58,13 @@ class PredictOptions:
     truth: Path | None = None
     """<name>-truth.png of a slide whose classes are known (its .json beside it): the map is scored against it."""
 
-    def __post_init__(self) -> None:
-        """Check what goes together."""
-        check((self.embeddings is None) != (self.tiles is None), "give --embeddings FILE.h5 or --tiles FOLDER")
-        check(self.truth is None or self.tiles is None, "--truth: only a slide has a map that can be scored")
-
 
 def run(common: Common, options: PredictOptions) -> int:
     """Predict the tiles of a slide or a folder; return the exit code."""
     source = options.embeddings or options.tiles
-    assert source is not None, "PredictOptions has one of both"  # noqa: S101
+    if source is None or (options.embeddings is not None and options.tiles is not None):
+        raise UsageError("give --embeddings FILE.h5 of a slide or --tiles FOLDER")
+    check(options.truth is None or options.tiles is None, "--truth: only a slide has a map that can be scored")
     if options.out is None:
         artifacts.refuse_link(common.run / FOLDER)
         artifacts.refuse_link(common.run / FOLDER / source.stem)

@@ -320,11 +320,11 @@ REFUSED: dict[str, tuple[Callable[[Path, SlideFile, Path], list[str | Path]], in
         1,
         "its classes (A, B) are not those of the heads (ADI, TUM)",
     ),
-    "nothing": (lambda run, make, place: [], 2, "give --embeddings FILE.h5 or --tiles FOLDER"),
+    "nothing": (lambda run, make, place: [], 2, "give --embeddings FILE.h5 of a slide or --tiles FOLDER"),
     "both": (
         lambda run, make, place: ["--embeddings", place / "s.h5", "--tiles", place],
         2,
-        "give --embeddings FILE.h5 or --tiles FOLDER",
+        "give --embeddings FILE.h5 of a slide or --tiles FOLDER",
     ),
     "a truth for tiles": (lambda run, make, place: ["--tiles", place, "--truth", place / "t.png"], 2, "--truth: only"),
     "no file": (lambda run, make, place: ["--embeddings", place / "none.h5"], 1, "none.h5: not there"),

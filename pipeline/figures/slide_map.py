@@ -23,7 +23,9 @@ MISSING_COLOUR = "0.35"
 PALE = 0.45
 """How far the thumbnail under a map is bleached."""
 
-PANELS_PER_ROW = 4
+SIDE_BY_SIDE = 5
+"""Slide, truth and three heads stand in one row."""
+
 DIFFERENT = {2: "#E69F00", 3: "#B84700"}
 """Number of classes that heads name for a cell -> colour."""
 
@@ -84,7 +86,7 @@ def draw_side_by_side(path: Path, view: SlideView, codes: Mapping[str, IntArray]
         codes: title -> (R, C) codes.
         classes: K names.
     """
-    figure, axes = _panels(view, ["slide", *codes], width=2.6)
+    figure, axes = _panels(view, ["slide", *codes], width=2.4, columns=SIDE_BY_SIDE)
     _slide(axes[0], view, pale=0.0)
     for axis, code in zip(axes[1:], codes.values(), strict=True):
         _cells(axis, view.grid, _paint(code, len(classes), cover=1.0))
@@ -147,9 +149,11 @@ def draw_disagreement(path: Path, view: SlideView, named: IntArray) -> None:
     save(figure, path)
 
 
-def _panels(view: SlideView, titles: Sequence[str], *, width: float, over: str = "") -> tuple[Figure, list[Axes]]:
+def _panels(
+    view: SlideView, titles: Sequence[str], *, width: float, columns: int = 4, over: str = ""
+) -> tuple[Figure, list[Axes]]:
     """Return a figure with one panel per title, each `width` inches wide (less for a tall slide)."""
-    columns = min(len(titles), PANELS_PER_ROW)
+    columns = min(len(titles), columns)
     n_rows = -(-len(titles) // columns)
     width = min(width, 1.4 * width / max(view.aspect, 1e-3)) if view.aspect > 1.4 else width
     width = max(width, 1.2)
@@ -163,6 +167,7 @@ def _panels(view: SlideView, titles: Sequence[str], *, width: float, over: str =
     left, right, bottom, top = view.extent
     for axis, title in zip(axes, titles, strict=True):
         axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], aspect="equal")
+        axis.spines[:].set_visible(False)
         axis.set_title(title)
     _scale_bar(axes[0], right, bottom)
     figure.suptitle("\n".join(part for part in (view.title, over) if part), fontsize=9)

@@ -35,6 +35,7 @@ COMMANDS = [
     "pipeline.stress",
     "pipeline.report",
     "pipeline.predict",
+    "pipeline.export",
     "pipeline.verify",
 ]
 HEAVY = [
