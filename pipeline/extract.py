@@ -1,10 +1,14 @@
-"""Embed every tile - train, val and test - by the trained network: penultimate layer and logits in one pass.
+"""Embed every tile - train, val, test - or those of slides by the trained network: penultimate layer and logits.
 
 Reads manifest.csv and model.safetensors; writes embeddings.h5 (schema in data/FORMAT.md). Memory does not grow with
 the number of tiles. Stop or kill it at any moment: the same command continues after the last finished batch. A tile
 that cannot be read keeps its row, marked in /status, and the exit code is 3.
 
+With --slide it reads slides in place of the manifest, cut as pipeline.tile cut them (or by its defaults), and writes
+slides/<slide>/<slide>.h5. One bad slide does not stop the others; slides/slides.csv says what became of each.
+
     python -m pipeline.extract --run reports/mine
+    python -m pipeline.extract --run reports/mine --slide slide.svs
 """
 
 import dataclasses
@@ -15,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain, say
 from pipeline.cli.parts import each_part
+from pipeline.cli.slides import Outcome, SlidesOptions, chosen_slides, each_slide
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, StaleInput, UsageError
 from pipeline.storage import artifacts, records
 from pipeline.storage.protocol import read_protocol
@@ -22,6 +27,10 @@ from pipeline.storage.protocol import read_protocol
 if TYPE_CHECKING:
     from pipeline.storage.models import Model
     from pipeline.tiles.manifest import Manifest
+    from pipeline.tiles.slide_list import SlideEntry
+
+PLACES = ("manifest", "model", "out")
+"""Options that say where files lie, not what the rows are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +44,7 @@ class ExtractOptions:
     """Default: model.safetensors of the run."""
 
     out: Path | None = None
-    """Default: embeddings.h5 of the run."""
+    """Default: embeddings.h5 of the run; of a slide slides/<slide>/<slide>.h5. For several slides a folder."""
 
     engine: Literal["auto", "torch", "compiled", "openvino"] = "auto"
     """What runs the network: torch itself, torch.compile, or OpenVINO (CPUs; extra cpu). auto: the fastest of them by a
@@ -57,6 +66,14 @@ class ExtractOptions:
             self.embed_precision != "int8" or self.engine in ("auto", "openvino"),
             f"--embed-precision int8 --engine {self.engine}: only openvino computes in int8",
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class SlideOptions(SlidesOptions):
+    """Slides in place of the run's tiles, and what their files do not tell."""
+
+    slide: tuple[str, ...] = ()
+    """Files, folders of slides, or .csv files with the columns slide and, if wanted, mpp and group."""
 
 
 def check_same_ground(manifest: "Manifest", model: "Model", model_path: Path, *, force: bool) -> None:
@@ -108,7 +125,7 @@ def extract(common: Common, options: ExtractOptions) -> int:
     model = load_model(model_path)
     check_same_ground(manifest, model, model_path, force=common.force)
     chosen = {
-        name: value for name, value in plain(options).items() if name not in ("manifest", "model", "out")
+        name: value for name, value in plain(options).items() if name not in PLACES
     }  # where files lie is not what they hold
     inputs = [manifest.path, model_path]
     if not common.restart and records.is_current(out, schema=SCHEMA, options=chosen, inputs=inputs, seed=None):
@@ -201,10 +218,57 @@ def embed(
     return EXIT_SKIPPED if skipped else EXIT_OK
 
 
+def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) -> int:
+    """Embed the tiles of slides; return the exit code.
+
+    Raises:
+        UsageError: one file for several slides, or a manifest beside them.
+    """
+    from pipeline.cli.machine import use_device
+    from pipeline.network.engines import default_batch
+    from pipeline.network.slide_extraction import SlideExtraction, write_outcomes
+    from pipeline.network.slide_model import slide_model
+    from pipeline.storage.models import load_model
+    from pipeline.tiles.grid import grid_path
+
+    entries, out = chosen_slides(slides.slide, slides), options.out
+    check(options.manifest is None, "--manifest lists tiles: give it without --slide")
+    check(
+        len(entries) == 1 or out is None or out.suffix != ".h5",
+        f"--out {out}: one file for {len(entries)} slides: give a folder",
+    )
+    device = use_device(common.device, common.threads)
+    extraction = SlideExtraction(
+        common,
+        {name: value for name, value in plain(options).items() if name not in PLACES},
+        device,
+        options.embed_batch or default_batch(device),
+        (options.engine, options.embed_precision),
+    )
+    loaded: dict[Path, Model] = {}
+
+    def work(entry: "SlideEntry") -> Outcome:
+        trained = slide_model(common.run, entry, model=options.model)
+        if trained.path not in loaded:
+            loaded.clear()  # one at a time: memory
+            loaded[trained.path] = load_model(trained.path)
+        folder = out or grid_path(common.run, entry.name).parent
+        place = folder if folder.suffix == ".h5" else folder / f"{entry.name}.h5"
+        return extraction.run(entry, trained, loaded[trained.path], place)
+
+    code, outcomes = each_slide(entries, work, what="extract")
+    write_outcomes(common.run / artifacts.SLIDES / "slides.csv", outcomes, inputs=list(loaded))
+    return code
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `python -m pipeline.extract`."""
-    stages = {"extract": ExtractOptions}
-    return command("pipeline.extract", __doc__, stages, lambda common, o: run(common, o["extract"]), argv)
+
+    def work(common: Common, given: dict[str, Any]) -> int:
+        options, slides = given["extract"], given["slides"]
+        return run_slides(common, options, slides) if slides.slide or slides.data else run(common, options)
+
+    return command("pipeline.extract", __doc__, {"extract": ExtractOptions, "slides": SlideOptions}, work, argv)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Cut slides and large images into a grid of tiles: only coordinates are written, no pixels.
 
 Reads slides (what OpenSlide knows, TIFF, large PNG and JPEG; a folder or a CSV `slide[,mpp][,group]` of them) and the
-run's model, whose tile size and scale are taken. Writes slides/<slide>/grid.csv into the run folder, a thumbnail, and an
-overlay that shows which tiles were taken for tissue.
+run's model, whose tile size and scale are taken. Writes slides/<slide>/grid.csv into the run folder, a thumbnail, and
+an overlay that shows which tiles were taken for tissue.
 
     python -m pipeline.tile slide.svs --run reports/mine
     python -m pipeline.tile slides/ --run reports/mine --stride 75 --min-tissue 0.5

@@ -124,8 +124,8 @@ def tile_folder(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def slide_file() -> Callable[..., Path]:
-    """`slide_file(run, path, ...)`: embeddings of a made-up slide, its rows drawn from those of the run's tiles.
+def embedded_slide() -> Callable[..., Path]:
+    """`embedded_slide(run, path, ...)`: embeddings of a made-up slide, its rows drawn from those of the run's tiles.
 
     Tiles of `patch` px every `stride` px from (100, 200) on, `shape` rows and columns; those in `lost` could not be
     read. The row of the run's tile that each stands for is `(7 * i) % N`.
@@ -189,3 +189,55 @@ def slide_file() -> Callable[..., Path]:
         return path
 
     return make
+
+
+def tissue_on_glass(side: int, *, tissue: tuple[int, int, int, int] | None = None) -> np.ndarray:
+    """Return (side, side, 3) uint8: pink noise in (left, top, right, bottom), default the middle half; glass around."""
+    rng = np.random.default_rng(side)
+    pixels = np.full((side, side, 3), 240, np.uint8)
+    left, top, right, bottom = tissue or (side // 4, side // 4, side * 3 // 4, side * 3 // 4)
+    shape = bottom - top, right - left, 1
+    pixels[top:bottom, left:right] = np.array([200, 110, 170]) + rng.integers(-25, 25, shape)
+    return pixels
+
+
+@pytest.fixture
+def slide_file(tmp_path: Path) -> Callable[..., Path]:
+    """`slide_file(name, side=512, tissue=None, mpp=0.5)`: a tiled TIFF, a pyramid if wider than 1024 px."""
+    pytest.importorskip("openslide")
+    pytest.importorskip("imagecodecs")
+
+    def make(
+        name: str = "slide.tif",
+        *,
+        side: int = 512,
+        tissue: tuple[int, int, int, int] | None = None,
+        mpp: float = 0.5,
+    ) -> Path:
+        from pipeline.tiles.demo_slide import write_pyramid
+
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        write_pyramid(path, iter([tissue_on_glass(side, tissue=tissue)]), side=side, mpp=mpp)
+        return path
+
+    return make
+
+
+def spoil_block(path: Path, x: int, y: int) -> None:
+    """Overwrite the block of a tiled TIFF's first level that holds a pixel."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        index = y // page.tilelength * -(-page.imagewidth // page.tilewidth) + x // page.tilewidth
+        start, n = page.dataoffsets[index], page.databytecounts[index]
+    data = bytearray(path.read_bytes())
+    data[start : start + n] = bytes(n)
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def spoil() -> Callable[[Path, int, int], None]:
+    """`spoil(slide, x, y)`: make the block of 256 px that holds this pixel undecodable."""
+    return spoil_block

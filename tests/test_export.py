@@ -15,15 +15,15 @@ from pipeline import export
 from pipeline.storage import embeddings, records
 from pipeline.storage.embeddings import read_embeddings
 
-SlideFile = Callable[..., Path]
+EmbeddedSlide = Callable[..., Path]
 LOST = (0, 5)
 KEPT = [row for row in range(12) if row not in LOST]
 
 
 @pytest.fixture
-def slide(fitted_base: Path, slide_file: SlideFile, tmp_path: Path) -> Path:
+def slide(fitted_base: Path, embedded_slide: EmbeddedSlide, tmp_path: Path) -> Path:
     """Embeddings of a slide of 12 tiles, two of which could not be read."""
-    return slide_file(fitted_base / "run", tmp_path / "one.h5", lost=LOST)
+    return embedded_slide(fitted_base / "run", tmp_path / "one.h5", lost=LOST)
 
 
 def put(base: Path, *words: str | Path) -> int:
@@ -170,8 +170,8 @@ def test_what_is_refused(
 
 
 def test_nothing_to_export(
-    fitted_base: Path, slide_file: SlideFile, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    fitted_base: Path, embedded_slide: EmbeddedSlide, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    slide = slide_file(fitted_base / "run", tmp_path / "n.h5", lost=tuple(range(12)))
+    slide = embedded_slide(fitted_base / "run", tmp_path / "n.h5", lost=tuple(range(12)))
     assert put(fitted_base, "--embeddings", slide, "--to", "csv", "--out", tmp_path / "a.csv") == 1
     assert "none of its 12 tiles could be read" in one_line(capfd.readouterr().err)

@@ -22,16 +22,16 @@ from pipeline.storage.predictions import read_predictions
 from pipeline.storage.protocol import PartEntry, Protocol, write_protocol
 from pipeline.storage.tile_predictions import read_predictions as read_tiles
 
-SlideFile = Callable[..., Path]
+EmbeddedSlide = Callable[..., Path]
 Words = Callable[..., list[str]]
 HEADS = ["softmax", "svm", "xgboost"]
 LONE = ["map.geojson", "map.png", "probabilities.png", "uncertainty.png"]
 
 
 @pytest.fixture
-def slide(fitted_run: Path, slide_file: SlideFile) -> Path:
+def slide(fitted_run: Path, embedded_slide: EmbeddedSlide) -> Path:
     """Embeddings of a slide of 3 x 4 tiles beside the run."""
-    return slide_file(fitted_run, fitted_run.parent / "s.h5")
+    return embedded_slide(fitted_run, fitted_run.parent / "s.h5")
 
 
 def put(run: Path, *words: str | Path) -> int:
@@ -114,9 +114,9 @@ def test_repeating_does_nothing_and_other_options_leave_nothing_old(
 
 
 def test_tiles_that_could_not_be_read_are_missing_not_predicted(
-    fitted_run: Path, slide_file: SlideFile, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    fitted_run: Path, embedded_slide: EmbeddedSlide, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    slide, out = slide_file(fitted_run, tmp_path / "s.h5", lost=(0, 5)), tmp_path / "out"
+    slide, out = embedded_slide(fitted_run, tmp_path / "s.h5", lost=(0, 5)), tmp_path / "out"
     assert put(fitted_run, "--embeddings", slide, "--out", out) == 3
     assert "2 tiles could not be read" in capfd.readouterr().err
     got = read_tiles(out / "predictions.csv")
@@ -126,15 +126,15 @@ def test_tiles_that_could_not_be_read_are_missing_not_predicted(
     assert sum(int(row["n_cells"]) for row in table(out / "areas.csv")) == 10
     assert len(records.read_record(out / "predictions.csv")["details"]["skipped"]) == 2
     assert put(fitted_run, "--embeddings", slide, "--out", out) == 3  # current, and still not whole
-    nothing = slide_file(fitted_run, tmp_path / "n.h5", lost=tuple(range(12)))
+    nothing = embedded_slide(fitted_run, tmp_path / "n.h5", lost=tuple(range(12)))
     assert put(fitted_run, "--embeddings", nothing, "--out", tmp_path / "none") == 1
     assert "none of its 12 tiles could be read" in one_line(capfd.readouterr().err)
 
 
 def test_a_network_that_saw_the_source_is_told_everywhere(
-    fitted_run: Path, slide_file: SlideFile, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    fitted_run: Path, embedded_slide: EmbeddedSlide, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    slide, out = slide_file(fitted_run, tmp_path / "s.h5", saw_source=True), tmp_path / "out"
+    slide, out = embedded_slide(fitted_run, tmp_path / "s.h5", saw_source=True), tmp_path / "out"
     assert put(fitted_run, "--embeddings", slide, "--out", out) == 0
     assert "the map flatters" in capfd.readouterr().err
     text = (out / "map.md").read_text()
@@ -143,7 +143,7 @@ def test_a_network_that_saw_the_source_is_told_everywhere(
     assert content["histoheads"]["network_saw_source"] is True
     assert content["features"][0]["properties"]["name"].startswith("softmax (saw this source): ")
     assert records.read_record(out / "predictions.csv")["details"]["saw_source"] is True
-    unknown = slide_file(fitted_run, tmp_path / "u.h5", saw_source=None)
+    unknown = embedded_slide(fitted_run, tmp_path / "u.h5", saw_source=None)
     assert put(fitted_run, "--embeddings", unknown, "--out", tmp_path / "u") == 0
     assert "not known whether the network was trained" in (tmp_path / "u" / "map.md").read_text()
 
@@ -177,8 +177,8 @@ def test_a_map_against_the_truth(fitted_run: Path, slide: Path, tmp_path: Path) 
     assert {"s-truth.png", "s-truth.json"} <= {Path(name).name for name in inputs}
 
 
-def test_overlapping_tiles_are_averaged(fitted_run: Path, slide_file: SlideFile, tmp_path: Path) -> None:
-    slide, out = slide_file(fitted_run, tmp_path / "s.h5", stride=32), tmp_path / "out"
+def test_overlapping_tiles_are_averaged(fitted_run: Path, embedded_slide: EmbeddedSlide, tmp_path: Path) -> None:
+    slide, out = embedded_slide(fitted_run, tmp_path / "s.h5", stride=32), tmp_path / "out"
     assert put(fitted_run, "--embeddings", slide, "--out", out, "--geojson", "detections") == 0
     p = read_tiles(out / "predictions.csv")[["p_ADI"]].to_numpy().reshape(3, 4)
     features = json.loads((out / "map.geojson").read_text())["features"]
@@ -254,7 +254,7 @@ def test_a_folder_of_tiles(
 
 
 def test_a_plan_takes_the_part_whose_network_embedded_the_slide(
-    fitted_run: Path, slide_file: SlideFile, words: Words, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    fitted_run: Path, embedded_slide: EmbeddedSlide, words: Words, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "plan"
     (run / "parts").mkdir(parents=True)
@@ -272,12 +272,12 @@ def test_a_plan_takes_the_part_whose_network_embedded_the_slide(
     records.write_record(
         run / "manifest.csv", schema="manifest/1.0", stage="prepare", options={}, outputs=outputs, details={}
     )
-    slide = slide_file(second, tmp_path / "s.h5")
+    slide = embedded_slide(second, tmp_path / "s.h5")
     assert put(run, "--embeddings", slide, "--out", tmp_path / "out") == 0
     inputs = records.read_record(tmp_path / "out" / "predictions.csv")["inputs"]
     assert any(name.endswith("parts/grouped-seed0-fold1/heads/heads.json") for name in inputs)
     capfd.readouterr()
-    foreign = slide_file(second, tmp_path / "f.h5", attrs={"model_sha256": "e" * 64})
+    foreign = embedded_slide(second, tmp_path / "f.h5", attrs={"model_sha256": "e" * 64})
     assert put(run, "--embeddings", foreign, "--out", tmp_path / "f") == 1
     assert "by the network eeeeeeeeeeee, that of none of the 2 parts" in one_line(capfd.readouterr().err)
     assert put(run, "--tiles", fitted_run.parent / "tiles", "--out", tmp_path / "t") == 2
@@ -304,7 +304,7 @@ def test_verify_knows_maps_in_a_run(fitted_run: Path, slide: Path, capfd: pytest
     assert "a class or head is unknown" in capfd.readouterr().err
 
 
-REFUSED: dict[str, tuple[Callable[[Path, SlideFile, Path], list[str | Path]], int, str]] = {
+REFUSED: dict[str, tuple[Callable[[Path, EmbeddedSlide, Path], list[str | Path]], int, str]] = {
     "embeddings of tiles": (
         lambda run, make, place: ["--embeddings", run / "embeddings.h5"],
         1,
@@ -339,11 +339,11 @@ REFUSED: dict[str, tuple[Callable[[Path, SlideFile, Path], list[str | Path]], in
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused(
-    fitted_base: Path, slide_file: SlideFile, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+    fitted_base: Path, embedded_slide: EmbeddedSlide, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
 ) -> None:
     words, code, message = REFUSED[name]
     run = fitted_base / "run"
-    given = words(run, slide_file, tmp_path)
+    given = words(run, embedded_slide, tmp_path)
     if "--out" not in given:
         given += ["--out", tmp_path / "out"]
     assert put(run, *given) == code
@@ -389,15 +389,21 @@ def test_without_shapely_nothing_is_begun(
 
 @pytest.mark.parametrize("thumbnail", ["../s.png", "none.png", None])
 def test_a_thumbnail_that_is_not_there_or_elsewhere(
-    fitted_run: Path, slide_file: SlideFile, tmp_path: Path, capfd: pytest.CaptureFixture[str], thumbnail: str | None
+    fitted_run: Path,
+    embedded_slide: EmbeddedSlide,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    thumbnail: str | None,
 ) -> None:
-    slide = slide_file(fitted_run, tmp_path / "s.h5", details={"thumbnail": thumbnail})
+    slide = embedded_slide(fitted_run, tmp_path / "s.h5", details={"thumbnail": thumbnail})
     assert put(fitted_run, "--embeddings", slide, "--out", tmp_path / "out", "--geojson", "none") == 0
     assert "maps are drawn over white" in capfd.readouterr().err
 
 
-def test_another_engine_than_the_heads_is_remarked(fitted_run: Path, slide_file: SlideFile, tmp_path: Path) -> None:
-    slide = slide_file(fitted_run, tmp_path / "s.h5", details={"precision": "bf16"})
+def test_another_engine_than_the_heads_is_remarked(
+    fitted_run: Path, embedded_slide: EmbeddedSlide, tmp_path: Path
+) -> None:
+    slide = embedded_slide(fitted_run, tmp_path / "s.h5", details={"precision": "bf16"})
     assert put(fitted_run, "--embeddings", slide, "--out", tmp_path / "out", "--geojson", "none") == 0
     assert (
         "embedded with precision bf16, what the heads were fitted on with fp32" in (tmp_path / "out/map.md").read_text()

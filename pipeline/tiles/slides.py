@@ -9,6 +9,7 @@
 Coordinates are level-0 px. The scale (mpp, um per px) comes from the file or from the user: nothing is guessed.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ from pipeline.tiles.slide import Slide, check_size, reason_of, scale_of
 CACHE_BYTES = 128_000_000
 """OpenSlide's cache of decoded blocks, in each process that reads: two rows of blocks of a wide slide, so that the next
 row of tiles finds again what lies in both."""
+
+
+MOST_BLOCK_PX = 4096 * 4096
+"""Largest block that a slide may be stored in: each is decoded as a whole."""
 
 
 class PyramidSlide(Slide):
@@ -42,6 +47,10 @@ class PyramidSlide(Slide):
         self.dimensions = opened.dimensions
         self.level_dimensions, self.level_downsamples = opened.level_dimensions, opened.level_downsamples
         check_size(path, self.dimensions)
+        for level in range(len(self.level_dimensions)):
+            sides = [_number(properties.get(f"openslide.level[{level}].tile-{side}")) for side in ("width", "height")]
+            if math.prod(side or 1 for side in sides) > MOST_BLOCK_PX:
+                raise BadSlide(f"{path}: stored in blocks of more than {MOST_BLOCK_PX / 1e6:.0f} million px: damaged")
         colour = properties.get("openslide.background-color", "ffffff")
         self._background = tuple(bytes.fromhex(colour)) if len(colour) == 6 else (255, 255, 255)
         stated = [_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"]

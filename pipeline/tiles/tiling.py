@@ -133,7 +133,7 @@ def tile_slide(run: Path, entry: SlideEntry, tiling: Tiling, *, force: bool, res
         how = "as it is" if abs(squares.reduction - 1) < 1e-9 else f"resized {squares.reduction:.3g} times smaller"
         say(
             f"tile: {entry.name}: {len(table)} of {details['squares']} tiles, {squares.side} px at {slide.mpp:.4g} "
-            f"um/px seen as {squares.tile_px} px; read from level {squares.level} of {len(slide.level_downsamples)} {how}, "
-            f"stride {squares.stride} px, tissue above saturation {details['threshold']:.3f}; look at {overlay}"
+            f"um/px seen as {squares.tile_px} px; read from level {squares.level} of {len(slide.level_downsamples)} "
+            f"({how}), stride {squares.stride} px, tissue above saturation {details['threshold']:.3f}: {overlay}"
         )
     return read_grid(path)

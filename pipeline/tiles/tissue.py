@@ -1,7 +1,7 @@
 """Where on a slide there is tissue: by the colour of its thumbnail."""
 
 import numpy as np
-from scipy.ndimage import binary_closing, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from skimage.filters import apply_hysteresis_threshold, threshold_otsu
 
 from pipeline.tiles.slide import Thumbnail
@@ -60,11 +60,19 @@ def tissue_mask(thumbnail: Thumbnail, *, mpp: float, threshold: float | None) ->
         mask = apply_hysteresis_threshold(values, max(THRESHOLDS[0], LOW * threshold), threshold)
     else:
         mask = values > threshold
-    radius = int(HOLE_UM / (mpp * thumbnail.downsample))
-    if radius:
-        y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-        mask = binary_closing(np.pad(mask, radius), x * x + y * y <= radius * radius)[radius:-radius, radius:-radius]
-    return mask | thumbnail.unreadable, threshold
+    return closed(mask, HOLE_UM / (mpp * thumbnail.downsample)) | thumbnail.unreadable, threshold
+
+
+def closed(mask: np.ndarray, radius: float) -> np.ndarray:
+    """Return a mask (h, w) bool closed by a disc: what is farther than `radius` px from all that is farther from it.
+
+    By distances, whose cost does not grow with the disc.
+    """
+    if not mask.any():
+        return mask
+    margin = int(radius) + 1
+    grown = distance_transform_edt(~np.pad(mask, margin)) <= radius
+    return (distance_transform_edt(grown) > radius)[margin:-margin, margin:-margin]
 
 
 def tissue_shares(mask: np.ndarray, x: np.ndarray, y: np.ndarray, side: float) -> np.ndarray:
