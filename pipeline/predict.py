@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from pipeline.storage.embeddings import Embeddings
     from pipeline.storage.predictions import Answer
 
-FOLDER = "maps"
-"""Where the results stand in a run folder, if no --out is given."""
-
 EMBED_SLIDE = "embed the slide by this run's network (`python -m pipeline.extract --slide`), or give the --run it is by"
 
 
@@ -66,9 +63,9 @@ def run(common: Common, options: PredictOptions) -> int:
         raise UsageError("give --embeddings FILE.h5 of a slide or --tiles FOLDER")
     check(options.truth is None or options.tiles is None, "--truth: only a slide has a map that can be scored")
     if options.out is None:
-        artifacts.refuse_link(common.run / FOLDER)
-        artifacts.refuse_link(common.run / FOLDER / source.stem)
-    out = options.out or common.run / FOLDER / source.stem
+        artifacts.refuse_link(common.run / artifacts.MAPS)
+        artifacts.refuse_link(common.run / artifacts.MAPS / source.stem)
+    out = options.out or common.run / artifacts.MAPS / source.stem
     if (out / "manifest.csv").exists() or (out.exists() and out.samefile(common.run)):
         raise UsageError(f"--out {out}: a run folder, whose predictions.csv would be replaced: give another folder")
     with locked(out):

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, say
 from pipeline.errors import EXIT_FAILED, EXIT_OK, BadArtifact, PipelineError, StaleInput
-from pipeline.storage import lock, records
+from pipeline.storage import artifacts, lock, records
 from pipeline.storage.protocol import Protocol, check_part, read_protocol
 
 UNFINISHED = ("checkpoint.pt", "embeddings.h5.partial", "embeddings.h5.partial.json")
@@ -74,9 +74,6 @@ def unknown_files(run: Path, known: set[Path]) -> list[Path]:
     return sorted(path for path in files - known if path.name not in (*UNFINISHED, lock.NAME))
 
 
-MAPS = "maps"
-"""Folder in which `predict` keeps a folder for each slide, if it is given no other place."""
-
 OPTIONAL = ("floors.h5", "predictions-random.csv", "stress.csv")
 """Artefacts that a finished run may lack."""
 
@@ -110,7 +107,7 @@ def check_maps(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
 
     faults: list[str] = []
     known: set[Path] = set()
-    for place in sorted((folder / MAPS).glob("*/predictions.csv.json")):
+    for place in sorted((folder / artifacts.MAPS).glob("*/predictions.csv.json")):
         path = place.with_suffix("")
         known |= {path, place}
         try:

@@ -10,10 +10,10 @@ from pipeline.comparison.document import to_markdown
 from pipeline.comparison.wording import head_name
 from pipeline.evaluation.arrays import IntArray
 from pipeline.figures import slide_map as draw
-from pipeline.figures.style import area_colours
+from pipeline.figures.style import area_colours, short
 from pipeline.heads.names import MAIN
 from pipeline.maps.grid import NONE, Grid
-from pipeline.maps.material import Maps, classes_named
+from pipeline.maps.material import SOURCE_WORDS, Maps, classes_named
 from pipeline.maps.page import build
 from pipeline.maps.regions import Objects, write_geojson
 from pipeline.maps.tables import agreement_csv, areas_csv, iou_csv
@@ -69,7 +69,7 @@ def write_files(
     """
     heads, alone = maps.by_head, len(maps.by_head) == 1
     grid = next(iter(heads.values())).grid
-    view = draw.SlideView(thumbnail, grid, maps.title)
+    view = draw.SlideView(thumbnail, grid, short(maps.slide.slide, 60) + SOURCE_WORDS[maps.saw_source])
     texts = {"areas.csv": areas_csv(maps)}
     figures: dict[str, dict[str, str]] = {"": {}}
     if not alone:
