@@ -23,8 +23,8 @@ MOST_SIDE = 2_000_000
 MOST_OVERVIEW_PX = 10_000_000_000
 """Most pixels that are read for a thumbnail: 100,000 x 100,000 without a smaller level, a few minutes."""
 
-BLOCK_PX = 2048
-"""Side of the blocks that a thumbnail is read in."""
+BLOCK_PX, LEAST_BLOCK_PX = 2048, 64
+"""Side of the blocks that a thumbnail is read in; what cannot be decoded is read in smaller ones, down to the other."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,19 +124,23 @@ class Slide(abc.ABC):
             )
         pixels = np.full((high, wide, 3), 128, np.uint8)
         unreadable = np.zeros((high, wide), bool)
-        step = max(1, int(BLOCK_PX * self.level_downsamples[level] / scale))
-        for top in range(0, high, step):
-            for left in range(0, wide, step):
-                bottom, right = min(top + step, high), min(left + step, wide)
-                x0, x1 = round(left * width / wide), round(right * width / wide)
-                y0, y1 = round(top * height / high), round(bottom * height / high)
-                try:
-                    block = Image.fromarray(self._read(x0, y0, x1 - x0, y1 - y0, level))
-                except BadTile:
+        most, least = (max(1, int(side * self.level_downsamples[level] / scale)) for side in (BLOCK_PX, LEAST_BLOCK_PX))
+        blocks = _cut((0, 0, wide, high), most)
+        while blocks:
+            left, top, right, bottom = blocks.pop()
+            x0, x1 = round(left * width / wide), round(right * width / wide)
+            y0, y1 = round(top * height / high), round(bottom * height / high)
+            try:
+                block = Image.fromarray(self._read(x0, y0, x1 - x0, y1 - y0, level))
+            except BadTile:
+                longer = max(right - left, bottom - top)
+                if longer > least:  # read what is whole around the damage
+                    blocks += _cut((left, top, right, bottom), -(-longer // 2))
+                else:
                     unreadable[top:bottom, left:right] = True
-                    continue
-                small = block.resize((right - left, bottom - top), Image.Resampling.BOX)
-                pixels[top:bottom, left:right] = np.asarray(small)
+                continue
+            small = block.resize((right - left, bottom - top), Image.Resampling.BOX)
+            pixels[top:bottom, left:right] = np.asarray(small)
         return Thumbnail(pixels, max(width / wide, height / high), unreadable)
 
     def close(self) -> None:  # noqa: B027 -- a picture in memory has nothing to close
@@ -147,6 +151,16 @@ class Slide(abc.ABC):
 
     def __exit__(self, *raised: object) -> None:
         self.close()
+
+
+def _cut(box: tuple[int, int, int, int], step: int) -> list[tuple[int, int, int, int]]:
+    """Return the blocks of at most step x step that make up a box (left, top, right, bottom)."""
+    left, top, right, bottom = box
+    return [
+        (x, y, min(x + step, right), min(y + step, bottom))
+        for y in range(top, bottom, step)
+        for x in range(left, right, step)
+    ]
 
 
 def check_size(path: Path, dimensions: tuple[int, int]) -> None:
