@@ -220,7 +220,7 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
         "inputs": [path, *saved.files],
     }
     if current(common, out, same):
-        skipped = records.read_record(out / "predictions.csv")["details"]["skipped"]
+        skipped = records.read_record(out / "predictions.csv")["details"].get("skipped")
         return EXIT_SKIPPED if skipped else EXIT_OK
     device = use_device(common.device, common.threads)
     manifest = read_manifest(common.run / "manifest.csv")

@@ -41,8 +41,15 @@ class SavedHeads:
 
     @property
     def dtype(self) -> str:
-        """How the features were stored that the heads were fitted on."""
-        return str(self.embedded["options"].get("dtype", "float32"))
+        """How the features were stored that the heads were fitted on.
+
+        Raises:
+            BadArtifact: the record of the embeddings does not say it.
+        """
+        stored = self.embedded["options"].get("dtype", "float32")
+        if stored not in ("float32", "float16"):
+            raise BadArtifact(f"the record of {self.embedded['artifact']} names no known dtype: run extract --restart")
+        return str(stored)
 
     def answers(self, rows: Rows) -> dict[str, Answer]:
         """Return what each head says of N rows."""

@@ -19,6 +19,9 @@ MOST_CELLS = 20_000_000
 MOST_STEPS = 64
 """Strides per side of a tile."""
 
+LEAST_MPP, MOST_MPP = 1e-3, 1e3
+"""Micrometres per px of any microscope, and far beyond."""
+
 LEAST_COVERED = 0.5
 """Share of what one tile in its own place would cover of a cell; with less, the cell belongs to the tiles' fringe."""
 
@@ -85,8 +88,10 @@ def grid_of(coords: np.ndarray, slide: SlideInfo) -> Grid:
         slide: what the tiles are.
 
     Raises:
-        BadInput: far more cells, or far more overlap, than a map can have.
+        BadInput: far more cells, or far more overlap, than a map can have; no possible scale.
     """
+    if not LEAST_MPP <= slide.mpp <= MOST_MPP:
+        raise BadInput(f"{slide.slide}: {slide.mpp:g} um per px cannot be true: extract the slide with --mpp")
     left, top = (int(value) for value in coords.min(axis=0))
     right, bottom = (int(value) + slide.patch_size_level0 for value in coords.max(axis=0))
     n_columns, n_rows = -(-(right - left) // slide.stride_level0), -(-(bottom - top) // slide.stride_level0)
@@ -98,7 +103,7 @@ def grid_of(coords: np.ndarray, slide: SlideInfo) -> Grid:
     return Grid(
         left=left,
         top=top,
-        side=slide.stride_level0,
+        side=min(slide.stride_level0, max(slide.slide_width, slide.slide_height)),
         n_rows=n_rows,
         n_columns=n_columns,
         width=slide.slide_width,

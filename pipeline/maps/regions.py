@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import ndimage
 
+from pipeline.cli.options import visible
 from pipeline.errors import PipelineError
 from pipeline.evaluation.arrays import FloatArray, IntArray
 from pipeline.maps.grid import ClassMap
@@ -58,6 +59,11 @@ class Shape:
     area_mm2: float
     p: FloatArray
     """(K,) mean probabilities of its cells."""
+
+
+def qupath_name(name: str) -> str:
+    """Return a class's name as QuPath takes it: one line, not empty, no colon."""
+    return visible(name).replace(":", COLON).strip() or "(no name)"
 
 
 def cell_shapes(found: ClassMap) -> Iterator[Shape]:
@@ -142,7 +148,7 @@ def write_geojson(
                 "objectType": KINDS[objects],
                 "name": f"{name}: {classes[shape.code]}",
                 "classification": {
-                    "name": classes[shape.code].replace(":", COLON),
+                    "name": qupath_name(classes[shape.code]),
                     "color": list(colours[shape.code]),
                 },
                 "measurements": measurements,

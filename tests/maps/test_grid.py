@@ -98,6 +98,18 @@ def test_maps_that_no_machine_can_hold_are_refused():
         grid_of(np.array([[0, 0]]), slide(1000, 1))
 
 
+def test_a_stride_beyond_the_slide_is_one_cell():
+    grid = grid_of(np.array([[100, 0]]), slide(100, 2**62))
+    found = class_map(grid, np.array([[100, 0]]), one_hot([1]), np.ones(1, bool), patch=100)
+    assert areas(found)[1][1] == pytest.approx(900 * 800 * 0.0005**2)
+
+
+@pytest.mark.parametrize("mpp", [1e-300, 1e300])
+def test_a_scale_that_cannot_be_is_refused(mpp):
+    with pytest.raises(BadInput, match="um per px cannot be true"):
+        grid_of(np.array([[0, 0]]), slide(100, 100, mpp=mpp))
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 40), st.integers(1, 40), st.lists(st.tuples(st.integers(0, 90), st.integers(0, 90)), min_size=1))
 def test_as_counting_pixel_by_pixel(patch, stride, places):
