@@ -12,7 +12,7 @@ import torch
 from pipeline.cli.machine import n_workers
 from pipeline.cli.options import Common, say
 from pipeline.cli.slides import Outcome
-from pipeline.errors import StaleInput
+from pipeline.errors import BadSlide, StaleInput
 from pipeline.network.engines.settling import SETTLED, settle_engine
 from pipeline.network.filling import fill
 from pipeline.network.slide_model import SlideModel
@@ -25,7 +25,7 @@ from pipeline.storage.tables import no_formula
 from pipeline.tiles.grid import Grid, grid_path, read_grid, thumbnail_path
 from pipeline.tiles.slide_list import SlideEntry
 from pipeline.tiles.slides import open_slide
-from pipeline.tiles.tiling import Tiling, check_scale, resolve_scale, tile_slide
+from pipeline.tiles.tiling import Tiling, check_scale, tile_slide
 
 TABLE_SCHEMA = "slides/1.0"
 
@@ -76,8 +76,13 @@ class SlideExtraction:
         """
         path, seen = grid_path(self.common.run, entry.name), model.preprocess
         if not path.is_file():
-            px, mpp = resolve_scale(seen.size, seen.mpp, tile_px=None, mpp_target=None)
-            return tile_slide(self.common.run, entry, Tiling(px, mpp), force=self.common.force, restart=False)
+            if seen.mpp is None:
+                raise BadSlide(
+                    f"{entry.path}: not cut yet, and the model does not say at which scale it was trained: run "
+                    "`python -m pipeline.tile` with --mpp-target"
+                )
+            tiling = Tiling(seen.size, seen.mpp)
+            return tile_slide(self.common.run, entry, tiling, force=self.common.force, restart=False)
         grid = read_grid(path)
         info = grid.info
         if entry.mpp is not None and entry.mpp != info.mpp:
