@@ -9,7 +9,14 @@ tiles -> prepare -> train -> extract -> fit_heads -> report
     report     predictions     -> comparison.csv, .md, report.html
     verify     the run         -> every file against its recorded hash and schema
 
-`python -m pipeline` runs all of them and resumes where a run stopped.
+slide -> tile -> extract -> predict
+
+    tile       slide           -> slides/<slide>/grid.csv         where its tiles lie, and an overlay to check
+    extract    slide, model    -> slides/<slide>/<slide>.h5       the same features of every tile, with coordinates
+    predict    embeddings      -> maps/<slide>/                   class map, regions for QuPath, areas, by any head
+    export     embeddings      -> files of CLAM, TRIDENT, anndata, or CSV
+
+`python -m pipeline` runs the stages of tiles and resumes where a run stopped.
 """
 
 import os
