@@ -1,10 +1,13 @@
 """histoheads: labelled tissue tiles in, an honest comparison of classifier heads out.
 
 tiles -> prepare -> train -> extract -> fit_heads -> report
+slide -> tile ------------> extract
 
     prepare    images          -> manifest.csv, audit.md          every tile: label, group, split, hash
     train      manifest        -> model.safetensors, history.csv  ResNet-50 from scratch, end to end
     extract    manifest, model -> embeddings.h5                   2048 features and the logits of every tile
+    tile       slide, model    -> slides/<slide>/grid.csv         which squares of a slide are tiles
+    extract --slide            -> slides/<slide>/<slide>.h5       the same for every tile of the grid
     fit_heads  embeddings      -> heads/, predictions.csv         softmax, SVM, XGBoost on the same rows
     report     predictions     -> comparison.csv, .md, report.html
     verify     the run         -> every file against its recorded hash and schema

@@ -11,7 +11,6 @@ from pipeline.tiles.datasets import csv_rows, list_names, refuse_unwritable
 
 SUFFIXES = (
     ".bif",
-    ".dcm",
     ".jpeg",
     ".jpg",
     ".mrxs",
