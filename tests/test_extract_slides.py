@@ -2,10 +2,12 @@
 
 import dataclasses
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -206,6 +208,32 @@ def test_a_kill_in_the_midst_of_a_row_ends_in_the_same_rows(ground: Ground, unin
     assert result(ground.run).with_name("slide.h5.partial").stat().st_size
     assert ground.extract() == 0
     assert rows(ground.run).attrs["features_sha256"] == uninterrupted
+
+
+@pytest.mark.fault
+def test_kills_at_any_moment_end_in_the_same_rows(ground: Ground, uninterrupted: str) -> None:
+    """P1, P2: kill -9 from the start of the process to its end, with workers."""
+    moments = random.Random(0)
+    argv = ground.words("extract", ground.run, "--slide", str(ground.slide), "--workers", "1")
+    for _ in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.extract", *argv],
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd=Path(__file__).parents[1],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        time.sleep(moments.uniform(1.5, 6))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if result(ground.run).exists():
+            rows(ground.run)
+            if moments.random() < 0.5:
+                result(ground.run).unlink()
+    assert ground.extract("--workers", "1") == 0
+    assert rows(ground.run).attrs["features_sha256"] == uninterrupted
+    assert not list(ground.run.rglob(".*.tmp"))
 
 
 # -- damage --------------------------------------------------------------------------------------------------------
