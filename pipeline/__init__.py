@@ -8,9 +8,9 @@ slide -> tile ------------> extract -> predict
     extract    manifest, model -> embeddings.h5                   2048 features and the logits of every tile
     tile       slide, model    -> slides/<slide>/grid.csv         which squares of a slide are tiles
     extract --slide            -> slides/<slide>/<slide>.h5       the same for every tile of the grid
-    predict    slide's, heads  -> maps/<slide>/                   class map, regions for QuPath, areas
     fit_heads  embeddings      -> heads/, predictions.csv         softmax, SVM, XGBoost on the same rows
     report     predictions     -> comparison.csv, .md, report.html
+    predict    slide's, heads  -> maps/<slide>/                   class map, regions for QuPath, areas
     export     embeddings      -> files of CLAM, TRIDENT, anndata, or CSV
     verify     the run         -> every file against its recorded hash and schema
 
