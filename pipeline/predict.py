@@ -58,6 +58,7 @@ class PredictOptions:
 
 def run(common: Common, options: PredictOptions) -> int:
     """Predict the tiles of a slide or a folder; return the exit code."""
+    records.git_state()
     source = options.embeddings or options.tiles
     if source is None or (options.embeddings is not None and options.tiles is not None):
         raise UsageError("give --embeddings FILE.h5 of a slide or --tiles FOLDER")
@@ -78,7 +79,7 @@ def run(common: Common, options: PredictOptions) -> int:
 def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path) -> int:
     """Map a slide by its embeddings, or do nothing if that is current; return the exit code."""
     from pipeline.heads.saved import folder_of_network, read_heads
-    from pipeline.maps.files import write_files
+    from pipeline.maps.files import remove_earlier, write_files
     from pipeline.maps.making import make_maps, read_thumbnail
     from pipeline.maps.regions import Objects, shapely
     from pipeline.maps.truth import description_path, read_truth
@@ -128,6 +129,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     maps = make_maps(content, answers, truth, made=record["details"], given=saved.embedded, sources=sources)
     objects: Objects | None = None if options.geojson == "none" else options.geojson
     outputs = write_files(out, maps, thumbnail=read_thumbnail(path, record), truth=truth, objects=objects)
+    remove_earlier(out, outputs)
     skipped = record["details"].get("skipped", {})
     details = {"slide": content.slide.slide, "saw_source": maps.saw_source, "n_tiles": len(ok), "skipped": skipped}
     records.write_record(out / "predictions.csv", **same, stage="predict", outputs=outputs, details=details, seed=None)
@@ -189,6 +191,7 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
     """Embed the tiles of a folder as the run's own were and predict them; return the exit code."""
     from pipeline.cli.machine import use_device
     from pipeline.heads.saved import read_heads
+    from pipeline.maps.files import remove_earlier
     from pipeline.network.batches import TileFiles
     from pipeline.network.engines.settling import recorded_engine
     from pipeline.storage import tile_predictions
@@ -237,6 +240,7 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
         coords=None,
         classes=model.classes,
     )
+    remove_earlier(out, [])
     records.write_record(
         out / "predictions.csv",
         **same,

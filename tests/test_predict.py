@@ -108,9 +108,12 @@ def test_repeating_does_nothing_and_other_options_leave_nothing_old(
     assert put(fitted_run, "--embeddings", slide, "--out", out, "--head", "all") == 0
     changed = {name for name in files(out) if (out / name).read_bytes() != before[name]}
     assert changed <= {"predictions.csv.json"}
+    (out / "iou.csv").write_text("the user's own")
     assert put(fitted_run, "--embeddings", slide, "--out", out, "--geojson", "none") == 0
-    left = {*LONE, "areas.csv", "map.md", "predictions.csv", "predictions.csv.json"} - {"map.geojson"}
+    left = {*LONE, "areas.csv", "iou.csv", "map.md", "predictions.csv", "predictions.csv.json"} - {"map.geojson"}
     assert files(out) == sorted(left)
+    assert put(fitted_run, "--tiles", fitted_run.parent / "tiles", "--out", out) == 0
+    assert files(out) == ["iou.csv", "predictions.csv", "predictions.csv.json"]
 
 
 def test_tiles_that_could_not_be_read_are_missing_not_predicted(

@@ -1,6 +1,6 @@
 """The files that a slide's maps become, beside predictions.csv, and their names."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ from matplotlib.colors import to_rgb
 
 from pipeline.comparison.document import to_markdown
 from pipeline.comparison.wording import head_name
+from pipeline.errors import BadArtifact
 from pipeline.evaluation.arrays import IntArray
 from pipeline.figures import slide_map as draw
 from pipeline.figures.style import area_colours, short
@@ -18,7 +19,7 @@ from pipeline.maps.page import build
 from pipeline.maps.regions import Objects, write_geojson
 from pipeline.maps.tables import agreement_csv, areas_csv, iou_csv
 from pipeline.maps.truth import GLASS, Truth
-from pipeline.storage import artifacts
+from pipeline.storage import artifacts, records
 
 PER_HEAD = {"map": ".png", "uncertainty": ".png", "probabilities": ".png"}
 """Figures of each head."""
@@ -32,13 +33,32 @@ def head_file(kind: str, suffix: str, head: str, *, alone: bool) -> str:
     return f"{kind}{suffix}" if alone else f"{kind}-{head}{suffix}"
 
 
-def all_names() -> Iterator[str]:
-    """Yield every name that a file here can have."""
-    yield from SHARED
-    for head in MAIN:
-        for kind, suffix in (*PER_HEAD.items(), ("map", ".geojson")):
-            yield head_file(kind, suffix, head, alone=True)
-            yield head_file(kind, suffix, head, alone=False)
+def all_names() -> set[str]:
+    """Return every name that a file here can have."""
+    kinds = [*PER_HEAD.items(), ("map", ".geojson")]
+    own = {head_file(*kind, head, alone=alone) for kind in kinds for head in MAIN for alone in (True, False)}
+    return {*SHARED, *own}
+
+
+def remove_earlier(out: Path, kept: Collection[Path]) -> None:
+    """Remove what the record in a folder says that an earlier map with other options left there.
+
+    Called before the new record is written. Other files of these names are the user's, and stay; other names in that
+    record are not looked at, for it may be a stranger's.
+
+    Args:
+        out: the folder.
+        kept: what was written now.
+    """
+    table = out / "predictions.csv"
+    if not records.record_path(table).is_file():
+        return
+    try:
+        earlier = records.read_record_alone(table)["outputs"]
+    except BadArtifact:
+        return
+    for name in (set(earlier) & all_names()) - {path.name for path in kept}:
+        (out / name).unlink(missing_ok=True)
 
 
 def truth_cells(truth: Truth, grid: Grid) -> IntArray:
@@ -55,7 +75,7 @@ def truth_cells(truth: Truth, grid: Grid) -> IntArray:
 def write_files(
     out: Path, maps: Maps, *, thumbnail: np.ndarray | None, truth: Truth | None, objects: Objects | None
 ) -> list[Path]:
-    """Write tables, figures, GeoJSON and the page; remove what other options left there; return the paths.
+    """Write tables, figures, GeoJSON and the page; return the paths.
 
     Args:
         out: the folder.
@@ -107,8 +127,6 @@ def write_files(
         artifacts.write_text(out / file, text)
     names = [file for files in figures.values() for file in files.values()]
     written += [out / name for name in (*names, *texts)]
-    for name in {*all_names()} - {path.name for path in written}:
-        (out / name).unlink(missing_ok=True)  # of an earlier map with other options
     return written
 
 
