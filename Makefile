@@ -2,20 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
+# The versions that the tests passed with. `make demo LOCK=` takes the newest ones that pyproject.toml allows instead.
+LOCK ?= requirements.lock
 
 .DEFAULT_GOAL := help
 FUZZ_S ?= 60
 
-.PHONY: help demo plan test faults fuzz lint types format verify clean
+.PHONY: help demo plan test faults fuzz lint types format verify lock audit lowest clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear .venv
 	@echo 'Installing into .venv; torch brings 6 GB of CUDA libraries on Linux, which takes some minutes.'
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet $(addprefix --constraint ,$(LOCK)) --editable '.[dev]'
 	touch $(READY)
 
 demo: $(READY) ## install, run every stage on the synthetic demo tiles, print where the report lies
@@ -49,6 +51,21 @@ format: $(READY) ## let ruff rewrite what it can
 
 verify: $(READY) ## check every file of the demo run against its recorded hash
 	$(BIN)/python -m pipeline.verify --run reports/demo
+
+lock: $(READY) ## write requirements.lock anew, its versions kept where they still fit (UPGRADE=--upgrade: newest)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate $(UPGRADE) \
+		--custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
+
+audit: $(READY) ## known vulnerabilities of the locked versions (asks pypi.org)
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement requirements.lock
+
+lowest: ## run the tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
+	.venv-lowest/bin/python -m pytest
 
 clean: ## remove the demo runs, their tiles and the caches (not .venv)
 	rm -rf reports/demo reports/demo-plan data/demo data/small .pytest_cache .mypy_cache .ruff_cache build *.egg-info
