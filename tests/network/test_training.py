@@ -432,8 +432,11 @@ def test_the_loop_is_the_tutorials_plain_loop(prepared_run: Path) -> None:
         schedule.step()
         assert row["train_loss"] == pytest.approx(np.mean(losses), rel=1e-3)
         assert row["train_accuracy"] == hits / 24
-    for name, value in network.state_dict().items():  # a step is 1e-3 long: this is a twentieth of one
-        torch.testing.assert_close(training.network.state_dict()[name], value, rtol=1e-5, atol=5e-5, msg=name)
+    ours = training.network.state_dict()
+    apart = torch.cat([(ours[name] - value).abs().double().flatten() for name, value in network.state_dict().items()])
+    # a step is 1e-3 long; where a gradient is nothing but rounding, Adam takes whole ones in either direction
+    assert (apart > 5e-5).double().mean() < 1e-5
+    assert apart.median() < 1e-7
 
 
 def test_the_rate_and_its_share_of_the_limit(
