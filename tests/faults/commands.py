@@ -61,17 +61,17 @@ class Child:
 class Commands:
     """Starts commands of the pipeline; see `forking`. One at a time may be asked, several may be under way."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
         self.count = 0
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("forking.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             bufsize=1,
             cwd=ROOT,
-            env=os.environ | ONE_THREAD | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | ONE_THREAD | {"PYTHONPATH": str(ROOT)} | environment,
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"
@@ -129,9 +129,9 @@ class Commands:
         self.process.wait()
 
 
-def serve(folder: Path) -> Iterator[Commands]:
-    """Yield commands whose logs lie in a folder; for a fixture."""
-    commands = Commands(folder)
+def serve(folder: Path, **environment: str) -> Iterator[Commands]:
+    """Yield commands whose logs lie in a folder, with changes to their environment; for a fixture."""
+    commands = Commands(folder, **environment)
     try:
         yield commands
     finally:

@@ -4,9 +4,9 @@ Importing torch, scikit-learn and XGBoost takes seconds, a command on tiny tiles
 commands be killed in minutes. A child is as good as a new process: it holds no lock, no thread, no random state.
 
 Input and output are lines of JSON. `{"start": {...}}` is answered by the child's pid, `{"wait": pid}` by its wait
-status. What may befall a child stands beside its command: limits of the system (`limits`), a death at the n-th step that
-it takes in a folder (`die_at`, `folder`), what is lost with it (`power`: half of all that was not yet fsynced), a clock
-that jumps (`clock`). `to_the_end` lets Python itself end the child, which takes seconds.
+status. What may befall a child stands beside its command: limits of the system (`limits`), a death at the n-th step
+that it takes in a folder (`die_at`, `folder`), what is lost with it (`power`: half of all that was not yet fsynced), a
+clock that jumps (`clock`). `to_the_end` lets Python itself end the child, which takes seconds. No child has a network.
 """
 
 import importlib
@@ -108,6 +108,12 @@ class Steps:
         Path(self.tell).write_text(str(self.taken))
 
 
+def no_network(event: str, words: tuple[Any, ...]) -> None:
+    """Refuse what would ask another machine; an audit hook."""
+    if event == "socket.getaddrinfo" or (event == "socket.connect" and isinstance(words[1], tuple)):
+        raise OSError("no network in tests")
+
+
 def jumping_clock() -> None:
     """Let the clock go back by an hour each time it is read, as one does that was wrong and is set."""
     real = time.time
@@ -125,6 +131,7 @@ def child(order: dict[str, Any]) -> int:
     for name, most in order.get("limits", {}).items():
         kind = getattr(resource, f"RLIMIT_{name}")
         resource.setrlimit(kind, (most, resource.getrlimit(kind)[1]))
+    sys.addaudithook(no_network)
     if order.get("clock"):
         jumping_clock()
     steps = None
@@ -141,9 +148,9 @@ def main() -> None:
     for name in (*HEAVY, *(f"pipeline.{command}" for command in COMMANDS)):
         importlib.import_module(name)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    answer = os.fdopen(os.dup(1), "w", buffering=1)
+    answer = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")  # whatever the locale of the commands is
     print("ready", file=answer)
-    for line in sys.stdin:
+    for line in os.fdopen(os.dup(0), encoding="utf-8"):
         order = json.loads(line)
         if "wait" in order:
             _, status = os.waitpid(order["wait"], 0)
