@@ -34,6 +34,10 @@ class BadTile(BadInput):
     """One tile cannot be decoded to 8-bit RGB; the run goes on without it and says so (P4)."""
 
 
+class BadSlide(BadInput):
+    """A slide cannot be opened, tiled or used; other slides go on without it (P4)."""
+
+
 class BadArtifact(PipelineError):
     """A file of the run is damaged, incomplete or not what its record says (P1)."""
 

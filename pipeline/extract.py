@@ -1,10 +1,14 @@
-"""Embed every tile - train, val and test - by the trained network: penultimate layer and logits in one pass.
+"""Embed every tile - train, val, test - or those of slides by the trained network: penultimate layer and logits.
 
 Reads manifest.csv and model.safetensors; writes embeddings.h5 (schema in data/FORMAT.md). Memory does not grow with
 the number of tiles. Stop or kill it at any moment: the same command continues after the last finished batch. A tile
 that cannot be read keeps its row, marked in /status, and the exit code is 3.
 
+With --slide it reads slides in place of the manifest, cut as pipeline.tile cut them (or by its defaults), and writes
+slides/<slide>/<slide>.h5. One bad slide does not stop the others; slides/slides.csv says what became of each.
+
     python -m pipeline.extract --run reports/mine
+    python -m pipeline.extract --run reports/mine --slide slide.svs
 """
 
 import dataclasses
@@ -15,16 +19,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain, say
 from pipeline.cli.parts import each_part
+from pipeline.cli.slides import Outcome, SlidesOptions, chosen_slides, each_slide
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, StaleInput, UsageError
 from pipeline.storage import artifacts, records
 from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
-    from pipeline.network.batches import TileFiles
-    from pipeline.network.engines import Engine
     from pipeline.storage.models import Model
-    from pipeline.storage.scratch import Scratch
     from pipeline.tiles.manifest import Manifest
+    from pipeline.tiles.slide_list import SlideEntry
+
+PLACES = ("manifest", "model", "out")
+"""Options that say where files lie, not what the rows are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +44,7 @@ class ExtractOptions:
     """Default: model.safetensors of the run."""
 
     out: Path | None = None
-    """Default: embeddings.h5 of the run."""
+    """Default: embeddings.h5 of the run; of a slide slides/<slide>/<slide>.h5. For several slides a folder."""
 
     engine: Literal["auto", "torch", "compiled", "openvino"] = "auto"
     """What runs the network: torch itself, torch.compile, or OpenVINO (CPUs; extra cpu). auto: the fastest of them by a
@@ -60,6 +66,14 @@ class ExtractOptions:
             self.embed_precision != "int8" or self.engine in ("auto", "openvino"),
             f"--embed-precision int8 --engine {self.engine}: only openvino computes in int8",
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class SlideOptions(SlidesOptions):
+    """Slides in place of the run's tiles, and what their files do not tell."""
+
+    slide: tuple[str, ...] = ()
+    """Files, folders of slides, or .csv files with the columns slide and, if wanted, mpp and group."""
 
 
 def check_same_ground(manifest: "Manifest", model: "Model", model_path: Path, *, force: bool) -> None:
@@ -111,7 +125,7 @@ def extract(common: Common, options: ExtractOptions) -> int:
     model = load_model(model_path)
     check_same_ground(manifest, model, model_path, force=common.force)
     chosen = {
-        name: value for name, value in plain(options).items() if name not in ("manifest", "model", "out")
+        name: value for name, value in plain(options).items() if name not in PLACES
     }  # where files lie is not what they hold
     inputs = [manifest.path, model_path]
     if not common.restart and records.is_current(out, schema=SCHEMA, options=chosen, inputs=inputs, seed=None):
@@ -138,6 +152,7 @@ def embed(
     from pipeline.network.batches import TileFiles
     from pipeline.network.engines import default_batch
     from pipeline.network.engines.settling import SETTLED, settle_engine
+    from pipeline.network.filling import fill
     from pipeline.storage.embeddings import SCHEMA, write_embeddings
     from pipeline.storage.scratch import Scratch, row_type
 
@@ -204,90 +219,57 @@ def embed(
     return EXIT_SKIPPED if skipped else EXIT_OK
 
 
-def status_of(problem: str) -> int:
-    """Return the code for /status of what `TileFiles` says of a tile."""
-    from pipeline.network.batches import CHANGED_PIXELS
-    from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE
-
-    if not problem:
-        return OK
-    return CHANGED if problem.endswith(CHANGED_PIXELS) else UNREADABLE
-
-
-def look_again(scratch: "Scratch", tiles: "TileFiles") -> tuple[int, dict[int, str]]:
-    """Read the tiles again that an earlier run could not use; rows from the first other outcome on are cut off.
-
-    Returns:
-        The number of rows that stand, and row -> problem for those among them without features.
-    """
-    import numpy as np
-
-    from pipeline.storage.embeddings import OK
-
-    start, skipped = 0, dict[int, str]()
-    for block in scratch.blocks():
-        for offset in np.flatnonzero(block["status"] != OK):
-            row = start + int(offset)
-            _, _, _, problem = tiles[row]
-            if status_of(problem) != block["status"][offset]:
-                kept = scratch.cut(row)
-                return kept, {row: problem for row, problem in skipped.items() if row < kept}
-            skipped[row] = problem
-        start += len(block)
-    return start, skipped
-
-
-def check_share(skipped: dict[int, str], tiles: "TileFiles", max_bad: float) -> None:
-    """Stop when more tiles cannot be used than `max_bad` allows.
+def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) -> int:
+    """Embed the tiles of slides; return the exit code.
 
     Raises:
-        BadInput: names the first of them.
+        UsageError: one file for several slides, or a manifest beside them.
     """
-    if len(skipped) > max_bad * len(tiles):
-        raise BadInput(
-            f"{tiles.root}: {len(skipped)} of {len(tiles)} tiles or more cannot be used, above --max-bad {max_bad:g} "
-            f"(the rows so far are kept); the first: {skipped[min(skipped)]}"
-        )
+    from pipeline.cli.machine import use_device
+    from pipeline.network.engines import default_batch
+    from pipeline.network.slide_extraction import SlideExtraction, write_outcomes
+    from pipeline.network.slide_model import slide_model
+    from pipeline.storage.models import load_model
+    from pipeline.tiles.grid import grid_path
 
+    entries, out = chosen_slides(slides.slide, slides), options.out
+    check(options.manifest is None, "--manifest lists tiles: give it without --slide")
+    check(
+        len(entries) == 1 or out is None or out.suffix != ".h5",
+        f"--out {out}: one file for {len(entries)} slides: give a folder",
+    )
+    device = use_device(common.device, common.threads, deterministic=common.deterministic)
+    extraction = SlideExtraction(
+        common,
+        {name: value for name, value in plain(options).items() if name not in PLACES},
+        device,
+        options.embed_batch or default_batch(device),
+        (options.engine, options.embed_precision),
+    )
+    loaded: dict[Path, Model] = {}
 
-def fill(scratch: "Scratch", engine: "Engine", tiles: "TileFiles", common: Common, *, workers: int) -> dict[int, str]:
-    """Append the missing rows to the scratch, which is open; return row -> problem of the tiles that could not be used.
+    def work(entry: "SlideEntry") -> Outcome:
+        trained = slide_model(common.run, entry, model=options.model)
+        if trained.path not in loaded:
+            loaded.clear()  # one at a time: memory
+            loaded[trained.path] = load_model(trained.path)
+        folder = out or grid_path(common.run, entry.name).parent
+        place = folder if folder.suffix == ".h5" else folder / f"{entry.name}.h5"
+        return extraction.run(entry, trained, loaded[trained.path], place)
 
-    Raises:
-        Interrupted: SIGINT or SIGTERM; the rows so far are kept.
-        BadInput: too many tiles cannot be used; the rows so far are kept.
-        WorkerLost: a process that decodes tiles died; likewise.
-    """
-    import numpy as np
-
-    from pipeline.cli.progress import progress
-    from pipeline.cli.signals import StopRequest
-    from pipeline.network.embedding import embed_batches
-
-    done, skipped = look_again(scratch, tiles)
-    if done:
-        say(f"extract: continuing after row {done} of {len(tiles)}")
-    check_share(skipped, tiles, common.max_bad)
-    with StopRequest() as stop, progress(len(tiles), unit="tile", label="extract", done=done) as bar:
-        for batch, features, logits in embed_batches(engine, tiles, first=done, workers=workers):
-            rows = np.zeros(len(batch.rows), scratch.row)
-            rows["features"], rows["logits"], rows["sha256"] = features, logits, batch.sha256
-            for i, problem in enumerate(batch.problems):
-                rows["status"][i] = status_of(problem)
-                if problem:
-                    skipped[batch.rows[i]] = problem
-            scratch.append(rows)
-            bar.update(len(rows))
-            check_share(skipped, tiles, common.max_bad)
-            if stop.signum:
-                raise stop.interrupted(f"{batch.rows[-1] + 1} of {len(tiles)} rows are kept")
-    return skipped
+    code, outcomes = each_slide(entries, work, what="extract")
+    write_outcomes(common.run / artifacts.SLIDES / "slides.csv", outcomes, inputs=list(loaded))
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `python -m pipeline.extract`."""
-    stages = {"extract": ExtractOptions}
-    return command("pipeline.extract", __doc__, stages, lambda common, o: run(common, o["extract"]), argv)
+
+    def work(common: Common, given: dict[str, Any]) -> int:
+        options, slides = given["extract"], given["slides"]
+        return run_slides(common, options, slides) if slides.slide or slides.data else run(common, options)
+
+    return command("pipeline.extract", __doc__, {"extract": ExtractOptions, "slides": SlideOptions}, work, argv)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from pathlib import Path
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, say
 from pipeline.errors import EXIT_FAILED, EXIT_OK, BadArtifact, PipelineError, StaleInput
-from pipeline.storage import lock, records
+from pipeline.storage import artifacts, lock, records
 from pipeline.storage.protocol import Protocol, check_part, read_protocol
 
-UNFINISHED = ("checkpoint.pt", "embeddings.h5.partial", "embeddings.h5.partial.json")
-"""Files of a stage that was interrupted: no results, nothing to hold them against."""
+UNFINISHED = ("checkpoint.pt", ".h5.partial", ".h5.partial.json")
+"""How files of a stage end that was interrupted: no results, nothing to hold them against."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ def check_content(run: Path) -> list[str]:
 def unknown_files(run: Path, known: set[Path]) -> list[Path]:
     """Return files of the run folder that no record speaks of."""
     files = {path for path in run.rglob("*") if path.is_file()}
-    return sorted(path for path in files - known if path.name not in (*UNFINISHED, lock.NAME))
+    return sorted(path for path in files - known if not path.name.endswith(UNFINISHED) and path.name != lock.NAME)
 
 
 OPTIONAL = ("floors.h5", "predictions-random.csv", "stress.csv")
@@ -95,6 +95,55 @@ def check_folder(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
     if not faults:
         try:
             faults += check_content(folder)
+        except PipelineError as error:
+            faults.append(str(error))
+    for check in (check_slides, check_maps):
+        found, files = check(folder, light=light)
+        faults, known = faults + found, known | files
+    return faults, known
+
+
+def check_slides(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
+    """Return the faults of the grids and embeddings of slides in a run folder, and the files their records speak of."""
+    from pipeline.network.slide_extraction import TABLE_SCHEMA
+    from pipeline.storage.embeddings import SCHEMA, read_embeddings
+    from pipeline.tiles import grid
+
+    faults: list[str] = []
+    known: set[Path] = set()
+    place = folder / artifacts.SLIDES
+    for record in sorted([*place.glob("*/*.json"), *place.glob("*.json")]):
+        path = record.with_suffix("")
+        schema, stage = (grid.SCHEMA, "tile") if path.name == "grid.csv" else (SCHEMA, "extract")
+        if path.parent == place:
+            schema = TABLE_SCHEMA
+        known |= {path, record}
+        try:
+            faults += check_one(path, schema, stage, light=light)
+            known |= {path.parent / output for output in records.read_record_alone(path)["outputs"]}
+            if path.is_file() and stage == "tile":
+                grid.read_grid(path)
+            elif path.is_file() and schema == SCHEMA:
+                read_embeddings(path)
+        except PipelineError as error:
+            faults.append(str(error))
+    return faults, known
+
+
+def check_maps(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
+    """Return the faults of the maps of slides in a run folder, and the files that their records speak of."""
+    from pipeline.storage.tile_predictions import SCHEMA, read_predictions
+
+    faults: list[str] = []
+    known: set[Path] = set()
+    for place in sorted((folder / artifacts.MAPS).glob("*/predictions.csv.json")):
+        path = place.with_suffix("")
+        known |= {path, place}
+        try:
+            faults += check_one(path, SCHEMA, "predict", light=light)
+            known |= {path.parent / output for output in records.read_record_alone(path)["outputs"]}
+            if path.is_file():
+                read_predictions(path)
         except PipelineError as error:
             faults.append(str(error))
     return faults, known

@@ -80,6 +80,18 @@ def trained_base(tmp_path_factory: pytest.TempPathFactory, prepared_base: Path) 
     return base
 
 
+@pytest.fixture(scope="session")
+def fitted_base(trained_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small trained run after extract and fit_heads; copied, never changed."""
+    from pipeline import extract, fit_heads
+
+    base = tmp_path_factory.mktemp("fitted") / "base"
+    shutil.copytree(trained_base, base)
+    assert extract.main(extract_words(base / "run")) == 0
+    assert fit_heads.main(["--run", str(base / "run"), "--threads", "1", "--rounds", "4"]) == 0
+    return base
+
+
 @pytest.fixture
 def prepared_run(prepared_base: Path, tmp_path: Path) -> Path:
     """This test's own copy of a run folder after prepare; its tiles lie in `../tiles`."""
@@ -92,6 +104,13 @@ def trained_run(trained_base: Path, tmp_path: Path) -> Path:
     """This test's own copy of a run folder after train; its tiles lie in `../tiles`."""
     shutil.copytree(trained_base, tmp_path / "trained")
     return tmp_path / "trained" / "run"
+
+
+@pytest.fixture
+def fitted_run(fitted_base: Path, tmp_path: Path) -> Path:
+    """This test's own copy of a run folder after fit_heads; its tiles lie in `../tiles`."""
+    shutil.copytree(fitted_base, tmp_path / "fitted")
+    return tmp_path / "fitted" / "run"
 
 
 def train_words(run: Path, *more: str) -> list[str]:
@@ -138,3 +157,123 @@ def tile_folder(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return make
+
+
+@pytest.fixture
+def embedded_slide() -> Callable[..., Path]:
+    """`embedded_slide(run, path, ...)`: embeddings of a made-up slide, its rows drawn from those of the run's tiles.
+
+    Tiles of `patch` px every `stride` px from (100, 200) on, `shape` rows and columns; those in `lost` could not be
+    read. The row of the run's tile that each stands for is `(7 * i) % N`.
+    """
+
+    def make(
+        run: Path,
+        path: Path,
+        *,
+        shape: tuple[int, int] = (3, 4),
+        patch: int = 64,
+        stride: int = 64,
+        lost: tuple[int, ...] = (),
+        saw_source: bool | None = False,
+        attrs: dict[str, Any] | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> Path:
+        import pandas as pd
+
+        from pipeline.storage import records
+        from pipeline.storage.embeddings import SCHEMA, read_embeddings, write_embeddings
+        from pipeline.storage.scratch import Scratch, row_type
+        from pipeline.storage.slides import SlideInfo
+
+        known = read_embeddings(run / "embeddings.h5")
+        n = shape[0] * shape[1]
+        chosen = 7 * np.arange(n) % len(known.label)
+        info = SlideInfo("slide one.tif", "5" * 64, 1000, 900, 0.5, patch, 0.5, patch, stride)
+        scratch = Scratch(path, row=row_type(known.features.shape[1], len(known.classes)), identity={}, batch=1)
+        scratch.open(restart=True)
+        rows = np.zeros(n, scratch.row)
+        rows["features"], rows["logits"] = known.features[chosen], known.logits[chosen]
+        rows["sha256"] = known.sha256[chosen]
+        for row in lost:
+            rows[row] = np.zeros((), scratch.row)
+            rows["status"][row] = 1
+        scratch.append(rows)
+        y, x = np.divmod(np.arange(n), shape[1])
+        table = pd.DataFrame(
+            {"x": 100 + stride * x, "y": 200 + stride * y, "group": "slide one", "label": "", "split": ""}
+        )
+        table["tile_id"] = table["path"] = [f"slide one_{a}_{b}" for a, b in zip(table["x"], table["y"], strict=True)]
+        names = ("classes", "preprocess", "model_sha256", "manifest_sha256")
+        write_embeddings(path, scratch, table, attrs={k: known.attrs[k] for k in names} | (attrs or {}), slide=info)
+        scratch.remove()
+        thumbnail = path.with_name(f"{path.stem}-thumbnail.png")
+        Image.fromarray(np.full((90, 100, 3), 200, np.uint8)).save(thumbnail)
+        made = records.read_record(run / "embeddings.h5")["details"]
+        facts = {"thumbnail": thumbnail.name, "thumbnail_downsample": 10.0, "saw_source": saw_source}
+        facts |= {"skipped": {table["tile_id"][row]: "torn" for row in lost}}
+        facts |= {name: made[name] for name in ("engine", "precision", "batch")} | (details or {})
+        records.write_record(
+            path,
+            schema=SCHEMA,
+            stage="extract",
+            options={"dtype": "float32"},
+            inputs=[run / "model.safetensors"],
+            outputs=[thumbnail],
+            details=facts,
+        )
+        return path
+
+    return make
+
+
+def tissue_on_glass(side: int, *, tissue: tuple[int, int, int, int] | None = None) -> np.ndarray:
+    """Return (side, side, 3) uint8: pink noise in (left, top, right, bottom), default the middle half; glass around."""
+    rng = np.random.default_rng(side)
+    pixels = np.full((side, side, 3), 240, np.uint8)
+    left, top, right, bottom = tissue or (side // 4, side // 4, side * 3 // 4, side * 3 // 4)
+    shape = bottom - top, right - left, 1
+    pixels[top:bottom, left:right] = np.array([200, 110, 170]) + rng.integers(-25, 25, shape)
+    return pixels
+
+
+@pytest.fixture
+def slide_file(tmp_path: Path) -> Callable[..., Path]:
+    """`slide_file(name, side=512, tissue=None, mpp=0.5)`: a tiled TIFF, a pyramid if wider than 1024 px."""
+    pytest.importorskip("openslide")
+    pytest.importorskip("imagecodecs")
+
+    def make(
+        name: str = "slide.tif",
+        *,
+        side: int = 512,
+        tissue: tuple[int, int, int, int] | None = None,
+        mpp: float = 0.5,
+    ) -> Path:
+        from pipeline.tiles.demo_slide import write_pyramid
+
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        write_pyramid(path, iter([tissue_on_glass(side, tissue=tissue)]), side=side, mpp=mpp)
+        return path
+
+    return make
+
+
+def spoil_block(path: Path, x: int, y: int) -> None:
+    """Overwrite the block of a tiled TIFF's first level that holds a pixel."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        index = y // page.tilelength * -(-page.imagewidth // page.tilewidth) + x // page.tilewidth
+        start, n = page.dataoffsets[index], page.databytecounts[index]
+    data = bytearray(path.read_bytes())
+    data[start : start + n] = bytes(n)
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def spoil() -> Callable[[Path, int, int], None]:
+    """`spoil(slide, x, y)`: make the block of 256 px that holds this pixel undecodable."""
+    return spoil_block

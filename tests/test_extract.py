@@ -399,9 +399,10 @@ def test_bad_tiles_are_marked_and_named(trained_run: Path, words: Words, capsys:
 
 def test_a_file_called_changed_is_unreadable_all_the_same(tmp_path: Path) -> None:
     from pipeline.network.batches import TileFiles
+    from pipeline.network.filling import status_of
 
     _, _, _, problem = TileFiles(tmp_path, ["changed/unchanged.png"], ["0" * 64], 8)[0]
-    assert extract.status_of(problem) == UNREADABLE
+    assert status_of(problem) == UNREADABLE
 
 
 def test_the_reason_survives_a_stop(interrupted: Path, words: Words) -> None:

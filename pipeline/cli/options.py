@@ -67,7 +67,10 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, line breaks, and bytes that are not UTF-8."""
 
 StageTypes = Mapping[str, type]
-STAGES = ("prepare", "train", "extract", "floors", "fit_heads", "stress", "report", "verify")
+STAGES = (
+    *("prepare", "train", "extract", "floors", "fit_heads", "stress", "report", "verify"),
+    *("tile", "slides", "predict", "export"),
+)
 """Names of the tables a TOML file may hold."""
 
 

@@ -1,11 +1,13 @@
 """How the report's figures look: colours that are told apart without colour vision, short names, no frames."""
 
+import colorsys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from pipeline.storage.artifacts import atomic
@@ -28,6 +30,9 @@ CLASS_COLOURS = (
     "#888888",
 )
 """Paul Tol's "muted" scheme and a grey, ordered so that neighbours differ in lightness."""
+
+GOLDEN = 0.618034
+"""Part of the circle of hues between one colour and the next; no two of many come close."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """Each round through the colours takes the next marker."""
@@ -71,6 +76,15 @@ def head_colours(heads: Sequence[str]) -> dict[str, str]:
 def look(index: int) -> tuple[str, str]:
     """Return colour and marker of the class or group with this index."""
     return CLASS_COLOURS[index % len(CLASS_COLOURS)], MARKERS[index // len(CLASS_COLOURS) % len(MARKERS)]
+
+
+def area_colours(n: int) -> list[str]:
+    """Return a colour for each of n classes that fill areas, where no marker can tell those of the next round apart.
+
+    From the eleventh class on hues are a golden angle apart, at two lightnesses.
+    """
+    more = [colorsys.hls_to_rgb(i * GOLDEN % 1, (0.42, 0.68)[i % 2], 0.6) for i in range(n - len(CLASS_COLOURS))]
+    return [*CLASS_COLOURS[:n], *map(to_hex, more)]
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -1,5 +1,6 @@
 """Tiles on disk -> batches of uint8 pixels, decoded in worker processes, in an order the caller fixes."""
 
+import abc
 import contextlib
 import dataclasses
 import functools
@@ -40,43 +41,83 @@ class Batch:
     """"" or why the tile could not be used."""
 
 
-class TileFiles(Dataset[tuple[int, np.ndarray, np.ndarray, str]]):
-    """Tiles by row number; a tile that cannot be read is an item with a problem, never an exception.
+Item = tuple[int, np.ndarray, np.ndarray, str]
+"""Row, pixels (size, size, 3) uint8, SHA-256 (32,) uint8, and "" or why it cannot be used; zeros if it cannot."""
 
-    `change` gets a tile's own pixels (h, w, 3) uint8, whose hash was checked, and returns those that are resized.
+
+class TileSource(Dataset[Item], abc.ABC):
+    """Tiles by row number; a tile that cannot be read is an item with a problem, never an exception."""
+
+    size: int
+    """Side in px of the tiles it gives."""
+
+    place: Path
+    """The folder or file that they come from, for messages."""
+
+    @abc.abstractmethod
+    def __len__(self) -> int: ...
+
+    @abc.abstractmethod
+    def __getitem__(self, row: int) -> Item: ...
+
+    @abc.abstractmethod
+    def name(self, row: int) -> str:
+        """Return where a tile comes from, for messages."""
+
+    def promising(self) -> Sequence[int]:
+        """Return the rows that are not known to be unreadable."""
+        return range(len(self))
+
+
+class TileFiles(TileSource):
+    """Tiles that are files, checked by the hash of their pixels.
+
+    Pixels are held against `sha256` ("" for a tile that was unreadable when its manifest was made; None for tiles that
+    no manifest knows). `change` gets a tile's own pixels (h, w, 3) uint8, once these were checked, and returns those
+    that are resized.
     """
 
     def __init__(
         self,
         root: Path,
         paths: Sequence[str],
-        sha256: Sequence[str],
+        sha256: Sequence[str] | None,
         size: int,
         *,
         change: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
-        self.root, self.paths, self.sha256, self.size = root, list(paths), list(sha256), size
+        self.root, self.paths, self.size = root, list(paths), size
+        self.sha256 = None if sha256 is None else list(sha256)
+        self.place = root
         self.change = change
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, row: int) -> tuple[int, np.ndarray, np.ndarray, str]:
+    def name(self, row: int) -> str:
+        """See `TileSource`."""
+        return str(self.root / self.paths[row])
+
+    def promising(self) -> Sequence[int]:
+        """See `TileSource`."""
+        return [row for row in range(len(self)) if self.sha256 is None or self.sha256[row]]
+
+    def __getitem__(self, row: int) -> Item:
         nothing = np.zeros((self.size, self.size, 3), np.uint8), np.zeros(32, np.uint8)
-        if not self.sha256[row]:
+        if self.sha256 is not None and not self.sha256[row]:
             return row, *nothing, f"{self.root / self.paths[row]}: unreadable when the manifest was made"
         try:
             pixels = decode_tile(self.root / self.paths[row])
         except BadTile as error:
             return row, *nothing, str(error)
         digest = pixel_hash(pixels)
-        if digest.hex() != self.sha256[row]:
+        if self.sha256 is not None and digest.hex() != self.sha256[row]:
             return row, *nothing, f"{self.root / self.paths[row]}: {CHANGED_PIXELS}"
         changed = pixels if self.change is None else self.change(pixels)
         return row, resize(changed, self.size), np.frombuffer(digest, np.uint8), ""
 
 
-def _collate(items: list[tuple[int, np.ndarray, np.ndarray, str]]) -> Batch:
+def _collate(items: list[Item]) -> Batch:
     rows, pixels, digests, problems = zip(*items, strict=True)
     stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)  # NHWC memory is channels_last already
     return Batch(rows=list(rows), pixels=stacked, sha256=np.stack(digests), problems=list(problems))
@@ -116,7 +157,7 @@ def _deaths_told() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def load_batches(tiles: TileFiles, batches: Sequence[Sequence[int] | np.ndarray], *, workers: int) -> Iterator[Batch]:
+def load_batches(tiles: TileSource, batches: Sequence[Sequence[int] | np.ndarray], *, workers: int) -> Iterator[Batch]:
     """Yield the batches of row numbers in order, the next ones decoded ahead by `workers` processes (0: in this one).
 
     Raises:

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.network.batches import Batch, TileFiles, load_batches
+from pipeline.network.batches import Batch, TileSource, load_batches
 from pipeline.network.engines import Engine
 
 
 def embed_batches(
-    engine: Engine, tiles: TileFiles, *, first: int, workers: int
+    engine: Engine, tiles: TileSource, *, first: int, workers: int
 ) -> Iterator[tuple[Batch, np.ndarray, np.ndarray]]:
     """Yield (tiles, features (B, D) float32, logits (B, K) float32) in row order, from row `first` on.
 
@@ -44,7 +44,7 @@ def embed_batches(
         if broken.any():
             row = loaded.rows[int(broken.argmax())]
             raise PipelineError(
-                f"{tiles.root / tiles.paths[row]}: its embedding is not finite: the model is broken (train it anew) or "
+                f"{tiles.name(row)}: its embedding is not finite: the model is broken (train it anew) or "
                 "the precision too low (--embed-precision fp32)"
             )
         yield loaded, f, z

@@ -20,6 +20,12 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SUBFOLDERS = ("figures", "heads")
 """Folders of a run that hold artefacts."""
 
+SLIDES = "slides"
+"""Folder of a run that holds a folder for each slide."""
+
+MAPS = "maps"
+"""Folder of a run that holds a folder for the map of each slide, if it is given no other place."""
+
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 """Names that `tempfile.mkstemp` makes for `atomic`."""
 
@@ -146,7 +152,9 @@ def remove_temporaries(folder: Path) -> None:
 
     Looks where artefacts are written and for names that `atomic` gives: `--run` may be any folder of the user's.
     """
-    places = [folder / name for name in SUBFOLDERS]
+    places = [folder / name for name in (*SUBFOLDERS, SLIDES)]
+    if (folder / SLIDES).is_dir() and not (folder / SLIDES).is_symlink():
+        places += [place for place in (folder / SLIDES).iterdir() if place.is_dir()]
     for place in (folder, *(place for place in places if not place.is_symlink())):
         for path in place.glob(".*.tmp"):
             if TEMPORARY.fullmatch(path.name) and path.is_file():

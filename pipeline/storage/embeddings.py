@@ -6,7 +6,7 @@ Readers check everything they rely on: a file that breaks a rule is refused with
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,19 @@ import pandas as pd
 
 from pipeline.errors import BadArtifact, BadInput
 from pipeline.storage import artifacts
-from pipeline.storage.hdf5 import Claim, as_utf8, created, finish, opened, read_dataset, write_attributes
+from pipeline.storage.hdf5 import (
+    Claim,
+    Refuse,
+    as_utf8,
+    created,
+    finish,
+    open_dataset,
+    opened,
+    read_dataset,
+    write_attributes,
+)
 from pipeline.storage.scratch import Scratch
+from pipeline.storage.slides import SlideInfo, attributes, check_coords, read_info, trident_attributes
 from pipeline.tiles.split import SPLITS
 
 SCHEMA = "embeddings/1.0"
@@ -33,7 +44,7 @@ class Embeddings:
     """The content of an embeddings file."""
 
     features: np.ndarray
-    """(N, D) float32 (float16 if written so)."""
+    """(N, D) float32 (float16 if written so); (N, 0) if they were not asked for."""
 
     logits: np.ndarray
     """(N, K) float32: the softmax head's scores of the same forward pass."""
@@ -56,6 +67,12 @@ class Embeddings:
     attrs: Mapping[str, Any]
     """Root attributes; classes and preprocess decoded from JSON."""
 
+    coords: np.ndarray | None = None
+    """Of a slide: (N, 2) int32, level-0 x and y of each tile's upper left corner, ordered by y and x."""
+
+    slide: SlideInfo | None = None
+    """Of a slide: what it is, and what its tiles are."""
+
     @property
     def classes(self) -> list[str]:
         """Class names in the order of the codes and logits."""
@@ -76,6 +93,14 @@ DATASETS = {
 
 JSON_ATTRS = ("classes", "preprocess", "versions")
 """Root attributes that hold a list or an object, as JSON."""
+
+COORDS = Claim(2, ("<i4",))
+"""What /coords must be where there are any."""
+
+BLOCK_ROWS = 1024
+"""Rows of features that are read at once where not all are held: 8 MB."""
+
+OTHER_FEATURES = "the features are not those that were written (features_sha256)"
 
 NO_SPLIT = 255
 """Code in /split of a tile that serves for nothing."""
@@ -102,16 +127,23 @@ def check_classes(classes: Sequence[str]) -> None:
 
 
 def write_embeddings(
-    path: Path, scratch: Scratch, table: pd.DataFrame, *, attrs: Mapping[str, Any], dtype: str = "float32"
+    path: Path,
+    scratch: Scratch,
+    table: pd.DataFrame,
+    *,
+    attrs: Mapping[str, Any],
+    dtype: str = "float32",
+    slide: SlideInfo | None = None,
 ) -> None:
     """Build the HDF5 file from finished scratch rows, atomically; the caller writes the record.
 
     Args:
         path: `embeddings.h5`.
         scratch: holds one row per row of `table`, in order.
-        table: the manifest's columns.
+        table: the manifest's columns; of a slide also `x` and `y`, level-0 px.
         attrs: classes (list), preprocess (dict), model_sha256, manifest_sha256, versions (dict), engine, precision.
         dtype: float32, or float16 to halve the file (2e-4 relative error, far below that of bf16).
+        slide: if the rows are tiles of a slide.
 
     Raises:
         DiskFull: no room; nothing is left behind.
@@ -148,23 +180,61 @@ def write_embeddings(
         file["split"] = np.array([codes.get(split, NO_SPLIT) for split in table["split"]], np.uint8)
         for name in STRINGS:
             file[name] = as_utf8(list(table[name]))
+        if slide is not None:
+            coords = file.create_dataset("coords", data=table[["x", "y"]].to_numpy(np.int32))
+            names = trident_attributes(slide, name=table["group"].iloc[0]) if n else {}
+            write_attributes(coords, attributes(slide) | names)
+            write_attributes(file, attributes(slide))
         write_attributes(file, {**attrs, "layer": LAYER, "features_sha256": digest.hexdigest()})
         finish(file, SCHEMA)
 
 
-def read_embeddings(path: Path) -> Embeddings:
+def _refusal(path: Path) -> Refuse:
+    return lambda rule: BadArtifact(f"{path}: {rule}: run `python -m pipeline.extract --restart`")
+
+
+def feature_blocks(path: Path, status: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield /features in row order, at most `BLOCK_ROWS` at once, whatever the file's size; as float32.
+
+    Args:
+        path: the HDF5 file.
+        status: (N,), from `read_embeddings`.
+
+    Raises:
+        BadArtifact: a row breaks the schema, or (after the last block) they are not those that were written.
+    """
+    refuse = _refusal(path)
+    digest = hashlib.sha256()
+    with opened(path, SCHEMA, refuse) as (file, attrs):
+        features = open_dataset(file, "features", DATASETS["features"], refuse)
+        for start in range(0, len(status), BLOCK_ROWS):
+            block = features[start : start + BLOCK_ROWS]
+            _check_values(block, status[start : start + BLOCK_ROWS] == OK, refuse)
+            digest.update(np.ascontiguousarray(block).data)
+            yield block.astype(np.float32, copy=False)
+        if len(features) != len(status) or digest.hexdigest() != attrs["features_sha256"]:
+            raise refuse(OTHER_FEATURES)
+
+
+def _check_values(rows: np.ndarray, used: np.ndarray, refuse: Refuse) -> None:
+    """Check that rows (N, ...) of features or logits are finite where they are used (N,), and zero elsewhere."""
+    if not np.isfinite(rows[used]).all():
+        raise refuse("a row of features or logits is not finite")
+    if rows[~used].any():
+        raise refuse("a row that stands for no tile (/status not 0) is not zero")
+
+
+def read_embeddings(path: Path, *, with_features: bool = True) -> Embeddings:
     """Read an embeddings file into memory after checking it against the schema.
 
     Args:
         path: the HDF5 file; its record, if it has one, is the caller's to check.
+        with_features: read and check /features too; else `feature_blocks` does.
 
     Raises:
         BadArtifact: names the rule that the file breaks.
     """
-
-    def refuse(rule: str) -> BadArtifact:
-        return BadArtifact(f"{path}: {rule}: run `python -m pipeline.extract --restart`")
-
+    refuse = _refusal(path)
     with opened(path, SCHEMA, refuse) as (file, attrs):
         for name in ("classes", "preprocess", "model_sha256", "manifest_sha256", "features_sha256", "layer"):
             if not isinstance(attrs.get(name), str):
@@ -172,8 +242,14 @@ def read_embeddings(path: Path) -> Embeddings:
         attrs |= {name: json.loads(attrs[name]) for name in JSON_ATTRS if name in attrs}
         if not _are_names(attrs["classes"]) or not isinstance(attrs["preprocess"], dict):
             raise refuse("the attribute 'classes' is no list of names, or 'preprocess' no object")
-        arrays = {name: read_dataset(file, name, claim, refuse) for name, claim in DATASETS.items()}
+        asked = {name: claim for name, claim in DATASETS.items() if with_features or name != "features"}
+        arrays = {name: read_dataset(file, name, claim, refuse) for name, claim in asked.items()}
+        if not with_features:
+            n_rows = len(open_dataset(file, "features", DATASETS["features"], refuse))
+            arrays["features"] = np.empty((n_rows, 0), np.float32)
         texts = {name: [text.decode() for text in arrays[name]] for name in STRINGS}
+        coords = read_dataset(file, "coords", COORDS, refuse) if "coords" in file else None
+        slide = None if coords is None else read_info(attrs, refuse)
     shapes = {name: array.shape for name, array in arrays.items()}
     n = shapes["features"][0]
     wanted = dict.fromkeys(arrays, (n,)) | {
@@ -184,20 +260,23 @@ def read_embeddings(path: Path) -> Embeddings:
     for name, shape in wanted.items():
         if shapes[name] != shape:
             raise refuse(f"/{name} has shape {shapes[name]}, {shape} is needed")
+    if coords is not None and slide is not None:
+        if coords.shape != (n, 2):
+            raise refuse(f"/coords has shape {coords.shape}, {(n, 2)} is needed")
+        check_coords(coords, slide, refuse)
     used = arrays["status"] == OK
-    if not (np.isfinite(arrays["features"][used]).all() and np.isfinite(arrays["logits"][used]).all()):
-        raise refuse("a row of features or logits is not finite")
-    if arrays["features"][~used].any() or arrays["logits"][~used].any():
-        raise refuse("a row that stands for no tile (/status not 0) is not zero")
+    for name in ("features", "logits"):
+        _check_values(arrays[name], used, refuse)
     known = {"label": range(-1, len(attrs["classes"])), "split": SPLIT_CODES, "status": (OK, UNREADABLE, CHANGED)}
     for name, codes in known.items():
         if not np.isin(arrays[name], codes).all():
             raise refuse(f"a code in /{name} is unknown")
     if len(set(texts["tile_id"])) != n:
         raise refuse("a tile_id stands twice")
-    if hashlib.sha256(np.ascontiguousarray(arrays["features"]).data).hexdigest() != attrs["features_sha256"]:
-        raise refuse("the features are not those that were written (features_sha256)")
-    return Embeddings(attrs=attrs, **arrays | texts)  # type: ignore[arg-type]
+    digest = hashlib.sha256(np.ascontiguousarray(arrays["features"]).data).hexdigest()
+    if with_features and digest != attrs["features_sha256"]:
+        raise refuse(OTHER_FEATURES)
+    return Embeddings(attrs=attrs, coords=coords, slide=slide, **arrays | texts)  # type: ignore[arg-type]
 
 
 def _are_names(value: Any) -> bool:

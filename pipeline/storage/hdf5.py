@@ -123,8 +123,8 @@ def _attributes(file: h5py.File) -> dict[str, Any]:
     return found
 
 
-def write_attributes(file: h5py.File, attrs: Mapping[str, Any]) -> None:
-    """Write root attributes: numbers, flags, texts as fixed-length UTF-8, lists and objects as JSON."""
+def write_attributes(file: h5py.File | h5py.Dataset, attrs: Mapping[str, Any]) -> None:
+    """Write attributes: numbers, flags, texts as fixed-length UTF-8, lists and objects as JSON."""
     for name, value in attrs.items():
         if isinstance(value, list | dict):
             value = json.dumps(value, sort_keys=True, ensure_ascii=False)
@@ -138,7 +138,12 @@ def finish(file: h5py.File, schema: str) -> None:
 
 
 def read_dataset(file: h5py.File, name: str, claim: Claim, refuse: Refuse) -> np.ndarray:
-    """Return one data set as an array after looking at what it claims to be.
+    """Return one data set as an array; see `open_dataset`."""
+    return open_dataset(file, name, claim, refuse)[()]
+
+
+def open_dataset(file: h5py.File, name: str, claim: Claim, refuse: Refuse) -> h5py.Dataset:
+    """Return one data set, to be read block by block, after looking at what it claims to be.
 
     Raises:
         BadArtifact: missing, a link, of another rank or type, or far larger than the file.
@@ -159,7 +164,7 @@ def read_dataset(file: h5py.File, name: str, claim: Claim, refuse: Refuse) -> np
     chunk = math.prod(data.chunks or (0,)) * data.dtype.itemsize  # is read as a whole, however few its rows
     if max(data.nbytes, chunk) > max(10 * file.id.get_filesize(), 1_000_000):
         raise refuse(f"/{name} claims {max(data.nbytes, chunk)} bytes, far more than the file holds")
-    return data[()]
+    return data
 
 
 def as_utf8(texts: Sequence[str]) -> np.ndarray:

@@ -67,7 +67,7 @@ def _no_guesses() -> Iterator[None]:
         yield
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path, max_side: int) -> Image.Image:
     """Return the image, its header read and found good, its pixels not loaded yet."""
     if not path.is_file():
         raise BadTile("not a file" if path.exists() else "not there")
@@ -75,8 +75,8 @@ def _open(path: Path) -> Image.Image:
         raise BadTile(f"the file has more than {MOST_BYTES / 1e6:.0f} MB")
     image = Image.open(path, formats=FORMATS)
     try:
-        if max(image.size) > MAX_SIDE:
-            raise BadTile(f"{image.width}x{image.height} px is more than {MAX_SIDE} on a side")
+        if max(image.size) > max_side:
+            raise BadTile(f"{image.width}x{image.height} px is more than {max_side} on a side")
         if getattr(image, "is_animated", False):  # n_frames would walk through all of them
             raise BadTile("has several pages or frames")
         if fault := _cost(path, image):
@@ -113,15 +113,19 @@ def _bits(path: Path, image: Image.Image) -> int:
     return 8
 
 
-def decode_tile(path: Path) -> np.ndarray:
+def decode_tile(path: Path, *, max_side: int = MAX_SIDE) -> np.ndarray:
     """Return a tile's pixels, (height, width, 3) uint8 RGB.
+
+    Args:
+        path: the file.
+        max_side: largest side in px; whatever it is, Pillow's own limit of 89 million pixels holds.
 
     Raises:
         BadTile: the file is missing, truncated, of another format, too large, or deeper than 8 bits.
     """
     try:
         with _no_guesses():
-            image = _open(path)
+            image = _open(path, max_side)
         with image:
             image.load()  # the costly part: threads do it side by side
             with _no_guesses():

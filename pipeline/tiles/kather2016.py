@@ -108,7 +108,7 @@ def _from_cache(archive: Path | None, cache: Path, facts: Facts) -> Path:
     if tiles.exists():  # it was renamed when complete: no lock is needed to read it
         return _checked(tiles, facts, hint=hint)
     cache.mkdir(parents=True, exist_ok=True)
-    with _alone(cache):
+    with alone(cache):
         if not tiles.exists():
             own = cache / f"{facts.root}.zip"
             if archive is None:
@@ -154,7 +154,7 @@ def _tiles_in(folder: Path, suffix: str) -> int:
 
 
 @contextmanager
-def _alone(cache: Path) -> Iterator[None]:
+def alone(cache: Path) -> Iterator[None]:
     """Hold the lock of `cache`; the kernel drops it when the process ends, however it ends."""
     with (cache / ".lock").open("ab") as file:
         if sys.platform != "win32":

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import BadInput
-from pipeline.network.batches import TileFiles
+from pipeline.network.batches import TileFiles, TileSource
 from pipeline.tiles.manifest import Manifest
 
 N_SAMPLE = 64
@@ -23,16 +23,16 @@ def spread(rows: Sequence[int] | np.ndarray, n: int) -> np.ndarray:
     return np.asarray(rows, dtype=int)[chosen]
 
 
-def decoded(tiles: TileFiles, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
+def decoded(tiles: TileSource, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
     """Return the tiles of some rows, (N, 3, S, S) uint8, channels_last, without those that cannot be read."""
     found = [pixels for _, pixels, _, problem in (tiles[int(row)] for row in rows) if not problem]
     stacked = np.stack(found) if found else np.zeros((0, tiles.size, tiles.size, 3), np.uint8)
     return torch.from_numpy(stacked).permute(0, 3, 1, 2)
 
 
-def sample_pixels(tiles: TileFiles) -> torch.Tensor:
+def sample_pixels(tiles: TileSource) -> torch.Tensor:
     """Return up to `N_SAMPLE` tiles, evenly spread, for the comparison of an engine with plain fp32."""
-    return decoded(tiles, spread([row for row, known in enumerate(tiles.sha256) if known], N_SAMPLE))
+    return decoded(tiles, spread(tiles.promising(), N_SAMPLE))
 
 
 def calibration_pixels(manifest: Manifest, size: int) -> torch.Tensor:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from pipeline.cli.options import say
-from pipeline.errors import StaleInput
-from pipeline.network.batches import TileFiles
+from pipeline.errors import StaleInput, UsageError
+from pipeline.network.batches import TileSource
 from pipeline.network.engines.base import MOST_BATCH, Engine
 from pipeline.network.engines.build import build_engine
 from pipeline.network.engines.choice import choose_engine
@@ -24,8 +24,8 @@ SETTLED = ("engine", "precision", "agreement", "calibration")
 def settle_engine(
     scratch: Scratch,
     model: Model,
-    manifest: Manifest,
-    tiles: TileFiles,
+    manifest: Manifest | None,
+    tiles: TileSource,
     *,
     asked: tuple[str, str],
     device: torch.device,
@@ -39,8 +39,8 @@ def settle_engine(
     Args:
         scratch: of the extraction; not open yet.
         model: network, and what its input is.
-        manifest: whose training tiles int8 is calibrated on.
-        tiles: all tiles of the run.
+        manifest: whose training tiles int8 is calibrated on; None where a model came without one.
+        tiles: all tiles of the run, or of the slide.
         asked: engine and precision, or auto.
         device: where to run.
         restart: drop the rows that are there.
@@ -48,10 +48,15 @@ def settle_engine(
 
     Raises:
         PipelineError: the engine that was asked for, or begun with, cannot be used here.
+        UsageError: int8 without a manifest.
         StaleInput: the scratch belongs to another model, manifest or setting.
     """
     name, precision = asked
-    calibration = calibration_pixels(manifest, model.preprocess.size) if precision == "int8" else None
+    if precision == "int8" and manifest is None:
+        raise UsageError(
+            "--embed-precision int8 is calibrated on training tiles: it takes the run that the model is of"
+        )
+    calibration = calibration_pixels(manifest, model.preprocess.size) if manifest and precision == "int8" else None
     scratch.identity["calibration"] = None if calibration is None else fingerprint(calibration)
     how: dict[str, Any] = {"device": device, "batch": scratch.batch, "calibration": calibration}
     if begun := {} if restart else scratch.begun():

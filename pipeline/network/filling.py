@@ -1,0 +1,80 @@
+"""The rows of an extraction: the missing ones are computed and kept at once, so that it can be stopped at any time."""
+
+import numpy as np
+
+from pipeline.cli.options import Common, say
+from pipeline.cli.progress import progress
+from pipeline.cli.signals import StopRequest
+from pipeline.errors import BadInput
+from pipeline.network.batches import CHANGED_PIXELS, TileSource
+from pipeline.network.embedding import embed_batches
+from pipeline.network.engines import Engine
+from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE
+from pipeline.storage.scratch import Scratch
+
+
+def status_of(problem: str) -> int:
+    """Return the code for /status of what a `TileSource` says of a tile."""
+    if not problem:
+        return OK
+    return CHANGED if problem.endswith(CHANGED_PIXELS) else UNREADABLE
+
+
+def look_again(scratch: Scratch, tiles: TileSource) -> tuple[int, dict[int, str]]:
+    """Read the tiles again that an earlier run could not use; rows from the first other outcome on are cut off.
+
+    Returns:
+        The number of rows that stand, and row -> problem for those among them without features.
+    """
+    start, skipped = 0, dict[int, str]()
+    for block in scratch.blocks():
+        for offset in np.flatnonzero(block["status"] != OK):
+            row = start + int(offset)
+            _, _, _, problem = tiles[row]
+            if status_of(problem) != block["status"][offset]:
+                kept = scratch.cut(row)
+                return kept, {row: problem for row, problem in skipped.items() if row < kept}
+            skipped[row] = problem
+        start += len(block)
+    return start, skipped
+
+
+def check_share(skipped: dict[int, str], tiles: TileSource, max_bad: float) -> None:
+    """Stop when more tiles cannot be used than `max_bad` allows.
+
+    Raises:
+        BadInput: names the first of them.
+    """
+    if len(skipped) > max_bad * len(tiles):
+        raise BadInput(
+            f"{tiles.place}: {len(skipped)} of {len(tiles)} tiles or more cannot be used, above --max-bad {max_bad:g} "
+            f"(the rows so far are kept); the first: {skipped[min(skipped)]}"
+        )
+
+
+def fill(scratch: Scratch, engine: Engine, tiles: TileSource, common: Common, *, workers: int) -> dict[int, str]:
+    """Append the missing rows to the scratch, which is open; return row -> problem of the tiles that could not be used.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; the rows so far are kept.
+        BadInput: too many tiles cannot be used; the rows so far are kept.
+        WorkerLost: a process that decodes tiles died; likewise.
+    """
+    done, skipped = look_again(scratch, tiles)
+    if done:
+        say(f"extract: continuing after row {done} of {len(tiles)}")
+    check_share(skipped, tiles, common.max_bad)
+    with StopRequest() as stop, progress(len(tiles), unit="tile", label="extract", done=done) as bar:
+        for batch, features, logits in embed_batches(engine, tiles, first=done, workers=workers):
+            rows = np.zeros(len(batch.rows), scratch.row)
+            rows["features"], rows["logits"], rows["sha256"] = features, logits, batch.sha256
+            for i, problem in enumerate(batch.problems):
+                rows["status"][i] = status_of(problem)
+                if problem:
+                    skipped[batch.rows[i]] = problem
+            scratch.append(rows)
+            bar.update(len(rows))
+            check_share(skipped, tiles, common.max_bad)
+            if stop.signum:
+                raise stop.interrupted(f"{batch.rows[-1] + 1} of {len(tiles)} rows are kept")
+    return skipped

@@ -1,0 +1,109 @@
+"""Which network looks at a slide, of a plan the part that held its source out; and whether it saw that source."""
+
+import dataclasses
+from pathlib import Path
+
+from pipeline.cli.options import say
+from pipeline.errors import BadArtifact, PipelineError
+from pipeline.storage import artifacts, records
+from pipeline.storage.models import Model, load_model
+from pipeline.storage.protocol import read_protocol
+from pipeline.tiles.datasets import parse_groups
+from pipeline.tiles.kather2016 import GROUP_REGEX
+from pipeline.tiles.manifest import Manifest, read_manifest
+from pipeline.tiles.slide_list import SlideEntry
+
+UNKNOWN = "unknown"
+"""Said of `saw_source` where the slide's source is not known."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SlideModel:
+    """A trained network and what it was trained on."""
+
+    path: Path
+    """model.safetensors."""
+
+    manifest: Manifest | None
+    """Of its training tiles, if it stands beside the model."""
+
+    source: str | None
+    """Source of the slide, as its name or the user tells."""
+
+    @property
+    def saw_source(self) -> bool | str:
+        """Whether tiles of the slide's source taught the network or chose it; `UNKNOWN` where nobody can tell."""
+        if self.source is None or self.manifest is None:
+            return UNKNOWN
+        table = self.manifest.table
+        return bool(table.loc[table["split"].isin(["train", "val"]), "group"].eq(self.source).any())
+
+    def load(self) -> Model:
+        """Return the network."""
+        return load_model(self.path)
+
+
+def slide_model(run: Path, entry: SlideEntry, *, model: Path | None) -> SlideModel:
+    """Return the network of a run that is to look at a slide.
+
+    Of a plan it is that of the first part of the main arm that tests the slide's source; where none does, or the source
+    is not known, that of the first part.
+
+    Args:
+        run: the run folder.
+        entry: the slide.
+        model: another model.safetensors.
+
+    Raises:
+        BadArtifact: a file of the run is missing or damaged.
+    """
+    if model is not None:
+        manifest = _manifest_of(model)
+        return SlideModel(model, manifest, source_of(entry, manifest))
+    manifest = read_manifest(run / "manifest.csv")
+    source = source_of(entry, manifest)
+    protocol = read_protocol(run)
+    if protocol is None:
+        return SlideModel(run / "model.safetensors", manifest, source)
+    parts = [part for part in protocol.parts if part.arm == protocol.main_arm and part.inner is None]
+    held_out = [part for part in parts if source in part.test_groups]
+    part = (held_out or parts)[0]
+    why = f"source {source} held out" if held_out else "the first: no part is known to have held its source out"
+    say(f"slide: {entry.name}: part {part.name}, {why}")
+    folder = protocol.folder(part)
+    return SlideModel(folder / "model.safetensors", read_manifest(folder / "manifest.csv"), source)
+
+
+def source_of(entry: SlideEntry, manifest: Manifest | None) -> str | None:
+    """Return the source of a slide: as the user says, else by the rule that told the tiles' sources, if it fits.
+
+    A name by that rule counts only if tiles have it: on a file of another kind it may find anything.
+
+    Args:
+        entry: the slide.
+        manifest: of the tiles.
+    """
+    if entry.group is not None or manifest is None:
+        return entry.group
+    options = records.read_record(manifest.path)["options"]
+    regex = options.get("group_regex")
+    if regex is None and manifest.details.get("origin") in ("demo", "kather2016"):
+        regex = GROUP_REGEX
+    if not isinstance(regex, str) or not regex:
+        return None
+    try:
+        found = parse_groups([entry.path.name], regex)[0]
+    except PipelineError:
+        return None
+    return found if manifest.table["group"].eq(found).any() else None
+
+
+def _manifest_of(model: Path) -> Manifest | None:
+    """Return the manifest beside a model if it is the one that it was trained on."""
+    path = model.with_name("manifest.csv")
+    try:
+        manifest = read_manifest(path)
+        made_from = records.read_record(model)["inputs"]
+    except BadArtifact:
+        return None
+    return manifest if artifacts.sha256_file(path) in made_from.values() else None

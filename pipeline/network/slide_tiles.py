@@ -1,0 +1,39 @@
+"""The tiles of a slide, read where they are wanted: no tile is ever written to disk."""
+
+import numpy as np
+
+from pipeline.errors import BadTile
+from pipeline.network.batches import Item, TileSource
+from pipeline.tiles.decoding import pixel_hash
+from pipeline.tiles.slide import Slide
+
+
+class SlideTiles(TileSource):
+    """Squares of a slide as the network sees them; a region that cannot be decoded is a problem, never white.
+
+    Args:
+        slide: open; each process that reads opens it again.
+        coords: (N, 2) int32, x and y of the upper left corners in level-0 px.
+        side: of a tile in level-0 px.
+        size: side in px of what is given.
+    """
+
+    def __init__(self, slide: Slide, coords: np.ndarray, *, side: int, size: int) -> None:
+        self.slide, self.coords, self.side, self.size = slide, coords, side, size
+        self.place = slide.path
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    def name(self, row: int) -> str:
+        """See `TileSource`."""
+        x, y = self.coords[row]
+        return f"{self.slide.path} at {x}, {y}"
+
+    def __getitem__(self, row: int) -> Item:
+        x, y = (int(value) for value in self.coords[row])
+        try:
+            pixels = self.slide.read_tile(x, y, self.side, self.size)
+        except BadTile as error:
+            return row, np.zeros((self.size, self.size, 3), np.uint8), np.zeros(32, np.uint8), str(error)
+        return row, pixels, np.frombuffer(pixel_hash(pixels), np.uint8), ""

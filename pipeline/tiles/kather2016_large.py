@@ -1,0 +1,144 @@
+"""The ten 5000 x 5000 images of "Collection of textures in colorectal cancer histology" (Kather et al. 2016).
+
+They come from the same ten sources as the tiles. Reads nothing, the published zip, or an unpacked copy:
+
+    large_images(None, cache=Path("data/kather2016-large"), url=None)
+"""
+
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import BadInput
+from pipeline.tiles.download import BY_HAND, TIMEOUT_S, disk_error, download
+from pipeline.tiles.kather2016 import GROUP_REGEX, KATHER2016, alone
+from pipeline.tiles.slide_list import SlideEntry
+from pipeline.tiles.unpack import unpack_zip
+
+SUFFIX = "_APPLICATION.tif"
+"""How the names of the images end: `CRC-Prim-HE-<source>_APPLICATION.tif`."""
+
+N_IMAGES = 10
+
+MOST_LIST_BYTES = 4_000_000
+"""Largest list of files that is taken for one."""
+
+MAX_BYTES, MAX_FILES = 2_000_000_000, 100
+"""Limits for what is unpacked: ten images of 75 MB, and what packers add."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where the images are published; another instance stands for a mirror or a test."""
+
+    api: str = "https://zenodo.org/api/records/53169"
+    """Gives the record's list of files with their checksums."""
+
+    name: str = "Kather_texture_2016_larger_images_10.zip"
+
+
+ZENODO = Record()
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the record says of the zip."""
+
+    url: str
+    md5: str
+    size_bytes: int
+
+
+def published(record: Record) -> Published:
+    """Return address, checksum and size of the zip as the record lists them now.
+
+    Raises:
+        BadInput: no connection, or a list without the zip.
+    """
+    request = urllib.request.Request(record.api, headers={"User-Agent": "histoheads"})  # noqa: S310 -- https, above
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310 -- likewise
+            text = response.read(MOST_LIST_BYTES)
+        files: list[Any] = json.loads(text)["files"]
+        entry = next(file for file in files if file["key"] == record.name)
+        kind, _, md5 = entry["checksum"].partition(":")
+        found = Published(str(entry["links"]["self"]), md5, int(entry["size"]))
+    except (OSError, urllib.error.URLError) as error:
+        reason = getattr(error, "reason", error)
+        raise BadInput(f"{record.api}: the list of files cannot be had ({reason}); {BY_HAND}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        raise BadInput(f"{record.api}: its list of files does not hold {record.name}; {BY_HAND}") from None
+    if kind != "md5" or not re.fullmatch("[0-9a-f]{32}", md5):
+        raise BadInput(f"{record.api}: it gives no MD5 of {record.name}; {BY_HAND}")
+    return found
+
+
+def large_images(
+    source: Path | None, *, cache: Path, url: str | None = None, record: Record = ZENODO
+) -> list[SlideEntry]:
+    """Return the ten images with their scale and sources.
+
+    Args:
+        source: None to download into `cache`; the published zip, to be unpacked there; or a folder, used where it is.
+        cache: e.g. `data/kather2016-large`; a complete copy in it is used again.
+        url: another address of the zip; its checksum is the record's all the same.
+        record: where the checksum comes from.
+
+    Raises:
+        BadInput: `source` does not exist or holds other files; or as `published`, `download` and `unpack_zip`.
+        DiskFull: no space left.
+        Locked: another process is filling `cache`.
+    """
+    given = None if source is None else source.expanduser()
+    try:
+        if given is not None and not given.exists():
+            raise BadInput(f"{given} does not exist; --source takes the zip of kather2016-large or its unpacked folder")
+        if given is not None and given.is_dir():
+            return _entries(given, hint="give a complete copy with --source")
+        return _from_cache(given, cache, url, record)
+    except OSError as error:
+        raise disk_error(error, Path(error.filename) if error.filename else given or cache) from error
+
+
+def _from_cache(archive: Path | None, cache: Path, url: str | None, record: Record) -> list[SlideEntry]:
+    images = cache / "images"
+    hint = f"delete {images} and run again"
+    if not images.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with alone(cache):
+            own = cache / record.name
+            if archive is None:
+                facts = published(record)
+                download(url or facts.url, own, md5=facts.md5, size_hint=facts.size_bytes)
+            unpack_zip(archive or own, images, max_bytes=MAX_BYTES, max_files=MAX_FILES)
+            if archive is None:
+                own.unlink()
+    return _entries(images, hint=hint)
+
+
+def _entries(folder: Path, *, hint: str) -> list[SlideEntry]:
+    """Return the images in a folder or in the one folder below it.
+
+    Raises:
+        BadInput: another number than ten, or a name without a source.
+    """
+    found: list[Path] = []
+    for top, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        found += [Path(top) / name for name in sorted(files) if name.endswith(SUFFIX) and not name.startswith(".")]
+    if len(found) != N_IMAGES:
+        raise BadInput(f"{folder} holds {len(found)} images *{SUFFIX} instead of {N_IMAGES}; {hint}")
+    sources = [re.search(GROUP_REGEX, path.name) for path in found]
+    lost = [path.name for path, source in zip(found, sources, strict=True) if source is None]
+    if lost:
+        raise BadInput(f"{folder}: {lost[0]} does not tell its source (CRC-Prim-HE-NN); {hint}")
+    return [
+        SlideEntry(path, path.stem, KATHER2016.mpp, source[1])
+        for path, source in zip(found, sources, strict=True)
+        if source is not None
+    ]

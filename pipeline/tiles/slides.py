@@ -1,0 +1,135 @@
+"""A slide file -> any region of it as 8-bit RGB pixels, or one line on why not. The only place that opens slides.
+
+| stored as | read by |
+|---|---|
+| what OpenSlide knows (Aperio, Hamamatsu, MIRAX, Leica, DICOM, tiled TIFF, ...; extra `slides`) | OpenSlide, any size |
+| plain TIFF, uncompressed | a memory map, any size |
+| plain TIFF, compressed; PNG, JPEG, WebP | Pillow, decoded whole: at most 89 million pixels (9400 x 9400) |
+
+Coordinates are level-0 px. The scale (mpp, um per px) comes from the file or from the user: nothing is guessed.
+"""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.errors import BadSlide, BadTile
+from pipeline.tiles.flat_slide import FlatSlide
+from pipeline.tiles.slide import Slide, check_size, reason_of, scale_of
+
+CACHE_BYTES = 128_000_000
+"""OpenSlide's cache of decoded blocks, in each process that reads: two rows of blocks of a wide slide, so that the next
+row of tiles finds again what lies in both."""
+
+
+MOST_BLOCK_PX = 4096 * 4096
+"""Largest block that a slide may be stored in: each is decoded as a whole."""
+
+
+class PyramidSlide(Slide):
+    """A slide read by OpenSlide.
+
+    A handle serves one process, and none of its calls works after an error: each process opens its own, and a new one
+    after an error.
+    """
+
+    def __init__(self, path: Path, mpp: float | None) -> None:
+        self.path = path
+        self._handle: Any = None
+        self._pid = -1
+        opened = self._opened()
+        properties = opened.properties
+        self.format = properties.get("openslide.vendor", "OpenSlide")
+        self.dimensions = opened.dimensions
+        self.level_dimensions, self.level_downsamples = opened.level_dimensions, opened.level_downsamples
+        check_size(path, self.dimensions)
+        for level in range(len(self.level_dimensions)):
+            sides = [_number(properties.get(f"openslide.level[{level}].tile-{side}")) for side in ("width", "height")]
+            if math.prod(side or 1 for side in sides) > MOST_BLOCK_PX:
+                raise BadSlide(f"{path}: stored in blocks of more than {MOST_BLOCK_PX / 1e6:.0f} million px: damaged")
+        colour = properties.get("openslide.background-color", "ffffff")
+        self._background = tuple(bytes.fromhex(colour)) if len(colour) == 6 else (255, 255, 255)
+        stated = [_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"]
+        self.mpp = scale_of(path, stated, mpp)
+
+    def _opened(self) -> Any:
+        """Return this process's handle.
+
+        Raises:
+            BadSlide: the file cannot be opened.
+        """
+        if self._handle is None or self._pid != os.getpid():
+            import openslide
+
+            try:
+                self._handle, self._pid = openslide.OpenSlide(self.path), os.getpid()
+                self._handle.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
+            except (openslide.OpenSlideError, OSError) as error:
+                self._handle = None
+                raise BadSlide(f"{self.path}: cannot be opened ({reason_of(error, self.path)})") from None
+        return self._handle
+
+    def read_region_rgb(self, x: int, y: int, w: int, h: int, level: int) -> np.ndarray:
+        """See `Slide`."""
+        import openslide
+
+        try:
+            image = self._opened().read_region((x, y), level, (w, h))
+        except (openslide.OpenSlideError, BadSlide) as error:
+            self.close()
+            raise BadTile(
+                f"{self.path}: the region at {x}, {y} cannot be read ({reason_of(error, self.path)})"
+            ) from None
+        alpha = image.getchannel("A")
+        if alpha.getextrema()[0] == 255:
+            return np.asarray(image.convert("RGB"))
+        filled = Image.new("RGB", image.size, self._background)
+        filled.paste(image, mask=alpha)
+        return np.asarray(filled)
+
+    def close(self) -> None:
+        """See `Slide`."""
+        if self._handle is not None and self._pid == os.getpid():
+            self._handle.close()
+        self._handle = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_handle": None}
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
+
+
+def open_slide(path: Path, mpp: float | None = None) -> Slide:
+    """Open a slide or large image.
+
+    Args:
+        path: the file.
+        mpp: micrometres per level-0 px, where the file does not say it or is wrong.
+
+    Raises:
+        BadSlide: not there, damaged, of a format that nothing here reads, too large for its format, or its scale is
+            not known.
+    """
+    if not path.is_file():
+        raise BadSlide(f"{path}: " + ("not a file" if path.exists() else "no such slide"))
+    try:
+        import openslide
+
+        if openslide.OpenSlide.detect_format(path) is not None:
+            return PyramidSlide(path, mpp)
+        known = "OpenSlide does not know it, or it is damaged"
+    except ImportError:
+        known = "most slides are read by OpenSlide: pip install 'histoheads[slides]'"
+    try:
+        return FlatSlide(path, mpp)
+    except BadTile as error:
+        raise BadSlide(f"{path}: {known}; as a plain picture: {reason_of(error, path)}") from None

@@ -1,0 +1,318 @@
+"""Rows of a slide are its tiles, whatever the workers, stops and kills; damage is marked; sources are not guessed."""
+
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from pipeline import extract, tile, train, verify
+from pipeline.network.batches import normalise
+from pipeline.network.resnet import features
+from pipeline.storage import artifacts, records
+from pipeline.storage.embeddings import OK, UNREADABLE, Embeddings, read_embeddings
+from pipeline.storage.models import load_model
+from pipeline.storage.scratch import Scratch
+from pipeline.tiles.decoding import pixel_hash
+from pipeline.tiles.slides import open_slide
+
+Make = Callable[..., Path]
+Words = Callable[..., list[str]]
+
+N, BATCH = 64, 5
+
+
+def one_line(text: str) -> str:
+    """Return the one line with which a command ended."""
+    lines = [line for line in text.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, text
+    assert "Traceback" not in text
+    return lines[0]
+
+
+def result(run: Path, name: str = "slide") -> Path:
+    """Return where the embeddings of a slide stand."""
+    return run / "slides" / name / f"{name}.h5"
+
+
+def rows(run: Path, name: str = "slide") -> Embeddings:
+    """Return the embeddings of a slide."""
+    return read_embeddings(result(run, name))
+
+
+def details(run: Path, name: str = "slide") -> dict[str, object]:
+    """Return what the record says of them."""
+    return dict(records.read_record(result(run, name))["details"])
+
+
+@dataclasses.dataclass
+class Ground:
+    """A run, its slide, and the command line."""
+
+    run: Path
+    slide: Path
+    words: Words
+
+    def extract(self, *more: str) -> int:
+        """Embed the slide."""
+        return extract.main(self.words("extract", self.run, "--slide", str(self.slide), *more))
+
+
+@pytest.fixture
+def ground(trained_run: Path, slide_file: Make, words: Words) -> Ground:
+    """A slide of 64 tiles of 32 px with its grid."""
+    path = slide_file()
+    assert tile.main([str(path), "--run", str(trained_run), "--mpp-target", "0.5"]) == 0
+    return Ground(trained_run, path, words)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_rows_are_the_tiles_of_the_grid(ground: Ground, workers: str) -> None:
+    assert ground.extract("--workers", workers) == 0
+    found, model = rows(ground.run), load_model(ground.run / "model.safetensors")
+    assert found.coords is not None
+    assert found.coords.tolist() == [[x, y] for y in range(128, 384, 32) for x in range(128, 384, 32)]
+    with open_slide(ground.slide) as slide:
+        pixels = [slide.read_tile(int(x), int(y), 32, 32) for x, y in found.coords]
+    assert [digest.tobytes() for digest in found.sha256] == [pixel_hash(tile) for tile in pixels]
+    seen = normalise(
+        torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2),
+        mean=model.preprocess.mean,
+        std=model.preprocess.std,
+    )
+    with torch.inference_mode():
+        expected = features(model.network, seen).numpy()
+    np.testing.assert_allclose(found.features, expected, rtol=1e-3, atol=1e-4)
+    assert found.tile_id[0] == "slide_x128_y128"
+    assert (set(found.group), set(found.path), set(found.label), set(found.split)) == (
+        *({"slide"}, {"slide.tif"}),
+        *({-1}, {255}),
+    )
+    assert (found.status == OK).all()
+    assert found.attrs["model_sha256"] == artifacts.sha256_file(ground.run / "model.safetensors")
+    assert found.attrs["manifest_sha256"] == artifacts.sha256_file(result(ground.run).with_name("grid.csv"))
+    assert found.attrs["preprocess"]["mpp"] == 0.5
+
+
+def test_the_record_has_what_a_map_needs(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ground.extract() == 0
+    said = details(ground.run)
+    image = result(ground.run).with_name(str(said["thumbnail"]))
+    assert Image.open(image).size == (512, 512)
+    assert said["thumbnail_downsample"] == 1
+    assert (said["source"], said["saw_source"]) == (None, "unknown")
+    assert image.name in records.read_record(result(ground.run))["outputs"]
+    capsys.readouterr()
+    assert ground.extract() == 0
+    assert "extract: current" in capsys.readouterr().err
+    assert not list(ground.run.rglob("*.partial*"))
+    table = pd.read_csv(ground.run / "slides" / "slides.csv")
+    assert table[["slide", "tiles", "skipped"]].to_numpy().tolist() == [["slide", N, 0]]
+
+
+def test_verify_knows_slides(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ground.extract() == 0
+    assert verify.main(["--run", str(ground.run)]) == 0
+    assert "belongs to no record" not in capsys.readouterr().err
+    with h5py.File(result(ground.run), "r+") as file:
+        file.attrs["mpp"] = 0.7
+    assert verify.main(["--run", str(ground.run)]) == 1
+    assert "slide.h5: its bytes are not those that were written" in capsys.readouterr().err
+
+
+def test_without_a_grid_it_is_cut_by_the_defaults(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(ground.run / "slides")
+    assert ground.extract() == 1  # this model does not know its scale
+    assert "not cut yet, and the model does not say at which scale" in one_line(capsys.readouterr().err)
+
+
+# -- stops ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def uninterrupted(ground: Ground) -> str:
+    """features_sha256 of an extraction that nothing stopped; its files are removed."""
+    assert ground.extract() == 0
+    found = str(rows(ground.run).attrs["features_sha256"])
+    for path in (result(ground.run), records.record_path(result(ground.run))):
+        path.unlink()
+    return found
+
+
+def test_a_stop_continues_to_the_same_rows(
+    ground: Ground, uninterrupted: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P2."""
+    append, count = Scratch.append, 0
+
+    def counted(self: Scratch, block: np.ndarray) -> None:
+        nonlocal count
+        append(self, block)
+        count += 1
+        if count == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scratch, "append", counted)
+        assert ground.extract() == 143
+    assert not result(ground.run).exists()
+    capsys.readouterr()
+    assert ground.extract() == 0
+    assert f"continuing after row {4 * BATCH} of {N}" in capsys.readouterr().err
+    assert rows(ground.run).attrs["features_sha256"] == uninterrupted
+
+
+KILLED = """
+import os, signal, sys
+from pipeline import extract
+from pipeline.storage.scratch import Scratch
+append, when = Scratch.append, int(sys.argv.pop(1))
+def dying(self, rows):
+    global when
+    when -= 1
+    if when < 0:
+        size = len(rows) * self.row.itemsize
+        append(self, rows)
+        os.truncate(self.path, self.path.stat().st_size - size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    append(self, rows)
+Scratch.append = dying
+raise SystemExit(extract.main(sys.argv[1:]))
+"""
+
+
+def test_two_kills_in_the_midst_of_a_row_end_in_the_same_rows(ground: Ground, uninterrupted: str) -> None:
+    """P2: kill -9, half a batch written."""
+    argv = ground.words("extract", ground.run, "--slide", str(ground.slide), "--workers", "1")
+    for batches in ("2", "1"):
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, batches, *argv],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parents[1],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    assert ground.extract() == 0
+    assert rows(ground.run).attrs["features_sha256"] == uninterrupted
+
+
+# -- damage --------------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_decoded_is_marked_and_never_white(
+    ground: Ground, spoil: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P4: the block of 256 px at the upper right."""
+    assert ground.extract() == 0
+    whole = rows(ground.run)
+    spoil(ground.slide, 300, 200)
+    assert tile.main([str(ground.slide), "--run", str(ground.run), "--mpp-target", "0.5"]) == 0
+    capsys.readouterr()
+    assert ground.extract("--restart") == 1
+    assert "above --max-bad 0.01" in one_line(capsys.readouterr().err)
+    assert ground.extract("--max-bad", "0.9") == 3
+    found = rows(ground.run)
+    assert found.coords is not None
+    assert whole.coords is not None
+    bad = (found.coords[:, 0] >= 256) & (found.coords[:, 1] < 256)
+    assert np.array_equal(found.status == UNREADABLE, bad)
+    assert bad.sum() == 64  # the whole block: nobody knows whether there is tissue in it
+    assert not found.features[bad].any()
+    assert not found.sha256[bad].any()
+    kept = {tile_id: row for row, tile_id in enumerate(found.tile_id)}
+    same = [(row, kept[tile_id]) for row, tile_id in enumerate(whole.tile_id) if not bad[kept[tile_id]]]
+    assert len(same) == 48
+    np.testing.assert_allclose(
+        found.features[[b for _, b in same]], whole.features[[a for a, _ in same]], rtol=1e-3, atol=1e-4
+    )
+    skipped = details(ground.run)["skipped"]
+    assert isinstance(skipped, dict)
+    assert len(skipped) == 64
+    assert "the region at 256, 0 cannot be read" in skipped["slide_x256_y0"]
+    assert pd.read_csv(ground.run / "slides" / "slides.csv")["skipped"].tolist() == [64]
+
+
+def test_one_bad_slide_does_not_stop_the_rest(
+    ground: Ground, slide_file: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P4: a folder and a list; the table says what became of each."""
+    for name in ("in/a.tif", "in/c.tif", "in/=d.tif"):
+        slide_file(name)
+    whole = (tmp_path / "in" / "a.tif").read_bytes()
+    (tmp_path / "in" / "b.tif").write_bytes(whole[: len(whole) // 2])
+    tile.main([str(tmp_path / "in"), "--run", str(ground.run), "--mpp-target", "0.5"])
+    (tmp_path / "list.csv").write_text("slide\nin/a.tif\nin/b.tif\nin/none.tif\nin/c.tif\nin/=d.tif\n")
+    capsys.readouterr()
+    words = ground.words("extract", ground.run, "--slide", str(tmp_path / "list.csv"))
+    assert extract.main(words) == 3
+    said = capsys.readouterr().err
+    assert "extract: slide 2 of 5, b" in said
+    assert "2 of 5 slides could not be used" in said
+    table = pd.read_csv(ground.run / "slides" / "slides.csv", keep_default_na=False)
+    assert list(table["slide"]) == ["a", "b", "none", "c", "'=d"]
+    assert list(table["tiles"]) == [N, 0, 0, N, N]
+    assert [bool(problem) for problem in table["problem"]] == [False, True, True, False, False]
+    assert rows(ground.run, "a").attrs["features_sha256"] == rows(ground.run, "c").attrs["features_sha256"]
+    out = tmp_path / "elsewhere"
+    assert extract.main([*words, "--out", str(out)]) == 3
+    assert sorted(path.name for path in out.glob("*.png")) == ["=d-thumbnail.png", "a-thumbnail.png", "c-thumbnail.png"]
+    assert extract.main([*words, "--out", str(out / "one.h5")]) == 2
+    assert "one file for 5 slides: give a folder" in one_line(capsys.readouterr().err)
+
+
+def test_another_slide_under_the_name_is_refused(
+    ground: Ground, slide_file: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P8."""
+    slide_file(tissue=(0, 0, 256, 256))
+    assert ground.extract() == 1
+    assert "is the grid of another file" in one_line(capsys.readouterr().err)
+    assert tile.main([str(ground.slide), "--run", str(ground.run), "--mpp-target", "0.5"]) == 0
+    assert ground.extract() == 0
+    assert ground.extract("--mpp", "0.3") == 1
+    assert "was made with 0.5 um/px, not 0.3" in one_line(capsys.readouterr().err)
+
+
+def test_another_model_makes_other_rows(ground: Ground) -> None:
+    assert ground.extract() == 0
+    before = rows(ground.run).attrs
+    assert train.main(ground.words("train", ground.run, "--epochs", "1", "--restart")) == 0
+    assert ground.extract() == 0
+    after = rows(ground.run).attrs
+    assert before["model_sha256"] != after["model_sha256"]
+    assert before["features_sha256"] != after["features_sha256"]
+
+
+def test_a_model_by_its_path(ground: Ground, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without its manifest int8 has nothing to calibrate on, and sources are unknown."""
+    for name in ("model.safetensors", "model.safetensors.json", "model.json"):
+        (tmp_path / "other").mkdir(exist_ok=True)
+        shutil.copy(ground.run / name, tmp_path / "other" / name)
+    model = str(tmp_path / "other" / "model.safetensors")
+    assert ground.extract("--model", model, "--slide-group", "S1") == 0
+    assert details(ground.run)["source"] == "S1"
+    assert details(ground.run)["saw_source"] == "unknown"
+    words = [word if word != "fp32" else "int8" for word in ground.words("extract", ground.run)]
+    assert extract.main([*words, "--slide", str(ground.slide), "--model", model, "--restart"]) == 2
+    assert "it takes the run that the model is of" in one_line(capsys.readouterr().err)
+
+
+def test_a_network_sees_another_size_only_by_force(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(ground.slide), "--run", str(ground.run), "--mpp-target", "0.5", "--tile-px", "64"]
+    assert tile.main([*words, "--force"]) == 0
+    assert ground.extract() == 2
+    assert "trained on tiles of 32 px and is to see 64" in one_line(capsys.readouterr().err)
+    assert ground.extract("--force") == 0
+    assert rows(ground.run).attrs["preprocess"]["size"] == 64
