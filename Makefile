@@ -8,7 +8,7 @@ LOCK ?= requirements.lock
 .DEFAULT_GOAL := help
 FUZZ_S ?= 60
 
-.PHONY: help demo plan test faults fuzz lint types format verify lock audit lowest clean
+.PHONY: help demo plan slide test faults fuzz lint types format verify lock audit lowest clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -27,6 +27,13 @@ plan: $(READY) ## sources held out in turn, with the random twin, on small demo 
 	$(BIN)/python -m pipeline --run reports/demo-plan --data-dir data/small --demo-tiles 240 --demo-px 64 \
 		--protocol logo --folds 5 --twin --epochs 3 --tile-px 48 --floor-px 48
 	$(BIN)/python -m pipeline.verify --run reports/demo-plan
+
+SLIDE := CRC-Prim-HE-03_demo3000-seed0
+slide: demo ## a map of a synthetic slide by the demo's heads, scored against its known classes
+	$(BIN)/python -m pipeline.demo_slide --side 3000 --source 3
+	$(BIN)/python -m pipeline.extract --run reports/demo --slide data/demo-slides/$(SLIDE).tif
+	$(BIN)/python -m pipeline.predict --run reports/demo --head all --truth data/demo-slides/$(SLIDE)-truth.png \
+		--embeddings reports/demo/slides/$(SLIDE)/$(SLIDE).h5
 
 test: $(READY) ## install, run the default tests
 	$(BIN)/python -m pytest
@@ -68,4 +75,4 @@ lowest: ## run the tests with the lowest versions that pyproject.toml allows, in
 	.venv-lowest/bin/python -m pytest
 
 clean: ## remove the demo runs, their tiles and the caches (not .venv)
-	rm -rf reports/demo reports/demo-plan data/demo data/small .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf reports/demo reports/demo-plan data/demo data/small data/demo-slides .pytest_cache .mypy_cache .ruff_cache build *.egg-info
