@@ -245,20 +245,23 @@ def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) ->
         device,
         options.embed_batch or default_batch(device),
         (options.engine, options.embed_precision),
+        len(entries),
     )
     loaded: dict[Path, Model] = {}
+    used: set[Path] = set()
 
     def work(entry: "SlideEntry") -> Outcome:
         trained = slide_model(common.run, entry, model=options.model)
         if trained.path not in loaded:
             loaded.clear()  # one at a time: memory
             loaded[trained.path] = load_model(trained.path)
+            used.add(trained.path)
         folder = out or grid_path(common.run, entry.name).parent
         place = folder if folder.suffix == ".h5" else folder / f"{entry.name}.h5"
         return extraction.run(entry, trained, loaded[trained.path], place)
 
     code, outcomes = each_slide(entries, work, what="extract")
-    write_outcomes(common.run / artifacts.SLIDES / "slides.csv", outcomes, inputs=list(loaded))
+    write_outcomes(common.run / artifacts.SLIDES / "slides.csv", outcomes, inputs=sorted(used))
     return code
 
 

@@ -9,6 +9,7 @@ an overlay that shows which tiles were taken for tissue.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,16 @@ class TileOptions:
 def run(common: Common, options: TileOptions, slides: SlidesOptions) -> int:
     """Cut every slide; return the exit code."""
     from pipeline.network.slide_model import slide_model
+    from pipeline.storage.models import Preprocess, load_model
     from pipeline.tiles.slide_list import SlideEntry
     from pipeline.tiles.tiling import Tiling, check_scale, resolve_scale, tile_slide
 
+    @functools.cache
+    def preprocess(path: Path) -> Preprocess:
+        return load_model(path).preprocess
+
     def work(entry: SlideEntry) -> Outcome:
-        seen = slide_model(common.run, entry, model=options.model).load().preprocess
+        seen = preprocess(slide_model(common.run, entry, model=options.model).path)
         px, mpp = resolve_scale(seen.size, seen.mpp, tile_px=options.tile_px, mpp_target=options.mpp_target)
         check_scale(seen.size, seen.mpp, tile_px=px, tile_mpp=mpp, force=common.force)
         tiling = Tiling(px, mpp, options.stride, options.overlap, options.threshold, options.min_tissue)

@@ -2,10 +2,12 @@
 
 import dataclasses
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import extract, tile, train, verify
+from pipeline import extract, prepare, tile, train, verify
 from pipeline.network.batches import normalise
 from pipeline.network.resnet import features
 from pipeline.storage import artifacts, records
@@ -191,21 +193,47 @@ raise SystemExit(extract.main(sys.argv[1:]))
 """
 
 
-def test_two_kills_in_the_midst_of_a_row_end_in_the_same_rows(ground: Ground, uninterrupted: str) -> None:
+def test_a_kill_in_the_midst_of_a_row_ends_in_the_same_rows(ground: Ground, uninterrupted: str) -> None:
     """P2: kill -9, half a batch written."""
     argv = ground.words("extract", ground.run, "--slide", str(ground.slide), "--workers", "1")
-    for batches in ("2", "1"):
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED, batches, *argv],
-            capture_output=True,
-            text=True,
-            check=False,
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, "2", *argv],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert result(ground.run).with_name("slide.h5.partial").stat().st_size
+    assert ground.extract() == 0
+    assert rows(ground.run).attrs["features_sha256"] == uninterrupted
+
+
+@pytest.mark.fault
+def test_kills_at_any_moment_end_in_the_same_rows(ground: Ground, uninterrupted: str) -> None:
+    """P1, P2: kill -9 from the start of the process to its end, with workers."""
+    moments = random.Random(0)
+    argv = ground.words("extract", ground.run, "--slide", str(ground.slide), "--workers", "1")
+    for _ in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.extract", *argv],
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
             cwd=Path(__file__).parents[1],
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
-        assert done.returncode == -signal.SIGKILL, done.stderr
-    assert ground.extract() == 0
+        time.sleep(moments.uniform(1.5, 6))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if result(ground.run).exists():
+            rows(ground.run)
+            if moments.random() < 0.5:
+                result(ground.run).unlink()
+    assert ground.extract("--workers", "1") == 0
     assert rows(ground.run).attrs["features_sha256"] == uninterrupted
+    assert not list(ground.run.rglob(".*.tmp"))
 
 
 # -- damage --------------------------------------------------------------------------------------------------------
@@ -293,6 +321,16 @@ def test_another_model_makes_other_rows(ground: Ground) -> None:
     after = rows(ground.run).attrs
     assert before["model_sha256"] != after["model_sha256"]
     assert before["features_sha256"] != after["features_sha256"]
+
+
+def test_a_model_that_is_older_than_its_tiles_is_refused(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    """P8."""
+    words = ["--run", str(ground.run), "--data", str(ground.run.parent / "tiles"), "--protocol", "random"]
+    assert prepare.main([*words, "--workers", "1", "--seed", "1", "--restart"]) == 0
+    capsys.readouterr()
+    assert ground.extract() == 1
+    assert "model.safetensors was made from manifest.csv" in one_line(capsys.readouterr().err)
+    assert ground.extract("--force") == 0
 
 
 def test_a_model_by_its_path(ground: Ground, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

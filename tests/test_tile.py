@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -207,3 +208,19 @@ def test_tiles_in_what_cannot_be_decoded_are_taken(
     taken = {(int(x), int(y)) for x, y in grid_of(trained_run).coords}
     tissue = {(x, y) for x in range(0, 128, 32) for y in range(0, 128, 32)}
     assert taken == tissue | {(x, y) for x in range(256, 512, 32) for y in range(256, 512, 32)}
+
+
+def test_the_large_images_of_kather2016(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A local copy: their scale is known, their sources are read from their names."""
+    folder = tmp_path / "Kather_texture_2016_larger_images_10"
+    folder.mkdir()
+    pink = np.full((200, 200, 3), (200, 110, 170), np.uint8)
+    for number in range(1, 11):
+        Image.fromarray(pink).save(folder / f"CRC-Prim-HE-{number:02d}_APPLICATION.tif")
+    words = ["--data", "kather2016-large", "--source", str(folder), "--run", str(trained_run)]
+    assert tile.main([*words, "--mpp-target", "0.495"]) == 0
+    assert "tile: slide 10 of 10, CRC-Prim-HE-10_APPLICATION" in capsys.readouterr().err
+    grid = grid_of(trained_run, "CRC-Prim-HE-04_APPLICATION")
+    assert (grid.info.mpp, grid.info.patch_size_level0, len(grid.table)) == (0.495, 32, 36)
+    assert tile.main(["--source", str(folder), "--run", str(trained_run)]) == 2
+    assert "--source goes with --data kather2016-large" in one_line(capsys.readouterr().err)

@@ -11,17 +11,21 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from PIL import Image
 
 from pipeline.evaluation.arrays import FloatArray, IntArray, NumberArray
 from pipeline.figures.style import area_colours, save, short, styled
 from pipeline.maps.grid import MISSING, Grid
 
-COVER = 0.6
+COVER = 0.75
 """Opacity of a map over the thumbnail."""
 
 MISSING_COLOUR = "0.35"
-PALE = 0.45
+PALE = 0.55
 """How far the thumbnail under a map is bleached."""
+
+GREY = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue in a grey value (ITU-R BT.601)."""
 
 SIDE_BY_SIDE = 5
 """Slide, truth and three heads stand in one row."""
@@ -29,8 +33,11 @@ SIDE_BY_SIDE = 5
 DIFFERENT = {2: "#E69F00", 3: "#B84700"}
 """Number of classes that heads name for a cell -> colour."""
 
-LONGEST_PX = 1000
-"""Longest side of the thumbnail in a figure; a figure has no more pixels for it."""
+FEW = 256
+"""Colours of a figure that shows the slide."""
+
+LONGEST_PX = 700
+"""Longest side of the thumbnail in a figure: enough to know the tissue by, and the figure stays small."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +75,12 @@ def draw_class_map(path: Path, view: SlideView, code: IntArray, *, classes: Sequ
         head: written over the map.
     """
     figure, axes = _panels(view, [head], width=6.4)
-    _slide(axes[0], view)
+    _ground(axes[0], view)
     _cells(axes[0], view.grid, _paint(code, len(classes)))
     mapped = view.grid.areas_mm2 * (code >= 0)
     shares = [float(mapped[code == k].sum() / max(mapped.sum(), 1e-12)) for k in range(len(classes))]
     _legend(figure, code, [f"{short(name, 20)} {100 * s:.1f} %" for name, s in zip(classes, shares, strict=True)])
-    save(figure, path)
+    save(figure, path, colours=FEW)
 
 
 @styled
@@ -87,11 +94,11 @@ def draw_side_by_side(path: Path, view: SlideView, codes: Mapping[str, IntArray]
         classes: K names.
     """
     figure, axes = _panels(view, ["slide", *codes], width=2.4, columns=SIDE_BY_SIDE)
-    _slide(axes[0], view, pale=0.0)
+    _slide(axes[0], view)
     for axis, code in zip(axes[1:], codes.values(), strict=True):
         _cells(axis, view.grid, _paint(code, len(classes), cover=1.0))
     _legend(figure, np.concatenate([code.ravel() for code in codes.values()]), [short(name, 20) for name in classes])
-    save(figure, path)
+    save(figure, path, colours=FEW)
 
 
 @styled
@@ -138,7 +145,7 @@ def draw_disagreement(path: Path, view: SlideView, named: IntArray) -> None:
         named: (R, C) number of classes that the heads name for a cell, 0 where there is none.
     """
     figure, axes = _panels(view, ["where the heads differ"], width=6.0)
-    _slide(axes[0], view)
+    _ground(axes[0], view)
     painted = np.zeros((*named.shape, 4))
     for n, colour in DIFFERENT.items():
         painted[named == n] = (*to_rgb(colour), 0.85)
@@ -146,7 +153,7 @@ def draw_disagreement(path: Path, view: SlideView, named: IntArray) -> None:
     shown = {n: colour for n, colour in DIFFERENT.items() if (named == n).any()}
     handles = [Patch(color=colour, label=f"{n} different classes") for n, colour in shown.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
-    save(figure, path)
+    save(figure, path, colours=FEW)
 
 
 def _panels(
@@ -174,12 +181,22 @@ def _panels(
     return figure, axes
 
 
-def _slide(axis: Axes, view: SlideView, *, pale: float = PALE) -> None:
-    """Draw the thumbnail, bleached so that a map on it can be seen."""
+def _slide(axis: Axes, view: SlideView) -> None:
+    """Draw the thumbnail as it is."""
     if view.thumbnail is not None:
-        step = max(1, math.ceil(max(view.thumbnail.shape[:2]) / LONGEST_PX))
-        pixels = view.thumbnail[::step, ::step] / 255
-        axis.imshow(pixels + pale * (1 - pixels), extent=view.extent, interpolation="antialiased")
+        axis.imshow(_reduced(view.thumbnail), extent=view.extent, interpolation="antialiased")
+
+
+def _ground(axis: Axes, view: SlideView) -> None:
+    """Draw the thumbnail in pale grey, so that the colours of a map on it stay those of the legend."""
+    if view.thumbnail is not None:
+        grey = _reduced(view.thumbnail) @ GREY / 255
+        norm = Normalize(0, 1)
+        axis.imshow(grey + PALE * (1 - grey), extent=view.extent, cmap="gray", norm=norm, interpolation="antialiased")
+
+
+def _reduced(thumbnail: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(thumbnail).reduce(max(1, math.ceil(max(thumbnail.shape[:2]) / LONGEST_PX))))
 
 
 def _place(grid: Grid) -> tuple[float, float, float, float]:

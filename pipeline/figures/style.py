@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from PIL import Image
 
 from pipeline.storage.artifacts import atomic
 
@@ -87,9 +88,19 @@ def area_colours(n: int) -> list[str]:
     return [*CLASS_COLOURS[:n], *map(to_hex, more)]
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically and without a time stamp, so that equal figures are equal files."""
+def save(figure: Figure, path: Path, *, colours: int | None = None) -> None:
+    """Write a figure as PNG, atomically and without a time stamp, so that equal figures are equal files.
+
+    Args:
+        figure: to be written.
+        path: the file.
+        colours: keep only so many (up to 256): a third of the size where the figure is a photograph.
+    """
     with atomic(path) as temporary, warnings.catch_warnings():
         # names in other scripts are drawn as boxes; the tables beside the figures have them
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+        if colours is not None:
+            with Image.open(temporary) as drawn:
+                few = drawn.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+            few.save(temporary, format="png", optimize=True)

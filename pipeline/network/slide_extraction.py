@@ -43,6 +43,9 @@ class SlideExtraction:
     asked: tuple[str, str]
     """Engine and precision, or auto; those of the first slide once it is begun."""
 
+    n_slides: int
+    """That will probably be as large as the first: an engine may take long to get ready if it serves them all."""
+
     def run(self, entry: SlideEntry, trained: SlideModel, model: Model, out: Path) -> Outcome:
         """Embed one slide, or continue, or do nothing if its file is current.
 
@@ -54,9 +57,11 @@ class SlideExtraction:
 
         Raises:
             BadInput: the slide cannot be used, or too many of its regions cannot be decoded.
-            StaleInput: grid or rows were made of another slide or by another model.
+            StaleInput: grid or rows were made of another slide or by another model, or that is older than its tiles.
             Interrupted: the rows so far are kept.
         """
+        if not self.common.force:
+            records.check_fresh(trained.path, model.record)
         grid = self.grid(entry, model)
         inputs = [grid.path, trained.path, entry.path]
         if not self.common.restart:
@@ -122,6 +127,7 @@ class SlideExtraction:
                 device=self.device,
                 restart=self.common.restart,
                 force=self.common.force,
+                n_tiles=len(tiles) * self.n_slides,
             )
             self.asked = engine.name, engine.precision
             there = scratch.path.stat().st_size if scratch.path.is_file() else 0

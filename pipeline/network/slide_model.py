@@ -6,7 +6,6 @@ from pathlib import Path
 from pipeline.cli.options import say
 from pipeline.errors import BadArtifact, PipelineError
 from pipeline.storage import artifacts, records
-from pipeline.storage.models import Model, load_model
 from pipeline.storage.protocol import read_protocol
 from pipeline.tiles.datasets import parse_groups
 from pipeline.tiles.kather2016 import GROUP_REGEX
@@ -37,10 +36,6 @@ class SlideModel:
             return UNKNOWN
         table = self.manifest.table
         return bool(table.loc[table["split"].isin(["train", "val"]), "group"].eq(self.source).any())
-
-    def load(self) -> Model:
-        """Return the network."""
-        return load_model(self.path)
 
 
 def slide_model(run: Path, entry: SlideEntry, *, model: Path | None) -> SlideModel:

@@ -33,14 +33,14 @@ class FlatSlide(Slide):
         if self._pixels is None:
             self._pixels = _flat(self.path)[0]
         region = np.asarray(self._pixels[y : y + h, x : x + w])
-        return np.repeat(region[:, :, None], 3, axis=2) if region.ndim == 2 else np.ascontiguousarray(region[:, :, :3])
+        return np.repeat(region[:, :, None], 3, axis=2) if region.ndim == 2 else np.ascontiguousarray(region)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pixels": None}
 
 
 def _flat(path: Path) -> tuple[np.ndarray, str, list[float | None]]:
-    """Return the pixels of a picture of one level, (h, w) or (h, w, 3 or more) uint8, its format, and its scales.
+    """Return the pixels of a picture of one level, (h, w) or (h, w, 3) uint8, its format, and its scales.
 
     Raises:
         BadTile: it cannot be read, or not without taking all memory.
@@ -72,8 +72,8 @@ def _mapped_tiff(path: Path) -> tuple[np.ndarray | None, list[float | None]]:
             page: Any = tiff.pages[0]
             unit = {2: 25_400.0, 3: 10_000.0}.get(int(page.resolutionunit or 0))
             stated = [unit / per if unit and per > 0 else None for per in page.resolution]
-            grey_or_rgb = page.photometric in (1, 2) and page.planarconfig == 1
-            if not (page.compression == 1 and page.bitspersample == 8 and grey_or_rgb and page.is_contiguous):
+            plain = page.photometric in (1, 2) and page.planarconfig == 1 and page.samplesperpixel in (1, 3)
+            if not (plain and page.compression == 1 and page.dtype == np.uint8 and page.is_contiguous):
                 return None, stated
             start, n_bytes = page.dataoffsets[0], math.prod(page.shape)
             shape = page.shape

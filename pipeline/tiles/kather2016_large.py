@@ -111,13 +111,14 @@ def _from_cache(archive: Path | None, cache: Path, url: str | None, record: Reco
     if not images.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with alone(cache):
-            own = cache / record.name
-            if archive is None:
-                facts = published(record)
-                download(url or facts.url, own, md5=facts.md5, size_hint=facts.size_bytes)
-            unpack_zip(archive or own, images, max_bytes=MAX_BYTES, max_files=MAX_FILES)
-            if archive is None:
-                own.unlink()
+            if not images.exists():  # another process may have been faster
+                own = cache / record.name
+                if archive is None:
+                    facts = published(record)
+                    download(url or facts.url, own, md5=facts.md5, size_hint=facts.size_bytes)
+                unpack_zip(archive or own, images, max_bytes=MAX_BYTES, max_files=MAX_FILES)
+                if archive is None:
+                    own.unlink()
     return _entries(images, hint=hint)
 
 

@@ -12,7 +12,6 @@ from pipeline.tiles.folders import refuse_unwritable
 
 SUFFIXES = (
     ".bif",
-    ".dcm",
     ".jpeg",
     ".jpg",
     ".mrxs",

@@ -130,7 +130,7 @@ def tile_slide(run: Path, entry: SlideEntry, tiling: Tiling, *, force: bool, res
             details=details,
             overlay=overlay,
         )
-        how = "as it is" if abs(squares.reduction - 1) < 1e-9 else f"resized {squares.reduction:.3g} times smaller"
+        how = "as it is" if abs(squares.reduction - 1) < 1e-9 else f"{squares.reduction:.3g} px of it for each px seen"
         say(
             f"tile: {entry.name}: {len(table)} of {details['squares']} tiles, {squares.side} px at {slide.mpp:.4g} "
             f"um/px seen as {squares.tile_px} px; read from level {squares.level} of {len(slide.level_downsamples)} "

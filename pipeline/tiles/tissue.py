@@ -56,7 +56,7 @@ def tissue_mask(thumbnail: Thumbnail, *, mpp: float, threshold: float | None) ->
         known = values[~thumbnail.unreadable]
         spread = known.size > 0 and float(np.ptp(known)) > 0
         found = np.exp(threshold_otsu(np.log(known + 0.01))) - 0.01 if spread else THRESHOLDS[0]
-        threshold = float(np.clip(found, *THRESHOLDS))
+        threshold = float(np.clip(float(found), *THRESHOLDS))
         mask = apply_hysteresis_threshold(values, max(THRESHOLDS[0], LOW * threshold), threshold)
     else:
         mask = values > threshold

@@ -193,7 +193,7 @@ def test_a_zip_beyond_the_limits_is_refused(tmp_path: Path, cache: Path) -> None
 @pytest.mark.skipif(sys.platform == "win32", reason="no flock on Windows")
 def test_a_second_process_is_told_to_wait(web: Web, cache: Path) -> None:
     cache.mkdir(parents=True)
-    with module._alone(cache), pytest.raises(Locked, match="another process"):
+    with module.alone(cache), pytest.raises(Locked, match="another process"):
         kather2016_folder(None, cache=cache, facts=web.facts)
     assert kather2016_folder(None, cache=cache, facts=web.facts).is_dir()
 

@@ -16,7 +16,7 @@ def thumbnail(pixels: np.ndarray, downsample: float = 8.0) -> Thumbnail:
     return Thumbnail(pixels, downsample, np.zeros(pixels.shape[:2], bool))
 
 
-def drawn(label: str, source: int, n: int = 6) -> np.ndarray:
+def drawn(label: str, source: int, n: int = 4) -> np.ndarray:
     """Return n x n demo tiles of a class, made 5 times smaller, (15 n, 15 n, 3) uint8."""
     rows = []
     for i in range(n):
@@ -27,7 +27,7 @@ def drawn(label: str, source: int, n: int = 6) -> np.ndarray:
     return np.asarray(Image.fromarray(np.concatenate(rows)).reduce(5))
 
 
-@pytest.mark.parametrize("source", [1, 3, 4, 7, 9])
+@pytest.mark.parametrize("source", [3, 4, 7])
 def test_glass_is_no_tissue_and_tissue_is(source: int) -> None:
     """Stains and white balances of the demo's sources; 7 is yellowish."""
     glass, tumor, fat = (drawn(label, source) for label in ("08_EMPTY", "01_TUMOR", "07_ADIPOSE"))

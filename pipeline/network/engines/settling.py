@@ -31,6 +31,7 @@ def settle_engine(
     device: torch.device,
     restart: bool,
     force: bool,
+    n_tiles: int | None = None,
 ) -> Engine:
     """Open the scratch and return the engine for its rows: the one they were begun with, or the one chosen now.
 
@@ -45,6 +46,7 @@ def settle_engine(
         device: where to run.
         restart: drop the rows that are there.
         force: use an engine that was asked for although it does not agree with plain fp32.
+        n_tiles: that it will serve in all, if more than these.
 
     Raises:
         PipelineError: the engine that was asked for, or begun with, cannot be used here.
@@ -64,7 +66,7 @@ def settle_engine(
         scratch.open(restart=False)
         return build_engine(str(begun.get("engine")), model, precision=str(begun.get("precision")), **how)
     choice = choose_engine(
-        name, model, sample_pixels(tiles), precision=precision, n_tiles=len(tiles), force=force, **how
+        name, model, sample_pixels(tiles), precision=precision, n_tiles=n_tiles or len(tiles), force=force, **how
     )
     scratch.identity |= {
         "engine": choice.engine.name,
