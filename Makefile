@@ -5,6 +5,8 @@ READY := .venv/.installed
 
 .DEFAULT_GOAL := help
 FUZZ_S ?= 60
+KILLS ?= 30
+RELIABILITY ?= reports/reliability.md
 
 .PHONY: help demo plan test faults fuzz lint types format verify clean
 
@@ -29,8 +31,8 @@ plan: $(READY) ## sources held out in turn, with the random twin, on small demo 
 test: $(READY) ## install, run the default tests
 	$(BIN)/python -m pytest
 
-faults: $(READY) ## run the tests that kill processes and fill disks
-	$(BIN)/python -m pytest -m fault
+faults: $(READY) ## kill, starve and damage every stage, KILLS=30 times; writes reports/reliability.md
+	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m fault --reliability $(RELIABILITY)
 
 fuzz: $(READY) ## feed made-up files to the readers, FUZZ_S=60 seconds for each kind (Linux)
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
