@@ -7,6 +7,8 @@ LOCK ?= requirements.lock
 
 .DEFAULT_GOAL := help
 FUZZ_S ?= 60
+KILLS ?= 30
+RELIABILITY ?= reports/reliability.md
 
 .PHONY: help demo plan slide test faults fuzz lint types format verify lock audit lowest clean
 
@@ -38,8 +40,8 @@ slide: demo ## a map of a synthetic slide by the demo's heads, scored against it
 test: $(READY) ## install, run the default tests
 	$(BIN)/python -m pytest
 
-faults: $(READY) ## run the tests that kill processes and fill disks
-	$(BIN)/python -m pytest -m fault
+faults: $(READY) ## kill, starve and damage every stage, KILLS=30 times; writes reports/reliability.md
+	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m fault --reliability $(RELIABILITY)
 
 fuzz: $(READY) ## feed made-up files to the readers, FUZZ_S=60 seconds for each kind (Linux)
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'

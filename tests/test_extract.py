@@ -1,10 +1,13 @@
 """Rows do not depend on workers, stops, kills or neighbours; bad tiles are named; stale inputs are refused."""
 
+import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -205,6 +208,49 @@ def test_two_kills_in_the_midst_of_a_row_end_in_the_same_rows(
         _, err = process.communicate(timeout=120)
         assert process.returncode == -signal.SIGKILL, err
     assert extract.main(words("extract", trained_run)) == 0
+    assert features_sha256(trained_run) == uninterrupted
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("killed", "exited unexpectedly|signal: Killed"), pytest.param("hung", "timed out", marks=pytest.mark.fault)],
+)
+def test_a_worker_that_dies_or_hangs_is_one_line_and_costs_no_row(
+    trained_run: Path,
+    words: Words,
+    uninterrupted: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    how: str,
+    reason: str,
+) -> None:
+    """P2: the rows before it are kept."""
+    from pipeline.network import batches
+
+    read = batches.TileFiles.__getitem__
+
+    def fail(self: batches.TileFiles, row: int) -> tuple[int, np.ndarray, np.ndarray, str]:
+        if row == 17 and torch.utils.data.get_worker_info() is not None:
+            while (trained_run / "embeddings.h5.partial").stat().st_size < 10 * row_type(512, 2).itemsize:
+                time.sleep(0.01)
+            if how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)
+        return read(self, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches.TileFiles, "__getitem__", fail)
+        patch.setattr(batches, "STALLED_S", 2)
+        assert extract.main(words("extract", trained_run, "--workers", "1")) == 1
+    line = one_line(capsys.readouterr().err)
+    assert re.search(reason, line)
+    assert "--workers 0" in line
+    assert not (trained_run / "embeddings.h5").exists()
+    for worker in multiprocessing.active_children():
+        worker.kill()  # as the end of the process would
+        worker.join()
+    assert extract.main(words("extract", trained_run, "--workers", "1")) == 0
+    assert "continuing after row 1" in capsys.readouterr().err
     assert features_sha256(trained_run) == uninterrupted
 
 

@@ -1,6 +1,5 @@
 """Commands in each other's way, without memory or network, and on machines that are set up oddly."""
 
-import json
 import socket
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pipeline.storage import records
 
 from .commands import Commands, serve
 from .conftest import WORDS, Finished, temporaries
+from .forking import no_network
 
 pytestmark = pytest.mark.fault
 
@@ -154,12 +154,10 @@ def test_a_clock_that_jumps_back_changes_nothing(commands: Commands, finished: F
 # -- network -------------------------------------------------------------------------------------------------------
 
 
-def test_no_stage_asks_for_a_network(commands: Commands, finished: Finished, tmp_path: Path) -> None:
-    """All commands of these tests run without one; this one shows that asking for it would fail."""
-    assert everything(commands, finished, tmp_path / "without") == []
-    words = ["--run", str(tmp_path / "run"), "--data", "kather2016", "--data-dir", str(tmp_path / "data")]
-    asked = commands.run("prepare", words)
-    assert asked.code == 1
-    assert "no network in tests" in asked.error
-    assert "--source" in asked.error or "kather2016" in asked.error
-    assert not json.dumps(asked.said).count("Traceback")
+@pytest.mark.parametrize(
+    ("event", "words"), [("socket.getaddrinfo", ("example.org", 80)), ("socket.connect", (None, ("192.0.2.1", 80)))]
+)
+def test_no_command_of_these_tests_has_a_network(event: str, words: tuple[Any, ...]) -> None:
+    """So each of them shows that none is needed."""
+    with pytest.raises(OSError, match="no network in tests"):
+        no_network(event, words)

@@ -39,11 +39,10 @@ def rows_lost(finished: Finished, run: Path, stage: str) -> int:
     return len(theirs) - len(theirs.merge(ours))
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("stage", ["train", "extract", "fit_heads"])
-def test_p2_kills_at_random_moments_end_in_the_same_hashes(
-    commands: Commands, finished: Finished, kills: int, tmp_path: Path, record_property: Record, stage: str
+def kill_at_random_moments(
+    commands: Commands, finished: Finished, kills: int, tmp_path: Path, record_property: Record, *, stage: str
 ) -> None:
+    """Kill a stage so many times, each time in another run and with a rerun behind; every third time with a worker."""
     seed = random.SystemRandom().getrandbits(32)
     print(f"moments drawn from seed {seed}")
     moments = random.Random(seed)
@@ -75,6 +74,27 @@ def test_p2_kills_at_random_moments_end_in_the_same_hashes(
         record_property(name, value)
     assert not faults, "\n".join(faults)
     assert (tries, lost) == (kills, 0)
+
+
+@pytest.mark.timeout(900)
+def test_p2_kills_of_train_end_in_the_same_hashes(
+    commands: Commands, finished: Finished, kills: int, tmp_path: Path, record_property: Record
+) -> None:
+    kill_at_random_moments(commands, finished, kills, tmp_path, record_property, stage="train")
+
+
+@pytest.mark.timeout(900)
+def test_p2_kills_of_extract_end_in_the_same_hashes(
+    commands: Commands, finished: Finished, kills: int, tmp_path: Path, record_property: Record
+) -> None:
+    kill_at_random_moments(commands, finished, kills, tmp_path, record_property, stage="extract")
+
+
+@pytest.mark.timeout(900)
+def test_p2_kills_of_fit_heads_end_in_the_same_hashes(
+    commands: Commands, finished: Finished, kills: int, tmp_path: Path, record_property: Record
+) -> None:
+    kill_at_random_moments(commands, finished, kills, tmp_path, record_property, stage="fit_heads")
 
 
 CHANGED = {

@@ -138,6 +138,27 @@ def test_a_disk_that_is_full_after_some_writes_is_told_and_nothing_else_happens(
     assert path.read_text() == "old"
 
 
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    """Not even after an error: a file open in two processes is read wrongly, so workers must find none to inherit."""
+    before = h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL)
+    with created(tmp_path / "f.h5") as file:
+        file["numbers"] = np.arange(6, dtype=np.float32).reshape(3, 2)
+        file["names"] = as_utf8(["a", "b", ""])
+        finish(file, "things/1.0")
+    read(tmp_path / "f.h5")
+
+    def fail() -> None:
+        with created(tmp_path / "g.h5") as file:
+            file["numbers"] = np.zeros(3)
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        fail()
+    with pytest.raises(BadArtifact):
+        read(tmp_path / "g.h5")
+    assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL) == before
+
+
 def test_an_error_in_the_block_is_its_own(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="mine"), created(tmp_path / "f.h5"):
         raise KeyError("mine")
