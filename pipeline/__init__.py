@@ -1,7 +1,7 @@
 """histoheads: labelled tissue tiles in, an honest comparison of classifier heads out.
 
 tiles -> prepare -> train -> extract -> fit_heads -> report
-slide -> tile ------------> extract
+slide -> tile ------------> extract -> predict
 
     prepare    images          -> manifest.csv, audit.md          every tile: label, group, split, hash
     train      manifest        -> model.safetensors, history.csv  ResNet-50 from scratch, end to end
@@ -10,9 +10,11 @@ slide -> tile ------------> extract
     extract --slide            -> slides/<slide>/<slide>.h5       the same for every tile of the grid
     fit_heads  embeddings      -> heads/, predictions.csv         softmax, SVM, XGBoost on the same rows
     report     predictions     -> comparison.csv, .md, report.html
+    predict    slide's, heads  -> maps/<slide>/                   class map, regions for QuPath, areas
+    export     embeddings      -> files of CLAM, TRIDENT, anndata, or CSV
     verify     the run         -> every file against its recorded hash and schema
 
-`python -m pipeline` runs all of them and resumes where a run stopped.
+`python -m pipeline` runs the stages of tiles and resumes where a run stopped.
 """
 
 import os

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.heads.base import Head, Rows
     from pipeline.heads.fitting import FitOn, Fitted, Setting
     from pipeline.storage.embeddings import Embeddings
+    from pipeline.storage.predictions import Answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,22 +195,21 @@ def calibrated(fitted: "Fitted", rows: "dict[str, Rows]", setting: "Setting", me
     return fitted.facts | {"calibration": how}
 
 
-def answers_of(head: "Head", facts: dict[str, Any], every: "Rows") -> "tuple[np.ndarray, np.ndarray]":
-    """Return calibrated probabilities (M, K) and decisions (M,) on all rows; the head's speed goes into the facts.
+def answer_of(head: "Head", facts: dict[str, Any], every: "Rows") -> "Answer":
+    """Return what a head says of all rows; its speed goes into the facts.
 
     Args:
         head: fitted.
         facts: its entry of heads.json.
         every: M rows with the features that the head takes.
     """
-    from pipeline.evaluation.calibration import Calibration
+    from pipeline.heads.saved import decide
 
     start = time.perf_counter()
     scores = head.scores(every)
     is_stored = scores is every.logits
     facts["predict_tiles_per_second"] = None if is_stored else round(len(every.y) / (time.perf_counter() - start), 1)
-    how = facts["calibration"]
-    return Calibration(how["method"], how["params"]).apply(scores), scores.argmax(axis=1)
+    return decide(facts["calibration"], scores)
 
 
 def fitted_floors(
@@ -301,7 +301,7 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     usable = predictions.usable_rows(embeddings)
     every, split = rows_of(embeddings, usable), embeddings.split[usable]
     rows = split_rows(every, split, path, fit_on=fit_on)
-    cuda = use_device(common.device, common.threads).type == "cuda"
+    cuda = use_device(common.device, common.threads, deterministic=common.deterministic).type == "cuda"
     setting = fitting.Setting(
         fit_on,
         common.seed,
@@ -319,8 +319,7 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     parted = {name: rows if own is every else parts(own, split) for name, own in sources.items()}
     heads |= fitted_floors(parted, setting, options)
     answers = {
-        name: answers_of(head, facts, sources.get(SOURCES.get(name, ""), every))
-        for name, (head, facts) in heads.items()
+        name: answer_of(head, facts, sources.get(SOURCES.get(name, ""), every)) for name, (head, facts) in heads.items()
     }
     summary = common.run / "heads" / "heads.json"
     content = {
@@ -333,8 +332,7 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
         "separability": {name: separability(rows[name]) for name in ("train", "val")},
     }
     artifacts.write_text(summary, artifacts.to_json(content))
-    p, named = ({name: answer[i] for name, answer in answers.items()} for i in (0, 1))
-    artifacts.write_text(out, predictions.to_csv(embeddings, p, named))
+    artifacts.write_text(out, predictions.to_csv(embeddings, answers))
     details = record["details"]
     records.write_record(
         out,

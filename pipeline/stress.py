@@ -8,15 +8,15 @@ stress.csv. A run that is stopped keeps nothing of it and starts anew. Of a plan
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain, say
 from pipeline.cli.parts import each_part
-from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, StaleInput
-from pipeline.heads.names import FILES
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput
+from pipeline.heads.names import FILES, SUMMARY
 from pipeline.storage import artifacts, records
 from pipeline.storage.protocol import read_protocol
 
@@ -25,13 +25,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.comparison.predictions import Predictions
-    from pipeline.heads.base import Head
+    from pipeline.heads.saved import SavedHeads
     from pipeline.network.engines import Engine
     from pipeline.storage.models import Model
+    from pipeline.storage.predictions import Answer
     from pipeline.storage.protocol import Protocol
-    from pipeline.storage.stress import Answer
 
-SUMMARY = "heads/heads.json"
 Name = Literal["colour_shift", "stain_change", "brightness", "blur", "jpeg", "half_resolution", "rotation"]
 
 
@@ -53,33 +52,6 @@ class StressOptions:
         check(self.stress_tiles is None or self.stress_tiles >= 1, f"--stress-tiles {self.stress_tiles}: at least 1")
 
 
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """The network and the heads that made predictions.csv."""
-
-    model: "Model"
-    heads: "dict[str, Head]"
-    calibration: dict[str, Mapping[str, Any]]
-    """Head -> its entry "calibration" of heads.json."""
-
-    embedded: Mapping[str, Any]
-    """The record of the embeddings that the heads were given: which engine tiles go through, and how."""
-
-
-def decide(calibration: Mapping[str, Any], scores: "np.ndarray") -> "Answer":
-    """Return what a head says, as in predictions.csv: calibrated probabilities, and the class its scores decide for.
-
-    Args:
-        calibration: the head's entry "calibration" of heads.json.
-        scores: (N, K).
-    """
-    from pipeline.evaluation.calibration import Calibration
-    from pipeline.storage.stress import Answer
-
-    p = Calibration(calibration["method"], calibration["params"]).apply(scores)
-    return Answer(scores.argmax(axis=1), p)
-
-
 def draw_rows(predictions: "Predictions", n: int | None, *, seed: int) -> "np.ndarray":
     """Return the rows of `Predictions.tiles` to put under stress, in their order: test rows, at most n of them."""
     import numpy as np
@@ -96,57 +68,31 @@ def input_files(run: Path, predictions: "Predictions") -> list[Path]:
     return [run / name for name in ("predictions.csv", "manifest.csv", "model.safetensors", SUMMARY, *heads)]
 
 
-def load_trained(run: Path, predictions: "Predictions") -> Trained:
-    """Load what made predictions.csv.
+def load_trained(run: Path, predictions: "Predictions") -> "tuple[Model, SavedHeads]":
+    """Load the network and the heads that made predictions.csv.
 
     Raises:
         BadArtifact: a file is missing, damaged or not the one that fit_heads wrote.
+        BadInput: the network has other classes.
         StaleInput: the heads were given embeddings of another network than stands there.
     """
-    import json
-
-    from pipeline.heads.base import Softmax
-    from pipeline.heads.boosting import Boosting
-    from pipeline.heads.svm import Svm
+    from pipeline.heads.saved import embeddings_record, load_heads, read_summary
     from pipeline.storage.models import load_model
 
-    changed = records.damaged_outputs(run / "predictions.csv", predictions.record)
-    for name in (SUMMARY, *FILES.values()):
-        if name in changed:
-            raise BadArtifact(f"{run / name}: missing or changed since fit_heads wrote it: run fit_heads again")
-    model = load_model(run / "model.safetensors")
+    summary = read_summary(run, predictions.record)
+    path = run / "model.safetensors"
+    model = load_model(path)
     if model.classes != predictions.classes:
         raise BadInput(f"{run / 'predictions.csv'}: its classes are not those of model.safetensors: run extract again")
-    entries = json.loads((run / SUMMARY).read_text(encoding="utf-8"))["heads"]
-    heads: dict[str, Head] = {"softmax": Softmax()}
-    for name, load in (("svm", Svm.load), ("xgboost", Boosting.load)):
-        if name in predictions.main_heads:
-            heads[name] = load(run / FILES[name])
-    return Trained(
-        model=model,
-        heads=heads,
-        calibration={head: entries[head]["calibration"] for head in heads},
-        embedded=embeddings_record(run, predictions),
+    embedded = embeddings_record(
+        run,
+        predictions.record,
+        model=artifacts.sha256_file(path),
+        whose=str(path),
+        todo="so a fall could not be told from another network: run `python -m pipeline.extract` and `python -m "
+        "pipeline.fit_heads` again",
     )
-
-
-def embeddings_record(run: Path, predictions: "Predictions") -> Mapping[str, Any]:
-    """Return the record of the embeddings that the test rows of predictions.csv come from; the file may be gone.
-
-    Raises:
-        StaleInput: none of its inputs are embeddings by the network in the run folder.
-    """
-    model = artifacts.sha256_file(run / "model.safetensors")
-    for name in predictions.record["inputs"]:
-        path = run / name
-        if path.suffix == ".h5" and records.record_path(path).is_file():
-            record = records.read_record_alone(path)
-            if model in record["inputs"].values():
-                return record
-    raise StaleInput(
-        f"{run / 'predictions.csv'} was not made by {run / 'model.safetensors'} ({model[:12]}), so that a fall could "
-        "not be told from another network: run `python -m pipeline.extract` and `python -m pipeline.fit_heads` again"
-    )
+    return model, load_heads(run, summary, predictions.main_heads, embedded=embedded)
 
 
 def run(common: Common, options: StressOptions) -> int:
@@ -189,6 +135,7 @@ def put(common: Common, options: StressOptions) -> int:
     from pipeline.comparison.predictions import read_predictions
     from pipeline.network.engines.settling import recorded_engine
     from pipeline.storage import stress as stored
+    from pipeline.storage.predictions import Answer
     from pipeline.tiles.manifest import read_manifest
 
     folder, out = common.run, common.run / "stress.csv"
@@ -205,26 +152,30 @@ def put(common: Common, options: StressOptions) -> int:
     if not common.restart and records.is_current(out, **same):
         say(f"stress: current, {out}")
         return EXIT_SKIPPED if records.read_record(out)["details"]["skipped"] else EXIT_OK
-    trained = load_trained(folder, predictions)
+    model, saved = load_trained(folder, predictions)
     manifest = read_manifest(folder / "manifest.csv")
     rows = draw_rows(predictions, options.stress_tiles, seed=common.seed)
     files = manifest.table.set_index("tile_id")
     tiles = predictions.tiles.iloc[rows]
     if unknown := set(tiles["tile_id"]) - set(files.index):
         raise BadInput(f"{manifest.path}: tile '{min(unknown)}' of predictions.csv is not in it: run fit_heads again")
-    device = use_device(common.device, common.threads)
-    engine = recorded_engine(trained.embedded, trained.model, manifest, device)
+    device = use_device(common.device, common.threads, deterministic=common.deterministic)
+    engine = recorded_engine(saved.embedded, model, manifest, device)
     answers, skipped = put_through(
-        trained, engine, files.loc[tiles["tile_id"]], common, names=list(options.corruptions), root=manifest.root
+        saved,
+        engine,
+        files.loc[tiles["tile_id"]],
+        common,
+        names=list(options.corruptions),
+        root=manifest.root,
+        size=model.preprocess.size,
     )
     kept = [i for i in range(len(rows)) if i not in skipped]
     if not kept:
         raise BadInput(f"{manifest.root}: no test tile can be read; the first: {skipped[0]}")
-    as_they_are = {
-        head: stored.Answer(predictions.predicted[head][rows], predictions.p[head][rows]) for head in trained.heads
-    }
+    as_they_are = {head: Answer(predictions.predicted[head][rows], predictions.p[head][rows]) for head in saved.heads}
     answered = {
-        corruption: {head: stored.Answer(answer.predicted[kept], answer.p[kept]) for head, answer in heads.items()}
+        corruption: {head: Answer(answer.predicted[kept], answer.p[kept]) for head, answer in heads.items()}
         for corruption, heads in ({stored.NONE: as_they_are} | answers).items()
     }
     artifacts.write_text(out, stored.to_csv(tiles.iloc[kept], answered, predictions.classes))
@@ -240,65 +191,60 @@ def put(common: Common, options: StressOptions) -> int:
         },
         device=str(device),
     )
-    say(f"stress: {', '.join(trained.heads)} on {len(kept)} test tiles under {len(answers)} corruptions in {out}")
+    say(f"stress: {', '.join(saved.heads)} on {len(kept)} test tiles under {len(answers)} corruptions in {out}")
     for i, problem in skipped.items():
         say(f"stress: skipped {tiles['tile_id'].iloc[i]}: {problem}")
     return EXIT_SKIPPED if skipped else EXIT_OK
 
 
 def put_through(
-    trained: Trained, engine: "Engine", files: "pd.DataFrame", common: Common, *, names: Sequence[str], root: Path
+    saved: "SavedHeads",
+    engine: "Engine",
+    files: "pd.DataFrame",
+    common: Common,
+    *,
+    names: Sequence[str],
+    root: Path,
+    size: int,
 ) -> "tuple[dict[str, dict[str, Answer]], dict[int, str]]":
     """Return corruption -> head -> what it says of N tiles, and row -> problem of tiles that cannot be read.
 
     Args:
-        trained: the network and the heads.
+        saved: the heads.
         engine: the network, ready to run.
         files: path and sha256 of N tiles.
         common: workers and the share of bad tiles allowed.
         names: of corruptions.
         root: folder that the paths are relative to.
+        size: side of the network's input, px.
 
     Raises:
         BadInput: more tiles cannot be read than `--max-bad` allows; names the first.
         Interrupted: SIGINT or SIGTERM; nothing is kept.
     """
-    import numpy as np
-
     from pipeline.cli.machine import n_workers
     from pipeline.cli.progress import progress
     from pipeline.cli.signals import StopRequest
-    from pipeline.heads.base import Rows
+    from pipeline.network.answering import answer_tiles
     from pipeline.network.batches import TileFiles
-    from pipeline.network.embedding import embed_batches
     from pipeline.tiles.corruptions import CORRUPTIONS
 
-    dtype, workers = trained.embedded["options"]["dtype"], n_workers(common.workers)
     answers: dict[str, dict[str, Answer]] = {}
     skipped: dict[int, str] = {}
-    size = trained.model.preprocess.size
     with StopRequest() as stop, progress(len(names) * len(files), unit="tile", label="stress") as bar:
         for name in names:
             bar.set_postfix_str(name)
-            tiles = TileFiles(root, list(files["path"]), list(files["sha256"]), size, change=CORRUPTIONS[name].apply)
-            features, logits = [], []
-            for batch, f, z in embed_batches(engine, tiles, first=0, workers=workers):
-                # as stored: heads were fitted on features of that precision
-                features.append(f.astype(dtype).astype(np.float32))
-                logits.append(z)
-                skipped |= {row: text for row, text in zip(batch.rows, batch.problems, strict=True) if text}
-                bar.update(len(batch.rows))
-                if len(skipped) > common.max_bad * len(tiles):
-                    raise BadInput(
-                        f"{root}: {len(skipped)} of {len(tiles)} test tiles or more cannot be used, above --max-bad "
-                        f"{common.max_bad:g}; the first: {skipped[min(skipped)]}"
-                    )
-                if stop.signum:
-                    raise stop.interrupted("stress.csv was not finished and begins anew")
-            rows = Rows(np.concatenate(features), np.concatenate(logits), np.full(len(tiles), -1))
-            answers[name] = {
-                head: decide(trained.calibration[head], fitted.scores(rows)) for head, fitted in trained.heads.items()
-            }
+            answers[name], problems = answer_tiles(
+                saved,
+                engine,
+                TileFiles(root, list(files["path"]), list(files["sha256"]), size, change=CORRUPTIONS[name].apply),
+                workers=n_workers(common.workers),
+                max_bad=common.max_bad,
+                stop=stop,
+                lost="stress.csv was not finished and begins anew",
+                advance=bar.update,
+            )
+            skipped |= problems
     return answers, skipped
 
 

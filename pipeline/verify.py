@@ -97,8 +97,10 @@ def check_folder(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
             faults += check_content(folder)
         except PipelineError as error:
             faults.append(str(error))
-    found, files = check_slides(folder, light=light)
-    return faults + found, known | files
+    for check in (check_slides, check_maps):
+        found, files = check(folder, light=light)
+        faults, known = faults + found, known | files
+    return faults, known
 
 
 def check_slides(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
@@ -123,6 +125,25 @@ def check_slides(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
                 grid.read_grid(path)
             elif path.is_file() and schema == SCHEMA:
                 read_embeddings(path)
+        except PipelineError as error:
+            faults.append(str(error))
+    return faults, known
+
+
+def check_maps(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
+    """Return the faults of the maps of slides in a run folder, and the files that their records speak of."""
+    from pipeline.storage.tile_predictions import SCHEMA, read_predictions
+
+    faults: list[str] = []
+    known: set[Path] = set()
+    for place in sorted((folder / artifacts.MAPS).glob("*/predictions.csv.json")):
+        path = place.with_suffix("")
+        known |= {path, place}
+        try:
+            faults += check_one(path, SCHEMA, "predict", light=light)
+            known |= {path.parent / output for output in records.read_record_alone(path)["outputs"]}
+            if path.is_file():
+                read_predictions(path)
         except PipelineError as error:
             faults.append(str(error))
     return faults, known

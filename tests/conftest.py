@@ -1,12 +1,49 @@
 """Small runs that many tests share."""
 
+import ipaddress
 import shutil
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--reliability PAGE`; what it does stands in tests/faults/ledger.py."""
+    parser.addoption("--reliability", help="count the tries of all tests of the fault matrix and write this page")
+
+
+def is_here(host: object) -> bool:
+    """Tell whether a host is this machine."""
+    try:
+        return host in ("localhost", "", None) or ipaddress.ip_address(str(host)).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network() -> Iterator[None]:
+    """Let nothing be asked of another machine: neither tests nor what they test need a network."""
+    connect, look_up = socket.socket.connect, socket.getaddrinfo
+
+    def connect_here(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not is_here(address[0]):
+            raise OSError(f"a test asks for {address[0]}: no network in tests")
+        connect(self, address)
+
+    def look_up_here(host: Any, *words: Any, **more: Any) -> Any:
+        if not is_here(host):
+            raise OSError(f"a test asks for {host}: no network in tests")
+        return look_up(host, *words, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect_here)
+        patch.setattr(socket, "getaddrinfo", look_up_here)
+        yield
 
 
 def write_tiles(folder: Path, *, per_class: int = 16, px: int = 32) -> Path:
@@ -43,6 +80,18 @@ def trained_base(tmp_path_factory: pytest.TempPathFactory, prepared_base: Path) 
     return base
 
 
+@pytest.fixture(scope="session")
+def fitted_base(trained_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small trained run after extract and fit_heads; copied, never changed."""
+    from pipeline import extract, fit_heads
+
+    base = tmp_path_factory.mktemp("fitted") / "base"
+    shutil.copytree(trained_base, base)
+    assert extract.main(extract_words(base / "run")) == 0
+    assert fit_heads.main(["--run", str(base / "run"), "--threads", "1", "--rounds", "4"]) == 0
+    return base
+
+
 @pytest.fixture
 def prepared_run(prepared_base: Path, tmp_path: Path) -> Path:
     """This test's own copy of a run folder after prepare; its tiles lie in `../tiles`."""
@@ -55,6 +104,13 @@ def trained_run(trained_base: Path, tmp_path: Path) -> Path:
     """This test's own copy of a run folder after train; its tiles lie in `../tiles`."""
     shutil.copytree(trained_base, tmp_path / "trained")
     return tmp_path / "trained" / "run"
+
+
+@pytest.fixture
+def fitted_run(fitted_base: Path, tmp_path: Path) -> Path:
+    """This test's own copy of a run folder after fit_heads; its tiles lie in `../tiles`."""
+    shutil.copytree(fitted_base, tmp_path / "fitted")
+    return tmp_path / "fitted" / "run"
 
 
 def train_words(run: Path, *more: str) -> list[str]:
@@ -99,6 +155,74 @@ def tile_folder(tmp_path: Path) -> Callable[..., Path]:
                 noise = rng.integers(0, 256, (px, px, 3), dtype=np.uint8)
                 Image.fromarray(noise).save(tmp_path / name / label / f"s{i % groups}_{i:03d}{suffix}")
         return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def embedded_slide() -> Callable[..., Path]:
+    """`embedded_slide(run, path, ...)`: embeddings of a made-up slide, its rows drawn from those of the run's tiles.
+
+    Tiles of `patch` px every `stride` px from (100, 200) on, `shape` rows and columns; those in `lost` could not be
+    read. The row of the run's tile that each stands for is `(7 * i) % N`.
+    """
+
+    def make(
+        run: Path,
+        path: Path,
+        *,
+        shape: tuple[int, int] = (3, 4),
+        patch: int = 64,
+        stride: int = 64,
+        lost: tuple[int, ...] = (),
+        saw_source: bool | None = False,
+        attrs: dict[str, Any] | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> Path:
+        import pandas as pd
+
+        from pipeline.storage import records
+        from pipeline.storage.embeddings import SCHEMA, read_embeddings, write_embeddings
+        from pipeline.storage.scratch import Scratch, row_type
+        from pipeline.storage.slides import SlideInfo
+
+        known = read_embeddings(run / "embeddings.h5")
+        n = shape[0] * shape[1]
+        chosen = 7 * np.arange(n) % len(known.label)
+        info = SlideInfo("slide one.tif", "5" * 64, 1000, 900, 0.5, patch, 0.5, patch, stride)
+        scratch = Scratch(path, row=row_type(known.features.shape[1], len(known.classes)), identity={}, batch=1)
+        scratch.open(restart=True)
+        rows = np.zeros(n, scratch.row)
+        rows["features"], rows["logits"] = known.features[chosen], known.logits[chosen]
+        rows["sha256"] = known.sha256[chosen]
+        for row in lost:
+            rows[row] = np.zeros((), scratch.row)
+            rows["status"][row] = 1
+        scratch.append(rows)
+        y, x = np.divmod(np.arange(n), shape[1])
+        table = pd.DataFrame(
+            {"x": 100 + stride * x, "y": 200 + stride * y, "group": "slide one", "label": "", "split": ""}
+        )
+        table["tile_id"] = table["path"] = [f"slide one_{a}_{b}" for a, b in zip(table["x"], table["y"], strict=True)]
+        names = ("classes", "preprocess", "model_sha256", "manifest_sha256")
+        write_embeddings(path, scratch, table, attrs={k: known.attrs[k] for k in names} | (attrs or {}), slide=info)
+        scratch.remove()
+        thumbnail = path.with_name(f"{path.stem}-thumbnail.png")
+        Image.fromarray(np.full((90, 100, 3), 200, np.uint8)).save(thumbnail)
+        made = records.read_record(run / "embeddings.h5")["details"]
+        facts = {"thumbnail": thumbnail.name, "thumbnail_downsample": 10.0, "saw_source": saw_source}
+        facts |= {"skipped": {table["tile_id"][row]: "torn" for row in lost}}
+        facts |= {name: made[name] for name in ("engine", "precision", "batch")} | (details or {})
+        records.write_record(
+            path,
+            schema=SCHEMA,
+            stage="extract",
+            options={"dtype": "float32"},
+            inputs=[run / "model.safetensors"],
+            outputs=[thumbnail],
+            details=facts,
+        )
+        return path
 
     return make
 

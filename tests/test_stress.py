@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from pipeline import extract, fit_heads, stress, train
+from pipeline.heads.saved import SavedHeads
 from pipeline.heads.svm import Svm
 from pipeline.network.batches import TileFiles, normalise
 from pipeline.storage import artifacts, records
-from pipeline.storage.models import load_model
+from pipeline.storage.models import Model, load_model
 from pipeline.storage.predictions import read_predictions
 from pipeline.storage.protocol import PartEntry, Protocol, write_protocol
 from pipeline.storage.stress import blocks, read_stress
@@ -28,24 +29,6 @@ from pipeline.tiles.manifest import read_manifest
 Words = Callable[..., list[str]]
 HEADS = ["softmax", "svm", "xgboost"]
 ANSWER = ["tile_id", "group", "label", "head", "corruption", "predicted"]
-
-
-@pytest.fixture(scope="session")
-def fitted_base(trained_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small trained run after extract and fit_heads; copied, never changed."""
-    base = tmp_path_factory.mktemp("fitted") / "base"
-    shutil.copytree(trained_base, base)
-    small = "--embed-batch 5 --embed-precision fp32 --device cpu --threads 1 --workers 0"
-    assert extract.main(["--run", str(base / "run"), *small.split()]) == 0
-    assert fit_heads.main(["--run", str(base / "run"), "--threads", "1", "--rounds", "4"]) == 0
-    return base
-
-
-@pytest.fixture
-def fitted_run(fitted_base: Path, tmp_path: Path) -> Path:
-    """This test's own copy of it; its tiles lie in `../tiles`."""
-    shutil.copytree(fitted_base, tmp_path / "fitted")
-    return tmp_path / "fitted" / "run"
 
 
 def put(run: Path, *words: str) -> int:
@@ -246,11 +229,11 @@ def test_a_stop_keeps_what_stood_there(
     before = (fitted_run / "stress.csv").read_bytes()
     load = stress.load_trained
 
-    def stopping(*args: object) -> stress.Trained:
-        trained = load(*args)  # type: ignore[arg-type]
-        trained.model.network.register_forward_hook(lambda *_: None)
-        trained.model.network.avgpool.register_forward_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-        return trained
+    def stopping(*args: object) -> tuple[Model, SavedHeads]:
+        model, saved = load(*args)  # type: ignore[arg-type]
+        model.network.register_forward_hook(lambda *_: None)
+        model.network.avgpool.register_forward_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        return model, saved
 
     monkeypatch.setattr(stress, "load_trained", stopping)
     assert put(fitted_run) == 143
@@ -298,14 +281,6 @@ def test_options_out_of_range_are_usage_errors(fitted_base: Path, words: tuple[s
 
 def test_the_command_knows_every_corruption() -> None:
     assert list(get_args(stress.Name)) == list(CORRUPTIONS)
-
-
-def test_a_decision_is_that_of_the_scores_and_its_probability_is_calibrated() -> None:
-    calibration = {"method": "sigmoid", "params": {"a": [-1.0, -1.0], "b": [5.0, 0.0]}}
-    said = stress.decide(calibration, np.array([[2.0, 1.0]]))
-    assert list(said.predicted) == [0]
-    assert said.p.argmax() == 1
-    assert said.p.sum() == pytest.approx(1)
 
 
 def test_changed_tiles_keep_the_hash_of_the_file(fitted_base: Path) -> None:

@@ -46,6 +46,10 @@ class Common:
     workers: int | None = None
     """Processes (or threads) that decode tiles; default: up to four."""
 
+    deterministic: bool = False
+    """On a GPU: only kernels that repeat to the bit, which cost time (on a CPU they all do). What auto decides by
+    timing need not repeat: name --precision, --engine and --embed-precision too."""
+
     max_bad: float = 0.01
     """Largest share of unreadable tiles that is skipped (exit code 3); above it the run stops."""
 
@@ -63,7 +67,10 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, line breaks, and bytes that are not UTF-8."""
 
 StageTypes = Mapping[str, type]
-STAGES = ("prepare", "train", "extract", "floors", "fit_heads", "stress", "report", "verify", "tile", "slides")
+STAGES = (
+    *("prepare", "train", "extract", "floors", "fit_heads", "stress", "report", "verify"),
+    *("tile", "slides", "predict", "export"),
+)
 """Names of the tables a TOML file may hold."""
 
 

@@ -1,12 +1,15 @@
 """How the report's figures look: colours that are told apart without colour vision, short names, no frames."""
 
+import colorsys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from PIL import Image
 
 from pipeline.storage.artifacts import atomic
 
@@ -28,6 +31,9 @@ CLASS_COLOURS = (
     "#888888",
 )
 """Paul Tol's "muted" scheme and a grey, ordered so that neighbours differ in lightness."""
+
+GOLDEN = 0.618034
+"""Part of the circle of hues between one colour and the next; no two of many come close."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """Each round through the colours takes the next marker."""
@@ -73,9 +79,28 @@ def look(index: int) -> tuple[str, str]:
     return CLASS_COLOURS[index % len(CLASS_COLOURS)], MARKERS[index // len(CLASS_COLOURS) % len(MARKERS)]
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically and without a time stamp, so that equal figures are equal files."""
+def area_colours(n: int) -> list[str]:
+    """Return a colour for each of n classes that fill areas, where no marker can tell those of the next round apart.
+
+    From the eleventh class on hues are a golden angle apart, at two lightnesses.
+    """
+    more = [colorsys.hls_to_rgb(i * GOLDEN % 1, (0.42, 0.68)[i % 2], 0.6) for i in range(n - len(CLASS_COLOURS))]
+    return [*CLASS_COLOURS[:n], *map(to_hex, more)]
+
+
+def save(figure: Figure, path: Path, *, colours: int | None = None) -> None:
+    """Write a figure as PNG, atomically and without a time stamp, so that equal figures are equal files.
+
+    Args:
+        figure: to be written.
+        path: the file.
+        colours: keep only so many (up to 256): a third of the size where the figure is a photograph.
+    """
     with atomic(path) as temporary, warnings.catch_warnings():
         # names in other scripts are drawn as boxes; the tables beside the figures have them
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+        if colours is not None:
+            with Image.open(temporary) as drawn:
+                few = drawn.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+            few.save(temporary, format="png", optimize=True)

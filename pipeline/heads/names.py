@@ -9,6 +9,9 @@ FLOORS = ("majority", "colour_svm", "handmade_xgboost", "untrained_svm", "knn", 
 FILES = {"svm": "heads/svm.skops", "xgboost": "heads/xgboost.ubj"}
 """Head -> its file in the run folder; softmax is the model's own, floors are not kept."""
 
+SUMMARY = "heads/heads.json"
+"""The file in the run folder that says how each head was chosen and calibrated."""
+
 SPELLING = {
     "softmax": "softmax",
     "svm": "SVM",

@@ -72,19 +72,22 @@ class TileSource(Dataset[Item], abc.ABC):
 class TileFiles(TileSource):
     """Tiles that are files, checked by the hash of their pixels.
 
-    `change` gets a tile's own pixels (h, w, 3) uint8, whose hash was checked, and returns those that are resized.
+    Pixels are held against `sha256` ("" for a tile that was unreadable when its manifest was made; None for tiles that
+    no manifest knows). `change` gets a tile's own pixels (h, w, 3) uint8, once these were checked, and returns those
+    that are resized.
     """
 
     def __init__(
         self,
         root: Path,
         paths: Sequence[str],
-        sha256: Sequence[str],
+        sha256: Sequence[str] | None,
         size: int,
         *,
         change: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
-        self.root, self.paths, self.sha256, self.size = root, list(paths), list(sha256), size
+        self.root, self.paths, self.size = root, list(paths), size
+        self.sha256 = None if sha256 is None else list(sha256)
         self.place = root
         self.change = change
 
@@ -97,18 +100,18 @@ class TileFiles(TileSource):
 
     def promising(self) -> Sequence[int]:
         """See `TileSource`."""
-        return [row for row, known in enumerate(self.sha256) if known]
+        return [row for row in range(len(self)) if self.sha256 is None or self.sha256[row]]
 
     def __getitem__(self, row: int) -> Item:
         nothing = np.zeros((self.size, self.size, 3), np.uint8), np.zeros(32, np.uint8)
-        if not self.sha256[row]:
+        if self.sha256 is not None and not self.sha256[row]:
             return row, *nothing, f"{self.root / self.paths[row]}: unreadable when the manifest was made"
         try:
             pixels = decode_tile(self.root / self.paths[row])
         except BadTile as error:
             return row, *nothing, str(error)
         digest = pixel_hash(pixels)
-        if digest.hex() != self.sha256[row]:
+        if self.sha256 is not None and digest.hex() != self.sha256[row]:
             return row, *nothing, f"{self.root / self.paths[row]}: {CHANGED_PIXELS}"
         changed = pixels if self.change is None else self.change(pixels)
         return row, resize(changed, self.size), np.frombuffer(digest, np.uint8), ""

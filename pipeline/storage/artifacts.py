@@ -23,6 +23,9 @@ SUBFOLDERS = ("figures", "heads")
 SLIDES = "slides"
 """Folder of a run that holds a folder for each slide."""
 
+MAPS = "maps"
+"""Folder of a run that holds a folder for the map of each slide, if it is given no other place."""
+
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 """Names that `tempfile.mkstemp` makes for `atomic`."""
 

@@ -6,17 +6,26 @@ Readers check everything they rely on: a file that breaks a rule is refused with
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact, BadInput
 from pipeline.storage import artifacts
-from pipeline.storage.hdf5 import Claim, as_utf8, finish, opened, read_dataset, write_attributes
+from pipeline.storage.hdf5 import (
+    Claim,
+    Refuse,
+    as_utf8,
+    created,
+    finish,
+    open_dataset,
+    opened,
+    read_dataset,
+    write_attributes,
+)
 from pipeline.storage.scratch import Scratch
 from pipeline.storage.slides import SlideInfo, attributes, check_coords, read_info, trident_attributes
 from pipeline.tiles.split import SPLITS
@@ -35,7 +44,7 @@ class Embeddings:
     """The content of an embeddings file."""
 
     features: np.ndarray
-    """(N, D) float32 (float16 if written so)."""
+    """(N, D) float32 (float16 if written so); (N, 0) if they were not asked for."""
 
     logits: np.ndarray
     """(N, K) float32: the softmax head's scores of the same forward pass."""
@@ -87,6 +96,11 @@ JSON_ATTRS = ("classes", "preprocess", "versions")
 
 COORDS = Claim(2, ("<i4",))
 """What /coords must be where there are any."""
+
+BLOCK_ROWS = 1024
+"""Rows of features that are read at once where not all are held: 8 MB."""
+
+OTHER_FEATURES = "the features are not those that were written (features_sha256)"
 
 NO_SPLIT = 255
 """Code in /split of a tile that serves for nothing."""
@@ -141,7 +155,7 @@ def write_embeddings(
     item = np.dtype(dtype).itemsize
     artifacts.require_space(path.parent, n * (n_features * item + n_classes * 4 + 400))
     digest = hashlib.sha256()
-    with artifacts.atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with artifacts.atomic(path) as temporary, created(temporary) as file:
         features = file.create_dataset("features", (n, n_features), dtype)
         logits = file.create_dataset("logits", (n, n_classes), "float32")
         status, hashes = np.empty(n, np.uint8), np.empty((n, 32), np.uint8)
@@ -175,19 +189,52 @@ def write_embeddings(
         finish(file, SCHEMA)
 
 
-def read_embeddings(path: Path) -> Embeddings:
+def _refusal(path: Path) -> Refuse:
+    return lambda rule: BadArtifact(f"{path}: {rule}: run `python -m pipeline.extract --restart`")
+
+
+def feature_blocks(path: Path, status: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield /features in row order, at most `BLOCK_ROWS` at once, whatever the file's size; as float32.
+
+    Args:
+        path: the HDF5 file.
+        status: (N,), from `read_embeddings`.
+
+    Raises:
+        BadArtifact: a row breaks the schema, or (after the last block) they are not those that were written.
+    """
+    refuse = _refusal(path)
+    digest = hashlib.sha256()
+    with opened(path, SCHEMA, refuse) as (file, attrs):
+        features = open_dataset(file, "features", DATASETS["features"], refuse)
+        for start in range(0, len(status), BLOCK_ROWS):
+            block = features[start : start + BLOCK_ROWS]
+            _check_values(block, status[start : start + BLOCK_ROWS] == OK, refuse)
+            digest.update(np.ascontiguousarray(block).data)
+            yield block.astype(np.float32, copy=False)
+        if len(features) != len(status) or digest.hexdigest() != attrs["features_sha256"]:
+            raise refuse(OTHER_FEATURES)
+
+
+def _check_values(rows: np.ndarray, used: np.ndarray, refuse: Refuse) -> None:
+    """Check that rows (N, ...) of features or logits are finite where they are used (N,), and zero elsewhere."""
+    if not np.isfinite(rows[used]).all():
+        raise refuse("a row of features or logits is not finite")
+    if rows[~used].any():
+        raise refuse("a row that stands for no tile (/status not 0) is not zero")
+
+
+def read_embeddings(path: Path, *, with_features: bool = True) -> Embeddings:
     """Read an embeddings file into memory after checking it against the schema.
 
     Args:
         path: the HDF5 file; its record, if it has one, is the caller's to check.
+        with_features: read and check /features too; else `feature_blocks` does.
 
     Raises:
         BadArtifact: names the rule that the file breaks.
     """
-
-    def refuse(rule: str) -> BadArtifact:
-        return BadArtifact(f"{path}: {rule}: run `python -m pipeline.extract --restart`")
-
+    refuse = _refusal(path)
     with opened(path, SCHEMA, refuse) as (file, attrs):
         for name in ("classes", "preprocess", "model_sha256", "manifest_sha256", "features_sha256", "layer"):
             if not isinstance(attrs.get(name), str):
@@ -195,7 +242,11 @@ def read_embeddings(path: Path) -> Embeddings:
         attrs |= {name: json.loads(attrs[name]) for name in JSON_ATTRS if name in attrs}
         if not _are_names(attrs["classes"]) or not isinstance(attrs["preprocess"], dict):
             raise refuse("the attribute 'classes' is no list of names, or 'preprocess' no object")
-        arrays = {name: read_dataset(file, name, claim, refuse) for name, claim in DATASETS.items()}
+        asked = {name: claim for name, claim in DATASETS.items() if with_features or name != "features"}
+        arrays = {name: read_dataset(file, name, claim, refuse) for name, claim in asked.items()}
+        if not with_features:
+            n_rows = len(open_dataset(file, "features", DATASETS["features"], refuse))
+            arrays["features"] = np.empty((n_rows, 0), np.float32)
         texts = {name: [text.decode() for text in arrays[name]] for name in STRINGS}
         coords = read_dataset(file, "coords", COORDS, refuse) if "coords" in file else None
         slide = None if coords is None else read_info(attrs, refuse)
@@ -214,18 +265,17 @@ def read_embeddings(path: Path) -> Embeddings:
             raise refuse(f"/coords has shape {coords.shape}, {(n, 2)} is needed")
         check_coords(coords, slide, refuse)
     used = arrays["status"] == OK
-    if not (np.isfinite(arrays["features"][used]).all() and np.isfinite(arrays["logits"][used]).all()):
-        raise refuse("a row of features or logits is not finite")
-    if arrays["features"][~used].any() or arrays["logits"][~used].any():
-        raise refuse("a row that stands for no tile (/status not 0) is not zero")
+    for name in ("features", "logits"):
+        _check_values(arrays[name], used, refuse)
     known = {"label": range(-1, len(attrs["classes"])), "split": SPLIT_CODES, "status": (OK, UNREADABLE, CHANGED)}
     for name, codes in known.items():
         if not np.isin(arrays[name], codes).all():
             raise refuse(f"a code in /{name} is unknown")
     if len(set(texts["tile_id"])) != n:
         raise refuse("a tile_id stands twice")
-    if hashlib.sha256(np.ascontiguousarray(arrays["features"]).data).hexdigest() != attrs["features_sha256"]:
-        raise refuse("the features are not those that were written (features_sha256)")
+    digest = hashlib.sha256(np.ascontiguousarray(arrays["features"]).data).hexdigest()
+    if with_features and digest != attrs["features_sha256"]:
+        raise refuse(OTHER_FEATURES)
     return Embeddings(attrs=attrs, coords=coords, slide=slide, **arrays | texts)  # type: ignore[arg-type]
 
 

@@ -4,7 +4,9 @@ Of one split it holds all rows. Of a plan it holds the test rows of all parts, e
 trained without its fold, with the columns seed and fold behind `predicted`: a tile has one row per seed and head.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,24 +27,33 @@ SUM_TOLERANCE = 1e-6
 """How far the probabilities of a row may be from 1 (nine digits are written)."""
 
 
+class Answer(NamedTuple):
+    """What one head says of N tiles."""
+
+    predicted: np.ndarray
+    """(N,) class codes that the head's own scores decide for; a calibration by class (sigmoid, isotonic) may put
+    another class on top, but does not change a decision."""
+
+    p: np.ndarray
+    """(N, K) calibrated probabilities."""
+
+
 def usable_rows(embeddings: Embeddings) -> np.ndarray:
     """Return which rows (N,) bool of an embeddings file have features, a label and a split."""
     return (embeddings.status == OK) & (embeddings.split < len(SPLITS)) & (embeddings.label >= 0)
 
 
-def to_csv(embeddings: Embeddings, probabilities: dict[str, np.ndarray], named: dict[str, np.ndarray]) -> str:
+def to_csv(embeddings: Embeddings, answers: Mapping[str, Answer]) -> str:
     """Return the table: for each head one line per usable row, in the order of the embeddings file.
 
     Args:
         embeddings: the file's content.
-        probabilities: head -> (M, K) float64 for the M usable rows.
-        named: head -> (M,) class code that the head's own scores decide for; a calibration by class (sigmoid,
-            isotonic) may put another class on top, but does not change a decision.
+        answers: head -> what it says of the M usable rows.
     """
     usable = np.flatnonzero(usable_rows(embeddings))
     classes = np.array(embeddings.classes, dtype=object)
     parts = []
-    for head, p in probabilities.items():
+    for head, answer in answers.items():
         table = pd.DataFrame(
             {
                 "tile_id": np.array(embeddings.tile_id, dtype=object)[usable],
@@ -50,11 +61,11 @@ def to_csv(embeddings: Embeddings, probabilities: dict[str, np.ndarray], named: 
                 "split": np.array(SPLITS, dtype=object)[embeddings.split[usable]],
                 "label": classes[embeddings.label[usable]],
                 "head": head,
-                "predicted": classes[named[head]],
+                "predicted": classes[answer.predicted],
             }
         )
         for i, name in enumerate(classes):
-            table[f"p_{name}"] = p[:, i]
+            table[f"p_{name}"] = answer.p[:, i]
         parts.append(table)
     return pd.concat(parts).to_csv(index=False, float_format="%.9g", lineterminator="\n")
 
@@ -77,9 +88,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
     rest = list(table.columns[len(COLUMNS) + (2 if pooled else 0) :])
     if len(rest) < 2 or any(name[:2] != "p_" for name in rest):
         raise refuse(f"its columns are not {', '.join(COLUMNS)}, p_<class>, ...")
-    p = table[rest].to_numpy(np.float64) if all(table[name].dtype.kind in "fi" for name in rest) else None
-    if p is None or not np.isfinite(p).all() or (p < 0).any() or (abs(p.sum(axis=1) - 1) > SUM_TOLERANCE).any():
-        raise refuse("a row's probabilities are no numbers from 0 up that sum to 1")
+    check_probabilities(table, rest, refuse)
     classes = {name[2:] for name in rest}
     if not set(table["label"]) | set(table["predicted"]) <= classes or not set(table["split"]) <= set(SPLITS):
         raise refuse("a label or split is unknown")
@@ -93,6 +102,17 @@ def read_predictions(path: Path) -> pd.DataFrame:
     if any(ids != heads.iloc[0] for ids in heads) or len(set(heads.iloc[0])) != len(heads.iloc[0]):
         raise refuse("the heads do not stand on the same rows")
     return table
+
+
+def check_probabilities(table: pd.DataFrame, names: Sequence[str], refuse: Callable[[str], BadArtifact]) -> None:
+    """Check the columns `p_<class>` of a table.
+
+    Raises:
+        BadArtifact: what `refuse` makes: they are no probabilities.
+    """
+    p = table[list(names)].to_numpy(np.float64) if all(table[name].dtype.kind in "fi" for name in names) else None
+    if p is None or not np.isfinite(p).all() or (p < 0).any() or (abs(p.sum(axis=1) - 1) > SUM_TOLERANCE).any():
+        raise refuse("a row's probabilities are no numbers from 0 up that sum to 1")
 
 
 def classes_of(table: pd.DataFrame) -> list[str]:

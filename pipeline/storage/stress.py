@@ -6,13 +6,13 @@ the rows of all its parts, with the columns seed and fold in place of the probab
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact
 from pipeline.heads.names import MAIN
+from pipeline.storage.predictions import Answer
 from pipeline.storage.tables import read_table
 
 SCHEMA = "stress/1.0"
@@ -27,16 +27,6 @@ NONE = "none"
 
 TILE = ["tile_id", "group", "label", *PART_COLUMNS]
 """What is the same for every head and corruption."""
-
-
-class Answer(NamedTuple):
-    """What one head says of N tiles."""
-
-    predicted: np.ndarray
-    """(N,) class codes."""
-
-    p: np.ndarray
-    """(N, K) calibrated probabilities."""
 
 
 def to_csv(tiles: pd.DataFrame, answers: Mapping[str, Mapping[str, Answer]], classes: Sequence[str]) -> str:

@@ -16,10 +16,11 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.cli.options import UNPRINTABLE, visible
+from pipeline.cli.options import visible
 from pipeline.errors import BadInput, UsageError
 from pipeline.tiles import demo, kather2016
 from pipeline.tiles.decoding import SUFFIXES
+from pipeline.tiles.folders import files_below, refuse_unwritable
 
 KNOWN_COLUMNS = ("path", "label", "group", "split")
 """Columns of a CSV file that are read."""
@@ -55,13 +56,6 @@ def list_names(names: list[str]) -> str:
     """Return names for a one-line message: the first dozen, then a count."""
     rest = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def refuse_unwritable(names: list[str], *, where: str) -> None:
-    """Raise BadInput if a name holds a line break, another control character, or bytes that are not UTF-8."""
-    for name in names:
-        if UNPRINTABLE.search(name):
-            raise BadInput(f"{where}: the name '{visible(name)}' has a character that no table can hold: rename it")
 
 
 def group_pattern(regex: str) -> re.Pattern[str]:
@@ -126,24 +120,9 @@ def folder_tiles(folder: Path, *, name: str, group_regex: str, facts: Mapping[st
     Raises:
         BadInput: no class folders, no image in them, or a folder that cannot be read or is linked into itself.
     """
-    found: list[str] = []
-    ignored: list[str] = []
-
-    def refuse(error: OSError) -> None:  # os.walk would pass over the folder and all its tiles in silence
-        raise BadInput(f"{error.filename}: the folder cannot be read ({error.strerror})") from None
-
-    for top, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        place = Path(top).resolve()
-        for name_below in folders:
-            if (Path(top) / name_below).resolve() in (place, *place.parents):
-                raise BadInput(f"{Path(top) / name_below}: a link to a folder above it: remove it")
-        here = Path(top).relative_to(folder)
-        for file in sorted(files):
-            relative = (here / file).as_posix()
-            is_tile = Path(file).suffix.lower() in SUFFIXES and here != Path()
-            if not file.startswith("."):
-                (found if is_tile else ignored).append(relative)
+    files = files_below(folder)
+    found = [path for path in files if Path(path).suffix.lower() in SUFFIXES and "/" in path]
+    ignored = [path for path in files if Path(path).suffix.lower() not in SUFFIXES or "/" not in path]
     refuse_unwritable(found, where=str(folder))
     ignored = [visible(path) for path in ignored]
     if not found:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import BadInput
-from pipeline.tiles.datasets import csv_rows, list_names, refuse_unwritable
+from pipeline.tiles.datasets import csv_rows, list_names
+from pipeline.tiles.folders import refuse_unwritable
 
 SUFFIXES = (
     ".bif",

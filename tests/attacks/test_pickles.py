@@ -16,7 +16,7 @@ from pipeline.heads.base import SCHEMA as HEAD_SCHEMA
 from pipeline.heads.boosting import Boosting
 from pipeline.heads.svm import Svm
 from pipeline.network.resnet import build_network, load_start_weights
-from pipeline.storage import embeddings, floors, models, predictions, stress
+from pipeline.storage import embeddings, floors, models, predictions, stress, tile_predictions
 from pipeline.storage.scratch import Scratch, row_type
 from pipeline.tiles import manifest
 from pipeline.tiles.datasets import csv_tiles
@@ -58,6 +58,7 @@ PLACES: dict[str, tuple[Callable[[Path], object], type[PipelineError], str]] = {
     "floors.h5": (floors.read_floors, BadArtifact, ""),
     "manifest.csv": (manifest.read_manifest, BadArtifact, manifest.SCHEMA),
     "predictions.csv": (predictions.read_predictions, BadArtifact, ""),
+    "map.csv": (tile_predictions.read_predictions, BadArtifact, ""),
     "stress.csv": (stress.read_stress, BadArtifact, ""),
     "tiles.csv": (lambda path: csv_tiles(path, group_regex=""), BadInput, ""),
     "tile.png": (decode_tile, BadTile, ""),

@@ -34,6 +34,8 @@ COMMANDS = [
     "pipeline.fit_heads",
     "pipeline.stress",
     "pipeline.report",
+    "pipeline.predict",
+    "pipeline.export",
     "pipeline.verify",
 ]
 HEAVY = [

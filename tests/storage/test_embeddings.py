@@ -12,7 +12,14 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import BadArtifact, BadInput, DiskFull
-from pipeline.storage.embeddings import MOST_CLASS_BYTES, check_classes, read_embeddings, write_embeddings
+from pipeline.storage import embeddings
+from pipeline.storage.embeddings import (
+    MOST_CLASS_BYTES,
+    check_classes,
+    feature_blocks,
+    read_embeddings,
+    write_embeddings,
+)
 from pipeline.storage.hdf5 import write_attributes
 from pipeline.storage.scratch import Scratch, row_type
 
@@ -88,6 +95,32 @@ def test_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     (rows,) = filled(tmp_path).blocks()
     assert np.array_equal(features, rows["features"])
+
+
+def test_features_block_by_block_are_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, rest = read_embeddings(path), read_embeddings(path, with_features=False)
+    assert rest.features.shape == (N, 0)
+    assert np.array_equal(rest.logits, whole.logits)
+    monkeypatch.setattr(embeddings, "BLOCK_ROWS", 4)
+    blocks = list(feature_blocks(path, rest.status))
+    assert [len(block) for block in blocks] == [4, 4, 2]
+    assert np.array_equal(np.concatenate(blocks), whole.features)
+
+
+def test_broken_features_are_refused_block_by_block_too(path: Path) -> None:
+    status = read_embeddings(path).status
+    for row, value, rule in ((2, np.nan, "not finite"), (4, 1, "is not zero"), (3, 7, "not those that were written")):
+        with h5py.File(path, "r+") as file:
+            before = file["features"][row, 1]
+            file["features"][row, 1] = value
+        with pytest.raises(BadArtifact, match=rule):
+            list(feature_blocks(path, status))
+        with pytest.raises(BadArtifact, match=rule):
+            read_embeddings(path)
+        read_embeddings(path, with_features=False)
+        with h5py.File(path, "r+") as file:
+            file["features"][row, 1] = before
+    assert len(list(feature_blocks(path, status))) == 1
 
 
 def test_float16(tmp_path: Path) -> None:

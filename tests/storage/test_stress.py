@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import BadArtifact
-from pipeline.storage.stress import COLUMNS, Answer, blocks, pool, read_stress, to_csv
+from pipeline.storage.predictions import Answer
+from pipeline.storage.stress import COLUMNS, blocks, pool, read_stress, to_csv
 
 HEADS = ("softmax", "svm")
 CLASSES = ["a", "b"]

@@ -1,0 +1,101 @@
+"""Write embeddings in the files of other programs: CLAM, TRIDENT, anndata, or CSV.
+
+Reads embeddings.h5 of the run, or the embeddings of a slide. Tiles that could not be read are left out. --out is a
+folder for clam (h5_files/<slide>.h5 and pt_files/<slide>.pt) and trident (<slide>.h5), which are of slides alone; a
+file for anndata and csv.
+
+    python -m pipeline.export --run reports/mine --to anndata --out mine.h5ad
+    python -m pipeline.export --run reports/mine --embeddings slide.h5 --to clam --out clam_features
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pipeline.cli.command import command
+from pipeline.cli.options import Common, check, say
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
+from pipeline.storage import records
+from pipeline.storage.protocol import read_protocol
+
+FOLDERS = ("clam", "trident")
+"""Formats that are a file per slide in a folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportOptions:
+    """What is written, and where."""
+
+    to: Literal["clam", "trident", "anndata", "csv", ""] = ""
+    """The format."""
+
+    embeddings: Path | None = None
+    """Default: embeddings.h5 of the run."""
+
+    out: Path | None = None
+    """Folder (clam, trident) or file (anndata, csv) to write."""
+
+
+def refuse_artifact(place: Path) -> None:
+    """Refuse to write over what another stage made, such as the embeddings themselves.
+
+    Raises:
+        UsageError: such a file stands there.
+    """
+    if place.is_file() and records.record_path(place).is_file():
+        schema = str(records.read_record(place)["schema"])
+        if not schema.startswith("export/"):
+            raise UsageError(f"--out: {place} stands there ({schema}) and would be replaced: give another place")
+
+
+def run(common: Common, options: ExportOptions) -> int:
+    """Write the files and the record of the first; return the exit code."""
+    from pipeline.storage import embeddings as stored
+    from pipeline.storage.exports import FORMATS, SCHEMA, first_file
+
+    check(options.to, "--to: clam, trident, anndata or csv is needed")
+    out = options.out
+    if out is None:
+        raise UsageError("--out: a folder (clam, trident) or a file (anndata, csv) is needed")
+    if options.embeddings is None and read_protocol(common.run) is not None:
+        raise UsageError(f"{common.run} is a plan, whose parts have embeddings of their own: give a part's --run")
+    path = options.embeddings or common.run / "embeddings.h5"
+    if options.to in FOLDERS and out.is_file():
+        raise UsageError(f"--out {out}: a file, but --to {options.to} writes into a folder")
+    if options.to not in FOLDERS and out.is_dir():
+        raise UsageError(f"--out {out}: a folder, but --to {options.to} writes a file")
+    refuse_artifact(first_file(options.to, path, out))
+    record = records.check_artifact(path, schema=stored.SCHEMA)
+    if not common.force:
+        records.check_fresh(path, record)
+    content = stored.read_embeddings(path, with_features=False)
+    used = int((content.status == stored.OK).sum())
+    if not used:
+        raise BadInput(f"{path}: none of its {len(content.status)} tiles could be read, so that there is no feature")
+    written = FORMATS[options.to](path, content, out)
+    records.write_record(
+        written[0],
+        schema=SCHEMA,
+        stage="export",
+        options={"to": options.to},
+        inputs=[path],
+        outputs=written[1:],
+        details={"n_tiles": used, "n_left_out": len(content.status) - used},
+    )
+    say(f"export: {used} tiles in {', '.join(map(str, written))}")
+    if used < len(content.status):
+        say(f"export: {len(content.status) - used} tiles could not be read and are left out")
+    return EXIT_OK if used == len(content.status) else EXIT_SKIPPED
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `python -m pipeline.export`."""
+    stages = {"export": ExportOptions}
+    return command(
+        "pipeline.export", __doc__, stages, lambda common, o: run(common, o["export"]), argv, reads_only=True
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

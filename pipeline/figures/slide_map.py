@@ -1,0 +1,264 @@
+"""Figures of a slide's class map over its thumbnail: classes, probabilities, uncertainty, where heads differ."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from PIL import Image
+
+from pipeline.evaluation.arrays import FloatArray, IntArray, NumberArray
+from pipeline.figures.style import area_colours, save, short, styled
+from pipeline.maps.grid import MISSING, Grid
+
+COVER = 0.75
+"""Opacity of a map over the thumbnail."""
+
+MISSING_COLOUR = "0.35"
+PALE = 0.55
+"""How far the thumbnail under a map is bleached."""
+
+GREY = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue in a grey value (ITU-R BT.601)."""
+
+SIDE_BY_SIDE = 5
+"""Slide, truth and three heads stand in one row."""
+
+DIFFERENT = {2: "#E69F00", 3: "#B84700"}
+"""Number of classes that heads name for a cell -> colour."""
+
+FEW = 256
+"""Colours of a figure that shows the slide."""
+
+LONGEST_PX = 700
+"""Longest side of the thumbnail in a figure: enough to know the tissue by, and the figure stays small."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SlideView:
+    """The slide that maps are drawn over."""
+
+    thumbnail: np.ndarray | None
+    """(h, w, 3) uint8 of the whole slide; None: drawn over white."""
+
+    grid: Grid
+    title: str
+    """Stands over every figure: the slide, and whether the network saw tiles of its source."""
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """Left, right, bottom, top of the slide in mm."""
+        scale = self.grid.mpp / 1000
+        return 0, self.grid.width * scale, self.grid.height * scale, 0
+
+    @property
+    def aspect(self) -> float:
+        """Height over width."""
+        return self.grid.height / self.grid.width
+
+
+@styled
+def draw_class_map(path: Path, view: SlideView, code: IntArray, *, classes: Sequence[str], head: str) -> None:
+    """Draw the class of each cell over the thumbnail, with a legend that gives each class's share of the mapped area.
+
+    Args:
+        path: the PNG.
+        view: the slide.
+        code: (R, C) of a `ClassMap`.
+        classes: K names.
+        head: written over the map.
+    """
+    figure, axes = _panels(view, [head], width=6.4)
+    _ground(axes[0], view)
+    _cells(axes[0], view.grid, _paint(code, len(classes)))
+    mapped = view.grid.areas_mm2 * (code >= 0)
+    shares = [float(mapped[code == k].sum() / max(mapped.sum(), 1e-12)) for k in range(len(classes))]
+    _legend(figure, code, [f"{short(name, 20)} {100 * s:.1f} %" for name, s in zip(classes, shares, strict=True)])
+    save(figure, path, colours=FEW)
+
+
+@styled
+def draw_side_by_side(path: Path, view: SlideView, codes: Mapping[str, IntArray], *, classes: Sequence[str]) -> None:
+    """Draw the slide, the truth if it is known, and the map of every head beside one another.
+
+    Args:
+        path: the PNG.
+        view: the slide.
+        codes: title -> (R, C) codes.
+        classes: K names.
+    """
+    figure, axes = _panels(view, ["slide", *codes], width=2.4, columns=SIDE_BY_SIDE)
+    _slide(axes[0], view)
+    for axis, code in zip(axes[1:], codes.values(), strict=True):
+        _cells(axis, view.grid, _paint(code, len(classes), cover=1.0))
+    _legend(figure, np.concatenate([code.ravel() for code in codes.values()]), [short(name, 20) for name in classes])
+    save(figure, path, colours=FEW)
+
+
+@styled
+def draw_probabilities(path: Path, view: SlideView, p: NumberArray, *, classes: Sequence[str], head: str) -> None:
+    """Draw each class's probability over the slide, all on one scale.
+
+    Args:
+        path: the PNG.
+        view: the slide.
+        p: (R, C, K), NaN where there is no class.
+        classes: K names.
+        head: written over the panels.
+    """
+    figure, axes = _panels(view, [short(name, 20) for name in classes], width=2.3, over=f"{head}: probability")
+    for k, axis in enumerate(axes):
+        _values(axis, view.grid, p[..., k], "viridis")
+    _bar(figure, axes, "viridis", "probability")
+    save(figure, path)
+
+
+@styled
+def draw_uncertainty(path: Path, view: SlideView, entropy: NumberArray, *, head: str) -> None:
+    """Draw how unsure a head is of each cell.
+
+    Args:
+        path: the PNG.
+        view: the slide.
+        entropy: (R, C) 0..1, NaN where there is no class.
+        head: written over the map.
+    """
+    figure, axes = _panels(view, [f"{head}: uncertainty"], width=6.0)
+    _values(axes[0], view.grid, entropy, "magma")
+    _bar(figure, axes, "magma", "entropy over ln K (0: one class is certain)")
+    save(figure, path)
+
+
+@styled
+def draw_disagreement(path: Path, view: SlideView, named: IntArray) -> None:
+    """Draw where the heads name different classes.
+
+    Args:
+        path: the PNG.
+        view: the slide.
+        named: (R, C) number of classes that the heads name for a cell, 0 where there is none.
+    """
+    figure, axes = _panels(view, ["where the heads differ"], width=6.0)
+    _ground(axes[0], view)
+    painted = np.zeros((*named.shape, 4))
+    for n, colour in DIFFERENT.items():
+        painted[named == n] = (*to_rgb(colour), 0.85)
+    _cells(axes[0], view.grid, painted)
+    shown = {n: colour for n, colour in DIFFERENT.items() if (named == n).any()}
+    handles = [Patch(color=colour, label=f"{n} different classes") for n, colour in shown.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    save(figure, path, colours=FEW)
+
+
+def _panels(
+    view: SlideView, titles: Sequence[str], *, width: float, columns: int = 4, over: str = ""
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with one panel per title, each `width` inches wide (less for a tall slide)."""
+    columns = min(len(titles), columns)
+    n_rows = -(-len(titles) // columns)
+    width = min(width, 1.4 * width / max(view.aspect, 1e-3)) if view.aspect > 1.4 else width
+    width = max(width, 1.2)
+    height = min(width * view.aspect, 1.6 * width)
+    size = (max(columns * width + 0.6, 3.6), n_rows * (height + 0.3) + 1.1)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(n_rows, columns, squeeze=False)
+    for axis in grid.flat[len(titles) :]:
+        axis.set_visible(False)
+    axes = list(grid.flat[: len(titles)])
+    left, right, bottom, top = view.extent
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], aspect="equal")
+        axis.spines[:].set_visible(False)
+        axis.set_title(title)
+    _scale_bar(axes[0], right, bottom)
+    figure.suptitle("\n".join(part for part in (view.title, over) if part), fontsize=9)
+    return figure, axes
+
+
+def _slide(axis: Axes, view: SlideView) -> None:
+    """Draw the thumbnail as it is."""
+    if view.thumbnail is not None:
+        axis.imshow(_reduced(view.thumbnail), extent=view.extent, interpolation="antialiased")
+
+
+def _ground(axis: Axes, view: SlideView) -> None:
+    """Draw the thumbnail in pale grey, so that the colours of a map on it stay those of the legend."""
+    if view.thumbnail is not None:
+        grey = _reduced(view.thumbnail) @ GREY / 255
+        norm = Normalize(0, 1)
+        axis.imshow(grey + PALE * (1 - grey), extent=view.extent, cmap="gray", norm=norm, interpolation="antialiased")
+
+
+def _reduced(thumbnail: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(thumbnail).reduce(max(1, math.ceil(max(thumbnail.shape[:2]) / LONGEST_PX))))
+
+
+def _place(grid: Grid) -> tuple[float, float, float, float]:
+    """Return left, right, bottom, top of the whole cells in mm; those at the border may reach out of the slide."""
+    scale = grid.mpp / 1000
+    right, bottom = grid.left + grid.n_columns * grid.side, grid.top + grid.n_rows * grid.side
+    return grid.left * scale, right * scale, bottom * scale, grid.top * scale
+
+
+def _paint(code: IntArray, n_classes: int, *, cover: float = COVER) -> FloatArray:
+    """Return (R, C, 4) colours of codes, transparent where there is none."""
+    painted = np.zeros((*code.shape, 4))
+    for k, colour in enumerate(area_colours(n_classes)):
+        painted[code == k] = (*to_rgb(colour), cover)
+    painted[code == MISSING] = (*to_rgb(MISSING_COLOUR), 1)
+    return painted
+
+
+def _cells(axis: Axes, grid: Grid, painted: FloatArray) -> None:
+    axis.imshow(painted, extent=_place(grid), interpolation="nearest")
+    _keep(axis, grid)
+
+
+def _values(axis: Axes, grid: Grid, values: NumberArray, colours: str) -> None:
+    axis.imshow(values, extent=_place(grid), cmap=colours, norm=Normalize(0, 1), interpolation="nearest")
+    _keep(axis, grid)
+
+
+def _keep(axis: Axes, grid: Grid) -> None:
+    """Keep the panel at the slide's borders, which an image would move."""
+    scale = grid.mpp / 1000
+    axis.set(xlim=(0, grid.width * scale), ylim=(grid.height * scale, 0))
+
+
+def _bar(figure: Figure, axes: Sequence[Axes], colours: str, label: str) -> None:
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), colours), ax=list(axes), shrink=0.7, aspect=25, pad=0.01)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+
+
+def _legend(figure: Figure, code: IntArray, names: Sequence[str]) -> None:
+    """Name the classes that occur, and what could not be read."""
+    colours = area_colours(len(names))
+    handles = [Patch(color=colours[k], label=name) for k, name in enumerate(names) if (code == k).any()]
+    if (code == MISSING).any():
+        handles.append(Patch(color=MISSING_COLOUR, label="could not be read"))
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8)
+
+
+def nice_length(most: float) -> float:
+    """Return the largest of 1, 2, 5 times a power of ten that is not above `most` (> 0)."""
+    power = 10.0 ** math.floor(math.log10(most))
+    return max(step * power for step in (1, 2, 5) if step * power <= most * (1 + 1e-9))
+
+
+def _scale_bar(axis: Axes, width: float, height: float) -> None:
+    """Draw a bar of a round length, about a quarter of the slide's width, at its lower left."""
+    length = nice_length(0.3 * width)
+    thick, margin = 0.012 * max(width, height), 0.03 * width
+    base = height - margin - thick
+    label = f"{length:g} mm" if length >= 1 else f"{1000 * length:g} µm"
+    axis.add_patch(Rectangle((margin, base), length, thick, color="black", lw=0, zorder=5))
+    text = axis.text(margin + length / 2, base - thick / 2, label, ha="center", va="bottom", fontsize=8, zorder=5)
+    text.set_bbox({"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 1})

@@ -1,0 +1,129 @@
+"""The files that a slide's maps become, beside predictions.csv, and their names."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.colors import to_rgb
+
+from pipeline.comparison.document import to_markdown
+from pipeline.comparison.wording import head_name
+from pipeline.evaluation.arrays import IntArray
+from pipeline.figures import slide_map as draw
+from pipeline.figures.style import area_colours, short
+from pipeline.heads.names import MAIN
+from pipeline.maps.grid import NONE, Grid
+from pipeline.maps.material import SOURCE_WORDS, Maps, classes_named
+from pipeline.maps.page import build
+from pipeline.maps.regions import Objects, write_geojson
+from pipeline.maps.tables import agreement_csv, areas_csv, iou_csv
+from pipeline.maps.truth import GLASS, Truth
+from pipeline.storage import artifacts
+
+PER_HEAD = {"map": ".png", "uncertainty": ".png", "probabilities": ".png"}
+"""Figures of each head."""
+
+SHARED = ("maps.png", "disagreement.png", "areas.csv", "agreement.csv", "iou.csv", "map.md")
+"""Files of all heads together."""
+
+
+def head_file(kind: str, suffix: str, head: str, *, alone: bool) -> str:
+    """Return the name of a head's file: `map.png` where only one head was asked for, else `map-svm.png`."""
+    return f"{kind}{suffix}" if alone else f"{kind}-{head}{suffix}"
+
+
+def all_names() -> Iterator[str]:
+    """Yield every name that a file here can have."""
+    yield from SHARED
+    for head in MAIN:
+        for kind, suffix in (*PER_HEAD.items(), ("map", ".geojson")):
+            yield head_file(kind, suffix, head, alone=True)
+            yield head_file(kind, suffix, head, alone=False)
+
+
+def truth_cells(truth: Truth, grid: Grid) -> IntArray:
+    """Return the true class at the centre of each cell of a grid, to be drawn beside the maps."""
+    y = grid.top + (np.arange(grid.n_rows) + 0.5) * grid.side
+    x = grid.left + (np.arange(grid.n_columns) + 0.5) * grid.side
+    row, column = (
+        np.minimum((at // truth.side).astype(np.int64), n - 1) for at, n in zip((y, x), truth.code.shape, strict=True)
+    )
+    code = truth.code[np.ix_(row, column)]
+    return np.where(code == GLASS, NONE, code)
+
+
+def write_files(
+    out: Path, maps: Maps, *, thumbnail: np.ndarray | None, truth: Truth | None, objects: Objects | None
+) -> list[Path]:
+    """Write tables, figures, GeoJSON and the page; remove what other options left there; return the paths.
+
+    Args:
+        out: the folder.
+        maps: what there is to say.
+        thumbnail: (h, w, 3) uint8 of the whole slide, if there is one.
+        truth: to be drawn beside the maps.
+        objects: what the GeoJSON holds; None: it is not written.
+
+    Raises:
+        PipelineError: regions are asked for and shapely is not installed.
+    """
+    heads, alone = maps.by_head, len(maps.by_head) == 1
+    grid = next(iter(heads.values())).grid
+    view = draw.SlideView(thumbnail, grid, short(maps.slide.slide, 60) + SOURCE_WORDS[maps.saw_source])
+    texts = {"areas.csv": areas_csv(maps)}
+    figures: dict[str, dict[str, str]] = {"": {}}
+    if not alone:
+        texts["agreement.csv"] = agreement_csv(maps)
+        figures[""]["disagreement"] = "disagreement.png"
+        draw.draw_disagreement(out / "disagreement.png", view, classes_named(maps))
+    if maps.truth:
+        texts["iou.csv"] = iou_csv(maps)
+    if not alone or truth is not None:
+        codes = {} if truth is None else {"truth": truth_cells(truth, grid)}
+        codes |= {head_name(head): found.code for head, found in heads.items()}
+        figures[""]["maps"] = "maps.png"
+        draw.draw_side_by_side(out / "maps.png", view, codes, classes=maps.classes)
+    written = []
+    for head, found in heads.items():
+        files = {kind: head_file(kind, suffix, head, alone=alone) for kind, suffix in PER_HEAD.items()}
+        figures[head], name = files, head_name(head)
+        draw.draw_class_map(out / files["map"], view, found.code, classes=maps.classes, head=name)
+        draw.draw_uncertainty(out / files["uncertainty"], view, found.uncertainty, head=name)
+        draw.draw_probabilities(out / files["probabilities"], view, found.p, classes=maps.classes, head=name)
+        if objects is not None:
+            path = out / head_file("map", ".geojson", head, alone=alone)
+            write_geojson(
+                path,
+                found,
+                classes=maps.classes,
+                colours=class_colours(len(maps.classes)),
+                objects=objects,
+                name=head + (" (saw this source)" if maps.saw_source else ""),
+                about=about(maps, head),
+            )
+            written.append(path)
+    texts["map.md"] = to_markdown(build(maps, figures))
+    for file, text in texts.items():
+        artifacts.write_text(out / file, text)
+    names = [file for files in figures.values() for file in files.values()]
+    written += [out / name for name in (*names, *texts)]
+    for name in {*all_names()} - {path.name for path in written}:
+        (out / name).unlink(missing_ok=True)  # of an earlier map with other options
+    return written
+
+
+def class_colours(n: int) -> list[tuple[int, int, int]]:
+    """Return the colours of n classes as 8-bit red, green, blue: those of the figures."""
+    return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in map(to_rgb, area_colours(n))]
+
+
+def about(maps: Maps, head: str) -> Mapping[str, object]:
+    """Return what a GeoJSON file says of itself; it is passed on without the folder."""
+    return {
+        "slide": maps.slide.slide,
+        "slide_sha256": maps.slide.slide_sha256,
+        "mpp": maps.slide.mpp,
+        "head": head,
+        "network_saw_source": maps.saw_source,
+        "sources": dict(maps.sources),
+    }

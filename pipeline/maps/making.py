@@ -1,0 +1,93 @@
+"""From the embeddings of a slide and what heads say of its tiles to maps and their scores."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.cli.options import say
+from pipeline.errors import BadTile
+from pipeline.maps.grid import class_map, grid_of
+from pipeline.maps.material import Maps
+from pipeline.maps.truth import Truth, score_map
+from pipeline.storage import records
+from pipeline.storage.embeddings import OK, Embeddings
+from pipeline.storage.predictions import Answer
+from pipeline.tiles.decoding import decode_tile
+
+
+def make_maps(
+    content: Embeddings,
+    answers: Mapping[str, Answer],
+    truth: Truth | None,
+    *,
+    made: Mapping[str, Any],
+    given: Mapping[str, Any],
+    sources: Mapping[str, str],
+) -> Maps:
+    """Return the maps of all heads and their scores.
+
+    Args:
+        content: of a slide, N rows; its features are not needed.
+        answers: head -> what it says of the M rows that stand for a tile.
+        truth: of the slide, if it is known.
+        made: details of the slide's record.
+        given: record of the embeddings that the heads were fitted on.
+        sources: file -> SHA-256 of what else the maps come from.
+    """
+    if content.slide is None or content.coords is None:
+        raise ValueError("content must be that of a slide")
+    slide, ok = content.slide, content.status == OK
+    grid = grid_of(content.coords, slide)
+    found = {
+        head: class_map(grid, content.coords, answer.p, ok, patch=slide.patch_size_level0)
+        for head, answer in answers.items()
+    }
+    remarks = [
+        f"The slide was embedded with {name} {made.get(name)}, what the heads were fitted on with "
+        f"{given['details'].get(name)}: answers may differ a little for that reason alone."
+        for name in ("engine", "precision")
+        if made.get(name) != given["details"].get(name)
+    ]
+    saw = made.get("saw_source")
+    return Maps(
+        slide=slide,
+        classes=content.classes,
+        by_head=found,
+        truth={} if truth is None else {head: score_map(own, truth) for head, own in found.items()},
+        saw_source=saw if isinstance(saw, bool) else None,
+        n_tiles=len(ok),
+        n_unreadable=int((~ok).sum()),
+        remarks=remarks,
+        sources={
+            "slide": slide.slide_sha256,
+            "network": str(content.attrs["model_sha256"]),
+            "features of the slide": str(content.attrs["features_sha256"]),
+            **sources,
+        },
+    )
+
+
+def read_thumbnail(path: Path, record: Mapping[str, Any]) -> np.ndarray | None:
+    """Return the picture of the slide that `extract --slide` left beside its embeddings, if it is whole.
+
+    Args:
+        path: the embeddings.
+        record: theirs.
+
+    Returns:
+        (h, w, 3) uint8, or None; why is said.
+    """
+    name = record["details"].get("thumbnail")
+    if not isinstance(name, str) or Path(name).name != name or name not in record["outputs"]:
+        say(f"predict: {path}: its record names no thumbnail, so that maps are drawn over white")
+        return None
+    if name in records.damaged_outputs(path, record):
+        say(f"predict: {path.parent / name}: missing or changed, so that maps are drawn over white")
+        return None
+    try:
+        return decode_tile(path.parent / name)
+    except BadTile as error:
+        say(f"predict: {error}: maps are drawn over white")
+        return None

@@ -1,0 +1,165 @@
+"""A class map as GeoJSON that QuPath opens: regions of one class as annotations, or one object per cell.
+
+The structure is that of QuPath's own export (qupath.readthedocs.io, "Exporting annotations", and its class
+`PathObject` as JSON since 0.4): a FeatureCollection whose coordinates are level-0 px from the slide's upper left
+corner; `properties` hold `objectType`, `name`, `classification` (`name`, `color` as [r, g, b]) and `measurements`
+(name -> number).
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from scipy import ndimage
+
+from pipeline.cli.options import visible
+from pipeline.errors import PipelineError
+from pipeline.evaluation.arrays import FloatArray, IntArray
+from pipeline.maps.grid import ClassMap
+from pipeline.storage import artifacts
+
+Objects = Literal["regions", "tiles", "detections"]
+
+KINDS: Mapping[Objects, str] = {"regions": "annotation", "tiles": "tile", "detections": "detection"}
+"""What is written -> QuPath's objectType."""
+
+COLON = "\N{RATIO}"
+"""Stands for ':' in names of classes: QuPath takes what is behind one for a class derived from what is before it."""
+
+
+def shapely() -> Any:
+    """Import shapely.
+
+    Raises:
+        PipelineError: it is not installed.
+    """
+    try:
+        import shapely as library
+    except ImportError:
+        raise PipelineError(
+            "regions for QuPath need shapely: pip install 'histoheads[slides]', or pass --geojson tiles or none"
+        ) from None
+    return library
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Cells of one class that become one object."""
+
+    code: int
+    """Of the class."""
+
+    rings: list[list[list[int]]]
+    """Of a GeoJSON Polygon, level-0 px: closed, the outer one first."""
+
+    n_cells: int
+    area_mm2: float
+    p: FloatArray
+    """(K,) mean probabilities of its cells."""
+
+
+def qupath_name(name: str) -> str:
+    """Return a class's name as QuPath takes it: one line, not empty, no colon."""
+    return visible(name).replace(":", COLON).strip() or "(no name)"
+
+
+def cell_shapes(found: ClassMap) -> Iterator[Shape]:
+    """Yield each cell that has a class."""
+    x, y, areas_mm2 = found.grid.x_edges, found.grid.y_edges, found.grid.areas_mm2
+    for row, column in np.argwhere(found.code >= 0):
+        (left, right), (top, bottom) = x[column : column + 2].tolist(), y[row : row + 2].tolist()
+        ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+        code = int(found.code[row, column])
+        yield Shape(code, [ring], 1, float(areas_mm2[row, column]), found.p[row, column])
+
+
+def region_shapes(found: ClassMap) -> Iterator[Shape]:
+    """Yield each region: cells of one class that hang together by their edges.
+
+    Raises:
+        PipelineError: shapely is not installed.
+    """
+    geometry = shapely()
+    x, y, areas_mm2 = found.grid.x_edges, found.grid.y_edges, found.grid.areas_mm2
+    for code in np.unique(found.code[found.code >= 0]):
+        member, n_regions = ndimage.label(found.code == code)
+        row, start, stop = _runs(member > 0)
+        boxes = geometry.box(x[start], y[row], x[stop], y[row + 1])
+        region = member[row, start]
+        order = np.argsort(region, kind="stable")
+        bounds = np.searchsorted(region[order], np.arange(1, n_regions + 2))
+        n_cells = np.bincount(member.ravel(), minlength=n_regions + 1)
+        size = np.bincount(member.ravel(), areas_mm2.ravel(), n_regions + 1)
+        inside = member > 0
+        sums = [np.bincount(member[inside], found.p[inside, k], n_regions + 1) for k in range(found.p.shape[-1])]
+        for i in range(n_regions):
+            merged = geometry.union_all(boxes[order[bounds[i] : bounds[i + 1]]])
+            merged = geometry.orient_polygons(geometry.simplify(merged, 0))  # no corners along straight edges
+            rings = [
+                [[int(left), int(top)] for left, top in ring.coords] for ring in (merged.exterior, *merged.interiors)
+            ]
+            p = np.array([total[i + 1] for total in sums]) / n_cells[i + 1]
+            yield Shape(int(code), rings, int(n_cells[i + 1]), float(size[i + 1]), p)
+
+
+def _runs(mask: np.ndarray) -> tuple[IntArray, IntArray, IntArray]:
+    """Return row, first column and column behind the last of each run of True in the rows of a mask (R, C)."""
+    padded = np.pad(mask.astype(np.int8), ((0, 0), (1, 1)))
+    change = np.diff(padded, axis=1)
+    row, start = np.nonzero(change == 1)
+    _, stop = np.nonzero(change == -1)
+    return row, start, stop
+
+
+def write_geojson(
+    path: Path,
+    found: ClassMap,
+    *,
+    classes: Sequence[str],
+    colours: Sequence[tuple[int, int, int]],
+    objects: Objects,
+    name: str,
+    about: Mapping[str, Any],
+) -> int:
+    """Write a map as GeoJSON, feature by feature, and return their number.
+
+    Args:
+        path: the file.
+        found: the map.
+        classes: K names.
+        colours: K colours.
+        objects: regions: connected cells of one class merged, as annotations; tiles, detections: one object per cell.
+        name: begins the name of every object, e.g. the head's.
+        about: facts on the map; stand in the file's own member "histoheads", which QuPath passes over.
+
+    Raises:
+        PipelineError: regions are asked for and shapely is not installed.
+    """
+    n = 0
+    with artifacts.atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(f'{{"type": "FeatureCollection", "histoheads": {_json(about)}, "features": [')
+        for shape in region_shapes(found) if objects == "regions" else cell_shapes(found):
+            measurements = {"area mm^2": shape.area_mm2, "cells": shape.n_cells}
+            measurements |= {f"p {label}": float(p) for label, p in zip(classes, shape.p, strict=True)}
+            properties = {
+                "objectType": KINDS[objects],
+                "name": f"{name}: {classes[shape.code]}",
+                "classification": {
+                    "name": qupath_name(classes[shape.code]),
+                    "color": list(colours[shape.code]),
+                },
+                "measurements": measurements,
+            }
+            geometry = {"type": "Polygon", "coordinates": shape.rings}
+            file.write(f"{',' if n else ''}\n")
+            file.write(_json({"type": "Feature", "geometry": geometry, "properties": properties}))
+            n += 1
+        file.write("\n]}\n")
+    return n
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)

@@ -1,0 +1,290 @@
+"""Say what is where on a slide: its tiles' classes by any head, a map, regions for QuPath, areas.
+
+Reads the embeddings of a slide (`python -m pipeline.extract --slide`) and the saved heads of the run whose network
+made them; or a folder of tiles, which the run's network embeds first. Nothing is saved. Writes predictions.csv and, of
+a slide, map.png, map.geojson, uncertainty.png, probabilities.png, areas.csv and map.md; with several heads one of each
+and how far they agree; with --truth how they stand against it. Of a plan, the heads are those of the part whose
+network embedded the slide.
+
+    python -m pipeline.predict --run reports/mine --embeddings slide.h5 --head all
+    python -m pipeline.predict --run reports/mine --tiles new_tiles
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.cli.command import command
+from pipeline.cli.options import Common, check, plain, say
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
+from pipeline.heads.names import SUMMARY
+from pipeline.storage import artifacts, records
+from pipeline.storage.lock import locked
+from pipeline.storage.protocol import read_protocol
+
+if TYPE_CHECKING:
+    from pipeline.heads.saved import SavedHeads
+    from pipeline.network.batches import TileFiles
+    from pipeline.network.engines import Engine
+    from pipeline.storage.embeddings import Embeddings
+    from pipeline.storage.predictions import Answer
+
+EMBED_SLIDE = "embed the slide by this run's network (`python -m pipeline.extract --slide`), or give the --run it is by"
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictOptions:
+    """What is predicted, by which heads, and where the result goes."""
+
+    embeddings: Path | None = None
+    """Embeddings of a slide: the file that `python -m pipeline.extract --slide` wrote."""
+
+    tiles: Path | None = None
+    """In place of a slide, a folder of tiles: they are embedded as the run's own were; there is no map."""
+
+    out: Path | None = None
+    """Folder of the results; default: maps/<name of the slide or folder> of the run."""
+
+    head: Literal["softmax", "svm", "xgboost", "all"] = "softmax"
+    """Which head; all: every one that the run has, and how far their maps agree."""
+
+    geojson: Literal["regions", "tiles", "detections", "none"] = "regions"
+    """For QuPath: connected cells of one class merged into annotations, or one tile or detection object per cell."""
+
+    truth: Path | None = None
+    """<name>-truth.png of a slide whose classes are known (its .json beside it): the map is scored against it."""
+
+
+def run(common: Common, options: PredictOptions) -> int:
+    """Predict the tiles of a slide or a folder; return the exit code."""
+    source = options.embeddings or options.tiles
+    if source is None or (options.embeddings is not None and options.tiles is not None):
+        raise UsageError("give --embeddings FILE.h5 of a slide or --tiles FOLDER")
+    check(options.truth is None or options.tiles is None, "--truth: only a slide has a map that can be scored")
+    if options.out is None:
+        artifacts.refuse_link(common.run / artifacts.MAPS)
+        artifacts.refuse_link(common.run / artifacts.MAPS / source.stem)
+    out = options.out or common.run / artifacts.MAPS / source.stem
+    if (out / "manifest.csv").exists() or (out.exists() and out.samefile(common.run)):
+        raise UsageError(f"--out {out}: a run folder, whose predictions.csv would be replaced: give another folder")
+    with locked(out):
+        artifacts.remove_temporaries(out)
+        return (
+            predict_slide(common, options, source, out) if options.embeddings else predict_tiles(common, options, out)
+        )
+
+
+def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path) -> int:
+    """Map a slide by its embeddings, or do nothing if that is current; return the exit code."""
+    from pipeline.heads.saved import folder_of_network, read_heads
+    from pipeline.maps.files import write_files
+    from pipeline.maps.making import make_maps, read_thumbnail
+    from pipeline.maps.regions import Objects, shapely
+    from pipeline.maps.truth import description_path, read_truth
+    from pipeline.storage import embeddings as stored
+    from pipeline.storage import tile_predictions
+
+    record = records.check_artifact(path, schema=stored.SCHEMA)
+    if not common.force:
+        records.check_fresh(path, record)
+    content = stored.read_embeddings(path, with_features=False)
+    if content.coords is None or content.slide is None:
+        raise BadInput(
+            f"{path}: holds no /coords: its rows are tiles, not those of a slide. The heads' answers to tiles of the "
+            "run stand in its predictions.csv; new tiles go in by --tiles FOLDER, slides by extract --slide"
+        )
+    model = content.attrs["model_sha256"]
+    place = folder_of_network(common.run, model, whose=str(path), todo=EMBED_SLIDE)
+    saved = read_heads(
+        place, options.head, model=model, whose=f"the network of {path}", todo=EMBED_SLIDE, force=common.force
+    )
+    if content.classes != saved.classes:
+        raise BadInput(
+            f"{path}: its classes ({', '.join(content.classes)}) are not those of the heads "
+            f"({', '.join(saved.classes)}): {EMBED_SLIDE}"
+        )
+    ok = content.status == stored.OK
+    if not ok.any():
+        raise BadInput(f"{path}: none of its {len(ok)} tiles could be read, so that there is nothing to predict")
+    inputs = [path, *saved.files]
+    truth = None
+    if options.truth is not None:
+        truth = read_truth(options.truth, content.classes, content.slide)
+        inputs += [options.truth, description_path(options.truth)]
+    same: dict[str, Any] = {"schema": tile_predictions.SCHEMA, "options": chosen(options), "inputs": inputs}
+    code = EXIT_OK if ok.all() else EXIT_SKIPPED
+    if current(common, out, same):
+        return code
+    if options.geojson == "regions":
+        shapely()
+    answers = answer_rows(saved, content, path)
+    kept = [tile for tile, used in zip(content.tile_id, ok, strict=True) if used]
+    tile_predictions.write_predictions(
+        out / "predictions.csv", kept, answers, coords=content.coords[ok], classes=content.classes
+    )
+    say("predict: drawing maps")
+    sources = {file.name: artifacts.sha256_file(file) for file in saved.files}
+    maps = make_maps(content, answers, truth, made=record["details"], given=saved.embedded, sources=sources)
+    objects: Objects | None = None if options.geojson == "none" else options.geojson
+    outputs = write_files(out, maps, thumbnail=read_thumbnail(path, record), truth=truth, objects=objects)
+    skipped = record["details"].get("skipped", {})
+    details = {"slide": content.slide.slide, "saw_source": maps.saw_source, "n_tiles": len(ok), "skipped": skipped}
+    records.write_record(out / "predictions.csv", **same, stage="predict", outputs=outputs, details=details, seed=None)
+    say(f"predict: {', '.join(answers)} on {len(kept)} tiles of {content.slide.slide}: {out / 'map.md'}")
+    if maps.saw_source:
+        say(f"predict: the network was trained on tiles of the source of {content.slide.slide}: the map flatters")
+    if not ok.all():
+        say(f"predict: {int((~ok).sum())} tiles could not be read; the map shows them as missing")
+    return code
+
+
+def chosen(options: PredictOptions) -> dict[str, Any]:
+    """Return the options that decide what the results hold."""
+    return {name: value for name, value in plain(options).items() if name in ("head", "geojson")}
+
+
+def current(common: Common, out: Path, same: Mapping[str, Any]) -> bool:
+    """Tell whether the results stand there already; say so."""
+    path = out / "predictions.csv"
+    if common.restart or not records.is_current(path, **same, seed=None):
+        return False
+    say(f"predict: current, {out}")
+    return True
+
+
+def answer_rows(saved: "SavedHeads", content: "Embeddings", path: Path) -> "dict[str, Answer]":
+    """Return what each head says of the rows of an embeddings file that stand for a tile; they are read in blocks.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; nothing is kept.
+    """
+    import numpy as np
+
+    from pipeline.cli.progress import progress
+    from pipeline.cli.signals import StopRequest
+    from pipeline.heads.base import Rows
+    from pipeline.storage.embeddings import OK, feature_blocks
+    from pipeline.storage.predictions import Answer
+
+    blocks: list[dict[str, Answer]] = []
+    start = 0
+    with StopRequest() as stop, progress(len(content.status), unit="tile", label="predict") as bar:
+        for features in feature_blocks(path, content.status):
+            part = slice(start, start + len(features))
+            ok = content.status[part] == OK
+            if ok.any():
+                given = features[ok].astype(saved.dtype).astype(np.float32)  # as those the heads were fitted on
+                blocks.append(saved.answers(Rows(given, content.logits[part][ok], np.full(int(ok.sum()), -1))))
+            start += len(features)
+            bar.update(len(features))
+            if stop.signum:
+                raise stop.interrupted("no map was written")
+    return {
+        head: Answer(*(np.concatenate([block[head][i] for block in blocks]) for i in range(2))) for head in saved.heads
+    }
+
+
+def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
+    """Embed the tiles of a folder as the run's own were and predict them; return the exit code."""
+    from pipeline.cli.machine import use_device
+    from pipeline.heads.saved import read_heads
+    from pipeline.network.batches import TileFiles
+    from pipeline.network.engines.settling import recorded_engine
+    from pipeline.storage import tile_predictions
+    from pipeline.storage.models import load_model
+    from pipeline.storage.predictions import Answer
+    from pipeline.tiles.folders import files_digest, image_files
+    from pipeline.tiles.manifest import read_manifest
+
+    folder = options.tiles
+    assert folder is not None, "checked by run"  # noqa: S101
+    if read_protocol(common.run) is not None:
+        raise UsageError(f"--tiles: {common.run} is a plan: give the --run of one of its parts")
+    names = image_files(folder)
+    path = common.run / "model.safetensors"
+    model = load_model(path)
+    saved = read_heads(
+        common.run,
+        options.head,
+        model=artifacts.sha256_file(path),
+        whose=str(path),
+        todo="run `python -m pipeline.extract` and `python -m pipeline.fit_heads` again",
+        force=common.force,
+    )
+    if model.classes != saved.classes:
+        raise BadInput(f"{common.run / SUMMARY}: its classes are not those of {path}: run extract and fit_heads again")
+    same: dict[str, Any] = {
+        "schema": tile_predictions.SCHEMA,
+        "options": {"head": options.head, "tiles_sha256": files_digest(folder, names)},
+        "inputs": [path, *saved.files],
+    }
+    if current(common, out, same):
+        skipped = records.read_record(out / "predictions.csv")["details"].get("skipped")
+        return EXIT_SKIPPED if skipped else EXIT_OK
+    device = use_device(common.device, common.threads, deterministic=common.deterministic)
+    manifest = read_manifest(common.run / "manifest.csv")
+    engine = recorded_engine(saved.embedded, model, manifest, device)
+    tiles = TileFiles(folder, names, None, model.preprocess.size)
+    answers, problems = answer_folder(saved, engine, tiles, common)
+    kept = [row for row in range(len(names)) if row not in problems]
+    if not kept:
+        raise BadInput(f"{folder}: no tile can be read; the first: {problems[0]}")
+    tile_predictions.write_predictions(
+        out / "predictions.csv",
+        [names[row] for row in kept],
+        {head: Answer(answer.predicted[kept], answer.p[kept]) for head, answer in answers.items()},
+        coords=None,
+        classes=model.classes,
+    )
+    records.write_record(
+        out / "predictions.csv",
+        **same,
+        stage="predict",
+        details={"n_tiles": len(names), "skipped": {names[row]: problem for row, problem in problems.items()}},
+        seed=None,
+        device=str(device),
+    )
+    say(f"predict: {', '.join(answers)} on {len(kept)} tiles in {out / 'predictions.csv'}")
+    for problem in problems.values():
+        say(f"predict: skipped {problem}")
+    return EXIT_SKIPPED if problems else EXIT_OK
+
+
+def answer_folder(
+    saved: "SavedHeads", engine: "Engine", tiles: "TileFiles", common: Common
+) -> "tuple[dict[str, Answer], dict[int, str]]":
+    """Return what each head says of N tiles, and row -> problem of those that cannot be read.
+
+    Raises:
+        BadInput: more tiles cannot be read than `--max-bad` allows; names the first.
+        Interrupted: SIGINT or SIGTERM; nothing is kept.
+    """
+    from pipeline.cli.machine import n_workers
+    from pipeline.cli.progress import progress
+    from pipeline.cli.signals import StopRequest
+    from pipeline.network.answering import answer_tiles
+
+    with StopRequest() as stop, progress(len(tiles), unit="tile", label="predict") as bar:
+        return answer_tiles(
+            saved,
+            engine,
+            tiles,
+            workers=n_workers(common.workers),
+            max_bad=common.max_bad,
+            stop=stop,
+            lost="nothing was written",
+            advance=bar.update,
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `python -m pipeline.predict`."""
+    stages = {"predict": PredictOptions}
+    return command(
+        "pipeline.predict", __doc__, stages, lambda common, o: run(common, o["predict"]), argv, reads_only=True
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

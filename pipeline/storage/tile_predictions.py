@@ -1,0 +1,87 @@
+"""predictions.csv of `predict`: what heads say of the tiles of a slide or of a folder, of which no label is known."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.errors import BadArtifact
+from pipeline.heads.names import MAIN
+from pipeline.storage import artifacts
+from pipeline.storage.predictions import Answer, check_probabilities
+from pipeline.storage.tables import read_table
+
+SCHEMA = "tile_predictions/1.0"
+COLUMNS = ("tile_id", "x", "y", "head", "predicted")
+"""Columns before the probabilities `p_<class>`; x and y are empty where the tiles are not a slide's."""
+
+BLOCK_ROWS = 20_000
+"""Lines that are made at once."""
+
+
+def write_predictions(
+    path: Path,
+    tile_id: Sequence[str],
+    answers: Mapping[str, Answer],
+    *,
+    coords: np.ndarray | None,
+    classes: Sequence[str],
+) -> None:
+    """Write the table, head by head, each with the same N tiles in the same order.
+
+    Args:
+        path: predictions.csv.
+        tile_id: N names.
+        answers: head -> what it says of them.
+        coords: (N, 2) level-0 x and y of a slide's tiles.
+        classes: K names.
+    """
+    with artifacts.atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        for i, block in enumerate(_blocks(tile_id, answers, coords, classes)):
+            block.to_csv(file, index=False, header=i == 0, float_format="%.9g", lineterminator="\n")
+
+
+def _blocks(
+    tile_id: Sequence[str], answers: Mapping[str, Answer], coords: np.ndarray | None, classes: Sequence[str]
+) -> Iterator[pd.DataFrame]:
+    names = np.array(classes, dtype=object)
+    for head, answer in answers.items():
+        for start in range(0, len(tile_id), BLOCK_ROWS):
+            part = slice(start, start + BLOCK_ROWS)
+            block = pd.DataFrame({"tile_id": np.array(tile_id[part], dtype=object)})
+            block["x"], block["y"] = ("", "") if coords is None else coords[part].T
+            block["head"], block["predicted"] = head, names[answer.predicted[part]]
+            block[[f"p_{name}" for name in classes]] = answer.p[part]
+            yield block
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Read the table and check it against its schema; its record is the caller's to check.
+
+    Returns:
+        The file's columns; x and y as texts where they are empty.
+
+    Raises:
+        BadArtifact: names the rule that the file breaks.
+    """
+
+    def refuse(rule: str) -> BadArtifact:
+        return BadArtifact(f"{path}: {rule}: run `python -m pipeline.predict --restart`")
+
+    table = read_table(path, texts=COLUMNS, refuse=refuse)
+    names = list(table.columns[len(COLUMNS) :])
+    if not names or any(name[:2] != "p_" for name in names):
+        raise refuse(f"its columns are not {', '.join(COLUMNS)}, p_<class>, ...")
+    check_probabilities(table, names, refuse)
+    if not set(table["predicted"]) <= {name[2:] for name in names} or not set(table["head"]) <= set(MAIN):
+        raise refuse("a class or head is unknown")
+    empty = (table["x"] == "") & (table["y"] == "")
+    if not empty.all():
+        if not (table["x"].str.fullmatch(r"\d{1,10}") & table["y"].str.fullmatch(r"\d{1,10}")).all():
+            raise refuse("a coordinate is no whole number from 0 up")
+        table = table.astype({"x": np.int64, "y": np.int64})
+    tiles = [rows[["tile_id", "x", "y"]].reset_index(drop=True) for _, rows in table.groupby("head", sort=False)]
+    if any(not rows.equals(tiles[0]) for rows in tiles) or tiles[0]["tile_id"].duplicated().any():
+        raise refuse("the heads do not stand on the same tiles, each once")
+    return table

@@ -1,0 +1,80 @@
+"""Saved heads answer as they did in predictions.csv; what vouches for them is looked at first."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.errors import BadArtifact, BadInput, StaleInput
+from pipeline.heads.base import Rows
+from pipeline.heads.saved import decide, embeddings_record, load_heads, read_summary
+from pipeline.storage import artifacts, records
+from pipeline.storage.embeddings import read_embeddings
+from pipeline.storage.predictions import read_predictions
+
+HEADS = ["softmax", "svm", "xgboost"]
+
+
+def test_a_decision_is_that_of_the_scores_and_its_probability_is_calibrated() -> None:
+    calibration = {"method": "sigmoid", "params": {"a": [-1.0, -1.0], "b": [5.0, 0.0]}}
+    said = decide(calibration, np.array([[2.0, 1.0]]))
+    assert list(said.predicted) == [0]
+    assert said.p.argmax() == 1
+    assert said.p.sum() == pytest.approx(1)
+
+
+def test_loaded_heads_repeat_predictions_csv(fitted_base: Path) -> None:
+    run = fitted_base / "run"
+    record = records.read_record(run / "predictions.csv")
+    model = artifacts.sha256_file(run / "model.safetensors")
+    embedded = embeddings_record(run, record, model=model, whose="x", todo="y")
+    saved = load_heads(run, read_summary(run, record), HEADS, embedded=embedded)
+    content = read_embeddings(run / "embeddings.h5")
+    answers = saved.answers(Rows(content.features, content.logits, content.label.astype(np.int64)))
+    table = read_predictions(run / "predictions.csv")
+    for head in HEADS:
+        rows = table[table["head"] == head]
+        assert [content.classes[code] for code in answers[head].predicted] == list(rows["predicted"])
+        np.testing.assert_allclose(answers[head].p, rows[["p_ADI", "p_TUM"]], atol=1e-6)
+    assert saved.dtype == "float32"
+
+
+def test_a_head_that_was_not_fitted_is_named(fitted_base: Path) -> None:
+    run = fitted_base / "run"
+    summary = read_summary(run, records.read_record(run / "predictions.csv"))
+    del summary["heads"]["svm"]
+    with pytest.raises(BadInput, match="there is no head 'svm', only softmax, xgboost"):
+        load_heads(run, summary, ["svm"], embedded={})
+
+
+def test_embeddings_of_another_network_are_named_with_both_hashes(fitted_base: Path) -> None:
+    run = fitted_base / "run"
+    model = artifacts.sha256_file(run / "model.safetensors")
+    record = records.read_record(run / "predictions.csv")
+    with pytest.raises(StaleInput, match=rf"by s\.h5 \(ffffffffffff\) but by {model[:12]}: do this"):
+        embeddings_record(run, record, model="f" * 64, whose="s.h5", todo="do this")
+
+
+CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no heads": lambda content: content.pop("heads"),
+    "classes of numbers": lambda content: content.update(classes=[1, 2]),
+    "an entry that is a list": lambda content: content["heads"].update(svm=[1]),
+    "no calibration": lambda content: content["heads"]["svm"].pop("calibration"),
+    "an unknown calibration": lambda content: content["heads"]["svm"]["calibration"].update(method="eval"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_summary_that_breaks_the_schema_is_refused_although_its_record_fits(fitted_run: Path, name: str) -> None:
+    path = fitted_run / "heads" / "heads.json"
+    content = json.loads(path.read_text())
+    CHANGES[name](content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(BadArtifact, match=re.escape(f"{path}: missing or changed")):
+        read_summary(fitted_run, records.read_record(fitted_run / "predictions.csv"))
+    with pytest.raises(BadArtifact, match="not what the schema says"):
+        read_summary(fitted_run, {"outputs": {}})
