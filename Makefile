@@ -2,20 +2,24 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
+# The versions that the tests passed with. `make demo LOCK=` takes the newest ones that pyproject.toml allows instead.
+LOCK ?= requirements.lock
 
 .DEFAULT_GOAL := help
 FUZZ_S ?= 60
+KILLS ?= 30
+RELIABILITY ?= reports/reliability.md
 
-.PHONY: help demo plan test faults fuzz lint types format verify clean
+.PHONY: help demo plan slide test faults fuzz lint types format verify lock audit lowest clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear .venv
 	@echo 'Installing into .venv; torch brings 6 GB of CUDA libraries on Linux, which takes some minutes.'
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet $(addprefix --constraint ,$(LOCK)) --editable '.[dev]'
 	touch $(READY)
 
 demo: $(READY) ## install, run every stage on the synthetic demo tiles, print where the report lies
@@ -26,15 +30,22 @@ plan: $(READY) ## sources held out in turn, with the random twin, on small demo 
 		--protocol logo --folds 5 --twin --epochs 3 --tile-px 48 --floor-px 48
 	$(BIN)/python -m pipeline.verify --run reports/demo-plan
 
+SLIDE := CRC-Prim-HE-03_demo3000-seed0
+slide: demo ## a map of a synthetic slide by the demo's heads, scored against its known classes
+	$(BIN)/python -m pipeline.demo_slide --side 3000 --source 3
+	$(BIN)/python -m pipeline.extract --run reports/demo --slide data/demo-slides/$(SLIDE).tif
+	$(BIN)/python -m pipeline.predict --run reports/demo --head all --truth data/demo-slides/$(SLIDE)-truth.png \
+		--embeddings reports/demo/slides/$(SLIDE)/$(SLIDE).h5
+
 test: $(READY) ## install, run the default tests
 	$(BIN)/python -m pytest
 
-faults: $(READY) ## run the tests that kill processes and fill disks
-	$(BIN)/python -m pytest -m fault
+faults: $(READY) ## kill, starve and damage every stage, KILLS=30 times; writes reports/reliability.md
+	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m fault --reliability $(RELIABILITY)
 
 fuzz: $(READY) ## feed made-up files to the readers, FUZZ_S=60 seconds for each kind (Linux)
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
-	for target in tile manifest hdf5; do $(BIN)/python -m fuzz $$target -max_total_time=$(FUZZ_S) || exit 1; done
+	for target in tile manifest slide grid hdf5; do $(BIN)/python -m fuzz $$target -max_total_time=$(FUZZ_S) || exit 1; done
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -50,5 +61,20 @@ format: $(READY) ## let ruff rewrite what it can
 verify: $(READY) ## check every file of the demo run against its recorded hash
 	$(BIN)/python -m pipeline.verify --run reports/demo
 
+lock: $(READY) ## write requirements.lock anew, its versions kept where they still fit (UPGRADE=--upgrade: newest)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate $(UPGRADE) \
+		--custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
+
+audit: $(READY) ## known vulnerabilities of the locked versions (asks pypi.org)
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement requirements.lock
+
+lowest: ## run the tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
+	.venv-lowest/bin/python -m pytest
+
 clean: ## remove the demo runs, their tiles and the caches (not .venv)
-	rm -rf reports/demo reports/demo-plan data/demo data/small .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf reports/demo reports/demo-plan data/demo data/small data/demo-slides .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["pipeline", "PIL"]):
+with atheris.instrument_imports(include=["pipeline", "PIL", "tifffile"]):
     from fuzz.targets import TARGETS, quicken
 
 HERE = Path(__file__).parent

@@ -1,5 +1,6 @@
 """One function per kind of file: it may end in content or in a PipelineError of one line, nothing else."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,10 @@ from pipeline.storage.floors import read_floors
 from pipeline.storage.hdf5 import write_attributes
 from pipeline.tiles.datasets import csv_tiles
 from pipeline.tiles.decoding import decode_tile
+from pipeline.tiles.grid import SCHEMA as GRID
+from pipeline.tiles.grid import read_grid
 from pipeline.tiles.manifest import SCHEMA, read_manifest
+from pipeline.tiles.slides import open_slide
 
 DETAILS = {"root": ".", "dataset": "made up", "protocol": "random"}
 GOOD = Path(__file__).parent / "corpus" / "hdf5_raw"
@@ -47,6 +51,34 @@ def manifest(data: bytes, folder: Path) -> None:
     check(lambda file: csv_tiles(file, group_regex=""), path)
     records.write_record(path, schema=SCHEMA, stage="prepare", options={}, details=DETAILS)
     check(read_manifest, path)
+
+
+def slide(data: bytes, folder: Path) -> None:
+    """Open a slide, make it small, and read a tile."""
+    path = folder / "slide.tif"
+    path.write_bytes(data)
+
+    def look(path: Path) -> None:
+        with open_slide(path, mpp=0.5) as opened:
+            opened.thumbnail(64)
+            opened.read_tile(0, 0, min(opened.dimensions), 32)
+
+    check(look, path)
+
+
+def grid(data: bytes, folder: Path) -> None:
+    """Read the places of a slide's tiles; the first line is what the record says of the slide, as JSON."""
+    path = folder / "grid.csv"
+    head, _, rest = data.partition(b"\n")
+    try:
+        details = json.loads(head)
+        json.dumps(details, allow_nan=False)
+    except (ValueError, RecursionError):
+        return  # no record could hold it
+    if isinstance(details, dict):
+        path.write_bytes(rest)
+        records.write_record(path, schema=GRID, stage="tile", options={}, details=details)
+        check(read_grid, path)
 
 
 def hdf5_raw(data: bytes, folder: Path) -> None:
@@ -142,6 +174,8 @@ def hdf5(data: bytes, folder: Path) -> None:
 TARGETS: dict[str, Callable[[bytes, Path], None]] = {
     "tile": tile,
     "manifest": manifest,
+    "slide": slide,
+    "grid": grid,
     "hdf5": hdf5,
     "hdf5_raw": hdf5_raw,
 }

@@ -157,7 +157,7 @@ def embed(
     from pipeline.storage.scratch import Scratch, row_type
 
     table = manifest.table
-    device = use_device(common.device, common.threads)
+    device = use_device(common.device, common.threads, deterministic=common.deterministic)
     tiles = TileFiles(manifest.root, list(table["path"]), list(table["sha256"]), model.preprocess.size)
     hashes = {path.name: artifacts.sha256_file(path) for path in inputs}
     batch = options.embed_batch or default_batch(device)
@@ -205,6 +205,7 @@ def embed(
         details={
             "skipped": {table["tile_id"].iloc[row]: problem for row, problem in skipped.items()},
             **{name: scratch.identity[name] for name in ("batch", *SETTLED)},
+            "per_pass": engine.per_pass,
             "dataset": manifest.details["dataset"],
             "protocol": manifest.details["protocol"],
             "credit": manifest.details.get("credit"),
@@ -237,7 +238,7 @@ def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) ->
         len(entries) == 1 or out is None or out.suffix != ".h5",
         f"--out {out}: one file for {len(entries)} slides: give a folder",
     )
-    device = use_device(common.device, common.threads)
+    device = use_device(common.device, common.threads, deterministic=common.deterministic)
     extraction = SlideExtraction(
         common,
         {name: value for name, value in plain(options).items() if name not in PLACES},

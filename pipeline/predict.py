@@ -225,7 +225,7 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
     if current(common, out, same):
         skipped = records.read_record(out / "predictions.csv")["details"].get("skipped")
         return EXIT_SKIPPED if skipped else EXIT_OK
-    device = use_device(common.device, common.threads)
+    device = use_device(common.device, common.threads, deterministic=common.deterministic)
     manifest = read_manifest(common.run / "manifest.csv")
     engine = recorded_engine(saved.embedded, model, manifest, device)
     tiles = TileFiles(folder, names, None, model.preprocess.size)

@@ -1,7 +1,8 @@
 """Rows do not depend on workers, stops, kills or neighbours; bad tiles are named; stale inputs are refused."""
 
+import multiprocessing
 import os
-import random
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pipeline import extract, prepare, train
@@ -209,24 +211,47 @@ def test_two_kills_in_the_midst_of_a_row_end_in_the_same_rows(
     assert features_sha256(trained_run) == uninterrupted
 
 
-@pytest.mark.fault
-def test_kills_at_any_moment_end_in_the_same_rows(trained_run: Path, words: Words, uninterrupted: str) -> None:
-    """P1, P2: kill -9 from the start of the process to its end, with workers."""
-    moments = random.Random(0)
-    argv = words("extract", trained_run, "--workers", "1")
-    for _ in range(12):
-        process = run_process(["-m", "pipeline.extract", *argv])
-        time.sleep(moments.uniform(1.5, 6))
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        if (trained_run / "embeddings.h5").exists():
-            read_embeddings(trained_run / "embeddings.h5")
-            if moments.random() < 0.5:
-                (trained_run / "embeddings.h5").unlink()
-    assert extract.main(argv) == 0
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("killed", "exited unexpectedly|signal: Killed"), pytest.param("hung", "timed out", marks=pytest.mark.fault)],
+)
+def test_a_worker_that_dies_or_hangs_is_one_line_and_costs_no_row(
+    trained_run: Path,
+    words: Words,
+    uninterrupted: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    how: str,
+    reason: str,
+) -> None:
+    """P2: the rows before it are kept."""
+    from pipeline.network import batches
+
+    read = batches.TileFiles.__getitem__
+
+    def fail(self: batches.TileFiles, row: int) -> tuple[int, np.ndarray, np.ndarray, str]:
+        if row == 17 and torch.utils.data.get_worker_info() is not None:
+            while (trained_run / "embeddings.h5.partial").stat().st_size < 10 * row_type(512, 2).itemsize:
+                time.sleep(0.01)
+            if how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)
+        return read(self, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches.TileFiles, "__getitem__", fail)
+        patch.setattr(batches, "STALLED_S", 2)
+        assert extract.main(words("extract", trained_run, "--workers", "1")) == 1
+    line = one_line(capsys.readouterr().err)
+    assert re.search(reason, line)
+    assert "--workers 0" in line
+    assert not (trained_run / "embeddings.h5").exists()
+    for worker in multiprocessing.active_children():
+        worker.kill()  # as the end of the process would
+        worker.join()
+    assert extract.main(words("extract", trained_run, "--workers", "1")) == 0
+    assert "continuing after row 1" in capsys.readouterr().err
     assert features_sha256(trained_run) == uninterrupted
-    assert not list(trained_run.rglob(".*.tmp"))
 
 
 def test_rows_of_another_model_are_refused(interrupted: Path, words: Words, capsys: pytest.CaptureFixture[str]) -> None:
@@ -364,6 +389,35 @@ def test_int8_is_for_openvino_alone(trained_run: Path, words: Words, capsys: pyt
     argv = [word if word != "fp32" else "int8" for word in words("extract", trained_run)]
     assert extract.main([*argv, "--engine", "torch"]) == 2
     assert "only openvino computes in int8" in one_line(capsys.readouterr().err)
+
+
+def test_a_full_memory_costs_no_row_and_the_record_says_so(
+    trained_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also in the middle: what the memory holds may become less."""
+    from pipeline.network.engines.folding import Embed
+
+    whole = trained_run / "whole.h5"
+    assert extract.main(words("extract", trained_run, "--out", str(whole))) == 0
+    assert records.read_record(whole)["details"]["per_pass"] == BATCH
+    forward, passes = Embed.forward, 0
+
+    def crowded(self: Embed, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        nonlocal passes
+        passes += 1
+        if passes > 9 and len(pixels) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(self, pixels)
+
+    monkeypatch.setattr(Embed, "forward", crowded)
+    capsys.readouterr()
+    assert extract.main(words("extract", trained_run, "--engine", "torch")) == 0
+    assert "not enough memory on cpu for 3 tiles at once: going on with 2" in capsys.readouterr().err
+    ours, theirs = read_embeddings(trained_run / "embeddings.h5"), read_embeddings(whole)
+    assert ours.tile_id == theirs.tile_id
+    np.testing.assert_allclose(ours.features, theirs.features, rtol=1e-3, atol=1e-4)
+    details = records.read_record(trained_run / "embeddings.h5")["details"]
+    assert (details["batch"], details["per_pass"]) == (BATCH, 2)
 
 
 # -- bad tiles -----------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from PIL import Image
 
 from pipeline import extract, prepare, tile, train, verify
 from pipeline.network.batches import normalise
+from pipeline.network.engines import choice
 from pipeline.network.resnet import features
 from pipeline.storage import artifacts, records
 from pipeline.storage.embeddings import OK, UNREADABLE, Embeddings, read_embeddings
@@ -273,7 +274,11 @@ def test_what_cannot_be_decoded_is_marked_and_never_white(
 
 
 def test_one_bad_slide_does_not_stop_the_rest(
-    ground: Ground, slide_file: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ground: Ground,
+    slide_file: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """P4: a folder and a list; the table says what became of each."""
     for name in ("in/a.tif", "in/c.tif", "in/=d.tif"):
@@ -284,7 +289,11 @@ def test_one_bad_slide_does_not_stop_the_rest(
     (tmp_path / "list.csv").write_text("slide\nin/a.tif\nin/b.tif\nin/none.tif\nin/c.tif\nin/=d.tif\n")
     capsys.readouterr()
     words = ground.words("extract", ground.run, "--slide", str(tmp_path / "list.csv"))
+    built: list[str] = []
+    build = choice.build_engine
+    monkeypatch.setattr(choice, "build_engine", lambda name, *a, **k: (built.append(name), build(name, *a, **k))[1])
     assert extract.main(words) == 3
+    assert built == ["torch"]  # once for all slides
     said = capsys.readouterr().err
     assert "extract: slide 2 of 5, b" in said
     assert "2 of 5 slides could not be used" in said

@@ -92,10 +92,11 @@ def test_a_second_call_skips_every_stage_and_says_so(
 
 
 def test_the_same_seed_gives_the_same_results(finished: Path, data: Path, tmp_path: Path) -> None:
-    """P6: model, embeddings, predictions and figures of merit; costs (seconds) differ."""
+    """P6: model, embeddings, heads, predictions and figures of merit; costs (seconds) differ."""
     run = finished.parent / "again"
     assert whole.main(words(run, data)) == 0
-    for name in ("manifest.csv", "model.safetensors", "model.json", "embeddings.h5", "predictions.csv"):
+    repeated = ("manifest.csv", "model.safetensors", "model.json", "embeddings.h5", "floors.h5", "heads/svm.skops")
+    for name in (*repeated, "heads/xgboost.ubj", "predictions.csv", "stress.csv"):
         assert artifacts.sha256_file(run / name) == artifacts.sha256_file(finished / name), name
 
     def merits(folder: Path) -> list[list[str]]:

@@ -5,14 +5,16 @@ held-out rows makes probabilities of them.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, StaleInput
 from pipeline.evaluation.calibration import apply_temperature, fit_temperature
 from pipeline.evaluation.metrics import row_nll, scalar_metrics
+from pipeline.storage import records
 
 SCHEMA = "head/1.0"
 """Of the record that a saved head needs: it is loaded only if its bytes are those that were saved."""
@@ -41,6 +43,23 @@ class Rows:
         """Return the rows that an index or mask chooses."""
         groups = self.groups[chosen] if len(self.groups) else self.groups
         return Rows(self.features[chosen], self.logits[chosen], self.y[chosen], groups)
+
+
+def refuse_other_version(path: Path, record: Mapping[str, Any], package: str) -> None:
+    """Refuse a saved head whose library has another minor version now: what it computes may be another thing.
+
+    scikit-learn's user guide, "Model persistence": loading across versions is not supported.
+
+    Raises:
+        StaleInput: names both versions.
+    """
+    noted = record.get("versions")
+    made, now = noted.get(package) if isinstance(noted, dict) else None, records.versions()[package]
+    if isinstance(made, str) and now is not None and made.split(".")[:2] != now.split(".")[:2]:
+        raise StaleInput(
+            f"{path} was made by {package} {made}, and {now} is installed: install that version, or run "
+            "`python -m pipeline.fit_heads --restart`"
+        )
 
 
 def subsample(y: np.ndarray, n: int, *, seed: int) -> np.ndarray:

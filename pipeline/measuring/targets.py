@@ -145,7 +145,7 @@ def gpu_rate(part: str, what: str, least: float) -> Callable[[Sequence[Measureme
         if part == "embed":
             best = best_engine(table)
         else:
-            rows = [row for row in table if row.part == part and row.what == OURS]
+            rows = [row for row in table if row.part == part and row.what.startswith(OURS)]
             best = max(rows, key=lambda row: row.median, default=None)
         if best is None:
             return Verdict(target, None, "")

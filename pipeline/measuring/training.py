@@ -23,8 +23,13 @@ from pipeline.network.training import Training
 from pipeline.storage.models import Model, Preprocess
 
 PLAIN_BATCH = 32
-BATCHES = {"cpu": (32,), "cuda": (32, 256, 512)}
-"""Tiles per step, by device."""
+COMPILED = "ours, compiled"
+
+WAYS = {
+    "cpu": ((OURS, 32),),
+    "cuda": ((OURS, 32), (COMPILED, 32), (OURS, 256), (COMPILED, 256), (OURS, 512)),
+}
+"""Ways of training and tiles per step, by device: on CPUs torch.compile makes training slower."""
 
 WINDOW_S = 6.0
 """About how long one value is measured."""
@@ -134,8 +139,10 @@ def measure_training(setting: Setting, model: Model, pixels: torch.Tensor, y: np
 
     plain_steps(1)
     n_plain = window(plain_steps(1), n)
-    for batch in BATCHES.get(device.type, BATCHES["cpu"])[: setting.sized(9, 1)]:
+    for way, batch in WAYS.get(device.type, WAYS["cpu"])[: setting.sized(9, 1)]:
         training = start(copy.deepcopy(model.network), y, setting=setting, preprocess=preprocess, batch=batch)
+        if way == COMPILED:
+            training.compile()
 
         def our_steps(steps: int, training: Training = training, batch: int = batch) -> float:
             def work() -> None:
@@ -145,12 +152,12 @@ def measure_training(setting: Setting, model: Model, pixels: torch.Tensor, y: np
 
         our_steps(2)
         n_ours = window(our_steps(1), batch)
-        contenders = {PLAIN: lambda: plain_steps(n_plain), OURS: lambda: our_steps(n_ours)} | peaks(setting)  # noqa: B023
+        contenders = {PLAIN: lambda: plain_steps(n_plain), way: lambda: our_steps(n_ours)} | peaks(setting)  # noqa: B023
         found = interleaved(contenders, rounds=setting.rounds, tell=lambda line: setting.tell(f"train: {line}"))
         limits = {p: [1e9 * value / flops for value in found[peak_name(p)]] for p in PRECISIONS}
         yield Measurement("train", PLAIN, "tiles/s", tuple(found[PLAIN]), "fp32", n)
         for precision, values in limits.items():
             yield Measurement("train", "limit", "tiles/s", tuple(values), precision)
-        ours, precision = found[OURS], training.precision
+        ours, precision = found[way], training.precision
         ratio, share = paired(ours, found[PLAIN]), paired(ours, limits[precision])
-        yield Measurement("train", OURS, "tiles/s", tuple(ours), precision, batch, ratio, share)
+        yield Measurement("train", way, "tiles/s", tuple(ours), precision, batch, ratio, share)

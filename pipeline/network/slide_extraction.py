@@ -13,6 +13,7 @@ from pipeline.cli.machine import n_workers
 from pipeline.cli.options import Common, say
 from pipeline.cli.slides import Outcome
 from pipeline.errors import BadSlide, StaleInput
+from pipeline.network.engines import Engine
 from pipeline.network.engines.settling import SETTLED, settle_engine
 from pipeline.network.filling import fill
 from pipeline.network.slide_model import SlideModel
@@ -45,6 +46,9 @@ class SlideExtraction:
 
     n_slides: int
     """That will probably be as large as the first: an engine may take long to get ready if it serves them all."""
+
+    ready: dict[tuple[Path, int], Engine] = dataclasses.field(default_factory=dict)
+    """Model and tile size -> the engine that served the last slide."""
 
     def run(self, entry: SlideEntry, trained: SlideModel, model: Model, out: Path) -> Outcome:
         """Embed one slide, or continue, or do nothing if its file is current.
@@ -128,8 +132,10 @@ class SlideExtraction:
                 restart=self.common.restart,
                 force=self.common.force,
                 n_tiles=len(tiles) * self.n_slides,
+                ready=self.ready.get((trained.path, info.tile_px)),
             )
             self.asked = engine.name, engine.precision
+            self.ready = {(trained.path, info.tile_px): engine}
             there = scratch.path.stat().st_size if scratch.path.is_file() else 0
             artifacts.require_space(out.parent, len(table) * scratch.row.itemsize * 2 - there)
             skipped = fill(scratch, engine, tiles, self.common, workers=n_workers(self.common.workers))

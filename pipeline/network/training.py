@@ -11,7 +11,7 @@ import functools
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from pipeline.cli.signals import StopRequest
 from pipeline.errors import PipelineError, WorkerLost
 from pipeline.network.batches import TileFiles, normalise, random_flips, to_device
 from pipeline.network.checkpoint import Checkpoint, Progress, Weights
+from pipeline.network.compiling import compile_steps
 from pipeline.network.held import Held, Streamed, supply
 from pipeline.network.pace import share_of_limit
 from pipeline.network.precision import Precision, autocast
@@ -58,6 +59,7 @@ class Training:
         workers: decoding processes.
         checkpoint: the file to save to and continue from.
         identity: what a checkpoint must agree with to be continued (plain values).
+        compiled: whether full steps run through torch.compile, on CUDA as CUDA graphs.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Training:
         workers: int,
         checkpoint: Path,
         identity: Mapping[str, Any],
+        compiled: bool = False,
     ) -> None:
         self.network, self.recipe, self.preprocess, self.precision = network, recipe, preprocess, precision
         self.train, self.val = train, val
@@ -89,6 +92,9 @@ class Training:
         self.best: Weights = {}
         self.sources: dict[str, Held | Streamed] = {}
         """Of the pixels of train and val; filled by `run`."""
+        self.compiled = compiled
+        self.full_step_scores: Callable[[torch.Tensor], torch.Tensor] | None = None
+        """`scores` compiled for batches of the recipe's size; an epoch's last, smaller one is not worth its kernels."""
         self.unseen: list[tuple[torch.Tensor, torch.Tensor, int]] = []
         """Of each step that was not looked at: mean loss and hits, on the device, and its number of tiles."""
         self.looked = self.saved = time.monotonic()
@@ -141,14 +147,18 @@ class Training:
 
         Raises:
             Interrupted: SIGINT or SIGTERM; saved.
-            PipelineError: the loss is no longer finite; the checkpoint keeps the last good state.
+            PipelineError: the loss is no longer finite, or the device's memory does not hold a step; the checkpoint
+                keeps the last good state.
             BadInput: a training tile can no longer be read.
             WorkerLost: a process that decodes tiles died; saved.
         """
         if self.state.epoch == self.recipe.epochs:
             return
+        if self.compiled:
+            self.compile()
         before = torch.backends.cudnn.benchmark
-        torch.backends.cudnn.benchmark = True  # on a GPU: convolutions are timed once, all steps have one shape
+        # on a GPU convolutions are timed once, for all steps have one shape; what timing chooses need not repeat
+        torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
         try:
             with StopRequest() as stop:
                 try:
@@ -159,8 +169,20 @@ class Training:
                 except WorkerLost:
                     self.save()  # it comes between two steps
                     raise
+                except torch.OutOfMemoryError as error:
+                    raise self.too_large(error) from None
         finally:
             torch.backends.cudnn.benchmark = before
+
+    def compile(self) -> None:
+        """Have full steps go through kernels of their own.
+
+        Raises:
+            PipelineError: torch cannot compile here.
+        """
+        say("train: compiling the network")
+        shape = self.recipe.batch_size, 3, self.preprocess.size, self.preprocess.size
+        self.full_step_scores = compile_steps(self.scores, self.network, shape)
 
     def heed(self, stop: StopRequest) -> None:
         """Save and raise Interrupted if the process was asked to stop."""
@@ -201,7 +223,8 @@ class Training:
         target = to_device(torch.from_numpy(self.train[1][rows]), self.device)
         pixels = random_flips(to_device(pixels, self.device), seed=(self.seed, self.state.epoch, self.state.step))
         self.network.train()
-        scores = self.scores(pixels)
+        is_full = len(rows) == self.recipe.batch_size
+        scores = ((is_full and self.full_step_scores) or self.scores)(pixels)
         loss = functional.cross_entropy(scores, target)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -242,6 +265,14 @@ class Training:
         return PipelineError(
             f"{what} became infinite or not a number in epoch {self.state.epoch + 1}, step {step}: "
             f"{kept}; train anew with a lower --lr and --restart"
+        )
+
+    def too_large(self, error: torch.OutOfMemoryError) -> PipelineError:
+        """Return the error for a step that the device's memory does not hold; it was not taken, and is not saved."""
+        reason = (str(error).splitlines() or ["no size given"])[0]
+        return PipelineError(
+            f"the memory of {self.device} does not hold a step of {self.recipe.batch_size} tiles of "
+            f"{self.preprocess.size} px ({reason}): lower --batch-size, with --restart if the training had begun"
         )
 
     @torch.inference_mode()

@@ -16,7 +16,7 @@ import pandas as pd
 from pipeline.errors import BadInput, PipelineError
 from pipeline.storage import artifacts
 from pipeline.storage.embeddings import OK, Embeddings, feature_blocks
-from pipeline.storage.hdf5 import write_attributes
+from pipeline.storage.hdf5 import created, write_attributes
 from pipeline.storage.slides import attributes, trident_attributes
 from pipeline.tiles.split import SPLITS
 
@@ -89,7 +89,7 @@ def to_clam(path: Path, content: Embeddings, out: Path) -> list[Path]:
     assert content.coords is not None, "else refused"  # noqa: S101
     target = first_file("clam", path, out)
     tensor = out / "pt_files" / f"{path.stem}.pt"
-    with artifacts.atomic(target) as temporary, h5py.File(temporary, "w") as file:
+    with artifacts.atomic(target) as temporary, created(temporary) as file:
         features = _write_features(file, path, content)[()]
         file["coords"] = content.coords[content.status == OK]
     with artifacts.atomic(tensor) as temporary:
@@ -109,7 +109,7 @@ def to_trident(path: Path, content: Embeddings, out: Path) -> list[Path]:
     assert content.coords is not None, "else refused"  # noqa: S101
     assert content.slide is not None, "likewise"  # noqa: S101
     target = first_file("trident", path, out)
-    with artifacts.atomic(target) as temporary, h5py.File(temporary, "w") as file:
+    with artifacts.atomic(target) as temporary, created(temporary) as file:
         features = _write_features(file, path, content)
         write_attributes(features, {"name": path.stem, "savetodir": "", "encoder": ENCODER})
         coords = file.create_dataset("coords", data=content.coords[content.status == OK].astype(np.int64))

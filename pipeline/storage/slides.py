@@ -4,7 +4,6 @@ Ours stand at the root and on `/coords`. Those that readers of TRIDENT's files a
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,9 @@ import numpy as np
 from pipeline.storage.hdf5 import Refuse
 
 UNITS = "level0_px"
+
+MOST = 2**31 - 1
+"""Of every number here: coordinates are int32."""
 
 MAGNIFICATION_MPP = 10.0
 """Magnification times mpp by convention (20x is 0.5 um/px), as TRIDENT takes it."""
@@ -84,8 +86,8 @@ def read_info(attrs: Mapping[str, Any], refuse: Refuse) -> SlideInfo:
             value = float(value)
         if type(value) is not field.type:
             raise refuse(f"the attribute '{field.name}' is missing or of another type")
-        if not isinstance(value, str) and not (math.isfinite(value) and value > 0):
-            raise refuse(f"the attribute '{field.name}' is {value}, a number above 0 is needed")
+        if not isinstance(value, str) and not 0 < value <= MOST:
+            raise refuse(f"the attribute '{field.name}' is {str(value)[:20]}, a number from above 0 to 2^31 is needed")
         values[field.name] = value
     if attrs.get("units") != UNITS:
         raise refuse(f"the attribute 'units' is {attrs.get('units')}, {UNITS} is needed")

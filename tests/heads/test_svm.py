@@ -7,12 +7,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from pipeline.errors import BadArtifact, BadInput
+from pipeline.errors import BadArtifact, BadInput, StaleInput
 from pipeline.fit_heads import FitHeadsOptions
 from pipeline.heads import svm
 from pipeline.heads.base import SCHEMA, Rows, Search, as_columns, subsample
 from pipeline.heads.landmarks import landmark_points
 from pipeline.heads.svm import EXACT_ROWS, Svm, affordable, fit_svc, fit_svm, search_svm, standard_points
+from pipeline.storage import records
 from pipeline.storage.records import write_record
 
 
@@ -69,6 +70,28 @@ def test_saved_head_scores_the_same_and_needs_no_trust(tmp_path) -> None:
     write_record(tmp_path / "svm.skops", schema=SCHEMA, stage="fit_heads", options={})
     assert skops.io.get_untrusted_types(file=tmp_path / "svm.skops") == []
     np.testing.assert_array_equal(Svm.load(tmp_path / "svm.skops").scores(train), head.scores(train))
+
+
+@pytest.mark.parametrize(("made", "fits"), [("now", True), ("minor", False), ("major", False), ("patch", True)])
+def test_a_head_of_another_scikit_learn(tmp_path, monkeypatch: pytest.MonkeyPatch, made: str, *, fits: bool) -> None:
+    path, found = tmp_path / "svm.skops", records.versions()
+    fit_svm(blobs(60, n_classes=3, seed=1), {"kernel": "rbf", "gamma": 0.05, "C": 10.0}).save(path)
+    major, minor, *_ = str(found["scikit-learn"]).split(".")
+    other = {
+        "now": found["scikit-learn"],
+        "minor": f"{major}.{int(minor) + 1}.0",
+        "major": f"{int(major) + 1}.{minor}.0",
+        "patch": f"{major}.{minor}.99",
+    }[made]
+    with monkeypatch.context() as patched:
+        patched.setattr(records, "versions", lambda: found | {"scikit-learn": other})
+        write_record(path, schema=SCHEMA, stage="fit_heads", options={})
+    if fits:
+        Svm.load(path)
+        return
+    with pytest.raises(StaleInput, match=f"scikit-learn {other}, and {found['scikit-learn']} is installed") as caught:
+        Svm.load(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_foreign_files_are_refused(tmp_path) -> None:

@@ -1,5 +1,6 @@
 """What a checkpoint holds, which training it belongs to, and how it can be damaged."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,27 @@ def test_a_full_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch, "load", full)
     with pytest.raises(MemoryError):
         begin(tmp_path).read()
+
+
+def test_one_flipped_bit_is_found_or_changes_nothing(tmp_path: Path) -> None:
+    """P1."""
+    checkpoint = begin(tmp_path)
+    progress = Progress(epoch=1, step=2, loss_sum=0.1)
+    checkpoint.write(progress, {"weight": torch.ones(3)})
+    whole, data = state(checkpoint), checkpoint.path.read_bytes()
+    places, found = random.Random(0), 0
+    for _ in range(200):
+        changed = bytearray(data)
+        changed[places.randrange(len(data))] ^= 1 << places.randrange(8)
+        checkpoint.path.write_bytes(changed)
+        other = begin(tmp_path, seed=1)
+        try:
+            read = other.read()
+        except (BadArtifact, StaleInput):
+            found += 1
+            continue
+        assert read is not None
+        assert read[0] == progress
+        assert torch.equal(read[1]["weight"], torch.ones(3))
+        assert same(state(other), whole)
+    assert found > 150

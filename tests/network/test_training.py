@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -28,7 +29,9 @@ OPTIONS = {"lr": 1e-3, "precision": "fp32"}
 TIMES = ("seconds", "images_per_second", "share_of_limit")
 
 
-def begin(run: Path, recipe: Recipe = RECIPE, *, workers: int = 0, **identity: object) -> Training:
+def begin(
+    run: Path, recipe: Recipe = RECIPE, *, workers: int = 0, compiled: bool = False, **identity: object
+) -> Training:
     """Return a training on the small run, not yet resumed."""
     torch.set_num_threads(1)
     manifest = read_manifest(run / "manifest.csv")
@@ -50,6 +53,7 @@ def begin(run: Path, recipe: Recipe = RECIPE, *, workers: int = 0, **identity: o
         workers=workers,
         checkpoint=run / "checkpoint.pt",
         identity={"manifest": "m", "options": OPTIONS, "seed": 0, **identity},
+        compiled=compiled,
     )
 
 
@@ -428,8 +432,11 @@ def test_the_loop_is_the_tutorials_plain_loop(prepared_run: Path) -> None:
         schedule.step()
         assert row["train_loss"] == pytest.approx(np.mean(losses), rel=1e-3)
         assert row["train_accuracy"] == hits / 24
-    for name, value in network.state_dict().items():  # a step is 1e-3 long: this is a twentieth of one
-        torch.testing.assert_close(training.network.state_dict()[name], value, rtol=1e-5, atol=5e-5, msg=name)
+    ours = training.network.state_dict()
+    apart = torch.cat([(ours[name] - value).abs().double().flatten() for name, value in network.state_dict().items()])
+    # a step is 1e-3 long; where a gradient is nothing but rounding, Adam takes whole ones in either direction
+    assert (apart > 5e-5).double().mean() < 1e-5
+    assert apart.median() < 1e-7
 
 
 def test_the_rate_and_its_share_of_the_limit(
@@ -494,3 +501,30 @@ def test_the_fused_update_is_adams(prepared_run: Path) -> None:
         reference.step()
     for one, other in zip(ours, plain, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.fault  # torch takes a minute for the kernels
+@pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="torch.compile needs a C++ compiler")
+def test_compiled_steps_learn_what_plain_ones_learn(prepared_run: Path) -> None:
+    plain, compiled = begin(prepared_run), begin(prepared_run, compiled=True)
+    before = {name: value.clone() for name, value in compiled.network.state_dict().items()}
+    compiled.compile()
+    assert all(torch.equal(value, before[name]) for name, value in compiled.network.state_dict().items())
+    plain.run()
+    (prepared_run / "checkpoint.pt").unlink()
+    compiled.run()
+    for ours, theirs in zip(curve(compiled), curve(plain), strict=True):
+        assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-3)
+        assert ours["val_loss"] == pytest.approx(theirs["val_loss"], rel=0.05)
+
+
+def test_no_compiler_is_one_line(prepared_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> object:
+        def work(pixels: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("InductorError: no working C++ compiler\nand much more")
+
+        return work
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    with pytest.raises(PipelineError, match=r"--compiled: torch.compile does not work here .*no working C"):
+        begin(prepared_run, compiled=True).run()

@@ -104,6 +104,17 @@ def test_a_damaged_header_is_refused(filled: Path, header: str) -> None:
         scratch(filled).open(restart=False)
 
 
+def test_one_flipped_bit_in_the_header_is_seen(filled: Path) -> None:
+    """What was agreed and chosen when the rows were begun goes into the record of the embeddings (P8)."""
+    header = scratch(filled).header
+    content = header.read_bytes()
+    for place in range(8 * len(content)):
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << place % 8
+        header.write_bytes(changed)
+        assert scratch(filled).begun() in ({}, IDENTITY), place
+
+
 def test_restart_drops_the_rows(filled: Path) -> None:
     one = scratch(filled, precision="bf16")
     assert one.open(restart=True) == 0

@@ -93,9 +93,12 @@ class Ground:
     batch: int
     n_tiles: int
     calibration: torch.Tensor | None
+    ready: Engine | None = None
 
     def build(self, name: str, precision: str) -> Engine:
-        """Return an engine; raises as `build_engine`."""
+        """Return an engine, the one that is ready if it is the same; raises as `build_engine`."""
+        if self.ready is not None and (name, precision) == (self.ready.name, self.ready.precision):
+            return self.ready
         return build_engine(
             name,
             self.model,
@@ -147,6 +150,7 @@ def choose_engine(
     n_tiles: int,
     calibration: torch.Tensor | None = None,
     force: bool = False,
+    ready: Engine | None = None,
 ) -> Choice:
     """Return the engine that was asked for, or for `auto` the fastest, after a check against plain fp32.
 
@@ -163,6 +167,7 @@ def choose_engine(
         n_tiles: tiles that are left to embed: what takes long to get ready must save as much on them.
         calibration: training tiles, for int8.
         force: use an engine that was asked for although it fails its check.
+        ready: an engine of this model and setting that was built before.
 
     Raises:
         PipelineError: the engine that was asked for cannot be used here, or fails its check.
@@ -186,7 +191,7 @@ def choose_engine(
         )
         reason = f"{engine.name} {engine.precision}: no tile to compare engines on"
         return Choice(engine, [], None, reason)
-    ground = Ground(model, sample, reference, device, batch, n_tiles, calibration)
+    ground = Ground(model, sample, reference, device, batch, n_tiles, calibration, ready)
     table: list[Candidate] = []
     refused: Engine | None = None
     for tried in precisions:

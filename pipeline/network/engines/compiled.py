@@ -1,39 +1,12 @@
 """The torch engine through torch.compile: kernels made for this network and this batch, at a minute's price."""
 
-import contextlib
-import functools
-import os
-import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from pipeline.errors import PipelineError
+from pipeline.network.compiling import compiler_errors, own_cache
 from pipeline.network.engines.eager import TorchEngine
 from pipeline.storage.models import Model
-
-CACHE = "TORCHINDUCTOR_CACHE_DIR"
-
-
-@functools.cache
-def _kernels() -> tempfile.TemporaryDirectory[str]:
-    """Return the folder of kernels: the next network of a plan finds them, and the end of the process removes them."""
-    return tempfile.TemporaryDirectory(prefix="histoheads-kernels-")
-
-
-@contextlib.contextmanager
-def _own_cache() -> Iterator[None]:
-    """Keep torch from leaving its kernels in the system's temporary folder for ever (P5)."""
-    before = os.environ.get(CACHE)  # torch sets it too
-    os.environ[CACHE] = _kernels().name
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[CACHE]
-        else:
-            os.environ[CACHE] = before
 
 
 def _frozen() -> dict[str, bool]:
@@ -69,13 +42,6 @@ class CompiledEngine(TorchEngine):
         self.embed = torch.compile(graph, fullgraph=True, dynamic=False, **how)
         size = model.preprocess.size
         blank = torch.zeros(batch, 3, size, size, dtype=torch.uint8)
-        try:
-            with _own_cache():
-                for _ in range(3):  # the first compiles, the next ones record the graph on CUDA
-                    self.finish(self.start(blank.contiguous(memory_format=torch.channels_last)))
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:160]
-            raise PipelineError(
-                f"--engine compiled: torch.compile does not work here ({reason}): install a C++ compiler, or give "
-                "another --engine"
-            ) from None
+        with own_cache(), compiler_errors("--engine compiled", instead="give another --engine"):
+            for _ in range(3):  # the first compiles, the next ones record the graph on CUDA
+                self.finish(self.start(blank.contiguous(memory_format=torch.channels_last)))

@@ -32,6 +32,7 @@ def settle_engine(
     restart: bool,
     force: bool,
     n_tiles: int | None = None,
+    ready: Engine | None = None,
 ) -> Engine:
     """Open the scratch and return the engine for its rows: the one they were begun with, or the one chosen now.
 
@@ -47,6 +48,7 @@ def settle_engine(
         restart: drop the rows that are there.
         force: use an engine that was asked for although it does not agree with plain fp32.
         n_tiles: that it will serve in all, if more than these.
+        ready: an engine of this model and setting that was built before.
 
     Raises:
         PipelineError: the engine that was asked for, or begun with, cannot be used here.
@@ -64,9 +66,18 @@ def settle_engine(
     if begun := {} if restart else scratch.begun():
         scratch.identity |= {key: begun.get(key) for key in ("engine", "precision", "agreement")}
         scratch.open(restart=False)
+        if ready is not None and (ready.name, ready.precision) == (begun.get("engine"), begun.get("precision")):
+            return ready
         return build_engine(str(begun.get("engine")), model, precision=str(begun.get("precision")), **how)
     choice = choose_engine(
-        name, model, sample_pixels(tiles), precision=precision, n_tiles=n_tiles or len(tiles), force=force, **how
+        name,
+        model,
+        sample_pixels(tiles),
+        precision=precision,
+        n_tiles=n_tiles or len(tiles),
+        force=force,
+        ready=ready,
+        **how,
     )
     scratch.identity |= {
         "engine": choice.engine.name,

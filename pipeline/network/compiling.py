@@ -1,0 +1,85 @@
+"""What torch.compile needs around it: a folder for its kernels that goes with the process, and errors in one line."""
+
+import contextlib
+import functools
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import nn
+
+from pipeline.errors import PipelineError
+
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+
+
+@functools.cache
+def _kernels() -> tempfile.TemporaryDirectory[str]:
+    """Return the folder of kernels: the next network of a plan finds them, and the end of the process removes them."""
+    return tempfile.TemporaryDirectory(prefix="histoheads-kernels-")
+
+
+@contextlib.contextmanager
+def own_cache() -> Iterator[None]:
+    """Keep torch from leaving its kernels in the system's temporary folder for ever (P5)."""
+    before = os.environ.get(CACHE)  # torch sets it too
+    os.environ[CACHE] = _kernels().name
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[CACHE]
+        else:
+            os.environ[CACHE] = before
+
+
+@contextlib.contextmanager
+def compiler_errors(what: str, *, instead: str) -> Iterator[None]:
+    """Turn torch's refusal to compile into one line.
+
+    Args:
+        what: the option that asked for it.
+        instead: what to do without a compiler.
+
+    Raises:
+        PipelineError: torch cannot compile here.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch._dynamo's and inductor's own are kinds of it
+        reason = " ".join(str(error).split())[:160]
+        raise PipelineError(
+            f"{what}: torch.compile does not work here ({reason}): install a C++ compiler, or {instead}"
+        ) from None
+
+
+def compile_steps(
+    scores: Callable[[torch.Tensor], torch.Tensor], network: nn.Module, shape: Sequence[int]
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a network's forward pass in training, with its backward pass, as kernels for one shape; ready to run.
+
+    On CUDA the kernels run as CUDA graphs: small batches no longer wait for their launches. Blank tiles are run
+    through, and leave no trace in the network.
+
+    Args:
+        scores: uint8 tiles of that shape -> (B, K) scores by the network.
+        network: on its device; it is left in training mode, without gradients.
+        shape: (B, 3, size, size).
+
+    Raises:
+        PipelineError: torch cannot compile here.
+    """
+    device = next(network.parameters()).device
+    compiled = torch.compile(scores, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)
+    blank = torch.zeros(*shape, dtype=torch.uint8, device=device).contiguous(memory_format=torch.channels_last)
+    kept = [(buffer, buffer.clone()) for buffer in network.buffers()]  # running means and variances
+    network.train()
+    with own_cache(), compiler_errors("--compiled", instead="train without it"):
+        for _ in range(3):  # the first compiles, the next ones record the graphs on CUDA
+            compiled(blank).sum().backward()
+    for parameter in network.parameters():
+        parameter.grad = None
+    for buffer, value in kept:
+        buffer.copy_(value)
+    return compiled

@@ -1,0 +1,471 @@
+"""Every fault that this project has an answer to: what must happen, and the tests that hold it.
+
+The tests stand where their subject stands; this is the list of them. What waits for code that is not there says why.
+"""
+
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """A row of the matrix."""
+
+    number: int
+    name: str
+    expected: str
+    held_by: tuple[str, ...] = ()
+    """Ids of tests, without parameters, relative to the root of the project."""
+
+    waits: str = ""
+    """Why there is nothing to test yet."""
+
+
+def tests(file: str, *names: str) -> tuple[str, ...]:
+    """Return the ids of tests of one file below tests/."""
+    return tuple(f"tests/{file}.py::{name if name.startswith('Test') else f'test_{name}'}" for name in names)
+
+
+KILLS, DISK, FLIPS = "faults/test_kills", "faults/test_disk", "faults/test_flips"
+HINDERED, PEERS = "faults/test_hindered", "faults/test_peers"
+
+MATRIX = (
+    Fault(
+        1,
+        "truncated, empty or garbage tile",
+        "skipped, named, exit code 3; the other rows are as they were",
+        tests("tiles/test_decoding", "truncated_files_are_refused", "what_is_no_image_is_refused")
+        + tests("test_extract", "bad_tiles_are_marked_and_named")
+        + tests("test_prepare", "every_kind_of_bad_file_at_once"),
+    ),
+    Fault(
+        2,
+        "tile that changed after the manifest was made",
+        "marked as changed, or no pixel of it is another",
+        tests(FLIPS, "p4_a_flipped_bit_in_a_tile_is_found_or_changes_no_pixel")
+        + tests("network/test_batches", "bad_tiles_become_problems"),
+    ),
+    Fault(
+        3,
+        "decompression bomb",
+        "refused at once, in little memory",
+        tests("attacks/test_images", "a_bomb_is_refused_at_once_and_in_little_memory")
+        + tests("tiles/test_decoding", "too_large_images_and_bombs_are_refused"),
+    ),
+    Fault(
+        4,
+        "another format under a tile's name",
+        "refused, whatever the name says",
+        tests("attacks/test_images", "another_format_under_a_tiles_name")
+        + tests("tiles/test_decoding", "an_animated_gif_named_png_is_refused"),
+    ),
+    Fault(
+        5,
+        "odd colour modes, depths and orientations",
+        "8-bit RGB as documented, or refused",
+        tests(
+            "tiles/test_decoding",
+            "grey_and_1_bit_become_rgb",
+            "palette_with_and_without_transparency",
+            "transparency_is_laid_on_white",
+            "cmyk_is_converted",
+            "16_bit_png_is_refused",
+            "deep_tiff_is_refused",
+            "exif_orientation_is_applied",
+        ),
+    ),
+    Fault(
+        6,
+        "odd sizes and numbers of tiles",
+        "resized, warned of or refused; no batch of one in training",
+        tests("network/test_batches", "tiles_are_resized", "no_batches")
+        + tests("network/test_training", "a_last_batch_of_one_tile_is_left_out")
+        + tests("test_prepare", "mixed_sizes_and_modes_are_warned_of", "one_tile_in_a_class")
+        + tests("test_train", "a_split_without_tiles")
+        + tests("tiles/test_datasets", "folders_without_tiles_are_refused"),
+    ),
+    Fault(
+        7,
+        "names that climb, lead elsewhere, or are no text",
+        "nothing is written or read outside; names are kept or refused",
+        tests(
+            "attacks/test_paths",
+            "a_manifest_that_leads_out_of_its_root",
+            "a_folder_of_the_run_that_is_a_link",
+            "a_scratch_that_is_a_link",
+            "every_path_of_a_csv_becomes_one_below_its_root",
+            "names_no_file_system_takes_leave_nothing",
+            "strange_names_in_a_csv_are_unreadable_tiles_and_nothing_else",
+        )
+        + tests("attacks/test_text", "names_in_a_whole_report", "formulas_in_the_ranking_of_label_errors")
+        + tests("tiles/test_manifest", "round_trip_of_any_text"),
+    ),
+    Fault(
+        8,
+        "the same tile twice, or in two splits",
+        "an error that names both",
+        tests("test_prepare", "p7_the_same_pixels_in_train_and_test_name_both")
+        + tests("tiles/test_audit", "p7_equal_pixels_in_two_splits_are_an_error_that_names_both")
+        + tests("tiles/test_manifest", "tile_ids_are_always_unique"),
+    ),
+    Fault(
+        9,
+        "group in two splits, class missing in one, too few groups",
+        "refused, with the group or class named",
+        tests(
+            "tiles/test_split",
+            "p7_grouped_split_keeps_groups_whole_and_train_complete",
+            "classes_that_cannot_all_be_in_train_are_named",
+            "too_few_groups_are_an_error_that_says_what_to_do",
+        )
+        + tests("tiles/test_plan", "no_group_crosses_a_split_and_every_tile_is_tested_once_per_seed")
+        + tests("test_prepare", "p7_no_group_stands_in_two_splits_unless_random_was_chosen", "too_few_groups"),
+    ),
+    Fault(
+        10,
+        "unknown label, classes in another order",
+        "an error; probabilities follow the classes of the file",
+        tests("test_extract", "a_label_that_the_model_does_not_know")
+        + tests("test_fit_heads", "softmax_rows_are_the_softmax_of_the_stored_logits_over_the_temperature")
+        + tests("fuzz/test_readers", "any_names_survive_hdf5_and_predictions"),
+    ),
+    Fault(
+        11,
+        "pixels that are no numbers",
+        "cannot come to be: pixels are bytes up to the network, also after a corruption",
+        tests(
+            "tiles/test_corruptions",
+            "every_corruption_is_deterministic_and_leaves_its_input_alone",
+            "the_ends_of_the_scale_do_not_wrap_around",
+        ),
+    ),
+    Fault(
+        12,
+        "a loss or weight that is not finite",
+        "exit code 1, the last good checkpoint stays, nothing of it is saved",
+        tests(
+            "network/test_training",
+            "a_loss_that_is_not_finite_keeps_the_last_good_epoch",
+            "a_loss_that_is_not_finite_is_never_saved",
+            "weights_that_are_not_finite_are_never_saved",
+            "a_validation_loss_that_is_not_finite",
+        )
+        + tests("test_train", "a_training_that_diverges_is_one_line"),
+    ),
+    Fault(
+        13,
+        "an embedding that is not finite",
+        "extract stops and names the tile; no head sees it",
+        tests("test_extract", "an_embedding_that_is_not_finite_names_the_tile")
+        + tests("network/test_embedding", "a_feature_that_is_not_finite_names_the_tile")
+        + tests("storage/test_embeddings", "a_file_that_breaks_a_rule_is_refused"),
+    ),
+    Fault(
+        14,
+        "memory of the GPU full",
+        "extract halves its pass and keeps the rows; train ends in one line",
+        tests(
+            "network/engines/test_engines",
+            "a_full_memory_halves_the_pass_and_keeps_the_rows",
+            "an_odd_batch_is_halved_down_to_one",
+            "a_memory_that_does_not_hold_one_tile_is_one_line",
+        )
+        + tests("test_extract", "a_full_memory_costs_no_row_and_the_record_says_so")
+        + tests("test_train", "a_step_that_the_memory_does_not_hold_is_one_line", "a_full_memory_is_one_line"),
+    ),
+    Fault(
+        15,
+        "memory of the machine full",
+        "exit code 1, one line, nothing lost",
+        tests(HINDERED, "a_machine_without_memory_is_one_line_and_keeps_what_was_there")
+        + tests("heads/test_svm", "rows_that_do_not_fit_into_memory_are_refused_before_the_search")
+        + tests("network/test_checkpoint", "a_full_memory_is_no_damage"),
+    ),
+    Fault(
+        16,
+        "a decoder that raises anything",
+        "the tile's problem, with its name; a bug of ours is not hidden",
+        tests("tiles/test_decoding", "any_exception_of_the_parser_is_bad_tile")
+        + tests("network/test_batches", "a_bug_is_not_taken_for_a_dead_worker"),
+    ),
+    Fault(
+        17,
+        "kill -9 of a process that decodes tiles",
+        "exit code 1, one line; the rows and steps before it are kept",
+        tests("test_extract", "a_worker_that_dies_or_hangs_is_one_line_and_costs_no_row")
+        + tests(
+            "network/test_batches",
+            "a_killed_worker_is_one_line",
+            "a_death_waits_until_the_caller_asks_for_more",
+            "loading_goes_on_after_a_worker_was_lost",
+        )
+        + tests("network/test_training", "a_lost_worker_costs_nothing"),
+    ),
+    Fault(
+        18,
+        "a process that decodes tiles hangs",
+        "as when it dies, after a time limit",
+        tests("network/test_batches", "a_hung_worker_is_one_line"),
+    ),
+    Fault(
+        19,
+        "kill -9 of extract and fit_heads at random moments",
+        "no file or a whole one; the same command ends in the same hashes",
+        tests(KILLS, "p2_kills_of_extract_end_in_the_same_hashes", "p2_kills_of_fit_heads_end_in_the_same_hashes")
+        + tests("test_extract", "two_kills_in_the_midst_of_a_row_end_in_the_same_rows", "a_torn_scratch_recovers")
+        + tests("fuzz/test_scratch_machine", "TestExtraction::runTest"),
+    ),
+    Fault(
+        20,
+        "kill -9 or loss of power at each step of writing",
+        "old or new, never mixed; the same command heals it",
+        tests(KILLS, "p1_a_death_at_any_step_of_writing_leaves_old_or_new")
+        + tests(
+            "storage/test_artifacts",
+            "p1_an_error_leaves_the_old_content_and_no_temporary",
+            "p1_a_kill_while_writing_leaves_the_old_and_its_rubbish_is_removed",
+        ),
+    ),
+    Fault(
+        21,
+        "kill -9, SIGTERM, Ctrl-C in training",
+        "the same model as without; SIGTERM saves and exits with 143",
+        tests(KILLS, "p2_kills_of_train_end_in_the_same_hashes")
+        + tests("test_train", "a_signal_to_the_whole_group_saves", "an_interruption_continues_to_the_same_model")
+        + tests("network/test_training", "a_stop_after_any_step_continues_to_the_same_result"),
+    ),
+    Fault(
+        22,
+        "full disk, in every writer",
+        "exit code 1, one line, no torso, no crash; the same command goes on with room",
+        tests(DISK, "p1_a_full_disk_is_one_line_and_leaves_no_torso")
+        + tests("storage/test_hdf5", "a_disk_that_is_full_after_some_writes_is_told_and_nothing_else_happens")
+        + tests("storage/test_artifacts", "no_space_is_disk_full_and_leaves_the_old")
+        + tests("storage/test_scratch", "a_full_disk")
+        + tests("storage/test_models", "a_full_disk_leaves_the_former_model")
+        + tests("network/test_training", "a_full_disk_leaves_the_former_checkpoint")
+        + tests("test_train", "a_disk_that_is_really_full_keeps_the_former_checkpoint")
+        + tests("tiles/test_download", "a_full_disk_keeps_what_came"),
+    ),
+    Fault(
+        23,
+        "run folder that may not be written to, or is none",
+        "exit code 1 before anything is computed",
+        tests(
+            DISK,
+            "p1_a_folder_that_may_not_be_written_to_is_one_line",
+            "a_run_folder_without_the_right_to_write",
+        )
+        + tests("cli/test_command", "a_run_that_is_a_file_is_one_line"),
+    ),
+    Fault(
+        24,
+        "two commands on one run",
+        "the second ends at once and names the first; after a kill -9 the run is free",
+        tests(
+            HINDERED,
+            "a_second_command_ends_at_once_and_names_the_first",
+            "a_run_whose_holder_was_killed_is_taken_over",
+        )
+        + tests(
+            "storage/test_lock",
+            "a_second_process_is_refused_and_told_the_pid",
+            "refused_attempts_do_not_wipe_the_holders_name",
+            "kill_9_of_the_holder_frees_the_run",
+        ),
+    ),
+    Fault(
+        25,
+        "one flipped bit in any file of a run",
+        "found before anything is made of it",
+        tests(
+            FLIPS,
+            "p1_a_flipped_bit_in_an_artefact",
+            "p8_a_flipped_bit_beside_an_artefact",
+            "p1_the_next_command_refuses_it_in_one_line",
+        )
+        + tests("network/test_checkpoint", "one_flipped_bit_is_found_or_changes_nothing")
+        + tests("storage/test_scratch", "one_flipped_bit_is_seen", "one_flipped_bit_in_the_header_is_seen")
+        + tests("test_main", "one_changed_byte_is_found_and_the_file_named"),
+    ),
+    Fault(
+        26,
+        "HDF5 that breaks a rule of its schema",
+        "refused with the rule; unknown keys are tolerated",
+        tests(
+            "storage/test_embeddings",
+            "a_file_that_breaks_a_rule_is_refused",
+            "a_truncated_file",
+            "what_the_schema_does_not_know_is_tolerated",
+        )
+        + tests("storage/test_floors", "a_file_that_breaks_a_rule_is_refused"),
+    ),
+    Fault(
+        27,
+        "files of earlier releases",
+        "readable for ever",
+        waits="no version was released; its files belong into tests/data/formats",
+    ),
+    Fault(
+        28,
+        "an input that changed since",
+        "refused, naming both hashes and the stage to run",
+        tests("storage/test_records", "p8_a_stale_input_is_found_through_every_link")
+        + tests("test_extract", "a_model_of_another_manifest_is_stale", "rows_of_another_model_are_refused")
+        + tests("test_fit_heads", "stale_or_damaged_embeddings_are_refused")
+        + tests("test_main", "stale_embeddings_after_retraining_are_refused_and_remade"),
+    ),
+    Fault(
+        29,
+        "a pickle, or a foreign type in a skops file",
+        "refused, nothing of it runs",
+        tests(
+            "attacks/test_pickles",
+            "a_pickle_is_refused_and_not_run",
+            "a_checkpoint_is_refused_and_not_run",
+            "the_files_of_these_tests_are_harmful",
+        )
+        + tests("attacks/test_heads", "foreign_types_in_a_skops_file", "trusted_types_that_make_no_head"),
+    ),
+    Fault(
+        30,
+        "damaged XGBoost model",
+        "one line; XGBoost itself, which crashes over some, never sees it",
+        tests(
+            "heads/test_boosting",
+            "a_changed_head_is_refused_before_xgboost_sees_it",
+            "files_without_a_record_are_refused_in_one_line",
+        )
+        + tests("attacks/test_pickles", "xgboost_never_sees_a_file_without_a_record"),
+    ),
+    Fault(
+        31,
+        "malformed safetensors",
+        "refused, in little memory",
+        tests(
+            "attacks/test_models",
+            "a_malformed_safetensors_file",
+            "tensors_of_another_network",
+            "weights_that_claim_much_take_little",
+        ),
+    ),
+    Fault(
+        32,
+        "head saved by another scikit-learn",
+        "refused across minor versions, naming both",
+        tests("heads/test_svm", "a_head_of_another_scikit_learn"),
+    ),
+    Fault(
+        33,
+        "a head that does not converge, or rows of one class",
+        "said in heads.json, or refused",
+        tests("heads/test_svm", "notes_tell_how_it_was_fitted")
+        + tests("heads/test_landmarks", "a_regression_that_takes_all_its_steps_says_so")
+        + tests("test_fit_heads", "rows_of_one_class_to_fit_on_are_refused"),
+    ),
+    Fault(
+        34,
+        "another order, batch, number of workers",
+        "the same row for each tile, but for rounding",
+        tests("fuzz/test_batching", "a_row_is_the_tiles_own")
+        + tests("test_extract", "rows_are_the_tiles_whatever_the_workers")
+        + tests("network/test_training", "workers_and_memory_do_not_change_the_result"),
+    ),
+    Fault(
+        35,
+        "the same seed twice",
+        "the same bytes",
+        tests("test_main", "the_same_seed_gives_the_same_results")
+        + tests("test_prepare", "p6_the_same_command_gives_the_same_bytes")
+        + tests("heads/test_skops_bytes", "two_processes_write_the_same_bytes")
+        + tests("test_train", "deterministic_asks_torch_for_repeatable_kernels_and_changes_nothing_on_a_cpu"),
+    ),
+    Fault(
+        36,
+        "HDF5 file open in two processes",
+        "cannot come to be: files are read whole and closed before any worker starts",
+        tests("storage/test_hdf5", "no_file_stays_open"),
+    ),
+    Fault(
+        37,
+        "damaged or odd slide",
+        "an error of one line, or tiles marked as unreadable",
+        waits="slides are not read by this version",
+    ),
+    Fault(
+        38,
+        "stain estimation on a white tile",
+        "the tile passes unharmed",
+        tests("tiles/test_corruptions", "the_ends_of_the_scale_do_not_wrap_around")
+        + tests("tiles/test_handmade", "every_tile_gives_finite_numbers_without_a_warning"),
+    ),
+    Fault(
+        39,
+        "an archive handed as data",
+        "refused with advice; bombs and names that climb as well",
+        tests("attacks/test_paths", "a_run_in_an_archive_is_not_unpacked_for_its_user")
+        + tests("tiles/test_datasets", "find_tiles_refuses_what_is_neither")
+        + tests("tiles/test_unpack", "refuses_a_bomb_by_its_ratio", "refuses_names_that_leave_the_folder"),
+    ),
+    Fault(
+        40,
+        "wrong option or configuration file",
+        "exit code 2, the nearest name, nothing written",
+        tests("cli/test_options", "a_wrong_command_line_exits_with_2", "errors_in_toml_are_one_line")
+        + tests("cli/test_command", "nothing_is_written_on_a_usage_error"),
+    ),
+    Fault(
+        41,
+        "another locale, encoding, time zone; a clock that jumps",
+        "the same bytes; times are UTC",
+        tests(
+            HINDERED,
+            "locale_encoding_and_time_zone_change_nothing",
+            "names_of_other_scripts_in_an_ascii_terminal",
+            "a_clock_that_jumps_back_changes_nothing",
+        ),
+    ),
+    Fault(
+        42,
+        "no network",
+        "none is needed; a download that cannot be had is one line",
+        tests(HINDERED, "no_command_of_these_tests_has_a_network")
+        + tests("test_network", "no_test_asks_another_machine")
+        + tests("test_train", "bad_start_weights_are_one_line")
+        + tests("tiles/test_download", "no_server_gives_one_clear_line_and_keeps_the_partial"),
+    ),
+    Fault(
+        43,
+        "one of several training processes dies",
+        "the others end with an error",
+        waits="one process trains",
+    ),
+    Fault(
+        44,
+        "a report on no test rows, one class, one group, ties",
+        "the reason stands where the figure would",
+        tests(
+            "test_report",
+            "no_test_rows",
+            "one_test_class_and_an_absent_class_print_as_not_available",
+            "one_test_group_gives_no_interval_and_no_conclusion",
+            "heads_without_an_error",
+        ),
+    ),
+    Fault(
+        45,
+        "seen in TRIDENT: a half-written HDF5 file passes for finished",
+        "neither current nor read; extract makes it whole",
+        tests(PEERS, "p1_a_half_written_hdf5_is_not_finished"),
+    ),
+    Fault(
+        46,
+        "seen in THUNDER: a second run doubles the rows",
+        "the same rows, each once",
+        tests(PEERS, "p2_a_second_run_doubles_no_row"),
+    ),
+    Fault(
+        47,
+        "seen in slide readers: what cannot be read becomes white",
+        "named, marked, embedded by nothing, predicted by no head",
+        tests(PEERS, "p4_an_unreadable_tile_is_no_white_tile"),
+    ),
+)
