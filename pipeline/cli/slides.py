@@ -73,7 +73,7 @@ def chosen_slides(words: Sequence[str], options: SlidesOptions) -> "list[SlideEn
     """Return the slides that a command line names.
 
     Raises:
-        UsageError: none.
+        UsageError: no slide is named.
         BadInput: as `find_slides`, or the data set cannot be had.
     """
     from pipeline.tiles.slide_list import find_slides

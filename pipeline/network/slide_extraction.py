@@ -170,6 +170,7 @@ class SlideExtraction:
             details={
                 "skipped": problems,
                 **{name: scratch.identity[name] for name in ("batch", *SETTLED)},
+                "per_pass": engine.per_pass,
                 "slide": info.slide,
                 "source": trained.source,
                 "saw_source": trained.saw_source,

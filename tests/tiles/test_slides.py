@@ -182,6 +182,19 @@ def test_a_compressed_picture_larger_than_pillow_takes_is_refused(tmp_path: Path
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
+def test_without_openslide_plain_pictures_are_read_and_the_extra_is_named(
+    slide_file: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = slide_file()
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    (tmp_path / "a.svs").write_bytes(b"of some scanner")
+    monkeypatch.setitem(sys.modules, "openslide", None)
+    assert open_slide(tmp_path / "a.png", 0.5).dimensions == (300, 200)
+    assert open_slide(path, 0.5).dimensions == (512, 512)  # small enough to be decoded whole
+    with pytest.raises(BadSlide, match=r"pip install 'histoheads\[slides\]'"):
+        open_slide(tmp_path / "a.svs", 0.5)
+
+
 def test_a_huge_slide_without_a_small_level_is_refused(slide_file: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "MOST_OVERVIEW_PX", 512 * 512 - 1)
     with open_slide(slide_file()) as slide, pytest.raises(BadSlide, match="make it a pyramid"):
