@@ -3,9 +3,12 @@
 import csv
 import json
 import os
+import random
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -411,3 +414,28 @@ def test_another_engine_than_the_heads_is_remarked(
     assert (
         "embedded with precision bf16, what the heads were fitted on with fp32" in (tmp_path / "out/map.md").read_text()
     )
+
+
+@pytest.mark.fault
+def test_a_map_that_was_killed_at_any_moment_is_made_whole(fitted_run: Path, slide: Path, tmp_path: Path) -> None:
+    """P1 and P2: what stands under its final name is complete, and the same command ends with the same files."""
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    words = ["--embeddings", str(slide), "--head", "all"]
+    start = time.monotonic()
+    assert put(fitted_run, *words, "--out", whole) == 0
+    took = time.monotonic() - start
+    command = [sys.executable, "-m", "pipeline.predict", "--run", str(fitted_run), *words, "--out", str(out)]
+    rng = random.Random(0)
+    for _ in range(6):
+        shutil.rmtree(out, ignore_errors=True)
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not (out / ".lock").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 1.5 * took))
+        process.kill()
+        process.wait()
+        assert put(fitted_run, *words, "--out", out) == 0
+        assert files(out) == files(whole)
+        for name in files(whole):
+            assert name == "predictions.csv.json" or (out / name).read_bytes() == (whole / name).read_bytes()

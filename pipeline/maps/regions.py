@@ -143,7 +143,7 @@ def write_geojson(
         file.write(f'{{"type": "FeatureCollection", "histoheads": {_json(about)}, "features": [')
         for shape in region_shapes(found) if objects == "regions" else cell_shapes(found):
             measurements = {"area mm^2": shape.area_mm2, "cells": shape.n_cells}
-            measurements |= {f"p {label}": float(p) for label, p in zip(classes, shape.p, strict=True)}
+            measurements |= {f"p {label}": round(float(p), 6) for label, p in zip(classes, shape.p, strict=True)}
             properties = {
                 "objectType": KINDS[objects],
                 "name": f"{name}: {classes[shape.code]}",
