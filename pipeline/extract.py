@@ -142,7 +142,7 @@ def embed(
     from pipeline.storage.scratch import Scratch, row_type
 
     table = manifest.table
-    device = use_device(common.device, common.threads)
+    device = use_device(common.device, common.threads, deterministic=common.deterministic)
     tiles = TileFiles(manifest.root, list(table["path"]), list(table["sha256"]), model.preprocess.size)
     hashes = {path.name: artifacts.sha256_file(path) for path in inputs}
     batch = options.embed_batch or default_batch(device)
@@ -190,6 +190,7 @@ def embed(
         details={
             "skipped": {table["tile_id"].iloc[row]: problem for row, problem in skipped.items()},
             **{name: scratch.identity[name] for name in ("batch", *SETTLED)},
+            "per_pass": engine.per_pass,
             "dataset": manifest.details["dataset"],
             "protocol": manifest.details["protocol"],
             "credit": manifest.details.get("credit"),

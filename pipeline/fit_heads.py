@@ -301,7 +301,7 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     usable = predictions.usable_rows(embeddings)
     every, split = rows_of(embeddings, usable), embeddings.split[usable]
     rows = split_rows(every, split, path, fit_on=fit_on)
-    cuda = use_device(common.device, common.threads).type == "cuda"
+    cuda = use_device(common.device, common.threads, deterministic=common.deterministic).type == "cuda"
     setting = fitting.Setting(
         fit_on,
         common.seed,

@@ -230,7 +230,7 @@ def run(common: Common, options: FloorsOptions) -> int:
     from pipeline.network.engines import build_engine
     from pipeline.tiles.handmade import HANDMADE_NAMES, N_COLOURS
 
-    device = use_device(common.device, common.threads)
+    device = use_device(common.device, common.threads, deterministic=common.deterministic)
     model = build_untrained(common.seed, px)
     engine = build_engine("torch", model, device=device, precision="fp32", batch=BATCH)
     skipped: dict[int, str] = {}

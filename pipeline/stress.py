@@ -212,7 +212,7 @@ def put(common: Common, options: StressOptions) -> int:
     tiles = predictions.tiles.iloc[rows]
     if unknown := set(tiles["tile_id"]) - set(files.index):
         raise BadInput(f"{manifest.path}: tile '{min(unknown)}' of predictions.csv is not in it: run fit_heads again")
-    device = use_device(common.device, common.threads)
+    device = use_device(common.device, common.threads, deterministic=common.deterministic)
     engine = recorded_engine(trained.embedded, trained.model, manifest, device)
     answers, skipped = put_through(
         trained, engine, files.loc[tiles["tile_id"]], common, names=list(options.corruptions), root=manifest.root

@@ -106,7 +106,7 @@ def start_training(
     for split, least in (("train", 2), ("val", 1)):
         if len(tiles[split][0]) < least:
             raise BadInput(f"{manifest.path}: {len(tiles[split][0])} readable {split} tile(s), at least {least} needed")
-    device = use_device(common.device, common.threads)
+    device = use_device(common.device, common.threads, deterministic=common.deterministic)
     network = build_network(options.arch, n_classes=len(classes), seed=common.seed)
     init = load_start_weights(network, options.init) if options.init else None
     as_channels_last(network, device)

@@ -1,12 +1,49 @@
 """Small runs that many tests share."""
 
+import ipaddress
 import shutil
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--reliability PAGE`; what it does stands in tests/faults/ledger.py."""
+    parser.addoption("--reliability", help="count the tries of all tests of the fault matrix and write this page")
+
+
+def is_here(host: object) -> bool:
+    """Tell whether a host is this machine."""
+    try:
+        return host in ("localhost", "", None) or ipaddress.ip_address(str(host)).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network() -> Iterator[None]:
+    """Let nothing be asked of another machine: neither tests nor what they test need a network."""
+    connect, look_up = socket.socket.connect, socket.getaddrinfo
+
+    def connect_here(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not is_here(address[0]):
+            raise OSError(f"a test asks for {address[0]}: no network in tests")
+        connect(self, address)
+
+    def look_up_here(host: Any, *words: Any, **more: Any) -> Any:
+        if not is_here(host):
+            raise OSError(f"a test asks for {host}: no network in tests")
+        return look_up(host, *words, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect_here)
+        patch.setattr(socket, "getaddrinfo", look_up_here)
+        yield
 
 
 def write_tiles(folder: Path, *, per_class: int = 16, px: int = 32) -> Path:

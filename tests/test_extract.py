@@ -1,18 +1,17 @@
 """Rows do not depend on workers, stops, kills or neighbours; bad tiles are named; stale inputs are refused."""
 
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pipeline import extract, prepare, train
@@ -209,26 +208,6 @@ def test_two_kills_in_the_midst_of_a_row_end_in_the_same_rows(
     assert features_sha256(trained_run) == uninterrupted
 
 
-@pytest.mark.fault
-def test_kills_at_any_moment_end_in_the_same_rows(trained_run: Path, words: Words, uninterrupted: str) -> None:
-    """P1, P2: kill -9 from the start of the process to its end, with workers."""
-    moments = random.Random(0)
-    argv = words("extract", trained_run, "--workers", "1")
-    for _ in range(12):
-        process = run_process(["-m", "pipeline.extract", *argv])
-        time.sleep(moments.uniform(1.5, 6))
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        if (trained_run / "embeddings.h5").exists():
-            read_embeddings(trained_run / "embeddings.h5")
-            if moments.random() < 0.5:
-                (trained_run / "embeddings.h5").unlink()
-    assert extract.main(argv) == 0
-    assert features_sha256(trained_run) == uninterrupted
-    assert not list(trained_run.rglob(".*.tmp"))
-
-
 def test_rows_of_another_model_are_refused(interrupted: Path, words: Words, capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(words("train", interrupted, "--epochs", "1", "--restart")) == 0
     capsys.readouterr()
@@ -364,6 +343,35 @@ def test_int8_is_for_openvino_alone(trained_run: Path, words: Words, capsys: pyt
     argv = [word if word != "fp32" else "int8" for word in words("extract", trained_run)]
     assert extract.main([*argv, "--engine", "torch"]) == 2
     assert "only openvino computes in int8" in one_line(capsys.readouterr().err)
+
+
+def test_a_full_memory_costs_no_row_and_the_record_says_so(
+    trained_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also in the middle: what the memory holds may become less."""
+    from pipeline.network.engines.folding import Embed
+
+    whole = trained_run / "whole.h5"
+    assert extract.main(words("extract", trained_run, "--out", str(whole))) == 0
+    assert records.read_record(whole)["details"]["per_pass"] == BATCH
+    forward, passes = Embed.forward, 0
+
+    def crowded(self: Embed, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        nonlocal passes
+        passes += 1
+        if passes > 9 and len(pixels) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(self, pixels)
+
+    monkeypatch.setattr(Embed, "forward", crowded)
+    capsys.readouterr()
+    assert extract.main(words("extract", trained_run, "--engine", "torch")) == 0
+    assert "not enough memory on cpu for 3 tiles at once: going on with 2" in capsys.readouterr().err
+    ours, theirs = read_embeddings(trained_run / "embeddings.h5"), read_embeddings(whole)
+    assert ours.tile_id == theirs.tile_id
+    np.testing.assert_allclose(ours.features, theirs.features, rtol=1e-3, atol=1e-4)
+    details = records.read_record(trained_run / "embeddings.h5")["details"]
+    assert (details["batch"], details["per_pass"]) == (BATCH, 2)
 
 
 # -- bad tiles -----------------------------------------------------------------------------------------------------

@@ -166,6 +166,72 @@ def test_a_full_memory_is_one_line(
     assert "not enough memory (CUDA out of memory. Tried to allocate 2 GiB.)" in one_line(capsys.readouterr().err)
 
 
+def test_a_step_that_the_memory_does_not_hold_is_one_line(
+    prepared_run: Path,
+    trained_base: Path,
+    words: Words,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The checkpoint of the epoch before stays, and with memory the same model comes of it."""
+    step, count = Training.step, 0
+
+    def crowded(self: Training, *batch: object) -> None:
+        nonlocal count
+        count += 1
+        if count == 5:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+        step(self, *batch)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "step", crowded)
+        assert train.main(words("train", prepared_run)) == 1
+    line = one_line(capsys.readouterr().err)
+    assert "the memory of cpu does not hold a step of 8 tiles of 32 px (CUDA out of memory." in line
+    assert "lower --batch-size" in line
+    assert train.main(words("train", prepared_run)) == 0
+    assert model_bytes(prepared_run) == model_bytes(trained_base / "run")
+
+
+def test_deterministic_asks_torch_for_repeatable_kernels_and_changes_nothing_on_a_cpu(
+    prepared_run: Path, trained_base: Path, words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P6."""
+    step, seen = Training.step, set()
+
+    def watched(self: Training, *batch: object) -> None:
+        seen.add((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark))
+        step(self, *batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Training, "step", watched)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    try:
+        assert train.main(words("train", prepared_run, "--deterministic")) == 0
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(mode=False)
+    assert seen == {(True, False)}
+    assert model_bytes(prepared_run) == model_bytes(trained_base / "run")
+
+
+def test_a_kernel_that_cannot_repeat_is_one_line(
+    prepared_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What torch itself says of one, with an operation that has no repeatable kernel on any device."""
+
+    def unrepeatable(self: Training, *batch: object) -> None:
+        torch.zeros(4).put_(torch.tensor([0]), torch.ones(1), accumulate=False)
+
+    monkeypatch.setattr(Training, "step", unrepeatable)
+    try:
+        assert train.main(words("train", prepared_run, "--deterministic")) == 1
+    finally:
+        torch.use_deterministic_algorithms(mode=False)
+    line = one_line(capsys.readouterr().err)
+    assert line.startswith("error: --deterministic: put_ does not have a deterministic implementation")
+    assert line.endswith("leave the option out")
+
+
 def test_a_tile_that_is_gone_is_one_line(prepared_run: Path, words: Words, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (prepared_run.parent / "tiles").rglob("*.png"):
         path.unlink()
@@ -277,36 +343,6 @@ def test_a_signal_to_the_whole_group_saves(
     assert process.returncode == code, err
     assert "run the same command again" in one_line(err)
     assert torch.load(checkpoint, weights_only=True)["progress"]["epoch"] >= 1
-
-
-@pytest.mark.fault
-def test_kills_at_any_moment_end_in_the_same_model(prepared_run: Path, prepared_base: Path, words: Words) -> None:
-    """P1, P2: kill -9 after the first checkpoint and at later moments, then the same command."""
-    import random
-    import shutil
-
-    plain = prepared_run.parent.parent / "plain"
-    shutil.copytree(prepared_base, plain)
-    assert train.main(words("train", plain / "run", "--epochs", "12")) == 0
-    argv = words("train", prepared_run, "--epochs", "12")
-    moments = random.Random(0)
-    kills = 0
-    for _ in range(8):
-        process = start(argv)
-        if kills:
-            time.sleep(moments.uniform(2, 8))
-        else:
-            wait_for(prepared_run / "checkpoint.pt", process)
-        if process.poll() is not None:
-            process.communicate()
-            break
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        kills += 1
-    assert kills
-    assert train.main(argv) == 0
-    assert model_bytes(prepared_run) == model_bytes(plain / "run")
-    assert not list(prepared_run.rglob(".*.tmp"))
 
 
 LIMITED = """

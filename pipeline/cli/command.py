@@ -10,8 +10,11 @@ from pipeline.storage.artifacts import remove_temporaries
 from pipeline.storage.lock import locked
 from pipeline.storage.records import git_state
 
-OUT_OF_MEMORY = ("out of memory", "not enough memory")
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 """What torch's messages say of an accelerator's memory and of the machine's."""
+
+NOT_REPEATABLE = "does not have a deterministic implementation"
+"""What torch's messages say of a kernel that `--deterministic` leaves out and that has no other."""
 
 
 def command(
@@ -69,9 +72,12 @@ def guarded(name: str, work: Callable[[], int]) -> int:
         say(f"error: {error.filename or name}: {error.strerror or error}")
         return EXIT_FAILED
     except (MemoryError, RuntimeError) as error:
+        reason = (str(error).splitlines() or ["no size given"])[0]
+        if NOT_REPEATABLE in reason:
+            say(f"error: --deterministic: {reason.partition(',')[0]} in this version of torch: leave the option out")
+            return EXIT_FAILED
         # torch tells of a full memory, its own or an accelerator's, by a RuntimeError
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
-        reason = (str(error).splitlines() or ["no size given"])[0]
         say(f"error: not enough memory ({reason}): lower --workers or the batch size")
         return EXIT_FAILED

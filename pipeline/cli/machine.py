@@ -27,8 +27,8 @@ def n_workers(asked: int | None) -> int:
     return min(n_cores(), MOST_WORKERS) if asked is None else asked
 
 
-def use_device(name: str, threads: int | None) -> "torch.device":
-    """Return the device for `--device` and set torch's thread count.
+def use_device(name: str, threads: int | None, *, deterministic: bool = False) -> "torch.device":
+    """Return the device for `--device`, set torch's thread count, and for `--deterministic` its choice of kernels.
 
     Raises:
         UsageError: not a device, or one that this machine does not have.
@@ -36,6 +36,11 @@ def use_device(name: str, threads: int | None) -> "torch.device":
     import torch
 
     torch.set_num_threads(threads or n_cores())
+    if deterministic:
+        # read with the first matrix product on a GPU; https://docs.nvidia.com/cuda/cublas, "Results reproducibility"
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(mode=True)
+        torch.backends.cudnn.benchmark = False
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -46,6 +46,10 @@ class Common:
     workers: int | None = None
     """Processes (or threads) that decode tiles; default: up to four."""
 
+    deterministic: bool = False
+    """On a GPU: only kernels that repeat to the bit, which cost time (on a CPU they all do). What auto decides by
+    timing need not repeat: name --precision, --engine and --embed-precision too."""
+
     max_bad: float = 0.01
     """Largest share of unreadable tiles that is skipped (exit code 3); above it the run stops."""
 

@@ -23,6 +23,7 @@ from pipeline.errors import BadArtifact
 from pipeline.heads import landmarks
 from pipeline.heads.base import SCHEMA, Rows, Search, as_columns, subsample
 from pipeline.heads.kernels import check_memory, decision_values, kernel_values, runs, square_lengths, votes
+from pipeline.heads.skops_bytes import stable_bytes
 from pipeline.heads.threads import side_by_side
 from pipeline.storage import artifacts, records
 from pipeline.storage.archives import refuse_packed
@@ -88,10 +89,7 @@ class Svm:
 
     def save(self, path: Path) -> None:
         """Write the scikit-learn pipeline as a skops file."""
-        import skops.io
-
-        with artifacts.atomic(path) as temporary:
-            temporary.write_bytes(skops.io.dumps(self.pipeline))
+        artifacts.write_bytes(path, stable_bytes(self.pipeline))
 
     @classmethod
     def load(cls, path: Path) -> "Svm":

@@ -147,7 +147,8 @@ class Training:
 
         Raises:
             Interrupted: SIGINT or SIGTERM; saved.
-            PipelineError: the loss is no longer finite; the checkpoint keeps the last good state.
+            PipelineError: the loss is no longer finite, or the device's memory does not hold a step; the checkpoint
+                keeps the last good state.
             BadInput: a training tile can no longer be read.
             WorkerLost: a process that decodes tiles died; saved.
         """
@@ -156,7 +157,8 @@ class Training:
         if self.compiled:
             self.compile()
         before = torch.backends.cudnn.benchmark
-        torch.backends.cudnn.benchmark = True  # on a GPU: convolutions are timed once, all steps have one shape
+        # on a GPU convolutions are timed once, for all steps have one shape; what timing chooses need not repeat
+        torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
         try:
             with StopRequest() as stop:
                 try:
@@ -167,6 +169,8 @@ class Training:
                 except WorkerLost:
                     self.save()  # it comes between two steps
                     raise
+                except torch.OutOfMemoryError as error:
+                    raise self.too_large(error) from None
         finally:
             torch.backends.cudnn.benchmark = before
 
@@ -261,6 +265,14 @@ class Training:
         return PipelineError(
             f"{what} became infinite or not a number in epoch {self.state.epoch + 1}, step {step}: "
             f"{kept}; train anew with a lower --lr and --restart"
+        )
+
+    def too_large(self, error: torch.OutOfMemoryError) -> PipelineError:
+        """Return the error for a step that the device's memory does not hold; it was not taken, and is not saved."""
+        reason = (str(error).splitlines() or ["no size given"])[0]
+        return PipelineError(
+            f"the memory of {self.device} does not hold a step of {self.recipe.batch_size} tiles of "
+            f"{self.preprocess.size} px ({reason}): lower --batch-size, with --restart if the training had begun"
         )
 
     @torch.inference_mode()

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact, BadInput
 from pipeline.storage import artifacts
-from pipeline.storage.hdf5 import Claim, as_utf8, finish, opened, read_dataset, write_attributes
+from pipeline.storage.hdf5 import Claim, as_utf8, created, finish, opened, read_dataset, write_attributes
 from pipeline.storage.scratch import Scratch
 from pipeline.tiles.split import SPLITS
 
@@ -124,7 +123,7 @@ def write_embeddings(
     item = np.dtype(dtype).itemsize
     artifacts.require_space(path.parent, n * (n_features * item + n_classes * 4 + 400))
     digest = hashlib.sha256()
-    with artifacts.atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with artifacts.atomic(path) as temporary, created(temporary) as file:
         features = file.create_dataset("features", (n, n_features), dtype)
         logits = file.create_dataset("logits", (n, n_classes), "float32")
         status, hashes = np.empty(n, np.uint8), np.empty((n, 32), np.uint8)

@@ -18,13 +18,12 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage import artifacts
 from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE
-from pipeline.storage.hdf5 import Claim, as_utf8, finish, opened, read_dataset, write_attributes
+from pipeline.storage.hdf5 import Claim, as_utf8, created, finish, opened, read_dataset, write_attributes
 
 SCHEMA = "floors/1.0"
 
@@ -136,7 +135,7 @@ def write_floors(
     """
     n = len(tile_id)
     artifacts.require_space(path.parent, n * (row.itemsize + 100))
-    with artifacts.atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with artifacts.atomic(path) as temporary, created(temporary) as file:
         for name in row.names or ():
             file.create_dataset(name, (n, *row[name].shape), row[name].base)
         start = 0

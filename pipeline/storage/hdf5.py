@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,56 @@ class Claim(NamedTuple):
     rank: int
     dtypes: Sequence[str] = ()
     """numpy's codes of the allowed types; none: fixed-length UTF-8."""
+
+
+class _Patient:
+    """A new file for HDF5, which never learns that it cannot be written: it would end the process (h5py issue 2160).
+
+    What it writes after an error is lost, and so is the file; the error is for whoever asked for the file.
+    """
+
+    def __init__(self, file: FileIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+        self.read, self.readinto, self.seek, self.tell = file.read, file.readinto, file.seek, file.tell
+
+    def write(self, data: memoryview) -> None:
+        """Write all of it at the present position."""
+        left = memoryview(data).cast("B")
+        try:
+            while len(left) and self.error is None:
+                left = left[self.file.write(left) :]
+        except OSError as error:
+            self.error = error
+
+    def truncate(self, size: int) -> None:
+        """Cut or extend the file."""
+        try:
+            self.file.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+
+    def flush(self) -> None:
+        """Do nothing: nothing is held back."""
+
+
+@contextlib.contextmanager
+def created(path: Path) -> Iterator[h5py.File]:
+    """Yield a new HDF5 file, to be written in the block.
+
+    Raises:
+        OSError: it could not be written, most often because the disk is full; what stands there is no HDF5 file.
+    """
+    with path.open("w+b", buffering=0) as raw:
+        target = _Patient(raw)
+        try:
+            with h5py.File(target, "w") as file:
+                yield file
+        except Exception:
+            if target.error is None:
+                raise
+        if target.error is not None:
+            raise target.error
 
 
 @contextlib.contextmanager

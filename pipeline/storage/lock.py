@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import Locked
-from pipeline.storage.artifacts import refuse_link
+from pipeline.storage.artifacts import disk_errors, refuse_link
 
 NAME = ".lock"
 
@@ -24,7 +24,8 @@ def locked(run: Path) -> Iterator[None]:
     """Hold the run folder `run` for this process; the folder is made if need be.
 
     Raises:
-        Locked: another process holds it; the message names it.
+        Locked: another process holds it; the message names its pid and host.
+        DiskFull: no room for them.
         BadArtifact: the lock is a link, whose target would be overwritten.
     """
     run.mkdir(parents=True, exist_ok=True)
@@ -36,7 +37,8 @@ def locked(run: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise Locked(f"{run} is in use by {file.read().strip() or 'another process'}: wait for it") from None
-        file.truncate(0)
-        json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
-        file.flush()
+        with disk_errors(path):
+            file.truncate(0)
+            json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
+            file.flush()
         yield

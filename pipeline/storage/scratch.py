@@ -33,6 +33,11 @@ def row_type(n_features: int, n_classes: int) -> np.dtype:
     )
 
 
+def _crc(identity: Mapping[str, Any]) -> int:
+    """Return the checksum of an identity as it will be read."""
+    return zlib.crc32(artifacts.to_json(json.loads(artifacts.to_json(identity))).encode())
+
+
 class Scratch:
     """Rows appended as they are computed; survives kill -9 at any moment.
 
@@ -68,16 +73,17 @@ class Scratch:
                 )
             return self.cut(self._good_rows())
         self.path.unlink(missing_ok=True)  # rows without a header could be anything's
-        artifacts.write_text(self.header, artifacts.to_json(self.identity))
+        artifacts.write_text(self.header, artifacts.to_json(self.identity | {"crc": _crc(self.identity)}))
         return self.cut(0)
 
     def begun(self) -> dict[str, Any]:
-        """Return the identity that the rows there were begun with, {} if there is none."""
+        """Return the identity that the rows there were begun with, {} if there is none or it is damaged."""
         try:
             identity = json.loads(self.header.read_bytes())
-        except (FileNotFoundError, ValueError, RecursionError):
+            whole = identity.pop("crc") == _crc(identity)  # parts of it go into the embeddings' record
+        except (FileNotFoundError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
             return {}
-        return identity if isinstance(identity, dict) else {}
+        return identity if whole else {}
 
     def cut(self, rows: int) -> int:
         """Keep only the whole batches within the first `rows` rows; return the number of rows kept."""

@@ -1,12 +1,16 @@
+import errno
+import os
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from pipeline.errors import BadArtifact
-from pipeline.storage.hdf5 import Claim, as_utf8, finish, opened, read_dataset, write_attributes
+from pipeline.errors import BadArtifact, DiskFull
+from pipeline.storage import artifacts, hdf5
+from pipeline.storage.hdf5 import Claim, as_utf8, created, finish, opened, read_dataset, write_attributes
 
 Change = Callable[[h5py.File], object]
 
@@ -78,3 +82,62 @@ def test_a_file_that_is_no_hdf5_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadArtifact, match="not a readable HDF5 file") as caught:
         read(tmp_path / "f.h5")
     assert "\n" not in str(caught.value)
+
+
+def test_a_created_file_is_read(tmp_path: Path) -> None:
+    with created(tmp_path / "f.h5") as file:
+        file["numbers"] = np.arange(6, dtype=np.float32).reshape(3, 2)
+        file["names"] = as_utf8(["a", "größer", ""])
+        finish(file, "things/1.0")
+    assert read(tmp_path / "f.h5")["numbers"].tolist() == [[0, 1], [2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize("writes", range(8))
+def test_a_disk_that_is_full_after_some_writes_is_told_and_nothing_else_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """HDF5 itself ends the process by a segmentation fault when it cannot write."""
+    path = tmp_path / "f.h5"
+    artifacts.write_text(path, "old")
+    done = 0
+
+    class Full:
+        """A file on a disk with room for some writes."""
+
+        def __init__(self, file: FileIO) -> None:
+            self.file = file
+
+        def write(self, data: memoryview) -> int:
+            nonlocal done
+            done += 1
+            if done > writes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return self.file.write(data)
+
+        def truncate(self, size: int) -> None:
+            self.file.truncate(size)
+
+    class Patient(hdf5._Patient):
+        def __init__(self, file: FileIO) -> None:
+            super().__init__(file)
+            self.file = Full(file)  # type: ignore[assignment]
+
+    monkeypatch.setattr(hdf5, "_Patient", Patient)
+
+    def fill() -> None:
+        with artifacts.atomic(path) as temporary, created(temporary) as file:
+            for i in range(4):
+                file[f"numbers{i}"] = np.full(100_000, i)
+                file.flush()
+            finish(file, "things/1.0")
+
+    with pytest.raises(DiskFull, match=r"f\.h5: no space left"):
+        fill()
+    assert done == writes + 1, "HDF5 was told of the error and tried again"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["f.h5"]
+    assert path.read_text() == "old"
+
+
+def test_an_error_in_the_block_is_its_own(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="mine"), created(tmp_path / "f.h5"):
+        raise KeyError("mine")

@@ -49,6 +49,11 @@ class Engine(abc.ABC):
     versions: Mapping[str, str] = {}
     """Of the libraries that it needs beside torch."""
 
+    @property
+    def per_pass(self) -> int:
+        """Tiles in one forward pass: a batch, or fewer where the device's memory did not hold one."""
+        return self.batch
+
     @abc.abstractmethod
     def start(self, pixels: torch.Tensor) -> Any:
         """Begin with a full batch (batch, 3, S, S) of uint8 tiles, channels_last; return what `finish` needs."""

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from pipeline.cli.options import say
+from pipeline.errors import PipelineError
 from pipeline.network.engines.base import Answer, Engine
 from pipeline.network.engines.folding import Embed
 from pipeline.storage.models import Model
@@ -17,6 +19,9 @@ class TorchEngine(Engine):
 
     On CUDA the copy of the next batch to the device runs beside the computation of this one, and the host is only
     waited for when a result is handed over, which is when the next batch is under way.
+
+    Where the device's memory does not hold a batch, this and the next ones are computed in halves, or quarters and so
+    on: the rows are the same but for rounding.
     """
 
     name = "torch"
@@ -27,22 +32,55 @@ class TorchEngine(Engine):
         self.embed = Embed(model, DTYPES[precision]).to(device)
         self.copying = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.in_flight = 1 if self.copying is None else 2
+        self._per_pass = batch
+
+    @property
+    def per_pass(self) -> int:
+        """Tiles in one forward pass, as few as the memory asked for so far."""
+        return self._per_pass
+
+    def start(self, pixels: torch.Tensor) -> Any:
+        """Compute the batch; on CUDA put it in line.
+
+        Raises:
+            PipelineError: the device's memory does not hold a single tile.
+        """
+        while (started := self._begin(pixels)) is None:
+            if self._per_pass == 1:
+                raise PipelineError(
+                    f"the memory of {self.device} does not hold one tile of {pixels.shape[-1]} px and the network: end "
+                    "what else runs there, or give another --device"
+                )
+            before, self._per_pass = self._per_pass, (self._per_pass + 1) // 2
+            say(f"not enough memory on {self.device} for {before} tiles at once: going on with {self._per_pass}")
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return started
+
+    def _begin(self, pixels: torch.Tensor) -> Any:
+        """Return what `finish` needs, None if the memory is full; what was taken of it is free on return."""
+        try:
+            return self._embedded(pixels)
+        except torch.OutOfMemoryError:
+            return None
 
     @torch.no_grad()
-    def start(self, pixels: torch.Tensor) -> Any:
-        """Compute the batch; on CUDA put it in line."""
+    def _embedded(self, pixels: torch.Tensor) -> Any:
         if self.copying is None:
-            return self.embed(pixels.to(self.device))
+            return [self.embed(part) for part in pixels.to(self.device).split(self._per_pass)]
         pinned, computing = pixels.pin_memory(), torch.cuda.current_stream(self.device)
         with torch.cuda.stream(self.copying):
             there = pinned.to(self.device, non_blocking=True)
         computing.wait_stream(self.copying)
         there.record_stream(computing)  # its memory is not given to the next copy while this batch reads it
-        found = self.embed(there)
-        # copied on the computing stream, before the next batch can overwrite what a CUDA graph gave back
-        host = [torch.empty(part.shape, dtype=part.dtype, pin_memory=True) for part in found]
-        for ours, theirs in zip(host, found, strict=True):
-            ours.copy_(theirs, non_blocking=True)
+        host = []
+        for part in there.split(self._per_pass):
+            # copied on the computing stream, before the next pass can overwrite what a CUDA graph gave back
+            found = self.embed(part)
+            ours = [torch.empty(theirs.shape, dtype=theirs.dtype, pin_memory=True) for theirs in found]
+            for mine, theirs in zip(ours, found, strict=True):
+                mine.copy_(theirs, non_blocking=True)
+            host.append(ours)
         done = torch.cuda.Event()
         done.record(computing)
         return pinned, host, done
@@ -50,8 +88,9 @@ class TorchEngine(Engine):
     def finish(self, started: Any) -> Answer:
         """Return the rows, once they are there."""
         if self.copying is None:
-            found, scores = started
-            return found.cpu().numpy(), scores.cpu().numpy()
-        _, (found, scores), done = started
-        done.synchronize()
-        return found.numpy(), scores.numpy()
+            passes = started
+        else:
+            _, passes, done = started
+            done.synchronize()
+        found, scores = (torch.cat(parts).cpu().numpy() for parts in zip(*passes, strict=True))
+        return found, scores

@@ -17,6 +17,7 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.network.engines import ENGINES, Engine, build_engine, default_batch
 from pipeline.network.engines.agreement import agree, in_plain_fp32
 from pipeline.network.engines.base import filled
+from pipeline.network.engines.eager import TorchEngine
 from pipeline.network.engines.folding import folded
 from pipeline.storage.models import Model
 
@@ -257,3 +258,56 @@ def test_on_cuda_all_batches_arrive_whole_and_in_order(
     engine = build_engine(name, model, device=torch.device("cuda"), precision=precision, batch=BATCH)
     many = tiles.repeat(20, 1, 1, 1)
     assert agree(everything(engine, many), in_plain_fp32(model, many)).passes
+
+
+# -- full memory ---------------------------------------------------------------------------------------------------
+
+
+def crowd(engine: Engine, *, holds: int) -> list[int]:
+    """Let an engine's device hold so many tiles at once; return the list that gets the tiles of each pass."""
+    assert isinstance(engine, TorchEngine)
+    embed, passes = engine.embed, []
+
+    def limited(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if len(pixels) > holds:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        passes.append(len(pixels))
+        return embed(pixels)
+
+    engine.embed = limited
+    return passes
+
+
+@pytest.mark.parametrize(("holds", "per_pass"), [(4, 4), (3, 2), (2, 2), (1, 1)])
+def test_a_full_memory_halves_the_pass_and_keeps_the_rows(
+    model: Model, tiles: torch.Tensor, capsys: pytest.CaptureFixture[str], holds: int, per_pass: int
+) -> None:
+    """From the batch on that did not fit; none is computed twice."""
+    engine = build_engine("torch", model, device=CPU, precision="fp32", batch=4)
+    whole = everything(engine, tiles)
+    passes = crowd(engine, holds=holds)
+    found = everything(engine, tiles)
+    for ours, theirs in zip(found, whole, strict=True):
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert passes == [per_pass] * (12 // per_pass)
+    assert (engine.per_pass, engine.batch) == (per_pass, 4)
+    said = capsys.readouterr().err
+    assert said.count("not enough memory on cpu") == {4: 0, 2: 1, 1: 2}[per_pass]
+    assert (f"going on with {per_pass}" in said) == (per_pass < 4)
+
+
+def test_an_odd_batch_is_halved_down_to_one(model: Model, tiles: torch.Tensor) -> None:
+    engine = build_engine("torch", model, device=CPU, precision="fp32", batch=5)
+    whole = everything(engine, tiles)
+    passes = crowd(engine, holds=1)
+    np.testing.assert_allclose(everything(engine, tiles)[0], whole[0], rtol=1e-4, atol=1e-5)
+    assert passes == [1] * 15
+
+
+def test_a_memory_that_does_not_hold_one_tile_is_one_line(model: Model, tiles: torch.Tensor) -> None:
+    engine = build_engine("torch", model, device=CPU, precision="fp32", batch=4)
+    crowd(engine, holds=0)
+    with pytest.raises(PipelineError, match="memory of cpu does not hold one tile of 32 px") as caught:
+        everything(engine, tiles)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,5 @@
+MATRIX = ()
+
+
+class Fault:
+    pass
