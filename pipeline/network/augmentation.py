@@ -16,8 +16,6 @@ from torch.nn import functional
 from pipeline.network.batches import to_device
 from pipeline.network.recipe import Recipe
 
-N_ORIENTATIONS = 8
-
 AXES = (-1, -2)
 """What the first two coins turn around: left and right, top and bottom. The third coin swaps the two."""
 
@@ -44,9 +42,9 @@ def draw(seed: Sequence[int], n: int) -> np.ndarray:
 
 def turned(pixels: torch.Tensor, orientation: int) -> torch.Tensor:
     """Return (B, 3, S, S) in one of the eight exact orientations of a square, 0 for as it is: the same pixels."""
-    coins = [bool(orientation >> bit & 1) for bit in range(3)]
-    pixels = pixels.flip([axis for axis, coin in zip(AXES, coins[:2], strict=True) if coin])
-    return pixels.transpose(*AXES) if coins[2] else pixels
+    axes = [axis for bit, axis in enumerate(AXES) if orientation >> bit & 1]
+    pixels = pixels.flip(axes) if axes else pixels
+    return pixels.transpose(*AXES) if orientation & 4 else pixels
 
 
 def turned_each(pixels: torch.Tensor, coins: np.ndarray) -> torch.Tensor:
