@@ -56,6 +56,10 @@ class ExtractOptions:
     embed_precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     """auto: bf16 where the device is faster by it. int8: openvino alone, calibrated on training tiles."""
 
+    views: Literal[1, 8] = 1
+    """8: features and logits are means over the eight exact orientations of each tile, of all splits alike, at eight
+    times the cost."""
+
     dtype: Literal["float32", "float16"] = "float32"
     """How features are stored; float16 halves the file."""
 
@@ -193,6 +197,7 @@ def embed(
             "versions": records.versions() | dict(engine.versions),
             "engine": engine.name,
             "precision": engine.precision,
+            "views": engine.views,
         },
         dtype=options.dtype,
     )

@@ -24,13 +24,29 @@ if TYPE_CHECKING:
     from pipeline.tiles.manifest import Manifest
 
 
+RANGES = {
+    "weight_decay": (0, 1),
+    "warmup_epochs": (0, 1000),
+    "label_smoothing": (0, 0.9),
+    "ema": (0, 0.99999),
+    "stain_scale": (0, 0.9),
+    "stain_shift": (0, 0.5),
+    "colour_jitter": (0, 0.9),
+    "blur": (0, 0.1),
+    "low_resolution": (0.1, 1),
+    "mixup": (0, 10),
+    "cutmix": (0, 10),
+}
+"""Lowest and highest value of the switches that are numbers."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
     """Which network, and how it is trained."""
 
-    recipe: Literal["tutorial", "quick"] | None = None
-    """tutorial: Adam 1e-3, StepLR x0.1 every 7 epochs, 15 epochs, flips, 150 px; quick: 8 epochs at 96 px.
-    Default: quick for the demo, tutorial for everything else."""
+    recipe: Literal["tutorial", "quick", "strong"] | None = None
+    """tutorial: Adam 1e-3, StepLR x0.1 every 7 epochs, 15 epochs, flips, 150 px; quick: 8 epochs at 96 px; strong: all
+    switches below, 20 epochs at 96, 128, 150 px. Default: quick for the demo, tutorial for everything else."""
 
     arch: Literal["resnet50", "resnet18", "resnet10"] = "resnet50"
     """The network; embeddings are 2048, 512 or 512 wide."""
@@ -45,10 +61,60 @@ class TrainOptions:
     """Tiles per step; default: the recipe's."""
 
     lr: float | None = None
-    """Learning rate of Adam; default: the recipe's."""
+    """Learning rate, the highest of its schedule; default: the recipe's."""
 
     lr_step: int | None = None
-    """Epochs between drops of the learning rate; default: the recipe's."""
+    """Epochs between drops of the learning rate, for --schedule step; default: the recipe's."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] | None = None
+    """adamw: its weight decay does not pass through Adam's scaling (Loshchilov and Hutter 2019); sgd: with Nesterov's
+    momentum 0.9. Default, as for all that follow: the recipe's."""
+
+    weight_decay: float | None = None
+    """Of weights, never of norms and biases, which it would only shrink (He et al. 2019)."""
+
+    schedule: Literal["step", "cosine"] | None = None
+    """cosine: the rate falls step by step to 0, with no drops to be timed (Loshchilov and Hutter 2017)."""
+
+    warmup_epochs: float | None = None
+    """Epochs in which the rate rises from 0: first gradients mislead (Goyal et al. 2017)."""
+
+    label_smoothing: float | None = None
+    """Share of a label given to all classes alike: fewer certain errors (Szegedy et al. 2016)."""
+
+    last_norm: Literal["one", "zero"] | None = None
+    """Where the last norm of each block begins; zero: blocks begin as identities (Goyal et al. 2017)."""
+
+    ema: float | None = None
+    """Decay per step of the running mean of the weights that is judged and kept, 0 for none: seeds differ less
+    (Tarvainen and Valpola 2017)."""
+
+    progressive: tuple[float, ...] | None = None
+    """Sides of the input as shares of --tile-px, in turn over the epochs: small tiles cost less (Howard 2018)."""
+
+    orientations: Literal["flips", "eight"] | None = None
+    """eight: quarter turns beside the flips, as tissue has no up (Veeling et al. 2018)."""
+
+    stain_scale: float | None = None
+    """Haematoxylin and eosin are multiplied by 1 -+ this: laboratories stain differently (Tellez et al. 2018)."""
+
+    stain_shift: float | None = None
+    """and moved by -+ this in optical density: so do backgrounds (Tellez et al. 2018)."""
+
+    colour_jitter: float | None = None
+    """Brightness, contrast, saturation are multiplied by 1 -+ this: scanners differ (Tellez et al. 2019)."""
+
+    blur: float | None = None
+    """Half of the tiles lose focus, by a sigma of up to this share of the side (Tellez et al. 2019)."""
+
+    low_resolution: float | None = None
+    """A quarter of the tiles lose resolution, down to this share, 1 for none (Tellez et al. 2019)."""
+
+    mixup: float | None = None
+    """Alpha of blends of two tiles and their labels, 0 for none (Zhang et al. 2018). Mixed tissue can be a class."""
+
+    cutmix: float | None = None
+    """Alpha of patches of another tile, 0 for none (Yun et al. 2019)."""
 
     init: Path | None = None
     """Start weights: a safetensors file or a torchvision state dict (.pth); default: from scratch."""
@@ -67,6 +133,13 @@ class TrainOptions:
         check(self.batch_size is None or self.batch_size >= 2, f"--batch-size {self.batch_size}: at least 2")
         check(self.lr is None or self.lr > 0, f"--lr {self.lr}: must be above 0")
         check(self.lr_step is None or self.lr_step >= 1, f"--lr-step {self.lr_step}: at least 1")
+        for name, (least, most) in RANGES.items():
+            value = getattr(self, name)
+            flag = "--" + name.replace("_", "-")
+            check(value is None or least <= value <= most, f"{flag} {value}: {least:g} to {most:g}")
+        check(self.progressive is None or self.progressive, "--progressive: at least one share is needed")
+        for share in self.progressive or ():
+            check(0.1 <= share <= 1, f"--progressive {share}: shares from 0.1 to 1")
 
 
 def resolve_recipe(options: TrainOptions, *, is_demo: bool) -> "tuple[str, Recipe]":
@@ -107,7 +180,9 @@ def start_training(
         if len(tiles[split][0]) < least:
             raise BadInput(f"{manifest.path}: {len(tiles[split][0])} readable {split} tile(s), at least {least} needed")
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
-    network = build_network(options.arch, n_classes=len(classes), seed=common.seed)
+    network = build_network(
+        options.arch, n_classes=len(classes), seed=common.seed, zero_init=recipe.last_norm == "zero"
+    )
     init = load_start_weights(network, options.init) if options.init else None
     as_channels_last(network, device)
     asked = options.precision
@@ -152,7 +227,7 @@ def train(common: Common, options: TrainOptions) -> int:
 
     manifest = read_manifest(common.run / "manifest.csv")
     name, recipe = resolve_recipe(options, is_demo=manifest.details.get("origin") == "demo")
-    chosen = plain(options) | {"recipe": name} | dataclasses.asdict(recipe)
+    chosen = plain(options) | {"recipe": name} | plain(recipe)
     path = common.run / "model.safetensors"
     checkpoint = common.run / "checkpoint.pt"
     inputs = inputs_of(manifest, options)
@@ -173,7 +248,8 @@ def train(common: Common, options: TrainOptions) -> int:
     else:
         say(
             f"train: {options.arch} from {options.init or 'scratch'}, recipe {name}, {recipe.epochs} epochs of "
-            f"{len(training.train[0])} tiles, {recipe.tile_px} px, {training.device}, {training.precision}"
+            f"{len(training.train[0])} tiles, {', '.join(map(str, recipe.sides()))} px, {training.device}, "
+            f"{training.precision}"
         )
     training.run()
     finish(manifest, training, common, options, chosen)
@@ -188,7 +264,8 @@ def finish(
     import pandas as pd
 
     from pipeline.figures.training import draw_batch, draw_history
-    from pipeline.network.batches import load_batches, random_flips
+    from pipeline.network.augmentation import augment, draw
+    from pipeline.network.batches import load_batches
     from pipeline.storage.models import SCHEMA, description_path, save_model
 
     path = common.run / "model.safetensors"
@@ -197,7 +274,7 @@ def finish(
         "arch": options.arch,
         "classes": manifest.classes,
         "preprocess": dataclasses.asdict(training.preprocess),
-        "recipe": {"name": chosen["recipe"], **dataclasses.asdict(training.recipe), "precision": training.precision},
+        "recipe": {"name": chosen["recipe"], **plain(training.recipe), "precision": training.precision},
         "metrics": {
             "best_epoch": state.best_epoch,
             "val_accuracy": state.best_accuracy,
@@ -218,8 +295,9 @@ def finish(
     artifacts.write_text(outputs[1], history.to_csv(index=False, lineterminator="\n"))
     draw_history(outputs[2], history, best_epoch=state.best_epoch)
     first = next(load_batches(training.train[0], training.epoch_batches(0)[:1], workers=0))
-    flipped = random_flips(first.pixels, seed=(common.seed, 0, 0))
-    draw_batch(outputs[3], flipped.numpy(), [manifest.classes[code] for code in training.train[1][first.rows]])
+    numbers = draw((common.seed, 0, 0), len(first.rows))
+    seen = augment(first.pixels, training.recipe, numbers, side=training.recipe.side(0))
+    draw_batch(outputs[3], seen.numpy(), [manifest.classes[code] for code in training.train[1][first.rows]])
     save_model(path, training.best, info)
     records.write_record(
         path,

@@ -314,6 +314,31 @@ def test_the_record_and_the_file_say_which_engine_it_was(
     assert "extract: torch fp32" in capsys.readouterr().err
 
 
+def test_eight_views_stand_in_the_file_and_go_on_after_a_stop(
+    trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2; every split alike, and a row is another than that of one view."""
+    one, whole = trained_run / "one.h5", trained_run / "whole.h5"
+    assert extract.main(words("extract", trained_run, "--out", str(one))) == 0
+    eight = words("extract", trained_run, "--engine", "torch", "--views", "8")
+    assert extract.main([*eight, "--out", str(whole)]) == 0
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        assert extract.main(eight) == 143
+    capsys.readouterr()
+    assert extract.main(words("extract", trained_run, "--engine", "torch")) == 1
+    assert "rows made with another options" in one_line(capsys.readouterr().err)
+    assert extract.main(eight) == 0
+    assert "continuing after row" in capsys.readouterr().err
+    found, single = read_embeddings(trained_run / "embeddings.h5"), read_embeddings(one)
+    assert found.attrs["features_sha256"] == read_embeddings(whole).attrs["features_sha256"]
+    assert (found.attrs["views"], single.attrs["views"]) == (8, 1)
+    assert records.read_record(trained_run / "embeddings.h5")["details"]["views"] == 8
+    assert not np.isclose(found.features, single.features, rtol=1e-3).all(axis=1).any()
+    assert extract.main(words("extract", trained_run, "--engine", "torch")) == 1
+    assert "was made with views=8, now 1" in one_line(capsys.readouterr().err)
+
+
 def test_auto_engine_goes_on_as_it_began(
     trained_run: Path, words: Words, eager_openvino: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -115,6 +115,36 @@ def test_tiles_go_through_the_engine_of_the_embeddings(
         pd.testing.assert_frame_equal(one.drop(columns="corruption"), other.drop(columns="corruption"), rtol=1e-4)
 
 
+def test_tiles_are_seen_in_as_many_views_as_the_embeddings(fitted_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter turn changes nothing then, and an unchanged tile gets the answers of predictions.csv."""
+    words = ["--run", str(fitted_run), "--device", "cpu", "--threads", "1", "--workers", "0", "--restart"]
+    words += ["--engine", "torch", "--embed-precision", "fp32", "--embed-batch", "5", "--views", "8"]
+    assert extract.main(words) == 0
+    assert fit_heads.main(["--run", str(fitted_run), "--threads", "1", "--rounds", "4", "--restart"]) == 0
+    monkeypatch.setitem(CORRUPTIONS, "blur", Corruption(lambda pixels: pixels, "nothing"))
+    assert put(fitted_run, "--corruptions", "blur", "rotation") == 0
+    table = {(name, head): rows for name, head, rows in blocks(read_stress(fitted_run / "stress.csv"))}
+    for head in HEADS:
+        for name in ("blur", "rotation"):
+            one, other = table["none", head], table[name, head]
+            pd.testing.assert_frame_equal(one.drop(columns="corruption"), other.drop(columns="corruption"), rtol=1e-4)
+
+
+@pytest.mark.parametrize("views", [0, 2, "8", 8.0, None])
+def test_a_record_of_unknown_views_is_refused(
+    fitted_run: Path, capfd: pytest.CaptureFixture[str], views: object
+) -> None:
+    path = fitted_run / "embeddings.h5"
+    record = records.read_record(path)
+    details = record["details"] | {"views": views}
+    inputs = [fitted_run / name for name in record["inputs"]]
+    records.write_record(
+        path, schema=record["schema"], stage="extract", options=record["options"], inputs=inputs, details=details
+    )
+    assert put(fitted_run) == 1
+    assert f"speaks of {views} views" in one_line(capfd.readouterr().err)
+
+
 def test_embeddings_whose_record_names_no_engine_are_refused(
     fitted_run: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,6 +140,61 @@ def test_a_restart_that_was_interrupted_continues_without_the_flag(
     assert train.main(other) == 0
     assert "continuing after epoch 1, step 1" in capsys.readouterr().err
     assert load_model(trained_run / "model.safetensors").info["recipe"]["lr"] == 2e-3
+
+
+STRONG = "--recipe strong --progressive 0.75 1 --mixup 0.2 --ema 0.5"
+
+
+def test_a_strong_training_stops_and_continues_to_the_same_model(
+    prepared_run: Path,
+    tmp_path: Path,
+    words: Words,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """P2, P6, P8; the model loads into torchvision's network and every switch stands in its description."""
+    shutil.copytree(prepared_run.parent, tmp_path / "other")
+    other = tmp_path / "other" / "run"
+    assert train.main(words("train", other, *STRONG.split())) == 0
+    assert "24, 32 px" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 5, signal.SIGTERM)
+        assert train.main(words("train", prepared_run, *STRONG.split())) == 143
+    capsys.readouterr()
+    assert train.main(words("train", prepared_run, "--recipe", "strong", "--ema", "0.9")) == 1
+    assert "another ema (0.5, now 0.9)" in one_line(capsys.readouterr().err)
+    assert train.main(words("train", prepared_run, *STRONG.split())) == 0
+    assert model_bytes(prepared_run) == model_bytes(other)
+    recipe = load_model(other / "model.safetensors").info["recipe"]
+    assert recipe["name"] == "strong"
+    assert (recipe["progressive"], recipe["ema"], recipe["stain_scale"]) == ([0.75, 1.0], 0.5, 0.3)
+    assert train.main(words("train", other, *STRONG.split())) == 0
+    assert "train: current" in capsys.readouterr().err
+
+
+def test_switches_stand_in_a_file_too(prepared_run: Path, words: Words, tmp_path: Path) -> None:
+    config = tmp_path / "my.toml"
+    config.write_text('[train]\nepochs = 1\nprogressive = [0.5, 1.0]\nlast_norm = "zero"\noptimizer = "sgd"\n')
+    argv = [word for word in words("train", prepared_run) if word not in ("--epochs", "2")]
+    assert train.main([*argv, "--config", str(config)]) == 0
+    recipe = load_model(prepared_run / "model.safetensors").info["recipe"]
+    assert (recipe["progressive"], recipe["last_norm"], recipe["optimizer"]) == ([0.5, 1.0], "zero", "sgd")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--ema", "1"), "--ema 1.0: 0 to 0.99999"),
+        (("--stain-scale", "-0.1"), "--stain-scale -0.1: 0 to 0.9"),
+        (("--low-resolution", "nan"), "--low-resolution nan: 0.1 to 1"),
+        (("--progressive", "0.5", "1.5"), "--progressive 1.5: shares from 0.1 to 1"),
+    ],
+)
+def test_switches_out_of_range_are_one_line(
+    prepared_run: Path, words: Words, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], message: str
+) -> None:
+    assert train.main(words("train", prepared_run, *more)) == 2
+    assert message in one_line(capsys.readouterr().err)
 
 
 def test_a_damaged_checkpoint_is_one_line(prepared_run: Path, words: Words, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ SHOWN = 32
 def draw_history(path: Path, history: pd.DataFrame, *, best_epoch: int) -> None:
     """Draw loss and accuracy of train and val by epoch, the kept epoch and the drops of the learning rate marked."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
-    drops = history["epoch"][history["lr"].diff() < 0]
+    drops = history["epoch"][history["lr"] < history["lr"].shift() / 2]  # not the slow fall of a cosine
     for axis, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         axis.plot(history["epoch"], history[f"train_{name}"], color=TRAIN, marker="o", ms=3, label="train")
         axis.plot(history["epoch"], history[f"val_{name}"], color=VAL, marker="s", ms=3, label="validation")

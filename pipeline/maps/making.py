@@ -44,11 +44,12 @@ def make_maps(
         head: class_map(grid, content.coords, answer.p, ok, patch=slide.patch_size_level0)
         for head, answer in answers.items()
     }
+    how: list[dict[str, Any]] = [{"views": 1, **details} for details in (made, given["details"])]
     remarks = [
-        f"The slide was embedded with {name} {made.get(name)}, what the heads were fitted on with "
-        f"{given['details'].get(name)}: answers may differ a little for that reason alone."
-        for name in ("engine", "precision")
-        if made.get(name) != given["details"].get(name)
+        f"The slide was embedded with {name} {how[0].get(name)}, what the heads were fitted on with "
+        f"{how[1].get(name)}: answers may differ a little for that reason alone."
+        for name in ("engine", "precision", "views")
+        if how[0].get(name) != how[1].get(name)
     ]
     saw = made.get("saw_source")
     return Maps(

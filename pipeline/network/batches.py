@@ -211,14 +211,3 @@ def normalise(pixels: torch.Tensor, *, mean: Sequence[float], std: Sequence[floa
     """Return uint8 pixels (B, 3, H, W) as float32: scaled to 0..1, minus `mean`, over `std` per channel."""
     shift, scale = (_per_channel(tuple(values), pixels.device) for values in (mean, std))
     return pixels.to(torch.float32, copy=True).sub_(shift).div_(scale)
-
-
-def random_flips(pixels: torch.Tensor, *, seed: Sequence[int]) -> torch.Tensor:
-    """Flip each tile of (B, 3, H, W) left-right and up-down with probability 1/2 each, all on their device.
-
-    `seed` (e.g. run seed, epoch, step) alone decides the flips: they do not depend on workers or on a resume.
-    """
-    coins = np.random.default_rng(list(seed)).random((2, pixels.shape[0])) < 0.5
-    for axis, coin in zip((-1, -2), to_device(torch.from_numpy(coins), pixels.device), strict=True):
-        pixels = torch.where(coin.view(-1, 1, 1, 1), pixels.flip(axis), pixels)
-    return pixels.contiguous(memory_format=torch.channels_last)

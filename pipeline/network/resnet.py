@@ -15,18 +15,19 @@ ARCHITECTURES = ("resnet50", "resnet18", "resnet10")
 """resnet10 (one basic block a stage) is for tests and quick looks; embeddings are 2048, 512, 512 wide."""
 
 
-def build_network(arch: str, *, n_classes: int, seed: int) -> ResNet:
+def build_network(arch: str, *, n_classes: int, seed: int, zero_init: bool = False) -> ResNet:
     """Return a network with random weights (torchvision's own initialisation) and `n_classes` outputs.
 
-    Parameter names are torchvision's, so `torchvision.models.resnet50(num_classes=K)` loads the weights.
+    Parameter names are torchvision's, so `torchvision.models.resnet50(num_classes=K)` loads the weights. With
+    `zero_init` the last norm of each block begins at 0 (torchvision's `zero_init_residual`), all else as without.
     """
     torch.manual_seed(seed)
     if arch == "resnet50":
-        return resnet50(num_classes=n_classes)
+        return resnet50(num_classes=n_classes, zero_init_residual=zero_init)
     if arch == "resnet18":
-        return resnet18(num_classes=n_classes)
+        return resnet18(num_classes=n_classes, zero_init_residual=zero_init)
     if arch == "resnet10":
-        return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=n_classes)
+        return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=n_classes, zero_init_residual=zero_init)
     raise UsageError(f"--arch {arch}: known are {', '.join(ARCHITECTURES)}")
 
 

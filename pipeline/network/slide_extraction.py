@@ -151,6 +151,7 @@ class SlideExtraction:
                 "versions": records.versions() | dict(engine.versions),
                 "engine": engine.name,
                 "precision": engine.precision,
+                "views": engine.views,
             },
             dtype=str(self.chosen["dtype"]),
             slide=info,

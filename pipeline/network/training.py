@@ -1,7 +1,8 @@
 """The training loop: epochs of steps, a validation pass after each, a checkpoint from which any stop continues.
 
-What a step does depends on (seed, epoch, step) alone - order of tiles, flips - so that a run that was stopped and
-continued takes the same steps as one that was not, and tiles held in memory give the same as tiles read again.
+What a step does depends on (seed, epoch, step) alone - order of tiles, augmentation, learning rate - so that a run that
+was stopped and continued takes the same steps as one that was not, and tiles held in memory give the same as tiles read
+again.
 
 No step waits for the device: what the steps say (loss, hits) stays there until it is looked at, once a second and
 before every save.
@@ -10,7 +11,6 @@ before every save.
 import functools
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,13 @@ from pipeline.cli.options import say
 from pipeline.cli.progress import progress
 from pipeline.cli.signals import StopRequest
 from pipeline.errors import PipelineError, WorkerLost
-from pipeline.network.batches import TileFiles, normalise, random_flips, to_device
-from pipeline.network.checkpoint import Checkpoint, Progress, Weights
+from pipeline.network.augmentation import augment, draw, mix
+from pipeline.network.averaging import Average
+from pipeline.network.batches import TileFiles, normalise, to_device
+from pipeline.network.checkpoint import Checkpoint, Progress, Stateful, Weights
 from pipeline.network.compiling import compile_steps
 from pipeline.network.held import Held, Streamed, supply
+from pipeline.network.optimising import build_optimizer, learning_rate
 from pipeline.network.pace import share_of_limit
 from pipeline.network.precision import Precision, autocast
 from pipeline.network.recipe import Recipe
@@ -41,9 +44,6 @@ LOOK_EVERY_S = 1.0
 
 EVAL_BATCH = 64
 
-FUSED = ("cpu", "cuda")
-"""Devices on which Adam's whole update is one kernel (torch 2.6 and newer)."""
-
 
 class Training:
     """One network's training, resumable at any step.
@@ -55,7 +55,7 @@ class Training:
         recipe: how to train.
         preprocess: mean and std of the input.
         precision: fp32 or bf16 autocast.
-        seed: of tile order and flips.
+        seed: of tile order and augmentation.
         workers: decoding processes.
         checkpoint: the file to save to and continue from.
         identity: what a checkpoint must agree with to be continued (plain values).
@@ -81,20 +81,22 @@ class Training:
         self.train, self.val = train, val
         self.seed, self.workers = seed, workers
         self.device = next(network.parameters()).device
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=recipe.lr, fused=self.device.type in FUSED or None)
-        self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, recipe.lr_step, recipe.lr_gamma)
-        self.checkpoint = Checkpoint(
-            checkpoint,
-            identity={**identity, "precision": precision},
-            parts={"network": network, "optimizer": self.optimizer, "schedule": self.schedule},
-        )
+        self.optimizer = build_optimizer(network, recipe)
+        self.average = Average(network, recipe.ema) if recipe.ema else None
+        self.judged = network if self.average is None else self.average.network
+        """The network that is validated and kept."""
+        parts: dict[str, Stateful] = {"network": network, "optimizer": self.optimizer}
+        if self.average is not None:
+            parts["average"] = self.average.network
+        self.checkpoint = Checkpoint(checkpoint, identity={**identity, "precision": precision}, parts=parts)
         self.state = Progress()
         self.best: Weights = {}
         self.sources: dict[str, Held | Streamed] = {}
         """Of the pixels of train and val; filled by `run`."""
         self.compiled = compiled
-        self.full_step_scores: Callable[[torch.Tensor], torch.Tensor] | None = None
-        """`scores` compiled for batches of the recipe's size; an epoch's last, smaller one is not worth its kernels."""
+        self.full_step_scores: dict[int, Callable[[torch.Tensor], torch.Tensor]] = {}
+        """Side -> `scores` compiled for batches of the recipe's size; an epoch's last, smaller one is not worth its
+        kernels."""
         self.unseen: list[tuple[torch.Tensor, torch.Tensor, int]] = []
         """Of each step that was not looked at: mean loss and hits, on the device, and its number of tiles."""
         self.looked = self.saved = time.monotonic()
@@ -181,8 +183,9 @@ class Training:
             PipelineError: torch cannot compile here.
         """
         say("train: compiling the network")
-        shape = self.recipe.batch_size, 3, self.preprocess.size, self.preprocess.size
-        self.full_step_scores = compile_steps(self.scores, self.network, shape)
+        for side in self.recipe.sides():
+            shape = self.recipe.batch_size, 3, side, side
+            self.full_step_scores[side] = compile_steps(self.scores, self.network, shape)
 
     def heed(self, stop: StopRequest) -> None:
         """Save and raise Interrupted if the process was asked to stop."""
@@ -194,7 +197,7 @@ class Training:
         """Take the steps of the epoch that are left, validate, save; raises as `run` does."""
         steps = self.epoch_batches(self.state.epoch)[self.state.step :]
         label = f"epoch {self.state.epoch + 1}/{self.recipe.epochs}"
-        per_tile = self.limit_share  # measured before the first epoch's clock starts
+        per_tile = self.limit_share()  # measured before the first epoch's clock starts
         self.looked = time.monotonic()
         with progress(len(self.train[0]), unit="tile", label=label, done=self.state.seen) as bar:
             for rows, pixels in zip(steps, self.sources["train"].batches(steps), strict=True):
@@ -214,28 +217,47 @@ class Training:
         self.heed(stop)
 
     def step(self, rows: np.ndarray, pixels: torch.Tensor) -> None:
-        """Take one step of Adam on one batch; what it says is looked at later.
+        """Take one step of the recipe on one batch; what it says is looked at later.
 
         Args:
             rows: (B,) row numbers of the training tiles.
             pixels: (B, 3, size, size) uint8, channels_last, of these tiles.
         """
+        state, recipe, side = self.state, self.recipe, self.recipe.side(self.state.epoch)
+        seed = self.seed, state.epoch, state.step
         target = to_device(torch.from_numpy(self.train[1][rows]), self.device)
-        pixels = random_flips(to_device(pixels, self.device), seed=(self.seed, self.state.epoch, self.state.step))
+        pixels = augment(to_device(pixels, self.device), recipe, draw(seed, len(rows)), side=side)
+        pixels, own = mix(pixels, recipe, seed=seed)
         self.network.train()
-        is_full = len(rows) == self.recipe.batch_size
-        scores = ((is_full and self.full_step_scores) or self.scores)(pixels)
-        loss = functional.cross_entropy(scores, target)
+        is_full = len(rows) == recipe.batch_size
+        scores = ((is_full and self.full_step_scores.get(side)) or self.scores)(pixels)
+        loss = self.loss(scores, target)
+        if own < 1:
+            loss = own * loss + (1 - own) * self.loss(scores, target.roll(1))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, epoch=state.epoch, step=state.step, steps=self.steps_per_epoch)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update(state.epoch * self.steps_per_epoch + state.step + 1)
         self.unseen.append((loss.detach(), (scores.argmax(1) == target).sum(), len(rows)))
-        self.state.step += 1
+        state.step += 1
 
-    def scores(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return the network's output (B, K), float32, for uint8 pixels on its device."""
+    @functools.cached_property
+    def steps_per_epoch(self) -> int:
+        """As many in every epoch."""
+        return len(self.epoch_batches(0))
+
+    def loss(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the mean cross-entropy that is trained on, of scores (B, K) and class codes (B,)."""
+        return functional.cross_entropy(scores, target, label_smoothing=self.recipe.label_smoothing)
+
+    def scores(self, pixels: torch.Tensor, network: ResNet | None = None) -> torch.Tensor:
+        """Return a network's output (B, K), float32, for uint8 pixels on its device; by default of the trained one."""
         with autocast(self.device, self.precision):
-            return self.network(normalise(pixels, mean=self.preprocess.mean, std=self.preprocess.std)).float()
+            x = normalise(pixels, mean=self.preprocess.mean, std=self.preprocess.std)
+            return (self.network if network is None else network)(x).float()
 
     def look(self) -> None:
         """Wait for the steps taken, add what they say to the epoch's sums, one after another, and the time to its time.
@@ -277,15 +299,15 @@ class Training:
 
     @torch.inference_mode()
     def validate(self) -> tuple[float, float]:
-        """Return (mean cross-entropy, accuracy) on the validation tiles."""
-        self.network.eval()
+        """Return (mean cross-entropy without smoothing, accuracy) on the validation tiles."""
+        self.judged.eval()
         tiles, labels = self.val
         rows = np.arange(len(tiles))
         steps = [rows[start : start + EVAL_BATCH] for start in range(0, len(rows), EVAL_BATCH)]
         losses, hits = [], []
         for chosen, pixels in zip(steps, self.sources["val"].batches(steps), strict=True):
             target = to_device(torch.from_numpy(labels[chosen]), self.device)
-            scores = self.scores(to_device(pixels, self.device))
+            scores = self.scores(to_device(pixels, self.device), self.judged)
             losses.append(functional.cross_entropy(scores, target, reduction="sum"))
             hits.append((scores.argmax(1) == target).sum())
         return sum(torch.stack(losses).tolist()) / len(tiles), sum(torch.stack(hits).tolist()) / len(tiles)
@@ -294,10 +316,9 @@ class Training:
         """Return the tiles per second of the epoch so far: waiting for tiles counts, validation and saves do not."""
         return self.state.seen / max(self.state.seconds, 1e-9)
 
-    @functools.cached_property
     def limit_share(self) -> float:
-        """The share of the device's limit that one tile per second takes."""
-        return share_of_limit(self.network, self.preprocess.size, self.precision)
+        """Return the share of the device's limit that one tile per second takes in this epoch."""
+        return share_of_limit(self.network, self.recipe.side(self.state.epoch), self.precision)
 
     def finish_epoch(self) -> None:
         """Validate, write the epoch into the history, keep the best weights, begin the next epoch."""
@@ -306,11 +327,8 @@ class Training:
         val_loss, val_accuracy = self.validate()
         if not math.isfinite(val_loss):
             raise self.broken("the validation loss", state.step)
-        with warnings.catch_warnings():  # continued at an epoch's end, torch misses the step that it did not see
-            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
-            self.schedule.step()
+        rate, share = self.rate(), self.rate() * self.limit_share()
         state.epoch += 1
-        rate, share = self.rate(), self.rate() * self.limit_share
         state.history.append(
             {
                 "epoch": state.epoch,
@@ -330,5 +348,5 @@ class Training:
         )
         if (val_accuracy, -val_loss) > (state.best_accuracy, -state.best_loss):
             state.best_epoch, state.best_accuracy, state.best_loss = state.epoch, val_accuracy, val_loss
-            self.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+            self.best = {name: value.detach().cpu().clone() for name, value in self.judged.state_dict().items()}
         state.step, state.loss_sum, state.hits, state.seen, state.seconds = 0, 0.0, 0, 0, 0.0

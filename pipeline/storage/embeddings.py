@@ -35,6 +35,9 @@ SCHEMA = "embeddings/1.0"
 OK, UNREADABLE, CHANGED = 0, 1, 2
 """Codes in /status: a row of features; zeros because the tile could not be read; zeros because it changed."""
 
+VIEWS = (1, 8)
+"""Numbers of orientations that a row may be the mean of: the tile as it is, or all eight of a square."""
+
 LAYER = "avgpool"
 """torchvision's name of the layer whose output the features are."""
 
@@ -141,7 +144,8 @@ def write_embeddings(
         path: `embeddings.h5`.
         scratch: holds one row per row of `table`, in order.
         table: the manifest's columns; of a slide also `x` and `y`, level-0 px.
-        attrs: classes (list), preprocess (dict), model_sha256, manifest_sha256, versions (dict), engine, precision.
+        attrs: classes (list), preprocess (dict), model_sha256, manifest_sha256, versions (dict), engine, precision,
+            views (orientations that a row is the mean of).
         dtype: float32, or float16 to halve the file (2e-4 relative error, far below that of bf16).
         slide: if the rows are tiles of a slide.
 
@@ -240,6 +244,8 @@ def read_embeddings(path: Path, *, with_features: bool = True) -> Embeddings:
             if not isinstance(attrs.get(name), str):
                 raise refuse(f"the attribute '{name}' is missing or no text")
         attrs |= {name: json.loads(attrs[name]) for name in JSON_ATTRS if name in attrs}
+        if attrs.setdefault("views", 1) not in VIEWS:
+            raise refuse("the attribute 'views' is neither 1 nor 8")
         if not _are_names(attrs["classes"]) or not isinstance(attrs["preprocess"], dict):
             raise refuse("the attribute 'classes' is no list of names, or 'preprocess' no object")
         asked = {name: claim for name, claim in DATASETS.items() if with_features or name != "features"}

@@ -14,7 +14,7 @@ from torchvision.transforms.functional import normalize
 
 from pipeline.errors import WorkerLost
 from pipeline.network import batches
-from pipeline.network.batches import CHANGED_PIXELS, TileFiles, load_batches, normalise, random_flips
+from pipeline.network.batches import CHANGED_PIXELS, TileFiles, load_batches, normalise
 from pipeline.tiles.decoding import pixel_hash
 
 
@@ -172,23 +172,3 @@ def test_normalise_is_torchvisions() -> None:
     got = normalise(pixels, mean=mean, std=std)
     assert got.dtype == torch.float32
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_flips_depend_on_the_seed_alone() -> None:
-    pixels = torch.arange(64 * 3 * 4 * 4, dtype=torch.int32).view(64, 3, 4, 4)
-    first = random_flips(pixels, seed=(0, 1, 2))
-    torch.manual_seed(99)
-    np.random.default_rng(99).random(5)
-    assert torch.equal(first, random_flips(pixels, seed=(0, 1, 2)))
-    for other in ((1, 1, 2), (0, 2, 2), (0, 1, 3)):
-        assert not torch.equal(first, random_flips(pixels, seed=other))
-
-
-def test_each_tile_is_flipped_as_a_whole_in_all_four_ways() -> None:
-    tile = torch.arange(3 * 4 * 4, dtype=torch.int32).view(3, 4, 4)
-    flipped = random_flips(tile.expand(64, 3, 4, 4), seed=(0, 0, 0))
-    ways = [tile, tile.flip(-1), tile.flip(-2), tile.flip(-1, -2)]
-    found = [next(i for i, way in enumerate(ways) if torch.equal(one, way)) for one in flipped]
-    counts = np.bincount(found, minlength=4)
-    assert (counts > 5).all(), counts
-    assert flipped.is_contiguous(memory_format=torch.channels_last)

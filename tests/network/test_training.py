@@ -1,5 +1,6 @@
 """A training that is stopped anywhere and continued is the training that was not stopped, held or streamed."""
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -15,7 +16,7 @@ from pipeline.network import held, pace
 from pipeline.network import training as module
 from pipeline.network.batches import TileFiles
 from pipeline.network.limits import flops_per_tile
-from pipeline.network.recipe import Recipe
+from pipeline.network.recipe import RECIPES, Recipe
 from pipeline.network.resnet import as_channels_last, build_network
 from pipeline.network.training import Training
 from pipeline.storage.models import Preprocess
@@ -25,6 +26,11 @@ RECIPE = Recipe(tile_px=32, epochs=2, batch_size=7, lr_step=1)
 """Of 24 training tiles: four steps an epoch."""
 
 OPTIONS = {"lr": 1e-3, "precision": "fp32"}
+
+STRONG = dataclasses.replace(
+    RECIPES["strong"], tile_px=32, epochs=2, batch_size=7, progressive=(0.75, 1.0), ema=0.5, mixup=0.2, cutmix=1.0
+)
+"""Every switch of the strong recipe and the two it leaves out, for tiny tiles: 24 px, then 32 px."""
 
 TIMES = ("seconds", "images_per_second", "share_of_limit")
 
@@ -40,7 +46,7 @@ def begin(
         rows = manifest.table[manifest.table["split"] == split]
         files = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), recipe.tile_px)
         tiles[split] = files, (rows["label"] == "TUM").to_numpy(np.int64)
-    network = build_network("resnet10", n_classes=2, seed=0)
+    network = build_network("resnet10", n_classes=2, seed=0, zero_init=recipe.last_norm == "zero")
     as_channels_last(network, torch.device("cpu"))
     return Training(
         network,
@@ -65,7 +71,8 @@ def curve(training: Training) -> list[dict[str, float]]:
 def outcome(training: Training) -> dict[str, torch.Tensor]:
     """Return all tensors that a finished training has made."""
     last = {f"last.{name}": value for name, value in training.network.state_dict().items()}
-    return last | {f"best.{name}": value for name, value in training.best.items()}
+    judged = {f"judged.{name}": value for name, value in training.judged.state_dict().items()}
+    return last | judged | {f"best.{name}": value for name, value in training.best.items()}
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -90,11 +97,19 @@ def after_step(training: Training, k: int, what: object) -> None:
 @pytest.fixture(scope="module")
 def uninterrupted(prepared_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Training:
     """The training that nothing stopped."""
-    import shutil
-
     base = tmp_path_factory.mktemp("uninterrupted") / "base"
     shutil.copytree(prepared_base, base)
     training = begin(base / "run")
+    training.run()
+    return training
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_strong(prepared_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """Likewise, by the strong recipe."""
+    base = tmp_path_factory.mktemp("strong") / "base"
+    shutil.copytree(prepared_base, base)
+    training = begin(base / "run", STRONG)
     training.run()
     return training
 
@@ -156,6 +171,68 @@ def test_a_stop_after_any_step_continues_to_the_same_result(
     assert same(outcome(second), outcome(uninterrupted))
 
 
+@pytest.mark.parametrize(
+    ("stopped_after", "streamed"), [(1, (False, True)), (4, (False, False)), (5, (True, True)), (7, (True, False))]
+)
+def test_a_stopped_strong_training_continues_to_the_same_result(
+    uninterrupted_strong: Training,
+    prepared_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stopped_after: int,
+    streamed: tuple[bool, bool],
+) -> None:
+    """P2, P6: the mean of the weights, augmentation, input side and learning rate go on where they were."""
+    first = begin(prepared_run, STRONG)
+    after_step(first, stopped_after, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with monkeypatch.context() as patch:
+        if streamed[0]:
+            stream(patch)
+        with pytest.raises(Interrupted):
+            first.run()
+    torch.manual_seed(stopped_after)
+    second = begin(prepared_run, STRONG)
+    assert second.resume()
+    assert second.state.step + 4 * second.state.epoch == stopped_after
+    if streamed[1]:
+        stream(monkeypatch)
+    second.run()
+    assert curve(second) == curve(uninterrupted_strong)
+    assert same(outcome(second), outcome(uninterrupted_strong))
+
+
+def test_the_strong_recipe_judges_and_keeps_the_mean_of_the_weights(uninterrupted_strong: Training) -> None:
+    training = uninterrupted_strong
+    assert training.judged is not training.network
+    assert not torch.equal(training.judged.fc.weight, training.network.fc.weight)
+    assert training.validate() == (training.state.history[-1]["val_loss"], training.state.history[-1]["val_accuracy"])
+    if training.state.best_epoch == 2:
+        assert all(torch.equal(training.best[name], value) for name, value in training.judged.state_dict().items())
+
+
+def test_the_strong_recipes_input_grows(prepared_run: Path) -> None:
+    training, sides = begin(prepared_run, STRONG), []
+    training.network.conv1.register_forward_pre_hook(lambda _, inputs: sides.append(inputs[0].shape[-1]))
+    training.judged.conv1.register_forward_pre_hook(lambda _, inputs: sides.append(-inputs[0].shape[-1]))
+    training.run()
+    assert sides == [*4 * [24], -32, *4 * [32], -32]  # validation always sees the whole tile
+
+
+def test_a_mixed_batch_counts_both_labels(prepared_run: Path) -> None:
+    """The loss is that of labels in the shares of the tiles, smoothed."""
+    from torch.nn import functional
+
+    recipe = dataclasses.replace(RECIPE, mixup=1.0, label_smoothing=0.1)
+    training, seen = begin(prepared_run, recipe), []
+    training.network.fc.register_forward_hook(lambda _, __, scores: seen.append(scores.detach().float()))
+    rows = np.arange(7)
+    training.step(rows, torch.zeros(7, 3, 32, 32, dtype=torch.uint8))
+    _, own = module.mix(torch.zeros(7, 3, 32, 32, dtype=torch.uint8), recipe, seed=(0, 0, 0))
+    hot = functional.one_hot(torch.from_numpy(training.train[1][rows]), 2).float()
+    target = own * hot + (1 - own) * hot.roll(1, dims=0)
+    expected = functional.cross_entropy(seen[0], target, label_smoothing=0.1)
+    torch.testing.assert_close(training.unseen[0][0], expected)
+
+
 def test_a_stop_while_validating_is_heard(prepared_run: Path, uninterrupted: Training) -> None:
     first = begin(prepared_run)
     validate = first.validate
@@ -203,13 +280,14 @@ def test_when_the_steps_are_looked_at_changes_nothing(
     assert curve(training) == curve(uninterrupted)
 
 
-def test_no_step_waits_for_the_device(prepared_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("recipe", [RECIPE, STRONG])
+def test_no_step_waits_for_the_device(prepared_run: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe) -> None:
     """Every way to a tensor's value makes the host wait, on a GPU for all steps before."""
 
     def waits(*_: object) -> None:
         raise AssertionError("a step asked for a value")
 
-    training = begin(prepared_run)
+    training = begin(prepared_run, recipe)
     training.run()
     pixels = torch.zeros(7, 3, 32, 32, dtype=torch.uint8)
     with monkeypatch.context() as patch:
@@ -407,7 +485,7 @@ def test_the_loop_is_the_tutorials_plain_loop(prepared_run: Path) -> None:
     """The same tiles, order and flips through torchvision's network, plain Adam and StepLR give the same weights."""
     from torch.nn import functional
 
-    from pipeline.network.batches import load_batches, normalise, random_flips
+    from pipeline.network.batches import load_batches, normalise
 
     training = begin(prepared_run)
     training.run()
@@ -420,7 +498,9 @@ def test_the_loop_is_the_tutorials_plain_loop(prepared_run: Path) -> None:
         network.train()
         losses, hits = [], 0
         for step, batch in enumerate(load_batches(tiles, training.epoch_batches(epoch), workers=0)):
-            pixels = random_flips(batch.pixels, seed=(0, epoch, step))
+            coins = np.random.default_rng([0, epoch, step]).random((2, len(batch.rows))) < 0.5
+            flips = [[axis for axis, coin in zip((2, 1), pair, strict=True) if coin] for pair in coins.T]
+            pixels = torch.stack([tile.flip(axes) for tile, axes in zip(batch.pixels, flips, strict=True)])
             scores = network(normalise(pixels, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))
             optimizer.zero_grad()
             target = torch.from_numpy(labels[batch.rows])

@@ -315,6 +315,22 @@ def test_a_file_that_breaks_a_rule_is_refused(path: Path, name: str) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(("views", "taken_for"), [(None, 1), (1, 1), (8, 8)])
+def test_missing_views_are_one(path: Path, views: int | None, taken_for: int) -> None:
+    with h5py.File(path, "r+") as file:
+        if views is not None:
+            file.attrs["views"] = views
+    assert read_embeddings(path).attrs["views"] == taken_for
+
+
+@pytest.mark.parametrize("views", [0, 4, np.bytes_("8"), -1, np.nan])
+def test_other_views_are_refused(path: Path, views: object) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs["views"] = views
+    with pytest.raises(BadArtifact, match="the attribute 'views' is neither 1 nor 8"):
+        read_embeddings(path)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
 def test_a_truncated_file(path: Path, share: float) -> None:
     os.truncate(path, int(path.stat().st_size * share))

@@ -2,11 +2,13 @@
 
 import abc
 import collections
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+
+from pipeline.network.augmentation import turned
 
 Answer = tuple[np.ndarray, np.ndarray]
 """Features (B, D) and logits (B, K), float32; the arrays are the caller's to change."""
@@ -43,6 +45,9 @@ class Engine(abc.ABC):
     batch: int
     """Tiles per forward pass."""
 
+    views: int = 1
+    """1 or 8: features and logits are means over so many orientations, each in a forward pass of its own."""
+
     in_flight: int = 1
     """Batches that are started before the first of them is waited for."""
 
@@ -68,6 +73,16 @@ class Engine(abc.ABC):
         Args:
             batches: uint8 tiles (B, 3, S, S) on the CPU, channels_last, at most `batch` each.
         """
+        answers = self._in_order(turned(pixels, view) for pixels in batches for view in range(self.views))
+        try:
+            for seen in zip(*[answers] * self.views, strict=True):  # as many answers at once as a batch has views
+                found, scores = zip(*seen, strict=True)
+                yield np.mean(found, axis=0), np.mean(scores, axis=0)
+        finally:
+            answers.close()  # zip would keep it waiting
+
+    def _in_order(self, batches: Iterable[torch.Tensor]) -> Generator[Answer, None, None]:
+        """Yield the answer of each batch; nothing is averaged."""
         waiting: collections.deque[tuple[int, Any]] = collections.deque()
         try:
             for pixels in batches:

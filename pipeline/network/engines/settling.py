@@ -13,11 +13,12 @@ from pipeline.network.engines.base import MOST_BATCH, Engine
 from pipeline.network.engines.build import build_engine
 from pipeline.network.engines.choice import choose_engine
 from pipeline.network.engines.samples import calibration_pixels, fingerprint, sample_pixels
+from pipeline.storage.embeddings import VIEWS
 from pipeline.storage.models import Model
 from pipeline.storage.scratch import Scratch
 from pipeline.tiles.manifest import Manifest
 
-SETTLED = ("engine", "precision", "agreement", "calibration")
+SETTLED = ("engine", "precision", "agreement", "calibration", "views")
 """What becomes part of the scratch's identity here, and with `batch` of the details in the embeddings' record."""
 
 
@@ -39,7 +40,8 @@ def settle_engine(
     `auto` is decided by timing, which a busy machine can turn: rows go on as they were begun.
 
     Args:
-        scratch: of the extraction; not open yet.
+        scratch: of the extraction; not open yet. Its options may hold `views`, how many orientations a row is the mean
+            of.
         model: network, and what its input is.
         manifest: whose training tiles int8 is calibrated on; None where a model came without one.
         tiles: all tiles of the run, or of the slide.
@@ -62,19 +64,24 @@ def settle_engine(
         )
     calibration = calibration_pixels(manifest, model.preprocess.size) if manifest and precision == "int8" else None
     scratch.identity["calibration"] = None if calibration is None else fingerprint(calibration)
+    scratch.identity["views"] = views = scratch.identity["options"].get("views", 1)
     how: dict[str, Any] = {"device": device, "batch": scratch.batch, "calibration": calibration}
     if begun := {} if restart else scratch.begun():
         scratch.identity |= {key: begun.get(key) for key in ("engine", "precision", "agreement")}
         scratch.open(restart=False)
-        if ready is not None and (ready.name, ready.precision) == (begun.get("engine"), begun.get("precision")):
-            return ready
-        return build_engine(str(begun.get("engine")), model, precision=str(begun.get("precision")), **how)
+        made_by = str(begun.get("engine")), str(begun.get("precision"))
+        is_ready = ready is not None and (ready.name, ready.precision) == made_by
+        engine = ready if ready and is_ready else build_engine(made_by[0], model, precision=made_by[1], **how)
+        engine.views = views
+        return engine
+    if ready is not None:
+        ready.views = 1  # single passes are checked and timed
     choice = choose_engine(
         name,
         model,
         sample_pixels(tiles),
         precision=precision,
-        n_tiles=n_tiles or len(tiles),
+        n_tiles=(n_tiles or len(tiles)) * views,
         force=force,
         ready=ready,
         **how,
@@ -86,11 +93,12 @@ def settle_engine(
     }
     scratch.open(restart=restart)
     say(f"extract: {choice.reason}")
+    choice.engine.views = views
     return choice.engine
 
 
 def recorded_engine(record: Mapping[str, Any], model: Model, manifest: Manifest, device: torch.device) -> Engine:
-    """Return the engine that made embeddings, so that what is computed by it can be held against them.
+    """Return the engine that made embeddings, over as many views, so that its rows can be held against them.
 
     Args:
         record: of the embeddings.
@@ -109,6 +117,9 @@ def recorded_engine(record: Mapping[str, Any], model: Model, manifest: Manifest,
             "the record of the embeddings does not say which engine made them (an earlier version did): "
             "run `python -m pipeline.extract --restart` and `python -m pipeline.fit_heads` again"
         )
+    views = made.get("views", 1)  # earlier versions had no more
+    if not isinstance(views, int) or views not in VIEWS:
+        raise StaleInput(f"the record of the embeddings speaks of {views} views, known are 1 and 8: run extract again")
     calibration = None
     if made["precision"] == "int8":
         calibration = calibration_pixels(manifest, model.preprocess.size)
@@ -117,7 +128,7 @@ def recorded_engine(record: Mapping[str, Any], model: Model, manifest: Manifest,
                 f"{manifest.root}: the training tiles that int8 was calibrated on cannot be read as they were: restore "
                 "them, or run `python -m pipeline.extract --restart` and `python -m pipeline.fit_heads` again"
             )
-    return build_engine(
+    engine = build_engine(
         str(made["engine"]),
         model,
         device=device,
@@ -125,3 +136,5 @@ def recorded_engine(record: Mapping[str, Any], model: Model, manifest: Manifest,
         batch=batch,
         calibration=calibration,
     )
+    engine.views = views
+    return engine

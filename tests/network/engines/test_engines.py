@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import PipelineError, UsageError
+from pipeline.network.augmentation import turned
 from pipeline.network.engines import ENGINES, Engine, build_engine, default_batch
 from pipeline.network.engines.agreement import agree, in_plain_fp32
 from pipeline.network.engines.base import filled
@@ -52,6 +53,31 @@ def build(model: Model, tiles: torch.Tensor) -> Iterator[object]:
 def everything(engine: Engine, tiles: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     found = list(engine.run(tiles.split(BATCH)))
     return np.concatenate([f for f, _ in found]), np.concatenate([z for _, z in found])
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_views_are_means_over_the_eight_orientations(model: Model, tiles: torch.Tensor, in_flight: int) -> None:
+    engine = TorchEngine(model, device=CPU, precision="fp32", batch=BATCH)
+    each = [everything(engine, turned(tiles, view).contiguous()) for view in range(8)]
+    assert not np.allclose(each[0][0], each[1][0])
+    engine.views, engine.in_flight = 8, in_flight
+    found = everything(engine, tiles)
+    for i in range(2):
+        np.testing.assert_allclose(found[i], np.mean([one[i] for one in each], axis=0), rtol=1e-5, atol=1e-6)
+        assert found[i].dtype == np.float32
+    lying = everything(engine, turned(tiles, 5))
+    np.testing.assert_allclose(lying[0], found[0], rtol=1e-4, atol=1e-5)
+
+
+def test_views_that_nobody_asks_for_leave_no_work_behind(model: Model, tiles: torch.Tensor) -> None:
+    engine = TorchEngine(model, device=CPU, precision="fp32", batch=BATCH)
+    engine.views, engine.in_flight = 8, 3
+    started, finish = [], engine.finish
+    engine.finish = lambda one: (started.append(one), finish(one))[1]  # type: ignore[method-assign]
+    rows = engine.run(tiles.split(BATCH))
+    next(rows)
+    rows.close()  # type: ignore[attr-defined]
+    assert len(started) == 8 + 2
 
 
 @pytest.mark.parametrize(("name", "precision"), EVERY)

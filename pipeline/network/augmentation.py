@@ -1,0 +1,218 @@
+"""Batches of uint8 tiles turned, stained, lit and blurred otherwise, all of a batch at once, on its device.
+
+What happens to a tile hangs on its own column of numbers drawn from a seed, e.g. (run's seed, epoch, step): not on the
+device, on workers, on a resume or on the other tiles of the batch. Mixing alone takes two tiles.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from skimage.color import hed_from_rgb, rgb_from_hed
+from torch.nn import functional
+
+from pipeline.network.batches import to_device
+from pipeline.network.recipe import Recipe
+
+AXES = (-1, -2)
+"""What the first two coins turn around: left and right, top and bottom. The third coin swaps the two."""
+
+DRAWN = 14
+"""Numbers per tile: coins (3), stain scale (3), stain shift (3), brightness, contrast, saturation, blur, resolution."""
+
+BLURRED, COARSE = 0.5, 0.25
+"""Shares of the tiles that are blurred, and that lose resolution."""
+
+COARSE_LEVELS = 2
+"""Resolutions between the lowest and the full one."""
+
+GREY = (0.299, 0.587, 0.114)
+"""Luma of ITU-R BT.601, as Pillow's and torchvision's grey."""
+
+
+def draw(seed: Sequence[int], n: int) -> np.ndarray:
+    """Return the numbers that decide what happens to n tiles, (DRAWN, n) in [0, 1); `seed` alone decides them.
+
+    All are drawn whatever the recipe, so that a switch changes its own effect alone.
+    """
+    return np.random.default_rng(list(seed)).random((DRAWN, n))
+
+
+def turned(pixels: torch.Tensor, orientation: int) -> torch.Tensor:
+    """Return (B, 3, S, S) in one of the eight exact orientations of a square, 0 for as it is: the same pixels."""
+    axes = [axis for bit, axis in enumerate(AXES) if orientation >> bit & 1]
+    pixels = pixels.flip(axes) if axes else pixels
+    return pixels.transpose(*AXES) if orientation & 4 else pixels
+
+
+def turned_each(pixels: torch.Tensor, coins: np.ndarray) -> torch.Tensor:
+    """Return (B, 3, S, S), channels_last, each tile in an orientation of its own.
+
+    Args:
+        pixels: of any type.
+        coins: (2 or 3, B) bool: flip left-right, flip up-down, swap the two axes.
+    """
+    for axis, coin in enumerate(to_device(torch.from_numpy(coins), pixels.device)):
+        other = pixels.flip(AXES[axis]) if axis < 2 else pixels.transpose(*AXES)
+        pixels = torch.where(coin.view(-1, 1, 1, 1), other, pixels)
+    return pixels.contiguous(memory_format=torch.channels_last)
+
+
+def augment(pixels: torch.Tensor, recipe: Recipe, numbers: np.ndarray, *, side: int) -> torch.Tensor:
+    """Return the tiles as one step of a recipe sees them.
+
+    In the order in which a tile comes about: orientation, stain, focus, resolution, colours of the scanner. In between
+    values are float32 on the scale 0..255; they are rounded once, at the end.
+
+    Args:
+        pixels: (B, 3, S, S) uint8 on their device.
+        recipe: which changes, and how far.
+        numbers: (DRAWN, B) of `draw`.
+        side: of the result in px.
+
+    Returns:
+        (B, 3, side, side) uint8, channels_last.
+    """
+    coins, scale, shift = numbers[:3] < 0.5, numbers[3:6], numbers[6:9]
+    pixels = turned_each(pixels, coins[:2] if recipe.orientations == "flips" else coins)
+    is_coloured = recipe.stain_scale or recipe.stain_shift or recipe.colour_jitter
+    if not (is_coloured or recipe.blur or recipe.low_resolution < 1 or side != pixels.shape[-1]):
+        return pixels
+    x = pixels.to(torch.float32).contiguous()
+    if side != x.shape[-1]:
+        x = resized(x, side)
+    if recipe.stain_scale or recipe.stain_shift:
+        x = stained(x, 1 + recipe.stain_scale * (2 * scale - 1), recipe.stain_shift * (2 * shift - 1))
+    if recipe.blur:
+        # one number says whether, and by its place below the bound how much
+        rows = np.flatnonzero(numbers[12] < BLURRED)
+        x = changed(x, rows, functools.partial(blurred, share=recipe.blur, strength=numbers[12, rows] / BLURRED))
+    if recipe.low_resolution < 1:
+        level = np.floor(numbers[13] / COARSE * COARSE_LEVELS).astype(int)
+        for k in range(COARSE_LEVELS):
+            share = recipe.low_resolution + (1 - recipe.low_resolution) * k / COARSE_LEVELS
+            x = changed(x, np.flatnonzero(level == k), functools.partial(coarse, share=share))
+    if recipe.colour_jitter:
+        x = coloured(x, 1 + recipe.colour_jitter * (2 * numbers[9:12] - 1))
+    return x.round_().clamp_(0, 255).to(torch.uint8).contiguous(memory_format=torch.channels_last)
+
+
+def changed(x: torch.Tensor, rows: np.ndarray, change: functools.partial[torch.Tensor]) -> torch.Tensor:
+    """Return a batch of which some rows went through `change`, which keeps their shape."""
+    if not len(rows):
+        return x
+    chosen = to_device(torch.from_numpy(rows), x.device)
+    return x.index_copy(0, chosen, change(x.index_select(0, chosen)))
+
+
+def per_tile(values: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Return numbers as float32 on a device."""
+    return to_device(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)), device)
+
+
+def resized(x: torch.Tensor, side: int) -> torch.Tensor:
+    """Return float tiles (B, 3, S, S) at another side, by the antialiased bilinear filter (as decoded tiles are)."""
+    return functional.interpolate(x, size=(side, side), mode="bilinear", antialias=True)
+
+
+def affine(x: torch.Tensor, matrix: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+    """Return matrix (B, 3, 3) times the colours of x (B, 3, H, W), plus offset (B, 3, 1)."""
+    return torch.baddbmm(offset, matrix, x.flatten(2)).view_as(x)
+
+
+def stained(x: torch.Tensor, scale: np.ndarray, shift: np.ndarray) -> torch.Tensor:
+    """Return the tiles with other amounts of haematoxylin, eosin and the third colour of the HED space.
+
+    Stains are unmixed in optical density with the matrices of Ruifrok and Johnston 2001, "Quantification of
+    histochemical staining by color deconvolution", as scikit-image has them; amounts are scaled and shifted as in
+    Tellez et al. 2018, "Whole-slide mitosis detection in H&E breast histology using PHH3", and Tellez et al. 2019,
+    "Quantifying the effects of data augmentation and stain color normalization". Negative amounts are not cut off:
+    scales of 1 without a shift give the tile itself (but for 0, which counts as 1).
+
+    Args:
+        x: (B, 3, H, W) float32, 0..255.
+        scale: (3, B).
+        shift: (3, B), in decadic optical density.
+    """
+    # densities are columns here: those of a pixel are multiplied from the left
+    matrix = rgb_from_hed.T @ (scale.T[:, :, None] * hed_from_rgb.T)
+    offset = math.log(10) * (shift.T @ rgb_from_hed)[:, :, None]
+    density = x.clamp(min=1).div_(255).log_().neg_()
+    return affine(density, per_tile(matrix, x.device), per_tile(offset, x.device)).neg_().exp_().mul_(255)
+
+
+def coloured(x: torch.Tensor, factors: np.ndarray) -> torch.Tensor:
+    """Return the tiles in other brightness, contrast and saturation, in this order, as torchvision defines them.
+
+    All three are one affine map of a tile's colours; values are not cut off in between.
+
+    Args:
+        x: (B, 3, H, W) float32, 0..255.
+        factors: (3, B): brightness, contrast (about the tile's mean grey), saturation (about each pixel's grey).
+    """
+    brightness, contrast, saturation = (value[:, None, None] for value in factors)
+    matrix = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * np.tile(GREY, (3, 1)))
+    grey = per_tile(np.array(GREY), x.device)
+    mean = x.mean(dim=(2, 3)).mul_(grey).sum(dim=1).view(-1, 1, 1)
+    offset = per_tile(brightness * (1 - contrast), x.device) * mean
+    return affine(x, per_tile(matrix, x.device), offset.expand(-1, 3, 1))
+
+
+def blurred(x: torch.Tensor, *, share: float, strength: np.ndarray) -> torch.Tensor:
+    """Return the tiles under a Gaussian each, mirrored at the borders.
+
+    Args:
+        x: (B, 3, H, W) float32.
+        share: the largest sigma, of the side.
+        strength: (B,) in 0..1, of that sigma.
+    """
+    largest = share * x.shape[-1]
+    radius = min(math.ceil(3 * largest), x.shape[-1] - 1)
+    sigma = np.maximum(strength * largest, 1e-3)[:, None]
+    kernel = np.exp(-0.5 * (np.arange(radius + 1) / sigma) ** 2)
+    kernel /= kernel[:, :1] + 2 * kernel[:, 1:].sum(axis=1, keepdims=True)
+    weights = per_tile(kernel.T, x.device).view(radius + 1, -1, 1, 1, 1)
+    for axis in (2, 3):  # sums of moved tiles: a convolution by a kernel for each tile is slower
+        n = x.shape[axis]
+        padded = functional.pad(x, (0, 0, radius, radius) if axis == 2 else (radius, radius, 0, 0), mode="reflect")
+        x = weights[0] * padded.narrow(axis, radius, n)
+        for k in range(1, radius + 1):
+            x += weights[k] * (padded.narrow(axis, radius - k, n) + padded.narrow(axis, radius + k, n))
+    return x
+
+
+def coarse(x: torch.Tensor, *, share: float) -> torch.Tensor:
+    """Return the tiles at a share of their resolution, brought back to their size by bilinear interpolation."""
+    side = x.shape[-1]
+    small = resized(x, max(1, round(share * side)))
+    return functional.interpolate(small, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def mix(pixels: torch.Tensor, recipe: Recipe, *, seed: Sequence[int]) -> tuple[torch.Tensor, float]:
+    """Return tiles of which each holds a share of the tile before it in the batch, by mixup or CutMix.
+
+    Args:
+        pixels: (B, 3, S, S) uint8.
+        recipe: alpha of both.
+        seed: e.g. (run's seed, epoch, step).
+
+    Returns:
+        The tiles, and how much of each is its own: labels count by it (Zhang et al. 2018; Yun et al. 2019).
+    """
+    ways = [name for name in ("mixup", "cutmix") if getattr(recipe, name)]
+    if not ways:
+        return pixels, 1.0
+    rng = np.random.default_rng([*seed, DRAWN])  # another stream than the tiles' own numbers
+    way = ways[rng.integers(len(ways))]
+    own = float(rng.beta(getattr(recipe, way), getattr(recipe, way)))
+    others, side = pixels.roll(1, dims=0), pixels.shape[-1]
+    if way == "mixup":
+        mixed = others.to(torch.float32).lerp_(pixels.to(torch.float32), own).round_().to(torch.uint8)
+        return mixed.contiguous(memory_format=torch.channels_last), own
+    width = round(side * math.sqrt(1 - own))
+    top, left = rng.integers(side - width + 1, size=2)
+    mixed = pixels.clone(memory_format=torch.channels_last)
+    mixed[:, :, top : top + width, left : left + width] = others[:, :, top : top + width, left : left + width]
+    return mixed, 1 - (width / side) ** 2

@@ -1,0 +1,57 @@
+"""The optimizer of a recipe, and its learning rate as a function of the step alone."""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.network.recipe import Recipe
+
+FUSED = ("cpu", "cuda")
+"""Devices on which an optimizer's whole update is one kernel (torch 2.6 and newer)."""
+
+MOMENTUM = 0.9
+"""Of SGD, as in all its sources here."""
+
+
+def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer; norms and biases, which have one dimension, do not decay.
+
+    Args:
+        network: on its device.
+        recipe: how to train.
+    """
+    parameters = list(network.parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": [value for value in parameters if value.ndim > 1]},
+        {"params": [value for value in parameters if value.ndim <= 1], "weight_decay": 0.0},
+    ]
+    fused = parameters[0].device.type in FUSED or None
+    decay = recipe.weight_decay
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=MOMENTUM, nesterov=True, weight_decay=decay, fused=fused)
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=recipe.lr, weight_decay=decay, fused=fused)
+
+
+def learning_rate(recipe: Recipe, *, epoch: int, step: int, steps: int) -> float:
+    """Return the learning rate of a step.
+
+    The schedule `step` is torch's StepLR to the last bit; `cosine` falls from the end of the warm-up to 0 after the
+    last step (Loshchilov and Hutter 2017, equation 5, without restarts). The warm-up is linear (Goyal et al. 2017).
+
+    Args:
+        recipe: how to train.
+        epoch: counted from 0.
+        step: of the epoch, counted from 0.
+        steps: in each epoch.
+    """
+    done, warm = epoch * steps + step, round(recipe.warmup_epochs * steps)
+    rate = recipe.lr
+    if recipe.schedule == "step":
+        for _ in range(epoch // recipe.lr_step):
+            rate *= recipe.lr_gamma
+    elif done >= warm:
+        rate *= 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, recipe.epochs * steps - warm)))
+    return rate * (done + 1) / warm if done < warm else rate
