@@ -107,6 +107,24 @@ def test_rows_are_the_tiles_of_the_grid(ground: Ground, workers: str) -> None:
     assert found.attrs["preprocess"]["mpp"] == 0.5
 
 
+def test_rows_are_means_over_eight_orientations_for_every_slide(ground: Ground, tmp_path: Path) -> None:
+    second = Path(shutil.copy(ground.slide, tmp_path / f"second{ground.slide.suffix}"))
+    assert tile.main([str(second), "--run", str(ground.run), "--mpp-target", "0.5"]) == 0
+    both = ["--slide", str(ground.slide), str(second), "--views", "8", "--embed-precision", "fp32"]
+    assert extract.main(ground.words("extract", ground.run, *both)) == 0
+    one, other = rows(ground.run), rows(ground.run, "second")
+    assert (one.attrs["views"], details(ground.run)["views"], other.attrs["views"]) == (8, 8, 8)
+    np.testing.assert_array_equal(one.features, other.features)  # the engine of the first serves the second
+    model = load_model(ground.run / "model.safetensors")
+    with open_slide(ground.slide) as slide, torch.inference_mode():
+        pixels = torch.tensor(slide.read_tile(*one.coords[9].tolist(), one.slide.patch_size_level0, 32))
+        seen = [torch.rot90(way, k) for way in (pixels, pixels.flip(0)) for k in range(4)]
+        batch = torch.stack(seen).permute(0, 3, 1, 2).contiguous()
+        constants = model.preprocess
+        each = features(model.network, normalise(batch, mean=constants.mean, std=constants.std))
+    np.testing.assert_allclose(one.features[9], each.mean(0).numpy(), rtol=1e-3, atol=1e-4)
+
+
 def test_the_record_has_what_a_map_needs(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
     assert ground.extract() == 0
     said = details(ground.run)
