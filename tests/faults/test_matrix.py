@@ -45,7 +45,7 @@ def test_every_test_of_this_folder_is_named() -> None:
 def test_the_page_adds_up_and_hides_no_failure() -> None:
     first, second = MATRIX[0].held_by[:2]
     counts = {first: Count(tries=5, survived=4, lost_rows=2), second: Count(tries=1, survived=1, skipped=3)}
-    assert summed(MATRIX[0], counts) == Count(tries=6, survived=5, lost_rows=2, skipped=3)
+    assert summed(MATRIX[0].held_by, counts) == Count(tries=6, survived=5, lost_rows=2, skipped=3)
     text = page(counts, started=datetime.now(UTC))
     assert "**6 tries, 5 survived, 2 rows lost.**" in text
     row = next(line for line in text.splitlines() if line.startswith("| 1 |"))
