@@ -17,8 +17,8 @@ MOST_CELLS = 20_000_000
 """Cells of a map; 100,000 x 100,000 px at a stride of 32 px have half as many."""
 
 SPARSE_VALUES, CELLS_PER_TILE = 20_000_000, 200
-"""Probabilities of a map that are always allowed (80 MB), and beyond these cells for each tile: two tiles at the ends of
-a slide must not cost what a whole slide does, for a file that says so may be a stranger's."""
+"""Probabilities of a map that are always allowed (80 MB), and beyond these cells for each tile: two tiles at the ends
+of a slide must not cost what a whole slide does, for a file that says so may be a stranger's."""
 
 MOST_STEPS = 64
 """Strides per side of a tile."""
