@@ -335,6 +335,14 @@ REFUSED: dict[str, tuple[Callable[[Path, EmbeddedSlide, Path], list[str | Path]]
     "a truth for tiles": (lambda run, make, place: ["--tiles", place, "--truth", place / "t.png"], 2, "--truth: only"),
     "no file": (lambda run, make, place: ["--embeddings", place / "none.h5"], 1, "none.h5: not there"),
     "no tiles": (lambda run, make, place: ["--tiles", place / "empty"], 1, "no such folder of tiles"),
+    "the predictions of a run that has lost the rest": (
+        lambda run, make, place: [
+            *("--embeddings", make(run, place / "s.h5")),
+            *("--out", Path(shutil.copytree(run, place / "r", ignore=shutil.ignore_patterns("manifest*")))),
+        ],
+        2,
+        "a run folder, whose predictions.csv would be replaced",
+    ),
     "a run for --out": (
         lambda run, make, place: ["--embeddings", make(run, place / "s.h5"), "--out", run],
         2,
