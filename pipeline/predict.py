@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain, say
-from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, UsageError
 from pipeline.heads.names import SUMMARY
 from pipeline.storage import artifacts, records
 from pipeline.storage.lock import locked
@@ -67,13 +67,23 @@ def run(common: Common, options: PredictOptions) -> int:
         artifacts.refuse_link(common.run / artifacts.MAPS)
         artifacts.refuse_link(common.run / artifacts.MAPS / source.stem)
     out = options.out or common.run / artifacts.MAPS / source.stem
-    if (out / "manifest.csv").exists() or (out.exists() and out.samefile(common.run)):
+    table = out / "predictions.csv"
+    is_foreign = records.record_path(table).is_file() and not is_ours(table)
+    if is_foreign or (out / "manifest.csv").exists() or (out.exists() and out.samefile(common.run)):
         raise UsageError(f"--out {out}: a run folder, whose predictions.csv would be replaced: give another folder")
     with locked(out):
         artifacts.remove_temporaries(out)
         return (
             predict_slide(common, options, source, out) if options.embeddings else predict_tiles(common, options, out)
         )
+
+
+def is_ours(table: Path) -> bool:
+    """Tell whether a predictions.csv, which may be gone or damaged, was made here and not by fit_heads."""
+    try:
+        return records.read_record_alone(table)["stage"] == "predict"
+    except BadArtifact:
+        return True  # its record is damaged, and nobody can use it
 
 
 def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path) -> int:
@@ -120,13 +130,13 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     if options.geojson == "regions":
         shapely()
     answers = answer_rows(saved, content, path)
+    sources = {file.name: artifacts.sha256_file(file) for file in saved.files}
+    maps = make_maps(content, answers, truth, made=record["details"], given=saved.embedded, sources=sources)
     kept = [tile for tile, used in zip(content.tile_id, ok, strict=True) if used]
     tile_predictions.write_predictions(
         out / "predictions.csv", kept, answers, coords=content.coords[ok], classes=content.classes
     )
     say("predict: drawing maps")
-    sources = {file.name: artifacts.sha256_file(file) for file in saved.files}
-    maps = make_maps(content, answers, truth, made=record["details"], given=saved.embedded, sources=sources)
     objects: Objects | None = None if options.geojson == "none" else options.geojson
     outputs = write_files(out, maps, thumbnail=read_thumbnail(path, record), truth=truth, objects=objects)
     remove_earlier(out, outputs)

@@ -102,19 +102,19 @@ def test_repeating_does_nothing_and_other_options_leave_nothing_old(
     fitted_run: Path, slide: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert put(fitted_run, "--embeddings", slide, "--out", out, "--head", "all") == 0
+    assert put(fitted_run, "--embeddings", slide, "--out", out, "--head", "svm") == 0
     before = {name: (out / name).read_bytes() for name in files(out)}
     capfd.readouterr()
-    assert put(fitted_run, "--embeddings", slide, "--out", out, "--head", "all") == 0
+    assert put(fitted_run, "--embeddings", slide, "--out", out, "--head", "svm") == 0
     assert f"predict: current, {out}" in capfd.readouterr().err
-    (out / "map-svm.geojson").write_text("{}")  # damaged: made again, the same
-    assert put(fitted_run, "--embeddings", slide, "--out", out, "--head", "all") == 0
+    (out / "map.geojson").write_text("{}")  # damaged: made again, the same
+    assert put(fitted_run, "--embeddings", slide, "--out", out, "--head", "svm") == 0
     changed = {name for name in files(out) if (out / name).read_bytes() != before[name]}
     assert changed <= {"predictions.csv.json"}
     (out / "iou.csv").write_text("the user's own")
-    assert put(fitted_run, "--embeddings", slide, "--out", out, "--geojson", "none") == 0
-    left = {*LONE, "areas.csv", "iou.csv", "map.md", "predictions.csv", "predictions.csv.json"} - {"map.geojson"}
-    assert files(out) == sorted(left)
+    assert put(fitted_run, "--embeddings", slide, "--out", out, "--head", "all", "--geojson", "none") == 0
+    assert not {*LONE} & {*files(out)}
+    assert {"iou.csv", "map-svm.png", "maps.png"} <= {*files(out)}
     assert put(fitted_run, "--tiles", fitted_run.parent / "tiles", "--out", out) == 0
     assert files(out) == ["iou.csv", "predictions.csv", "predictions.csv.json"]
 
@@ -198,7 +198,7 @@ def test_overlapping_tiles_are_averaged(fitted_run: Path, embedded_slide: Embedd
 def test_features_are_never_all_in_memory(
     fitted_run: Path, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert put(fitted_run, "--embeddings", slide, "--out", tmp_path / "a", "--head", "all") == 0
+    assert put(fitted_run, "--embeddings", slide, "--out", tmp_path / "a", "--head", "svm") == 0
     monkeypatch.setattr(embeddings, "BLOCK_ROWS", 5)
     seen: list[int] = []
     answers = SavedHeads.answers
@@ -208,7 +208,7 @@ def test_features_are_never_all_in_memory(
         return answers(self, rows)  # type: ignore[arg-type]
 
     monkeypatch.setattr(SavedHeads, "answers", counted)
-    assert put(fitted_run, "--embeddings", slide, "--out", tmp_path / "b", "--head", "all") == 0
+    assert put(fitted_run, "--embeddings", slide, "--out", tmp_path / "b", "--head", "svm") == 0
     assert seen == [5, 5, 2]
     one, other = (read_tiles(tmp_path / name / "predictions.csv") for name in "ab")
     pd.testing.assert_frame_equal(one, other, rtol=1e-4)
@@ -291,7 +291,7 @@ def test_a_plan_takes_the_part_whose_network_embedded_the_slide(
 
 
 def test_verify_knows_maps_in_a_run(fitted_run: Path, slide: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert put(fitted_run, "--embeddings", slide, "--head", "all") == 0
+    assert put(fitted_run, "--embeddings", slide) == 0
     out = fitted_run / "maps" / "s"
     assert (out / "map.md").is_file()
     capfd.readouterr()
@@ -300,7 +300,7 @@ def test_verify_knows_maps_in_a_run(fitted_run: Path, slide: Path, capfd: pytest
     (out / "areas.csv").write_text("")
     assert verify.main(["--run", str(fitted_run)]) == 1
     assert "areas.csv: missing or changed since predict wrote it" in capfd.readouterr().err
-    assert put(fitted_run, "--embeddings", slide, "--head", "all") == 0
+    assert put(fitted_run, "--embeddings", slide) == 0
     text = (out / "predictions.csv").read_text().replace(",softmax,", ",guess,")
     (out / "predictions.csv").write_text(text)
     record = records.read_record(out / "predictions.csv")
@@ -335,6 +335,14 @@ REFUSED: dict[str, tuple[Callable[[Path, EmbeddedSlide, Path], list[str | Path]]
     "a truth for tiles": (lambda run, make, place: ["--tiles", place, "--truth", place / "t.png"], 2, "--truth: only"),
     "no file": (lambda run, make, place: ["--embeddings", place / "none.h5"], 1, "none.h5: not there"),
     "no tiles": (lambda run, make, place: ["--tiles", place / "empty"], 1, "no such folder of tiles"),
+    "the predictions of a run that has lost the rest": (
+        lambda run, make, place: [
+            *("--embeddings", make(run, place / "s.h5")),
+            *("--out", Path(shutil.copytree(run, place / "r", ignore=shutil.ignore_patterns("manifest*")))),
+        ],
+        2,
+        "a run folder, whose predictions.csv would be replaced",
+    ),
     "a run for --out": (
         lambda run, make, place: ["--embeddings", make(run, place / "s.h5"), "--out", run],
         2,

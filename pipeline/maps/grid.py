@@ -16,6 +16,10 @@ from pipeline.storage.slides import SlideInfo
 MOST_CELLS = 20_000_000
 """Cells of a map; 100,000 x 100,000 px at a stride of 32 px have half as many."""
 
+SPARSE_VALUES, CELLS_PER_TILE = 20_000_000, 200
+"""Probabilities of a map that are always allowed (80 MB), and beyond these cells for each tile: two tiles at the ends
+of a slide must not cost what a whole slide does, for a file that says so may be a stranger's."""
+
 MOST_STEPS = 64
 """Strides per side of a tile."""
 
@@ -80,12 +84,13 @@ class Grid:
         return np.where((row >= 0) & (row < self.n_rows), row, -1)
 
 
-def grid_of(coords: np.ndarray, slide: SlideInfo) -> Grid:
+def grid_of(coords: np.ndarray, slide: SlideInfo, n_classes: int) -> Grid:
     """Return the grid of a slide's tiles.
 
     Args:
         coords: (N, 2) level-0 x and y of the upper left corners, N >= 1.
         slide: what the tiles are.
+        n_classes: K.
 
     Raises:
         BadInput: far more cells, or far more overlap, than a map can have; no possible scale.
@@ -95,7 +100,9 @@ def grid_of(coords: np.ndarray, slide: SlideInfo) -> Grid:
     left, top = (int(value) for value in coords.min(axis=0))
     right, bottom = (int(value) + slide.patch_size_level0 for value in coords.max(axis=0))
     n_columns, n_rows = -(-(right - left) // slide.stride_level0), -(-(bottom - top) // slide.stride_level0)
-    if n_rows * n_columns > MOST_CELLS or slide.patch_size_level0 > MOST_STEPS * slide.stride_level0:
+    n_cells = n_rows * n_columns
+    most = min(MOST_CELLS, max(SPARSE_VALUES // n_classes, CELLS_PER_TILE * len(coords)))
+    if n_cells > most or slide.patch_size_level0 > MOST_STEPS * slide.stride_level0:
         raise BadInput(
             f"{slide.slide}: tiles of {slide.patch_size_level0} px every {slide.stride_level0} px make a map of "
             f"{n_rows} x {n_columns} cells, more than can be drawn: extract the slide with a larger --stride"

@@ -39,7 +39,7 @@ def make_maps(
     if content.slide is None or content.coords is None:
         raise ValueError("content must be that of a slide")
     slide, ok = content.slide, content.status == OK
-    grid = grid_of(content.coords, slide)
+    grid = grid_of(content.coords, slide, len(content.classes))
     found = {
         head: class_map(grid, content.coords, answer.p, ok, patch=slide.patch_size_level0)
         for head, answer in answers.items()

@@ -26,7 +26,7 @@ SLIDE = SlideInfo("s.tif", "a" * 64, 400, 300, 0.5, 100, 0.5, 100, 100)
 
 def maps_of(name: str) -> Maps:
     """Return maps of three heads, in which the slide, the classes, a remark and a source are called so."""
-    grid = grid_of(np.array([[0, 0], [300, 200]]), SLIDE)
+    grid = grid_of(np.array([[0, 0], [300, 200]]), SLIDE, 3)
     rng = np.random.default_rng(0)
     heads = {}
     for head in MAIN:

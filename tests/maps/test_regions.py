@@ -22,7 +22,7 @@ COLOURS = [(1, 2, 3), (255, 0, 0), (0, 128, 0)]
 def map_of(codes):
     codes = np.array(codes, np.int16)
     n_rows, n_columns = codes.shape
-    grid = grid_of(np.array([[200, 100], [200 + 100 * (n_columns - 1), 100 * n_rows]]), SLIDE)
+    grid = grid_of(np.array([[200, 100], [200 + 100 * (n_columns - 1), 100 * n_rows]]), SLIDE, 3)
     p = np.full((*codes.shape, 3), 0.1, np.float32)
     for k in range(3):
         p[codes == k, k] = 0.8

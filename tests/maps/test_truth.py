@@ -23,7 +23,7 @@ def found_map(codes):
     rows, columns = np.nonzero(codes >= 0)
     coords = np.column_stack([columns, rows]) * 100
     return class_map(
-        grid_of(coords, SLIDE), coords, np.eye(3)[codes[rows, columns]], np.ones(len(rows), bool), patch=100
+        grid_of(coords, SLIDE, 3), coords, np.eye(3)[codes[rows, columns]], np.ones(len(rows), bool), patch=100
     )
 
 
