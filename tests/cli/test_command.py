@@ -27,6 +27,7 @@ from pipeline.storage.lock import locked
 COMMANDS = [
     "pipeline.__main__",
     "pipeline.prepare",
+    "pipeline.ablate",
     "pipeline.bench",
     "pipeline.train",
     "pipeline.extract",
