@@ -37,6 +37,14 @@ ALONE = (("extract", "manifest"), ("extract", "model"), ("extract", "out"), ("fi
 """Paths that make sense for one stage alone."""
 
 
+def planned(options: dict[str, Any]) -> prepare.PrepareOptions:
+    """Return the options of prepare, with the inner networks that `--fit-on crossfit` needs."""
+    asked: prepare.PrepareOptions = options["prepare"]
+    if options["fit_heads"].fit_on == "crossfit" and not asked.inner:
+        return dataclasses.replace(asked, inner=INNER)
+    return asked
+
+
 def run(common: Common, options: dict[str, Any]) -> int:
     """Run all stages, those of a plan part by part; return the highest exit code (3: finished with skipped inputs).
 
@@ -46,10 +54,7 @@ def run(common: Common, options: dict[str, Any]) -> int:
     for stage, name in ALONE:
         if getattr(options[stage], name) is not None:
             raise UsageError(f"--{name}: only for python -m pipeline.{stage} by itself; here all files are the run's")
-    planned = options["prepare"]
-    if options["fit_heads"].fit_on == "crossfit" and not planned.inner:
-        planned = dataclasses.replace(planned, inner=INNER)
-    codes = [prepare.run(common, planned)]
+    codes = [prepare.run(common, planned(options))]
     if options["fit_heads"].floors:
         codes.append(floors.run(common, options["floors"]))
     protocol = read_protocol(common.run)

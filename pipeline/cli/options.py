@@ -92,22 +92,31 @@ def _unknown(file: Path, name: str, known: Sequence[str]) -> UsageError:
     return UsageError(f"{file}: unknown option '{name}'{hint}")
 
 
-def read_toml(file: Path, stages: StageTypes) -> list[str]:
-    """Return the words that a TOML file adds in front of the command line.
+def read_toml(file: Path) -> dict[str, Any]:
+    """Return the content of a TOML file.
+
+    Raises:
+        UsageError: no such file, or not TOML.
+    """
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror}): check the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: not valid TOML: {error}") from None
+
+
+def toml_words(file: Path, table: Mapping[str, Any], stages: StageTypes) -> list[str]:
+    """Return the words that a table of options adds in front of the command line.
 
     Args:
-        file: the TOML file.
+        file: the TOML file, for messages.
+        table: common options, and the stages' tables.
         stages: the stages whose tables are taken; tables of other stages are passed over.
 
     Raises:
-        UsageError: no such file, not TOML, or an unknown key (the nearest known name is given).
+        UsageError: an unknown key (the nearest known name is given).
     """
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror}): check --config") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: not valid TOML: {error}") from None
     common = [field.name for field in dataclasses.fields(Common) if field.name != "config"]
     words: list[str] = []
     for name, value in table.items():
@@ -152,7 +161,7 @@ def parse(prog: str, description: str, stages: StageTypes, argv: Sequence[str]) 
         if word == "--config" and i + 1 < len(argv):
             file = argv[i + 1]
         if file is not None:
-            from_files += read_toml(Path(file), stages)
+            from_files += toml_words(Path(file), read_toml(Path(file)), stages)
     fields: list[tuple[str, type, Any]] = [("common", Common, dataclasses.field(default_factory=Common))]
     fields += [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in stages.items()]
     command = dataclasses.make_dataclass("Command", fields, frozen=True)

@@ -27,6 +27,7 @@ from pipeline.storage.lock import locked
 COMMANDS = [
     "pipeline.__main__",
     "pipeline.prepare",
+    "pipeline.ablate",
     "pipeline.bench",
     "pipeline.train",
     "pipeline.extract",
@@ -157,7 +158,7 @@ def test_only_the_first_stage_begins_a_run_folder(tmp_path: Path, capsys: pytest
     assert missing.is_dir()
 
 
-@pytest.mark.parametrize("name", COMMANDS[3:])
+@pytest.mark.parametrize("name", COMMANDS[4:])
 def test_later_commands_name_a_missing_run_folder(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

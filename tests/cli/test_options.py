@@ -139,7 +139,7 @@ def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path: Path) -> None:
             bake("--config", str(path))
     (tmp_path / "a.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="not valid TOML"):
-        read_toml(tmp_path / "a.toml", STAGES)
+        read_toml(tmp_path / "a.toml")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,237 @@
+"""Runs that differ in one thing each -> one table: how well every head does, and by how much better than in the first.
+
+Scores are those of the test rows, pooled over seeds, with bootstrap intervals over the units of the report (whole
+groups, or tiles after a random split). Differences are paired: same tiles, same seeds.
+"""
+
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import pandas as pd
+
+from pipeline.comparison.document import Block, Document, Note, Section, Table, Text, to_markdown
+from pipeline.comparison.plan import aligned
+from pipeline.comparison.predictions import Predictions, read_predictions
+from pipeline.comparison.scores import Resampling, choose_resampling
+from pipeline.comparison.wording import count, head_name, interval, level_text, number, points, seconds
+from pipeline.evaluation.intervals import Difference, bootstrap_metrics, paired_difference
+from pipeline.evaluation.metrics import scalar_metrics
+from pipeline.storage.protocol import read_protocol
+from pipeline.storage.stress import NONE, blocks, read_stress
+
+SCHEMA = "ablation/1.0"
+
+METRICS = ("accuracy", "macro_f1", "nll")
+PAIRED = ("accuracy", "macro_f1")
+LEVEL, N_DRAWS = 0.95, 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One finished run of the ablation."""
+
+    name: str
+    predictions: Predictions
+    stress: pd.DataFrame
+    """Content of stress.csv."""
+
+    train_seconds: float
+    """Time of all steps, of all its networks together."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of ablation.csv; what is undefined is NaN."""
+
+    arm: str
+    head: str
+    metric: str
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    lowest_seed: float = math.nan
+    """The value of the seed that comes out lowest, and highest."""
+    highest_seed: float = math.nan
+    difference: float = math.nan
+    """From the first arm, paired."""
+    difference_low: float = math.nan
+    difference_high: float = math.nan
+    n: int = 0
+    """Test rows: a tile counts once per seed."""
+
+
+def read_arm(run: Path, name: str) -> Arm:
+    """Return what a run of the ablation came to.
+
+    Raises:
+        BadArtifact, StaleInput, BadInput: as the readers of its files do.
+    """
+    protocol = read_protocol(run)
+    folders = [run] if protocol is None else [protocol.folder(part) for part in protocol.parts]
+    return Arm(
+        name,
+        predictions=read_predictions(run / "predictions.csv"),
+        stress=read_stress(run / "stress.csv"),
+        train_seconds=float(sum(pd.read_csv(folder / "history.csv")["seconds"].sum() for folder in folders)),
+    )
+
+
+def compare(arms: Sequence[Arm], *, seed: int) -> list[Row]:
+    """Return all rows: of each arm its training time, then for each head scores and falls under corruptions.
+
+    Args:
+        arms: the first is what the others are held against.
+        seed: of the bootstrap.
+    """
+    rows = []
+    for arm in arms:
+        resampling = choose_resampling(arm.predictions, n_draws=N_DRAWS, seed=seed, level=LEVEL)
+        rows.append(Row(arm.name, "", "train_seconds", arm.train_seconds))
+        for head in arm.predictions.main_heads:
+            rows += _scores(arm, arms[0], head, resampling)
+            rows += _falls(arm, head, resampling)
+    return rows
+
+
+class _Drawn(TypedDict):
+    n_draws: int
+    seed: int
+    level: float
+
+
+def _drawn(resampling: Resampling) -> _Drawn:
+    return {"n_draws": resampling.n_draws, "seed": resampling.seed, "level": resampling.level}
+
+
+def _scores(arm: Arm, first: Arm, head: str, resampling: Resampling) -> Iterator[Row]:
+    ours, test = arm.predictions, arm.predictions.rows("test")
+    y, p, predicted = ours.y[test], ours.p[head][test], ours.predicted[head][test]
+    values = scalar_metrics(y, p, predicted)
+    bounds = bootstrap_metrics(y, p, predicted, units=resampling.ids[test], **_drawn(resampling))
+    seeds = ours.tiles["seed"].to_numpy()[test]
+    each = [scalar_metrics(y[own], p[own], predicted[own]) for own in (seeds == seed for seed in np.unique(seeds))]
+    for metric in METRICS:
+        by_seed = [found[metric] for found in each]
+        gap = Difference(math.nan, math.nan, math.nan, n_units=0)
+        if metric in PAIRED and arm is not first and head in first.predictions.main_heads:
+            here, there = aligned(ours, first.predictions)
+            both = np.isin(here, test)
+            here, there = here[both], there[both]
+            gap = paired_difference(
+                ours.y[here],
+                ours.predicted[head][here],
+                first.predictions.predicted[head][there],
+                metric=metric,
+                units=resampling.ids[here],
+                **_drawn(resampling),
+            )
+        yield Row(
+            arm.name,
+            head,
+            metric,
+            values[metric],
+            *bounds[metric],
+            lowest_seed=min(by_seed),
+            highest_seed=max(by_seed),
+            difference=gap.value,
+            difference_low=gap.low,
+            difference_high=gap.high,
+            n=len(test),
+        )
+    yield Row(arm.name, head, "errors", float((y != predicted).sum()), n=len(test))
+
+
+def _falls(arm: Arm, head: str, resampling: Resampling) -> Iterator[Row]:
+    """Yield macro-F1 under each corruption; `difference` is the fall from the same tiles as they are."""
+    code = {name: i for i, name in enumerate(arm.predictions.classes)}
+    found = {name: rows for name, which, rows in blocks(arm.stress) if which == head}
+    clean = found[NONE]
+    y, as_it_is = (clean[column].map(code).to_numpy(dtype=np.int64) for column in ("label", "predicted"))
+    units = np.unique(clean["group" if resampling.unit == "group" else "tile_id"].to_numpy(str), return_inverse=True)[1]
+    for name, rows in found.items():
+        if name == NONE:
+            continue
+        said = rows["predicted"].map(code).to_numpy(dtype=np.int64)
+        fall = paired_difference(
+            y,
+            said,
+            as_it_is,
+            metric="macro_f1",
+            units=units,
+            **_drawn(resampling),
+        )
+        value = scalar_metrics(y, np.eye(len(code))[said], said)["macro_f1"]
+        gap = {"difference": fall.value, "difference_low": fall.low, "difference_high": fall.high}
+        yield Row(arm.name, head, f"macro_f1[{name}]", value, **gap, n=len(y))
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """Return ablation.csv; NaN is an empty cell."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(field.name for field in dataclasses.fields(Row))
+    for row in rows:
+        cells = dataclasses.astuple(row)
+        writer.writerow(
+            ("" if math.isnan(cell) else f"{cell:.10g}") if isinstance(cell, float) else cell for cell in cells
+        )
+    return out.getvalue()
+
+
+def to_page(rows: Sequence[Row], *, arms: Sequence[Arm], setting: str) -> str:
+    """Return ablation.md.
+
+    Args:
+        rows: of `compare`.
+        arms: in order.
+        setting: one sentence on the tiles and what the arms share.
+    """
+    by_key = {(row.arm, row.head, row.metric): row for row in rows}
+    first = arms[0]
+    seeds = sorted(set(first.predictions.tiles["seed"]))
+    resampling = choose_resampling(first.predictions, n_draws=N_DRAWS, seed=0, level=LEVEL)
+    table, falls = [], []
+    corruptions = [name for name in dict.fromkeys(first.stress["corruption"]) if name != NONE]
+    for arm in arms:
+        for head in arm.predictions.main_heads:
+            f1, accuracy = (by_key[arm.name, head, metric] for metric in ("macro_f1", "accuracy"))
+            gap = "-"
+            if arm is not first:
+                gap = points(f1.difference) + interval(100 * f1.difference_low, 100 * f1.difference_high, 1)
+            table.append(
+                [
+                    arm.name,
+                    head_name(head),
+                    number(f1.value) + interval(f1.low, f1.high),
+                    f"{number(f1.lowest_seed)} to {number(f1.highest_seed)}",
+                    gap,
+                    number(accuracy.value) + interval(accuracy.low, accuracy.high),
+                    number(by_key[arm.name, head, "errors"].value, 0),
+                    seconds(arm.train_seconds),
+                ]
+            )
+            under = [by_key.get((arm.name, head, f"macro_f1[{name}]")) for name in corruptions]
+            falls.append([arm.name, head_name(head), *(number(None if row is None else row.value) for row in under)])
+    n = by_key[first.name, first.predictions.main_heads[0], "macro_f1"].n
+    unit = "whole groups" if resampling.unit == "group" else "tiles"
+    caption = (
+        f"Test rows pooled over {count(len(seeds), 'seed')} ({n} rows). In parentheses: {level_text(LEVEL)} bootstrap "
+        f"intervals over {unit}; they hold for these networks, seeds are not in them. Difference: macro-F1 in points "
+        f"from {first.name}, paired by tile and seed."
+    )
+    columns = ["arm", "head", "macro-F1", "by seed", "difference", "accuracy", "errors", "training"]
+    body: list[Block] = [Text(setting)]
+    if resampling.unit == "tile":
+        body.append(Note("Sources are not held out, or none are known: all figures flatter."))
+    body.append(Table(columns, table, caption, left=2))
+    under_stress = Table(
+        ["arm", "head", *corruptions], falls, "Macro-F1 on corrupted test tiles; falls with intervals: CSV.", left=2
+    )
+    sections = [Section("What each arm comes to", body), Section("Under corruptions", [under_stress])]
+    return to_markdown(Document("Ablation", sections))

@@ -1,0 +1,230 @@
+"""Arms of an ablation share tiles and seeds, stop and go on, and end in one table whose numbers are theirs."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import ablate, extract, train
+from pipeline.comparison.predictions import read_predictions
+from pipeline.errors import Interrupted, UsageError
+from pipeline.storage import artifacts, records
+from pipeline.storage.embeddings import read_embeddings
+from pipeline.storage.stress import read_stress
+
+PLAN = """
+run = "{run}"
+tiles = 24
+threads = 1
+workers = 0
+device = "cpu"
+[prepare]
+data = "{data}"
+group_regex = '(S[0-9])_'
+protocol = "random"
+seeds = 2
+[train]
+arch = "resnet10"
+tile_px = 32
+epochs = 1
+batch_size = 8
+precision = "fp32"
+[extract]
+engine = "torch"
+embed_precision = "fp32"
+[fit_heads]
+heads = ["svm"]
+floors = false
+[stress]
+corruptions = ["colour_shift", "rotation"]
+[report]
+draws = 100
+map = "pca"
+[arms.tutorial]
+train.recipe = "tutorial"
+[arms.strong]
+train.recipe = "strong"
+[arms.strong-8-views]
+train.recipe = "strong"
+extract.views = 8
+"""
+ARMS = ("tutorial", "strong", "strong-8-views")
+
+
+def written(base: Path, text: str = PLAN) -> Path:
+    """Write the plan of an ablation in `base/out` on the tiles in `base/tiles`."""
+    plan = base / "plan.toml"
+    plan.write_text(text.format(run=base / "out", data=base / "tiles"))
+    return plan
+
+
+@pytest.fixture(scope="module")
+def finished(prepared_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `tiles/`, `plan.toml` and the finished ablation `out/`, whose second arm was interrupted once."""
+    base = tmp_path_factory.mktemp("ablation")
+    shutil.copytree(prepared_base / "tiles", base / "tiles")
+    plan = written(base)
+    embed, asked = extract.run, []
+
+    def interrupted(common: object, options: object) -> int:
+        asked.append(common)
+        if len(asked) == 4:  # the second part of the second arm
+            raise Interrupted("SIGTERM: kept", signum=15)
+        return embed(common, options)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extract, "run", interrupted)
+        assert ablate.main([str(plan)]) == 143
+    assert not (base / "out" / "ablation.csv").exists()
+    start, trained = train.start_training, []
+
+    def counted(*words: object) -> object:
+        trained.append(words)
+        return start(*words)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "start_training", counted)
+        assert ablate.main([str(plan)]) == 0
+    assert not trained, "all networks were there: two arms' own, and the third arm's are the second's"
+    return base
+
+
+def arm(base: Path, name: str) -> Path:
+    """Return the run folder of an arm."""
+    return base / "out" / "arms" / name
+
+
+def test_arms_have_the_same_tiles_seeds_and_splits(finished: Path) -> None:
+    manifests = {(arm(finished, name) / "manifest.csv").read_bytes() for name in ARMS}
+    assert len(manifests) == 1
+    tables = [read_predictions(arm(finished, name) / "predictions.csv").tiles for name in ARMS]
+    assert all(table.equals(tables[0]) for table in tables)
+    assert set(tables[0]["seed"]) == {0, 1}
+
+
+def test_a_part_of_the_tiles_is_drawn_class_by_class(finished: Path) -> None:
+    drawn = pd.read_csv(finished / "out" / "tiles.csv", keep_default_na=False)
+    assert drawn["label"].value_counts().to_dict() == {"ADI": 12, "TUM": 12}
+    assert drawn["group"].isin([f"S{i}" for i in range(4)]).all()
+    assert all((finished / "out" / path).is_file() for path in drawn["path"])
+    manifest = pd.read_csv(arm(finished, "strong") / "manifest.csv", keep_default_na=False)
+    assert len(manifest) == 24
+    assert (manifest["group"] != "").all()
+
+
+def test_an_arm_that_embeds_otherwise_takes_the_networks_there_are(finished: Path) -> None:
+    """P8: the copies have their records, and other embeddings come of them."""
+    one, other = (sorted(arm(finished, name).glob("parts/*/model.safetensors")) for name in ARMS[1:])
+    assert len(one) == len(other) == 2
+    for ours, theirs in zip(one, other, strict=True):
+        assert ours.read_bytes() == theirs.read_bytes()
+        record = records.check_artifact(theirs, schema="model/1.0")
+        assert not records.damaged_outputs(theirs, record)
+        embeddings = [read_embeddings(path.with_name("embeddings.h5")) for path in (ours, theirs)]
+        assert [found.attrs["views"] for found in embeddings] == [1, 8]
+        assert not np.array_equal(embeddings[0].features, embeddings[1].features)
+
+
+def test_the_table_is_what_the_runs_say(finished: Path) -> None:
+    """P8."""
+    table = pd.read_csv(finished / "out" / "ablation.csv").set_index(["arm", "head", "metric"])
+    for name in ARMS:
+        predictions = read_predictions(arm(finished, name) / "predictions.csv")
+        stress = read_stress(arm(finished, name) / "stress.csv")
+        seeds = predictions.tiles["seed"].to_numpy()
+        for head in ("softmax", "svm"):
+            right = predictions.predicted[head] == predictions.y
+            row = table.loc[(name, head, "accuracy")]
+            assert row["value"] == pytest.approx(right.mean())
+            by_seed = [right[seeds == seed].mean() for seed in (0, 1)]
+            assert (row["lowest_seed"], row["highest_seed"]) == pytest.approx((min(by_seed), max(by_seed)))
+            assert row["low"] <= row["value"] <= row["high"]
+            assert row["n"] == len(right)
+            assert table.loc[(name, head, "errors"), "value"] == (~right).sum()
+            first = read_predictions(arm(finished, "tutorial") / "predictions.csv")
+            if name == "tutorial":
+                assert np.isnan(row["difference"])
+            else:
+                before = (first.predicted[head] == first.y).mean()
+                assert row["difference"] == pytest.approx(right.mean() - before)
+                assert row["difference_low"] <= row["difference"] <= row["difference_high"]
+            rows = stress[(stress["head"] == head) & (stress["corruption"] == "colour_shift")]
+            both = [
+                2
+                * ((rows["label"] == c) & (rows["predicted"] == c)).sum()
+                / ((rows["label"] == c).sum() + (rows["predicted"] == c).sum())
+                for c in ("ADI", "TUM")
+            ]
+            shifted = table.loc[(name, head, "macro_f1[colour_shift]")]
+            assert shifted["value"] == pytest.approx(np.mean(both))
+            clean = table.loc[(name, head, "macro_f1"), "value"]
+            assert shifted["difference"] == pytest.approx(shifted["value"] - clean)
+        seconds = sum(pd.read_csv(path)["seconds"].sum() for path in arm(finished, name).glob("parts/*/history.csv"))
+        assert table.loc[(name, np.nan, "train_seconds"), "value"].item() == pytest.approx(seconds)
+
+
+def test_eight_views_do_not_fall_by_a_quarter_turn(finished: Path) -> None:
+    table = pd.read_csv(finished / "out" / "ablation.csv").set_index(["arm", "head", "metric"])
+    assert table.loc[("strong-8-views", "softmax", "macro_f1[rotation]"), "difference"] == 0
+
+
+def test_the_page_names_every_arm_and_warns_of_a_random_split(finished: Path) -> None:
+    page = (finished / "out" / "ablation.md").read_text()
+    assert all(f"| {name} | SVM |" in page for name in ARMS)
+    assert "24 tiles drawn from it" in page
+    assert "all figures flatter" in page
+    assert "2 seeds" in page
+    record = records.check_artifact(finished / "out" / "ablation.csv", schema="ablation/1.0")
+    assert record["outputs"] == {"ablation.md": artifacts.sha256_file(finished / "out" / "ablation.md")}
+    assert len(record["inputs"]) == 6
+
+
+def test_a_second_run_finds_everything_current(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = (finished / "out" / "ablation.csv").read_bytes()
+    assert ablate.main([str(finished / "plan.toml")]) == 0
+    said = capfd.readouterr().err
+    assert "ablate: current" in said
+    assert said.count("train: current") == 6
+    assert "epoch" not in said
+    assert (finished / "out" / "ablation.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('run = "x"', "no arms"),
+        ('[arms.a]\ntrain.recipe = "strong"', 'run = "FOLDER" is needed'),
+        ('run = "x"\n[arms."../a"]\n', "an arm is called '../a'"),
+        ('run = "x"\n[arms.a]\nprepare.data = "y"', "other tables than train, extract, fit_heads"),
+        ('run = "x"\n[arms.a]\ntrain.recipes = "strong"', "unknown option 'recipes'; did you mean 'recipe'"),
+        ('run = "x"\ntiles = "many"\n[arms.a]\n', "tiles = many: a number"),
+        ('run = "x"\ntiles = 100\n[arms.a]\n', "tiles: not of demo"),
+        ('run = "x"\nrestart = true\n[arms.a]\n', "restart: an arm is begun anew by removing its folder"),
+        ('run = "x"\nlearning = 1\n[arms.a]\n', "unknown option 'learning'"),
+    ],
+)
+def test_a_plan_that_cannot_be_run_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        ablate.read_plan(plan)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "x").exists()
+
+
+def test_more_tiles_than_there_are(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(finished / "tiles", tmp_path / "tiles")
+    assert ablate.main([str(written(tmp_path, PLAN.replace("tiles = 24", "tiles = 33")))]) == 1
+    assert "tiles = 33: " in capsys.readouterr().err
+
+
+def test_the_committed_plan_can_be_read() -> None:
+    plan = ablate.read_plan(Path(__file__).parents[1] / "reports" / "ablation" / "plan.toml")
+    assert plan.arms[0].name == "tutorial"
+    assert plan.n_tiles == 1500
+    assert {arm.options["train"].tile_px for arm in plan.arms} == {96}
+    no_own = [arm for arm in plan.arms if arm.name.endswith("8-views")]
+    assert all(ablate.same_network(arm, plan.arms) is not None for arm in no_own)
