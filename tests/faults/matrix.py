@@ -207,10 +207,12 @@ MATRIX = (
     ),
     Fault(
         19,
-        "kill -9 of extract and fit_heads at random moments",
+        "kill -9 of extract, fit_heads and predict at random moments",
         "no file or a whole one; the same command ends in the same hashes",
         tests(KILLS, "p2_kills_of_extract_end_in_the_same_hashes", "p2_kills_of_fit_heads_end_in_the_same_hashes")
         + tests("test_extract", "two_kills_in_the_midst_of_a_row_end_in_the_same_rows", "a_torn_scratch_recovers")
+        + tests("test_extract_slides", "kills_at_any_moment_end_in_the_same_rows")
+        + tests("test_predict", "a_map_that_was_killed_at_any_moment_is_made_whole")
         + tests("fuzz/test_scratch_machine", "TestExtraction::runTest"),
     ),
     Fault(
@@ -387,8 +389,22 @@ MATRIX = (
     Fault(
         37,
         "damaged or odd slide",
-        "an error of one line, or tiles marked as unreadable",
-        waits="slides are not read by this version",
+        "an error of one line, or tiles marked as unreadable; the other slides are embedded",
+        tests(
+            "tiles/test_slides",
+            "damage_is_told_and_the_rest_is_still_read",
+            "what_cannot_be_opened",
+            "an_uncompressed_tiff_larger_than_memory_is_not_loaded",
+            "a_compressed_picture_larger_than_pillow_takes_is_refused",
+            "a_huge_slide_without_a_small_level_is_refused",
+        )
+        + tests(
+            "attacks/test_slides",
+            "a_slide_in_one_huge_block_is_refused_before_it_is_decoded",
+            "a_slide_that_claims_to_be_larger_than_any_is_refused",
+        )
+        + tests("test_tile", "what_is_refused_in_one_line", "one_bad_slide_does_not_stop_the_rest")
+        + tests("test_extract_slides", "one_bad_slide_does_not_stop_the_rest"),
     ),
     Fault(
         38,
@@ -466,6 +482,7 @@ MATRIX = (
         47,
         "seen in slide readers: what cannot be read becomes white",
         "named, marked, embedded by nothing, predicted by no head",
-        tests(PEERS, "p4_an_unreadable_tile_is_no_white_tile"),
+        tests(PEERS, "p4_an_unreadable_tile_is_no_white_tile")
+        + tests("test_extract_slides", "what_cannot_be_decoded_is_marked_and_never_white"),
     ),
 )
