@@ -150,7 +150,7 @@ def with_drawn_tiles(plan: Plan, n: int) -> Plan:
         demo_px=asked.demo_px,
         seed=first.common.seed,
     )
-    path = plan.run / "tiles.csv"
+    path = plan.run / f"{tiles.name}-{n}.csv"  # its name is the data set's in every report
     text = listed(tiles, drawn_rows(tiles, n, seed=first.common.seed), folder=plan.run)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         artifacts.write_text(path, text)
@@ -200,9 +200,9 @@ def write_table(plan: Plan) -> None:
     arms = [read_arm(arm.common.run, arm.name) for arm in plan.arms]
     rows = compare(arms, seed=first.common.seed)
     details = arms[0].predictions.details
-    part = "" if plan.n_tiles is None else f", {plan.n_tiles} tiles drawn from it"
+    part = "" if plan.n_tiles is None else f" ({plan.n_tiles} tiles, drawn class by class)"
     setting = (
-        f"{details.get('dataset')}{part}; protocol {details.get('protocol')}, "
+        f"Data set {details.get('dataset')}{part}; protocol {details.get('protocol')}, "
         f"network {first.options['train'].arch}; what each arm does differently stands in its name and in the plan."
     )
     artifacts.write_text(out, to_csv(rows))

@@ -105,7 +105,7 @@ def test_arms_have_the_same_tiles_seeds_and_splits(finished: Path) -> None:
 
 
 def test_a_part_of_the_tiles_is_drawn_class_by_class(finished: Path) -> None:
-    drawn = pd.read_csv(finished / "out" / "tiles.csv", keep_default_na=False)
+    drawn = pd.read_csv(finished / "out" / "tiles-24.csv", keep_default_na=False)
     assert drawn["label"].value_counts().to_dict() == {"ADI": 12, "TUM": 12}
     assert drawn["group"].isin([f"S{i}" for i in range(4)]).all()
     assert all((finished / "out" / path).is_file() for path in drawn["path"])
@@ -173,7 +173,7 @@ def test_eight_views_do_not_fall_by_a_quarter_turn(finished: Path) -> None:
 def test_the_page_names_every_arm_and_warns_of_a_random_split(finished: Path) -> None:
     page = (finished / "out" / "ablation.md").read_text()
     assert all(f"| {name} | SVM |" in page for name in ARMS)
-    assert "24 tiles drawn from it" in page
+    assert "Data set tiles-24 (24 tiles, drawn class by class)" in page
     assert "all figures flatter" in page
     assert "2 seeds" in page
     record = records.check_artifact(finished / "out" / "ablation.csv", schema="ablation/1.0")
