@@ -203,7 +203,7 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 @functools.lru_cache
 def _per_channel(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
     """Return 255 times the values, (1, 3, 1, 1) float32, sent to the device once."""
-    with torch.inference_mode(mode=False):  # they also serve where gradients are needed
+    with torch.inference_mode(False):  # noqa: FBT003  (for gradients, too; torch.compile takes no keyword here)
         return 255 * torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 

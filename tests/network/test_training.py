@@ -594,8 +594,9 @@ def test_compiled_steps_learn_what_plain_ones_learn(prepared_run: Path) -> None:
     (prepared_run / "checkpoint.pt").unlink()
     compiled.run()
     for ours, theirs in zip(curve(compiled), curve(plain), strict=True):
-        assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-3)
-        assert ours["val_loss"] == pytest.approx(theirs["val_loss"], rel=0.05)
+        # what rounding does to a loss that is nearly 0 grows from step to step
+        assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-3, abs=1e-3)
+        assert ours["val_loss"] == pytest.approx(theirs["val_loss"], rel=0.05, abs=5e-3)
 
 
 def test_no_compiler_is_one_line(prepared_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
