@@ -8,6 +8,7 @@ LOCK ?= requirements.lock
 .DEFAULT_GOAL := help
 FUZZ_S ?= 60
 KILLS ?= 30
+# The page of what was tried; with none (RELIABILITY=) only what stands outside of the default tests is run.
 RELIABILITY ?= reports/reliability.md
 
 .PHONY: help demo plan slide test faults fuzz lint types format verify lock audit lowest clean
@@ -41,7 +42,7 @@ test: $(READY) ## install, run the default tests
 	$(BIN)/python -m pytest
 
 faults: $(READY) ## kill, starve and damage every stage, KILLS=30 times; writes reports/reliability.md
-	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m fault --reliability $(RELIABILITY)
+	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m fault $(addprefix --reliability ,$(RELIABILITY))
 
 fuzz: $(READY) ## feed made-up files to the readers, FUZZ_S=60 seconds for each kind (Linux)
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
