@@ -156,7 +156,7 @@ def embed(
     from pipeline.network.batches import TileFiles
     from pipeline.network.engines import default_batch
     from pipeline.network.engines.settling import SETTLED, settle_engine
-    from pipeline.network.filling import fill
+    from pipeline.network.filling import attributes, fill
     from pipeline.storage.embeddings import SCHEMA, write_embeddings
     from pipeline.storage.scratch import Scratch, row_type
 
@@ -189,16 +189,7 @@ def embed(
         out,
         scratch,
         table,
-        attrs={
-            "classes": model.classes,
-            "preprocess": dataclasses.asdict(model.preprocess),
-            "model_sha256": hashes[inputs[1].name],
-            "manifest_sha256": hashes[inputs[0].name],
-            "versions": records.versions() | dict(engine.versions),
-            "engine": engine.name,
-            "precision": engine.precision,
-            "views": engine.views,
-        },
+        attrs=attributes(model, engine, model_sha256=hashes[inputs[1].name], manifest_sha256=hashes[inputs[0].name]),
         dtype=options.dtype,
     )
     records.write_record(

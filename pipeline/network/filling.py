@@ -1,5 +1,8 @@
 """The rows of an extraction: the missing ones are computed and kept at once, so that it can be stopped at any time."""
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 
 from pipeline.cli.options import Common, say
@@ -9,8 +12,31 @@ from pipeline.errors import BadInput
 from pipeline.network.batches import CHANGED_PIXELS, TileSource
 from pipeline.network.embedding import embed_batches
 from pipeline.network.engines import Engine
+from pipeline.storage import records
 from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE
+from pipeline.storage.models import Model
 from pipeline.storage.scratch import Scratch
+
+
+def attributes(model: Model, engine: Engine, *, model_sha256: str, manifest_sha256: str) -> dict[str, Any]:
+    """Return what an embeddings file says of how its rows were made.
+
+    Args:
+        model: network, and what its input is.
+        engine: that computed the rows.
+        model_sha256: of the model's file.
+        manifest_sha256: of the list of tiles: the manifest, or the grid of a slide.
+    """
+    return {
+        "classes": model.classes,
+        "preprocess": dataclasses.asdict(model.preprocess),
+        "model_sha256": model_sha256,
+        "manifest_sha256": manifest_sha256,
+        "versions": records.versions() | dict(engine.versions),
+        "engine": engine.name,
+        "precision": engine.precision,
+        "views": engine.views,
+    }
 
 
 def status_of(problem: str) -> int:

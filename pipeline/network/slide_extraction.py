@@ -15,7 +15,7 @@ from pipeline.cli.slides import Outcome
 from pipeline.errors import BadSlide, StaleInput
 from pipeline.network.engines import Engine
 from pipeline.network.engines.settling import SETTLED, settle_engine
-from pipeline.network.filling import fill
+from pipeline.network.filling import attributes, fill
 from pipeline.network.slide_model import SlideModel
 from pipeline.network.slide_tiles import SlideTiles
 from pipeline.storage import artifacts, records
@@ -143,16 +143,9 @@ class SlideExtraction:
             out,
             scratch,
             table,
-            attrs={
-                "classes": model.classes,
-                "preprocess": dataclasses.asdict(model.preprocess),
-                "model_sha256": hashes[trained.path.name],
-                "manifest_sha256": hashes[grid.path.name],
-                "versions": records.versions() | dict(engine.versions),
-                "engine": engine.name,
-                "precision": engine.precision,
-                "views": engine.views,
-            },
+            attrs=attributes(
+                model, engine, model_sha256=hashes[trained.path.name], manifest_sha256=hashes[grid.path.name]
+            ),
             dtype=str(self.chosen["dtype"]),
             slide=info,
         )
