@@ -42,7 +42,7 @@ test: $(READY) ## install, run the default tests
 	$(BIN)/python -m pytest
 
 faults: $(READY) ## kill, starve and damage every stage, KILLS=30 times; writes reports/reliability.md
-	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m fault $(addprefix --reliability ,$(RELIABILITY))
+	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m fault $(addprefix --reliability=,$(RELIABILITY))
 
 fuzz: $(READY) ## feed made-up files to the readers, FUZZ_S=60 seconds for each kind (Linux)
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
