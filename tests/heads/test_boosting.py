@@ -72,12 +72,12 @@ def test_a_changed_head_is_refused_before_xgboost_sees_it(tmp_path) -> None:
 
 def test_a_point_is_boosted_as_xgboost_itself_would() -> None:
     train, val = blobs(120, n_classes=3, seed=1), blobs(60, n_classes=3, seed=2)
-    search, head, _ = search_boosting(train, val, seed=3, jobs=1, rounds=60, points=POINTS[:1])
+    search, head, _ = search_boosting(train, val, seed=3, jobs=1, rounds=200, points=POINTS[:1])
     matrix = xgboost.QuantileDMatrix(train.features, train.y, max_bin=FIXED["max_bin"])
     held = xgboost.QuantileDMatrix(val.features, val.y, max_bin=FIXED["max_bin"], ref=matrix)
     params = FIXED | POINTS[0] | {"num_class": 3, "seed": 3, "nthread": 1}
-    plain = xgboost.train(params, matrix, 60, evals=[(held, "val")], early_stopping_rounds=PATIENCE, verbose_eval=False)
-    assert search.best["rounds"] == plain.best_iteration + 1 < 60 - PATIENCE, "it should stop early"
+    plain = xgboost.train(params, matrix, 200, evals=[(held, "val")], early_stopping_rounds=PATIENCE, verbose_eval=False)
+    assert search.best["rounds"] == plain.best_iteration + 1 < 200 - PATIENCE, "it should stop early"
     course = boosting._Course(params, matrix, held)
     course.go_on(60)
     assert len(course.losses) == plain.num_boosted_rounds(), "it should stop at the same round"
