@@ -76,7 +76,8 @@ def test_a_point_is_boosted_as_xgboost_itself_would() -> None:
     matrix = xgboost.QuantileDMatrix(train.features, train.y, max_bin=FIXED["max_bin"])
     held = xgboost.QuantileDMatrix(val.features, val.y, max_bin=FIXED["max_bin"], ref=matrix)
     params = FIXED | POINTS[0] | {"num_class": 3, "seed": 3, "nthread": 1}
-    plain = xgboost.train(params, matrix, 200, evals=[(held, "val")], early_stopping_rounds=PATIENCE, verbose_eval=False)
+    watched = {"evals": [(held, "val")], "verbose_eval": False}
+    plain = xgboost.train(params, matrix, 200, early_stopping_rounds=PATIENCE, **watched)
     assert search.best["rounds"] == plain.best_iteration + 1 < 200 - PATIENCE, "it should stop early"
     course = boosting._Course(params, matrix, held)
     course.go_on(200)
