@@ -277,3 +277,28 @@ def spoil_block(path: Path, x: int, y: int) -> None:
 def spoil() -> Callable[[Path, int, int], None]:
     """`spoil(slide, x, y)`: make the block of 256 px that holds this pixel undecodable."""
     return spoil_block
+
+
+DYING_EXTRACT = """
+import os, signal, sys
+from pipeline import extract
+from pipeline.storage.scratch import Scratch
+append, when = Scratch.append, int(sys.argv.pop(1))
+def dying(self, rows):
+    global when
+    when -= 1
+    if when < 0:
+        size = len(rows) * self.row.itemsize
+        append(self, rows)
+        os.truncate(self.path, self.path.stat().st_size - size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    append(self, rows)
+Scratch.append = dying
+raise SystemExit(extract.main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="session")
+def dying_extract() -> str:
+    """A program: extract, but kill -9 in the midst of a row; its first word says after how many batches."""
+    return DYING_EXTRACT

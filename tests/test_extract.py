@@ -168,25 +168,6 @@ def test_a_torn_scratch_recovers(interrupted: Path, words: Words, uninterrupted:
     assert features_sha256(interrupted) == uninterrupted
 
 
-KILLED = """
-import os, signal, sys
-from pipeline import extract
-from pipeline.storage.scratch import Scratch
-append, when = Scratch.append, int(sys.argv.pop(1))
-def dying(self, rows):
-    global when
-    when -= 1
-    if when < 0:
-        size = len(rows) * self.row.itemsize
-        append(self, rows)
-        os.truncate(self.path, self.path.stat().st_size - size // 2)
-        os.kill(os.getpid(), signal.SIGKILL)
-    append(self, rows)
-Scratch.append = dying
-raise SystemExit(extract.main(sys.argv[1:]))
-"""
-
-
 def run_process(words: list[str]) -> subprocess.Popen[str]:
     """Start python with some words."""
     return subprocess.Popen(
@@ -200,11 +181,11 @@ def run_process(words: list[str]) -> subprocess.Popen[str]:
 
 
 def test_two_kills_in_the_midst_of_a_row_end_in_the_same_rows(
-    trained_run: Path, words: Words, uninterrupted: str
+    trained_run: Path, words: Words, uninterrupted: str, dying_extract: str
 ) -> None:
     """P2: kill -9, half a batch written."""
     for batches in ("2", "1"):
-        process = run_process(["-c", KILLED, batches, *words("extract", trained_run)])
+        process = run_process(["-c", dying_extract, batches, *words("extract", trained_run)])
         _, err = process.communicate(timeout=120)
         assert process.returncode == -signal.SIGKILL, err
     assert extract.main(words("extract", trained_run)) == 0

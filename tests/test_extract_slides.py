@@ -193,30 +193,13 @@ def test_a_stop_continues_to_the_same_rows(
     assert rows(ground.run).attrs["features_sha256"] == uninterrupted
 
 
-KILLED = """
-import os, signal, sys
-from pipeline import extract
-from pipeline.storage.scratch import Scratch
-append, when = Scratch.append, int(sys.argv.pop(1))
-def dying(self, rows):
-    global when
-    when -= 1
-    if when < 0:
-        size = len(rows) * self.row.itemsize
-        append(self, rows)
-        os.truncate(self.path, self.path.stat().st_size - size // 2)
-        os.kill(os.getpid(), signal.SIGKILL)
-    append(self, rows)
-Scratch.append = dying
-raise SystemExit(extract.main(sys.argv[1:]))
-"""
-
-
-def test_a_kill_in_the_midst_of_a_row_ends_in_the_same_rows(ground: Ground, uninterrupted: str) -> None:
+def test_a_kill_in_the_midst_of_a_row_ends_in_the_same_rows(
+    ground: Ground, uninterrupted: str, dying_extract: str
+) -> None:
     """P2: kill -9, half a batch written."""
     argv = ground.words("extract", ground.run, "--slide", str(ground.slide), "--workers", "1")
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, "2", *argv],
+        [sys.executable, "-c", dying_extract, "2", *argv],
         capture_output=True,
         text=True,
         check=False,
