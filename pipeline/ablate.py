@@ -201,9 +201,11 @@ def write_table(plan: Plan) -> None:
     rows = compare(arms, seed=first.common.seed)
     details = arms[0].predictions.details
     part = "" if plan.n_tiles is None else f" ({plan.n_tiles} tiles, drawn class by class)"
+    networks = list(dict.fromkeys(arm.options["train"].arch for arm in plan.arms))
+    alike = f", network {networks[0]}" if len(networks) == 1 else ""
     setting = (
-        f"Data set {details.get('dataset')}{part}; protocol {details.get('protocol')}, "
-        f"network {first.options['train'].arch}; what each arm does differently stands in its name and in the plan."
+        f"Data set {details.get('dataset')}{part}; protocol {details.get('protocol')}{alike}; what each arm does "
+        "differently stands in its name and in the plan."
     )
     artifacts.write_text(out, to_csv(rows))
     artifacts.write_text(page, to_page(rows, arms=arms, setting=setting))
