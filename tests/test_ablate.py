@@ -1,5 +1,6 @@
 """Arms of an ablation share tiles and seeds, stop and go on, and end in one table whose numbers are theirs."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from pipeline import ablate, extract, train
+from pipeline.comparison.ablation import compare, read_arm, to_page
 from pipeline.comparison.predictions import read_predictions
 from pipeline.errors import Interrupted, UsageError
 from pipeline.storage import artifacts, records
@@ -181,6 +183,27 @@ def test_the_page_names_every_arm_and_warns_of_a_random_split(finished: Path) ->
     assert len(record["inputs"]) == 6
 
 
+def test_an_arm_that_is_not_from_scratch_is_marked(finished: Path) -> None:
+    arms = [read_arm(arm(finished, name), name) for name in ARMS]
+    assert [one.start for one in arms] == [None] * 3
+    arms[1] = dataclasses.replace(arms[1], start="ImageNet (torchvision's X)")
+    page = to_page(compare(arms, seed=0), arms=arms, setting="made up")
+    assert page.count("not trained from scratch") == 1
+    assert "> **strong is not trained from scratch: it started from the weights ImageNet (torchvision's X).**" in page
+
+
+def test_the_setting_names_a_network_only_if_all_arms_have_it(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ", network resnet10; what each arm does" in (finished / "out" / "ablation.md").read_text()
+    plan = ablate.read_plan(finished / "plan.toml")
+    other = dataclasses.replace(plan.arms[1].options["train"], arch="resnet18")
+    arms = [plan.arms[0], dataclasses.replace(plan.arms[1], options=plan.arms[1].options | {"train": other})]
+    written_pages: dict[str, str] = {}
+    monkeypatch.setattr(artifacts, "write_text", lambda path, text: written_pages.update({path.name: text}))
+    monkeypatch.setattr(records, "write_record", lambda *words, **more: None)
+    ablate.write_table(dataclasses.replace(plan, arms=arms))
+    assert "protocol random; what each arm does" in written_pages["ablation.md"]
+
+
 def test_a_second_run_finds_everything_current(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = (finished / "out" / "ablation.csv").read_bytes()
     assert ablate.main([str(finished / "plan.toml")]) == 0
@@ -226,5 +249,7 @@ def test_the_committed_plan_can_be_read() -> None:
     assert plan.arms[0].name == "tutorial"
     assert plan.n_tiles == 1500
     assert {arm.options["train"].tile_px for arm in plan.arms} == {96}
+    stained = {arm.name: arm.options["train"].stain for arm in plan.arms if arm.options["train"].stain != "none"}
+    assert stained == {"stain-macenko": "macenko", "stain-reinhard": "reinhard"}
     no_own = [arm for arm in plan.arms if arm.name.endswith("8-views")]
     assert all(ablate.same_network(arm, plan.arms) is not None for arm in no_own)
