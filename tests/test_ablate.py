@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline import __main__ as whole
 from pipeline import ablate, extract, train
+from pipeline.cli.options import Common
 from pipeline.comparison.ablation import compare, read_arm, to_page
 from pipeline.comparison.predictions import read_predictions
-from pipeline.errors import Interrupted, UsageError
+from pipeline.errors import DiskFull, Interrupted, PipelineError, UsageError
 from pipeline.storage import artifacts, records
 from pipeline.storage.embeddings import read_embeddings
 from pipeline.storage.stress import read_stress
@@ -226,6 +228,7 @@ def test_a_second_run_finds_everything_current(finished: Path, capfd: pytest.Cap
         ('run = "x"\ntiles = 100\n[arms.a]\n', "tiles: not of demo"),
         ('run = "x"\nrestart = true\n[arms.a]\n', "restart: an arm is begun anew by removing its folder"),
         ('run = "x"\nlearning = 1\n[arms.a]\n', "unknown option 'learning'"),
+        ('run = "x"\n[arms.a]\n[arms.A]\n', "two arms differ in upper and lower case alone"),
     ],
 )
 def test_a_plan_that_cannot_be_run_is_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -236,6 +239,42 @@ def test_a_plan_that_cannot_be_run_is_one_line(tmp_path: Path, text: str, messag
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "x").exists()
+
+
+def test_an_arm_that_fails_does_not_stop_the_others(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor is there a table that would leave it out without a word."""
+    asked: list[str] = []
+
+    def diverging(common: Common, options: dict) -> int:
+        asked.append(common.run.name)
+        if len(asked) == 1:
+            raise PipelineError("the loss became infinite")
+        return 0
+
+    monkeypatch.setattr(whole, "run", diverging)
+    monkeypatch.setattr(ablate, "write_table", lambda plan: pytest.fail("a table"))
+    assert ablate.main([str(finished / "plan.toml")]) == 1
+    assert asked == list(ARMS)
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error:"))
+    assert "1 of 3 arms failed (tutorial), the others are kept" in line
+    assert line.endswith("tutorial: the loss became infinite")
+
+
+@pytest.mark.parametrize("error", [Interrupted("SIGTERM: kept", signum=15), DiskFull("no space left")])
+def test_what_every_arm_would_meet_stops_all(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, error: PipelineError
+) -> None:
+    asked: list[str] = []
+
+    def stopping(common: Common, options: dict) -> int:
+        asked.append(common.run.name)
+        raise error
+
+    monkeypatch.setattr(whole, "run", stopping)
+    assert ablate.main([str(finished / "plan.toml")]) == error.exit_code
+    assert asked == [ARMS[0]]
 
 
 def test_more_tiles_than_there_are(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
