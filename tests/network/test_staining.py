@@ -1,7 +1,9 @@
 """A network's stain is fitted on its training tiles and goes with it wherever tiles become its input."""
 
 import dataclasses
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from pipeline.network.engines.samples import calibration_pixels
 from pipeline.network.resnet import features
 from pipeline.network.slide_tiles import SlideTiles
 from pipeline.network.staining import fit_stain
+from pipeline.network.training import Training
 from pipeline.storage.embeddings import read_embeddings
 from pipeline.storage.models import load_model
 from pipeline.storage.predictions import read_predictions
@@ -156,6 +159,27 @@ def test_the_stain_goes_with_the_model(
     capsys.readouterr()
     assert train.main(words("train", run)) == 1
     assert "was made with stain='macenko', now 'none'" in capsys.readouterr().err
+
+
+def test_a_stop_continues_to_the_same_model(
+    stained: Path, prepared_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: pixels that were normalised once, and again after the stop."""
+    step, count = Training.step, 0
+
+    def counted(self: Training, *batch: object) -> None:
+        nonlocal count
+        step(self, *batch)  # type: ignore[arg-type]
+        count += 1
+        if count == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    argv = words("train", prepared_run, "--stain", "macenko")
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "step", counted)
+        assert train.main(argv) == 143
+    assert train.main(argv) == 0
+    assert (prepared_run / "model.safetensors").read_bytes() == (stained / "model.safetensors").read_bytes()
 
 
 def test_the_target_s_numbers_are_plain(stained: Path) -> None:
