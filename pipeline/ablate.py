@@ -136,10 +136,10 @@ def run(options: AblateOptions) -> int:
                 say(f"ablate: arm {arm.name} failed: {error}")
                 failed[arm.name] = error
         if failed:
-            name, error = next(iter(failed.items()))
+            first, reason = next(iter(failed.items()))
             raise PipelineError(
                 f"{options.plan}: {len(failed)} of {len(plan.arms)} arms failed ({', '.join(failed)}), the others are "
-                f"kept; there is no table until these are mended or leave the plan; {name}: {error}"
+                f"kept; there is no table until these are mended or leave the plan; {first}: {reason}"
             )
         write_table(plan)
     return max(codes)
