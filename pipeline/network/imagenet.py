@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 
 import torch
-from torchvision.models import ResNet18_Weights, ResNet50_Weights, WeightsEnum
+from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
 from pipeline.errors import BadArtifact, BadInput
 from pipeline.storage.artifacts import disk_errors, sha256_file
 
-WEIGHTS: dict[str, WeightsEnum] = {
+WEIGHTS: dict[str, ResNet50_Weights | ResNet18_Weights] = {
     "resnet50": ResNet50_Weights.IMAGENET1K_V1,
     "resnet18": ResNet18_Weights.IMAGENET1K_V1,
 }
