@@ -33,7 +33,7 @@ from pipeline import __main__ as whole
 from pipeline import prepare
 from pipeline.cli.command import guarded
 from pipeline.cli.options import Common, parse, parse_alone, plain, read_toml, say, toml_words
-from pipeline.errors import EXIT_OK, UsageError
+from pipeline.errors import EXIT_OK, DiskFull, Interrupted, PipelineError, UsageError
 from pipeline.storage import artifacts, records
 from pipeline.storage.lock import locked
 from pipeline.storage.protocol import read_protocol
@@ -87,6 +87,10 @@ def read_plan(file: Path) -> Plan:
         raise UsageError(f"{file}: tiles = {n_tiles}: a number from 1 up is needed")
     if not isinstance(arms, dict) or not arms:
         raise UsageError(f"{file}: no arms: each is a table [arms.NAME]")
+    if len({name.casefold() for name in arms}) < len(arms):
+        raise UsageError(
+            f"{file}: two arms differ in upper and lower case alone: they would share a folder on some disks"
+        )
     stages = {name: kind for name, (kind, _) in whole.STAGES.items()}
     shared = toml_words(file, table, stages)
     found = []
@@ -109,24 +113,46 @@ def read_plan(file: Path) -> Plan:
 
 
 def run(options: AblateOptions) -> int:
-    """Run all arms, or what is left of them, and write the table; return the highest exit code."""
+    """Run all arms, or what is left of them, and write the table; return the highest exit code.
+
+    Raises:
+        PipelineError: arms failed; the others were run all the same, but there is no table.
+        Interrupted, DiskFull: what every further arm would meet too.
+    """
     plan = read_plan(options.plan)
     records.git_state()
     with locked(plan.run):
         artifacts.remove_temporaries(plan.run)
         if plan.n_tiles is not None:
             plan = with_drawn_tiles(plan, plan.n_tiles)
-        codes = [EXIT_OK]
+        codes, failed = [EXIT_OK], dict[str, PipelineError]()
         for i, arm in enumerate(plan.arms):
             say(f"ablate: arm {i + 1} of {len(plan.arms)}, {arm.name}")
-            with locked(arm.common.run):
-                artifacts.remove_temporaries(arm.common.run)
-                if source := same_network(arm, plan.arms[:i]):
-                    prepare.run(arm.common, whole.planned(arm.options))
-                    take_over(source.common.run, arm.common.run)
-                codes.append(whole.run(arm.common, arm.options))
+            try:
+                codes.append(run_arm(arm, [other for other in plan.arms[:i] if other.name not in failed]))
+            except (Interrupted, DiskFull):
+                raise
+            except PipelineError as error:  # of one that diverges, a night's other arms must not be lost
+                say(f"ablate: arm {arm.name} failed: {error}")
+                failed[arm.name] = error
+        if failed:
+            first, reason = next(iter(failed.items()))
+            raise PipelineError(
+                f"{options.plan}: {len(failed)} of {len(plan.arms)} arms failed ({', '.join(failed)}), the others are "
+                f"kept; there is no table until these are mended or leave the plan; {first}: {reason}"
+            )
         write_table(plan)
     return max(codes)
+
+
+def run_arm(arm: Planned, before: Sequence[Planned]) -> int:
+    """Run one arm, by the networks of an arm before it if they are its own; return the exit code."""
+    with locked(arm.common.run):
+        artifacts.remove_temporaries(arm.common.run)
+        if source := same_network(arm, before):
+            prepare.run(arm.common, whole.planned(arm.options))
+            take_over(source.common.run, arm.common.run)
+        return whole.run(arm.common, arm.options)
 
 
 def with_drawn_tiles(plan: Plan, n: int) -> Plan:
@@ -201,9 +227,11 @@ def write_table(plan: Plan) -> None:
     rows = compare(arms, seed=first.common.seed)
     details = arms[0].predictions.details
     part = "" if plan.n_tiles is None else f" ({plan.n_tiles} tiles, drawn class by class)"
+    networks = list(dict.fromkeys(arm.options["train"].arch for arm in plan.arms))
+    alike = f", network {networks[0]}" if len(networks) == 1 else ""
     setting = (
-        f"Data set {details.get('dataset')}{part}; protocol {details.get('protocol')}, "
-        f"network {first.options['train'].arch}; what each arm does differently stands in its name and in the plan."
+        f"Data set {details.get('dataset')}{part}; protocol {details.get('protocol')}{alike}; what each arm does "
+        "differently stands in its name and in the plan."
     )
     artifacts.write_text(out, to_csv(rows))
     artifacts.write_text(page, to_page(rows, arms=arms, setting=setting))

@@ -162,7 +162,8 @@ def embed(
 
     table = manifest.table
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
-    tiles = TileFiles(manifest.root, list(table["path"]), list(table["sha256"]), model.preprocess.size)
+    seen = model.preprocess
+    tiles = TileFiles(manifest.root, list(table["path"]), list(table["sha256"]), seen.size, stain=seen.stain)
     hashes = {path.name: artifacts.sha256_file(path) for path in inputs}
     batch = options.embed_batch or default_batch(device)
     scratch = Scratch(

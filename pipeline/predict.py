@@ -238,7 +238,7 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     manifest = read_manifest(common.run / "manifest.csv")
     engine = recorded_engine(saved.embedded, model, manifest, device)
-    tiles = TileFiles(folder, names, None, model.preprocess.size)
+    tiles = TileFiles(folder, names, None, model.preprocess.size, stain=model.preprocess.stain)
     answers, problems = answer_folder(saved, engine, tiles, common)
     kept = [row for row in range(len(names)) if row not in problems]
     if not kept:

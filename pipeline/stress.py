@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pipeline.comparison.predictions import Predictions
     from pipeline.heads.saved import SavedHeads
     from pipeline.network.engines import Engine
-    from pipeline.storage.models import Model
+    from pipeline.storage.models import Model, Preprocess
     from pipeline.storage.predictions import Answer
     from pipeline.storage.protocol import Protocol
 
@@ -168,7 +168,7 @@ def put(common: Common, options: StressOptions) -> int:
         common,
         names=list(options.corruptions),
         root=manifest.root,
-        size=model.preprocess.size,
+        preprocess=model.preprocess,
     )
     kept = [i for i in range(len(rows)) if i not in skipped]
     if not kept:
@@ -205,7 +205,7 @@ def put_through(
     *,
     names: Sequence[str],
     root: Path,
-    size: int,
+    preprocess: "Preprocess",
 ) -> "tuple[dict[str, dict[str, Answer]], dict[int, str]]":
     """Return corruption -> head -> what it says of N tiles, and row -> problem of tiles that cannot be read.
 
@@ -216,7 +216,7 @@ def put_through(
         common: workers and the share of bad tiles allowed.
         names: of corruptions.
         root: folder that the paths are relative to.
-        size: side of the network's input, px.
+        preprocess: size and stain of the network's input; corruptions come before both.
 
     Raises:
         BadInput: more tiles cannot be read than `--max-bad` allows; names the first.
@@ -237,7 +237,14 @@ def put_through(
             answers[name], problems = answer_tiles(
                 saved,
                 engine,
-                TileFiles(root, list(files["path"]), list(files["sha256"]), size, change=CORRUPTIONS[name].apply),
+                TileFiles(
+                    root,
+                    list(files["path"]),
+                    list(files["sha256"]),
+                    preprocess.size,
+                    change=CORRUPTIONS[name].apply,
+                    stain=preprocess.stain,
+                ),
                 workers=n_workers(common.workers),
                 max_bad=common.max_bad,
                 stop=stop,

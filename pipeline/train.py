@@ -1,4 +1,4 @@
-"""Train torchvision's ResNet-50 from scratch, end to end, on the training tiles of the manifest.
+"""Train torchvision's ResNet-50 end to end, from scratch unless told otherwise, on the training tiles of the manifest.
 
 Reads manifest.csv; writes model.safetensors with model.json, history.csv, figures/history.png and
 figures/batch.png. The epoch with the best validation accuracy is kept. Stop it at any moment: the same command
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.network.recipe import Recipe
     from pipeline.network.training import Training
     from pipeline.tiles.manifest import Manifest
+    from pipeline.tiles.stain import Stain
 
 
 RANGES = {
@@ -38,6 +39,9 @@ RANGES = {
     "cutmix": (0, 10),
 }
 """Lowest and highest value of the switches that are numbers."""
+
+IMAGENET = "imagenet"
+"""What `--init` takes for torchvision's weights, not for a file (that one is ./imagenet)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,8 +120,13 @@ class TrainOptions:
     cutmix: float | None = None
     """Alpha of patches of another tile, 0 for none (Yun et al. 2019)."""
 
-    init: Path | None = None
-    """Start weights: a safetensors file or a torchvision state dict (.pth); default: from scratch."""
+    init: str | None = None
+    """Start weights: imagenet (torchvision's, for resnet50 and resnet18: from torch's cache, or downloaded into it), a
+    safetensors file or a torchvision state dict (.pth); default: from scratch."""
+
+    stain: Literal["none", "macenko", "reinhard"] = "none"
+    """Normalise the stain of every tile that this network sees, now and later, to that of the median training tile
+    (Macenko et al. 2009; Reinhard et al. 2001, in CIELAB)."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the device is faster by it. fp32 on an NVIDIA GPU is torch's: TF32 in convolutions only."""
@@ -140,6 +149,11 @@ class TrainOptions:
         check(self.progressive is None or self.progressive, "--progressive: at least one share is needed")
         for share in self.progressive or ():
             check(0.1 <= share <= 1, f"--progressive {share}: shares from 0.1 to 1")
+        check(self.init != "", "--init is empty: imagenet or a file is needed")
+        check(
+            self.init != IMAGENET or self.arch != "resnet10",
+            "--init imagenet: torchvision has no such weights for resnet10: take resnet50, resnet18, or --init FILE",
+        )
 
 
 def resolve_recipe(options: TrainOptions, *, is_demo: bool) -> "tuple[str, Recipe]":
@@ -163,27 +177,39 @@ def start_training(
 
     from pipeline.cli.machine import n_workers, use_device
     from pipeline.network.batches import TileFiles
+    from pipeline.network.imagenet import imagenet_file
     from pipeline.network.precision import choose_precision
     from pipeline.network.resnet import as_channels_last, build_network, load_start_weights
+    from pipeline.network.staining import fit_stain
     from pipeline.network.training import Training
     from pipeline.storage.models import Preprocess
     from pipeline.storage.protocol import decided_alike
 
     classes = manifest.classes
     code = {name: i for i, name in enumerate(classes)}
-    tiles = {}
-    for split in ("train", "val"):
-        rows = manifest.readable[manifest.readable["split"] == split]
-        labels = np.array([code[label] for label in rows["label"]], dtype=np.int64)
-        tiles[split] = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), recipe.tile_px), labels
+    rows = {split: manifest.readable[manifest.readable["split"] == split] for split in ("train", "val")}
     for split, least in (("train", 2), ("val", 1)):
-        if len(tiles[split][0]) < least:
-            raise BadInput(f"{manifest.path}: {len(tiles[split][0])} readable {split} tile(s), at least {least} needed")
+        if len(rows[split]) < least:
+            raise BadInput(f"{manifest.path}: {len(rows[split])} readable {split} tile(s), at least {least} needed")
+
+    def files(split: str, stain: "Stain | None" = None) -> TileFiles:
+        paths, hashes = list(rows[split]["path"]), list(rows[split]["sha256"])
+        return TileFiles(manifest.root, paths, hashes, recipe.tile_px, stain=stain)
+
+    stain = None if options.stain == "none" else fit_stain(options.stain, files("train"))
+    tiles = {
+        split: (files(split, stain), np.array([code[label] for label in table["label"]], dtype=np.int64))
+        for split, table in rows.items()
+    }
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     network = build_network(
         options.arch, n_classes=len(classes), seed=common.seed, zero_init=recipe.last_norm == "zero"
     )
-    init = load_start_weights(network, options.init) if options.init else None
+    init = None
+    if options.init:
+        init = load_start_weights(
+            network, imagenet_file(options.arch) if options.init == IMAGENET else Path(options.init)
+        )
     as_channels_last(network, device)
     asked = options.precision
     if asked == "auto":
@@ -195,7 +221,7 @@ def start_training(
         train=tiles["train"],
         val=tiles["val"],
         recipe=recipe,
-        preprocess=Preprocess(size=recipe.tile_px, mpp=mpp),
+        preprocess=Preprocess(size=recipe.tile_px, mpp=mpp, stain=stain),
         precision=choose_precision(asked, device),
         seed=common.seed,
         workers=n_workers(common.workers),
@@ -205,14 +231,25 @@ def start_training(
             "options": chosen,
             "seed": common.seed,
             "init": init,
+            "stain": stain and dataclasses.asdict(stain),
         },
         compiled=options.compiled,
     )
 
 
 def inputs_of(manifest: "Manifest", options: TrainOptions) -> list[Path]:
-    """Return the files that decide what is learnt: the manifest, and the start weights if there are any."""
-    return [manifest.path, *([options.init] if options.init else [])]
+    """Return the files that decide what is learnt: the manifest, and the start weights if the user gave a file.
+
+    Those of ImageNet are the same for everyone, and lie outside of the run: the record says their hash.
+    """
+    return [manifest.path, *([Path(options.init)] if options.init not in (None, IMAGENET) else [])]
+
+
+def started_from(options: TrainOptions) -> str | None:
+    """Return what model.json says of the start weights, None if there are none."""
+    from pipeline.network.imagenet import WEIGHTS
+
+    return f"ImageNet (torchvision's {WEIGHTS[options.arch]})" if options.init == IMAGENET else options.init
 
 
 def run(common: Common, options: TrainOptions) -> int:
@@ -231,8 +268,9 @@ def train(common: Common, options: TrainOptions) -> int:
     path = common.run / "model.safetensors"
     checkpoint = common.run / "checkpoint.pt"
     inputs = inputs_of(manifest, options)
-    if options.init and not options.init.is_file():
-        raise BadInput(f"--init {options.init}: no such file")
+    for start in inputs[1:]:
+        if not start.is_file():
+            raise BadInput(f"--init {start}: no such file")
     if common.restart:
         checkpoint.unlink(missing_ok=True)
     elif records.is_current(path, schema=SCHEMA, options=chosen, inputs=inputs, seed=common.seed):
@@ -247,9 +285,9 @@ def train(common: Common, options: TrainOptions) -> int:
         say(f"train: continuing after epoch {training.state.epoch}, step {training.state.step}")
     else:
         say(
-            f"train: {options.arch} from {options.init or 'scratch'}, recipe {name}, {recipe.epochs} epochs of "
-            f"{len(training.train[0])} tiles, {', '.join(map(str, recipe.sides()))} px, {training.device}, "
-            f"{training.precision}"
+            f"train: {options.arch} from {started_from(options) or 'scratch'}, recipe {name}, {recipe.epochs} epochs "
+            f"of {len(training.train[0])} tiles, {', '.join(map(str, recipe.sides()))} px, {training.device}, "
+            f"{training.precision}" + ("" if options.stain == "none" else f", stain normalised ({options.stain})")
         )
     training.run()
     finish(manifest, training, common, options, chosen)
@@ -280,7 +318,7 @@ def finish(
             "val_accuracy": state.best_accuracy,
             "val_loss": state.best_loss,
         },
-        "init": str(options.init) if options.init else None,
+        "init": started_from(options),
         "seed": common.seed,
         "licence_of_data": manifest.details.get("licence"),
         "credit": manifest.details.get("credit"),
@@ -310,6 +348,7 @@ def finish(
             "dataset": manifest.details["dataset"],
             "protocol": manifest.details["protocol"],
             "precision": training.precision,
+            "init_sha256": training.checkpoint.identity["init"],
         },
         seed=common.seed,
         device=str(training.device),

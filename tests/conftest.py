@@ -1,10 +1,12 @@
 """Small runs that many tests share."""
 
+import hashlib
 import ipaddress
 import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -130,6 +132,28 @@ def words() -> Callable[..., list[str]]:
     """`words("train" | "extract", run, *more)`: the command line of that stage on small tiles."""
     builders = {"train": train_words, "extract": extract_words}
     return lambda stage, run, *more: builders[stage](run, *more)
+
+
+@pytest.fixture
+def publish_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], Path]:
+    """`publish_weights(state)`: put resnet18's ImageNet weights at an address of this machine; torch's cache is empty.
+
+    The file's name ends in the beginning of its hash, as of those that torchvision publishes.
+    """
+
+    def publish(state: dict[str, Any]) -> Path:
+        import torch
+
+        from pipeline.network import imagenet
+
+        file = tmp_path / "weights.pth"
+        torch.save(state, file)
+        named = file.rename(tmp_path / f"resnet18-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth")
+        monkeypatch.setitem(imagenet.WEIGHTS, "resnet18", SimpleNamespace(url=named.as_uri()))
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+        return named
+
+    return publish
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Arms of an ablation share tiles and seeds, stop and go on, and end in one table whose numbers are theirs."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -7,9 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline import __main__ as whole
 from pipeline import ablate, extract, train
+from pipeline.cli.options import Common
+from pipeline.comparison.ablation import compare, read_arm, to_page
 from pipeline.comparison.predictions import read_predictions
-from pipeline.errors import Interrupted, UsageError
+from pipeline.errors import DiskFull, Interrupted, PipelineError, UsageError
 from pipeline.storage import artifacts, records
 from pipeline.storage.embeddings import read_embeddings
 from pipeline.storage.stress import read_stress
@@ -181,6 +185,27 @@ def test_the_page_names_every_arm_and_warns_of_a_random_split(finished: Path) ->
     assert len(record["inputs"]) == 6
 
 
+def test_an_arm_that_is_not_from_scratch_is_marked(finished: Path) -> None:
+    arms = [read_arm(arm(finished, name), name) for name in ARMS]
+    assert [one.start for one in arms] == [None] * 3
+    arms[1] = dataclasses.replace(arms[1], start="ImageNet (torchvision's X)")
+    page = to_page(compare(arms, seed=0), arms=arms, setting="made up")
+    assert page.count("not trained from scratch") == 1
+    assert "> **strong is not trained from scratch: it started from the weights ImageNet (torchvision's X).**" in page
+
+
+def test_the_setting_names_a_network_only_if_all_arms_have_it(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ", network resnet10; what each arm does" in (finished / "out" / "ablation.md").read_text()
+    plan = ablate.read_plan(finished / "plan.toml")
+    other = dataclasses.replace(plan.arms[1].options["train"], arch="resnet18")
+    arms = [plan.arms[0], dataclasses.replace(plan.arms[1], options=plan.arms[1].options | {"train": other})]
+    written_pages: dict[str, str] = {}
+    monkeypatch.setattr(artifacts, "write_text", lambda path, text: written_pages.update({path.name: text}))
+    monkeypatch.setattr(records, "write_record", lambda *words, **more: None)
+    ablate.write_table(dataclasses.replace(plan, arms=arms))
+    assert "protocol random; what each arm does" in written_pages["ablation.md"]
+
+
 def test_a_second_run_finds_everything_current(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = (finished / "out" / "ablation.csv").read_bytes()
     assert ablate.main([str(finished / "plan.toml")]) == 0
@@ -203,6 +228,7 @@ def test_a_second_run_finds_everything_current(finished: Path, capfd: pytest.Cap
         ('run = "x"\ntiles = 100\n[arms.a]\n', "tiles: not of demo"),
         ('run = "x"\nrestart = true\n[arms.a]\n', "restart: an arm is begun anew by removing its folder"),
         ('run = "x"\nlearning = 1\n[arms.a]\n', "unknown option 'learning'"),
+        ('run = "x"\n[arms.a]\n[arms.A]\n', "two arms differ in upper and lower case alone"),
     ],
 )
 def test_a_plan_that_cannot_be_run_is_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -213,6 +239,42 @@ def test_a_plan_that_cannot_be_run_is_one_line(tmp_path: Path, text: str, messag
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "x").exists()
+
+
+def test_an_arm_that_fails_does_not_stop_the_others(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor is there a table that would leave it out without a word."""
+    asked: list[str] = []
+
+    def diverging(common: Common, options: dict) -> int:
+        asked.append(common.run.name)
+        if len(asked) == 1:
+            raise PipelineError("the loss became infinite")
+        return 0
+
+    monkeypatch.setattr(whole, "run", diverging)
+    monkeypatch.setattr(ablate, "write_table", lambda plan: pytest.fail("a table"))
+    assert ablate.main([str(finished / "plan.toml")]) == 1
+    assert asked == list(ARMS)
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error:"))
+    assert "1 of 3 arms failed (tutorial), the others are kept" in line
+    assert line.endswith("tutorial: the loss became infinite")
+
+
+@pytest.mark.parametrize("error", [Interrupted("SIGTERM: kept", signum=15), DiskFull("no space left")])
+def test_what_every_arm_would_meet_stops_all(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, error: PipelineError
+) -> None:
+    asked: list[str] = []
+
+    def stopping(common: Common, options: dict) -> int:
+        asked.append(common.run.name)
+        raise error
+
+    monkeypatch.setattr(whole, "run", stopping)
+    assert ablate.main([str(finished / "plan.toml")]) == error.exit_code
+    assert asked == [ARMS[0]]
 
 
 def test_more_tiles_than_there_are(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,5 +288,7 @@ def test_the_committed_plan_can_be_read() -> None:
     assert plan.arms[0].name == "tutorial"
     assert plan.n_tiles == 1500
     assert {arm.options["train"].tile_px for arm in plan.arms} == {96}
+    stained = {arm.name: arm.options["train"].stain for arm in plan.arms if arm.options["train"].stain != "none"}
+    assert stained == {"stain-macenko": "macenko", "stain-reinhard": "reinhard"}
     no_own = [arm for arm in plan.arms if arm.name.endswith("8-views")]
     assert all(ablate.same_network(arm, plan.arms) is not None for arm in no_own)

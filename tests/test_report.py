@@ -351,6 +351,31 @@ def test_without_context_each_missing_part_is_one_sentence(tmp_path):
         assert f"n/a: {name} was left out (not there)." in text
 
 
+def describe(run: Path, **more: object) -> None:
+    """Add to model.json what a training would have said."""
+    path = run / "model.json"
+    artifacts.write_text(path, artifacts.to_json(json.loads(path.read_text()) | more))
+
+
+def test_start_weights_and_stain_normalisation_stand_at_the_top(tmp_path):
+    run = add_context(fabricate(tmp_path))
+    text = write(run)
+    assert "from scratch" not in text
+    assert "normalised in stain" not in text
+    stain = {"method": "reinhard", "mean": [50, 30, -10], "std": [9, 5, 4]}
+    describe(run, init="ImageNet (torchvision's X)", preprocess={"size": 32, "stain": stain})
+    opening = write(run, restart=True).partition("## Results")[0]
+    assert "> **Not from scratch: the training started from the weights ImageNet (torchvision's X).**" in opening
+    assert "normalised in stain before the network sees it (Reinhard et al. 2001, in CIELAB)" in opening
+
+
+@pytest.mark.parametrize("preprocess", [3, [["stain", 1]], {"stain": "macenko"}, {"stain": {"method": "x"}}])
+def test_a_preprocess_that_is_none_leaves_the_model_out(tmp_path, preprocess):
+    run = add_context(fabricate(tmp_path))
+    describe(run, preprocess=preprocess)
+    assert "model.json was left out (its content is not what the schema says" in write(run)
+
+
 @pytest.mark.parametrize("name", ["heads/heads.json", "history.csv", "model.json", "audit.json", "manifest.csv"])
 @pytest.mark.parametrize("content", [b"", b"[1, 2]", b"\xff\xfe", b'{"heads": 3, "findings": {"a": 1}}', b"[" * 9999])
 def test_a_broken_context_file_is_left_out_and_said(tmp_path, name, content):

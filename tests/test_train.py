@@ -316,6 +316,53 @@ def test_start_weights_are_part_of_the_model_s_history(
     assert model_bytes(prepared_run) != first
 
 
+def test_imagenet_weights_are_said_and_need_no_cache_later(
+    prepared_run: Path,
+    words: Words,
+    publish_weights: Callable[[dict], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """P8: which they were stands in the record; what the run holds does not hang on another folder."""
+    file = publish_weights(build_network("resnet18", n_classes=1000, seed=3).state_dict())
+    argv = words("train", prepared_run, "--epochs", "1", "--arch", "resnet18", "--lr", "1e-9", "--init", "imagenet")
+    assert train.main(argv) == 0
+    assert "resnet18 from ImageNet (torchvision's " in capsys.readouterr().err
+    model = load_model(prepared_run / "model.safetensors")
+    assert model.info["init"].startswith("ImageNet (torchvision's ")
+    assert model.record["details"]["init_sha256"] == artifacts.sha256_file(file)
+    assert list(model.record["inputs"]) == ["manifest.csv"]
+    expected = build_network("resnet18", n_classes=1000, seed=3)
+    torch.testing.assert_close(model.network.conv1.weight, expected.conv1.weight, rtol=0, atol=1e-6)
+    shutil.rmtree(tmp_path / "torch")
+    file.unlink()
+    assert train.main(argv) == 0
+    assert "train: current" in capsys.readouterr().err
+
+
+def test_a_file_may_be_called_imagenet(
+    prepared_run: Path, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(build_network("resnet10", n_classes=9, seed=1).state_dict(), tmp_path / "imagenet")
+    monkeypatch.chdir(tmp_path)
+    assert train.main(words("train", prepared_run, "--epochs", "1", "--init", "./imagenet")) == 0
+    assert load_model(prepared_run / "model.safetensors").info["init"] == "./imagenet"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--init", "imagenet"), "--init imagenet: torchvision has no such weights for resnet10"),
+        (("--init", ""), "--init is empty"),
+    ],
+)
+def test_start_weights_that_cannot_be_are_a_usage_error(
+    prepared_run: Path, words: Words, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], message: str
+) -> None:
+    assert train.main(words("train", prepared_run, *more)) == 2
+    assert message in one_line(capsys.readouterr().err)
+
+
 @pytest.mark.parametrize("kind", ["absent", "malicious", "architecture"])
 def test_bad_start_weights_are_one_line(
     prepared_run: Path, words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str

@@ -19,9 +19,10 @@ from pipeline.comparison.document import Block, Document, Note, Section, Table, 
 from pipeline.comparison.plan import aligned
 from pipeline.comparison.predictions import Predictions, read_predictions
 from pipeline.comparison.scores import Resampling, choose_resampling
-from pipeline.comparison.wording import count, head_name, interval, level_text, number, points, seconds
+from pipeline.comparison.wording import count, head_name, interval, level_text, listing, number, points, seconds
 from pipeline.evaluation.intervals import Difference, bootstrap_metrics, paired_difference
 from pipeline.evaluation.metrics import scalar_metrics
+from pipeline.storage import artifacts
 from pipeline.storage.protocol import read_protocol
 from pipeline.storage.stress import NONE, blocks, read_stress
 
@@ -43,6 +44,9 @@ class Arm:
 
     train_seconds: float
     """Time of all steps, of all its networks together."""
+
+    start: str | None = None
+    """What its networks started from, None for scratch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,11 +78,14 @@ def read_arm(run: Path, name: str) -> Arm:
     """
     protocol = read_protocol(run)
     folders = [run] if protocol is None else [protocol.folder(part) for part in protocol.parts]
+    starts = dict.fromkeys(artifacts.from_json(folder / "model.json").get("init") for folder in folders)
+    given = [str(start) for start in starts if start is not None]
     return Arm(
         name,
         predictions=read_predictions(run / "predictions.csv"),
         stress=read_stress(run / "stress.csv"),
         train_seconds=float(sum(pd.read_csv(folder / "history.csv")["seconds"].sum() for folder in folders)),
+        start=listing(given) if given else None,
     )
 
 
@@ -229,6 +236,11 @@ def to_page(rows: Sequence[Row], *, arms: Sequence[Arm], setting: str) -> str:
     body: list[Block] = [Text(setting)]
     if resampling.unit == "tile":
         body.append(Note("Sources are not held out, or none are known: all figures flatter."))
+    body += [
+        Note(f"{arm.name} is not trained from scratch: it started from the weights {arm.start}.")
+        for arm in arms
+        if arm.start is not None
+    ]
     body.append(Table(columns, table, caption, left=2))
     under_stress = Table(
         ["arm", "head", *corruptions], falls, "Macro-F1 on corrupted test tiles; falls with intervals: CSV.", left=2

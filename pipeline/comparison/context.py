@@ -13,6 +13,7 @@ from pipeline.errors import BadArtifact, PipelineError
 from pipeline.storage import artifacts, records
 from pipeline.storage.embeddings import Embeddings, read_embeddings
 from pipeline.tiles.manifest import Manifest, read_manifest
+from pipeline.tiles.stain import stain_of
 
 OWNERS = {
     "heads/heads.json": "predictions.csv",
@@ -61,6 +62,21 @@ class Context:
     missing: dict[str, str]
     """File -> why it was left out."""
 
+    @property
+    def start_weights(self) -> str | None:
+        """What the training started from, None for scratch or if nobody says."""
+        start = (self.model or self.probes.get("training") or {}).get("init")
+        return None if start is None else str(start)
+
+    @property
+    def stain(self) -> str | None:
+        """The method that tiles are normalised in stain by, None for none or if nobody says."""
+        if self.model is not None:
+            stain = (self.model.get("preprocess", {}).get("stain") or {}).get("method")
+        else:
+            stain = self.probes.get("training", {}).get("stain")
+        return None if stain is None else str(stain)
+
     def reason(self, name: str) -> str:
         """Return the sentence that says what is left out and why."""
         return f"n/a: {name} was left out ({self.missing.get(name, 'it holds nothing of this')})."
@@ -108,7 +124,7 @@ def read_context(run: Path, files: Iterable[Path]) -> Context:
         heads=attempt("heads/heads.json", _read_heads) or {},
         probes=attempt("heads/heads.json", _read_probes) or {},
         history=attempt("history.csv", _read_history),
-        model=attempt("model.json", lambda path: dict(_read_json(path))),
+        model=attempt("model.json", _read_model),
         findings=attempt("audit.json", _read_findings),
         manifest=attempt("manifest.csv", read_manifest),
         embeddings=attempt("embeddings.h5", read_embeddings),
@@ -134,6 +150,16 @@ def _check_owner(run: Path, name: str) -> None:
 
 def _read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _read_model(path: Path) -> dict[str, Any]:
+    """Return model.json, after checking the part of `preprocess` that the report reads."""
+    model = dict(_read_json(path))
+    preprocess = model.get("preprocess", {})
+    if not isinstance(preprocess, dict):
+        raise ValueError
+    stain_of(preprocess.get("stain"))
+    return model
 
 
 def _read_heads(path: Path) -> dict[str, dict[str, Any]]:

@@ -37,6 +37,9 @@ METRIC_ROWS = {
 """Metric -> its name and what it means, in the order of the main table."""
 
 
+STAIN_METHODS = {"macenko": "Macenko et al. 2009", "reinhard": "Reinhard et al. 2001, in CIELAB"}
+"""Method of normalisation -> its source."""
+
 SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -72,12 +75,29 @@ def compared(material: Material) -> Section:
     if fit_on and fitted:
         verb = "is" if len(fitted) == 1 else "are"
         blocks.append(Text(f"{listing([head_name(head) for head in fitted])} {verb} fitted {fit_on}"))
+    blocks += _network(material)
     n_skipped = details.get("n_skipped") or 0
     if n_skipped:
         blocks.append(Text(f"{count(n_skipped, 'tile')} could not be read and count nowhere in this report."))
     if "figures/classes.png" in material.context.figures:
         blocks.append(Figure("figures/classes.png", "Sample tiles of each class", "Sample tiles of each class."))
     return Section("What was compared", blocks)
+
+
+def _network(material: Material) -> list[Block]:
+    """Say what a reader would not expect of the network: start weights, stain normalisation."""
+    start, stain = material.context.start_weights, material.context.stain
+    blocks: list[Block] = []
+    if start:
+        blocks.append(Note(f"Not from scratch: the training started from the weights {start}."))
+    if stain:
+        blocks.append(
+            Text(
+                f"Every tile is normalised in stain before the network sees it ({STAIN_METHODS.get(stain, stain)}), to "
+                "a target fitted on the training tiles; floors that do without this network see the tiles as they are."
+            )
+        )
+    return blocks
 
 
 def _rows_table(predictions: Predictions) -> Table:

@@ -105,7 +105,8 @@ def run_material(path: Path, setting: Setting) -> Material:
         if len(np.unique(rows["label"])) < 2:
             raise BadInput(f"{manifest.path}: tiles of two classes are needed in {' or '.join(splits)}")
         rows = rows.iloc[np.random.default_rng(setting.seed).permutation(len(rows))[:most]]
-        tiles = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), model.preprocess.size)
+        seen = model.preprocess
+        tiles = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), seen.size, stain=seen.stain)
         (batch,) = load_batches(tiles, [range(len(tiles))], workers=0)
         for problem in filter(None, batch.problems):
             raise BadInput(f"{problem}: run `python -m pipeline.prepare --restart` for its run first")

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.errors import BadTile, WorkerLost
 from pipeline.tiles.decoding import decode_tile, pixel_hash, resize
+from pipeline.tiles.stain import Stain
 
 STALLED_S = 300
 """A worker that delivers nothing for this long is taken for hung."""
@@ -69,12 +70,21 @@ class TileSource(Dataset[Item], abc.ABC):
         return range(len(self))
 
 
+def network_input(pixels: np.ndarray, size: int, stain: Stain | None) -> np.ndarray:
+    """Return a tile (h, w, 3) uint8 as the network gets it, (size, size, 3) uint8: resized, then normalised in stain.
+
+    In this order, since tiles of slides are read at their size.
+    """
+    pixels = resize(pixels, size)
+    return pixels if stain is None else stain.apply(pixels)
+
+
 class TileFiles(TileSource):
     """Tiles that are files, checked by the hash of their pixels.
 
     Pixels are held against `sha256` ("" for a tile that was unreadable when its manifest was made; None for tiles that
     no manifest knows). `change` gets a tile's own pixels (h, w, 3) uint8, once these were checked, and returns those
-    that are resized.
+    that are resized; `stain` comes last, as a scanner's faults come before the network's preprocessing.
     """
 
     def __init__(
@@ -85,11 +95,12 @@ class TileFiles(TileSource):
         size: int,
         *,
         change: Callable[[np.ndarray], np.ndarray] | None = None,
+        stain: Stain | None = None,
     ) -> None:
         self.root, self.paths, self.size = root, list(paths), size
         self.sha256 = None if sha256 is None else list(sha256)
         self.place = root
-        self.change = change
+        self.change, self.stain = change, stain
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -114,7 +125,7 @@ class TileFiles(TileSource):
         if self.sha256 is not None and digest.hex() != self.sha256[row]:
             return row, *nothing, f"{self.root / self.paths[row]}: {CHANGED_PIXELS}"
         changed = pixels if self.change is None else self.change(pixels)
-        return row, resize(changed, self.size), np.frombuffer(digest, np.uint8), ""
+        return row, network_input(changed, self.size, self.stain), np.frombuffer(digest, np.uint8), ""
 
 
 def _collate(items: list[Item]) -> Batch:

@@ -121,7 +121,13 @@ class SlideExtraction:
         )
         out.parent.mkdir(parents=True, exist_ok=True)
         with open_slide(entry.path, info.mpp) as slide:
-            tiles = SlideTiles(slide, grid.coords, side=info.patch_size_level0, size=info.tile_px)
+            tiles = SlideTiles(
+                slide,
+                grid.coords,
+                side=info.patch_size_level0,
+                size=info.tile_px,
+                stain=model.preprocess.stain,
+            )
             engine = settle_engine(
                 scratch,
                 model,

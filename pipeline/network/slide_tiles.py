@@ -3,9 +3,10 @@
 import numpy as np
 
 from pipeline.errors import BadTile
-from pipeline.network.batches import Item, TileSource
+from pipeline.network.batches import Item, TileSource, network_input
 from pipeline.tiles.decoding import pixel_hash
 from pipeline.tiles.slide import Slide
+from pipeline.tiles.stain import Stain
 
 
 class SlideTiles(TileSource):
@@ -16,11 +17,12 @@ class SlideTiles(TileSource):
         coords: (N, 2) int32, x and y of the upper left corners in level-0 px.
         side: of a tile in level-0 px.
         size: side in px of what is given.
+        stain: what tiles are normalised to, after they were hashed.
     """
 
-    def __init__(self, slide: Slide, coords: np.ndarray, *, side: int, size: int) -> None:
+    def __init__(self, slide: Slide, coords: np.ndarray, *, side: int, size: int, stain: Stain | None = None) -> None:
         self.slide, self.coords, self.side, self.size = slide, coords, side, size
-        self.place = slide.path
+        self.place, self.stain = slide.path, stain
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -36,4 +38,5 @@ class SlideTiles(TileSource):
             pixels = self.slide.read_tile(x, y, self.side, self.size)
         except BadTile as error:
             return row, np.zeros((self.size, self.size, 3), np.uint8), np.zeros(32, np.uint8), str(error)
-        return row, pixels, np.frombuffer(pixel_hash(pixels), np.uint8), ""
+        digest = np.frombuffer(pixel_hash(pixels), np.uint8)
+        return row, network_input(pixels, self.size, self.stain), digest, ""

@@ -13,6 +13,7 @@ from torchvision.models.resnet import ResNet
 from pipeline.errors import BadArtifact
 from pipeline.network.resnet import ARCHITECTURES, build_network
 from pipeline.storage import artifacts, records
+from pipeline.tiles.stain import Stain, stain_of
 
 SCHEMA = "model/1.0"
 
@@ -42,6 +43,9 @@ class Preprocess:
     mpp: float | None = None
     """Micrometres per pixel of the network's input, if known."""
 
+    stain: Stain | None = None
+    """What the resized tile is normalised to; None: it stays as it is, as with all models of earlier versions."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Model:
@@ -63,7 +67,8 @@ class Model:
         """What the network's input is."""
         known = [field.name for field in dataclasses.fields(Preprocess)]
         values = {name: value for name, value in self.info["preprocess"].items() if name in known}
-        return Preprocess(**values | {"mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        exact = {"mean": tuple(values["mean"]), "std": tuple(values["std"]), "stain": stain_of(values.get("stain"))}
+        return Preprocess(**values | exact)
 
 
 def description_path(path: Path) -> Path:
@@ -122,7 +127,7 @@ def _fault(info: Any) -> str:
     if not 0 < len(classes) <= MOST_CLASSES or len(set(classes)) < len(classes):
         return f"classes is empty, names one twice, or has more than {MOST_CLASSES}"
     preprocess = info.get("preprocess")
-    names = [field.name for field in dataclasses.fields(Preprocess)]
+    names = [field.name for field in dataclasses.fields(Preprocess) if field.name != "stain"]
     if not isinstance(preprocess, dict) or not set(names) <= set(preprocess):
         return f"preprocess is no object of {', '.join(names)}"
     size, constants = preprocess["size"], [preprocess["mean"], preprocess["std"]]
@@ -130,4 +135,8 @@ def _fault(info: Any) -> str:
         return f"preprocess has no size from 1 to {MOST_PX} px"
     if not all(isinstance(c, list) and len(c) == 3 and all(isinstance(v, int | float) for v in c) for c in constants):
         return "preprocess has no mean and std of three channels"
+    try:
+        stain_of(preprocess.get("stain"))
+    except ValueError as error:
+        return f"preprocess.stain is no stain to normalise to ({error})"
     return ""

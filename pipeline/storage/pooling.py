@@ -69,7 +69,8 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
     if arm == protocol.main_arm:
         contents = [artifacts.from_json(path.parent / "heads" / "heads.json") for path in files]
         networks = [artifacts.from_json(path.parent / "model.json") for path in files]
-        training = typical([{name: network[name] for name in NETWORK_FACTS} for network in networks])
+        facts = [{name: network[name] for name in NETWORK_FACTS} | stain_in(network) for network in networks]
+        training = typical(facts)
         summary.append(out.with_name("heads") / "heads.json")
         artifacts.write_text(summary[0], artifacts.to_json(summary_of(contents) | {"training": training}))
     shared = {name: found[0][name] for name in ("dataset", "credit", "fit_on", "calibrated_on")}
@@ -90,6 +91,12 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
             "n_skipped": max(details["n_skipped"] for details in found),
         },
     )
+
+
+def stain_in(network: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the summary of a plan says of stain normalisation: the method, as each part has its own target."""
+    stain = network.get("preprocess", {}).get("stain")
+    return {"stain": stain["method"]} if stain else {}
 
 
 def refuse_other_making(part: Path, first: Path) -> None:

@@ -446,6 +446,11 @@ MATRIX = (
         tests(HINDERED, "no_command_of_these_tests_has_a_network")
         + tests("test_network", "no_test_asks_another_machine")
         + tests("test_train", "bad_start_weights_are_one_line")
+        + tests(
+            "network/test_imagenet",
+            "without_a_network_it_is_one_line_that_says_what_belongs_where",
+            "another_file_in_the_cache_is_refused",
+        )
         + tests("tiles/test_download", "no_server_gives_one_clear_line_and_keeps_the_partial"),
     ),
     Fault(

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage import pooling
-from pipeline.storage.pooling import made_by, mean_of, refuse_other_making, spread, summary_of, typical
+from pipeline.storage.pooling import made_by, mean_of, refuse_other_making, spread, stain_in, summary_of, typical
 
 
 def table(p: list[float], *, ids: tuple[str, ...] = ("t0", "t1")) -> pd.DataFrame:
@@ -66,6 +66,12 @@ def test_facts_of_parts_become_means_and_counts() -> None:
     assert summary_of(contents)["source_probe"]["n_asked"] == 1
     assert spread([16, 40, 25, 31, 18]) == "16 to 40"
     assert found["n_parts"] == 2
+
+
+def test_of_stain_normalisation_the_method_is_said() -> None:
+    """Each part has a target of its own."""
+    assert stain_in({"preprocess": {"stain": {"method": "macenko", "strength": [1, 2]}}}) == {"stain": "macenko"}
+    assert stain_in({"preprocess": {"stain": None}}) == stain_in({"preprocess": {}}) == {}
 
 
 @pytest.mark.parametrize(

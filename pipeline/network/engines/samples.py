@@ -9,6 +9,7 @@ import torch
 from pipeline.errors import BadInput
 from pipeline.network.batches import TileFiles, TileSource
 from pipeline.tiles.manifest import Manifest
+from pipeline.tiles.stain import Stain
 
 N_SAMPLE = 64
 """Tiles on which an engine is compared with plain fp32."""
@@ -35,18 +36,19 @@ def sample_pixels(tiles: TileSource) -> torch.Tensor:
     return decoded(tiles, spread(tiles.promising(), N_SAMPLE))
 
 
-def calibration_pixels(manifest: Manifest, size: int) -> torch.Tensor:
+def calibration_pixels(manifest: Manifest, size: int, *, stain: Stain | None = None) -> torch.Tensor:
     """Return up to `N_CALIBRATION` training tiles, evenly spread: test and validation tiles never decide a scale (P7).
 
     Args:
         manifest: of the run.
         size: side in px that the network sees.
+        stain: what its tiles are normalised to.
 
     Raises:
         BadInput: the manifest has no training tile that can be read.
     """
     table = manifest.table[manifest.table["split"] == "train"]
-    tiles = TileFiles(manifest.root, list(table["path"]), list(table["sha256"]), size)
+    tiles = TileFiles(manifest.root, list(table["path"]), list(table["sha256"]), size, stain=stain)
     pixels = decoded(tiles, spread(range(len(tiles)), N_CALIBRATION))
     if not len(pixels):
         raise BadInput(

@@ -62,7 +62,9 @@ def settle_engine(
         raise UsageError(
             "--embed-precision int8 is calibrated on training tiles: it takes the run that the model is of"
         )
-    calibration = calibration_pixels(manifest, model.preprocess.size) if manifest and precision == "int8" else None
+    seen, calibration = model.preprocess, None
+    if manifest and precision == "int8":
+        calibration = calibration_pixels(manifest, seen.size, stain=seen.stain)
     scratch.identity["calibration"] = None if calibration is None else fingerprint(calibration)
     scratch.identity["views"] = views = scratch.identity["options"].get("views", 1)
     how: dict[str, Any] = {"device": device, "batch": scratch.batch, "calibration": calibration}
@@ -122,7 +124,7 @@ def recorded_engine(record: Mapping[str, Any], model: Model, manifest: Manifest,
         raise StaleInput(f"the record of the embeddings speaks of {views} views, known are 1 and 8: run extract again")
     calibration = None
     if made["precision"] == "int8":
-        calibration = calibration_pixels(manifest, model.preprocess.size)
+        calibration = calibration_pixels(manifest, model.preprocess.size, stain=model.preprocess.stain)
         if fingerprint(calibration) != made.get("calibration"):
             raise StaleInput(
                 f"{manifest.root}: the training tiles that int8 was calibrated on cannot be read as they were: restore "

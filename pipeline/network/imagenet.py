@@ -1,0 +1,51 @@
+"""Start weights from ImageNet, as torchvision publishes them, out of torch's cache or downloaded into it."""
+
+import http.client
+import sys
+from pathlib import Path
+
+import torch
+from torchvision.models import ResNet18_Weights, ResNet50_Weights
+
+from pipeline.errors import BadArtifact, BadInput
+from pipeline.storage.artifacts import disk_errors, sha256_file
+
+WEIGHTS: dict[str, ResNet50_Weights | ResNet18_Weights] = {
+    "resnet50": ResNet50_Weights.IMAGENET1K_V1,
+    "resnet18": ResNet18_Weights.IMAGENET1K_V1,
+}
+"""V1 for both: what papers compare with ("pretrained"), and trained alike. Others are given as a file."""
+
+
+def imagenet_file(arch: str) -> Path:
+    """Return the file of the weights, whose hash is the published one; it is downloaded if torch's cache lacks it.
+
+    The cache is `hub/checkpoints` in $TORCH_HOME, by default ~/.cache/torch. torchvision's own `get_state_dict` is not
+    used: it takes what lies in the cache unseen, and unpickles it.
+
+    Raises:
+        KeyError: there are none for this architecture.
+        BadInput: not in the cache, and not to be had; says what file belongs where.
+        BadArtifact: the file in the cache is another one.
+        DiskFull: no space for it.
+    """
+    url = str(WEIGHTS[arch].url)  # the end of the file's name begins its SHA-256
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    prefix = path.stem.rpartition("-")[2]
+    if not path.is_file():
+        try:
+            with disk_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=sys.stderr.isatty())
+        except (OSError, RuntimeError, http.client.HTTPException) as error:  # RuntimeError: another hash
+            reason = " ".join(str(error).split())[:160]
+            raise BadInput(
+                f"--init imagenet: {path} is not there, and {url} could not be downloaded ({reason}): put that file "
+                "there, or give weights by --init FILE"
+            ) from None
+    if not (found := sha256_file(path)).startswith(prefix):
+        raise BadArtifact(
+            f"--init imagenet: {path} is not the published file (its sha256 begins with {found[: len(prefix)]}): "
+            "remove it, so that it is downloaded anew"
+        )
+    return path
