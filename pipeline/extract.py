@@ -4,10 +4,14 @@ Reads manifest.csv and model.safetensors; writes embeddings.h5 (schema in data/F
 the number of tiles. Stop or kill it at any moment: the same command continues after the last finished batch. A tile
 that cannot be read keeps its row, marked in /status, and the exit code is 3.
 
+With --shard i/K it embeds the i-th of K parts of the tiles, i counted from 1, apart from the others: on any machine, in
+any order. Then python -m pipeline.merge makes one file of them, whose rows are those of a single run.
+
 With --slide it reads slides in place of the manifest, cut as pipeline.tile cut them (or by its defaults), and writes
 slides/<slide>/<slide>.h5. One bad slide does not stop the others; slides/slides.csv says what became of each.
 
     python -m pipeline.extract --run reports/mine
+    python -m pipeline.extract --run reports/mine --shard 3/64
     python -m pipeline.extract --run reports/mine --slide slide.svs
 """
 
@@ -22,15 +26,25 @@ from pipeline.cli.parts import each_part
 from pipeline.cli.slides import Outcome, SlidesOptions, chosen_slides, each_slide
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, StaleInput, UsageError
 from pipeline.storage import artifacts, records
+from pipeline.storage.lock import locked_file
 from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pipeline.storage.models import Model
+    from pipeline.storage.shards import Shard
     from pipeline.tiles.manifest import Manifest
     from pipeline.tiles.slide_list import SlideEntry
 
 PLACES = ("manifest", "model", "out")
 """Options that say where files lie, not what the rows are."""
+
+
+def of_rows(options: "ExtractOptions") -> dict[str, Any]:
+    """Return the options that decide the rows; `shard` is one of them where it is given."""
+    given = plain(options)
+    return {name: given[name] for name in given if name not in PLACES and (name != "shard" or given[name])}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +58,12 @@ class ExtractOptions:
     """Default: model.safetensors of the run."""
 
     out: Path | None = None
-    """Default: embeddings.h5 of the run; of a slide slides/<slide>/<slide>.h5. For several slides a folder."""
+    """Default: embeddings.h5 of the run; of a shard shards/embeddings-<i>-of-<K>.h5; of a slide
+    slides/<slide>/<slide>.h5. For several slides a folder."""
+
+    shard: str = ""
+    """i/K, counted from 1: only the i-th of K parts of the tiles, such as 3/64. Several may run on one run folder at
+    the same time, or on copies of it; name --engine and --embed-precision where machines differ."""
 
     engine: Literal["auto", "torch", "compiled", "openvino"] = "auto"
     """What runs the network: torch itself, torch.compile, or OpenVINO (CPUs; extra cpu). auto: the fastest of them by a
@@ -70,6 +89,13 @@ class ExtractOptions:
             self.embed_precision != "int8" or self.engine in ("auto", "openvino"),
             f"--embed-precision int8 --engine {self.engine}: only openvino computes in int8",
         )
+        self.part()
+
+    def part(self) -> "Shard | None":
+        """Return the shard that is asked for."""
+        from pipeline.storage.shards import parse_shard
+
+        return parse_shard(self.shard) if self.shard else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,11 +135,20 @@ def run(common: Common, options: ExtractOptions) -> int:
     Raises:
         UsageError: one file for all parts of a plan.
     """
-    given = [name for name in ("manifest", "model", "out") if getattr(options, name) is not None]
+    given = [name for name in (*PLACES, "shard") if getattr(options, name)]
     if given and read_protocol(common.run) is not None:
         raise UsageError(
             f"--{given[0]}: {common.run} is a plan, whose parts have files of their own: give a part's --run"
         )
+    if (shard := options.part()) is not None:
+        from pipeline.storage.shards import shard_path
+
+        out = options.out or shard_path(common.run, shard)
+        if options.out is None:
+            artifacts.refuse_link(out.parent)
+        with locked_file(out):
+            artifacts.remove_temporaries_of(out)
+            return extract(common, dataclasses.replace(options, out=out))
     return each_part(common, lambda place: extract(place, options), what="extract")
 
 
@@ -128,9 +163,7 @@ def extract(common: Common, options: ExtractOptions) -> int:
     model_path = options.model or common.run / "model.safetensors"
     model = load_model(model_path)
     check_same_ground(manifest, model, model_path, force=common.force)
-    chosen = {
-        name: value for name, value in plain(options).items() if name not in PLACES
-    }  # where files lie is not what they hold
+    chosen = of_rows(options)
     inputs = [manifest.path, model_path]
     if not common.restart and records.is_current(out, schema=SCHEMA, options=chosen, inputs=inputs, seed=None):
         skipped = records.read_record(out)["details"]["skipped"]
@@ -155,43 +188,50 @@ def embed(
     from pipeline.cli.machine import n_workers, use_device
     from pipeline.network.batches import TileFiles
     from pipeline.network.engines import default_batch
-    from pipeline.network.engines.settling import SETTLED, settle_engine
+    from pipeline.network.engines.settling import SETTLED, settle_engine, settled_beside
     from pipeline.network.filling import attributes, fill
     from pipeline.storage.embeddings import SCHEMA, write_embeddings
     from pipeline.storage.scratch import Scratch, row_type
+    from pipeline.storage.shards import ShardRows
 
-    table = manifest.table
+    def files(table: "pd.DataFrame") -> TileFiles:
+        return TileFiles(manifest.root, list(table["path"]), list(table["sha256"]), model.preprocess.size)
+
+    shard, n_tiles = options.part(), len(manifest.table)
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
-    tiles = TileFiles(manifest.root, list(table["path"]), list(table["sha256"]), model.preprocess.size)
-    hashes = {path.name: artifacts.sha256_file(path) for path in inputs}
     batch = options.embed_batch or default_batch(device)
+    own = range(n_tiles) if shard is None else shard.rows(n_tiles, batch)
+    table = manifest.table.iloc[own.start : own.stop]
+    tiles = files(table)
+    hashes = {path.name: artifacts.sha256_file(path) for path in inputs}
     scratch = Scratch(
         out,
         row=row_type(model.network.fc.in_features, len(model.classes)),
         identity={"inputs": hashes, "options": chosen, "device": device.type, "batch": batch},
         batch=batch,
     )
+    asked: tuple[str, str] = options.engine, options.embed_precision
+    if shard is not None and "auto" in asked:
+        asked = settled_beside(scratch, out, shard) or asked
     engine = settle_engine(
         scratch,
         model,
         manifest,
-        tiles,
-        asked=(options.engine, options.embed_precision),
+        files(manifest.table),  # every shard tries engines on the same tiles as a single run
+        asked=asked,
         device=device,
         restart=common.restart,
         force=common.force,
+        n_tiles=len(table),
     )
     there = scratch.path.stat().st_size if scratch.path.is_file() else 0
     artifacts.require_space(out.parent, len(table) * scratch.row.itemsize * 2 - there)
-    skipped = fill(scratch, engine, tiles, common, workers=n_workers(common.workers))
+    skipped = fill(scratch, engine, tiles, common, workers=n_workers(common.workers), of=n_tiles)
     skipped = {row: table["problem"].iloc[row] or problem for row, problem in skipped.items()}
-    write_embeddings(
-        out,
-        scratch,
-        table,
-        attrs=attributes(model, engine, model_sha256=hashes[inputs[1].name], manifest_sha256=hashes[inputs[0].name]),
-        dtype=options.dtype,
-    )
+    attrs = attributes(model, engine, model_sha256=hashes[inputs[1].name], manifest_sha256=hashes[inputs[0].name])
+    if shard is not None:
+        attrs |= {"shard": ShardRows(shard, own.start, n_tiles).attribute()}
+    write_embeddings(out, scratch, table, attrs=attrs, dtype=options.dtype)
     records.write_record(
         out,
         schema=SCHEMA,
@@ -230,6 +270,7 @@ def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) ->
 
     entries, out = chosen_slides(slides.slide, slides), options.out
     check(options.manifest is None, "--manifest lists tiles: give it without --slide")
+    check(not options.shard, "--shard parts the tiles of a manifest: of slides, give each process its own --slide")
     check(
         len(entries) == 1 or out is None or out.suffix != ".h5",
         f"--out {out}: one file for {len(entries)} slides: give a folder",
@@ -237,7 +278,7 @@ def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) ->
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     extraction = SlideExtraction(
         common,
-        {name: value for name, value in plain(options).items() if name not in PLACES},
+        of_rows(options),
         device,
         options.embed_batch or default_batch(device),
         (options.engine, options.embed_precision),
@@ -268,7 +309,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options, slides = given["extract"], given["slides"]
         return run_slides(common, options, slides) if slides.slide or slides.data else run(common, options)
 
-    return command("pipeline.extract", __doc__, {"extract": ExtractOptions, "slides": SlideOptions}, work, argv)
+    stages = {"extract": ExtractOptions, "slides": SlideOptions}
+    return command("pipeline.extract", __doc__, stages, work, argv, shares=lambda given: bool(given["extract"].shard))
 
 
 if __name__ == "__main__":

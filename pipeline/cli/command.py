@@ -26,6 +26,7 @@ def command(
     *,
     creates: bool = False,
     reads_only: bool = False,
+    shares: Callable[[dict[str, Any]], bool] = lambda options: False,
 ) -> int:
     """Run one command and return its exit code.
 
@@ -37,6 +38,8 @@ def command(
         argv: the words after the program's name; default: this process's.
         creates: whether the command may begin a new run folder.
         reads_only: whether it leaves the run alone, so that it needs no lock and no right to write.
+        shares: tells from the stages' options whether it works beside others of its kind, each on a file of its own,
+            which it locks by itself.
     """
 
     def begin() -> int:
@@ -46,8 +49,10 @@ def command(
         if reads_only:
             return work(common, options)
         git_state()
-        with locked(common.run):
-            remove_temporaries(common.run)
+        shared = shares(options)
+        with locked(common.run, shared=shared):
+            if not shared:
+                remove_temporaries(common.run)
             return work(common, options)
 
     return guarded(name, begin)
