@@ -1,7 +1,7 @@
 """This process's place among those that torchrun started, read from the environment that torchrun gives them.
 
-Without torchrun there is one process, which is the first. RANK and WORLD_SIZE alone say nothing: batch systems set them,
-too.
+Without torchrun there is one process, which is the first. RANK and WORLD_SIZE alone say nothing: batch systems set
+them, too.
 """
 
 import contextlib
@@ -91,7 +91,7 @@ def is_news(text: str) -> bool:
     """Tell whether no process of this start has said a line yet: an error that all meet is told once."""
     if n_ranks() == 1:
         return True
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     key = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{hashlib.sha256(text.encode()).hexdigest()}"
     try:

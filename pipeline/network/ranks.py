@@ -1,7 +1,7 @@
 """Several processes at one work, as torchrun starts them, one for each GPU: what they tell one another.
 
-Small numbers and texts go over the CPU (gloo), so that asking waits for no GPU; gradients and norms go over NCCL between
-GPUs. Every function that talks must be called by all processes, in the same order.
+Small numbers and texts go over the CPU (gloo), so that asking waits for no GPU; gradients and norms go over NCCL
+between GPUs. Every function that talks must be called by all processes, in the same order.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ from pipeline.cli.ranks import local_rank, n_ranks, rank
 from pipeline.errors import PeerLost
 
 PATIENCE = datetime.timedelta(hours=1)
-"""How long one process may do without the others (decode all tiles, draw the figures) before it is taken for hung. A dead
-one is found out at once: its connections close."""
+"""How long one process may do without the others (decode all tiles, draw the figures) before it is taken for hung. A
+dead one is found out at once: its connections close."""
 
 SPEAKERS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 """What stands in the messages of torch's plain RuntimeError for a process that cannot be reached."""
