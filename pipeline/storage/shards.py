@@ -6,11 +6,9 @@ A shard begins with a batch of the whole, so that the network sees the very batc
 import dataclasses
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UsageError
-from pipeline.storage.artifacts import SHARDS
 from pipeline.storage.hdf5 import MOST_ROWS, Refuse
 
 MOST_SHARDS = 100_000
@@ -39,7 +37,7 @@ class Shard:
         if self.count > n_batches:
             raise UsageError(
                 f"{self.count} shards: {n_rows} tiles are {n_batches} batches of {batch}, and a shard is made of whole "
-                f"batches: give at most {n_batches} shards, or a smaller --embed-batch to all of them"
+                f"batches: take at most {n_batches} (or processes of torchrun), or a smaller --embed-batch for all"
             )
         first, last = (i * n_batches // self.count for i in (self.index - 1, self.index))
         return range(first * batch, min(last * batch, n_rows))
@@ -100,8 +98,3 @@ def read_shard_rows(attrs: Mapping[str, Any], refuse: Refuse) -> ShardRows | Non
     if not (1 <= index <= count <= MOST_SHARDS and 0 <= first < all_rows <= MOST_ROWS):
         raise refuse(f"the attribute 'shard' says {index}/{count} from row {first} of {all_rows}")
     return ShardRows(Shard(index, count), first, all_rows)
-
-
-def shard_path(run: Path, shard: Shard) -> Path:
-    """Return where a run keeps the embeddings of a shard."""
-    return run / SHARDS / shard.file_name
