@@ -74,7 +74,7 @@ def listed(pieces: Sequence[Piece]) -> str:
 def by_value(pieces: Sequence[Piece], value: Callable[[Piece], str]) -> dict[str, list[Piece]]:
     """Return the pieces by what they say, the most frequent first."""
     found: dict[str, list[Piece]] = collections.defaultdict(list)
-    for piece in pieces:
+    for piece in sorted(pieces, key=lambda piece: piece.shard):
         found[value(piece)].append(piece)
     return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
