@@ -14,7 +14,7 @@ slides/<slide>/<slide>.h5. One bad slide does not stop the others; slides/slides
 
     python -m pipeline.extract --run reports/mine
     python -m pipeline.extract --run reports/mine --shard 3/64
-    torchrun --nproc-per-node 8 -m pipeline.extract --run reports/mine
+    torchrun --nproc-per-node 8 -m -- pipeline.extract --run reports/mine
     python -m pipeline.extract --run reports/mine --slide slide.svs
 """
 
@@ -142,8 +142,8 @@ def run(common: Common, options: ExtractOptions) -> int:
         from pipeline.network.joint_extraction import PATIENCE, extract_jointly
         from pipeline.network.ranks import joined
 
-        with joined(PATIENCE) as ranks:
-            return each_part(common, lambda place: extract_jointly(*ground(place, options), ranks), what="extract")
+        with joined(PATIENCE):
+            return each_part(common, lambda place: extract_jointly(*ground(place, options)), what="extract")
     return each_part(common, lambda place: extract(place, options), what="extract")
 
 

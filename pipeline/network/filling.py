@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.cli.options import Common, say
 from pipeline.cli.progress import progress
+from pipeline.cli.ranks import n_ranks
 from pipeline.cli.signals import StopRequest
 from pipeline.errors import BadInput
 from pipeline.network.batches import CHANGED_PIXELS, TileSource
@@ -100,7 +101,10 @@ def fill(
     if done:
         say(f"extract: continuing after row {done} of {len(tiles)}")
     check_share(skipped, tiles, common.max_bad, of=of or len(tiles))
-    with StopRequest() as stop, progress(len(tiles), unit="tile", label="extract", done=done) as bar:
+    with (
+        StopRequest(echoes=n_ranks() > 1) as stop,
+        progress(len(tiles), unit="tile", label="extract", done=done) as bar,
+    ):
         for batch, features, logits in embed_batches(engine, tiles, first=done, workers=workers):
             rows = np.zeros(len(batch.rows), scratch.row)
             rows["features"], rows["logits"], rows["sha256"] = features, logits, batch.sha256

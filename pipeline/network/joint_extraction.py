@@ -29,17 +29,16 @@ PATIENCE = datetime.timedelta(days=7)
 """How long the processes wait for the slowest of them: after a stop one may have nothing left to do."""
 
 
-def extract_jointly(work: TileExtraction, out: Path, ranks: Ranks) -> int:
-    """Embed a shard in each process, and merge them in the first; return the exit code.
+def extract_jointly(work: TileExtraction, out: Path) -> int:
+    """Embed a shard in each of the processes, which are `joined`, and merge them in the first; return the exit code.
 
     Only the first ends with code 3, when the others have ended: torchrun takes any code but 0 for a failure.
 
     Args:
         work: what is embedded, and how.
         out: the embeddings file.
-        ranks: the processes, connected.
     """
-    common, n_rows = work.common, len(work.manifest.table)
+    common, n_rows, ranks = work.common, len(work.manifest.table), Ranks()
     folder = ranks_folder(out)
     artifacts.refuse_link(folder)
     code = code_if_current(work, out)

@@ -6,12 +6,14 @@ between GPUs. Every function that talks must be called by all processes, in the 
 
 import contextlib
 import datetime
+import warnings
 from collections.abc import Iterator
 
 import torch
-from torch import distributed
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.cli.ranks import local_rank, n_ranks, rank
+from pipeline.cli.ranks import is_first, local_rank, n_ranks, rank
 from pipeline.errors import PeerLost
 
 PATIENCE = datetime.timedelta(hours=1)
@@ -23,8 +25,8 @@ SPEAKERS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by pe
 
 
 @contextlib.contextmanager
-def joined(patience: datetime.timedelta = PATIENCE) -> Iterator["Ranks"]:
-    """Connect all processes that torchrun started; a process by itself needs nothing and connects to nothing.
+def joined(patience: datetime.timedelta = PATIENCE) -> Iterator[None]:
+    """Connect the processes that torchrun started.
 
     Args:
         patience: how long one may do without the others.
@@ -32,9 +34,6 @@ def joined(patience: datetime.timedelta = PATIENCE) -> Iterator["Ranks"]:
     Raises:
         PeerLost: another process ended.
     """
-    if n_ranks() == 1:
-        yield Ranks(1, 0)
-        return
     backend = "gloo"
     if torch.cuda.is_available() and distributed.is_nccl_available():
         backend = "cpu:gloo,cuda:nccl"
@@ -42,7 +41,7 @@ def joined(patience: datetime.timedelta = PATIENCE) -> Iterator["Ranks"]:
             torch.cuda.set_device(local_rank())
     with deaths_told():
         distributed.init_process_group(backend, timeout=patience)
-        yield Ranks(n_ranks(), rank())
+        yield
         distributed.destroy_process_group()  # after an error the process ends: others may wait in the group for ever
 
 
@@ -65,24 +64,38 @@ def deaths_told() -> Iterator[None]:
 
 
 class Ranks:
-    """The processes of one work.
+    """The processes of one work, which are `joined`; one by itself asks nobody.
 
-    Args:
+    Attributes:
         n: how many.
         rank: which of them this is, from 0.
+        is_first: whether this is the one that writes.
     """
 
-    def __init__(self, n: int = 1, rank: int = 0) -> None:
-        self.n, self.rank = n, rank
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this is the process that writes."""
-        return self.rank == 0
+    def __init__(self) -> None:
+        self.n, self.rank, self.is_first = n_ranks(), rank(), is_first()
 
     def share(self, n: int) -> range:
         """Return this process's positions among n: each belongs to one process, none has two more than another."""
         return range(self.rank * n // self.n, (self.rank + 1) * n // self.n)
+
+    def trained_together(self, network: nn.Module) -> nn.Module:
+        """Return a network whose gradients are means over all processes once its backward pass is through.
+
+        Args:
+            network: on its device, the same in all processes.
+        """
+        if self.n == 1:
+            return network
+        device = next(network.parameters()).device
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch 2.14 has another name for broadcast_buffers
+            return DistributedDataParallel(
+                network,
+                device_ids=[device] if device.type == "cuda" else None,
+                broadcast_buffers=False,  # statistics of the norms are the same everywhere
+                gradient_as_bucket_view=True,
+            )
 
     def barrier(self) -> None:
         """Wait until all processes are here."""
@@ -91,7 +104,7 @@ class Ranks:
     def highest(self, numbers: list[int]) -> list[int]:
         """Return the largest of all processes for each number."""
         if self.n == 1:
-            return numbers
+            return list(map(int, numbers))
         found = torch.tensor(numbers, dtype=torch.int64)
         distributed.all_reduce(found, op=distributed.ReduceOp.MAX)
         return found.tolist()
