@@ -31,6 +31,7 @@ COMMANDS = [
     "pipeline.bench",
     "pipeline.train",
     "pipeline.extract",
+    "pipeline.merge",
     "pipeline.floors",
     "pipeline.fit_heads",
     "pipeline.stress",
