@@ -69,7 +69,7 @@ def measure(n_shards, n_rows, folder):
         words += ["--manifest", str(run / "manifest.csv"), "--out", str(out)]
         for way, more in (("copy", []), ("virtual", ["--virtual"])):
             start = time.perf_counter()
-            process = subprocess.Popen([*words, *more, "--restart"], cwd=ROOT)
+            process = subprocess.Popen([*words, *more, "--restart"], cwd=ROOT)  # noqa: S603
             with Watch(process.pid) as watch:
                 if process.wait():
                     raise SystemExit(f"the merge ended with code {process.returncode}")
@@ -132,9 +132,9 @@ def page(rows):
     lines = [
         "# Merging shards",
         "",
-        f"Synthetic rows of {WIDTH} float32 features, by `python reports/scale/merge.py`: bytes of all shards, bytes of the",
-        "merged file, time and peak memory of `python -m pipeline.merge`, which reads every byte twice (against its record, and",
-        "row by row). `copy` writes the features again, `virtual` leaves them in the shards.",
+        f"Synthetic rows of {WIDTH} float32 features, by `python reports/scale/merge.py`: bytes of all shards, bytes",
+        "of the merged file, time and peak memory of `python -m pipeline.merge`, which reads every shard twice",
+        "(against its record, and row by row). `copy` writes the features again, `virtual` leaves them in the shards.",
         "",
         "| shards | rows | way | commit | read, MB | written, MB | s | peak, MB |",
         "|---:|---:|---|---|---:|---:|---:|---:|",
