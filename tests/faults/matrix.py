@@ -451,8 +451,14 @@ MATRIX = (
     Fault(
         43,
         "one of several training processes dies",
-        "the others end with an error",
-        waits="one process trains",
+        "the others end with one line; the same command ends in the same bytes",
+        tests(
+            "network/test_ranks",
+            "the_death_of_one_ends_all_in_one_line_and_costs_nothing",
+            "only_what_speaks_of_other_processes_is_taken_for_a_death",
+            "a_stop_saves_once_and_one_process_can_go_on",
+            "what_all_find_wrong_is_said_once",
+        ),
     ),
     Fault(
         44,
