@@ -6,6 +6,7 @@ slide -> tile ------------> extract -> predict
     prepare    images          -> manifest.csv, audit.md          every tile: label, group, split, hash
     train      manifest        -> model.safetensors, history.csv  ResNet-50 from scratch, end to end
     extract    manifest, model -> embeddings.h5                   2048 features and the logits of every tile
+    merge      shards' embeddings -> embeddings.h5              of an extraction that machines shared
     tile       slide, model    -> slides/<slide>/grid.csv         which squares of a slide are tiles
     extract --slide            -> slides/<slide>/<slide>.h5       the same for every tile of the grid
     fit_heads  embeddings      -> heads/, predictions.csv         softmax, SVM, XGBoost on the same rows

@@ -33,8 +33,11 @@ STAGES: dict[str, tuple[type, Callable[[Common, Any], int]]] = {
 }
 """Stage name -> its options and its work, in order."""
 
-ALONE = (("extract", "manifest"), ("extract", "model"), ("extract", "out"), ("fit_heads", "embeddings"))
-"""Paths that make sense for one stage alone."""
+ALONE = (
+    *(("extract", name) for name in ("manifest", "model", "out", "shard")),
+    ("fit_heads", "embeddings"),
+)
+"""Options that make sense for one stage alone."""
 
 
 def planned(options: dict[str, Any]) -> prepare.PrepareOptions:
@@ -52,7 +55,7 @@ def run(common: Common, options: dict[str, Any]) -> int:
         UsageError: a path that one stage alone would read or write: the others would not know of it.
     """
     for stage, name in ALONE:
-        if getattr(options[stage], name) is not None:
+        if getattr(options[stage], name):
             raise UsageError(f"--{name}: only for python -m pipeline.{stage} by itself; here all files are the run's")
     codes = [prepare.run(common, planned(options))]
     if options["fit_heads"].floors:

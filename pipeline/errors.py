@@ -58,6 +58,10 @@ class WorkerLost(PipelineError):
     """A process that decodes tiles was killed or hangs."""
 
 
+class PeerLost(PipelineError):
+    """Another of the processes that torchrun started for one work was killed or failed."""
+
+
 class Interrupted(PipelineError):
     """SIGINT or SIGTERM arrived; the state was saved and the same command continues."""
 

@@ -4,10 +4,17 @@ Reads manifest.csv and model.safetensors; writes embeddings.h5 (schema in data/F
 the number of tiles. Stop or kill it at any moment: the same command continues after the last finished batch. A tile
 that cannot be read keeps its row, marked in /status, and the exit code is 3.
 
+With --shard i/K it embeds the i-th of K parts of the tiles, i counted from 1, apart from the others: on any machine, in
+any order. Then python -m pipeline.merge makes one file of them, whose rows are those of a single run.
+
+Under torchrun each process embeds a part on a device of its own, and the first one puts the parts together.
+
 With --slide it reads slides in place of the manifest, cut as pipeline.tile cut them (or by its defaults), and writes
 slides/<slide>/<slide>.h5. One bad slide does not stop the others; slides/slides.csv says what became of each.
 
     python -m pipeline.extract --run reports/mine
+    python -m pipeline.extract --run reports/mine --shard 3/64
+    torchrun --nproc-per-node 8 -m -- pipeline.extract --run reports/mine
     python -m pipeline.extract --run reports/mine --slide slide.svs
 """
 
@@ -17,20 +24,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import command
-from pipeline.cli.options import Common, check, plain, say
+from pipeline.cli.options import Common, check, plain
 from pipeline.cli.parts import each_part
+from pipeline.cli.ranks import n_ranks, refuse_several
 from pipeline.cli.slides import Outcome, SlidesOptions, chosen_slides, each_slide
-from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, StaleInput, UsageError
+from pipeline.errors import BadInput, StaleInput, UsageError
 from pipeline.storage import artifacts, records
 from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
+    from pipeline.network.tile_extraction import TileExtraction
     from pipeline.storage.models import Model
     from pipeline.tiles.manifest import Manifest
     from pipeline.tiles.slide_list import SlideEntry
 
 PLACES = ("manifest", "model", "out")
 """Options that say where files lie, not what the rows are."""
+
+
+def of_rows(options: "ExtractOptions") -> dict[str, Any]:
+    """Return the options that decide the rows; `shard` is one of them where it is given."""
+    given = plain(options)
+    return {name: given[name] for name in given if name not in PLACES and (name != "shard" or given[name])}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +59,12 @@ class ExtractOptions:
     """Default: model.safetensors of the run."""
 
     out: Path | None = None
-    """Default: embeddings.h5 of the run; of a slide slides/<slide>/<slide>.h5. For several slides a folder."""
+    """Default: embeddings.h5 of the run; of a shard shards/embeddings-<i>-of-<K>.h5; of a slide
+    slides/<slide>/<slide>.h5. For several slides a folder."""
+
+    shard: str = ""
+    """i/K, counted from 1: only the i-th of K parts of the tiles, such as 3/64. Several may run on one run folder at
+    the same time, or on copies of it; name --engine and --embed-precision where machines differ."""
 
     engine: Literal["auto", "torch", "compiled", "openvino"] = "auto"
     """What runs the network: torch itself, torch.compile, or OpenVINO (CPUs; extra cpu). auto: the fastest of them by a
@@ -70,6 +90,10 @@ class ExtractOptions:
             self.embed_precision != "int8" or self.engine in ("auto", "openvino"),
             f"--embed-precision int8 --engine {self.engine}: only openvino computes in int8",
         )
+        if self.shard:
+            from pipeline.storage.shards import parse_shard
+
+            parse_shard(self.shard)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,111 +133,56 @@ def run(common: Common, options: ExtractOptions) -> int:
     Raises:
         UsageError: one file for all parts of a plan.
     """
-    given = [name for name in ("manifest", "model", "out") if getattr(options, name) is not None]
+    given = [name for name in (*PLACES, "shard") if getattr(options, name)]
     if given and read_protocol(common.run) is not None:
         raise UsageError(
             f"--{given[0]}: {common.run} is a plan, whose parts have files of their own: give a part's --run"
         )
+    if not options.shard and n_ranks() > 1:
+        from pipeline.network.joint_extraction import PATIENCE, extract_jointly
+        from pipeline.network.ranks import joined
+
+        with joined(PATIENCE):
+            return each_part(common, lambda place: extract_jointly(*ground(place, options)), what="extract")
     return each_part(common, lambda place: extract(place, options), what="extract")
 
 
 def extract(common: Common, options: ExtractOptions) -> int:
-    """Embed all tiles, or continue, or do nothing if the file is current; return the exit code."""
-    from pipeline.storage.embeddings import SCHEMA
+    """Embed the tiles of a run, or a shard of them, in this process; return the exit code.
+
+    Raises:
+        UsageError: a shard that is named under torchrun.
+    """
+    from pipeline.network.tile_extraction import extract_shard, extract_tiles
+
+    if not options.shard:
+        return extract_tiles(*ground(common, options))
+    check(n_ranks() == 1, "--shard is for a process by itself; of torchrun, each process takes a shard unasked")
+    return extract_shard(*ground(common, options))
+
+
+def ground(common: Common, options: ExtractOptions) -> "tuple[TileExtraction, Path]":
+    """Return what is embedded, after a look whether model and manifest belong together, and the file it goes to.
+
+    Raises:
+        BadArtifact: one is missing or damaged.
+        BadInput, StaleInput: as `check_same_ground`.
+    """
+    from pipeline.network.tile_extraction import TileExtraction
     from pipeline.storage.models import load_model
+    from pipeline.storage.shards import parse_shard
     from pipeline.tiles.manifest import read_manifest
 
-    out = options.out or common.run / "embeddings.h5"
+    out = common.run / "embeddings.h5"
+    if options.shard and options.out is None:
+        artifacts.refuse_link(common.run / artifacts.SHARDS)
+        out = common.run / artifacts.SHARDS / parse_shard(options.shard).file_name
     manifest = read_manifest(options.manifest or common.run / "manifest.csv")
     model_path = options.model or common.run / "model.safetensors"
     model = load_model(model_path)
     check_same_ground(manifest, model, model_path, force=common.force)
-    chosen = {
-        name: value for name, value in plain(options).items() if name not in PLACES
-    }  # where files lie is not what they hold
-    inputs = [manifest.path, model_path]
-    if not common.restart and records.is_current(out, schema=SCHEMA, options=chosen, inputs=inputs, seed=None):
-        skipped = records.read_record(out)["details"]["skipped"]
-        say(f"extract: current, {out}")
-        return EXIT_SKIPPED if skipped else EXIT_OK
-    if not common.restart:
-        records.refuse_other_options(out, options=chosen, seed=None)
-    return embed(manifest, model, common, options, out=out, chosen=chosen, inputs=inputs)
-
-
-def embed(
-    manifest: "Manifest",
-    model: "Model",
-    common: Common,
-    options: ExtractOptions,
-    *,
-    out: Path,
-    chosen: dict[str, Any],
-    inputs: list[Path],
-) -> int:
-    """Compute the rows that are missing, build the HDF5 file and its record."""
-    from pipeline.cli.machine import n_workers, use_device
-    from pipeline.network.batches import TileFiles
-    from pipeline.network.engines import default_batch
-    from pipeline.network.engines.settling import SETTLED, settle_engine
-    from pipeline.network.filling import attributes, fill
-    from pipeline.storage.embeddings import SCHEMA, write_embeddings
-    from pipeline.storage.scratch import Scratch, row_type
-
-    table = manifest.table
-    device = use_device(common.device, common.threads, deterministic=common.deterministic)
-    seen = model.preprocess
-    tiles = TileFiles(manifest.root, list(table["path"]), list(table["sha256"]), seen.size, stain=seen.stain)
-    hashes = {path.name: artifacts.sha256_file(path) for path in inputs}
-    batch = options.embed_batch or default_batch(device)
-    scratch = Scratch(
-        out,
-        row=row_type(model.network.fc.in_features, len(model.classes)),
-        identity={"inputs": hashes, "options": chosen, "device": device.type, "batch": batch},
-        batch=batch,
-    )
-    engine = settle_engine(
-        scratch,
-        model,
-        manifest,
-        tiles,
-        asked=(options.engine, options.embed_precision),
-        device=device,
-        restart=common.restart,
-        force=common.force,
-    )
-    there = scratch.path.stat().st_size if scratch.path.is_file() else 0
-    artifacts.require_space(out.parent, len(table) * scratch.row.itemsize * 2 - there)
-    skipped = fill(scratch, engine, tiles, common, workers=n_workers(common.workers))
-    skipped = {row: table["problem"].iloc[row] or problem for row, problem in skipped.items()}
-    write_embeddings(
-        out,
-        scratch,
-        table,
-        attrs=attributes(model, engine, model_sha256=hashes[inputs[1].name], manifest_sha256=hashes[inputs[0].name]),
-        dtype=options.dtype,
-    )
-    records.write_record(
-        out,
-        schema=SCHEMA,
-        stage="extract",
-        options=chosen,
-        inputs=inputs,
-        details={
-            "skipped": {table["tile_id"].iloc[row]: problem for row, problem in skipped.items()},
-            **{name: scratch.identity[name] for name in ("batch", *SETTLED)},
-            "per_pass": engine.per_pass,
-            "dataset": manifest.details["dataset"],
-            "protocol": manifest.details["protocol"],
-            "credit": manifest.details.get("credit"),
-        },
-        device=str(device),
-    )
-    scratch.remove()
-    say(f"extract: {len(table)} rows of {model.network.fc.in_features} features in {out}")
-    for row, problem in skipped.items():
-        say(f"extract: skipped {table['tile_id'].iloc[row]}: {problem}")
-    return EXIT_SKIPPED if skipped else EXIT_OK
+    work = TileExtraction(common, manifest, model, (manifest.path, model_path), of_rows(options))
+    return work, options.out or out
 
 
 def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) -> int:
@@ -229,8 +198,10 @@ def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) ->
     from pipeline.storage.models import load_model
     from pipeline.tiles.grid import grid_path
 
+    refuse_several("pipeline.extract --slide")
     entries, out = chosen_slides(slides.slide, slides), options.out
     check(options.manifest is None, "--manifest lists tiles: give it without --slide")
+    check(not options.shard, "--shard parts the tiles of a manifest: of slides, give each process its own --slide")
     check(
         len(entries) == 1 or out is None or out.suffix != ".h5",
         f"--out {out}: one file for {len(entries)} slides: give a folder",
@@ -238,7 +209,7 @@ def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) ->
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     extraction = SlideExtraction(
         common,
-        {name: value for name, value in plain(options).items() if name not in PLACES},
+        of_rows(options),
         device,
         options.embed_batch or default_batch(device),
         (options.engine, options.embed_precision),
@@ -269,7 +240,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         options, slides = given["extract"], given["slides"]
         return run_slides(common, options, slides) if slides.slide or slides.data else run(common, options)
 
-    return command("pipeline.extract", __doc__, {"extract": ExtractOptions, "slides": SlideOptions}, work, argv)
+    stages = {"extract": ExtractOptions, "slides": SlideOptions}
+
+    def shares(given: dict[str, Any]) -> bool:
+        return bool(given["extract"].shard)
+
+    return command("pipeline.extract", __doc__, stages, work, argv, shares=shares, together=True)
 
 
 if __name__ == "__main__":

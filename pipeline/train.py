@@ -5,6 +5,7 @@ figures/batch.png. The epoch with the best validation accuracy is kept. Stop it 
 continues from checkpoint.pt and takes the same steps.
 
     python -m pipeline.train --run reports/mine --recipe tutorial
+    torchrun --nproc-per-node 4 -m pipeline.train --run reports/mine        four GPUs: the same steps, shared out
 """
 
 import dataclasses
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain, say
 from pipeline.cli.parts import each_part
-from pipeline.errors import EXIT_OK, BadInput
+from pipeline.cli.ranks import is_first, n_ranks
+from pipeline.errors import EXIT_OK, BadInput, UsageError
 from pipeline.storage import artifacts, records
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ class TrainOptions:
     """Default: the recipe's."""
 
     batch_size: int | None = None
-    """Tiles per step; default: the recipe's."""
+    """Tiles per step, of all processes together; default: the recipe's."""
 
     lr: float | None = None
     """Learning rate, the highest of its schedule; default: the recipe's."""
@@ -179,6 +181,7 @@ def start_training(
     from pipeline.network.batches import TileFiles
     from pipeline.network.imagenet import imagenet_file
     from pipeline.network.precision import choose_precision
+    from pipeline.network.ranks import Ranks
     from pipeline.network.resnet import as_channels_last, build_network, load_start_weights
     from pipeline.network.staining import fit_stain
     from pipeline.network.training import Training
@@ -191,12 +194,15 @@ def start_training(
     for split, least in (("train", 2), ("val", 1)):
         if len(rows[split]) < least:
             raise BadInput(f"{manifest.path}: {len(rows[split])} readable {split} tile(s), at least {least} needed")
+    ranks = Ranks()
+    if recipe.batch_size < ranks.n:
+        raise UsageError(f"--batch-size {recipe.batch_size}: fewer tiles than torchrun started processes, {ranks.n}")
 
     def files(split: str, stain: "Stain | None" = None) -> TileFiles:
         paths, hashes = list(rows[split]["path"]), list(rows[split]["sha256"])
         return TileFiles(manifest.root, paths, hashes, recipe.tile_px, stain=stain)
 
-    stain = None if options.stain == "none" else fit_stain(options.stain, files("train"))
+    stain = None if options.stain == "none" else fit_stain(options.stain, files("train"), ranks)
     tiles = {
         split: (files(split, stain), np.array([code[label] for label in table["label"]], dtype=np.int64))
         for split, table in rows.items()
@@ -207,13 +213,13 @@ def start_training(
     )
     init = None
     if options.init:
-        init = load_start_weights(
-            network, imagenet_file(options.arch) if options.init == IMAGENET else Path(options.init)
-        )
+        start = imagenet_file(options.arch, ranks) if options.init == IMAGENET else Path(options.init)
+        init = load_start_weights(network, start)
     as_channels_last(network, device)
-    asked = options.precision
+    asked: str = options.precision
     if asked == "auto":
         asked = decided_alike(common.run, "model.safetensors", options=chosen).get("precision", asked)
+    asked = ranks.of_first(choose_precision(asked, device))  # of several processes' timings one must hold for all
     mpp, sides = manifest.details.get("mpp"), manifest.readable["width"]
     mpp = mpp * float(sides.iloc[0]) / recipe.tile_px if mpp and sides.nunique() == 1 else None
     return Training(
@@ -254,7 +260,18 @@ def started_from(options: TrainOptions) -> str | None:
 
 def run(common: Common, options: TrainOptions) -> int:
     """Train the network, or that of every part of a plan; return the exit code."""
-    return each_part(common, lambda place: train(place, options), what="train")
+
+    def all_parts() -> int:
+        return each_part(common, lambda place: train(place, options), what="train")
+
+    if n_ranks() == 1:
+        return all_parts()
+    if options.compiled:
+        raise UsageError("--compiled: only for a single process: leave it out under torchrun")
+    from pipeline.network.ranks import joined
+
+    with joined():
+        return all_parts()
 
 
 def train(common: Common, options: TrainOptions) -> int:
@@ -272,7 +289,8 @@ def train(common: Common, options: TrainOptions) -> int:
         if not start.is_file():
             raise BadInput(f"--init {start}: no such file")
     if common.restart:
-        checkpoint.unlink(missing_ok=True)
+        if is_first():
+            checkpoint.unlink(missing_ok=True)
     elif records.is_current(path, schema=SCHEMA, options=chosen, inputs=inputs, seed=common.seed):
         say(f"train: current, {path}")
         return EXIT_OK
@@ -287,11 +305,14 @@ def train(common: Common, options: TrainOptions) -> int:
         say(
             f"train: {options.arch} from {started_from(options) or 'scratch'}, recipe {name}, {recipe.epochs} epochs "
             f"of {len(training.train[0])} tiles, {', '.join(map(str, recipe.sides()))} px, {training.device}, "
-            f"{training.precision}" + ("" if options.stain == "none" else f", stain normalised ({options.stain})")
+            f"{training.precision}"
+            + ("" if options.stain == "none" else f", stain normalised ({options.stain})")
+            + (f", {n_ranks()} processes" if n_ranks() > 1 else "")
         )
     training.run()
-    finish(manifest, training, common, options, chosen)
-    checkpoint.unlink(missing_ok=True)
+    if is_first():
+        finish(manifest, training, common, options, chosen)
+        checkpoint.unlink(missing_ok=True)
     return EXIT_OK
 
 
@@ -349,6 +370,7 @@ def finish(
             "protocol": manifest.details["protocol"],
             "precision": training.precision,
             "init_sha256": training.checkpoint.identity["init"],
+            "processes": n_ranks(),
         },
         seed=common.seed,
         device=str(training.device),
@@ -362,7 +384,7 @@ def finish(
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `python -m pipeline.train`."""
     stages = {"train": TrainOptions}
-    return command("pipeline.train", __doc__, stages, lambda common, o: run(common, o["train"]), argv)
+    return command("pipeline.train", __doc__, stages, lambda common, o: run(common, o["train"]), argv, together=True)
 
 
 if __name__ == "__main__":

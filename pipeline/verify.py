@@ -71,7 +71,8 @@ def check_content(run: Path) -> list[str]:
 def unknown_files(run: Path, known: set[Path]) -> list[Path]:
     """Return files of the run folder that no record speaks of."""
     files = {path for path in run.rglob("*") if path.is_file()}
-    return sorted(path for path in files - known if not path.name.endswith(UNFINISHED) and path.name != lock.NAME)
+    left = {path for path in files - known if not path.name.endswith((*UNFINISHED, lock.NAME))}
+    return sorted(path for path in left if not path.parent.name.endswith(".ranks"))
 
 
 OPTIONAL = ("floors.h5", "predictions-random.csv", "stress.csv")
@@ -97,9 +98,36 @@ def check_folder(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
             faults += check_content(folder)
         except PipelineError as error:
             faults.append(str(error))
-    for check in (check_slides, check_maps):
+    for check in (check_shards, check_slides, check_maps):
         found, files = check(folder, light=light)
         faults, known = faults + found, known | files
+    return faults, known
+
+
+def check_shards(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
+    """Return the faults of shards in a run folder, and the files that their records speak of."""
+    from pipeline.storage.embeddings import SCHEMA, read_embeddings
+    from pipeline.storage.merging import check_rows
+    from pipeline.tiles.manifest import read_manifest
+
+    faults: list[str] = []
+    known: set[Path] = set()
+    for record in sorted((folder / artifacts.SHARDS).glob("*.h5.json")):
+        path = record.with_suffix("")
+        known |= {path, record}
+        try:
+            faults += check_one(path, SCHEMA, "extract", light=light)
+            if not path.is_file():
+                continue
+            content = read_embeddings(path, shard=True)
+            if content.shard is None:
+                faults.append(f"{path}: is whole, no shard")
+            elif (folder / "manifest.csv").is_file():
+                first = content.shard.first
+                table = read_manifest(folder / "manifest.csv").table
+                check_rows(path, content, table.iloc[first : first + len(content.status)])
+        except PipelineError as error:
+            faults.append(str(error))
     return faults, known
 
 

@@ -3,6 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
+from pipeline.cli.ranks import local_rank, n_local_ranks, n_ranks
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,9 +23,14 @@ def n_cores() -> int:
     return os.cpu_count() or 1
 
 
+def own_cores() -> int:
+    """Return the cores for each process that torchrun started on this machine, all where it started none."""
+    return max(1, n_cores() // n_local_ranks())
+
+
 def n_workers(asked: int | None) -> int:
-    """Return the number of decoding workers: as asked, else one per core up to `MOST_WORKERS`."""
-    return min(n_cores(), MOST_WORKERS) if asked is None else asked
+    """Return the number of decoding workers: as asked, else one per core of this process up to `MOST_WORKERS`."""
+    return min(own_cores(), MOST_WORKERS) if asked is None else asked
 
 
 def use_device(name: str, threads: int | None, *, deterministic: bool = False) -> "torch.device":
@@ -35,12 +41,14 @@ def use_device(name: str, threads: int | None, *, deterministic: bool = False) -
     """
     import torch
 
-    torch.set_num_threads(threads or n_cores())
+    torch.set_num_threads(threads or own_cores())
     if deterministic:
         # read with the first matrix product on a GPU; https://docs.nvidia.com/cuda/cublas, "Results reproducibility"
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(mode=True)
         torch.backends.cudnn.benchmark = False
+    if n_ranks() > 1:
+        return _device_of_rank(name)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -53,3 +61,23 @@ def use_device(name: str, threads: int | None, *, deterministic: bool = False) -
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device {name}: not usable here: {str(error).splitlines()[0]}") from None
     return device
+
+
+def _device_of_rank(name: str) -> "torch.device":
+    """Return the device of one of several processes: the CPU, or the GPU of its number.
+
+    Raises:
+        UsageError: a device that is not theirs to share, or fewer GPUs than processes.
+    """
+    import torch
+
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if name not in ("auto", "cuda"):
+        raise UsageError(f"--device {name}: under torchrun cpu, or cuda, by which each process takes a GPU of its own")
+    if local_rank() >= torch.cuda.device_count():
+        raise UsageError(
+            f"torchrun started {n_local_ranks()} processes on a machine with {torch.cuda.device_count()} GPU(s): "
+            f"pass --nproc-per-node {torch.cuda.device_count() or 1}, or --device cpu"
+        )
+    return torch.device("cuda", local_rank())

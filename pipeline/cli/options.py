@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline.cli.ranks import is_first, is_news
 from pipeline.errors import UsageError
 
 Options = TypeVar("Options")
@@ -41,10 +42,10 @@ class Common:
     """auto, cpu, cuda, cuda:1, mps: where the network runs."""
 
     threads: int | None = None
-    """Compute threads; default: all cores this process may use."""
+    """Compute threads; default: all cores this process may use, shared among those that torchrun started."""
 
     workers: int | None = None
-    """Processes (or threads) that decode tiles; default: up to four."""
+    """Processes (or threads) that decode tiles; default: up to four (for each process of torchrun)."""
 
     deterministic: bool = False
     """On a GPU: only kernels that repeat to the bit, which cost time (on a CPU they all do). What auto decides by
@@ -228,5 +229,16 @@ def visible(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Print one line of progress to the user (stderr, so that results can be piped)."""
+    """Print one line of progress to the user (stderr, so that results can be piped); only in the first process."""
+    if is_first():
+        _print(text)
+
+
+def complain(text: str) -> None:
+    """Print one line about what went wrong, whichever process this is, unless another one has said the same."""
+    if is_news(text):
+        _print(text)
+
+
+def _print(text: str) -> None:
     print(visible(" ".join(text.splitlines())), file=sys.stderr, flush=True)

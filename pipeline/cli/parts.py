@@ -5,8 +5,7 @@ import time
 from collections.abc import Callable
 
 from pipeline.cli.options import Common, say
-from pipeline.storage.artifacts import remove_temporaries
-from pipeline.storage.lock import locked
+from pipeline.cli.ranks import run_held
 from pipeline.storage.protocol import check_part, read_protocol
 
 IDLE_S = 2.0
@@ -39,8 +38,7 @@ def each_part(common: Common, work: Callable[[Common], int], *, what: str) -> in
         say(f"{what}: part {i + 1} of {len(protocol.parts)}, {part.name}{left}")
         start = time.monotonic()
         place = dataclasses.replace(common, run=protocol.folder(part), seed=part.seed)
-        with locked(place.run):
-            remove_temporaries(place.run)
+        with run_held(place.run):
             code = max(code, work(place))
         if time.monotonic() - start > IDLE_S:
             took.append(time.monotonic() - start)

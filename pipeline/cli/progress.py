@@ -1,9 +1,11 @@
-"""Progress bars with rate and time left; silent when the output is no terminal."""
+"""Progress bars with rate and time left; silent when the output is no terminal, and in all but the first process."""
 
 import sys
 from typing import Any
 
 from tqdm import tqdm
+
+from pipeline.cli.ranks import is_first
 
 
 def progress(total: int, *, unit: str, label: str, done: int = 0) -> "tqdm[Any]":
@@ -16,7 +18,7 @@ def progress(total: int, *, unit: str, label: str, done: int = 0) -> "tqdm[Any]"
         initial=done,
         unit=unit,
         desc=label,
-        disable=not sys.stderr.isatty(),
+        disable=not (sys.stderr.isatty() and is_first()),
         smoothing=0.1,
         dynamic_ncols=True,
     )

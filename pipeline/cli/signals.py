@@ -9,6 +9,9 @@ from pipeline.errors import Interrupted, WorkerLost
 class StopRequest:
     """While entered, the first SIGINT or SIGTERM only sets `signum`; a second one ends the process as usual.
 
+    With `echoes` it does not: a batch system signals every process, and then torchrun, which has got the signal too,
+    signals its own once more. Torchrun itself kills those that take too long.
+
     with StopRequest() as stop:
         for step in steps:
             ...
@@ -17,8 +20,9 @@ class StopRequest:
                 raise stop.interrupted("saved in checkpoint.pt")
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, echoes: bool = False) -> None:
         self.signum = 0
+        self.echoes = echoes
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -40,7 +44,8 @@ class StopRequest:
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
-        self._restore()
+        if not self.echoes:
+            self._restore()
 
     def interrupted(self, saved: str) -> Interrupted:
         """Return the error to raise after saving."""

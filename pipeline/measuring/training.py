@@ -142,7 +142,7 @@ def measure_training(setting: Setting, model: Model, pixels: torch.Tensor, y: np
     for way, batch in WAYS.get(device.type, WAYS["cpu"])[: setting.sized(9, 1)]:
         training = start(copy.deepcopy(model.network), y, setting=setting, preprocess=preprocess, batch=batch)
         if way == COMPILED:
-            training.compile()
+            training.learner.compile()
 
         def our_steps(steps: int, training: Training = training, batch: int = batch) -> float:
             def work() -> None:

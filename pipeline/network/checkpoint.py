@@ -35,6 +35,39 @@ class Progress:
     best_accuracy: float = -1.0
     best_loss: float = math.inf
 
+    def rate(self) -> float:
+        """Return the tiles per second of the epoch so far: waiting for tiles counts, validation and saves do not."""
+        return self.seen / max(self.seconds, 1e-9)
+
+    def finish_epoch(self, *, lr: float, val_loss: float, val_accuracy: float, per_tile: float) -> bool:
+        """Write the epoch into the history, begin the next one, and tell whether it was the best so far.
+
+        Args:
+            lr: learning rate of its last step.
+            val_loss: mean cross-entropy on the validation tiles.
+            val_accuracy: likewise.
+            per_tile: share of the devices' limit that one tile per second takes.
+        """
+        self.epoch += 1
+        self.history.append(
+            {
+                "epoch": self.epoch,
+                "lr": lr,
+                "train_loss": self.loss_sum / self.seen,
+                "train_accuracy": self.hits / self.seen,
+                "val_loss": val_loss,
+                "val_accuracy": val_accuracy,
+                "seconds": round(self.seconds, 3),
+                "images_per_second": round(self.rate(), 3),
+                "share_of_limit": round(self.rate() * per_tile, 4),
+            }
+        )
+        is_best = (val_accuracy, -val_loss) > (self.best_accuracy, -self.best_loss)
+        if is_best:
+            self.best_epoch, self.best_accuracy, self.best_loss = self.epoch, val_accuracy, val_loss
+        self.step, self.loss_sum, self.hits, self.seen, self.seconds = 0, 0.0, 0, 0, 0.0
+        return is_best
+
 
 class Stateful(Protocol):
     """A network, an optimizer or a schedule."""

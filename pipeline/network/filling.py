@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.cli.options import Common, say
 from pipeline.cli.progress import progress
+from pipeline.cli.ranks import n_ranks
 from pipeline.cli.signals import StopRequest
 from pipeline.errors import BadInput
 from pipeline.network.batches import CHANGED_PIXELS, TileSource
@@ -65,21 +66,31 @@ def look_again(scratch: Scratch, tiles: TileSource) -> tuple[int, dict[int, str]
     return start, skipped
 
 
-def check_share(skipped: dict[int, str], tiles: TileSource, max_bad: float) -> None:
-    """Stop when more tiles cannot be used than `max_bad` allows.
+def check_share(skipped: dict[int, str], tiles: TileSource, max_bad: float, *, of: int) -> None:
+    """Stop when more tiles cannot be used than `max_bad` allows of all tiles, of which these may be some.
 
     Raises:
         BadInput: names the first of them.
     """
-    if len(skipped) > max_bad * len(tiles):
+    if len(skipped) > max_bad * of:
         raise BadInput(
-            f"{tiles.place}: {len(skipped)} of {len(tiles)} tiles or more cannot be used, above --max-bad {max_bad:g} "
+            f"{tiles.place}: {len(skipped)} of {of} tiles or more cannot be used, above --max-bad {max_bad:g} "
             f"(the rows so far are kept); the first: {skipped[min(skipped)]}"
         )
 
 
-def fill(scratch: Scratch, engine: Engine, tiles: TileSource, common: Common, *, workers: int) -> dict[int, str]:
+def fill(
+    scratch: Scratch, engine: Engine, tiles: TileSource, common: Common, *, workers: int, of: int | None = None
+) -> dict[int, str]:
     """Append the missing rows to the scratch, which is open; return row -> problem of the tiles that could not be used.
+
+    Args:
+        scratch: of the extraction.
+        engine: that computes the rows.
+        tiles: that get a row each.
+        common: how many may be bad.
+        workers: decoding processes.
+        of: number of all tiles, where these are a shard: what may be bad is a share of all.
 
     Raises:
         Interrupted: SIGINT or SIGTERM; the rows so far are kept.
@@ -89,8 +100,11 @@ def fill(scratch: Scratch, engine: Engine, tiles: TileSource, common: Common, *,
     done, skipped = look_again(scratch, tiles)
     if done:
         say(f"extract: continuing after row {done} of {len(tiles)}")
-    check_share(skipped, tiles, common.max_bad)
-    with StopRequest() as stop, progress(len(tiles), unit="tile", label="extract", done=done) as bar:
+    check_share(skipped, tiles, common.max_bad, of=of or len(tiles))
+    with (
+        StopRequest(echoes=n_ranks() > 1) as stop,
+        progress(len(tiles), unit="tile", label="extract", done=done) as bar,
+    ):
         for batch, features, logits in embed_batches(engine, tiles, first=done, workers=workers):
             rows = np.zeros(len(batch.rows), scratch.row)
             rows["features"], rows["logits"], rows["sha256"] = features, logits, batch.sha256
@@ -100,7 +114,7 @@ def fill(scratch: Scratch, engine: Engine, tiles: TileSource, common: Common, *,
                     skipped[batch.rows[i]] = problem
             scratch.append(rows)
             bar.update(len(rows))
-            check_share(skipped, tiles, common.max_bad)
+            check_share(skipped, tiles, common.max_bad, of=of or len(tiles))
             if stop.signum:
                 raise stop.interrupted(f"{batch.rows[-1] + 1} of {len(tiles)} rows are kept")
     return skipped

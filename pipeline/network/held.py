@@ -8,6 +8,7 @@ import torch
 
 from pipeline.cli.options import say
 from pipeline.cli.progress import progress
+from pipeline.cli.ranks import n_local_ranks
 from pipeline.errors import BadInput
 from pipeline.network.batches import Batch, TileFiles, load_batches, to_device
 from pipeline.network.memory import free_bytes
@@ -27,7 +28,11 @@ def place_for(splits: Iterable[TileFiles], device: torch.device) -> torch.device
     """Return where all splits together fit: the device, else the machine's memory; None if in neither."""
     need = sum(map(bytes_of, splits))
     places = dict.fromkeys((device, torch.device("cpu")))
-    return next((place for place in places if need <= SHARE.get(place.type, 0) * free_bytes(place)), None)
+    for place in places:
+        holders = n_local_ranks() if place.type == "cpu" else 1  # all hold all tiles, each on a GPU of its own
+        if need * holders <= SHARE.get(place.type, 0) * free_bytes(place):
+            return place
+    return None
 
 
 def usable(batch: Batch) -> torch.Tensor:
@@ -59,8 +64,9 @@ class Streamed:
             BadInput: a tile of the manifest can no longer be read, or is another.
             WorkerLost: a worker died or hangs.
         """
-        for batch in load_batches(self.tiles, steps, workers=self.workers):
-            yield usable(batch)
+        loaded = load_batches(self.tiles, [rows for rows in steps if len(rows)], workers=self.workers)
+        for rows in steps:
+            yield usable(next(loaded)) if len(rows) else torch.empty((0, 3, *2 * [self.tiles.size]), dtype=torch.uint8)
 
 
 class Held:

@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
+from pipeline.cli.ranks import local_rank
 from pipeline.errors import BadArtifact, BadInput
+from pipeline.network.ranks import Ranks
 from pipeline.storage.artifacts import disk_errors, sha256_file
 
 WEIGHTS: dict[str, ResNet50_Weights | ResNet18_Weights] = {
@@ -17,8 +19,10 @@ WEIGHTS: dict[str, ResNet50_Weights | ResNet18_Weights] = {
 """V1 for both: what papers compare with ("pretrained"), and trained alike. Others are given as a file."""
 
 
-def imagenet_file(arch: str) -> Path:
+def imagenet_file(arch: str, ranks: Ranks) -> Path:
     """Return the file of the weights, whose hash is the published one; it is downloaded if torch's cache lacks it.
+
+    Of several processes the first one of each machine downloads it, and the others wait.
 
     The cache is `hub/checkpoints` in $TORCH_HOME, by default ~/.cache/torch. torchvision's own `get_state_dict` is not
     used: it takes what lies in the cache unseen, and unpickles it.
@@ -32,6 +36,8 @@ def imagenet_file(arch: str) -> Path:
     url = str(WEIGHTS[arch].url)  # the end of the file's name begins its SHA-256
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     prefix = path.stem.rpartition("-")[2]
+    if local_rank() > 0:
+        ranks.barrier()
     if not path.is_file():
         try:
             with disk_errors(path):
@@ -48,4 +54,6 @@ def imagenet_file(arch: str) -> Path:
             f"--init imagenet: {path} is not the published file (its sha256 begins with {found[: len(prefix)]}): "
             "remove it, so that it is downloaded anew"
         )
+    if local_rank() == 0:
+        ranks.barrier()
     return path

@@ -1,20 +1,27 @@
 """The stain that a network's tiles are normalised to, fitted on training tiles alone (P7)."""
 
+import dataclasses
+import json
+
 from pipeline.errors import BadInput
 from pipeline.network.batches import TileFiles
 from pipeline.network.engines.samples import decoded, spread
-from pipeline.tiles.stain import KINDS, Method, Stain
+from pipeline.network.ranks import Ranks
+from pipeline.tiles.stain import KINDS, Method, Stain, stain_of
 
 N_FITTED = 512
 """Training tiles that the target is fitted on, evenly spread over the manifest: their medians no longer move much."""
 
 
-def fit_stain(method: Method, tiles: TileFiles) -> Stain:
+def fit_stain(method: Method, tiles: TileFiles, ranks: Ranks) -> Stain | None:
     """Return the target of the training tiles: that of the median one.
+
+    Of several processes, whose machines may round differently, the first one's holds for all.
 
     Args:
         method: of normalisation.
         tiles: the training tiles, not normalised.
+        ranks: the processes of the training.
 
     Raises:
         BadInput: none of them shows what the method needs.
@@ -26,4 +33,4 @@ def fit_stain(method: Method, tiles: TileFiles) -> Stain:
             f"--stain {method}: none of {len(pixels)} training tiles in {tiles.root} shows enough stained tissue to "
             "fit a target on: train with --stain none"
         )
-    return found
+    return stain_of(json.loads(ranks.of_first(json.dumps(dataclasses.asdict(found)))))

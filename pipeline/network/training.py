@@ -6,34 +6,36 @@ again.
 
 No step waits for the device: what the steps say (loss, hits) stays there until it is looked at, once a second and
 before every save.
+
+Several processes that torchrun started train one network together, each on its share of every batch (`learning`). They
+agree between any two steps whether to look, to save and to stop; the first of them writes.
 """
 
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 from torchvision.models.resnet import ResNet
 
 from pipeline.cli.options import say
 from pipeline.cli.progress import progress
 from pipeline.cli.signals import StopRequest
 from pipeline.errors import PipelineError, WorkerLost
-from pipeline.network.augmentation import augment, draw, mix
-from pipeline.network.averaging import Average
-from pipeline.network.batches import TileFiles, normalise, to_device
+from pipeline.network.batches import TileFiles
 from pipeline.network.checkpoint import Checkpoint, Progress, Stateful, Weights
-from pipeline.network.compiling import compile_steps
 from pipeline.network.held import Held, Streamed, supply
-from pipeline.network.optimising import build_optimizer, learning_rate
+from pipeline.network.learning import Learner
 from pipeline.network.pace import share_of_limit
-from pipeline.network.precision import Precision, autocast
+from pipeline.network.precision import Precision
+from pipeline.network.ranks import Ranks
 from pipeline.network.recipe import Recipe
+from pipeline.network.tally import Tally
+from pipeline.network.validating import validate
 from pipeline.storage.models import Preprocess
 
 SAVE_EVERY_S = 600
@@ -41,8 +43,6 @@ SAVE_EVERY_S = 600
 
 LOOK_EVERY_S = 1.0
 """Time between looks at what the steps said; also the longest that a training which diverged goes on."""
-
-EVAL_BATCH = 64
 
 
 class Training:
@@ -59,7 +59,7 @@ class Training:
         workers: decoding processes.
         checkpoint: the file to save to and continue from.
         identity: what a checkpoint must agree with to be continued (plain values).
-        compiled: whether full steps run through torch.compile, on CUDA as CUDA graphs.
+        compiled: whether full steps run through torch.compile, on CUDA as CUDA graphs; not with several processes.
     """
 
     def __init__(
@@ -77,29 +77,30 @@ class Training:
         identity: Mapping[str, Any],
         compiled: bool = False,
     ) -> None:
-        self.network, self.recipe, self.preprocess, self.precision = network, recipe, preprocess, precision
+        self.network, self.recipe, self.preprocess = network, recipe, preprocess
         self.train, self.val = train, val
         self.seed, self.workers = seed, workers
-        self.device = next(network.parameters()).device
-        self.optimizer = build_optimizer(network, recipe)
-        self.average = Average(network, recipe.ema) if recipe.ema else None
-        self.judged = network if self.average is None else self.average.network
-        """The network that is validated and kept."""
-        parts: dict[str, Stateful] = {"network": network, "optimizer": self.optimizer}
-        if self.average is not None:
-            parts["average"] = self.average.network
+        self.ranks = Ranks()
+        self.learner = Learner(
+            network, recipe=recipe, preprocess=preprocess, precision=precision, seed=seed, ranks=self.ranks
+        )
+        self.device, self.judged = self.learner.device, self.learner.judged
+        parts: dict[str, Stateful] = {"network": network, "optimizer": self.learner.optimizer}
+        if self.learner.average is not None:
+            parts["average"] = self.learner.average.network
         self.checkpoint = Checkpoint(checkpoint, identity={**identity, "precision": precision}, parts=parts)
         self.state = Progress()
         self.best: Weights = {}
         self.sources: dict[str, Held | Streamed] = {}
         """Of the pixels of train and val; filled by `run`."""
         self.compiled = compiled
-        self.full_step_scores: dict[int, Callable[[torch.Tensor], torch.Tensor]] = {}
-        """Side -> `scores` compiled for batches of the recipe's size; an epoch's last, smaller one is not worth its
-        kernels."""
-        self.unseen: list[tuple[torch.Tensor, torch.Tensor, int]] = []
-        """Of each step that was not looked at: mean loss and hits, on the device, and its number of tiles."""
-        self.looked = self.saved = time.monotonic()
+        self.tally = Tally(self.ranks)
+        self.saved = time.monotonic()
+
+    @property
+    def precision(self) -> Precision:
+        """What the network computes in."""
+        return self.learner.precision
 
     # -- checkpoint ------------------------------------------------------------------------------------------------
 
@@ -114,8 +115,10 @@ class Training:
         weights = self.network.state_dict().values()
         if not bool(torch.stack([torch.isfinite(value).all() for value in weights]).all()):
             raise self.broken("a weight", self.state.step)
-        self.checkpoint.write(self.state, self.best)
-        self.looked = self.saved = time.monotonic()
+        if self.ranks.is_first:
+            self.checkpoint.write(self.state, self.best)
+        self.tally.restart()
+        self.saved = time.monotonic()
 
     def resume(self) -> bool:
         """Continue from the checkpoint if there is one; tell whether there was.
@@ -123,13 +126,20 @@ class Training:
         Raises:
             StaleInput: it belongs to a training with another manifest or other options.
             BadArtifact: it cannot be read.
+            PipelineError: the first process found another one, on another machine.
         """
         found = self.checkpoint.read()
-        if found is None:
-            return False
-        self.state, self.best = found
-        self.precision = self.checkpoint.identity["precision"]
-        return True
+        if found is not None:
+            self.state, self.best = found
+            self.learner.precision = self.checkpoint.identity["precision"]
+        here = f"epoch {self.state.epoch + 1}, step {self.state.step}"
+        there = self.ranks.of_first(here)
+        if there != here:
+            raise PipelineError(
+                f"{self.checkpoint.path}: here the training stands at {here}, for the first process at {there}: "
+                "all machines must see one run folder; run the same command again"
+            )
+        return found is not None
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -153,16 +163,17 @@ class Training:
                 keeps the last good state.
             BadInput: a training tile can no longer be read.
             WorkerLost: a process that decodes tiles died; saved.
+            RuntimeError: torch's own, of another process that ended (`ranks.deaths_told`).
         """
         if self.state.epoch == self.recipe.epochs:
             return
         if self.compiled:
-            self.compile()
+            self.learner.compile()
         before = torch.backends.cudnn.benchmark
         # on a GPU convolutions are timed once, for all steps have one shape; what timing chooses need not repeat
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
         try:
-            with StopRequest() as stop:
+            with StopRequest(echoes=self.ranks.n > 1) as stop:
                 try:
                     splits = {"train": self.train[0], "val": self.val[0]}
                     self.sources = supply(splits, self.device, workers=self.workers, heed=lambda: self.heed(stop))
@@ -176,17 +187,6 @@ class Training:
         finally:
             torch.backends.cudnn.benchmark = before
 
-    def compile(self) -> None:
-        """Have full steps go through kernels of their own.
-
-        Raises:
-            PipelineError: torch cannot compile here.
-        """
-        say("train: compiling the network")
-        for side in self.recipe.sides():
-            shape = self.recipe.batch_size, 3, side, side
-            self.full_step_scores[side] = compile_steps(self.scores, self.network, shape)
-
     def heed(self, stop: StopRequest) -> None:
         """Save and raise Interrupted if the process was asked to stop."""
         if stop.signum:
@@ -198,50 +198,73 @@ class Training:
         steps = self.epoch_batches(self.state.epoch)[self.state.step :]
         label = f"epoch {self.state.epoch + 1}/{self.recipe.epochs}"
         per_tile = self.limit_share()  # measured before the first epoch's clock starts
-        self.looked = time.monotonic()
+        self.tally.restart()
         with progress(len(self.train[0]), unit="tile", label=label, done=self.state.seen) as bar:
-            for rows, pixels in zip(steps, self.sources["train"].batches(steps), strict=True):
+            for rows, pixels in zip(steps, self.pixels_of(steps, stop), strict=True):
+                if self.state.seen:
+                    loss, share = self.state.loss_sum / self.state.seen, self.state.rate() * per_tile
+                    bar.set_postfix_str(f"loss {loss:.3f}, {share:.0%} of the chip's limit", refresh=False)
                 self.step(rows, pixels)
                 bar.update(len(rows))
-                if time.monotonic() - self.looked > LOOK_EVERY_S:
-                    self.look()
-                    loss = self.state.loss_sum / self.state.seen
-                    share = self.rate() * per_tile
-                    bar.set_postfix_str(f"loss {loss:.3f}, {share:.0%} of the chip's limit", refresh=False)
-                self.heed(stop)
-                if time.monotonic() - self.saved > SAVE_EVERY_S:
-                    self.save()
         self.look()
         self.finish_epoch()
         self.save()
+        self.pause(stop)
+
+    def pixels_of(self, steps: Sequence[np.ndarray], stop: StopRequest) -> Iterator[torch.Tensor]:
+        """Yield this process's tiles of each step; `pause` before each and after the last."""
+        batches = self.sources["train"].batches([rows[self.learner.places(len(rows))] for rows in steps])
+        while True:
+            lost = None
+            try:
+                pixels = next(batches, None)
+            except WorkerLost as error:
+                lost = error
+            self.pause(stop, lost)
+            if pixels is None:
+                return
+            yield pixels
+
+    def pause(self, stop: StopRequest, lost: WorkerLost | None = None) -> None:
+        """Look, save and stop between two steps, wherever one of the processes sees a reason; all do it together.
+
+        Args:
+            stop: whether this process was asked to stop.
+            lost: that it lost a worker.
+
+        Raises:
+            WorkerLost: one of the processes lost a worker; `run` saves.
+            Interrupted: one of them was asked to stop; saved.
+            PipelineError: as `save`.
+        """
+        now = time.monotonic()
+        reasons = [
+            stop.signum,
+            lost is not None,
+            now - self.tally.looked > LOOK_EVERY_S,
+            now - self.saved > SAVE_EVERY_S,
+        ]
+        stop.signum, is_lost, is_time_to_look, is_time_to_save = self.ranks.highest(reasons)
+        if is_lost:
+            raise lost or WorkerLost("another process of this torchrun lost a worker: run the same command again")
+        if is_time_to_look:
+            self.look()
         self.heed(stop)
+        if is_time_to_save:
+            self.save()
 
     def step(self, rows: np.ndarray, pixels: torch.Tensor) -> None:
         """Take one step of the recipe on one batch; what it says is looked at later.
 
         Args:
             rows: (B,) row numbers of the training tiles.
-            pixels: (B, 3, size, size) uint8, channels_last, of these tiles.
+            pixels: (P, 3, size, size) uint8, channels_last, of those in this process's `places`.
         """
-        state, recipe, side = self.state, self.recipe, self.recipe.side(self.state.epoch)
-        seed = self.seed, state.epoch, state.step
-        target = to_device(torch.from_numpy(self.train[1][rows]), self.device)
-        pixels = augment(to_device(pixels, self.device), recipe, draw(seed, len(rows)), side=side)
-        pixels, own = mix(pixels, recipe, seed=seed)
-        self.network.train()
-        is_full = len(rows) == recipe.batch_size
-        scores = ((is_full and self.full_step_scores.get(side)) or self.scores)(pixels)
-        loss = self.loss(scores, target)
-        if own < 1:
-            loss = own * loss + (1 - own) * self.loss(scores, target.roll(1))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, epoch=state.epoch, step=state.step, steps=self.steps_per_epoch)
-        self.optimizer.step()
-        if self.average is not None:
-            self.average.update(state.epoch * self.steps_per_epoch + state.step + 1)
-        self.unseen.append((loss.detach(), (scores.argmax(1) == target).sum(), len(rows)))
+        state, labels = self.state, self.train[1][rows]
+        loss, hits, own = self.learner.step(
+            pixels, labels, epoch=state.epoch, step=state.step, steps=self.steps_per_epoch
+        )
+        self.tally.add(loss, hits, own, len(rows))
         state.step += 1
 
     @functools.cached_property
@@ -249,37 +272,15 @@ class Training:
         """As many in every epoch."""
         return len(self.epoch_batches(0))
 
-    def loss(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the mean cross-entropy that is trained on, of scores (B, K) and class codes (B,)."""
-        return functional.cross_entropy(scores, target, label_smoothing=self.recipe.label_smoothing)
-
-    def scores(self, pixels: torch.Tensor, network: ResNet | None = None) -> torch.Tensor:
-        """Return a network's output (B, K), float32, for uint8 pixels on its device; by default of the trained one."""
-        with autocast(self.device, self.precision):
-            x = normalise(pixels, mean=self.preprocess.mean, std=self.preprocess.std)
-            return (self.network if network is None else network)(x).float()
-
     def look(self) -> None:
-        """Wait for the steps taken, add what they say to the epoch's sums, one after another, and the time to its time.
+        """Wait for the steps taken and add what they say to the epoch's sums; all processes do it together.
 
         Raises:
             PipelineError: a loss is not finite; names the first such step.
         """
-        if not self.unseen:
-            return
-        losses, hits, sizes = zip(*self.unseen, strict=True)
-        first = self.state.step - len(sizes) + 1
-        self.unseen = []
-        each = zip(torch.stack(losses).tolist(), torch.stack(hits).tolist(), sizes, strict=True)
-        for i, (loss, right, n) in enumerate(each):
-            if not math.isfinite(loss):
-                raise self.broken("the loss", first + i)
-            self.state.loss_sum += loss * n
-            self.state.hits += right
-            self.state.seen += n
-        now = time.monotonic()
-        self.state.seconds += now - self.looked
-        self.looked = now
+        step = self.tally.look(self.state)
+        if step is not None:
+            raise self.broken("the loss", step)
 
     def broken(self, what: str, step: int) -> PipelineError:
         """Return the error for a training that diverged: `what` was no longer finite at a step (0: at none yet)."""
@@ -297,56 +298,28 @@ class Training:
             f"{self.preprocess.size} px ({reason}): lower --batch-size, with --restart if the training had begun"
         )
 
-    @torch.inference_mode()
     def validate(self) -> tuple[float, float]:
         """Return (mean cross-entropy without smoothing, accuracy) on the validation tiles."""
-        self.judged.eval()
-        tiles, labels = self.val
-        rows = np.arange(len(tiles))
-        steps = [rows[start : start + EVAL_BATCH] for start in range(0, len(rows), EVAL_BATCH)]
-        losses, hits = [], []
-        for chosen, pixels in zip(steps, self.sources["val"].batches(steps), strict=True):
-            target = to_device(torch.from_numpy(labels[chosen]), self.device)
-            scores = self.scores(to_device(pixels, self.device), self.judged)
-            losses.append(functional.cross_entropy(scores, target, reduction="sum"))
-            hits.append((scores.argmax(1) == target).sum())
-        return sum(torch.stack(losses).tolist()) / len(tiles), sum(torch.stack(hits).tolist()) / len(tiles)
-
-    def rate(self) -> float:
-        """Return the tiles per second of the epoch so far: waiting for tiles counts, validation and saves do not."""
-        return self.state.seen / max(self.state.seconds, 1e-9)
+        return validate(self.learner, self.judged, self.sources["val"], self.val[1])
 
     def limit_share(self) -> float:
-        """Return the share of the device's limit that one tile per second takes in this epoch."""
-        return share_of_limit(self.network, self.recipe.side(self.state.epoch), self.precision)
+        """Return the share of the limit of all processes' devices that one tile per second takes in this epoch."""
+        share = share_of_limit(self.network, self.recipe.side(self.state.epoch), self.precision)
+        return 1 / self.ranks.total([1 / share])[0]
 
     def finish_epoch(self) -> None:
         """Validate, write the epoch into the history, keep the best weights, begin the next epoch."""
         state = self.state
-        lr = self.optimizer.param_groups[0]["lr"]
+        lr = self.learner.optimizer.param_groups[0]["lr"]
         val_loss, val_accuracy = self.validate()
         if not math.isfinite(val_loss):
             raise self.broken("the validation loss", state.step)
-        rate, share = self.rate(), self.rate() * self.limit_share()
-        state.epoch += 1
-        state.history.append(
-            {
-                "epoch": state.epoch,
-                "lr": lr,
-                "train_loss": state.loss_sum / state.seen,
-                "train_accuracy": state.hits / state.seen,
-                "val_loss": val_loss,
-                "val_accuracy": val_accuracy,
-                "seconds": round(state.seconds, 3),
-                "images_per_second": round(rate, 3),
-                "share_of_limit": round(share, 4),
-            }
-        )
-        say(
-            f"train: epoch {state.epoch}/{self.recipe.epochs}: loss {state.loss_sum / state.seen:.3f}, validation loss "
-            f"{val_loss:.3f}, accuracy {val_accuracy:.3f}, {rate:.1f} tiles/s, {share:.0%} of the chip's limit"
-        )
-        if (val_accuracy, -val_loss) > (state.best_accuracy, -state.best_loss):
-            state.best_epoch, state.best_accuracy, state.best_loss = state.epoch, val_accuracy, val_loss
+        is_best = state.finish_epoch(lr=lr, val_loss=val_loss, val_accuracy=val_accuracy, per_tile=self.limit_share())
+        if is_best:
             self.best = {name: value.detach().cpu().clone() for name, value in self.judged.state_dict().items()}
-        state.step, state.loss_sum, state.hits, state.seen, state.seconds = 0, 0.0, 0, 0, 0.0
+        row = state.history[-1]
+        say(
+            f"train: epoch {state.epoch}/{self.recipe.epochs}: loss {row['train_loss']:.3f}, validation loss "
+            f"{val_loss:.3f}, accuracy {val_accuracy:.3f}, {row['images_per_second']:.1f} tiles/s, "
+            f"{row['share_of_limit']:.0%} of the chip's limit"
+        )

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -22,6 +23,9 @@ SUBFOLDERS = ("figures", "heads")
 
 SLIDES = "slides"
 """Folder of a run that holds a folder for each slide."""
+
+SHARDS = "shards"
+"""Folder of a run that holds embeddings of parts of its tiles, until they are merged."""
 
 MAPS = "maps"
 """Folder of a run that holds a folder for the map of each slide, if it is given no other place."""
@@ -98,7 +102,7 @@ def atomic(path: Path) -> Iterator[Path]:
         DiskFull: no space; what stood under `path` before is untouched.
         BadArtifact: its folder in the run is a link.
     """
-    if path.parent.name in SUBFOLDERS:
+    if path.parent.name in (*SUBFOLDERS, SHARDS):
         refuse_link(path.parent)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,10 +156,18 @@ def remove_temporaries(folder: Path) -> None:
 
     Looks where artefacts are written and for names that `atomic` gives: `--run` may be any folder of the user's.
     """
-    places = [folder / name for name in (*SUBFOLDERS, SLIDES)]
+    places = [folder / name for name in (*SUBFOLDERS, SLIDES, SHARDS)]
     if (folder / SLIDES).is_dir() and not (folder / SLIDES).is_symlink():
         places += [place for place in (folder / SLIDES).iterdir() if place.is_dir()]
     for place in (folder, *(place for place in places if not place.is_symlink())):
         for path in place.glob(".*.tmp"):
             if TEMPORARY.fullmatch(path.name) and path.is_file():
                 path.unlink(missing_ok=True)
+
+
+def remove_temporaries_of(path: Path) -> None:
+    """Remove what a killed process left of one artefact; only the holder of that artefact's lock may call this."""
+    for name in (path.name, f"{path.name}.json", f"{path.name}.partial.json"):
+        for left in path.parent.glob(f".{glob.escape(name)}.*.tmp"):
+            if TEMPORARY.fullmatch(left.name) and len(left.name) == len(name) + len(".") + len(".abcdefgh.tmp"):
+                left.unlink(missing_ok=True)

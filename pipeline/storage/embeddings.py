@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -26,8 +26,9 @@ from pipeline.storage.hdf5 import (
     read_dataset,
     write_attributes,
 )
-from pipeline.storage.scratch import Scratch
+from pipeline.storage.shards import ShardRows, read_shard_rows
 from pipeline.storage.slides import SlideInfo, attributes, check_coords, read_info, trident_attributes
+from pipeline.storage.virtual import Stacked, create_virtual
 from pipeline.tiles.split import SPLITS
 
 SCHEMA = "embeddings/1.0"
@@ -76,6 +77,9 @@ class Embeddings:
     slide: SlideInfo | None = None
     """Of a slide: what it is, and what its tiles are."""
 
+    shard: ShardRows | None = None
+    """Of a shard: which rows of its manifest it holds."""
+
     @property
     def classes(self) -> list[str]:
         """Class names in the order of the codes and logits."""
@@ -94,7 +98,7 @@ DATASETS = {
     **dict.fromkeys(STRINGS, Claim(1)),
 }
 
-JSON_ATTRS = ("classes", "preprocess", "versions")
+JSON_ATTRS = ("classes", "preprocess", "versions", "shard", "virtual")
 """Root attributes that hold a list or an object, as JSON."""
 
 COORDS = Claim(2, ("<i4",))
@@ -129,25 +133,42 @@ def check_classes(classes: Sequence[str]) -> None:
         )
 
 
+class Rows(Protocol):
+    """Finished rows, such as those of a `Scratch`."""
+
+    path: Path
+    """Where they lie, for messages."""
+
+    row: np.dtype
+    """`scratch.row_type`."""
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield all rows in order, not all at once."""
+        ...
+
+
 def write_embeddings(
     path: Path,
-    scratch: Scratch,
+    scratch: Rows,
     table: pd.DataFrame,
     *,
     attrs: Mapping[str, Any],
     dtype: str = "float32",
     slide: SlideInfo | None = None,
+    virtual: Mapping[str, int] | None = None,
 ) -> None:
-    """Build the HDF5 file from finished scratch rows, atomically; the caller writes the record.
+    """Build the HDF5 file from finished rows, atomically; the caller writes the record.
 
     Args:
         path: `embeddings.h5`.
         scratch: holds one row per row of `table`, in order.
         table: the manifest's columns; of a slide also `x` and `y`, level-0 px.
         attrs: classes (list), preprocess (dict), model_sha256, manifest_sha256, versions (dict), engine, precision,
-            views (orientations that a row is the mean of).
+            views (orientations that a row is the mean of); of a shard also shard.
         dtype: float32, or float16 to halve the file (2e-4 relative error, far below that of bf16).
         slide: if the rows are tiles of a slide.
+        virtual: files below the folder of `path` that hold the features, name -> number of rows, in order: they are
+            not written again.
 
     Raises:
         DiskFull: no room; nothing is left behind.
@@ -155,12 +176,12 @@ def write_embeddings(
         BadArtifact: the scratch holds too few or too many rows.
     """
     n, n_features, n_classes = len(table), scratch.row["features"].shape[0], scratch.row["logits"].shape[0]
-    code = {name: i for i, name in enumerate(attrs["classes"])}
     item = np.dtype(dtype).itemsize
-    artifacts.require_space(path.parent, n * (n_features * item + n_classes * 4 + 400))
+    written = 0 if virtual else n_features * item
+    artifacts.require_space(path.parent, n * (written + n_classes * 4 + 400))
     digest = hashlib.sha256()
     with artifacts.atomic(path) as temporary, created(temporary) as file:
-        features = file.create_dataset("features", (n, n_features), dtype)
+        features = None if virtual else file.create_dataset("features", (n, n_features), dtype)
         logits = file.create_dataset("logits", (n, n_classes), "float32")
         status, hashes = np.empty(n, np.uint8), np.empty((n, 32), np.uint8)
         start = stop = 0
@@ -172,16 +193,20 @@ def write_embeddings(
                 block = np.ascontiguousarray(rows["features"].astype(dtype))
             if not np.isfinite(block).all():
                 raise BadInput(f"{path}: a feature is too large for {dtype}: pass --dtype float32")
-            features[start:stop], logits[start:stop] = block, rows["logits"]
+            if features is not None:
+                features[start:stop] = block
+            logits[start:stop] = rows["logits"]
             status[start:stop], hashes[start:stop] = rows["status"], rows["sha256"]
             digest.update(block.data)
             start = stop
         if stop != n:
             raise BadArtifact(f"{scratch.path}: {stop} rows for {n} tiles: pass --restart to compute them anew")
+        if virtual:
+            lengths = list(virtual.values())
+            create_virtual(file, names=list(virtual), lengths=lengths, width=n_features, dtype=np.dtype(dtype))
+            write_attributes(file, {"virtual": list(virtual)})
         file["status"], file["sha256"] = status, hashes
-        file["label"] = np.array([code.get(label, -1) for label in table["label"]], np.int16)
-        codes = {name: i for i, name in enumerate(SPLITS)}
-        file["split"] = np.array([codes.get(split, NO_SPLIT) for split in table["split"]], np.uint8)
+        file["label"], file["split"] = codes_of(table, attrs["classes"])
         for name in STRINGS:
             file[name] = as_utf8(list(table[name]))
         if slide is not None:
@@ -191,6 +216,15 @@ def write_embeddings(
             write_attributes(file, attributes(slide))
         write_attributes(file, {**attrs, "layer": LAYER, "features_sha256": digest.hexdigest()})
         finish(file, SCHEMA)
+
+
+def codes_of(table: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return /label (N,) int16 and /split (N,) uint8 of the rows of a manifest."""
+    label = {name: code for code, name in enumerate(classes)}
+    split = {name: code for code, name in enumerate(SPLITS)}
+    labels = [label.get(name, -1) for name in table["label"]]
+    splits = [split.get(name, NO_SPLIT) for name in table["split"]]
+    return np.array(labels, np.int16), np.array(splits, np.uint8)
 
 
 def _refusal(path: Path) -> Refuse:
@@ -210,7 +244,8 @@ def feature_blocks(path: Path, status: np.ndarray) -> Iterator[np.ndarray]:
     refuse = _refusal(path)
     digest = hashlib.sha256()
     with opened(path, SCHEMA, refuse) as (file, attrs):
-        features = open_dataset(file, "features", DATASETS["features"], refuse)
+        names = json.loads(attrs["virtual"]) if "virtual" in attrs else None
+        features = _features(path, file, names, refuse)
         for start in range(0, len(status), BLOCK_ROWS):
             block = features[start : start + BLOCK_ROWS]
             _check_values(block, status[start : start + BLOCK_ROWS] == OK, refuse)
@@ -218,6 +253,13 @@ def feature_blocks(path: Path, status: np.ndarray) -> Iterator[np.ndarray]:
             yield block.astype(np.float32, copy=False)
         if len(features) != len(status) or digest.hexdigest() != attrs["features_sha256"]:
             raise refuse(OTHER_FEATURES)
+
+
+def _features(path: Path, file: Any, names: Any, refuse: Refuse) -> Any:
+    """Return /features to be sliced by rows: the file's own data set, or what the files named hold of it."""
+    if names is None:
+        return open_dataset(file, "features", DATASETS["features"], refuse)
+    return Stacked(path, names, schema=SCHEMA, claim=DATASETS["features"])
 
 
 def _check_values(rows: np.ndarray, used: np.ndarray, refuse: Refuse) -> None:
@@ -228,31 +270,30 @@ def _check_values(rows: np.ndarray, used: np.ndarray, refuse: Refuse) -> None:
         raise refuse("a row that stands for no tile (/status not 0) is not zero")
 
 
-def read_embeddings(path: Path, *, with_features: bool = True) -> Embeddings:
+def read_embeddings(path: Path, *, with_features: bool = True, shard: bool = False) -> Embeddings:
     """Read an embeddings file into memory after checking it against the schema.
 
     Args:
         path: the HDF5 file; its record, if it has one, is the caller's to check.
         with_features: read and check /features too; else `feature_blocks` does.
+        shard: take the rows of a single shard, too.
 
     Raises:
         BadArtifact: names the rule that the file breaks.
     """
     refuse = _refusal(path)
     with opened(path, SCHEMA, refuse) as (file, attrs):
-        for name in ("classes", "preprocess", "model_sha256", "manifest_sha256", "features_sha256", "layer"):
-            if not isinstance(attrs.get(name), str):
-                raise refuse(f"the attribute '{name}' is missing or no text")
-        attrs |= {name: json.loads(attrs[name]) for name in JSON_ATTRS if name in attrs}
-        if attrs.setdefault("views", 1) not in VIEWS:
-            raise refuse("the attribute 'views' is neither 1 nor 8")
-        if not _are_names(attrs["classes"]) or not isinstance(attrs["preprocess"], dict):
-            raise refuse("the attribute 'classes' is no list of names, or 'preprocess' no object")
-        asked = {name: claim for name, claim in DATASETS.items() if with_features or name != "features"}
+        attrs = _checked(attrs, refuse)
+        held = read_shard_rows(attrs, refuse)
+        if held is not None and not shard:
+            raise BadArtifact(
+                f"{path}: holds shard {held.shard} of the tiles alone: put the shards together by "
+                "`python -m pipeline.merge` and take its file"
+            )
+        features = _features(path, file, attrs.get("virtual"), refuse)
+        asked = {name: claim for name, claim in DATASETS.items() if name != "features"}
         arrays = {name: read_dataset(file, name, claim, refuse) for name, claim in asked.items()}
-        if not with_features:
-            n_rows = len(open_dataset(file, "features", DATASETS["features"], refuse))
-            arrays["features"] = np.empty((n_rows, 0), np.float32)
+        arrays["features"] = features[:] if with_features else np.empty((len(features), 0), np.float32)
         texts = {name: [text.decode() for text in arrays[name]] for name in STRINGS}
         coords = read_dataset(file, "coords", COORDS, refuse) if "coords" in file else None
         slide = None if coords is None else read_info(attrs, refuse)
@@ -282,7 +323,50 @@ def read_embeddings(path: Path, *, with_features: bool = True) -> Embeddings:
     digest = hashlib.sha256(np.ascontiguousarray(arrays["features"]).data).hexdigest()
     if with_features and digest != attrs["features_sha256"]:
         raise refuse(OTHER_FEATURES)
-    return Embeddings(attrs=attrs, coords=coords, slide=slide, **arrays | texts)  # type: ignore[arg-type]
+    return Embeddings(attrs=attrs, coords=coords, slide=slide, shard=held, **arrays | texts)  # type: ignore[arg-type]
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What an embeddings file says of itself; no row of it was read."""
+
+    attrs: Mapping[str, Any]
+    """Root attributes, as in `Embeddings`."""
+
+    shard: ShardRows | None
+    """Which rows of its manifest it holds; None: it is whole."""
+
+    shape: tuple[int, int]
+    """Of /features: (N, D)."""
+
+    dtype: str
+    """Of /features: float32 or float16."""
+
+
+def read_header(path: Path) -> Header:
+    """Return what a file says of itself.
+
+    Raises:
+        BadArtifact: names the rule that the file breaks.
+    """
+    refuse = _refusal(path)
+    with opened(path, SCHEMA, refuse) as (file, attrs):
+        attrs = _checked(attrs, refuse)
+        features = _features(path, file, attrs.get("virtual"), refuse)
+        return Header(attrs, read_shard_rows(attrs, refuse), features.shape, features.dtype.name)
+
+
+def _checked(attrs: Mapping[str, Any], refuse: Refuse) -> dict[str, Any]:
+    """Return root attributes with those decoded that are JSON, after looking whether all are there."""
+    for name in ("classes", "preprocess", "model_sha256", "manifest_sha256", "features_sha256", "layer"):
+        if not isinstance(attrs.get(name), str):
+            raise refuse(f"the attribute '{name}' is missing or no text")
+    decoded = {"views": 1, **attrs} | {name: json.loads(attrs[name]) for name in JSON_ATTRS if name in attrs}
+    if decoded["views"] not in VIEWS:
+        raise refuse("the attribute 'views' is neither 1 nor 8")
+    if not _are_names(decoded["classes"]) or not isinstance(decoded["preprocess"], dict):
+        raise refuse("the attribute 'classes' is no list of names, or 'preprocess' no object")
+    return decoded
 
 
 def _are_names(value: Any) -> bool:

@@ -1,8 +1,8 @@
-"""One process at a time on a run.
+"""One process at a time on a run, or several that only read it and write files of their own.
 
 The kernel's lock on `.lock` ends with the process that holds it (and its decoding workers, which end within seconds of
 it), so there are no stale locks to judge by pid and age. Pid and host are written into the file only to be named in
-the message.
+the message. Between machines it holds where the file system that they share passes locks on.
 """
 
 import contextlib
@@ -20,8 +20,12 @@ NAME = ".lock"
 
 
 @contextlib.contextmanager
-def locked(run: Path) -> Iterator[None]:
+def locked(run: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold the run folder `run` for this process; the folder is made if need be.
+
+    Args:
+        run: the folder.
+        shared: hold it beside others that share it: it is only read, and what is written is `locked_file`.
 
     Raises:
         Locked: another process holds it; the message names its pid and host.
@@ -29,16 +33,32 @@ def locked(run: Path) -> Iterator[None]:
         BadArtifact: the lock is a link, whose target would be overwritten.
     """
     run.mkdir(parents=True, exist_ok=True)
-    path = run / NAME
+    with _held(run / NAME, what=run, shared=shared):
+        yield
+
+
+@contextlib.contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """Hold an artefact that this process is about to make in a run that it shares with others; raises as `locked`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _held(path.with_name(f".{path.name}{NAME}"), what=path, shared=False):
+        yield
+
+
+@contextlib.contextmanager
+def _held(path: Path, *, what: Path, shared: bool) -> Iterator[None]:
+    """Hold a lock; `what` it stands for is named in the message."""
     refuse_link(path)
     with path.open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise Locked(f"{run} is in use by {file.read().strip() or 'another process'}: wait for it") from None
+            holder = file.read().strip() or "another process, or several that extract shards of it"
+            raise Locked(f"{what} is in use by {holder}: wait for it") from None
         with disk_errors(path):
             file.truncate(0)
-            json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
-            file.flush()
+            if not shared:  # of several holders none can be named: they come and go
+                json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
+                file.flush()
         yield

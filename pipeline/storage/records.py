@@ -27,12 +27,15 @@ PACKAGES = ("torch", "torchvision", "scikit-learn", "scikit-image", "xgboost", "
 """Packages whose versions stand in every record."""
 
 
-def _hashes(paths: Iterable[Path], folder: Path) -> dict[str, str]:
-    """Return the hash of each file by its name relative to `folder`; links are resolved, for `..` would go astray."""
-    places = {path: path.parent.resolve() / path.name for path in paths}
-    return {
-        Path(os.path.relpath(place, folder.resolve())).as_posix(): sha256_file(path) for path, place in places.items()
-    }
+def relative_name(path: Path, folder: Path) -> str:
+    """Return a file's name relative to `folder`; links are resolved, for `..` would go astray."""
+    return Path(os.path.relpath(path.parent.resolve() / path.name, folder.resolve())).as_posix()
+
+
+def _hashes(paths: Iterable[Path], folder: Path, known: Mapping[Path, str] | None = None) -> dict[str, str]:
+    """Return the hash of each file by its name relative to `folder`."""
+    known = known or {}
+    return {relative_name(path, folder): known[path] if path in known else sha256_file(path) for path in paths}
 
 
 CONTENT: dict[str, type | tuple[type, ...]] = {
@@ -109,6 +112,7 @@ def write_record(
     details: Mapping[str, Any] | None = None,
     seed: int | None = None,
     device: str | None = None,
+    known: Mapping[Path, str] | None = None,
 ) -> None:
     """Write `<artefact>.json`, last: an artefact without a matching record counts as not there.
 
@@ -122,6 +126,7 @@ def write_record(
         details: facts about the content that readers need (plain JSON).
         seed: the seed, where one was used.
         device: "cpu" or the accelerator's name, where it matters.
+        known: hashes of inputs and outputs that were just computed, or of inputs that lie elsewhere.
     """
     record: dict[str, Any] = {
         "schema": schema,
@@ -129,8 +134,8 @@ def write_record(
         "artifact": artifact.name,
         "sha256": sha256_file(artifact),
         "bytes": artifact.stat().st_size,
-        "inputs": _hashes(inputs, artifact.parent),
-        "outputs": _hashes(outputs, artifact.parent),
+        "inputs": _hashes(inputs, artifact.parent, known),
+        "outputs": _hashes(outputs, artifact.parent, known),
         "options": dict(options),
         "details": dict(details or {}),
         "seed": seed,

@@ -29,6 +29,7 @@ COMMANDS = [
     "pipeline.prepare",
     "pipeline.ablate",
     "pipeline.bench",
+    "pipeline.merge",
     "pipeline.train",
     "pipeline.extract",
     "pipeline.floors",
@@ -158,7 +159,7 @@ def test_only_the_first_stage_begins_a_run_folder(tmp_path: Path, capsys: pytest
     assert missing.is_dir()
 
 
-@pytest.mark.parametrize("name", COMMANDS[4:])
+@pytest.mark.parametrize("name", COMMANDS[5:])
 def test_later_commands_name_a_missing_run_folder(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -456,8 +456,14 @@ MATRIX = (
     Fault(
         43,
         "one of several training processes dies",
-        "the others end with an error",
-        waits="one process trains",
+        "the others end with one line; the same command ends in the same bytes",
+        tests(
+            "network/test_ranks",
+            "the_death_of_one_ends_all_in_one_line_and_costs_nothing",
+            "only_what_speaks_of_other_processes_is_taken_for_a_death",
+            "a_stop_saves_once_and_one_process_can_go_on",
+            "what_all_find_wrong_is_said_once",
+        ),
     ),
     Fault(
         44,
@@ -489,5 +495,48 @@ MATRIX = (
         "named, marked, embedded by nothing, predicted by no head",
         tests(PEERS, "p4_an_unreadable_tile_is_no_white_tile")
         + tests("test_extract_slides", "what_cannot_be_decoded_is_marked_and_never_white"),
+    ),
+    Fault(
+        48,
+        "missing, doubled or foreign shard",
+        "named in one line before any row is copied; nothing is written",
+        tests(
+            "test_merge",
+            "missing_and_doubled_shards_are_named",
+            "shards_of_another_division_or_another_manifest",
+            "rows_that_are_not_the_manifests",
+            "a_changed_byte_and_a_stale_model",
+            "a_shard_knows_its_rows_and_is_taken_for_nothing_else",
+        ),
+    ),
+    Fault(
+        49,
+        "shards of several models, engines or settings",
+        "refused, naming which; engines and versions by --force, and the record says so",
+        tests("test_merge", "shards_that_were_made_otherwise", "mixed_engines_are_refused_and_recorded_by_force"),
+    ),
+    Fault(
+        50,
+        "full disk or kill -9 of merge",
+        "what stood there stays; the same command makes it",
+        tests("test_merge", "p1_a_full_disk_leaves_no_torso", "p2_a_merge_that_was_killed_is_made_again"),
+    ),
+    Fault(
+        51,
+        "shard of a virtual file missing or another, for which HDF5 gives fill values",
+        "refused by every reader; other programs get NaN",
+        tests(
+            "test_merge",
+            "p1_a_virtual_file_whose_shard_is_missing_or_another_is_refused",
+            "names_in_a_virtual_file_lead_nowhere_else",
+        ),
+    ),
+    Fault(
+        52,
+        "shards at the same time on one run; one of them killed",
+        "none takes or removes what is another's; the same command continues",
+        tests("test_merge", "shards_share_the_run_but_not_their_file", "p2_a_shard_that_was_stopped_continues")
+        + tests("storage/test_lock", "several_may_share_a_run_but_none_beside_a_holder")
+        + tests("test_extract_jointly", "p2_the_death_of_one_ends_all_and_the_same_command_goes_on"),
     ),
 )

@@ -32,7 +32,7 @@ def test_every_row_is_held_by_tests_that_exist_or_says_why_not(fault: Fault) -> 
 
 def test_all_44_faults_of_the_matrix_are_there() -> None:
     assert [fault.number for fault in MATRIX] == list(range(1, len(MATRIX) + 1))
-    assert len(MATRIX) == 44 + 3  # and three that were seen elsewhere
+    assert len(MATRIX) == 44 + 3 + 5  # and three that were seen elsewhere, and five of shards
 
 
 def test_every_test_of_this_folder_is_named() -> None:
@@ -51,7 +51,5 @@ def test_the_page_adds_up_and_hides_no_failure() -> None:
     row = next(line for line in text.splitlines() if line.startswith("| 1 |"))
     assert "| 6 | 5 | 2 |" in row
     assert "(3 skipped here)" in row
-    assert (
-        "| 43 | one of several training processes dies | - | - | - | not applicable yet: one process trains |" in text
-    )
+    assert "| 27 | files of earlier releases | - | - | - | not applicable yet: no version was released;" in text
     assert sum(line.startswith("| ") for line in text.splitlines()) == len(MATRIX) + 1

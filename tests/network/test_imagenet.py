@@ -10,6 +10,7 @@ import torch
 
 from pipeline.errors import BadArtifact, BadInput
 from pipeline.network.imagenet import WEIGHTS, imagenet_file
+from pipeline.network.ranks import Ranks
 from pipeline.network.resnet import ARCHITECTURES, build_network, load_start_weights
 
 Publish = Callable[[dict], Path]
@@ -27,11 +28,11 @@ def cached(published: Path) -> Path:
 
 
 def test_it_is_downloaded_once_into_torchs_cache(published: Path) -> None:
-    path = imagenet_file("resnet18")
+    path = imagenet_file("resnet18", Ranks())
     assert path == cached(published)
     assert path.read_bytes() == published.read_bytes()
     published.unlink()
-    assert imagenet_file("resnet18") == path
+    assert imagenet_file("resnet18", Ranks()) == path
     network = build_network("resnet18", n_classes=2, seed=0)
     last = network.fc.weight.clone()
     assert load_start_weights(network, path) == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -46,13 +47,13 @@ def test_another_file_in_the_cache_is_refused(published: Path) -> None:
     data[1000] ^= 1
     cached(published).write_bytes(data)
     with pytest.raises(BadArtifact, match=r"is not the published file.*remove it"):
-        imagenet_file("resnet18")
+        imagenet_file("resnet18", Ranks())
 
 
 def test_another_file_at_the_address_is_refused_and_not_kept(published: Path) -> None:
     published.write_bytes(b"something else")
     with pytest.raises(BadInput, match=r"could not be downloaded .*invalid hash"):
-        imagenet_file("resnet18")
+        imagenet_file("resnet18", Ranks())
     assert list(cached(published).parent.iterdir()) == []
 
 
@@ -61,7 +62,7 @@ def test_without_a_network_it_is_one_line_that_says_what_belongs_where(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     with pytest.raises(BadInput) as caught:
-        imagenet_file("resnet50")
+        imagenet_file("resnet50", Ranks())
     message = str(caught.value)
     assert "\n" not in message
     assert f"{tmp_path}/torch/hub/checkpoints/resnet50-0676ba61.pth is not there" in message
@@ -79,7 +80,7 @@ def test_a_pickle_that_has_the_right_name_runs_no_code(tmp_path: Path, publish_w
 
     publish_weights({"conv1.weight": Malicious()})
     with pytest.raises(BadArtifact, match="never loaded"):
-        load_start_weights(build_network("resnet18", n_classes=2, seed=0), imagenet_file("resnet18"))
+        load_start_weights(build_network("resnet18", n_classes=2, seed=0), imagenet_file("resnet18", Ranks()))
     assert not marker.exists()
 
 

@@ -18,6 +18,7 @@ from pipeline.errors import BadInput
 from pipeline.network import staining
 from pipeline.network.batches import TileFiles, normalise
 from pipeline.network.engines.samples import calibration_pixels
+from pipeline.network.ranks import Ranks
 from pipeline.network.resnet import features
 from pipeline.network.slide_tiles import SlideTiles
 from pipeline.network.staining import fit_stain
@@ -65,23 +66,23 @@ def stained(prepared_base: Path, words: Words, tmp_path_factory: pytest.TempPath
 def test_the_target_is_that_of_the_training_tiles(stained: Path, prepared_base: Path) -> None:
     """P7."""
     stain = load_model(stained / "model.safetensors").preprocess.stain
-    assert stain == fit_stain("macenko", split_tiles(prepared_base / "run", "train", 32))
-    assert stain != fit_stain("macenko", split_tiles(prepared_base / "run", "test", 32))
+    assert stain == fit_stain("macenko", split_tiles(prepared_base / "run", "train", 32), Ranks())
+    assert stain != fit_stain("macenko", split_tiles(prepared_base / "run", "test", 32), Ranks())
 
 
 def test_at_most_some_tiles_are_fitted_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = tissue(tmp_path / "tiles")
     monkeypatch.setattr(staining, "N_FITTED", 3)
     some = [names[i] for i in (0, 4, 7)]
-    assert fit_stain("reinhard", TileFiles(tmp_path / "tiles", names, None, 24)) == fit_stain(
-        "reinhard", TileFiles(tmp_path / "tiles", some, None, 24)
+    assert fit_stain("reinhard", TileFiles(tmp_path / "tiles", names, None, 24), Ranks()) == fit_stain(
+        "reinhard", TileFiles(tmp_path / "tiles", some, None, 24), Ranks()
     )
 
 
 def test_no_tissue_to_fit_on_is_one_line(tmp_path: Path) -> None:
     Image.new("RGB", (16, 16), "white").save(tmp_path / "glass.png")
     with pytest.raises(BadInput, match=r"none of 1 training tiles in .* shows enough stained tissue.*--stain none"):
-        fit_stain("macenko", TileFiles(tmp_path, ["glass.png"], None, 16))
+        fit_stain("macenko", TileFiles(tmp_path, ["glass.png"], None, 16), Ranks())
 
 
 def test_it_comes_after_the_change_and_the_resizing_and_the_hash_is_the_file_s(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from pipeline.errors import BadInput, DiskFull, Interrupted, PipelineError, WorkerLost
 from pipeline.network import held, pace
 from pipeline.network import training as module
+from pipeline.network.augmentation import mix
 from pipeline.network.batches import TileFiles
 from pipeline.network.limits import flops_per_tile
 from pipeline.network.recipe import RECIPES, Recipe
@@ -226,11 +227,11 @@ def test_a_mixed_batch_counts_both_labels(prepared_run: Path) -> None:
     training.network.fc.register_forward_hook(lambda _, __, scores: seen.append(scores.detach().float()))
     rows = np.arange(7)
     training.step(rows, torch.zeros(7, 3, 32, 32, dtype=torch.uint8))
-    _, own = module.mix(torch.zeros(7, 3, 32, 32, dtype=torch.uint8), recipe, seed=(0, 0, 0))
+    _, own = mix(torch.zeros(7, 3, 32, 32, dtype=torch.uint8), recipe, seed=(0, 0, 0))
     hot = functional.one_hot(torch.from_numpy(training.train[1][rows]), 2).float()
     target = own * hot + (1 - own) * hot.roll(1, dims=0)
     expected = functional.cross_entropy(seen[0], target, label_smoothing=0.1)
-    torch.testing.assert_close(training.unseen[0][0], expected)
+    torch.testing.assert_close(training.tally.unseen[0][0], expected)
 
 
 def test_a_stop_while_validating_is_heard(prepared_run: Path, uninterrupted: Training) -> None:
@@ -567,7 +568,7 @@ def test_cudnn_is_left_as_it_was(prepared_run: Path) -> None:
 def test_the_fused_update_is_adams(prepared_run: Path) -> None:
     """From the same gradients, those of the network's own loss."""
     training = begin(prepared_run)
-    assert training.optimizer.param_groups[0]["fused"]
+    assert training.learner.optimizer.param_groups[0]["fused"]
     ours = list(training.network.parameters())
     plain = [torch.nn.Parameter(value.detach().clone()) for value in ours]
     reference = torch.optim.Adam(plain, lr=RECIPE.lr, fused=False, foreach=False)
@@ -588,7 +589,7 @@ def test_the_fused_update_is_adams(prepared_run: Path) -> None:
 def test_compiled_steps_learn_what_plain_ones_learn(prepared_run: Path) -> None:
     plain, compiled = begin(prepared_run), begin(prepared_run, compiled=True)
     before = {name: value.clone() for name, value in compiled.network.state_dict().items()}
-    compiled.compile()
+    compiled.learner.compile()
     assert all(torch.equal(value, before[name]) for name, value in compiled.network.state_dict().items())
     plain.run()
     (prepared_run / "checkpoint.pt").unlink()

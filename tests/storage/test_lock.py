@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Locked
-from pipeline.storage.lock import NAME, locked
+from pipeline.storage.lock import NAME, locked, locked_file
 
 HOLD = """
 import sys
@@ -64,4 +64,20 @@ def test_the_lock_is_free_after_an_error_and_after_the_end(tmp_path: Path) -> No
     with locked(tmp_path / "a" / "run"), pytest.raises(Locked), locked(tmp_path / "a" / "run"):
         pytest.fail("held twice")
     with locked(tmp_path / "a" / "run"), locked(tmp_path / "other"):
+        pass
+
+
+def test_several_may_share_a_run_but_none_beside_a_holder(tmp_path: Path, holder: "subprocess.Popen[str]") -> None:
+    with pytest.raises(Locked, match=str(holder.pid)), locked(tmp_path / "run", shared=True):
+        pytest.fail("shared beside a holder")
+    holder.kill()
+    holder.wait()
+    with locked(tmp_path / "run", shared=True), locked(tmp_path / "run", shared=True):
+        with pytest.raises(Locked, match="another process, or several that extract shards"), locked(tmp_path / "run"):
+            pytest.fail("held beside others")
+        own, other = (tmp_path / "run" / name for name in ("a.h5", "b.h5"))
+        named = pytest.raises(Locked, match=rf"a\.h5 is in use by .*{os.getpid()}")
+        with locked_file(own), locked_file(other), named, locked_file(own):
+            pytest.fail("held twice")
+    with locked(tmp_path / "run"):
         pass

@@ -2,20 +2,23 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipeline.cli.options import say
-from pipeline.errors import StaleInput, UsageError
+from pipeline.errors import BadArtifact, StaleInput, UsageError
 from pipeline.network.batches import TileSource
 from pipeline.network.engines.base import MOST_BATCH, Engine
 from pipeline.network.engines.build import build_engine
 from pipeline.network.engines.choice import choose_engine
 from pipeline.network.engines.samples import calibration_pixels, fingerprint, sample_pixels
+from pipeline.storage import records
 from pipeline.storage.embeddings import VIEWS
 from pipeline.storage.models import Model
 from pipeline.storage.scratch import Scratch
+from pipeline.storage.shards import Shard
 from pipeline.tiles.manifest import Manifest
 
 SETTLED = ("engine", "precision", "agreement", "calibration", "views")
@@ -49,7 +52,7 @@ def settle_engine(
         device: where to run.
         restart: drop the rows that are there.
         force: use an engine that was asked for although it does not agree with plain fp32.
-        n_tiles: that it will serve in all, if more than these.
+        n_tiles: that it will serve in all, if not these.
         ready: an engine of this model and setting that was built before.
 
     Raises:
@@ -97,6 +100,40 @@ def settle_engine(
     say(f"extract: {choice.reason}")
     choice.engine.views = views
     return choice.engine
+
+
+def settled_beside(scratch: Scratch, target: Path, shard: Shard) -> tuple[str, str] | None:
+    """Return engine and precision of another shard of the same extraction that lies beside this one, begun or finished.
+
+    Shards settle each for itself; those in one folder need not come to different ends by it.
+
+    Args:
+        scratch: of this shard, with its identity.
+        target: embeddings file of this shard.
+        shard: which it is.
+    """
+    own = scratch.identity
+    options = {name: value for name, value in own["options"].items() if name != "shard"}
+
+    def same(made: Mapping[str, Any], *, inputs: Mapping[str, str], asked: Mapping[str, Any], device: str) -> bool:
+        theirs = {name: value for name, value in asked.items() if name != "shard"}
+        hashes = set(inputs.values()) == set(own["inputs"].values())
+        return hashes and theirs == options and device == own["device"] and made.get("batch") == own["batch"]
+
+    for header in sorted(target.parent.glob(f"embeddings-*-of-{shard.count}.h5.partial.json")):
+        other = header.with_name(header.name.removesuffix(".partial.json"))
+        begun = Scratch(other, row=scratch.row, identity={}, batch=scratch.batch).begun()
+        if begun and same(begun, inputs=begun["inputs"], asked=begun["options"], device=begun["device"]):
+            return str(begun["engine"]), str(begun["precision"])
+    for place in sorted(target.parent.glob(f"embeddings-*-of-{shard.count}.h5")):
+        try:
+            record = records.read_record(place)
+        except BadArtifact:
+            continue  # it says nothing; whoever merges the shards is told
+        made, kind = record["details"], str(record.get("device")).partition(":")[0]
+        if same(made, inputs=record["inputs"], asked=record["options"], device=kind):
+            return str(made["engine"]), str(made["precision"])
+    return None
 
 
 def recorded_engine(record: Mapping[str, Any], model: Model, manifest: Manifest, device: torch.device) -> Engine:

@@ -1,0 +1,112 @@
+"""This process's place among those that torchrun started, read from the environment that torchrun gives them.
+
+Without torchrun there is one process, which is the first. RANK and WORLD_SIZE alone say nothing: batch systems set
+them, too.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.errors import UsageError
+from pipeline.storage.artifacts import remove_temporaries
+from pipeline.storage.lock import locked
+
+LAUNCHED = "TORCHELASTIC_RUN_ID"
+"""What torchrun sets in the environment of its processes."""
+
+STORE_S = 5.0
+"""Torchrun's store, which runs in torchrun itself, answers within this time or is gone."""
+
+
+def _number(name: str, alone: int) -> int:
+    return int(os.environ.get(name, alone)) if LAUNCHED in os.environ else alone
+
+
+def rank() -> int:
+    """Return this process's number among all processes, from 0."""
+    return _number("RANK", 0)
+
+
+def n_ranks() -> int:
+    """Return the number of processes on all machines."""
+    return _number("WORLD_SIZE", 1)
+
+
+def local_rank() -> int:
+    """Return this process's number among those of this machine, from 0: the number of its GPU."""
+    return _number("LOCAL_RANK", 0)
+
+
+def n_local_ranks() -> int:
+    """Return the number of processes on this machine, which share its cores and its memory."""
+    return _number("LOCAL_WORLD_SIZE", 1)
+
+
+def is_first() -> bool:
+    """Tell whether this is the process that holds the run, writes files and says how the work goes."""
+    return rank() == 0
+
+
+@contextlib.contextmanager
+def run_held(run: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the run's lock, what a killed process left half-written removed; only in the first process.
+
+    Args:
+        run: the run folder.
+        shared: hold it beside others that share it, and remove nothing, for it may be theirs.
+
+    Raises:
+        Locked, DiskFull, BadArtifact: as `storage.lock.locked`.
+    """
+    if not is_first():
+        yield
+        return
+    with locked(run, shared=shared):
+        if not shared:
+            remove_temporaries(run)
+        yield
+
+
+@contextlib.contextmanager
+def told_once() -> Iterator[None]:
+    """Let what is printed in here, which is the same in all processes, be printed by the first one alone."""
+    if is_first():
+        yield
+        return
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def refuse_several(name: str) -> None:
+    """Refuse to do the work of a command once in each of several processes.
+
+    Raises:
+        UsageError: torchrun started more than one.
+    """
+    if n_ranks() > 1:
+        raise UsageError(f"python -m {name} works in one process: start it without torchrun")
+
+
+def is_news(text: str) -> bool:
+    """Tell whether no process of this start has said a line yet: an error that all meet is told once."""
+    if n_ranks() == 1:
+        return True
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    key = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{hashlib.sha256(text.encode()).hexdigest()}"
+    try:
+        store = TCPStore(
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            is_master=False,
+            timeout=datetime.timedelta(seconds=STORE_S),
+            wait_for_workers=False,
+        )
+        return store.add(f"histoheads/said/{key}", 1) == 1
+    except (KeyError, RuntimeError):  # torch's errors of its store are kinds of it; better twice than never
+        return True

@@ -1,0 +1,104 @@
+"""Put the shards of an extraction together, after a proof that every tile of the manifest is there exactly once.
+
+Reads the files that `python -m pipeline.extract --shard i/K` wrote, in any order; writes one embeddings.h5 with the
+rows of a single run, and its record, so that later stages find it current. All shards must be of one model, manifest
+and engine. Nothing of the shards is changed; with --virtual the features stay in them.
+
+    python -m pipeline.merge shards/*.h5 --manifest manifest.csv --out embeddings.h5      in a run's folder
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from pipeline.cli.command import guarded
+from pipeline.cli.options import check, parse_alone, say
+from pipeline.cli.progress import progress
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, UsageError
+from pipeline.storage import artifacts, records
+from pipeline.storage.lock import locked
+
+
+@dataclasses.dataclass(frozen=True)
+class MergeOptions:
+    """Which shards, and where their rows go."""
+
+    shards: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """The embeddings of all shards."""
+
+    manifest: Path | None = None
+    """manifest.csv that the shards were made from."""
+
+    out: Path | None = None
+    """Default: embeddings.h5 beside the manifest."""
+
+    virtual: bool = False
+    """Leave the features in the shards, which must lie below the folder of --out and stay there: no second copy on
+    the disk. Our readers refuse the file if a shard is missing or another; other programs get NaN for its rows."""
+
+    max_bad: float = 0.01
+    """Largest share of tiles that could not be read (exit code 3); above it nothing is merged."""
+
+    force: bool = False
+    """Merge shards that are stale, or that were made by several engines (the record says so)."""
+
+    restart: bool = False
+    """Make the file anew although it is current, or made with other options."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        check(0 <= self.max_bad <= 1, f"--max-bad {self.max_bad}: a share between 0 and 1 is needed")
+
+
+def run(options: MergeOptions) -> int:
+    """Write the merged file and its record; return the exit code.
+
+    Raises:
+        UsageError: no shard, or no manifest.
+    """
+    from pipeline.storage.merging import merge
+    from pipeline.storage.pieces import read_piece
+    from pipeline.tiles.manifest import read_manifest
+
+    check(options.shards, "no shard given: name the files, such as reports/mine/shards/*.h5")
+    if options.manifest is None:
+        raise UsageError("--manifest: the manifest.csv that the shards were made from is needed")
+    manifest = read_manifest(options.manifest)
+    out = options.out or manifest.path.parent / "embeddings.h5"
+    records.git_state()
+    with locked(out.parent):
+        artifacts.remove_temporaries_of(out)
+        pieces = [read_piece(path) for path in options.shards]
+        with progress(2 * len(manifest.table), unit="row", label="merge") as bar:
+            written = merge(
+                out,
+                pieces,
+                manifest.table,
+                manifest=manifest.path,
+                virtual=options.virtual,
+                max_bad=options.max_bad,
+                restart=options.restart,
+                force=options.force,
+                advance=bar.update,
+            )
+    skipped = records.read_record(out)["details"]["skipped"]
+    if written:
+        say(f"merge: {len(manifest.table)} rows of {len(pieces)} shards in {out}")
+        for name, problem in skipped.items():
+            say(f"merge: skipped {name}: {problem}")
+    else:
+        say(f"merge: current, {out}")
+    return EXIT_SKIPPED if skipped else EXIT_OK
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `python -m pipeline.merge`."""
+    name, words = "pipeline.merge", sys.argv[1:] if argv is None else argv
+    return guarded(name, lambda: run(parse_alone(f"python -m {name}", __doc__ or "", MergeOptions, words)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,128 @@
+"""What one step does to a network: this process's share of the batch through it, and the update that all make alike."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.nn import functional
+from torchvision.models.resnet import ResNet
+
+from pipeline.cli.options import say
+from pipeline.network.augmentation import augment, draw, mix
+from pipeline.network.averaging import Average
+from pipeline.network.batches import normalise, to_device
+from pipeline.network.compiling import compile_steps
+from pipeline.network.norms import synchronise
+from pipeline.network.optimising import build_optimizer, learning_rate
+from pipeline.network.precision import Precision, autocast
+from pipeline.network.ranks import Ranks
+from pipeline.network.recipe import Recipe
+from pipeline.storage.models import Preprocess
+
+
+class Learner:
+    """A network with its optimizer, and the mean of its weights where the recipe has one.
+
+    Several processes together do to it what one would with the same batch, but for rounding: tiles are drawn, mixed and
+    normalised by the whole batch, and gradients are those of its mean loss.
+
+    Args:
+        network: on its device, channels_last; its norms are replaced where there are several processes.
+        recipe: how to train.
+        preprocess: mean and std of the input.
+        precision: fp32 or bf16 autocast.
+        seed: of the augmentation.
+        ranks: the processes that train it.
+    """
+
+    def __init__(
+        self,
+        network: ResNet,
+        *,
+        recipe: Recipe,
+        preprocess: Preprocess,
+        precision: Precision,
+        seed: int,
+        ranks: Ranks,
+    ) -> None:
+        self.network, self.recipe, self.preprocess, self.precision = network, recipe, preprocess, precision
+        self.seed, self.ranks = seed, ranks
+        self.device = next(network.parameters()).device
+        if ranks.n > 1:
+            synchronise(network)
+        self.optimizer = build_optimizer(network, recipe)
+        self.average = Average(network, recipe.ema) if recipe.ema else None
+        self.judged = network if self.average is None else self.average.network
+        """The network that is validated and kept."""
+        self.trained = ranks.trained_together(network)
+        self.full_step_scores: dict[int, Callable[[torch.Tensor], torch.Tensor]] = {}
+        """Side -> `scores` compiled for batches of the recipe's size; an epoch's last, smaller one is not worth its
+        kernels."""
+
+    def compile(self) -> None:
+        """Have full steps go through kernels of their own.
+
+        Raises:
+            PipelineError: torch cannot compile here.
+        """
+        say("train: compiling the network")
+        for side in self.recipe.sides():
+            shape = self.recipe.batch_size, 3, side, side
+            self.full_step_scores[side] = compile_steps(self.scores, self.network, shape)
+
+    def places(self, n: int) -> np.ndarray:
+        """Return which of a batch's n tiles this process needs: its own, after the one that mixes into their first."""
+        own = self.ranks.share(n)
+        if self.ranks.n > 1 and own and (self.recipe.mixup or self.recipe.cutmix):
+            return np.array([(own.start - 1) % n, *own])
+        return np.arange(own.start, own.stop)
+
+    def step(
+        self, pixels: torch.Tensor, labels: np.ndarray, *, epoch: int, step: int, steps: int
+    ) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Take one step of the recipe on one batch; nothing waits for the device.
+
+        Args:
+            pixels: (P, 3, size, size) uint8, channels_last, of the tiles in this process's `places`.
+            labels: (B,) class codes of the whole batch.
+            epoch: counted from 0.
+            step: of the epoch, counted from 0.
+            steps: in each epoch.
+
+        Returns:
+            Mean loss and hits of this process's own tiles, on the device, and their number.
+        """
+        recipe, side, n = self.recipe, self.recipe.side(epoch), len(labels)
+        seed, places, own = (self.seed, epoch, step), self.places(n), len(self.ranks.share(n))
+        target = to_device(torch.from_numpy(labels[places]), self.device)
+        pixels = augment(to_device(pixels, self.device), recipe, draw(seed, n)[:, places], side=side)
+        pixels, share = mix(pixels, recipe, seed=seed)
+        others = target.roll(1)
+        if len(places) > own:  # the tile before the own ones was there to be mixed with
+            pixels, target, others = pixels[1:], target[1:], others[1:]
+        self.network.train()
+        scores = ((n == recipe.batch_size and self.full_step_scores.get(side)) or self.scores)(pixels)
+        loss = self.loss(scores, target)
+        if share < 1:
+            loss = share * loss + (1 - share) * self.loss(scores, others)
+        self.optimizer.zero_grad(set_to_none=True)
+        # gradients are averaged over the processes, whose shares of the batch may differ by one tile
+        (loss * (own * self.ranks.n / n)).backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, epoch=epoch, step=step, steps=steps)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(epoch * steps + step + 1)
+        return loss.detach(), (scores.argmax(1) == target).sum(), own
+
+    def loss(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the mean cross-entropy that is trained on, of scores (B, K) and class codes (B,); 0 of no tiles."""
+        if not len(target):
+            return scores.sum()
+        return functional.cross_entropy(scores, target, label_smoothing=self.recipe.label_smoothing)
+
+    def scores(self, pixels: torch.Tensor, network: ResNet | None = None) -> torch.Tensor:
+        """Return a network's output (B, K), float32, for uint8 pixels on its device; by default of the trained one."""
+        with autocast(self.device, self.precision):
+            x = normalise(pixels, mean=self.preprocess.mean, std=self.preprocess.std)
+            return (self.trained if network is None else network)(x).float()

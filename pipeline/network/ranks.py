@@ -1,0 +1,131 @@
+"""Several processes at one work, as torchrun starts them, one for each GPU: what they tell one another.
+
+Small numbers and texts go over the CPU (gloo), so that asking waits for no GPU; gradients and norms go over NCCL
+between GPUs. Every function that talks must be called by all processes, in the same order.
+"""
+
+import contextlib
+import datetime
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pipeline.cli.ranks import is_first, local_rank, n_ranks, rank
+from pipeline.errors import PeerLost
+
+PATIENCE = datetime.timedelta(hours=1)
+"""How long one process may do without the others (decode all tiles, draw the figures) before it is taken for hung. A
+dead one is found out at once: its connections close."""
+
+SPEAKERS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+"""What stands in the messages of torch's plain RuntimeError for a process that cannot be reached."""
+
+
+@contextlib.contextmanager
+def joined(patience: datetime.timedelta = PATIENCE) -> Iterator[None]:
+    """Connect the processes that torchrun started.
+
+    Args:
+        patience: how long one may do without the others.
+
+    Raises:
+        PeerLost: another process ended.
+    """
+    backend = "gloo"
+    if torch.cuda.is_available() and distributed.is_nccl_available():
+        backend = "cpu:gloo,cuda:nccl"
+        if local_rank() < torch.cuda.device_count():
+            torch.cuda.set_device(local_rank())
+    with deaths_told():
+        distributed.init_process_group(backend, timeout=patience)
+        yield
+        distributed.destroy_process_group()  # after an error the process ends: others may wait in the group for ever
+
+
+@contextlib.contextmanager
+def deaths_told() -> Iterator[None]:
+    """Turn torch's errors about a process that cannot be reached into one line.
+
+    Raises:
+        PeerLost: another process ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch.distributed's own are kinds of it
+        if not isinstance(error, distributed.DistError) and not any(name in str(error) for name in SPEAKERS):
+            raise
+        raise PeerLost(
+            "another process of this torchrun ended (if it could say why, its message stands above): "
+            "run the same command again to continue"
+        ) from error
+
+
+class Ranks:
+    """The processes of one work, which are `joined`; one by itself asks nobody.
+
+    Attributes:
+        n: how many.
+        rank: which of them this is, from 0.
+        is_first: whether this is the one that writes.
+    """
+
+    def __init__(self) -> None:
+        self.n, self.rank, self.is_first = n_ranks(), rank(), is_first()
+
+    def share(self, n: int) -> range:
+        """Return this process's positions among n: each belongs to one process, none has two more than another."""
+        return range(self.rank * n // self.n, (self.rank + 1) * n // self.n)
+
+    def trained_together(self, network: nn.Module) -> nn.Module:
+        """Return a network whose gradients are means over all processes once its backward pass is through.
+
+        Args:
+            network: on its device, the same in all processes.
+        """
+        if self.n == 1:
+            return network
+        device = next(network.parameters()).device
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch 2.14 has another name for broadcast_buffers
+            return DistributedDataParallel(
+                network,
+                device_ids=[device] if device.type == "cuda" else None,
+                broadcast_buffers=False,  # statistics of the norms are the same everywhere
+                gradient_as_bucket_view=True,
+            )
+
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
+        self.highest([0])
+
+    def highest(self, numbers: list[int]) -> list[int]:
+        """Return the largest of all processes for each number."""
+        if self.n == 1:
+            return list(map(int, numbers))
+        found = torch.tensor(numbers, dtype=torch.int64)
+        distributed.all_reduce(found, op=distributed.ReduceOp.MAX)
+        return found.tolist()
+
+    def total(self, numbers: list[float]) -> list[float]:
+        """Return the sum over all processes for each number, as float64."""
+        if self.n == 1:
+            return numbers
+        found = torch.tensor(numbers, dtype=torch.float64)
+        distributed.all_reduce(found)
+        return found.tolist()
+
+    def of_first(self, text: str) -> str:
+        """Return what the first process says."""
+        if self.n == 1:
+            return text
+        said = text.encode()
+        size = torch.tensor([len(said)])
+        distributed.broadcast(size, 0)
+        content = torch.zeros(int(size), dtype=torch.uint8)
+        if self.is_first:
+            content.copy_(torch.tensor(list(said), dtype=torch.uint8))
+        distributed.broadcast(content, 0)
+        return bytes(content.tolist()).decode()

@@ -1,0 +1,100 @@
+"""Shards of an extraction: the i-th of K runs of rows of a manifest, embedded by a process that knows no other.
+
+A shard begins with a batch of the whole, so that the network sees the very batches of a single run.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.storage.hdf5 import MOST_ROWS, Refuse
+
+MOST_SHARDS = 100_000
+"""More are taken for a slip."""
+
+TEXT = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Shard:
+    """The `index`-th of `count` shards, counted from 1."""
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def rows(self, n_rows: int, batch: int) -> range:
+        """Return the rows of a manifest of `n_rows` that it holds: whole batches, all shards alike but for one.
+
+        Raises:
+            UsageError: there are fewer batches than shards.
+        """
+        n_batches = -(-n_rows // batch)
+        if self.count > n_batches:
+            raise UsageError(
+                f"{self.count} shards: {n_rows} tiles are {n_batches} batches of {batch}, and a shard is made of whole "
+                f"batches: take at most {n_batches} (or processes of torchrun), or a smaller --embed-batch for all"
+            )
+        first, last = (i * n_batches // self.count for i in (self.index - 1, self.index))
+        return range(first * batch, min(last * batch, n_rows))
+
+    @property
+    def file_name(self) -> str:
+        """Name of its embeddings in the folder `shards` of a run."""
+        return f"embeddings-{self.index}-of-{self.count}.h5"
+
+
+def parse_shard(text: str) -> Shard:
+    """Return the shard that `--shard i/K` names.
+
+    Raises:
+        UsageError: not i/K with 1 <= i <= K.
+    """
+    found = TEXT.fullmatch(text)
+    shard = Shard(int(found[1]), int(found[2])) if found else Shard(0, 0)
+    if not 1 <= shard.index <= shard.count <= MOST_SHARDS:
+        raise UsageError(f"--shard {text}: i/K is needed, counted from 1, such as 1/64 for the first of 64")
+    return shard
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardRows:
+    """What an embeddings file says of the rows that it holds."""
+
+    shard: Shard
+    first: int
+    """Row of the manifest that its first row is."""
+
+    all_rows: int
+    """Rows of the manifest."""
+
+    def attribute(self) -> dict[str, int]:
+        """Return the root attribute `shard`."""
+        return {
+            "index": self.shard.index,
+            "count": self.shard.count,
+            "first_row": self.first,
+            "all_rows": self.all_rows,
+        }
+
+
+def read_shard_rows(attrs: Mapping[str, Any], refuse: Refuse) -> ShardRows | None:
+    """Return what the root attribute `shard` says, None if there is none: the file is whole.
+
+    Raises:
+        BadArtifact: it says nothing that can be.
+    """
+    if "shard" not in attrs:
+        return None
+    value = attrs["shard"]
+    names = ("index", "count", "first_row", "all_rows")
+    if not isinstance(value, dict) or not all(type(value.get(name)) is int for name in names):
+        raise refuse("the attribute 'shard' is no object of four numbers")
+    index, count, first, all_rows = (value[name] for name in names)
+    if not (1 <= index <= count <= MOST_SHARDS and 0 <= first < all_rows <= MOST_ROWS):
+        raise refuse(f"the attribute 'shard' says {index}/{count} from row {first} of {all_rows}")
+    return ShardRows(Shard(index, count), first, all_rows)
