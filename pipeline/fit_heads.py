@@ -277,7 +277,7 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     from pipeline.storage import predictions
 
     path = options.embeddings or common.run / "embeddings.h5"
-    out = predictions.standing(common.run / "predictions.csv")
+    out = records.standing(common.run / "predictions.csv")
     record = records.check_artifact(path, schema=stored.SCHEMA)
     if not common.force:
         records.check_fresh(path, record)

@@ -220,6 +220,23 @@ def feature_blocks(path: Path, status: np.ndarray) -> Iterator[np.ndarray]:
             raise refuse(OTHER_FEATURES)
 
 
+def feature_rows(path: Path, rows: np.ndarray) -> np.ndarray:
+    """Return (M, D) features of some rows of an embeddings file, as they are stored.
+
+    Args:
+        path: the HDF5 file.
+        rows: (M,) row numbers of tiles that could be read, rising.
+
+    Raises:
+        BadArtifact: a row breaks the schema.
+    """
+    refuse = _refusal(path)
+    with opened(path, SCHEMA, refuse) as (file, _):
+        found = open_dataset(file, "features", DATASETS["features"], refuse)[rows]
+    _check_values(found, np.ones(len(found), dtype=bool), refuse)
+    return found
+
+
 def _check_values(rows: np.ndarray, used: np.ndarray, refuse: Refuse) -> None:
     """Check that rows (N, ...) of features or logits are finite where they are used (N,), and zero elsewhere."""
     if not np.isfinite(rows[used]).all():

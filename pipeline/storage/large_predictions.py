@@ -262,6 +262,8 @@ class LargePredictions:
         Raises:
             BadArtifact: names the rule that the file breaks.
         """
+        import pyarrow as pa
+
         first, hashes = self.names()
         splits, classes = _numbered(SPLITS), _numbered(self.classes)
         tile: dict[str, np.ndarray] = {}
@@ -274,7 +276,7 @@ class LargePredictions:
             }
             tile = tile or found
             for start, batch in self.blocks(head, ["tile_id"]):
-                if not first.slice(start, len(batch)).equals(type(first)(batch.column(0))):
+                if not first.slice(start, len(batch)).equals(pa.chunked_array([batch.column(0)])):
                     raise self.refuse("the heads do not stand on the same rows")
             if any(not np.array_equal(tile[name], found[name]) for name in found):
                 raise self.refuse("group, split or label of a tile differ between the heads")

@@ -1,6 +1,7 @@
 """predictions.csv: what every head says of every tile; the only source of the figures in a report.
 
-A table of more than `LARGE_LINES` lines is predictions.parquet instead: `written` writes either, `standing` finds it.
+A table of more than `LARGE_LINES` lines is predictions.parquet instead: `written` writes either, `records.standing`
+finds it.
 
 Of one split it holds all rows. Of a plan it holds the test rows of all parts, each predicted by the networks that were
 trained without its fold, with the columns seed and fold behind `predicted`: a tile has one row per seed and head.
@@ -54,12 +55,6 @@ def usable_rows(embeddings: Embeddings) -> np.ndarray:
 def table_for(path: Path, n_lines: int) -> Path:
     """Return where a table of so many lines (rows times heads) is written: predictions.csv, or .parquet beside it."""
     return path.with_suffix(".parquet") if n_lines > LARGE_LINES else path
-
-
-def standing(path: Path) -> Path:
-    """Return the table that stands in place of predictions.csv: itself, or predictions.parquet if that is there."""
-    large = path.with_suffix(".parquet")
-    return large if large.is_file() else path
 
 
 @contextlib.contextmanager
@@ -167,6 +162,19 @@ def read_predictions(path: Path) -> pd.DataFrame:
     if any(ids != heads.iloc[0] for ids in heads) or len(set(heads.iloc[0])) != len(heads.iloc[0]):
         raise refuse("the heads do not stand on the same rows")
     return table
+
+
+def check_predictions(path: Path) -> set[str]:
+    """Check all lines of a table of either form and return the names of its tiles.
+
+    Raises:
+        BadArtifact: names the rule that the file breaks.
+    """
+    if path.suffix != ".parquet":
+        return set(read_predictions(path)["tile_id"])
+    file = open_large(path)
+    file.check()
+    return set(file.names()[0].to_pylist())
 
 
 def check_probabilities(table: pd.DataFrame, names: Sequence[str], refuse: Callable[[str], BadArtifact]) -> None:
