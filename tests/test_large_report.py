@@ -2,7 +2,9 @@
 
 import csv
 import importlib.util
+import random
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -205,9 +207,29 @@ def test_what_is_no_parquet_file_is_refused_in_one_line(tmp_path: Path, content:
     assert "\n" not in str(told.value)
 
 
-def test_without_pyarrow_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
+def complaint(path: Path) -> str | None:
+    """Return why a table is refused, or None."""
+    try:
+        predictions.open_large(path).check()
+    except BadArtifact as error:
+        return str(error)
+    return None
 
+
+def test_a_flipped_bit_is_refused_in_one_line_or_changes_nothing_that_breaks_the_schema(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", make_table(90), "predictions.parquet") / "predictions.parquet"
+    content, places, refused = path.read_bytes(), random.Random(3), 0
+    for _ in range(150):
+        changed = bytearray(content)
+        changed[places.randrange(len(content))] ^= 1 << places.randrange(8)
+        path.write_bytes(changed)
+        told = complaint(path)
+        refused += told is not None
+        assert told is None or "\n" not in told
+    assert refused > 50
+
+
+def test_without_pyarrow_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(PipelineError, match=r"pip install 'histoheads\[large\]'"):

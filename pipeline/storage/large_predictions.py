@@ -132,11 +132,13 @@ class LargePredictions:
 
     @contextlib.contextmanager
     def _readable(self) -> Iterator[None]:
+        import pyarrow as pa
+
         try:
             yield
-        except (OSError, ValueError, KeyError, NotImplementedError, MemoryError) as error:
-            if isinstance(error, BadArtifact):
-                raise
+        except BadArtifact:
+            raise
+        except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, MemoryError) as error:
             raise self.refuse(f"not a readable Parquet file ({' '.join(str(error).split())[:120]})") from None
 
     def _check_types(self) -> None:
@@ -172,8 +174,12 @@ class LargePredictions:
             for batch in self.file.iter_batches(BLOCK_ROWS, row_groups=self.row_groups[head], columns=list(columns)):
                 if any(column.null_count for column in batch.columns):
                     raise self.refuse("a cell is empty")
+                if start + len(batch) > self.n_rows:
+                    break
                 yield Block(start, batch)
                 start += len(batch)
+        if start != self.n_rows:
+            raise self.refuse("its row groups do not hold as many lines as they say")
 
     def probabilities(self, head: str) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the number of lines before, and (n, K) float32 probabilities of the next n lines of a head.
@@ -221,16 +227,16 @@ class LargePredictions:
         code = {} if known is None else dict(known)
         found = np.empty(self.n_rows, np.int32 if known is None else np.int16)
         for start, batch in self.blocks(head, [name]):
-            column = batch.column(0)
-            names = column.dictionary.to_pylist()
-            if known is None:
-                for each in names:
-                    code.setdefault(each, len(code))
-            elif not set(names) <= set(code):
+            with self._readable():
+                column = batch.column(0)
+                names, places = column.dictionary.to_pylist(), column.indices.to_numpy()
+            if None in names or (known is not None and not set(names) <= set(code)):
                 raise self.refuse("a label or split is unknown")
-            found[start : start + len(batch)] = np.array([code[each] for each in names], found.dtype)[
-                column.indices.to_numpy()
-            ]
+            if places.min(initial=0) < 0 or places.max(initial=0) >= len(names):
+                raise self.refuse("a cell stands for no text")
+            for each in names:
+                code.setdefault(each, len(code))
+            found[start : start + len(batch)] = np.array([code[each] for each in names], found.dtype)[places]
         if known is not None:
             return found, list(code)
         order = sorted(code)
@@ -252,8 +258,9 @@ class LargePredictions:
         chunks = []
         hashes = np.empty(self.n_rows, np.uint64)
         for start, batch in self.blocks(self.heads[0], ["tile_id"]):
+            with self._readable():
+                hashes[start : start + len(batch)] = hash_names(batch.column(0).to_numpy(zero_copy_only=False))
             chunks.append(batch.column(0))
-            hashes[start : start + len(batch)] = hash_names(batch.column(0).to_numpy(zero_copy_only=False))
         return pa.chunked_array(chunks), hashes
 
     def check(self) -> None:
