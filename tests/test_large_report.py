@@ -16,9 +16,6 @@ from pipeline.cli.options import Common
 from pipeline.comparison import large
 from pipeline.comparison.predictions import read_predictions
 from pipeline.errors import BadArtifact, PipelineError
-from pipeline.measuring.growth import run_stage
-from pipeline.measuring.memory import is_told
-from pipeline.measuring.synthetic_predictions import write_synthetic
 from pipeline.report import ReportOptions
 from pipeline.storage import large_predictions, predictions, records
 from pipeline.storage.large_predictions import parquet_lines
@@ -230,18 +227,6 @@ def test_a_flipped_bit_is_refused_in_one_line_or_changes_nothing_that_breaks_the
         refused += told is not None
         assert told is None or "\n" not in told
     assert refused > 50
-
-
-@pytest.mark.fault
-@pytest.mark.skipif(not is_told(), reason="this system does not show the memory of processes")
-def test_the_memory_of_a_report_grows_by_less_than_300_bytes_a_row(tmp_path: Path) -> None:
-    """140 were measured (reports/scale/statistics.md): names, hashes and codes of the tiles, and one pass's own."""
-    peak = {}
-    for n in (350_000, 1_000_000):
-        run = tmp_path / str(n)
-        assert write_synthetic(run, n).suffix == ".parquet"
-        peak[n] = run_stage("report", ["--run", str(run)], log=tmp_path / f"{n}.log").megabytes
-    assert 1e6 * (peak[1_000_000] - peak[350_000]) / 650_000 < 300
 
 
 def test_without_pyarrow_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
