@@ -265,9 +265,8 @@ def run(common: Common, options: FitHeadsOptions) -> int:
         for arm in protocol.arms:
             asked = {"heads": list(options.heads), "fit_on": options.fit_on}
             pool(protocol, arm, options=asked, force=common.force)
-        say(
-            f"fit_heads: pooled predictions of {len(protocol.parts)} parts in {protocol.predictions(protocol.main_arm)}"
-        )
+        pooled = records.standing(protocol.predictions(protocol.main_arm))
+        say(f"fit_heads: pooled predictions of {len(protocol.parts)} parts in {pooled}")
     return code
 
 

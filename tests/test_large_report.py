@@ -6,6 +6,7 @@ import random
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from pipeline.comparison import large
 from pipeline.comparison.predictions import read_predictions
 from pipeline.errors import BadArtifact, PipelineError
 from pipeline.report import ReportOptions
-from pipeline.storage import large_predictions, predictions, records
+from pipeline.storage import large_predictions, pooling, predictions, records
 from pipeline.storage.large_predictions import parquet_lines
 
 if importlib.util.find_spec("pyarrow") is None:
@@ -205,6 +206,33 @@ def test_what_is_no_parquet_file_is_refused_in_one_line(tmp_path: Path, content:
     with pytest.raises(BadArtifact, match="not a readable Parquet file") as told:
         predictions.open_large(path)
     assert "\n" not in str(told.value)
+
+
+def test_parts_are_pooled_into_either_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = make_table()
+    fold_of = table["group"].map({f"g{i}": i % 2 for i in range(9)})
+    parts, files = [], []
+    for seed, fold in [(0, 0), (0, 1), (4, 0), (4, 1)]:
+        own = table[(fold_of == fold) | (table["split"] != "test")]
+        form = "parquet" if fold else "csv"
+        run = make_run(tmp_path / f"{seed}-{fold}", own, f"predictions.{form}")
+        files.append(run / f"predictions.{form}")
+        n_test = int((own["split"] == "test").sum() / len(HEADS))
+        parts.append(SimpleNamespace(arm="grouped", seed=seed, fold=fold, n={"test": n_test}))
+    found = {}
+    for form, most in (("csv", 10_000), ("parquet", 100)):
+        monkeypatch.setattr(predictions, "LARGE_LINES", most)
+        protocol = SimpleNamespace(run=tmp_path, predictions=lambda arm: tmp_path / "predictions.csv")
+        out = pooling.write_pooled(protocol, parts, files)
+        assert out == tmp_path / f"predictions.{form}"
+        found[form] = predictions.read_predictions(out)  # refuses heads on other rows
+    assert len(found["csv"]) == len(found["parquet"]) == 2 * (table["split"] == "test").sum()
+    keys = ["head", "seed", "fold", "tile_id"]
+    left, right = (found[form].sort_values(keys, kind="stable", ignore_index=True) for form in found)
+    pd.testing.assert_frame_equal(left, right, check_dtype=False, rtol=1e-6, atol=1e-7)
+    with pytest.raises(BadArtifact, match="tested in two folds of one seed"):
+        pooling.write_pooled(protocol, [parts[0], SimpleNamespace(**vars(parts[0]) | {"fold": 1})], files[:1] * 2)
+    assert predictions.read_predictions(tmp_path / "predictions.parquet").equals(found["parquet"])
 
 
 def complaint(path: Path) -> str | None:

@@ -142,7 +142,7 @@ def refuse_other_making(part: Path, first: Path) -> None:
         StaleInput: names the file and the options.
     """
     for name in ("model.safetensors", "embeddings.h5", "predictions.csv"):
-        own, other = (made_by(records.read_record_alone(place / name)) for place in (part, first))
+        own, other = (made_by(records.read_record_alone(records.standing(place / name))) for place in (part, first))
         if changed := [key for key in own if own[key] != other.get(key)]:
             listing = ", ".join(f"{key}={own[key]!r}, there {other.get(key)!r}" for key in changed)
             raise StaleInput(f"{part / name} was made with other options than in {first} ({listing}): make them alike")
