@@ -32,7 +32,7 @@ from pipeline.tiles.split import SPLITS
 SCHEMA = "predictions/1.0"
 
 LARGE_LINES = 1_000_000
-"""A table of more lines (rows times heads) is a Parquet file. A CSV file of so many has some 150 MB: more than a
+"""A table of more lines (rows times heads) is a Parquet file. A CSV file of so many has some 170 MB: more than a
 spreadsheet takes, and no longer read whole in passing."""
 
 
