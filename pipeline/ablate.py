@@ -217,7 +217,9 @@ def write_table(plan: Plan) -> None:
     same: dict[str, Any] = {
         "schema": SCHEMA,
         "options": {arm.name: {name: plain(arm.options[name]) for name in ("prepare", *OWN)} for arm in plan.arms},
-        "inputs": [arm.common.run / name for arm in plan.arms for name in ("predictions.csv", "stress.csv")],
+        "inputs": [
+            records.standing(arm.common.run / name) for arm in plan.arms for name in ("predictions.csv", "stress.csv")
+        ],
         "seed": first.common.seed,
     }
     if records.is_current(out, **same):

@@ -265,9 +265,8 @@ def run(common: Common, options: FitHeadsOptions) -> int:
         for arm in protocol.arms:
             asked = {"heads": list(options.heads), "fit_on": options.fit_on}
             pool(protocol, arm, options=asked, force=common.force)
-        say(
-            f"fit_heads: pooled predictions of {len(protocol.parts)} parts in {protocol.predictions(protocol.main_arm)}"
-        )
+        pooled = records.standing(protocol.predictions(protocol.main_arm))
+        say(f"fit_heads: pooled predictions of {len(protocol.parts)} parts in {pooled}")
     return code
 
 
@@ -277,7 +276,7 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     from pipeline.storage import predictions
 
     path = options.embeddings or common.run / "embeddings.h5"
-    out = common.run / "predictions.csv"
+    out = records.standing(common.run / "predictions.csv")
     record = records.check_artifact(path, schema=stored.SCHEMA)
     if not common.force:
         records.check_fresh(path, record)
@@ -296,9 +295,13 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     from pipeline.heads import fitting
     from pipeline.heads.floors import SOURCES
     from pipeline.heads.probes import separability, source_probe
+    from pipeline.storage.large_predictions import require_pyarrow
 
     embeddings = stored.read_embeddings(path)
     usable = predictions.usable_rows(embeddings)
+    n_most = int(usable.sum()) * (1 + len(options.heads) + len(SOURCES) * options.floors)
+    if n_most > predictions.LARGE_LINES:
+        require_pyarrow()  # before hours of fitting
     every, split = rows_of(embeddings, usable), embeddings.split[usable]
     rows = split_rows(every, split, path, fit_on=fit_on)
     cuda = use_device(common.device, common.threads, deterministic=common.deterministic).type == "cuda"
@@ -318,9 +321,12 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     sources = floor_rows(embeddings, usable, every, floors) if options.floors else {}
     parted = {name: rows if own is every else parts(own, split) for name, own in sources.items()}
     heads |= fitted_floors(parted, setting, options)
-    answers = {
-        name: answer_of(head, facts, sources.get(SOURCES.get(name, ""), every)) for name, (head, facts) in heads.items()
-    }
+    out = predictions.table_for(common.run / "predictions.csv", int(usable.sum()) * len(heads))
+    answers = (
+        (name, answer_of(head, facts, sources.get(SOURCES.get(name, ""), every)))
+        for name, (head, facts) in heads.items()
+    )
+    predictions.write_predictions(out, embeddings, answers)
     summary = common.run / "heads" / "heads.json"
     content = {
         "classes": embeddings.classes,
@@ -332,7 +338,6 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
         "separability": {name: separability(rows[name]) for name in ("train", "val")},
     }
     artifacts.write_text(summary, artifacts.to_json(content))
-    artifacts.write_text(out, predictions.to_csv(embeddings, answers))
     details = record["details"]
     records.write_record(
         out,

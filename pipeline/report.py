@@ -62,14 +62,16 @@ def run(common: Common, options: ReportOptions) -> int:
     from pipeline.comparison.statistics import per_group_csv
 
     folder = common.run
-    source, table = folder / "predictions.csv", folder / "comparison.csv"
+    source, table = records.standing(folder / "predictions.csv"), folder / "comparison.csv"
     chosen = plain(options)
     predictions = read_predictions(source, force=common.force)
-    files = context_files(folder, pixels=options.gallery > 0, embeddings=options.map != "none")
+    files = context_files(
+        folder, pixels=options.gallery > 0, embeddings=options.map != "none", is_large=predictions.is_large
+    )
     inputs = [source, *files]
     if not common.force:
         for path in inputs:
-            if path.suffix == ".csv" and records.record_path(path).is_file():
+            if path.suffix in (".csv", ".parquet") and records.record_path(path).is_file():
                 records.check_fresh(path, records.read_record(path))
     extras = [name for name in ("cleanlab", "mapie") if importlib.util.find_spec(name) is not None]
     chosen |= {"extras": extras}  # an extra that was installed since has something to say
@@ -126,14 +128,15 @@ def collect(common: Common, options: ReportOptions, predictions: "Predictions", 
     from pipeline.storage.protocol import read_protocol
 
     folder, figures = common.run, common.run / "figures"
-    context = read_context(folder, files)
+    context = read_context(folder, files, is_large=predictions.is_large)
     resampling = choose_resampling(predictions, n_draws=options.draws, seed=common.seed, level=options.level)
     scores = by_key(score_heads(predictions, resampling, context.heads))
     n_train = predictions.details.get("n_train")
     verdict = judge(predictions, scores, resampling, rope=options.rope, n_train=n_train)
-    twin = read_predictions(folder / TWIN, force=common.force) if folder / TWIN in files else None
+    twin_file = records.standing(folder / TWIN)
+    twin = read_predictions(twin_file, force=common.force) if twin_file in files else None
     if twin is not None and twin.details.get("protocol_sha256") != predictions.details.get("protocol_sha256"):
-        raise StaleInput(f"{folder / TWIN} is of another plan than predictions.csv: run fit_heads, or remove it")
+        raise StaleInput(f"{twin_file} is of another plan than predictions.csv: run fit_heads, or remove it")
     say("report: drawing figures")
     worst = worst_errors(predictions, options.gallery)
     return Material(

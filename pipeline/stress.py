@@ -65,7 +65,8 @@ def draw_rows(predictions: "Predictions", n: int | None, *, seed: int) -> "np.nd
 def input_files(run: Path, predictions: "Predictions") -> list[Path]:
     """Return what decides the content of stress.csv."""
     heads = [FILES[head] for head in predictions.main_heads if head in FILES]
-    return [run / name for name in ("predictions.csv", "manifest.csv", "model.safetensors", SUMMARY, *heads)]
+    others = [run / name for name in ("manifest.csv", "model.safetensors", SUMMARY, *heads)]
+    return [records.standing(run / "predictions.csv"), *others]
 
 
 def load_trained(run: Path, predictions: "Predictions") -> "tuple[Model, SavedHeads]":
@@ -173,7 +174,9 @@ def put(common: Common, options: StressOptions) -> int:
     kept = [i for i in range(len(rows)) if i not in skipped]
     if not kept:
         raise BadInput(f"{manifest.root}: no test tile can be read; the first: {skipped[0]}")
-    as_they_are = {head: Answer(predictions.predicted[head][rows], predictions.p[head][rows]) for head in saved.heads}
+    as_they_are = {
+        head: Answer(predictions.predicted[head][rows], predictions.probabilities(head, rows)) for head in saved.heads
+    }
     answered = {
         corruption: {head: Answer(answer.predicted[kept], answer.p[kept]) for head, answer in heads.items()}
         for corruption, heads in ({stored.NONE: as_they_are} | answers).items()

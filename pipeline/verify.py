@@ -59,12 +59,13 @@ def check_content(run: Path) -> list[str]:
         embeddings = read_embeddings(run / "embeddings.h5")
         if manifest is not None and embeddings.tile_id != list(manifest.table["tile_id"]):
             faults.append(f"{run / 'embeddings.h5'}: its rows are not the tiles of manifest.csv in order")
-    if (run / "predictions.csv").is_file():
-        from pipeline.storage.predictions import read_predictions
+    path = records.standing(run / "predictions.csv")
+    if path.is_file():
+        from pipeline.storage.predictions import check_predictions
 
-        predictions = read_predictions(run / "predictions.csv")
-        if manifest is not None and not set(predictions["tile_id"]) <= set(manifest.table["tile_id"]):
-            faults.append(f"{run / 'predictions.csv'}: holds tiles that are not in manifest.csv")
+        found = check_predictions(path)
+        if manifest is not None and not found <= set(manifest.table["tile_id"]):
+            faults.append(f"{path}: holds tiles that are not in manifest.csv")
     return faults
 
 
@@ -84,7 +85,7 @@ def check_folder(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
     faults: list[str] = []
     known: set[Path] = set()
     for name, schema, stage in records.ARTIFACTS:
-        path = folder / name
+        path = records.standing(folder / name)
         if not path.is_file() and not records.record_path(path).is_file():
             continue
         known |= {path, records.record_path(path)}
@@ -190,7 +191,7 @@ def check_parts(protocol: Protocol, *, light: bool) -> tuple[list[str], set[Path
         except PipelineError as error:
             faults.append(str(error))
         found, files = check_folder(folder, light=light)
-        if folder / "predictions.csv" not in files:
+        if records.standing(folder / "predictions.csv") not in files:
             say(f"verify: {folder}: this part of the plan is not finished")
         faults += found
         known |= files
@@ -212,7 +213,7 @@ def run(common: Common, options: VerifyOptions) -> int:
         faults, known = faults + found, known | files
         expected = ["manifest.csv", "predictions.csv", "comparison.csv"]
     for name in expected:
-        if folder / name not in known:
+        if records.standing(folder / name) not in known:
             say(f"verify: {name}: not made yet")
     if not known:
         faults.append(f"{folder}: no run: run `python -m pipeline.prepare` first")

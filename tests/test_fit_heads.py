@@ -1,6 +1,7 @@
 """fit_heads as a command: which rows serve for what, what is written, what is refused."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -311,3 +312,35 @@ def test_above_svm_rows_the_kernel_is_approximated_and_heads_json_says_so(
 def test_no_rows_for_the_svm_is_a_usage_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert fit(make_run(tmp_path / "run"), "--svm-rows", "0") == 2
     assert "--svm-rows 0: at least 1" in capfd.readouterr().err
+
+
+def test_very_many_lines_are_a_parquet_file_that_is_current_and_holds_the_same(
+    fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow")
+    run = make_run(tmp_path / "run")
+    monkeypatch.setattr("pipeline.storage.predictions.LARGE_LINES", 300)
+    assert fit(run) == 0
+    assert not (run / "predictions.csv").exists()
+    found, exact = (read_predictions(records.standing(place / "predictions.csv")) for place in (run, fitted))
+    assert records.standing(run / "predictions.csv") == run / "predictions.parquet"
+    pd.testing.assert_frame_equal(found, exact, check_dtype=False, rtol=1e-6, atol=1e-7)
+    capfd.readouterr()
+    assert fit(run) == 0
+    assert f"current, {run / 'predictions.parquet'}" in capfd.readouterr().err
+    monkeypatch.setattr("pipeline.storage.predictions.LARGE_LINES", 1_000_000)
+    assert fit(run, "--restart") == 0
+    assert (run / "predictions.csv").read_bytes() == (fitted / "predictions.csv").read_bytes()
+    assert not (run / "predictions.parquet").exists()
+
+
+def test_very_many_lines_without_pyarrow_are_refused_before_anything_is_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "run")
+    monkeypatch.setattr("pipeline.storage.predictions.LARGE_LINES", 300)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    assert fit(run) == 1
+    assert "pip install 'histoheads[large]'" in capfd.readouterr().err
+    assert not (run / "heads").exists()

@@ -18,6 +18,7 @@ from PIL import Image
 from pipeline import report
 from pipeline.cli.options import Common
 from pipeline.comparison import context as context_module
+from pipeline.comparison import illustrations
 from pipeline.errors import BadArtifact, BadInput, StaleInput, UsageError
 from pipeline.report import ReportOptions
 from pipeline.storage import artifacts, records
@@ -163,7 +164,8 @@ def full_run(tmp_path_factory):
     run = add_context(fabricate(tmp_path_factory.mktemp("full") / "run"))
     (run / "embeddings.h5").write_bytes(b"stands for an embeddings file")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(context_module, "read_embeddings", lambda path: fake_embeddings(path.parent))
+        patch.setattr(context_module, "read_embeddings", lambda path, **_: fake_embeddings(path.parent))
+        patch.setattr(illustrations, "feature_rows", lambda path, rows: fake_embeddings(path.parent).features[rows])
         write(run, ReportOptions(draws=200, map="tsne", gallery=4))
     return run
 

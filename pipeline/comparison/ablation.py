@@ -20,7 +20,7 @@ from pipeline.comparison.plan import aligned
 from pipeline.comparison.predictions import Predictions, read_predictions
 from pipeline.comparison.scores import Resampling, choose_resampling
 from pipeline.comparison.wording import count, head_name, interval, level_text, listing, number, points, seconds
-from pipeline.evaluation.intervals import Difference, bootstrap_metrics, paired_difference
+from pipeline.evaluation.intervals import Difference, paired_difference
 from pipeline.evaluation.metrics import scalar_metrics
 from pipeline.storage import artifacts
 from pipeline.storage.protocol import read_protocol
@@ -118,9 +118,9 @@ def _drawn(resampling: Resampling) -> _Drawn:
 
 def _scores(arm: Arm, first: Arm, head: str, resampling: Resampling) -> Iterator[Row]:
     ours, test = arm.predictions, arm.predictions.rows("test")
-    y, p, predicted = ours.y[test], ours.p[head][test], ours.predicted[head][test]
-    values = scalar_metrics(y, p, predicted)
-    bounds = bootstrap_metrics(y, p, predicted, units=resampling.ids[test], **_drawn(resampling))
+    y, predicted = ours.y[test], ours.predicted[head][test]
+    p = ours.probabilities(head, test)
+    values, bounds = ours.scored(head, "test", units=resampling.ids, **_drawn(resampling))
     seeds = ours.tiles["seed"].to_numpy()[test]
     each = [scalar_metrics(y[own], p[own], predicted[own]) for own in (seeds == seed for seed in np.unique(seeds))]
     for metric in METRICS:
@@ -234,7 +234,7 @@ def to_page(rows: Sequence[Row], *, arms: Sequence[Arm], setting: str) -> str:
     )
     columns = ["arm", "head", "macro-F1", "by seed", "difference", "accuracy", "errors", "training"]
     body: list[Block] = [Text(setting)]
-    if resampling.unit == "tile":
+    if resampling.unit != "group":
         body.append(Note("Sources are not held out, or none are known: all figures flatter."))
     body += [
         Note(f"{arm.name} is not trained from scratch: it started from the weights {arm.start}.")

@@ -148,8 +148,10 @@ def provenance(material: Material) -> Section:
     for name, _, _ in records.ARTIFACTS[:-1]:  # all that the report rests on
         if material.protocol is not None and name in of_part:
             continue  # of every part; predictions.csv.json holds the hash of each part's predictions
+        path = records.standing(material.run / name)
+        name = path.name
         try:
-            record = records.read_record_alone(material.run / name)  # heavy files are not committed, their records are
+            record = records.read_record_alone(path)  # heavy files are not committed, their records are
         except BadArtifact:
             rows.append([name, *[NOT_AVAILABLE] * 4])
             continue

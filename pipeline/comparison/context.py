@@ -56,6 +56,8 @@ class Context:
 
     manifest: Manifest | None
     embeddings: Embeddings | None
+    """Without features: the map reads those of the tiles that it shows."""
+
     figures: frozenset[str]
     """Names, relative to the run, of figures of earlier stages."""
 
@@ -82,7 +84,10 @@ class Context:
         return f"n/a: {name} was left out ({self.missing.get(name, 'it holds nothing of this')})."
 
 
-def context_files(run: Path, *, pixels: bool, embeddings: bool) -> list[Path]:
+TOO_LARGE = "a table this large is reported without pictures of single tiles and without a map"
+
+
+def context_files(run: Path, *, pixels: bool, embeddings: bool, is_large: bool = False) -> list[Path]:
     """Return the optional files that stand in the run folder and decide what the report says.
 
     A figure that is a link is passed over: the report holds a copy of it, and would carry any file of this machine.
@@ -91,24 +96,27 @@ def context_files(run: Path, *, pixels: bool, embeddings: bool) -> list[Path]:
         run: the run folder.
         pixels: whether the report may show tiles.
         embeddings: whether it holds the map of the embeddings.
+        is_large: whether the predictions are too many for files of all tiles beside them.
     """
     names = [*OWNERS, *PLAIN_FIGURES]
-    names += [TWIN, "stress.csv"]
-    names += ["manifest.csv", *PIXEL_FIGURES] if pixels else []
-    names += ["embeddings.h5"] if embeddings else []
+    names += [records.standing(run / TWIN).name, "stress.csv"]
+    names += PIXEL_FIGURES if pixels else []
+    names += ["manifest.csv"] if pixels and not is_large else []
+    names += ["embeddings.h5"] if embeddings and not is_large else []
     figures = {run / name for name in (*PLAIN_FIGURES, *PIXEL_FIGURES)}
     found = [run / name for name in names if (run / name).is_file()]
     return [path for path in found if not (path in figures and path.is_symlink())]
 
 
-def read_context(run: Path, files: Iterable[Path]) -> Context:
+def read_context(run: Path, files: Iterable[Path], *, is_large: bool = False) -> Context:
     """Read the optional files; one that is damaged is left out and stands in `missing`."""
     present = {path.relative_to(run).as_posix() for path in files}
     missing: dict[str, str] = {}
 
     def attempt(name: str, read: Callable[[Path], Content]) -> Content | None:
         if name not in present:
-            missing[name] = "not there" if not (run / name).is_file() else "not asked for"
+            left = TOO_LARGE if is_large and name in ("manifest.csv", "embeddings.h5") else "not asked for"
+            missing[name] = left if (run / name).is_file() else "not there"
             return None
         try:
             _check_owner(run, name)
@@ -119,7 +127,8 @@ def read_context(run: Path, files: Iterable[Path]) -> Context:
             missing[name] = "its content is not what the schema says: run the stage that makes it again"
         return None
 
-    missing |= {name: "not there" for name in (TWIN, "stress.csv") if name not in present}
+    of_rows = (records.standing(run / TWIN).name, "stress.csv")
+    missing |= {name: "not there" for name in of_rows if name not in present}
     return Context(
         heads=attempt("heads/heads.json", _read_heads) or {},
         probes=attempt("heads/heads.json", _read_probes) or {},
@@ -127,7 +136,7 @@ def read_context(run: Path, files: Iterable[Path]) -> Context:
         model=attempt("model.json", _read_model),
         findings=attempt("audit.json", _read_findings),
         manifest=attempt("manifest.csv", read_manifest),
-        embeddings=attempt("embeddings.h5", read_embeddings),
+        embeddings=attempt("embeddings.h5", lambda path: read_embeddings(path, with_features=False)),
         figures=frozenset(present & {*PLAIN_FIGURES, *PIXEL_FIGURES}),
         missing=missing,
     )
@@ -139,7 +148,7 @@ def _check_owner(run: Path, name: str) -> None:
     The artefact itself may be missing (models are not committed); `verify` is the place that misses it.
     """
     path = run / name
-    owner = run / OWNERS.get(name, name)
+    owner = records.standing(run / OWNERS.get(name, name))
     for artifact in (path, owner):
         if artifact.is_file() and records.record_path(artifact).is_file():
             record = records.read_record(artifact)

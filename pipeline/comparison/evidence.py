@@ -61,7 +61,7 @@ def gather(
     rows = predictions.rows("test")
     y = predictions.y[rows]
     a, b = predictions.predicted[head][rows], predictions.predicted[reference][rows]
-    tiles = predictions.tiles.iloc[rows]
+    seed, fold = (predictions.tiles[name].to_numpy(dtype=np.int64)[rows] for name in ("seed", "fold"))
 
     def interval(units: IntArray) -> Difference:
         return paired_difference(
@@ -76,35 +76,29 @@ def gather(
         )
 
     units = resampling.ids[rows]
-    seeds = tiles["seed"].to_numpy(dtype=np.int64)
-    of_seed = [seeds == seed for seed in np.unique(seeds)]
+    of_seed = [seed == each for each in np.unique(seed)]
     return Evidence(
         head=head,
         reference=reference,
         same_answers=bool(np.array_equal(a, b)),
         difference=interval(units),
-        by_group=interval(_codes(tiles["group"].to_numpy(dtype=str))) if predictions.groups_known else None,
-        by_tile=interval(_codes(tiles["tile_id"].to_numpy(dtype=str))),
+        by_group=interval(predictions.group_code[0][rows]) if predictions.groups_known else None,
+        by_tile=interval(predictions.tile_units[rows]),
         flip=sign_flip(y, a, b, metric=METRIC, units=units, seed=resampling.seed),
         mcnemar_p=max(mcnemar_exact(a[chosen] == y[chosen], b[chosen] == y[chosen]).p for chosen in of_seed),
-        resampled=_resampled(y, a, b, parts=tiles[["seed", "fold"]].to_numpy(dtype=np.int64), n_train=n_train),
+        resampled=_resampled(y, a, b, part=seed * (1 + int(fold.max())) + fold, n_train=n_train),
         superiority=superiority(
             y, a, b, metric=METRIC, units=units, rope=rope, n_draws=resampling.n_draws, seed=resampling.seed
         ),
     )
 
 
-def _codes(names: np.ndarray) -> IntArray:
-    return np.unique(names, return_inverse=True)[1]
-
-
-def _resampled(y: IntArray, a: IntArray, b: IntArray, *, parts: IntArray, n_train: float | None) -> ResampledT:
-    """Return the corrected resampled t over the parts, (N, 2) seed and fold of each row."""
+def _resampled(y: IntArray, a: IntArray, b: IntArray, *, part: IntArray, n_train: float | None) -> ResampledT:
+    """Return the corrected resampled t over the parts, (N,) a number for the seed and fold of each row."""
     n_classes = 1 + int(max(y.max(), a.max(), b.max()))
-    part_ids, part = np.unique(parts, axis=0, return_inverse=True)
-    part = part.reshape(-1)
+    part_ids = np.unique(part)
     matrices = [
-        np.stack([confusion(y[part == i], labels[part == i], n_classes) for i in range(len(part_ids))])
+        np.stack([confusion(y[part == each], labels[part == each], n_classes) for each in part_ids])
         for labels in (a, b)
     ]
     score_a, score_b = (scores_from_confusion(counts)[METRIC] for counts in matrices)

@@ -13,12 +13,11 @@ from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.wording import count, head_name
 from pipeline.errors import BadTile
 from pipeline.evaluation import metrics
-from pipeline.evaluation.selective import selective_curve
 from pipeline.figures.embedding_map import MOST_ROWS, choose_rows, draw_map, project
 from pipeline.figures.gallery import Answer, Picture, draw_gallery
 from pipeline.figures.heads import draw_class_bars, draw_confusion, draw_reliability
 from pipeline.figures.selective import draw_selective
-from pipeline.storage.embeddings import OK, Embeddings
+from pipeline.storage.embeddings import OK, Embeddings, feature_rows
 from pipeline.tiles.decoding import decode_tile, pixel_hash
 from pipeline.tiles.manifest import Manifest
 from pipeline.tiles.split import SPLITS
@@ -51,14 +50,14 @@ def worst_errors(predictions: Predictions, n: int) -> list[WorstError]:
     rows = predictions.rows("test")
     worst = np.zeros(len(rows))
     for head in predictions.main_heads:
-        predicted = predictions.predicted[head][rows]
-        probability = predictions.p[head][rows, predicted]
+        is_wrong = predictions.predicted[head][rows] != predictions.y[rows]
         # at least the smallest float: a wrong answer with probability 0 is still an error
-        wrong = np.maximum(probability, np.finfo(float).tiny) * (predicted != predictions.y[rows])
+        wrong = np.maximum(predictions.named_probability(head, rows), np.finfo(float).tiny) * is_wrong
         worst = np.maximum(worst, wrong)
     order = np.argsort(-worst, kind="stable")
-    order = order[worst[order] > 0]
-    tile = predictions.tiles["tile_id"].to_numpy()[rows[order]]
+    n_seeds = len(np.unique(predictions.tiles["seed"].to_numpy()[rows]))
+    order = order[worst[order] > 0][: n * n_seeds]  # which are n tiles at least
+    tile = predictions.tile_code[rows[order]]
     first = np.sort(np.unique(tile, return_index=True)[1])[:n]
     return [WorstError(int(rows[i]), float(worst[i])) for i in order[first]]
 
@@ -90,17 +89,12 @@ def draw_scores(folder: Path, predictions: Predictions) -> dict[str, Figure]:
     splits = ("test",) if predictions.details.get("fit_on") == "heldout" else ("val", "test")
     bins = {
         head_name(head): {
-            split: metrics.reliability_bins(predictions.y[chosen], predictions.p[head][chosen])
-            for split in splits
-            if len(chosen := predictions.rows(split))
+            split: predictions.reliability(head, split) for split in splits if len(predictions.rows(split))
         }
         for head in predictions.main_heads
     }
     draw_reliability(folder / "reliability.png", bins, heads=heads)
-    curves = {
-        head_name(head): selective_curve(y, predictions.p[head][rows], predictions.predicted[head][rows])
-        for head in predictions.main_heads
-    }
+    curves = {head_name(head): predictions.selective(head) for head in predictions.main_heads}
     draw_selective(folder / "selective.png", curves)
     return {
         "confusion": Figure(
@@ -144,20 +138,20 @@ def draw_embedding_map(
     rows = rows[choose_rows(is_test[rows], label[rows])]
     if len(rows) < LEAST_POINTS:
         return f"n/a: {count(len(rows), 'embedding')} cannot be mapped."
+    features = feature_rows(folder.parent / "embeddings.h5", rows)
     draw_map(
         folder / "embedding_map.png",
-        project(embeddings.features[rows], method=method, seed=seed),
+        project(features, method=method, seed=seed),
         is_test=is_test[rows],
         label=label[rows],
         classes=predictions.classes,
         group=[embeddings.group[row] for row in rows] if predictions.groups_known else None,
     )
-    return Figure(
-        "figures/embedding_map.png", "Map of the embeddings, a point per tile", _map_caption(embeddings, rows, method)
-    )
+    caption = _map_caption(embeddings, rows, method, n_features=features.shape[1])
+    return Figure("figures/embedding_map.png", "Map of the embeddings, a point per tile", caption)
 
 
-def _map_caption(embeddings: Embeddings, rows: np.ndarray, method: str) -> str:
+def _map_caption(embeddings: Embeddings, rows: np.ndarray, method: str, *, n_features: int) -> str:
     n_test = int((embeddings.split[rows] == TEST).sum())
     how = (
         "t-SNE of the first 50 principal components: neighbours are alike, but distances between clusters and their "
@@ -167,7 +161,7 @@ def _map_caption(embeddings: Embeddings, rows: np.ndarray, method: str) -> str:
     )
     limit = f" At most {MOST_ROWS} tiles are drawn, evenly from the classes." if len(rows) >= MOST_ROWS else ""
     return (
-        f"The network's features ({embeddings.features.shape[1]} numbers a tile) in two dimensions: "
+        f"The network's features ({n_features} numbers a tile) in two dimensions: "
         f"{count(n_test, 'test tile')} and, faint, {count(len(rows) - n_test, 'training tile')}. {how}. Training "
         f"tiles look tidier than they are: the network has seen their labels.{limit}"
     )
@@ -208,7 +202,7 @@ def answers_of(predictions: Predictions, row: int) -> list[Answer]:
         Answer(
             head=head_name(head),
             named=predictions.classes[code := int(predictions.predicted[head][row])],
-            probability=float(predictions.p[head][row, code]),
+            probability=float(predictions.probabilities(head, np.array([row]))[0, code]),
             right=code == predictions.y[row],
         )
         for head in predictions.main_heads

@@ -40,12 +40,12 @@ WARNING = (
 
 
 def probabilities(predictions: Predictions) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return each test tile once (tile_id, group, label) and its probabilities (N, K).
+    """Return each test tile once (tile_id, group, label) and its probabilities (N, K); of a large table of a sample.
 
     These are means over the main heads and the seeds; no head was trained on the rows they come from.
     """
-    rows = predictions.rows("test")
-    mean = np.mean([predictions.p[head][rows] for head in predictions.main_heads], axis=0)
+    rows = predictions.sample("test")
+    mean = np.mean([predictions.probabilities(head, rows) for head in predictions.main_heads], axis=0)
     tiles = predictions.tiles.iloc[rows].reset_index(drop=True)
     codes, ids = pd.factorize(tiles["tile_id"])
     p = np.column_stack([np.bincount(codes, weights=column) for column in mean.T]) / np.bincount(codes)[:, None]
@@ -103,13 +103,14 @@ def draw_suspects(path: Path, suspects: pd.DataFrame, predictions: Predictions, 
     shown = suspects.head(n)
     files = manifest.table.set_index("tile_id")
     read = tile_reader(manifest)
-    test = predictions.tiles["split"].eq("test")
+    test = predictions.sample("test")
+    ids = predictions.tiles["tile_id"].iloc[test].reset_index(drop=True)
     pictures = []
     for tile_id, label in zip(shown["tile_id"], shown["label"], strict=True):
-        rows = np.flatnonzero(test & predictions.tiles["tile_id"].eq(tile_id))
+        rows = test[np.flatnonzero(ids.eq(tile_id))]
         answers = []
         for head in predictions.main_heads:
-            p = predictions.p[head][rows].mean(axis=0)
+            p = predictions.probabilities(head, rows).mean(axis=0)
             named = predictions.classes[code := int(p.argmax())]
             answers.append(Answer(head_name(head), named, float(p[code]), right=named == label))
         pixels = read(files.loc[tile_id, "path"], files.loc[tile_id, "sha256"]) if tile_id in files.index else None
@@ -131,7 +132,7 @@ def section(material: Material) -> Section:
     n_seeds = predictions.tiles.loc[predictions.rows("test"), "seed"].nunique()
     how = "the mean over " + listing([head_name(head) for head in predictions.main_heads])
     how += f" and {count(n_seeds, 'seed')}" if n_seeds > 1 else ""
-    covered = (
+    covered = predictions.sampled or (
         f"Only the {count(len(tiles), 'test tile')} of this split are covered, for of the others no out-of-sample "
         "probability is known: a plan with folds tests every tile."
         if material.protocol is None

@@ -64,7 +64,7 @@ class Material:
     def test_rows(self) -> str:
         """The number of test tiles, and of rows where a tile was tested under several seeds."""
         rows = self.predictions.rows("test")
-        n_tiles = self.predictions.tiles["tile_id"].iloc[rows].nunique()
+        n_tiles = self.predictions.n_tiles(rows)
         return count(n_tiles, "tile") + (f", {len(rows)} rows over the seeds" if len(rows) > n_tiles else "")
 
     @property

@@ -53,14 +53,14 @@ def compared(material: Material) -> Section:
         "group",
         "given": "the split was given with the data",
     }
-    n_groups = predictions.tiles["group"].nunique()
+    n_groups = len(predictions.group_code[1])
     groups = f" from {count(n_groups, 'group')} (sources, slides or patients)" if predictions.groups_known else ""
     is_plan = material.protocol is not None
     noun, of_part = ("tested tile", ", from the embeddings of each part's network") if is_plan else ("tile", "")
     blocks: list[Block] = [
         Text(
             f"{listing(material.head_names)} answer for the same tiles{of_part}. Data set: "
-            f"{details.get('dataset', 'n/a')}, {count(predictions.tiles['tile_id'].nunique(), noun)} of "
+            f"{details.get('dataset', 'n/a')}, {count(predictions.n_tiles(np.arange(len(predictions.y))), noun)} of "
             f"{count(len(predictions.classes), 'class')}{groups}; "
             f"{protocols.get(predictions.protocol, predictions.protocol)}."
         )
@@ -131,7 +131,7 @@ def _warning(predictions: Predictions) -> str | None:
     """Return what makes the figures of this split better than those on a new patient's tiles, if anything does."""
     tiles = predictions.tiles
     is_test = tiles["split"] == "test"
-    shared = sorted(set(tiles.loc[is_test, "group"]) & set(tiles.loc[~is_test, "group"]) - {""})
+    shared = sorted(set(tiles.loc[is_test, "group"].unique()) & set(tiles.loc[~is_test, "group"].unique()) - {""})
     if predictions.protocol == "random":
         return (
             "Random split: tiles of one slide or patient stand in both train and test, so that these figures "
@@ -157,7 +157,9 @@ def results(material: Material) -> Section:
             score = material.scores[head, "test", metric]
             cells.append(number(score.value) + interval(score.low, score.high))
         rows.append([name, *cells])
-    caption = f"{material.flattering}Test rows ({material.test_rows}). {interval_basis(material)}"
+    caption = (
+        f"{material.flattering}Test rows ({material.test_rows}). {interval_basis(material)}{predictions.approximated}"
+    )
     return Section(
         "Results on the test rows",
         [
@@ -186,7 +188,8 @@ def interval_basis(material: Material) -> str:
         if predictions.protocol == "random"
         else "because groups are not known: they are too narrow where tiles of one slide resemble each other"
     )
-    return f"In parentheses: {how} over single tiles, {why}."
+    units = "single tiles" if resampling.unit == "tile" else f"{n_units} blocks of tiles dealt at random"
+    return f"In parentheses: {how} over {units}, {why}."
 
 
 def verdict(material: Material) -> Section:

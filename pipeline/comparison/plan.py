@@ -52,7 +52,7 @@ def parts(material: Material) -> Section:
         by_seed.append([str(each), *(number(macro_f1(predictions, head, own)) for head in heads)])
     names = [head_name(head) for head in heads]
     folds = "" if protocol.n_folds == 1 or len(protocol.seeds) == 1 else " Folds are drawn anew for every seed."
-    if protocol.n_folds == predictions.tiles["group"].nunique():
+    if protocol.n_folds == len(predictions.group_code[1]):
         folds = " Every group is a fold."
     text = (
         f"Written before anything was trained (protocol.json): {count(protocol.n_folds, 'fold')} and "
@@ -114,7 +114,7 @@ def twin(material: Material) -> Section | None:
     n_train = [each.details.get("n_train") for each in (other, predictions)]
     trained = " against ".join(number(n, 0) for n in n_train)
     caption = (
-        f"Macro-F1 on the same {count(len(set(predictions.tiles['tile_id'].iloc[here])), 'tile')}, tested once per "
+        f"Macro-F1 on the same {count(predictions.n_tiles(here), 'tile')}, tested once per "
         f"seed under each protocol with as many folds and epochs; on average {trained} tiles were trained "
         f"on. In parentheses: {level_text(resampling.level)} paired bootstrap intervals over whole {resampling.unit}s."
     )
@@ -143,8 +143,6 @@ def gap_sentence(gaps: dict[str, Difference], *, unit: str) -> str:
 
 def aligned(one: Predictions, other: Predictions) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of both that are of the same tile and seed, in the order of the first."""
-    place = {key: row for row, key in enumerate(zip(other.tiles["tile_id"], other.tiles["seed"], strict=True))}
-    keys = zip(one.tiles["tile_id"], one.tiles["seed"], strict=True)
-    pairs = [(row, place[key]) for row, key in enumerate(keys) if key in place]
-    here, there = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    return here, there
+    place = other.places(one.row_key)
+    here = np.flatnonzero(place >= 0)
+    return here, place[here]

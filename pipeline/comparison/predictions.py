@@ -2,19 +2,25 @@
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from pipeline.errors import BadInput
+from pipeline.evaluation import metrics
 from pipeline.evaluation.arrays import FloatArray, IntArray, as_probabilities
+from pipeline.evaluation.intervals import bootstrap_metrics
+from pipeline.evaluation.selective import SelectiveCurve, selective_curve
 from pipeline.heads.names import FLOORS
 from pipeline.storage import predictions as stored
 from pipeline.storage import records
+from pipeline.storage.large_predictions import PART_COLUMNS, hash_names
 
-TILE_COLUMNS = ["tile_id", "group", "split", "label", *stored.PART_COLUMNS]
+TILE_COLUMNS = ["tile_id", "group", "split", "label", *PART_COLUMNS]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +50,99 @@ class Predictions:
 
     record: Mapping[str, Any]
     """The record of predictions.csv."""
+
+    tile_unit = "tile"
+    """What the bootstrap draws where it does not draw groups."""
+
+    is_large = False
+    """Whether rows are read block by block, and single tiles are not looked at."""
+
+    @cached_property
+    def group_code(self) -> tuple[IntArray, list[str]]:
+        """(N,) number of each tile's group, and the names of the groups in their order."""
+        names, code = np.unique(self.tiles["group"].to_numpy(dtype=str), return_inverse=True)
+        return code, names.tolist()
+
+    @cached_property
+    def tile_code(self) -> IntArray:
+        """(N,) number of each row's tile: equal for the rows of a tile under several seeds."""
+        return np.unique(self.tiles["tile_id"].to_numpy(dtype=str), return_inverse=True)[1]
+
+    @cached_property
+    def name_hash(self) -> npt.NDArray[np.uint64]:
+        """(N,) hash of each tile's name, by which rows of two tables are matched."""
+        return hash_names(self.tiles["tile_id"].to_numpy())
+
+    @cached_property
+    def row_key(self) -> npt.NDArray[np.uint64]:
+        """(N,) what tells a row from others: of its tile's name and its seed."""
+        return row_keys(self.name_hash, self.tiles["seed"].to_numpy())
+
+    def places(self, keys: npt.NDArray[np.uint64]) -> IntArray:
+        """Return the rows (M,) that have these keys, -1 where there is none."""
+        order = np.argsort(self.row_key, kind="stable")
+        at = np.searchsorted(self.row_key, keys, sorter=order)
+        found = order[np.minimum(at, len(order) - 1)]
+        return np.where(self.row_key[found] == keys, found, -1)
+
+    @property
+    def tile_units(self) -> IntArray:
+        """(N,) number of what the bootstrap draws where it does not draw groups: the tile."""
+        return self.tile_code
+
+    def n_tiles(self, rows: IntArray) -> int:
+        """Return how many tiles some rows are of."""
+        return len(np.unique(self.tile_code[rows]))
+
+    def probabilities(self, head: str, rows: IntArray) -> FloatArray:
+        """Return (M, K) what a head says of some rows."""
+        return self.p[head][rows]
+
+    def named_probability(self, head: str, rows: IntArray) -> FloatArray:
+        """Return (M,) the probability of the class that a head names."""
+        return self.p[head][rows, self.predicted[head][rows]]
+
+    def scored(
+        self, head: str, split: str, *, units: IntArray, n_draws: int, seed: int, level: float
+    ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+        """Return the metrics of a head on the rows of a split, and their intervals.
+
+        Args:
+            head: a name.
+            split: train, val or test.
+            units: (N,) what the bootstrap draws.
+            n_draws: as of `bootstrap_metrics`.
+            seed: likewise.
+            level: likewise.
+        """
+        rows = self.rows(split)
+        y, p, predicted = self.y[rows], self.p[head][rows], self.predicted[head][rows]
+        bounds = bootstrap_metrics(y, p, predicted, units=units[rows], n_draws=n_draws, seed=seed, level=level)
+        return metrics.scalar_metrics(y, p, predicted), bounds
+
+    def reliability(self, head: str, split: str) -> dict[str, FloatArray]:
+        """Return the reliability bins of a head on the rows of a split."""
+        rows = self.rows(split)
+        return metrics.reliability_bins(self.y[rows], self.p[head][rows])
+
+    def selective(self, head: str) -> SelectiveCurve:
+        """Return the test accuracy of a head against the share of tiles that it answers."""
+        rows = self.rows("test")
+        return selective_curve(self.y[rows], self.p[head][rows], self.predicted[head][rows])
+
+    def sample(self, split: str) -> IntArray:
+        """Return the rows of a split for what looks at single ones; all seeds of a tile or none. Here: all rows."""
+        return self.rows(split)
+
+    @property
+    def sampled(self) -> str:
+        """Said in the caption of what rests on `sample`; empty where that is all rows."""
+        return ""
+
+    @property
+    def approximated(self) -> str:
+        """Said in the caption of the main table where a figure is not computed from single rows; else empty."""
+        return ""
 
     @property
     def main_heads(self) -> list[str]:
@@ -78,11 +177,16 @@ class Predictions:
         """Return the number of groups in a split, or None where they are not known."""
         if not self.groups_known:
             return None
-        return int(self.tiles.loc[self.tiles["split"] == split, "group"].nunique())
+        return len(np.unique(self.group_code[0][self.rows(split)]))
+
+
+def row_keys(name_hash: npt.NDArray[np.uint64], seed: IntArray) -> npt.NDArray[np.uint64]:
+    """Return (N,) keys of rows: a hash of the tile's name, moved by the seed."""
+    return name_hash + seed.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 
 
 def read_predictions(path: Path, *, force: bool = False) -> Predictions:
-    """Read predictions.csv after checking it against its record and its inputs.
+    """Read predictions.csv, or the Parquet table in its place, after checking it against its record and its inputs.
 
     Args:
         path: predictions.csv of a run.
@@ -93,9 +197,14 @@ def read_predictions(path: Path, *, force: bool = False) -> Predictions:
         StaleInput: it, or something it was made from, was made from files that have changed since.
         BadInput: the heads disagree about a tile's group, split or label, or there are no test rows.
     """
+    path = records.standing(path)
     record = records.check_artifact(path, schema=stored.SCHEMA)
     if not force:
         records.check_fresh(path, record)
+    if path.suffix == ".parquet":
+        from pipeline.comparison.large import read_large
+
+        return read_large(path, record)
     table = stored.read_predictions(path)
     classes = stored.classes_of(table)
     if not (table["split"] == "test").any():

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from pipeline.comparison.document import Figure, Note, Section, Table, Text
 from pipeline.comparison.material import Material
-from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.predictions import Predictions, row_keys
 from pipeline.comparison.scores import Resampling
 from pipeline.comparison.verdict import FEW_UNITS
 from pipeline.comparison.wording import count, head_name, interval, level_text, listing, number, points
@@ -20,6 +20,7 @@ from pipeline.evaluation.intervals import percentile_interval, resampling_counts
 from pipeline.evaluation.metrics import scores_from_confusion
 from pipeline.figures.robustness import draw_falls
 from pipeline.storage import records
+from pipeline.storage.large_predictions import hash_names
 from pipeline.storage.stress import NONE, SCHEMA, blocks, read_stress
 from pipeline.tiles.corruptions import CORRUPTIONS
 
@@ -100,11 +101,15 @@ def read_answers(path: Path, predictions: Predictions, *, force: bool = False) -
             break
         if head not in predictions.predicted:
             raise stale
-        names = np.array(predictions.classes, dtype=object)[predictions.predicted[head]]
-        known = predictions.tiles[["tile_id", "seed", "group", "label"]].assign(predicted=names)
-        wanted = rows[["tile_id", "seed"]].merge(known, how="left", on=["tile_id", "seed"])
-        if not wanted.equals(rows[list(wanted.columns)]):
+        place = predictions.places(row_keys(hash_names(rows["tile_id"].to_numpy()), rows["seed"].to_numpy()))
+        if (place < 0).any():
             raise stale
+        known = predictions.tiles.iloc[place].assign(
+            predicted=np.array(predictions.classes, dtype=object)[predictions.predicted[head][place]]
+        )
+        for name in ("tile_id", "seed", "group", "label", "predicted"):
+            if known[name].tolist() != rows[name].tolist():
+                raise stale
     return stress
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.wording import is_number
-from pipeline.evaluation import intervals, metrics
+from pipeline.evaluation import metrics
 from pipeline.evaluation.arrays import IntArray
 from pipeline.tiles.split import SPLITS
 
@@ -29,7 +29,9 @@ class Resampling:
     The rows of one tile under several seeds are one unit.
     """
 
-    unit: Literal["group", "tile"]
+    unit: Literal["group", "tile", "block"]
+    """block: tiles dealt into blocks at random, where they are too many to be drawn one by one."""
+
     ids: IntArray
     """(N,) unit of each tile."""
 
@@ -67,9 +69,8 @@ def choose_resampling(predictions: Predictions, *, n_draws: int, seed: int, leve
     further tiles of the same groups only, and then tiles are drawn.
     """
     by_group = predictions.groups_known and predictions.protocol != "random"
-    unit = predictions.tiles["group" if by_group else "tile_id"].to_numpy(dtype=str)
-    ids = np.unique(unit, return_inverse=True)[1]
-    return Resampling("group" if by_group else "tile", ids, n_draws=n_draws, seed=seed, level=level)
+    unit, ids = ("group", predictions.group_code[0]) if by_group else (predictions.tile_unit, predictions.tile_units)
+    return Resampling(unit, ids, n_draws=n_draws, seed=seed, level=level)  # type: ignore[arg-type]
 
 
 def score_heads(
@@ -99,23 +100,22 @@ def score_heads(
 def _split_scores(
     predictions: Predictions, resampling: Resampling, *, head: str, split: str, rows: IntArray
 ) -> list[Score]:
-    y, p, predicted = predictions.y[rows], predictions.p[head][rows], predictions.predicted[head][rows]
+    y = predictions.y[rows]
     n_groups = predictions.n_groups(split)
-    bounds = intervals.bootstrap_metrics(
-        y,
-        p,
-        predicted,
-        units=resampling.ids[rows],
+    values, bounds = predictions.scored(
+        head,
+        split,
+        units=resampling.ids,
         n_draws=resampling.n_draws,
         seed=resampling.seed,
         level=resampling.level,
     )
     scores = [
         Score(head, split, metric, value, *bounds[metric], n=len(rows), n_groups=n_groups)
-        for metric, value in metrics.scalar_metrics(y, p, predicted).items()
+        for metric, value in values.items()
     ]
-    by_class = metrics.class_metrics(y, predicted, len(predictions.classes))
-    groups = predictions.tiles["group"].to_numpy(dtype=str)[rows]
+    by_class = metrics.class_metrics(y, predictions.predicted[head][rows], len(predictions.classes))
+    groups = predictions.group_code[0][rows]
     for code, name in enumerate(predictions.classes):
         n_class_groups = None if n_groups is None else len(np.unique(groups[y == code]))
         scores += [

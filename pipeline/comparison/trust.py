@@ -13,7 +13,6 @@ from pipeline.evaluation import conformal
 from pipeline.evaluation.calibration import METHODS
 from pipeline.evaluation.calibration_choice import LEAST_GROUPS, WORTH_IT
 from pipeline.evaluation.metrics import ECE_BINS
-from pipeline.evaluation.selective import selective_curve
 
 SCORES = {"nll": "NLL", "brier": "Brier", "ece": "ECE"}
 
@@ -76,10 +75,9 @@ def _methods(material: Material) -> list[Table]:
 def selective(material: Material) -> Section:
     """What is gained where a human sees the tiles that a head is least sure of."""
     predictions = material.predictions
-    test = predictions.rows("test")
     rows = []
     for head in predictions.main_heads:
-        curve = selective_curve(predictions.y[test], predictions.p[head][test], predictions.predicted[head][test])
+        curve = predictions.selective(head)
         rows.append([head_name(head), *(number(curve.accuracy_at(share)) for share in COVERAGES), number(curve.aurc)])
     caption = (
         f"{material.flattering}Accuracy on the test tiles that a head answers itself if it refers the others. AURC: "
@@ -111,7 +109,8 @@ def _prediction_sets(material: Material) -> list[Block]:
         else ""
     )
     caption = (
-        f"{material.flattering}Split-conformal sets of classes that should hold the true one for {percent(1 - ALPHA)} "
+        f"{material.flattering}{predictions.sampled}"
+        f"Split-conformal sets of classes that should hold the true one for {percent(1 - ALPHA)} "
         "of the tiles (least ambiguous sets, MAPIE). A set of one class is an answer, a larger one a short list; it is "
         f"empty where no class reaches the threshold. The threshold comes from test tiles: each half of the "
         f"{_halved(material)[0]} is covered by what the other half gives. The promise is on average over all tiles, if "
@@ -124,10 +123,10 @@ def _prediction_sets(material: Material) -> list[Block]:
 def _sets_row(material: Material, head: str) -> list[str]:
     """Return a head's row of the table."""
     predictions = material.predictions
-    test = predictions.rows("test")
+    test = predictions.sample("test")
     # not from validation rows: networks and heads were chosen, or even fitted, on those
     sets = conformal.conformal_by_groups(
-        predictions.p[head][test],
+        predictions.probabilities(head, test),
         predictions.y[test],
         _halved(material)[1],
         alpha=ALPHA,
@@ -148,7 +147,7 @@ def _sets_row(material: Material, head: str) -> list[str]:
 def _halved(material: Material) -> tuple[str, list[str]]:
     """Return what is dealt into halves, and its name for each test row."""
     predictions = material.predictions
-    tiles = predictions.tiles.iloc[predictions.rows("test")]
+    tiles = predictions.tiles.iloc[predictions.sample("test")]
     if predictions.groups_known and tiles["group"].nunique() > 1:
         return "groups", tiles["group"].tolist()
     return "tiles", tiles["tile_id"].tolist()  # a tile stands there once per seed and must not cover itself

@@ -57,7 +57,7 @@ class Verdict:
     pairs: list[Pair]
     """Every pair of main heads once: each against softmax first."""
 
-    unit: Literal["group", "tile"]
+    unit: Literal["group", "tile", "block"]
     """What the verdict rests on."""
 
     n_units: int

@@ -7,23 +7,15 @@ Student's; every interval here is Hesterberg's expanded one (`tail_probability`)
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse, stats
 
 from pipeline.evaluation.arrays import FloatArray, IntArray, NumberArray, as_labels, as_probabilities, as_rows
-from pipeline.evaluation.metrics import (
-    ECE_BINS,
-    METRICS,
-    bin_means,
-    expected_calibration_error,
-    row_brier,
-    row_nll,
-    scores_from_confusion,
-    top_label,
-)
+from pipeline.evaluation.metrics import METRICS, scores_from_confusion
+from pipeline.evaluation.unit_sums import BLOCK_ROWS, dense_units, metrics_of_sums, unit_statistics
 
 CHUNK_CELLS = 1_000_000
 """Units times draws held at once; about 40 MB at the peak."""
@@ -118,31 +110,33 @@ def bootstrap_metrics(
     n_rows, n_classes = p.shape
     y = as_labels(y, name="y", n_classes=n_classes, n_rows=n_rows)
     predicted = as_labels(predicted, name="predicted", n_classes=n_classes, n_rows=n_rows)
-    bin_index, confidence, correct = top_label(y, p, ECE_BINS)
-    one_column, ones = np.zeros(n_rows, dtype=np.int64), np.ones(n_rows)
-    blocks = [
-        (n_classes**2, y * n_classes + predicted, ones),
-        (1, one_column, row_nll(y, p)),
-        (1, one_column, row_brier(y, p)),
-        (ECE_BINS, bin_index, ones),
-        (ECE_BINS, bin_index, confidence),
-        (ECE_BINS, bin_index, correct),
-    ]
+    _check_draws(n_draws, level)
+    n_units, unit = dense_units(units, n_rows=n_rows)
+    if n_units < 2:
+        return dict.fromkeys(METRICS, NO_INTERVAL)
+    statistics = unit_statistics(y, p, predicted, unit=unit, n_units=n_units)
+    return resampled_metrics(statistics, n_classes=n_classes, n_draws=n_draws, seed=seed, level=level)
+
+
+def resampled_metrics(
+    statistics: sparse.csr_array, *, n_classes: int, n_draws: int, seed: int, level: float
+) -> dict[str, tuple[float, float]]:
+    """Return what `bootstrap_metrics` does, from the statistics of the units, each of which has rows.
+
+    Args:
+        statistics: of `unit_statistics`.
+        n_classes: K.
+        n_draws: Number of resamples.
+        seed: Of the resamples.
+        level: Nominal coverage of the interval, in (0, 1).
+    """
+    n_units = int(statistics.shape[1])
+    if n_units < 2:
+        return dict.fromkeys(METRICS, NO_INTERVAL)
     draws: dict[str, list[FloatArray]] = {}
-    for cells, nll, brier, count, bin_confidence, bin_correct in _resampled_sums(
-        blocks, units=units, n_draws=n_draws, seed=seed, level=level
-    ):
-        n_drawn = cells.sum(axis=1)
-        bins = bin_means(count=count, confidence=bin_confidence, correct=bin_correct)
-        scores = {
-            **scores_from_confusion(cells.reshape(-1, n_classes, n_classes)),
-            "nll": nll[:, 0] / n_drawn,
-            "brier": brier[:, 0] / n_drawn,
-            "ece": expected_calibration_error(bins),
-        }
-        for name, values in scores.items():
+    for counts in resampling_counts(n_units, n_draws=n_draws, seed=seed):
+        for name, values in metrics_of_sums((statistics @ counts).T, n_classes=n_classes).items():
             draws.setdefault(name, []).append(values)
-    n_units = len(np.unique(units))
     return {
         name: percentile_interval(np.concatenate(draws[name]), level=level, n_units=n_units)
         if name in draws
@@ -208,15 +202,27 @@ def paired_counts(
     if metric not in PAIRED_METRICS:
         raise ValueError(f"metric must be one of {', '.join(PAIRED_METRICS)}, but is {metric!r}")
     n_classes = 1 + max(int(np.max(labels, initial=0)) for labels in (y, predicted_a, predicted_b))
-    y = as_labels(y, name="y", n_classes=n_classes)
-    unit_ids, unit = np.unique(as_rows(units, name="units", n_rows=len(y)), return_inverse=True)
-    cells = (
-        y * n_classes + as_labels(labels, name=name, n_classes=n_classes, n_rows=len(y))
+    y = as_rows(y, name="y")
+    n_units, unit = dense_units(units, n_rows=len(y))
+    a, b = (
+        _counts(y, as_rows(labels, name=name, n_rows=len(y)), unit, n_classes=n_classes, n_units=n_units)
         for name, labels in (("predicted_a", predicted_a), ("predicted_b", predicted_b))
     )
-    shape = (n_classes**2, len(unit_ids))
-    a, b = (sparse.csr_array((np.ones(len(y)), (cell, unit)), shape=shape) for cell in cells)
     return PairedCounts(metric, n_classes, a, b)
+
+
+def _counts(y: IntArray, predicted: IntArray, unit: IntArray, *, n_classes: int, n_units: int) -> sparse.csr_array:
+    """Return (K * K, n_units) confusion counts, added up block by block."""
+    total = None
+    for start in range(0, len(y), BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        true = as_labels(y[part], name="y", n_classes=n_classes)
+        cell = true * n_classes + as_labels(predicted[part], name="predicted", n_classes=n_classes)
+        shape = (n_classes**2, n_units)
+        counts = sparse.csr_array((np.ones(len(cell)), (cell, unit[part])), shape=shape)
+        total = counts if total is None else total + counts
+    assert total is not None, "no rows are refused"  # noqa: S101
+    return total
 
 
 def tail_probability(*, level: float, n_units: int) -> float:
@@ -256,35 +262,6 @@ def resampling_counts(n_units: int, *, n_draws: int, seed: int) -> Iterator[Floa
         drawn += n_units * np.arange(size)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=size * n_units).reshape(size, n_units)
         yield np.ascontiguousarray(counts.T, dtype=np.float64)
-
-
-def _resampled_sums(
-    blocks: Sequence[tuple[int, IntArray, FloatArray]],
-    *,
-    units: IntArray,
-    n_draws: int,
-    seed: int,
-    level: float,
-) -> Iterator[list[FloatArray]]:
-    """Yield per chunk of draws one (draws, width) array of sums for each block.
-
-    A block is (width, column of each row, value of each row). The units' sums are kept sparse: a row
-    touches one column of each block, so memory grows with rows, not with rows times classes squared.
-    Yields nothing with fewer than two units.
-    """
-    _check_draws(n_draws, level)
-    n_rows = len(blocks[0][1])
-    unit_ids, unit = np.unique(as_rows(units, name="units", n_rows=n_rows), return_inverse=True)
-    if len(unit_ids) < 2:
-        return
-    starts = np.cumsum([0] + [width for width, _, _ in blocks])
-    columns = np.concatenate([start + column for start, (_, column, _) in zip(starts, blocks, strict=False)])
-    values = np.concatenate([value for _, _, value in blocks])
-    statistics = sparse.csr_array(
-        (values, (columns, np.tile(unit, len(blocks)))), shape=(int(starts[-1]), len(unit_ids))
-    )
-    for counts in resampling_counts(len(unit_ids), n_draws=n_draws, seed=seed):
-        yield np.split((statistics @ counts).T, starts[1:-1], axis=1)
 
 
 def _check_draws(n_draws: int, level: float) -> None:

@@ -77,7 +77,7 @@ def read_summary(run: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         BadArtifact: it, or a head's file, is missing, damaged or not the one that fit_heads wrote.
     """
-    changed = records.damaged_outputs(run / "predictions.csv", record)
+    changed = records.damaged_outputs(records.standing(run / "predictions.csv"), record)
     for name in (SUMMARY, *FILES.values()):
         if name in changed:
             raise BadArtifact(f"{run / name}: missing or changed since fit_heads wrote it: run fit_heads again")
@@ -203,7 +203,7 @@ def read_heads(run: Path, head: str, *, model: str, whose: str, todo: str, force
         BadArtifact: a file is missing or damaged.
         StaleInput: they were fitted on embeddings of another network, or an input of theirs has changed.
     """
-    path = run / "predictions.csv"
+    path = records.standing(run / "predictions.csv")
     record = records.check_artifact(path, schema=SCHEMA)
     embedded = embeddings_record(run, record, model=model, whose=whose, todo=todo)
     if not force:

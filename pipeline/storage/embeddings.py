@@ -244,8 +244,7 @@ def feature_blocks(path: Path, status: np.ndarray) -> Iterator[np.ndarray]:
     refuse = _refusal(path)
     digest = hashlib.sha256()
     with opened(path, SCHEMA, refuse) as (file, attrs):
-        names = json.loads(attrs["virtual"]) if "virtual" in attrs else None
-        features = _features(path, file, names, refuse)
+        features = _features(path, file, _virtual(attrs), refuse)
         for start in range(0, len(status), BLOCK_ROWS):
             block = features[start : start + BLOCK_ROWS]
             _check_values(block, status[start : start + BLOCK_ROWS] == OK, refuse)
@@ -255,11 +254,33 @@ def feature_blocks(path: Path, status: np.ndarray) -> Iterator[np.ndarray]:
             raise refuse(OTHER_FEATURES)
 
 
+def _virtual(attrs: Mapping[str, Any]) -> Any:
+    """Return the files that hold the features, None if the file itself does; `attrs` are as they stand in it."""
+    return json.loads(attrs["virtual"]) if "virtual" in attrs else None
+
+
 def _features(path: Path, file: Any, names: Any, refuse: Refuse) -> Any:
-    """Return /features to be sliced by rows: the file's own data set, or what the files named hold of it."""
+    """Return /features to be indexed by rows: the file's own data set, or what the files named hold of it."""
     if names is None:
         return open_dataset(file, "features", DATASETS["features"], refuse)
     return Stacked(path, names, schema=SCHEMA, claim=DATASETS["features"])
+
+
+def feature_rows(path: Path, rows: np.ndarray) -> np.ndarray:
+    """Return (M, D) features of some rows of an embeddings file, as they are stored.
+
+    Args:
+        path: the HDF5 file.
+        rows: (M,) row numbers of tiles that could be read, rising.
+
+    Raises:
+        BadArtifact: a row breaks the schema.
+    """
+    refuse = _refusal(path)
+    with opened(path, SCHEMA, refuse) as (file, attrs):
+        found = _features(path, file, _virtual(attrs), refuse)[rows]
+    _check_values(found, np.ones(len(found), dtype=bool), refuse)
+    return found
 
 
 def _check_values(rows: np.ndarray, used: np.ndarray, refuse: Refuse) -> None:

@@ -1,7 +1,8 @@
 """The parts of a plan become one table: every tile as predicted by the networks that were trained without its fold."""
 
+import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pandas as pd
 
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage import artifacts, predictions, records
-from pipeline.storage.protocol import NAME, Protocol, check_part
+from pipeline.storage.large_predictions import hash_names
+from pipeline.storage.protocol import NAME, PartEntry, Protocol, check_part
 
 UNPOOLED = ("search", "notes", "chosen")
 """Entries of a head that have no mean."""
@@ -36,8 +38,8 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
         StaleInput: a part's predictions are not of this plan's tiles, or a part was made with other options.
     """
     parts = [part for part in protocol.parts if part.arm == arm]
-    files = [protocol.folder(part) / "predictions.csv" for part in parts]
-    out = protocol.predictions(arm)
+    files = [records.standing(protocol.folder(part) / "predictions.csv") for part in parts]
+    out = records.standing(protocol.predictions(arm))
     seed = protocol.seeds[0]
     current: dict[str, Any] = {"schema": predictions.SCHEMA, "options": options, "inputs": files, "seed": seed}
     found = []
@@ -50,21 +52,7 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
         found.append(record["details"])
     if records.is_current(out, **current):
         return
-    tables = [predictions.read_predictions(path) for path in files]
-    for path, table in zip(files, tables, strict=True):
-        same = list(table.columns) == list(tables[0].columns)
-        if not same or list(table["head"].unique()) != list(tables[0]["head"].unique()):
-            raise BadArtifact(f"{path}: its heads or classes are not those of {files[0]}: run fit_heads --restart")
-    by_fold: dict[tuple[int, int], list[pd.DataFrame]] = {}
-    for part, table in zip(parts, tables, strict=True):
-        by_fold.setdefault((part.seed, part.fold), []).append(table[table["split"] == "test"])
-    pooled = pd.concat([mean_of(group, seed=key[0], fold=key[1]) for key, group in by_fold.items()])
-    pooled = pooled.sort_values(
-        "head", key=lambda names: names.map(list(tables[0]["head"].unique()).index), kind="stable"
-    )
-    if pooled.duplicated(["head", "tile_id", "seed"]).any():
-        raise BadArtifact(f"{protocol.run}: a tile is tested in two folds of one seed: run extract and fit_heads again")
-    artifacts.write_text(out, pooled.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+    out = write_pooled(protocol, parts, files)
     summary = []
     if arm == protocol.main_arm:
         contents = [artifacts.from_json(path.parent / "heads" / "heads.json") for path in files]
@@ -99,6 +87,58 @@ def stain_in(network: Mapping[str, Any]) -> dict[str, Any]:
     return {"stain": stain["method"]} if stain else {}
 
 
+def write_pooled(protocol: Protocol, parts: list[PartEntry], files: list[Path]) -> Path:
+    """Write the pooled predictions of some parts and return the file; the parts of one fold are held at a time.
+
+    In a CSV file the lines of each head stand together; in Parquet each head has row groups of its own.
+
+    Args:
+        protocol: the plan.
+        parts: of one arm.
+        files: their predictions.
+
+    Raises:
+        BadArtifact: heads or classes of a part are not those of the first, or a tile is tested in two folds of a seed.
+    """
+    by_fold: dict[tuple[int, int], list[Path]] = {}
+    for part, path in zip(parts, files, strict=True):
+        by_fold.setdefault((part.seed, part.fold), []).append(path)
+    folds = _pooled_folds(by_fold, files[0])
+    head_fold = next(folds)
+    n_test = {(part.seed, part.fold): part.n["test"] for part in parts}
+    heads = list(head_fold["head"].unique())
+    out = predictions.table_for(protocol.predictions(parts[0].arm), sum(n_test.values()) * len(heads))
+    folds = itertools.chain([head_fold], folds)
+    keys: dict[Any, list[np.ndarray]] = {}
+    with predictions.written(out) as add:
+        for table in folds if out.suffix == ".parquet" else [pd.concat(folds)]:
+            for head, lines in table.groupby("head", sort=False):
+                add(lines)
+                for seed, ids in lines.groupby("seed")["tile_id"] if head == heads[0] else ():
+                    keys.setdefault(seed, []).append(hash_names(ids.to_numpy()))
+        for hashes in map(np.concatenate, keys.values()):
+            if len(np.unique(hashes)) != len(hashes):
+                raise BadArtifact(
+                    f"{protocol.run}: a tile is tested in two folds of one seed: run extract and fit_heads again"
+                )
+    return out
+
+
+def _pooled_folds(by_fold: Mapping[tuple[int, int], list[Path]], first: Path) -> Iterator[pd.DataFrame]:
+    """Yield the test rows of each fold; the heads and classes of all files must be those of the first."""
+    kind = None
+    for (seed, fold), paths in by_fold.items():
+        tables = []
+        for path in paths:
+            table = predictions.read_predictions(path)
+            found = list(table.columns), list(table["head"].unique())
+            kind = kind or found
+            if found != kind:
+                raise BadArtifact(f"{path}: its heads or classes are not those of {first}: run fit_heads --restart")
+            tables.append(table[table["split"] == "test"])
+        yield mean_of(tables, seed=seed, fold=fold)
+
+
 def refuse_other_making(part: Path, first: Path) -> None:
     """Refuse to pool a part whose network, embeddings or heads were made with other options than the first part's.
 
@@ -109,7 +149,7 @@ def refuse_other_making(part: Path, first: Path) -> None:
         StaleInput: names the file and the options.
     """
     for name in ("model.safetensors", "embeddings.h5", "predictions.csv"):
-        own, other = (made_by(records.read_record_alone(place / name)) for place in (part, first))
+        own, other = (made_by(records.read_record_alone(records.standing(place / name))) for place in (part, first))
         if changed := [key for key in own if own[key] != other.get(key)]:
             listing = ", ".join(f"{key}={own[key]!r}, there {other.get(key)!r}" for key in changed)
             raise StaleInput(f"{part / name} was made with other options than in {first} ({listing}): make them alike")

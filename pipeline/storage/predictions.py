@@ -1,10 +1,14 @@
 """predictions.csv: what every head says of every tile; the only source of the figures in a report.
 
+A table of more than `LARGE_LINES` lines is predictions.parquet instead: `written` writes either, `records.standing`
+finds it.
+
 Of one split it holds all rows. Of a plan it holds the test rows of all parts, each predicted by the networks that were
 trained without its fold, with the columns seed and fold behind `predicted`: a tile has one row per seed and head.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,19 +16,24 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact
+from pipeline.storage import artifacts, records
 from pipeline.storage.embeddings import OK, Embeddings
+from pipeline.storage.large_predictions import (
+    BLOCK_ROWS,
+    COLUMNS,
+    PART_COLUMNS,
+    SUM_TOLERANCE,
+    LargePredictions,
+    parquet_lines,
+)
 from pipeline.storage.tables import read_table
 from pipeline.tiles.split import SPLITS
 
 SCHEMA = "predictions/1.0"
-COLUMNS = ("tile_id", "group", "split", "label", "head", "predicted")
-"""Columns before the probabilities `p_<class>`, which stand in the order of the classes."""
 
-PART_COLUMNS = ("seed", "fold")
-"""Columns that only a plan's pooled predictions have in the file; readers fill in 0."""
-
-SUM_TOLERANCE = 1e-6
-"""How far the probabilities of a row may be from 1 (nine digits are written)."""
+LARGE_LINES = 1_000_000
+"""A table of more lines (rows times heads) is a Parquet file. A CSV file of so many has some 170 MB: more than a
+spreadsheet takes, and no longer read whole in passing."""
 
 
 class Answer(NamedTuple):
@@ -43,35 +52,85 @@ def usable_rows(embeddings: Embeddings) -> np.ndarray:
     return (embeddings.status == OK) & (embeddings.split < len(SPLITS)) & (embeddings.label >= 0)
 
 
-def to_csv(embeddings: Embeddings, answers: Mapping[str, Answer]) -> str:
-    """Return the table: for each head one line per usable row, in the order of the embeddings file.
+def table_for(path: Path, n_lines: int) -> Path:
+    """Return where a table of so many lines (rows times heads) is written: predictions.csv, or .parquet beside it."""
+    return path.with_suffix(".parquet") if n_lines > LARGE_LINES else path
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Yield a function that adds lines of one head to a new table; the table of the other format is then removed.
 
     Args:
+        path: predictions.csv or predictions.parquet (`table_for`); complete or not there.
+    """
+    other = path.with_suffix(".csv" if path.suffix == ".parquet" else ".parquet")
+    with artifacts.atomic(path) as temporary:
+        with _csv_lines(temporary) if path.suffix == ".csv" else parquet_lines(temporary) as add:
+            yield add
+        for old in (other, records.record_path(other)):  # two tables would contradict each other
+            old.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _csv_lines(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+    with path.open("w", encoding="utf-8", newline="") as file:
+
+        def add(lines: pd.DataFrame) -> None:
+            lines.to_csv(file, index=False, header=file.tell() == 0, float_format="%.9g", lineterminator="\n")
+
+        yield add
+
+
+def write_predictions(path: Path, embeddings: Embeddings, answers: Iterable[tuple[str, Answer]]) -> None:
+    """Write the table: for each head one line per usable row, in the order of the embeddings file.
+
+    Args:
+        path: predictions.csv or predictions.parquet (`table_for`).
         embeddings: the file's content.
-        answers: head -> what it says of the M usable rows.
+        answers: head and what it says of the M usable rows; one at a time is held.
     """
     usable = np.flatnonzero(usable_rows(embeddings))
     classes = np.array(embeddings.classes, dtype=object)
-    parts = []
-    for head, answer in answers.items():
-        table = pd.DataFrame(
-            {
-                "tile_id": np.array(embeddings.tile_id, dtype=object)[usable],
-                "group": np.array(embeddings.group, dtype=object)[usable],
-                "split": np.array(SPLITS, dtype=object)[embeddings.split[usable]],
-                "label": classes[embeddings.label[usable]],
-                "head": head,
-                "predicted": classes[answer.predicted],
-            }
-        )
-        for i, name in enumerate(classes):
-            table[f"p_{name}"] = answer.p[:, i]
-        parts.append(table)
-    return pd.concat(parts).to_csv(index=False, float_format="%.9g", lineterminator="\n")
+    splits = np.array(SPLITS, dtype=object)
+    with written(path) as add:
+        for head, answer in answers:
+            for start in range(0, len(usable), BLOCK_ROWS):
+                part = slice(start, start + BLOCK_ROWS)
+                rows = usable[part]
+                lines = pd.DataFrame(
+                    {
+                        "tile_id": np.array([embeddings.tile_id[row] for row in rows], dtype=object),
+                        "group": np.array([embeddings.group[row] for row in rows], dtype=object),
+                        "split": splits[embeddings.split[rows]],
+                        "label": classes[embeddings.label[rows]],
+                        "head": head,
+                        "predicted": classes[answer.predicted[part]],
+                    }
+                )
+                for i, name in enumerate(classes):
+                    lines[f"p_{name}"] = answer.p[part, i]
+                add(lines)
+
+
+def _refusal(path: Path) -> Callable[[str], BadArtifact]:
+    return lambda rule: BadArtifact(f"{path}: {rule}: run `python -m pipeline.fit_heads --restart`")
+
+
+def open_large(path: Path) -> LargePredictions:
+    """Return a predictions.parquet for reading block by block; its lines are checked by `check`, or as they are read.
+
+    Raises:
+        BadArtifact: names the rule that the file breaks.
+        PipelineError: pyarrow is not installed.
+    """
+    return LargePredictions(path, _refusal(path))
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Read predictions.csv and check it against its schema; its record is the caller's to check.
+    """Read predictions.csv, or a Parquet table that fits into memory as one, and check it against its schema.
+
+    The record is the caller's to check. `open_large` reads a Parquet table block by block.
 
     Returns:
         The file's columns, with seed and fold in any case.
@@ -79,11 +138,12 @@ def read_predictions(path: Path) -> pd.DataFrame:
     Raises:
         BadArtifact: names the rule that the file breaks.
     """
-
-    def refuse(rule: str) -> BadArtifact:
-        return BadArtifact(f"{path}: {rule}: run `python -m pipeline.fit_heads --restart`")
-
-    table = read_table(path, texts=COLUMNS, refuse=refuse)
+    refuse = _refusal(path)
+    if path.suffix == ".parquet":
+        open_large(path).check()
+        table = pd.read_parquet(path)
+    else:
+        table = read_table(path, texts=COLUMNS, refuse=refuse)
     pooled = tuple(table.columns[len(COLUMNS) :][:2]) == PART_COLUMNS
     rest = list(table.columns[len(COLUMNS) + (2 if pooled else 0) :])
     if len(rest) < 2 or any(name[:2] != "p_" for name in rest):
@@ -102,6 +162,19 @@ def read_predictions(path: Path) -> pd.DataFrame:
     if any(ids != heads.iloc[0] for ids in heads) or len(set(heads.iloc[0])) != len(heads.iloc[0]):
         raise refuse("the heads do not stand on the same rows")
     return table
+
+
+def check_predictions(path: Path) -> set[str]:
+    """Check all lines of a table of either form and return the names of its tiles.
+
+    Raises:
+        BadArtifact: names the rule that the file breaks.
+    """
+    if path.suffix != ".parquet":
+        return set(read_predictions(path)["tile_id"])
+    file = open_large(path)
+    file.check()
+    return set(file.names()[0].to_pylist())
 
 
 def check_probabilities(table: pd.DataFrame, names: Sequence[str], refuse: Callable[[str], BadArtifact]) -> None:

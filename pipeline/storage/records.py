@@ -70,6 +70,15 @@ def record_path(artifact: Path) -> Path:
     return artifact.with_name(artifact.name + ".json")
 
 
+def standing(path: Path) -> Path:
+    """Return what stands in place of predictions.csv: itself, or predictions.parquet where that, or its record, is.
+
+    A table has one of the two forms, by its size (`storage.predictions`).
+    """
+    large = path.with_suffix(".parquet")
+    return large if large.is_file() or record_path(large).is_file() else path
+
+
 def versions() -> dict[str, str | None]:
     """Return the versions of this package and of those it computes with, without importing them."""
     found: dict[str, str | None] = {"histoheads": __version__, "python": platform.python_version()}

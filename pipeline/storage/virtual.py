@@ -63,7 +63,7 @@ def create_virtual(
 
 
 class Stacked:
-    """The rows of `/features` of several files as one data set to be sliced by rows; one file is open at a time.
+    """The rows of `/features` of several files as one data set to be indexed by rows; one file is open at a time.
 
     Args:
         path: the virtual file.
@@ -102,17 +102,19 @@ class Stacked:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        """Return some rows, (n, D)."""
-        start, stop, _ = rows.indices(len(self))
-        found = np.empty((max(0, stop - start), self.shape[1]), self.dtype)
+    def __getitem__(self, rows: "slice | np.ndarray") -> np.ndarray:
+        """Return some rows, (n, D): a slice, or rising row numbers (n,)."""
+        wanted = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
+        found = np.empty((len(wanted), self.shape[1]), self.dtype)
         first = 0
         for file, n in zip(self.files, self.lengths, strict=True):
-            begin, end = max(start, first), min(stop, first + n)
+            begin, end = np.searchsorted(wanted, (first, first + n))
             if begin < end:
+                own = wanted[begin:end] - first
+                in_turn = own[-1] - own[0] == len(own) - 1  # which HDF5 reads much faster
                 with opened(file, self.schema, self._refusal(file)) as (handle, _):
                     features = open_dataset(handle, "features", self.claim, self._refusal(file))
-                    found[begin - start : end - start] = features[begin - first : end - first]
+                    found[begin:end] = features[own[0] : own[-1] + 1] if in_turn else features[own]
             first += n
         return found
 

@@ -16,7 +16,7 @@ from pipeline.errors import PipelineError
 from pipeline.network.resnet import build_network
 from pipeline.storage import artifacts, models, records
 from pipeline.storage.embeddings import Embeddings, read_embeddings, write_embeddings
-from pipeline.storage.predictions import Answer, classes_of, read_predictions, to_csv
+from pipeline.storage.predictions import Answer, classes_of, read_predictions, write_predictions
 from pipeline.storage.protocol import NAME, PartEntry, Protocol, read_protocol, write_protocol
 from pipeline.storage.scratch import Scratch, row_type
 from pipeline.tiles.datasets import csv_tiles
@@ -231,7 +231,7 @@ def test_any_names_survive_hdf5_and_predictions(folder: Path, tiles: list[str], 
     found: Embeddings = read_embeddings(folder / "embeddings.h5")
     assert (found.tile_id, found.path, found.group, found.classes) == (tiles, tiles, tiles[::-1], classes)
     p = np.full((n, 2), 0.5)
-    (folder / "predictions.csv").write_text(to_csv(found, {"softmax": Answer(np.zeros(n, int), p)}))
+    write_predictions(folder / "predictions.csv", found, [("softmax", Answer(np.zeros(n, int), p))])
     said = read_predictions(folder / "predictions.csv")
     assert (list(said["tile_id"]), list(said["group"]), classes_of(said)) == (tiles, tiles[::-1], classes)
     assert set(said["predicted"]) == {classes[0]}
