@@ -1,6 +1,7 @@
 """What this process may use of the machine: cores, worker processes, the device."""
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
@@ -53,3 +54,16 @@ def use_device(name: str, threads: int | None, *, deterministic: bool = False) -
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device {name}: not usable here: {str(error).splitlines()[0]}") from None
     return device
+
+
+def memory_bytes(text: str) -> int:
+    """Return the bytes of an amount of memory such as "4GB", "500MB" or "2GiB".
+
+    Raises:
+        UsageError: not a number with one of these units.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kKMGT]i?)B", text.strip())
+    if found is None:
+        raise UsageError(f"--memory {text}: a number with kB, MB, GB, TB, KiB, MiB, GiB or TiB is needed, such as 4GB")
+    base = 1024 if found[2].endswith("i") else 1000
+    return int(float(found[1]) * base ** (1 + "KMGT".index(found[2][0].upper())))

@@ -42,7 +42,8 @@ class Rows:
     def take(self, chosen: np.ndarray) -> "Rows":
         """Return the rows that an index or mask chooses."""
         groups = self.groups[chosen] if len(self.groups) else self.groups
-        return Rows(self.features[chosen], self.logits[chosen], self.y[chosen], groups)
+        features, logits, y = self.features[chosen], self.logits[chosen], self.y[chosen]
+        return dataclasses.replace(self, features=features, logits=logits, y=y, groups=groups)
 
 
 def refuse_other_version(path: Path, record: Mapping[str, Any], package: str) -> None:

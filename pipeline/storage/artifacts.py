@@ -27,7 +27,7 @@ MAPS = "maps"
 """Folder of a run that holds a folder for the map of each slide, if it is given no other place."""
 
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
-"""Names that `tempfile.mkstemp` makes for `atomic`."""
+"""Names that `tempfile` makes for `atomic` and `temporary_folder`."""
 
 
 def sha256_file(path: Path) -> str:
@@ -118,6 +118,17 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def temporary_folder(place: Path, name: str) -> Iterator[Path]:
+    """Yield a new folder in a run for what is too large for memory; it is removed at the end, or by the next start."""
+    with disk_errors(place / name):
+        folder = Path(tempfile.mkdtemp(dir=place, prefix=f".{name}.", suffix=".tmp"))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically."""
     with atomic(path) as temporary:
@@ -150,7 +161,8 @@ def from_json(path: Path) -> Any:
 def remove_temporaries(folder: Path) -> None:
     """Remove what a killed run left half-written; only the holder of the run's lock may call this.
 
-    Looks where artefacts are written and for names that `atomic` gives: `--run` may be any folder of the user's.
+    Looks where artefacts are written and for names that `atomic` and `temporary_folder` give: `--run` may be any folder
+    of the user's.
     """
     places = [folder / name for name in (*SUBFOLDERS, SLIDES)]
     if (folder / SLIDES).is_dir() and not (folder / SLIDES).is_symlink():
@@ -159,3 +171,5 @@ def remove_temporaries(folder: Path) -> None:
         for path in place.glob(".*.tmp"):
             if TEMPORARY.fullmatch(path.name) and path.is_file():
                 path.unlink(missing_ok=True)
+            elif TEMPORARY.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)

@@ -1,0 +1,61 @@
+"""XGBoost on rows that do not fit into memory: their bins lie on disk, and trees are grown page by page.
+
+XGBoost's external memory (ExtMemQuantileDMatrix). The bins' borders come from a stratified sample, so that no memory
+grows with the rows; where the sample is all rows, the trees are those of the matrix in memory.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import xgboost
+
+from pipeline.errors import DiskFull
+from pipeline.heads.stored import StoredRows
+from pipeline.storage import artifacts
+
+BYTES_PER_VALUE = 3
+"""On disk: each value's bin by rows and by columns, a byte each, and what pages begin with."""
+
+
+class _Blocks(xgboost.DataIter):
+    """The rows as XGBoost asks for them, twice: for their number and for their bins."""
+
+    def __init__(self, rows: StoredRows) -> None:
+        self.rows, self.left = rows, rows.blocks()
+        super().__init__(cache_prefix=str(rows.cache / "bins"))
+
+    def reset(self) -> None:
+        """Begin again."""
+        self.left = self.rows.blocks()
+
+    def next(self, input_data: Callable[..., Any]) -> bool:
+        """Hand over the next block; tell whether there was one."""
+        for _, block in self.left:
+            input_data(data=block.features, label=block.y)
+            return True
+        return False
+
+
+def external_matrix(
+    rows: StoredRows, *, max_bin: int, jobs: int, seed: int, like: xgboost.DMatrix | None
+) -> xgboost.ExtMemQuantileDMatrix:
+    """Bin the features into files below the rows' cache folder, which go with the matrix.
+
+    Args:
+        rows: to bin.
+        max_bin: bins of a feature.
+        jobs: threads.
+        seed: of the sample that the bins' borders come from.
+        like: another matrix, whose borders are taken.
+
+    Raises:
+        DiskFull: no room for the bins.
+    """
+    artifacts.require_space(rows.cache, len(rows.y) * rows.features.width * BYTES_PER_VALUE)
+    if like is None:
+        known = rows.sample(seed=seed)
+        like = xgboost.QuantileDMatrix(known.features, known.y, max_bin=max_bin, nthread=jobs)
+    try:
+        return xgboost.ExtMemQuantileDMatrix(_Blocks(rows), max_bin=max_bin, ref=like, nthread=jobs)
+    except xgboost.core.XGBoostError as error:
+        raise DiskFull(f"{rows.cache}: {error}") from error
