@@ -1,0 +1,145 @@
+"""fit_heads with less memory than its rows take: the same files, the same promises, nothing left behind."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import floors
+from pipeline.heads import rows as material
+from pipeline.heads.boosting import Boosting
+from pipeline.heads.floors import SOURCES
+from pipeline.heads.stored import StoredRows
+from pipeline.storage import records
+from pipeline.storage.predictions import read_predictions
+
+from .test_fit_heads import fit, make_run
+
+
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no rows fit into any memory."""
+    monkeypatch.setattr(material, "needed", lambda *rows, svm_rows: 10**18)
+
+
+def answers(run: Path, head: str, split: str) -> tuple[np.ndarray, pd.DataFrame]:
+    """Which tiles of a split a head is right on, and its probabilities."""
+    table = read_predictions(run / "predictions.csv")
+    table = table[(table["head"] == head) & (table["split"] == split)]
+    return (table["predicted"] == table["label"]).to_numpy(), table.filter(like="p_")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("fit_on", ["train", "heldout"])
+def test_streamed_heads_are_those_in_memory(
+    tmp_path: Path, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str], fit_on: str, dtype: str
+) -> None:
+    """XGBoost to the digits that are written, the SVM to 1 point of probability and 5 of accuracy."""
+    plain, streamed = (make_run(tmp_path / name, n=300, bad=(3,), dtype=dtype) for name in ("plain", "streamed"))
+    words = ("--fit-on", fit_on, "--svm-rows", "1", "--calibration", "temperature")
+    assert fit(plain, *words) == 3
+    request.getfixturevalue("little_memory")
+    capfd.readouterr()
+    assert fit(streamed, *words, "--memory", "4GB") == 3
+    assert "300 rows do not fit into memory" in capfd.readouterr().err
+    assert not list(streamed.glob(".*tmp"))
+    facts = [json.loads((run / "heads/heads.json").read_text()) for run in (plain, streamed)]
+    tables = [read_predictions(run / "predictions.csv") for run in (plain, streamed)]
+    assert tables[0][["tile_id", "head", "label"]].equals(tables[1][["tile_id", "head", "label"]])
+    for head in facts[0]["heads"]:
+        assert facts[0]["heads"][head]["chosen"] == facts[1]["heads"][head]["chosen"], head
+        right, p = zip(*(answers(run, head, "test") for run in (plain, streamed)), strict=True)
+        if head == "svm":
+            assert abs(right[0].mean() - right[1].mean()) <= 0.05
+            np.testing.assert_allclose(p[0], p[1], atol=0.01)
+        else:
+            pd.testing.assert_frame_equal(p[0].reset_index(drop=True), p[1].reset_index(drop=True))
+    notes = {name: " ".join(entry["notes"]) for name, entry in facts[1]["heads"].items()}
+    n_fit = int(
+        ((tables[1]["head"] == "svm") & (tables[1]["split"] == ("train" if fit_on == "train" else "val"))).sum()
+    )
+    assert all(f"streamed: fitted on all {n_fit} rows" in notes[name] for name in ("svm", "xgboost"))
+    assert facts[0]["source_probe"] == pytest.approx(facts[1]["source_probe"], abs=0.03)
+    for split, found in facts[0]["separability"].items():
+        assert found == pytest.approx(facts[1]["separability"][split], rel=1e-5)
+    assert records.read_record(streamed / "predictions.csv")["options"]["memory"] == 4 * 10**9
+    head = Boosting.load(streamed / "heads/xgboost.ubj")
+    assert head.booster.num_boosted_rounds() == facts[1]["heads"]["xgboost"]["chosen"]["rounds"]
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_a_repeated_command_is_current_and_repeats_to_the_byte(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """P6."""
+    run = make_run(tmp_path / "run")
+    assert fit(run, "--memory", "4GB") == 0
+    before = (run / "predictions.csv").read_bytes()
+    capfd.readouterr()
+    assert fit(run, "--memory", "4000MB") == 0
+    assert "current" in capfd.readouterr().err
+    (run / "predictions.csv").unlink()
+    assert fit(run, "--memory", "4GB") == 0
+    assert "svm is current" in capfd.readouterr().err
+    assert fit(run, "--memory", "4GB", "--restart") == 0
+    assert (run / "predictions.csv").read_bytes() == before
+
+
+def test_memory_that_is_enough_changes_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run")
+    assert fit(run) == 0
+    capfd.readouterr()
+    assert fit(run, "--memory", "8GiB") == 0
+    assert "fit_heads: current" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_floors_of_tiles_are_streamed_from_their_own_file(fitted_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert floors.main(["--run", str(fitted_run), "--floor-px", "32", "--threads", "1", "--workers", "0"]) == 0
+    read: list[str] = []
+    blocks = StoredRows.blocks
+
+    def spy(self: StoredRows):  # type: ignore[no-untyped-def]
+        read.append(self.features.dataset)
+        return blocks(self)
+
+    monkeypatch.setattr(StoredRows, "blocks", spy)
+    assert fit(fitted_run, "--memory", "4GB") == 0
+    table = read_predictions(fitted_run / "predictions.csv")
+    assert set(SOURCES) <= set(table["head"])
+    assert {"colour_histogram", "handmade", "untrained", "features"} <= set(read)
+    streamed = table[table["head"].isin(SOURCES)].reset_index(drop=True)
+    monkeypatch.undo()
+    assert fit(fitted_run, "--restart") == 0
+    table = read_predictions(fitted_run / "predictions.csv")
+    pd.testing.assert_frame_equal(table[table["head"].isin(SOURCES)].reset_index(drop=True), streamed, atol=1e-5)
+
+
+def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    left, own, elsewhere = run / ".streamed.abcd_123.tmp", run / ".mine.tmp", tmp_path / "elsewhere"
+    for folder in (left, own, elsewhere):
+        folder.mkdir()
+        (folder / "bins-0x1.gradient_index.page").write_bytes(b"x")
+    (run / ".streamed.abcd_456.tmp").symlink_to(elsewhere)
+    assert fit(run, "--heads", "svm", "--no-floors") == 0
+    assert not left.exists()
+    assert len(list(own.iterdir())) == len(list(elsewhere.iterdir())) == 1, "P5"
+
+
+@pytest.mark.parametrize("text", ["much", "4", "-4GB", "4gb", "4 PB", "GB", "4GB of it"])
+def test_memory_that_is_no_amount_is_a_usage_error(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], text: str
+) -> None:
+    assert fit(make_run(tmp_path / "run"), f"--memory={text}") == 2
+    assert f"--memory {text}: a number with" in capfd.readouterr().err
+
+
+def test_memory_too_small_for_a_block_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert fit(make_run(tmp_path / "run"), "--memory", "10MB") == 1
+    told = capfd.readouterr().err
+    assert told.count("\n") == 1
+    assert "--memory 10MB: too little for a block of the 120 rows" in told
+    assert not (tmp_path / "run/heads").exists()
