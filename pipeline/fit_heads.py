@@ -11,16 +11,18 @@ do not fit into `--memory` are read block by block.
 
 import contextlib
 import dataclasses
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import command
-from pipeline.cli.machine import memory_bytes
+from pipeline.cli.machine import memory_bytes, n_cores, use_device
 from pipeline.cli.options import Common, check, say
 from pipeline.cli.parts import each_part
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
+from pipeline.heads.cluster import connected, shares
 from pipeline.heads.names import FILES
 from pipeline.storage import artifacts, records
 from pipeline.storage import protocol as protocols
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from pipeline.heads.base import Head, Rows
     from pipeline.heads.fitting import FitOn, Fitted, Setting
     from pipeline.storage.predictions import Answer
+
+
+CLUSTER = re.compile(r"(tcp|tls)://[^\s/]+:\d+")
+"""Address of a Dask scheduler."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +69,17 @@ class FitHeadsOptions:
     """Memory that the command may take, such as 4GB; default: a share of what is free. Rows that do not fit into it are
     read block by block: SVM by landmarks, XGBoost with its bins on disk, both searched on a sample."""
 
+    cluster: str | None = None
+    """Dask cluster that fits the heads: local (processes of this machine, which share --memory) or the address of a
+    scheduler, tcp://host:port, whose workers see the run folder; --memory is then what each may take."""
+
     def __post_init__(self) -> None:
         """Check ranges."""
+        cluster = self.cluster or "local"
+        check(
+            cluster == "local" or CLUSTER.fullmatch(cluster),
+            f"--cluster {cluster}: local, or tcp://host:port of a Dask scheduler",
+        )
         if self.memory is not None:
             memory_bytes(self.memory)
         check(self.svm_rows >= 1, f"--svm-rows {self.svm_rows}: at least 1")
@@ -97,7 +112,7 @@ def fitted_head(
         common: the run.
         options: of this stage.
         source: the embeddings file.
-        within: the stated memory, if rows do not fit into it.
+        within: the stated memory, and whether a cluster fits, if rows do not fit into that memory.
     """
     from pipeline.heads import fitting
     from pipeline.heads.base import SCHEMA
@@ -226,13 +241,14 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     floors = floors_file(common.run) if options.floors else None
     stated = None if options.memory is None else memory_bytes(options.memory)
     how: dict[str, Any] = {"fit_on": fit_on, "svm_rows": options.svm_rows}
+    cores = common.threads or n_cores()
     room = None
     if stated is not None:
         from pipeline.heads import rows as material
 
         embeddings = stored.read_embeddings(path, with_features=False)
-        room = material.room_for(stated, embeddings, path, floors, **how)
-    within = {} if room is None or stated is None else {"memory": stated}
+        room = material.room_for(shares(stated, cores, options.cluster).each, embeddings, path, floors, **how)
+    within = {} if room is None or stated is None else {"memory": stated, "cluster": options.cluster is not None}
     chosen |= within
     inputs = [path, *([floors] if floors is not None else [])]
     current: dict[str, Any] = {"schema": predictions.SCHEMA, "options": chosen, "inputs": inputs, "seed": common.seed}
@@ -240,27 +256,33 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
         say(f"fit_heads: current, {out}")
         return EXIT_SKIPPED if skipped else EXIT_OK
 
-    from pipeline.cli.machine import n_cores, use_device
     from pipeline.heads import budget, fitting
     from pipeline.heads import rows as material
     from pipeline.heads.floors import SOURCES
     from pipeline.heads.probes import separability, source_probe
 
     device = use_device(common.device, common.threads, deterministic=common.deterministic).type
+    split_up = shares(budget.free_share() if stated is None else stated, cores, options.cluster)
     if stated is None:
         embeddings = stored.read_embeddings(path, with_features=False)
-        room = material.room_for(budget.free_share(), embeddings, path, floors, **how)
-    setting = fitting.Setting(
-        fit_on,
-        common.seed,
-        common.threads or n_cores(),
-        device="cuda" if device == "cuda" and room is None else "cpu",
-        rounds=options.rounds,
-        svm_rows=options.svm_rows,
-    )
+        room = material.room_for(split_up.each, embeddings, path, floors, **how)
     with contextlib.ExitStack() as stack:
+        pool = cache = None
+        if room is not None or options.cluster is not None:
+            cache = stack.enter_context(artifacts.temporary_folder(common.run, "streamed"))
+            if options.cluster is not None:
+                pool = stack.enter_context(connected(options.cluster, split_up, folder=cache))
+        setting = fitting.Setting(
+            fit_on,
+            common.seed,
+            cores,
+            device="cuda" if device == "cuda" and room is None and pool is None else "cpu",
+            rounds=options.rounds,
+            svm_rows=options.svm_rows,
+            pool=pool,
+        )
         usable = predictions.usable_rows(embeddings)
-        if room is None:
+        if room is None or cache is None:
             embeddings = stored.read_embeddings(path)
             every = material.rows_of(embeddings, usable)
         else:
@@ -268,7 +290,6 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
                 f"fit_heads: {len(usable)} rows do not fit into memory: they are read {room.block_rows} at once, and "
                 f"searches take up to {room.sample_rows} of a split"
             )
-            cache = stack.enter_context(artifacts.temporary_folder(common.run, "streamed"))
             every = material.stored_rows_of(embeddings, usable, path, room=room, cache=cache)
         split = embeddings.split[usable]
         rows = material.split_rows(every, split, path, fit_on=fit_on)

@@ -78,8 +78,15 @@ class Boosting:
             raise BadArtifact(f"{path}: not a readable XGBoost model ({first})") from None
         return cls(booster)
 
+    @classmethod
+    def of_bytes(cls, raw: bytes) -> "Boosting":
+        """Return a head from what another process of this command has made."""
+        booster = xgboost.Booster()
+        booster.load_model(bytearray(raw))
+        return _on_cpu(booster)
 
-class _Course:
+
+class Course:
     """One point under way: `xgboost.train` with early stopping, but it can wait and go on."""
 
     def __init__(self, params: dict[str, Any], matrix: xgboost.DMatrix, held: xgboost.DMatrix) -> None:
@@ -142,12 +149,12 @@ def search_boosting(
         on_point: called after each point.
         on_round: called after each round of each point.
     """
-    matrix = _binned(train, jobs=jobs, seed=seed)
-    held = _binned(val, jobs=jobs, seed=seed, like=matrix)  # the features are binned once for all points
-    courses = [_Course(_params(train, point, seed=seed, jobs=jobs, device=device), matrix, held) for point in points]
+    matrix = binned(train, jobs=jobs, seed=seed)
+    held = binned(val, jobs=jobs, seed=seed, like=matrix)  # the features are binned once for all points
+    courses = [Course(params_of(train, point, seed=seed, jobs=jobs, device=device), matrix, held) for point in points]
     for course in courses:
         course.go_on(min(rounds, LOOK), on_round=on_round)
-    ahead = np.argsort([min(course.losses) for course in courses], kind="stable")[: (len(courses) + 1) // 2]
+    ahead = better_half([course.losses for course in courses])
     search, heads = Search(), []
     for number, (point, course) in enumerate(zip(points, courses, strict=True)):
         if number in ahead:
@@ -159,18 +166,25 @@ def search_boosting(
     return search, *heads[search.best_index]
 
 
+def better_half(losses: Sequence[Sequence[float]]) -> list[int]:
+    """Return which courses go on after the first look, by their validation log-losses so far."""
+    order = np.argsort([min(own) for own in losses], kind="stable")
+    return [int(i) for i in order[: (len(losses) + 1) // 2]]
+
+
 def fit_boosting(train: Rows, params: dict[str, Any], *, seed: int, jobs: int, device: str = "cpu") -> Boosting:
     """Boost a chosen point for its number of rounds on all given rows."""
     point = {name: value for name, value in params.items() if name != "rounds"}
-    given = _params(train, point, seed=seed, jobs=jobs, device=device)
-    return _on_cpu(xgboost.train(given, _binned(train, jobs=jobs, seed=seed), params["rounds"]))
+    given = params_of(train, point, seed=seed, jobs=jobs, device=device)
+    return _on_cpu(xgboost.train(given, binned(train, jobs=jobs, seed=seed), params["rounds"]))
 
 
-def _params(train: Rows, point: dict[str, Any], *, seed: int, jobs: int, device: str) -> dict[str, Any]:
+def params_of(train: Rows, point: dict[str, Any], *, seed: int, jobs: int, device: str) -> dict[str, Any]:
+    """Return XGBoost's parameters of a point."""
     return FIXED | point | {"num_class": train.logits.shape[1], "seed": seed, "nthread": jobs, "device": device}
 
 
-def _binned(rows: Rows, *, jobs: int, seed: int, like: xgboost.DMatrix | None = None) -> xgboost.DMatrix:
+def binned(rows: Rows, *, jobs: int, seed: int, like: xgboost.DMatrix | None = None) -> xgboost.DMatrix:
     """Bin the features, if another matrix is given by its bins; on disk if they do not fit into memory."""
     if isinstance(rows, StoredRows):
         return external_matrix(rows, max_bin=FIXED["max_bin"], jobs=jobs, seed=seed, like=like)

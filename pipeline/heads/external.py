@@ -9,12 +9,18 @@ from typing import Any
 
 import xgboost
 
-from pipeline.errors import DiskFull
 from pipeline.heads.stored import StoredRows
 from pipeline.storage import artifacts
 
-BYTES_PER_VALUE = 3
-"""On disk: each value's bin by rows and by columns, a byte each, and what pages begin with."""
+
+def bins_bytes(n_rows: int, width: int, *, block_rows: int, max_bin: int) -> int:
+    """Return the size of the bins' file: bounded from above, by some percent for pages of many rows.
+
+    Of each value its bin by rows and by columns, a byte each, and a bit whether it is missing; of each row where it
+    begins; of each page counts of all bins.
+    """
+    pages = -(-n_rows // block_rows)
+    return n_rows * (2 * width + width // 8 + 9) + pages * (width * (8 * max_bin + 20) + 4096)
 
 
 class _Blocks(xgboost.DataIter):
@@ -51,11 +57,9 @@ def external_matrix(
     Raises:
         DiskFull: no room for the bins.
     """
-    artifacts.require_space(rows.cache, len(rows.y) * rows.features.width * BYTES_PER_VALUE)
+    size = bins_bytes(len(rows.y), rows.features.width, block_rows=rows.block_rows, max_bin=max_bin)
+    artifacts.try_room(rows.cache / "bins", size)  # XGBoost ends the process where a disk is full
     if like is None:
         known = rows.sample(seed=seed)
         like = xgboost.QuantileDMatrix(known.features, known.y, max_bin=max_bin, nthread=jobs)
-    try:
-        return xgboost.ExtMemQuantileDMatrix(_Blocks(rows), max_bin=max_bin, ref=like, nthread=jobs)
-    except xgboost.core.XGBoostError as error:
-        raise DiskFull(f"{rows.cache}: {error}") from error
+    return xgboost.ExtMemQuantileDMatrix(_Blocks(rows), max_bin=max_bin, ref=like, nthread=jobs)

@@ -19,8 +19,9 @@ import numpy as np
 
 from pipeline.cli.progress import progress
 from pipeline.evaluation.folds import assign_folds
-from pipeline.heads import boosting, svm
+from pipeline.heads import boosting, spread, svm
 from pipeline.heads.base import Head, Rows, Search, Softmax, cross_search
+from pipeline.heads.cluster import Pool
 from pipeline.heads.stored import StoredRows, sampled, scores_of
 from pipeline.heads.streamed_landmarks import fit_streamed
 
@@ -65,6 +66,9 @@ class Setting:
     svm_rows: int
     """Rows that an exact SVM is fitted on at most; above, its kernel is approximated."""
 
+    pool: Pool | None = None
+    """Workers that points, folds and XGBoost's last fit are given to; None: this process."""
+
     @property
     def fit_split(self) -> Literal["train", "val"]:
         """The split whose rows the heads are fitted on."""
@@ -93,13 +97,15 @@ def fit_svm_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
     points = svm.affordable(points, len(fit_rows.y), most=0 if is_streamed(rows) else setting.svm_rows)
 
     def search(fit: Rows, held: Rows) -> Search:
-        how: dict[str, Any] = {"seed": setting.seed, "jobs": setting.jobs, "points": points}
-        return svm.search_svm(fit, held, **how, on_point=bar.update)
+        how: dict[str, Any] = {"seed": setting.seed, "points": points, "on_point": bar.update}
+        if setting.pool is not None:
+            return spread.search_svm(setting.pool, fit, held, **how)
+        return svm.search_svm(fit, held, jobs=setting.jobs, **how)
 
     known = sampled(rows, seed=setting.seed)
     folds = heldout_folds(known["val"], setting)
     with progress(len(points) * max(1, folds.max() + 1), unit="point", label="svm search") as bar:
-        found = judge(known, folds, search, setting)
+        found = judge(known, folds, search, setting, pool=setting.pool)
     searched = time.perf_counter()
     facts = {"search": found.points, "chosen": found.best}
     told = streamed_notes(rows, known, setting)
@@ -122,13 +128,17 @@ def fit_svm_streamed(rows: dict[str, Rows], setting: Setting, chosen: dict[str, 
         heads.append(fit_streamed(fit_rows, chosen, seed=setting.seed, on_pass=bar.update))
         return heads[-1]
 
-    def search(fit_rows: Rows, held: Rows) -> Search:
+    def search(fit_rows: Any, held: Any) -> Search:
         found = Search()
-        found.add(chosen, scores_of(fit(fit_rows), held), held.y, seconds=0)
+        if setting.pool is None or setting.fit_on == "train":
+            scores = scores_of(fit(fit_rows), held)
+        else:
+            _, scores = spread.fit_svm(setting.pool, fit_rows, held, chosen, seed=setting.seed)
+        found.add(chosen, scores, held.y, seconds=0)
         return found
 
     with progress(0, unit="pass", label="svm, all rows") as bar:
-        found = judge(rows, heldout_folds(rows["val"], setting), search, setting)
+        found = judge(rows, heldout_folds(rows["val"], setting), search, setting, pool=setting.pool)
         head = heads[0] if setting.fit_on == "train" else fit(rows["val"])
     return head, found.scores[0]
 
@@ -143,13 +153,21 @@ def fit_xgboost_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
     best: list[tuple[boosting.Boosting, float]] = []
 
     def search(fit: Rows, held: Rows) -> Search:
-        found, head, seconds = boosting.search_boosting(fit, held, **how, rounds=setting.rounds, on_point=bar.update)
+        given: dict[str, Any] = {"rounds": setting.rounds, "on_point": bar.update}
+        if setting.pool is not None:
+            found, head, seconds = spread.search_boosting(setting.pool, fit, held, seed=setting.seed, **given)
+        else:
+            found, head, seconds = boosting.search_boosting(fit, held, **how, **given)
         best.append((head, seconds))
         return found
 
-    def finish(fit: Rows, held: Rows) -> Search:
-        given = how | {"rounds": setting.rounds, "points": [point], "on_round": bar.update}
-        found, head, seconds = boosting.search_boosting(fit, held, **given)
+    def finish(fit: Any, held: Any) -> Search:
+        given: dict[str, Any] = {"rounds": setting.rounds}
+        if setting.pool is not None:
+            found, head, seconds = spread.finish_boosting(setting.pool, fit, held, point, seed=setting.seed, **given)
+        else:
+            given |= {"points": [point], "on_round": bar.update}
+            found, head, seconds = boosting.search_boosting(fit, held, **how, **given)
         best.append((head, seconds))
         return found
 
@@ -157,7 +175,7 @@ def fit_xgboost_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
     known = sampled(rows, seed=setting.seed)
     folds = heldout_folds(known["val"], setting)
     with progress(len(boosting.POINTS) * max(1, folds.max() + 1), unit="point", label="xgboost search") as bar:
-        found = judge(known, folds, search, setting)
+        found = judge(known, folds, search, setting, pool=setting.pool)
     tried, notes = found.points, streamed_notes(rows, known, setting)
     if is_streamed(rows):
         del known
@@ -171,7 +189,11 @@ def fit_xgboost_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
         seconds = times(took - fit_seconds, fit_seconds)
     else:
         start = time.perf_counter()
-        head = boosting.fit_boosting(rows["val"], found.best, **how)
+        if setting.pool is not None and isinstance(val := rows["val"], StoredRows):
+            chosen = {"point": point, "seed": setting.seed, "rounds": found.best["rounds"]}
+            head = spread.boost_together(setting.pool, val, None, **chosen)
+        else:
+            head = boosting.fit_boosting(rows["val"], found.best, **how)
         seconds = times(took, time.perf_counter() - start)
     if found.best["rounds"] >= setting.rounds:
         notes.append(f"all {setting.rounds} rounds were used: raise --rounds")
@@ -207,11 +229,18 @@ def heldout_folds(val: Rows, setting: Setting) -> np.ndarray:
     return assign_folds(val.y, list(val.groups), seed=setting.seed, folds=HELDOUT_FOLDS)[0]
 
 
-def judge(rows: dict[str, Rows], folds: np.ndarray, search: Callable[[Rows, Rows], Search], setting: Setting) -> Search:
-    """Judge all points on the validation rows; see the module."""
+def judge(
+    rows: dict[str, Rows],
+    folds: np.ndarray,
+    search: Callable[[Rows, Rows], Search],
+    setting: Setting,
+    *,
+    pool: Pool | None = None,
+) -> Search:
+    """Judge all points on the validation rows; see the module. With a pool, all folds at the same time."""
     if setting.fit_on == "train":
         return search(rows["train"], rows["val"])
-    return cross_search(rows["val"], folds, search)
+    return cross_search(rows["val"], folds, search, each_of=map if pool is None else pool.side_by_side)
 
 
 def held_scores(head: Head, found: Search, rows: dict[str, Rows], setting: Setting) -> np.ndarray:

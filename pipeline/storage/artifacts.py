@@ -44,6 +44,26 @@ def require_space(folder: Path, n_bytes: int) -> None:
         raise DiskFull(f"{folder}: {n_bytes / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free: make room and run again")
 
 
+def try_room(path: Path, n_bytes: int) -> None:
+    """Raise DiskFull if a file of this size cannot stand under `path`, by trying: quotas and limits count, too.
+
+    For libraries that end the process where they cannot write. Systems and disks without fallocate only tell of free
+    space.
+    """
+    require_space(path.parent, n_bytes)
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with disk_errors(path):
+        try:
+            with path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, max(1, n_bytes))
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+        finally:
+            path.unlink(missing_ok=True)
+
+
 def _says_no_space(error: BaseException | None) -> bool:
     """Tell whether an error comes of a full disk.
 

@@ -13,6 +13,7 @@ from pipeline.heads import fitting, landmarks
 from pipeline.heads.base import Rows, Search
 from pipeline.heads.boosting import POINTS, search_boosting
 from pipeline.heads.budget import LEAST_BLOCK, LEAST_SAMPLE, MOST_BLOCK, MOST_SAMPLE, needed, room
+from pipeline.heads.external import bins_bytes, external_matrix
 from pipeline.heads.fitting import Setting
 from pipeline.heads.floors import fit_floor
 from pipeline.heads.probes import separability, source_probe
@@ -232,6 +233,16 @@ def test_a_budget_is_enough_for_all_for_blocks_or_for_nothing() -> None:
     assert found.sample_rows >= LEAST_SAMPLE
     with pytest.raises(BadInput):
         room((least - 1) * 10**6, million, width)
+
+
+@pytest.mark.parametrize(("n", "block"), [(900, 900), (900, 130), (301, 20)])
+def test_the_size_of_the_bins_on_disk_is_known_before(store: Store, n: int, block: int) -> None:
+    """XGBoost ends the process where it finds no room."""
+    rows = store(rows_of(n), block=block)
+    matrix = external_matrix(rows, max_bin=32, jobs=1, seed=0, like=None)
+    size = sum(path.stat().st_size for path in rows.cache.iterdir())
+    assert 0.3 < size / bins_bytes(n, 8, block_rows=block, max_bin=32) <= 1
+    del matrix
 
 
 @pytest.mark.parametrize("head", ["svm", "xgboost"])
