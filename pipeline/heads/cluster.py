@@ -72,7 +72,7 @@ class Pool:
                 sent = {name: self.client.scatter(value, workers=[worker], hash=False) for name, value in item.items()}
                 tasks.append(self.client.submit(work, **sent, **only))
             while not all(task.done() for task in tasks):
-                with contextlib.suppress(TimeoutError):
+                with contextlib.suppress(TimeoutError), self.client.as_current():
                     wait(tasks, timeout=LOOK_S)
                 failed = [str(task.exception()) for task in tasks if task.status == "error"]
                 if failed or set(items) - set(self.threads()):
@@ -90,19 +90,19 @@ class Pool:
 
     def threads(self) -> dict[str, int]:
         """Return the threads of each worker, by address."""
-        workers = self.client.sync(self.client.scheduler.identity)["workers"]
-        return {worker: int(facts["nthreads"]) for worker, facts in sorted(workers.items())}
+        return {worker: int(n) for worker, n in sorted(self.client.nthreads().items())}
 
     @property
     def scheduler(self) -> str:
         """The scheduler's host."""
-        return str(self.client.scheduler.address.split("://")[-1].rsplit(":", 1)[0])
+        known: Any = self.client.scheduler
+        return str(known.address).split("://")[-1].rsplit(":", 1)[0]
 
     @contextlib.contextmanager
     def _losses(self) -> Iterator[None]:
         """Turn Dask's ways of saying that somebody is gone into WorkerLost."""
         from distributed import KilledWorker
-        from distributed.comm import CommClosedError
+        from distributed.comm.core import CommClosedError
 
         try:
             yield
@@ -161,7 +161,8 @@ def connected(address: str, split_up: Shares, *, folder: Path) -> Iterator[Pool]
     with contextlib.ExitStack() as stack:
         where: Any = address
         if address == "local":
-            how = {"processes": True, "dashboard_address": None, "silence_logs": logging.CRITICAL}
+            how = {"processes": True, "host": "127.0.0.1", "silence_logs": logging.CRITICAL}
+            how |= {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
             given = {"n_workers": split_up.n_workers, "threads_per_worker": 1, "memory_limit": split_up.each}
             where = stack.enter_context(LocalCluster(**how, **given, local_directory=str(folder)))
         try:

@@ -4,6 +4,7 @@ A search chooses what it chooses on one machine: each point is judged by one wor
 fit on rows that do not fit into memory is shared: each worker reads its part of them.
 """
 
+import contextlib
 import dataclasses
 import tempfile
 import time
@@ -165,7 +166,11 @@ def boost_together(
         }
         for i, (worker, jobs) in enumerate(threads.items())
     }
-    return boosting.Boosting.of_bytes(pool.together(_boost_part, items)[0])
+    try:
+        return boosting.Boosting.of_bytes(pool.together(_boost_part, items)[0])
+    finally:
+        with contextlib.suppress(xgboost.core.XGBoostError):  # it complains of workers that never came back
+            tracker.free()
 
 
 def _part(rows: StoredRows, i: int, n: int) -> StoredRows:
@@ -174,9 +179,15 @@ def _part(rows: StoredRows, i: int, n: int) -> StoredRows:
     return dataclasses.replace(part, groups=part.groups[:0])
 
 
-def _boost_part(
-    *,
+def _boost_part(*, train: StoredRows, joined: dict[str, Any], **how: Any) -> bytes:
+    """Take part in a training as one of its workers; return the whole model, which all have in the end."""
+    with tempfile.TemporaryDirectory(dir=train.cache) as folder, xgboost.config_context(verbosity=0):
+        return _boosted(dataclasses.replace(train, cache=Path(folder)), joined=joined, **how)
+
+
+def _boosted(
     train: StoredRows,
+    *,
     val: StoredRows | None,
     cuts: StoredRows,
     point: dict[str, Any],
@@ -185,14 +196,13 @@ def _boost_part(
     jobs: int,
     joined: dict[str, Any],
 ) -> bytes:
-    """Take part in a training as one of its workers; return the whole model, which all have in the end."""
     like = boosting.binned(cuts.held(), jobs=jobs, seed=seed)  # before it joins: else all samples were merged
     given = boosting.params_of(train, point, seed=seed, jobs=jobs, device="cpu")
-    with tempfile.TemporaryDirectory(dir=train.cache) as folder, xgboost.collective.CommunicatorContext(**joined):
-        matrix = boosting.binned(dataclasses.replace(train, cache=Path(folder)), jobs=jobs, seed=seed, like=like)
+    with xgboost.collective.CommunicatorContext(**joined):
+        matrix = boosting.binned(train, jobs=jobs, seed=seed, like=like)
         if val is None:
             return bytes(xgboost.train(given, matrix, rounds).save_raw(raw_format="ubj"))
-        held = boosting.binned(dataclasses.replace(val, cache=Path(folder)), jobs=jobs, seed=seed, like=like)
+        held = boosting.binned(dataclasses.replace(val, cache=train.cache), jobs=jobs, seed=seed, like=like)
         course = boosting.Course(given, matrix, held)
         course.go_on(rounds)
         return bytes(course.booster[: course.rounds].save_raw(raw_format="ubj"))

@@ -7,6 +7,7 @@ needs rows side by side (a search, neighbours, the bins of a histogram) takes a 
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -28,6 +29,10 @@ class StoredRows(Rows):
     cache: Path
     """Folder for what is too large for memory and not to be computed twice; it goes with its run."""
 
+    def take(self, chosen: np.ndarray) -> "StoredRows":
+        """Return the rows that an index or mask chooses; nothing is read."""
+        return cast("StoredRows", super().take(chosen))
+
     def blocks(self) -> Iterator[tuple[slice, Rows]]:
         """Yield all rows in order, `block_rows` at once, each block with its place."""
         start = 0
@@ -42,7 +47,7 @@ class StoredRows(Rows):
 
     def sample(self, *, seed: int) -> Rows:
         """Return a stratified sample in memory; all rows if they are not more."""
-        return self.take(subsample(self.y, self.sample_rows, seed=seed)).held()  # type: ignore[attr-defined]
+        return self.take(subsample(self.y, self.sample_rows, seed=seed)).held()
 
 
 def sampled(rows: Mapping[str, Rows], *, seed: int) -> dict[str, Rows]:

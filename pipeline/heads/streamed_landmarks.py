@@ -46,7 +46,7 @@ def fit_streamed(
         scaler.partial_fit(block.features)
     on_pass()
     chosen = subsample(rows.y, params["landmarks"], seed=seed)
-    x = scaler.transform(rows.take(chosen).held().features)  # type: ignore[attr-defined]
+    x = scaler.transform(rows.take(chosen).held().features)
     kernel = landmarks.fit_kernel(x, rows.y[chosen], params | {"landmarks": len(chosen)}, seed=seed)
     path = rows.cache / "kernel-values"
     try:
