@@ -1,6 +1,9 @@
 """fit_heads with less memory than its rows take: the same files, the same promises, nothing left behind."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +130,76 @@ def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path: Path) -> No
     assert fit(run, "--heads", "svm", "--no-floors") == 0
     assert not left.exists()
     assert len(list(own.iterdir())) == len(list(elsewhere.iterdir())) == 1, "P5"
+
+
+PROGRAM = """
+import os, resource, signal, sys
+from pipeline import fit_heads
+from pipeline.heads import rows
+from pipeline.heads.stored import StoredRows
+blocks, when, limit = StoredRows.blocks, int(sys.argv.pop(1)), int(sys.argv.pop(1))
+def dying(self):
+    global when
+    for found in blocks(self):
+        when -= 1
+        if when < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield found
+rows.needed, StoredRows.blocks = lambda *rows, svm_rows: 10**18, dying
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+raise SystemExit(fit_heads.main(sys.argv[1:]))
+"""
+"""fit_heads with little memory, but kill -9 in the midst of a pass (after so many blocks), or no room for a file."""
+
+
+def run_program(run: Path, *words: str, blocks: int = 10**9, limit: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    given = ["--run", str(run), "--threads", "1", "--rounds", "6", "--memory", "4GB", *words]
+    command = [sys.executable, "-c", PROGRAM, str(blocks), str(limit), *given]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.mark.fault
+@pytest.mark.usefixtures("little_memory")
+def test_p2_kills_in_the_midst_of_a_pass_end_in_the_same_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 0
+    blocks = StoredRows.blocks
+
+    def counted(self: StoredRows):  # type: ignore[no-untyped-def]
+        nonlocal count
+        for found in blocks(self):
+            count += 1
+            yield found
+
+    undisturbed = make_run(tmp_path / "undisturbed")
+    with monkeypatch.context() as patch:
+        patch.setattr(StoredRows, "blocks", counted)
+        assert fit(undisturbed, "--memory", "4GB") == 0
+    for after in np.linspace(0, count - 1, 7).astype(int).tolist():
+        run = make_run(tmp_path / str(after))
+        assert run_program(run, blocks=after).returncode == -9
+        assert not (run / "predictions.csv").exists()
+        assert fit(run, "--memory", "4GB") == 0
+        for name in ("predictions.csv", "heads/svm.skops", "heads/xgboost.ubj"):
+            assert (run / name).read_bytes() == (undisturbed / name).read_bytes(), (after, name)
+        assert not list(run.glob(".*tmp"))
+
+
+@pytest.mark.fault
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="limits are tried by allocating")
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize(("head", "limit"), [("svm", 10_000), ("xgboost", 5_000)])
+def test_p1_no_room_for_what_is_kept_on_disk_is_one_line(tmp_path: Path, head: str, limit: int) -> None:
+    run = make_run(tmp_path / "run")
+    ended = run_program(run, "--heads", head, "--no-floors", limit=limit)
+    errors = [line for line in ended.stderr.splitlines() if not line.startswith("fit_heads:")]
+    assert ended.returncode == 1
+    assert len(errors) == 1, ended.stderr
+    assert "no space left" in errors[0]
+    assert not list(run.glob(".*tmp"))
+    assert fit(run, "--memory", "4GB", "--heads", head, "--no-floors") == 0
 
 
 @pytest.mark.parametrize("text", ["much", "4", "-4GB", "4gb", "4 PB", "GB", "4GB of it"])

@@ -62,10 +62,10 @@ def fit_streamed(
 
 def _write_values(path: Path, rows: StoredRows, scaler: StandardScaler, kernel: Nystroem) -> None:
     """Write the kernel values of all rows with the landmarks, (N, L) float32."""
-    artifacts.require_space(path.parent, 4 * len(rows.y) * len(kernel.components_))
+    artifacts.try_room(path, 4 * len(rows.y) * len(kernel.components_))
     with artifacts.disk_errors(path), path.open("wb") as file:
         for _, block in rows.blocks():
-            landmarks.landmark_values(kernel, scaler.transform(block.features)).tofile(file)
+            file.write(landmarks.landmark_values(kernel, scaler.transform(block.features)).data)
 
 
 def _read_values(path: Path, rows: StoredRows, n_weights: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

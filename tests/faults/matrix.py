@@ -485,4 +485,45 @@ MATRIX = (
         tests(PEERS, "p4_an_unreadable_tile_is_no_white_tile")
         + tests("test_extract_slides", "what_cannot_be_decoded_is_marked_and_never_white"),
     ),
+    Fault(
+        48,
+        "kill -9 of fit_heads while it streams rows that do not fit into memory",
+        "the same command ends in the same heads; what lay on disk is removed",
+        tests(
+            "test_fit_heads_streamed",
+            "p2_kills_in_the_midst_of_a_pass_end_in_the_same_heads",
+            "what_a_killed_command_left_is_removed_by_the_next",
+        ),
+    ),
+    Fault(
+        49,
+        "no room for the bins and kernel values of rows that do not fit into memory",
+        "one line, before XGBoost ends the process",
+        tests("test_fit_heads_streamed", "p1_no_room_for_what_is_kept_on_disk_is_one_line")
+        + tests(
+            "heads/test_streamed",
+            "the_size_of_the_bins_on_disk_is_known_before",
+            "too_little_disk_is_said_before_anything_is_written",
+        )
+        + tests("storage/test_artifacts", "room_that_a_quota_or_limit_takes_is_missed_before"),
+    ),
+    Fault(
+        50,
+        "a worker of a cluster is lost",
+        "another does its task; where all are needed, one line, fitted heads are kept, and the same command goes on",
+        tests(
+            "heads/test_cluster",
+            "the_task_of_a_lost_worker_is_done_by_another",
+            "a_worker_that_is_lost_in_a_training_of_all_ends_it_in_one_line",
+            "a_task_that_ends_every_worker_is_one_line",
+        )
+        + tests("test_fit_heads_cluster", "a_worker_lost_in_the_midst_of_training_loses_nothing"),
+    ),
+    Fault(
+        51,
+        "a cluster that does not answer, or has other versions",
+        "one line within seconds",
+        tests("test_fit_heads_cluster", "an_address_that_does_not_answer_is_one_line")
+        + tests("heads/test_cluster", "workers_with_other_versions_are_refused"),
+    ),
 )
