@@ -223,10 +223,10 @@ def test_a_budget_is_enough_for_all_for_blocks_or_for_nothing() -> None:
     assert needed(15_000, 15_000, width, svm_rows=20_000) > needed(15_000, 15_000, width, svm_rows=10_000)
     wide = room(64 * 10**9, million, width)
     assert (wide.block_rows, wide.sample_rows) == (MOST_BLOCK, MOST_SAMPLE)
-    tight = room(5 * 10**9, million, width)
+    tight = room(5_500_000_000, million, width)
     assert LEAST_SAMPLE < tight.sample_rows < MOST_SAMPLE
-    with pytest.raises(BadInput, match=r"--memory 900MB: too little .* give (\d+)MB or more") as caught:
-        room(900 * 10**6, million, width)
+    with pytest.raises(BadInput, match=r"--memory 1100MB: too little .* give (\d+)MB or more") as caught:
+        room(1100 * 10**6, million, width)
     least = int(str(caught.value).rsplit("give ", 1)[1].split("MB")[0])
     found = room(least * 10**6, million, width)
     assert found.block_rows >= LEAST_BLOCK
