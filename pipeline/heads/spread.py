@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,9 +111,18 @@ def fit_svm(
 
 
 def _fit_svm(*, fit: StoredRows, held: StoredRows, params: dict[str, Any], seed: int) -> tuple[svm.Svm, np.ndarray]:
-    with tempfile.TemporaryDirectory(dir=fit.cache) as folder:
-        head = fit_streamed(dataclasses.replace(fit, cache=Path(folder)), params, seed=seed)
+    with _own_folder() as folder:
+        head = fit_streamed(dataclasses.replace(fit, cache=folder), params, seed=seed)
     return head, scores_of(head, held)
+
+
+@contextlib.contextmanager
+def _own_folder() -> Iterator[Path]:
+    """Yield a folder on the disk of the worker that runs this, which the run folder's may be far from."""
+    from distributed import get_worker
+
+    with tempfile.TemporaryDirectory(dir=get_worker().local_directory) as folder:
+        yield Path(folder)
 
 
 def finish_boosting(
@@ -181,8 +190,8 @@ def _part(rows: StoredRows, i: int, n: int) -> StoredRows:
 
 def _boost_part(*, train: StoredRows, joined: dict[str, Any], **how: Any) -> bytes:
     """Take part in a training as one of its workers; return the whole model, which all have in the end."""
-    with tempfile.TemporaryDirectory(dir=train.cache) as folder, xgboost.config_context(verbosity=0):
-        return _boosted(dataclasses.replace(train, cache=Path(folder)), joined=joined, **how)
+    with _own_folder() as folder, xgboost.config_context(verbosity=0):
+        return _boosted(dataclasses.replace(train, cache=folder), joined=joined, **how)
 
 
 def _boosted(
