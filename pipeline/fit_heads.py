@@ -278,7 +278,7 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
             cores,
             device="cuda" if device == "cuda" and room is None and pool is None else "cpu",
             rounds=options.rounds,
-            svm_rows=options.svm_rows,
+            svm_rows=options.svm_rows if room is None else room.svm_rows,
             pool=pool,
         )
         usable = predictions.usable_rows(embeddings)

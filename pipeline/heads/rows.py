@@ -128,8 +128,9 @@ def room_for(
     widths = [width_of(path, stored.SCHEMA, "features")]
     if floors is not None:
         widths += [width_of(floors, stored_floors.SCHEMA, name) for name in stored_floors.FEATURES]
-    n_rows, fitted = len(embeddings.label), SPLITS.index("train" if fit_on == "train" else "val")
+    n_rows, n_classes = embeddings.logits.shape
+    fitted = SPLITS.index("train" if fit_on == "train" else "val")
     n_fit = int((embeddings.split == fitted).sum())
-    if needed(n_rows, n_fit, sum(widths), svm_rows=svm_rows) <= memory:
+    if needed(n_rows, n_classes, n_fit, sum(widths), svm_rows=svm_rows) <= memory:
         return None
-    return room(memory, n_rows, max(widths))
+    return room(memory, n_rows, n_classes, max(widths), svm_rows=svm_rows)

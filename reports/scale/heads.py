@@ -83,15 +83,28 @@ def make_run(run: Path, n: int, *, seed: int) -> None:
     records.write_record(path, schema=SCHEMA, stage="extract", options={}, details=details)
 
 
-def accuracies(path: Path) -> dict[str, float]:
-    """Return head -> accuracy on the test rows of predictions.csv, read a piece at a time."""
+def pieces(run: Path) -> Iterator[pd.DataFrame]:
+    """Yield the predictions, some lines at a time, from the CSV file or from the Parquet file of large tables."""
+    columns = ["split", "label", "head", "predicted"]
+    if (run / "predictions.parquet").is_file():
+        import pyarrow.parquet
+
+        for batch in pyarrow.parquet.ParquetFile(run / "predictions.parquet").iter_batches(columns=columns):
+            yield batch.to_pandas()
+    else:
+        yield from pd.read_csv(run / "predictions.csv", usecols=columns, chunksize=200_000)
+
+
+def accuracies(run: Path) -> dict[str, float]:
+    """Return head -> accuracy on the test rows."""
     right: dict[str, int] = {}
     n: dict[str, int] = {}
-    for piece in pd.read_csv(path, usecols=["split", "label", "head", "predicted"], chunksize=200_000):
-        test = piece[piece["split"] == "test"]
-        for head, hits in (test["label"] == test["predicted"]).groupby(test["head"]):
-            right[str(head)] = right.get(str(head), 0) + int(hits.sum())
-            n[str(head)] = n.get(str(head), 0) + len(hits)
+    for piece in pieces(run):
+        test = piece[piece["split"].astype(str) == "test"]
+        hits = test["label"].astype(str) == test["predicted"].astype(str)
+        for head, own in hits.groupby(test["head"].astype(str)):
+            right[str(head)] = right.get(str(head), 0) + int(own.sum())
+            n[str(head)] = n.get(str(head), 0) + len(own)
     return {head: right[head] / n[head] for head in right}
 
 
@@ -112,7 +125,7 @@ def measured(args: argparse.Namespace, n: int, commit: str) -> dict[str, object]
     line["streamed"] = "yes" if any("streamed" in note for note in heads["svm"]["notes"]) else "no"
     for name in ("svm", "xgboost"):
         line[f"{name}_seconds"] = f"{heads[name]['search_seconds'] + heads[name]['fit_seconds']:.1f}"
-    for name, value in accuracies(run / "predictions.csv").items():
+    for name, value in accuracies(run).items():
         if f"{name}_accuracy" in COLUMNS:
             line[f"{name}_accuracy"] = f"{value:.4f}"
     shutil.rmtree(run)

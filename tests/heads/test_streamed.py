@@ -12,7 +12,7 @@ from pipeline.errors import BadInput, DiskFull
 from pipeline.heads import fitting, landmarks
 from pipeline.heads.base import Rows, Search
 from pipeline.heads.boosting import POINTS, search_boosting
-from pipeline.heads.budget import LEAST_BLOCK, LEAST_SAMPLE, MOST_BLOCK, MOST_SAMPLE, needed, room
+from pipeline.heads.budget import LEAST_BLOCK, LEAST_SAMPLE, MOST_BLOCK, MOST_SAMPLE, Room, needed, room
 from pipeline.heads.external import bins_bytes, external_matrix
 from pipeline.heads.fitting import Setting
 from pipeline.heads.floors import fit_floor
@@ -218,21 +218,21 @@ def test_probes_of_stored_rows_are_those_of_rows(store: Store) -> None:
 
 
 def test_a_budget_is_enough_for_all_for_blocks_or_for_nothing() -> None:
-    million, width = 10**6, 2048
-    assert needed(10**4, 6000, width, svm_rows=20_000) < 4e9 < needed(10**5, 60_000, width, svm_rows=20_000)
-    assert needed(15_000, 15_000, width, svm_rows=20_000) > needed(15_000, 15_000, width, svm_rows=10_000)
-    wide = room(64 * 10**9, million, width)
-    assert (wide.block_rows, wide.sample_rows) == (MOST_BLOCK, MOST_SAMPLE)
-    tight = room(5_500_000_000, million, width)
+    million, width, exact = 10**6, 2048, {"svm_rows": 20_000}
+    assert needed(10**4, 8, 6000, width, **exact) < 4e9 < needed(10**5, 8, 60_000, width, **exact)
+    assert needed(15_000, 8, 15_000, width, **exact) > needed(15_000, 8, 15_000, width, svm_rows=10_000)
+    assert room(64 * 10**9, million, 8, width, **exact) == Room(MOST_BLOCK, MOST_SAMPLE, 20_000)
+    tight = room(4 * 10**9, million, 8, width, **exact)
     assert LEAST_SAMPLE < tight.sample_rows < MOST_SAMPLE
+    assert 8 * tight.svm_rows**2 < 10**9
     with pytest.raises(BadInput, match=r"--memory 1100MB: too little .* give (\d+)MB or more") as caught:
-        room(1100 * 10**6, million, width)
+        room(1100 * 10**6, million, 8, width, **exact)
     least = int(str(caught.value).rsplit("give ", 1)[1].split("MB")[0])
-    found = room(least * 10**6, million, width)
+    found = room(least * 10**6, million, 8, width, **exact)
     assert found.block_rows >= LEAST_BLOCK
     assert found.sample_rows >= LEAST_SAMPLE
-    with pytest.raises(BadInput):
-        room((least - 1) * 10**6, million, width)
+    with pytest.raises(BadInput, match="too little"):
+        room((least - 1) * 10**6, million, 8, width, **exact)
 
 
 @pytest.mark.parametrize(("n", "block"), [(900, 900), (900, 130), (301, 20)])
