@@ -15,7 +15,7 @@ BASE_BYTES = 1_000_000_000
 """Python with torch, scikit-learn, XGBoost and pandas: 820 to 880 MB were measured with some hundred rows."""
 
 ROW_BYTES, CLASS_BYTES = 1_000, 64
-"""Of a row beside its features: names, hash, numbers; for each class what one head says of it, and XGBoost's gradients."""
+"""Of a row beside its features: names, hash, numbers; for each class what a head says of it, XGBoost's gradients."""
 
 COPIES = 6
 """Times the features, as float32, that fitting in memory holds: all, the splits, standardised ones of several fits."""

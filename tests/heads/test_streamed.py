@@ -179,12 +179,12 @@ def test_no_held_out_score_is_by_a_head_that_saw_the_row(store: Store, monkeypat
     seen: list[tuple[set[str], set[str]]] = []
     judge = fitting.judge
 
-    def spy(rows, folds, search, setting):  # type: ignore[no-untyped-def]
+    def spy(rows, folds, search, setting, **given):  # type: ignore[no-untyped-def]
         def noted(fit: Rows, held: Rows) -> Search:
             seen.append((set(fit.groups), set(held.groups)))
             return search(fit, held)
 
-        return judge(rows, folds, noted, setting)
+        return judge(rows, folds, noted, setting, **given)
 
     monkeypatch.setattr(fitting, "judge", spy)
     known = {name: store(rows_of(200, seed=i), sample=100) for i, name in enumerate(("train", "val"))}
