@@ -1,10 +1,12 @@
 """fit_heads with less memory than its rows take: the same files, the same promises, nothing left behind."""
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,8 @@ from pipeline.heads import rows as material
 from pipeline.heads.boosting import Boosting
 from pipeline.heads.floors import SOURCES
 from pipeline.heads.stored import StoredRows
+from pipeline.measuring.growth import run_stage
+from pipeline.measuring.memory import is_told
 from pipeline.storage import records
 from pipeline.storage.predictions import read_predictions
 
@@ -137,6 +141,8 @@ import os, resource, signal, sys
 from pipeline import fit_heads
 from pipeline.heads import rows
 from pipeline.heads.stored import StoredRows
+from pipeline.measuring.growth import run_stage
+from pipeline.measuring.memory import is_told
 blocks, when, limit = StoredRows.blocks, int(sys.argv.pop(1)), int(sys.argv.pop(1))
 def dying(self):
     global when
@@ -200,6 +206,58 @@ def test_p1_no_room_for_what_is_kept_on_disk_is_one_line(tmp_path: Path, head: s
     assert "no space left" in errors[0]
     assert not list(run.glob(".*tmp"))
     assert fit(run, "--memory", "4GB", "--heads", head, "--no-floors") == 0
+
+
+@pytest.fixture
+def scale() -> ModuleType:
+    """The script that measures fit_heads by number of rows."""
+    path = Path(__file__).parents[1] / "reports/scale/heads.py"
+    spec = importlib.util.spec_from_file_location("scale_heads", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.fault
+@pytest.mark.skipif(not is_told(), reason="only Linux tells")
+def test_memory_stays_under_what_was_stated_where_fitting_in_memory_takes_more(
+    tmp_path: Path, scale: ModuleType
+) -> None:
+    scale.make_run(tmp_path, 8000, seed=0)
+    words = ["--run", str(tmp_path), "--device", "cpu", "--threads", "1", "--rounds", "3", "--restart", "--memory"]
+    stated, plenty = (run_stage("fit_heads", [*words, memory], log=tmp_path / "log") for memory in ("1150MB", "16GB"))
+    assert stated.megabytes < 1150 < plenty.megabytes
+
+
+@pytest.mark.fault
+def test_the_measuring_script_goes_on_where_it_stopped(
+    tmp_path: Path, scale: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "heads.csv"
+    words = [
+        "heads.py",
+        "--rounds",
+        "3",
+        "--threads",
+        "1",
+        "--work",
+        str(tmp_path / "work"),
+        "--out",
+        str(out),
+        "--rows",
+    ]
+    monkeypatch.setattr(sys, "argv", [*words, "200"])
+    scale.main()
+    monkeypatch.setattr(sys, "argv", [*words, "200", "300"])
+    scale.main()
+    assert "200 rows: measured before" in capsys.readouterr().out
+    table = pd.read_csv(out)
+    assert table["rows"].tolist() == [200, 300]
+    assert (table["svm_accuracy"] > 0.5).all()
+    assert table["streamed"].tolist() == ["no", "no"]
+    assert out.with_suffix(".md").read_text().count("\n| ") == 3
 
 
 @pytest.mark.parametrize("text", ["much", "4", "-4GB", "4gb", "4 PB", "GB", "4GB of it"])

@@ -526,4 +526,15 @@ MATRIX = (
         tests("test_fit_heads_cluster", "an_address_that_does_not_answer_is_one_line")
         + tests("heads/test_cluster", "workers_with_other_versions_are_refused"),
     ),
+    Fault(
+        52,
+        "rows that take more memory than was stated",
+        "read block by block, within it; a budget too small for a block is one line",
+        tests(
+            "test_fit_heads_streamed",
+            "memory_stays_under_what_was_stated_where_fitting_in_memory_takes_more",
+            "memory_too_small_for_a_block_is_one_line",
+        )
+        + tests("heads/test_streamed", "a_budget_is_enough_for_all_for_blocks_or_for_nothing"),
+    ),
 )
