@@ -6,6 +6,7 @@ worker to another; a training that all take part in ends with the loss. Which ta
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipeline.errors import BadInput, WorkerLost
 from pipeline.storage import records
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,7 +51,7 @@ class Pool:
             WorkerLost: a task ended several workers, all are lost, or the scheduler is gone.
         """
         with self._losses():
-            given = {name: self.client.scatter(value, broadcast=True, hash=False) for name, value in shared.items()}
+            given = {name: self._sent(value, broadcast=True) for name, value in shared.items()}
             return list(self.client.gather([self.client.submit(work, **i, **given, pure=False) for i in items]))
 
     def together(self, work: Callable[..., Result], items: Mapping[str, Mapping[str, Any]]) -> list[Result]:
@@ -69,7 +70,7 @@ class Pool:
             tasks = []
             for worker, item in items.items():
                 only = {"workers": [worker], "allow_other_workers": False, "pure": False}
-                sent = {name: self.client.scatter(value, workers=[worker], hash=False) for name, value in item.items()}
+                sent = {name: self._sent(value, workers=[worker]) for name, value in item.items()}
                 tasks.append(self.client.submit(work, **sent, **only))
             while not all(task.done() for task in tasks):
                 with contextlib.suppress(TimeoutError), self.client.as_current():
@@ -77,11 +78,15 @@ class Pool:
                 failed = [str(task.exception()) for task in tasks if task.status == "error"]
                 if failed or set(items) - set(self.threads()):
                     self.client.cancel(tasks, force=True)
-                    reason = f" ({' '.join(failed[0].split())[:160]})" if failed else ""
+                    reason = f" ({plain(failed[0])})" if failed else ""
                     raise WorkerLost(
                         f"--cluster: one of {len(items)} workers that train together was lost{reason}: {AGAIN}"
                     )
             return list(self.client.gather(tasks))
+
+    def _sent(self, value: object, **where: Any) -> "Future":
+        """Send a value to workers. In a list: a dictionary's keys would become names for the whole cluster."""
+        return self.client.scatter([value], hash=False, **where)[0]
 
     def side_by_side(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """Return work(item) of each item; the works wait for tasks of their own at the same time."""
@@ -139,6 +144,11 @@ def shares(memory: int, cores: int, address: str | None) -> Shares:
         return Shares(0, memory)
     n_workers = max(1, min(cores, memory // LEAST_SHARE - 1))
     return Shares(n_workers, memory // (n_workers + 1))
+
+
+def plain(text: str) -> str:
+    """Return an error's message as one short line, without the places in XGBoost's code."""
+    return " ".join(re.sub(r"\[[^]]*\]:?|/\S+:\d+:|Stack trace.*", " ", text, flags=re.S).split())[:200].strip(" -")
 
 
 @contextlib.contextmanager

@@ -21,6 +21,9 @@ from pipeline.heads.cluster import Pool
 from pipeline.heads.stored import StoredRows, scores_of
 from pipeline.heads.streamed_landmarks import fit_streamed
 
+TRACKER_S = 60
+"""Seconds that XGBoost's tracker may take to end after its workers."""
+
 
 class _Point(NamedTuple):
     """What became of a point on a worker."""
@@ -176,10 +179,12 @@ def boost_together(
         for i, (worker, jobs) in enumerate(threads.items())
     }
     try:
-        return boosting.Boosting.of_bytes(pool.together(_boost_part, items)[0])
+        model = pool.together(_boost_part, items)[0]
+        tracker.wait_for(TRACKER_S)  # it ends when all have left; freed before, it may close a socket that is another's
     finally:
         with contextlib.suppress(xgboost.core.XGBoostError):  # it complains of workers that never came back
             tracker.free()
+    return boosting.Boosting.of_bytes(model)
 
 
 def _part(rows: StoredRows, i: int, n: int) -> StoredRows:

@@ -122,6 +122,19 @@ def test_a_streamed_svm_of_a_worker_is_that_of_one_machine(pool: Pool, tmp_path:
     np.testing.assert_allclose(head.scores(val.held()), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_each_worker_is_given_its_own_and_nothing_of_a_former_training(pool: Pool) -> None:
+    def work(*, given: dict[str, int], of_all: dict[str, int]) -> tuple[int, int]:
+        return given["n"], of_all["n"]
+
+    def alone(*, i: int, given: dict[str, int]) -> tuple[int, int]:
+        return i, given["n"]
+
+    for call in range(3):
+        items = {name: {"given": {"n": 10 * call + i}, "of_all": {"n": call}} for i, name in enumerate(pool.threads())}
+        assert pool.together(work, items) == [(10 * call, call), (10 * call + 1, call)]
+        assert pool.map(alone, [{"i": 0}, {"i": 1}], given={"n": call}) == [(0, call), (1, call)]
+
+
 def test_an_error_of_a_task_arrives_as_it_was(pool: Pool) -> None:
     def fail(**item: int) -> None:
         from pipeline.errors import DiskFull
