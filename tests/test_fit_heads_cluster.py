@@ -1,5 +1,6 @@
 """fit_heads --cluster: the same files as on one machine, and one line where the cluster fails."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -38,6 +39,8 @@ def test_rows_that_do_not_fit_are_fitted_by_all_workers(tmp_path: Path, monkeypa
     assert right["svm", "test"] > 0.7
     assert right["xgboost", "test"] > 0.6
     assert records.read_record(run / "predictions.csv")["options"]["cluster"] is True
+    heads = json.loads((run / "heads/heads.json").read_text())["heads"]
+    assert "boosted by 2 workers together" in heads["xgboost"]["notes"]
     assert not list(run.glob(".*tmp"))
 
 

@@ -181,6 +181,8 @@ def fit_xgboost_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
         del known
         best.clear()
         point = {name: value for name, value in found.best.items() if name != "rounds"}
+        if setting.pool is not None:
+            notes.append(f"boosted by {len(setting.pool.threads())} workers together")
         with progress(0, unit="round", label="xgboost, all rows") as bar:
             found = judge(rows, heldout_folds(rows["val"], setting), finish, setting)
     took = time.perf_counter() - start
