@@ -62,6 +62,7 @@ def test_what_is_no_address_is_a_usage_error(tmp_path: Path, capfd: pytest.Captu
     assert f"--cluster {address}: local, or tcp://host:port" in capfd.readouterr().err
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.fault
 def test_a_worker_lost_in_the_midst_of_training_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -167,6 +167,7 @@ def run_program(run: Path, *words: str, blocks: int = 10**9, limit: int = 0) -> 
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.fault
 @pytest.mark.usefixtures("little_memory")
 def test_p2_kills_in_the_midst_of_a_pass_end_in_the_same_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,6 +221,7 @@ def scale() -> ModuleType:
     return module
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.fault
 @pytest.mark.skipif(not is_told(), reason="only Linux tells")
 def test_memory_stays_under_what_was_stated_where_fitting_in_memory_takes_more(
