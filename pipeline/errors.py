@@ -55,7 +55,7 @@ class Locked(PipelineError):
 
 
 class WorkerLost(PipelineError):
-    """A process that decodes tiles was killed or hangs."""
+    """A process that works for the command was killed, hangs or cannot be reached any more."""
 
 
 class PeerLost(PipelineError):

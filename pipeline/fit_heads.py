@@ -3,32 +3,38 @@
 Reads embeddings.h5 (and floors.h5, if it is there); writes heads/svm.skops, heads/xgboost.ubj, heads/heads.json and
 predictions.csv. Hyper-parameters, early stopping and calibration come from val rows, which the network was not
 trained on; test rows are only predicted. A head that is already there and current is not fitted again. Of a plan,
-the test rows of all parts are pooled, so that every tile is predicted by networks trained without its fold.
+the test rows of all parts are pooled, so that every tile is predicted by networks trained without its fold. Rows that
+do not fit into `--memory` are read block by block.
 
     python -m pipeline.fit_heads --run reports/mine --fit-on heldout
 """
 
+import contextlib
 import dataclasses
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import command
+from pipeline.cli.machine import memory_bytes, n_cores, use_device
 from pipeline.cli.options import Common, check, say
 from pipeline.cli.parts import each_part
-from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, UsageError
+from pipeline.heads.cluster import connected, shares
 from pipeline.heads.names import FILES
 from pipeline.storage import artifacts, records
 from pipeline.storage import protocol as protocols
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from pipeline.heads.base import Head, Rows
     from pipeline.heads.fitting import FitOn, Fitted, Setting
-    from pipeline.storage.embeddings import Embeddings
     from pipeline.storage.predictions import Answer
+
+
+CLUSTER = re.compile(r"(tcp|tls)://[^\s/]+:\d+")
+"""Address of a Dask scheduler."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,84 +65,26 @@ class FitHeadsOptions:
     svm_rows: int = 20_000
     """Rows that an exact SVM is fitted on at most, 8 N^2 bytes of kernel values; above, its kernel is approximated."""
 
+    memory: str | None = None
+    """Memory that the command may take, such as 4GB; default: a share of what is free. Rows that do not fit into it are
+    read block by block: SVM by landmarks, XGBoost with its bins on disk, both searched on a sample."""
+
+    cluster: str | None = None
+    """Dask cluster that fits the heads: local (processes of this machine, which share --memory) or the address of a
+    scheduler, tcp://host:port, whose workers see the run folder; --memory is then what each may take."""
+
     def __post_init__(self) -> None:
         """Check ranges."""
+        cluster = self.cluster or "local"
+        check(
+            cluster == "local" or CLUSTER.fullmatch(cluster),
+            f"--cluster {cluster}: local, or tcp://host:port of a Dask scheduler",
+        )
+        if self.memory is not None:
+            memory_bytes(self.memory)
         check(self.svm_rows >= 1, f"--svm-rows {self.svm_rows}: at least 1")
         check(self.rounds >= 1, f"--rounds {self.rounds}: at least 1")
         check(len(set(self.heads)) == len(self.heads), f"--heads {' '.join(self.heads)}: a head is named twice")
-
-
-def rows_of(embeddings: "Embeddings", chosen: "np.ndarray") -> "Rows":
-    """Return the rows where `chosen` (N,) bool holds; features as float32, however they are stored.
-
-    They are not copied where that is not needed.
-    """
-    import numpy as np
-
-    from pipeline.heads.base import Rows
-
-    return Rows(
-        features=(embeddings.features if chosen.all() else embeddings.features[chosen]).astype(np.float32, copy=False),
-        logits=embeddings.logits[chosen],
-        y=embeddings.label[chosen].astype(np.int64),
-        groups=np.array(embeddings.group, dtype=str)[chosen],
-    )
-
-
-def parts(every: "Rows", split: "np.ndarray") -> "dict[str, Rows]":
-    """Return the rows of train, val and test; `split` (M,) holds the code of each."""
-    from pipeline.tiles.split import SPLITS
-
-    return {name: every.take(split == code) for code, name in enumerate(SPLITS)}
-
-
-def split_rows(every: "Rows", split: "np.ndarray", path: Path, *, fit_on: str) -> "dict[str, Rows]":
-    """Return the rows of train, val and test.
-
-    Args:
-        every: all usable rows, (M, ...).
-        split: (M,) code of each.
-        path: of the embeddings, for messages.
-        fit_on: train or heldout.
-
-    Raises:
-        BadInput: a split is empty, or the rows that heads are fitted on hold one class only.
-    """
-    import numpy as np
-
-    rows = parts(every, split)
-    for name, own in rows.items():
-        if not len(own.y):
-            raise BadInput(f"{path}: no usable {name} rows: run prepare with other fractions or more tiles")
-    fitted = "train" if fit_on == "train" else "val"
-    if len(np.unique(rows[fitted].y)) < 2:
-        raise BadInput(f"{path}: the {fitted} rows hold one class only, no head can be fitted on them (prepare again)")
-    return rows
-
-
-def floor_rows(embeddings: "Embeddings", usable: "np.ndarray", every: "Rows", path: Path | None) -> "dict[str, Rows]":
-    """Return what floors are fitted on: the usable rows with the embeddings and with each feature set of floors.h5.
-
-    Features that need no other order are not copied.
-
-    Raises:
-        BadArtifact: floors.h5 is damaged.
-        StaleInput: it is of other tiles, or of their former pixels.
-    """
-    from pipeline.storage import floors as stored
-
-    sources = {"embeddings": every}
-    if path is not None:
-        records.check_artifact(path, schema=stored.SCHEMA)
-        content = stored.read_floors(path)
-        ids = [name for name, is_usable in zip(embeddings.tile_id, usable, strict=True) if is_usable]
-        at = content.rows_of(ids, embeddings.sha256[usable], path=path)
-        as_they_are = at.tolist() == list(range(len(content.tile_id)))
-        sources |= {
-            name: dataclasses.replace(every, features=matrix if as_they_are else matrix[at])
-            for name, matrix in content.features().items()
-        }
-    return sources
 
 
 def floors_file(run: Path) -> Path | None:
@@ -146,7 +94,14 @@ def floors_file(run: Path) -> Path | None:
 
 
 def fitted_head(
-    name: str, rows: "dict[str, Rows]", setting: "Setting", common: Common, options: FitHeadsOptions, *, source: Path
+    name: str,
+    rows: "dict[str, Rows]",
+    setting: "Setting",
+    common: Common,
+    options: FitHeadsOptions,
+    *,
+    source: Path,
+    within: dict[str, int],
 ) -> "tuple[Head, dict[str, Any]]":
     """Return a head and its facts: the one that stands in heads/ if it is current, else a newly fitted and saved one.
 
@@ -157,6 +112,7 @@ def fitted_head(
         common: the run.
         options: of this stage.
         source: the embeddings file.
+        within: the stated memory, and whether a cluster fits, if rows do not fit into that memory.
     """
     from pipeline.heads import fitting
     from pipeline.heads.base import SCHEMA
@@ -164,7 +120,7 @@ def fitted_head(
     from pipeline.heads.svm import Svm
 
     path = common.run / FILES[name]
-    chosen: dict[str, Any] = {"fit_on": setting.fit_on, "calibration": options.calibration}
+    chosen: dict[str, Any] = {"fit_on": setting.fit_on, "calibration": options.calibration} | within
     chosen |= {"rounds": setting.rounds} if name == "xgboost" else {"svm_rows": setting.svm_rows}
     same: dict[str, Any] = {"schema": SCHEMA, "options": chosen, "inputs": [source], "seed": common.seed}
     if not common.restart and records.is_current(path, **same):
@@ -172,22 +128,21 @@ def fitted_head(
         return (Svm if name == "svm" else Boosting).load(path), records.read_record(path)["details"]
     fitted = fitting.fit_svm_head(rows, setting) if name == "svm" else fitting.fit_xgboost_head(rows, setting)
     fitted.head.save(path)  # type: ignore[attr-defined]
-    facts = calibrated(fitted, rows, setting, options.calibration) | {"bytes": path.stat().st_size}
+    facts = calibrated(fitted, setting, options.calibration) | {"bytes": path.stat().st_size}
     device = setting.device if name == "xgboost" else "cpu"
     records.write_record(path, stage="fit_heads", details=facts, device=device, **same)
     say(f"fit_heads: {name} fitted in {facts['search_seconds'] + facts['fit_seconds']:.0f} s")
     return fitted.head, facts
 
 
-def calibrated(fitted: "Fitted", rows: "dict[str, Rows]", setting: "Setting", method: str) -> dict[str, Any]:
+def calibrated(fitted: "Fitted", setting: "Setting", method: str) -> dict[str, Any]:
     """Return a head's facts with its calibration, fitted on held-out scores of the val rows."""
     from pipeline.evaluation.calibration_choice import choose_calibration
 
-    val = rows["val"]
     choice = choose_calibration(
         fitted.held_scores,
-        val.y,
-        list(val.groups),
+        fitted.held_y,
+        list(fitted.held_groups),
         seed=setting.seed,
         method=method,  # type: ignore[arg-type]
     )
@@ -204,9 +159,10 @@ def answer_of(head: "Head", facts: dict[str, Any], every: "Rows") -> "Answer":
         every: M rows with the features that the head takes.
     """
     from pipeline.heads.saved import decide
+    from pipeline.heads.stored import scores_of
 
     start = time.perf_counter()
-    scores = head.scores(every)
+    scores = scores_of(head, every)
     is_stored = scores is every.logits
     facts["predict_tiles_per_second"] = None if is_stored else round(len(every.y) / (time.perf_counter() - start), 1)
     return decide(facts["calibration"], scores)
@@ -221,10 +177,7 @@ def fitted_floors(
 
     with progress(sum(source in sources for source in SOURCES.values()), unit="floor", label="floors") as bar:
         floors = fit_floors(sources, setting, on_floor=bar.update)
-    return {
-        name: (fitted.head, calibrated(fitted, sources[SOURCES[name]], setting, options.calibration))
-        for name, fitted in floors.items()
-    }
+    return {name: (fitted.head, calibrated(fitted, setting, options.calibration)) for name, fitted in floors.items()}
 
 
 def for_parts(protocol: protocols.Protocol | None, options: FitHeadsOptions) -> FitHeadsOptions:
@@ -285,58 +238,89 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     chosen = {"heads": list(options.heads), "rounds": options.rounds, "fit_on": fit_on}
     chosen |= {"calibration": options.calibration, "floors": options.floors, "svm_rows": options.svm_rows}
     floors = floors_file(common.run) if options.floors else None
+    stated = None if options.memory is None else memory_bytes(options.memory)
+    how: dict[str, Any] = {"fit_on": fit_on, "svm_rows": options.svm_rows}
+    cores = common.threads or n_cores()
+    room = None
+    if stated is not None:
+        from pipeline.heads import rows as material
+
+        embeddings = stored.read_embeddings(path, with_features=False)
+        room = material.room_for(shares(stated, cores, options.cluster).each, embeddings, path, floors, **how)
+    within = {} if room is None or stated is None else {"memory": stated, "cluster": options.cluster is not None}
+    chosen |= within
     inputs = [path, *([floors] if floors is not None else [])]
     current: dict[str, Any] = {"schema": predictions.SCHEMA, "options": chosen, "inputs": inputs, "seed": common.seed}
     if not common.restart and records.is_current(out, **current):
         say(f"fit_heads: current, {out}")
         return EXIT_SKIPPED if skipped else EXIT_OK
 
-    from pipeline.cli.machine import n_cores, use_device
-    from pipeline.heads import fitting
+    from pipeline.heads import budget, fitting
+    from pipeline.heads import rows as material
     from pipeline.heads.floors import SOURCES
     from pipeline.heads.probes import separability, source_probe
     from pipeline.storage.large_predictions import require_pyarrow
 
-    embeddings = stored.read_embeddings(path)
-    usable = predictions.usable_rows(embeddings)
-    n_most = int(usable.sum()) * (1 + len(options.heads) + len(SOURCES) * options.floors)
-    if n_most > predictions.LARGE_LINES:
-        require_pyarrow()  # before hours of fitting
-    every, split = rows_of(embeddings, usable), embeddings.split[usable]
-    rows = split_rows(every, split, path, fit_on=fit_on)
-    cuda = use_device(common.device, common.threads, deterministic=common.deterministic).type == "cuda"
-    setting = fitting.Setting(
-        fit_on,
-        common.seed,
-        common.threads or n_cores(),
-        device="cuda" if cuda else "cpu",
-        rounds=options.rounds,
-        svm_rows=options.svm_rows,
-    )
-    softmax = fitting.fit_softmax(rows)
-    method = "temperature" if options.calibration == "auto" else options.calibration
-    heads = {"softmax": (softmax.head, calibrated(softmax, rows, setting, method))}
-    for name in map(str, options.heads):
-        heads[name] = fitted_head(name, rows, setting, common, options, source=path)
-    sources = floor_rows(embeddings, usable, every, floors) if options.floors else {}
-    parted = {name: rows if own is every else parts(own, split) for name, own in sources.items()}
-    heads |= fitted_floors(parted, setting, options)
-    out = predictions.table_for(common.run / "predictions.csv", int(usable.sum()) * len(heads))
-    answers = (
-        (name, answer_of(head, facts, sources.get(SOURCES.get(name, ""), every)))
-        for name, (head, facts) in heads.items()
-    )
-    predictions.write_predictions(out, embeddings, answers)
+    device = use_device(common.device, common.threads, deterministic=common.deterministic).type
+    split_up = shares(budget.free_share() if stated is None else stated, cores, options.cluster)
+    if stated is None:
+        embeddings = stored.read_embeddings(path, with_features=False)
+        room = material.room_for(split_up.each, embeddings, path, floors, **how)
+    with contextlib.ExitStack() as stack:
+        pool = cache = None
+        if room is not None or options.cluster is not None:
+            cache = stack.enter_context(artifacts.temporary_folder(common.run, "streamed"))
+            if options.cluster is not None:
+                pool = stack.enter_context(connected(options.cluster, split_up, folder=cache))
+        setting = fitting.Setting(
+            fit_on,
+            common.seed,
+            cores,
+            device="cuda" if device == "cuda" and room is None and pool is None else "cpu",
+            rounds=options.rounds,
+            svm_rows=options.svm_rows if room is None else room.svm_rows,
+            pool=pool,
+        )
+        usable = predictions.usable_rows(embeddings)
+        n_most = int(usable.sum()) * (1 + len(options.heads) + len(SOURCES) * options.floors)
+        if n_most > predictions.LARGE_LINES:
+            require_pyarrow()  # before hours of fitting
+        if room is None or cache is None:
+            embeddings = stored.read_embeddings(path)
+            every = material.rows_of(embeddings, usable)
+        else:
+            if changed := records.damaged_outputs(path, record):  # shards, whose bytes are else read with all rows
+                raise BadArtifact(f"{path.parent / changed[0]}: missing or changed: merge {path.name} again")
+            say(
+                f"fit_heads: {len(usable)} rows do not fit into memory: they are read {room.block_rows} at once, and "
+                f"searches take up to {room.sample_rows} of a split"
+            )
+            every = material.stored_rows_of(embeddings, usable, path, room=room, cache=cache)
+        split = embeddings.split[usable]
+        rows = material.split_rows(every, split, path, fit_on=fit_on)
+        softmax = fitting.fit_softmax(rows)
+        method = "temperature" if options.calibration == "auto" else options.calibration
+        heads = {"softmax": (softmax.head, calibrated(softmax, setting, method))}
+        for name in map(str, options.heads):
+            heads[name] = fitted_head(name, rows, setting, common, options, source=path, within=within)
+        sources = material.floor_rows(embeddings, usable, every, floors) if options.floors else {}
+        parted = {name: rows if own is every else material.parts(own, split) for name, own in sources.items()}
+        heads |= fitted_floors(parted, setting, options)
+        out = predictions.table_for(common.run / "predictions.csv", int(usable.sum()) * len(heads))
+        answers = (
+            (name, answer_of(head, facts, sources.get(SOURCES.get(name, ""), every)))
+            for name, (head, facts) in heads.items()
+        )
+        predictions.write_predictions(out, embeddings, answers)
+        params = heads["svm"][1]["chosen"] if "svm" in heads else None
+        content = {
+            "classes": embeddings.classes,
+            "fit_on": fit_on,
+            "heads": {name: facts for name, (_, facts) in heads.items()},
+            "source_probe": source_probe(rows["val"], params, seed=common.seed),
+            "separability": {name: separability(rows[name]) for name in ("train", "val")},
+        }
     summary = common.run / "heads" / "heads.json"
-    content = {
-        "classes": embeddings.classes,
-        "fit_on": fit_on,
-        "heads": {name: facts for name, (_, facts) in heads.items()},
-        "source_probe": source_probe(
-            rows["val"], heads["svm"][1]["chosen"] if "svm" in heads else None, seed=common.seed
-        ),
-        "separability": {name: separability(rows[name]) for name in ("train", "val")},
-    }
     artifacts.write_text(summary, artifacts.to_json(content))
     details = record["details"]
     records.write_record(

@@ -13,6 +13,7 @@ from sklearn.svm import SVC
 from pipeline import fit_heads
 from pipeline.evaluation.calibration import softmax
 from pipeline.heads import fitting
+from pipeline.heads import rows as material
 from pipeline.heads.base import Rows
 from pipeline.heads.svm import Svm
 from pipeline.storage import records
@@ -95,8 +96,8 @@ def split_rows(run: Path, *, fit_on: str) -> dict[str, Rows]:
     """The rows of each split as `fit_heads` takes them."""
     embeddings = read_embeddings(run / "embeddings.h5")
     usable = usable_rows(embeddings)
-    every = fit_heads.rows_of(embeddings, usable)
-    return fit_heads.split_rows(every, embeddings.split[usable], run / "embeddings.h5", fit_on=fit_on)
+    every = material.rows_of(embeddings, usable)
+    return material.split_rows(every, embeddings.split[usable], run / "embeddings.h5", fit_on=fit_on)
 
 
 @pytest.fixture(scope="module")
@@ -176,12 +177,12 @@ def test_test_rows_serve_for_nothing_before_prediction(fit_on: fitting.FitOn, tm
     for make in (fitting.fit_softmax, fitting.fit_svm_head, fitting.fit_xgboost_head):
         arguments = () if make is fitting.fit_softmax else (setting,)
         one, two = make(rows, *arguments), make(other, *arguments)  # type: ignore[operator]
-        assert calibration_of(one, rows, setting) == calibration_of(two, other, setting)
+        assert calibration_of(one, setting) == calibration_of(two, setting)
         np.testing.assert_array_equal(one.head.scores(rows["test"]), two.head.scores(rows["test"]))
 
 
-def calibration_of(fitted: fitting.Fitted, rows: dict[str, Rows], setting: fitting.Setting) -> object:
-    return fit_heads.calibrated(fitted, rows, setting, "auto")["calibration"]
+def calibration_of(fitted: fitting.Fitted, setting: fitting.Setting) -> object:
+    return fit_heads.calibrated(fitted, setting, "auto")["calibration"]
 
 
 def test_a_feature_that_betrays_training_labels_does_not_fool_the_choice(tmp_path: Path) -> None:

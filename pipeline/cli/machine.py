@@ -1,6 +1,7 @@
 """What this process may use of the machine: cores, worker processes, the device."""
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from pipeline.cli.ranks import local_rank, n_local_ranks, n_ranks
@@ -81,3 +82,16 @@ def _device_of_rank(name: str) -> "torch.device":
             f"pass --nproc-per-node {torch.cuda.device_count() or 1}, or --device cpu"
         )
     return torch.device("cuda", local_rank())
+
+
+def memory_bytes(text: str) -> int:
+    """Return the bytes of an amount of memory such as "4GB", "500MB" or "2GiB".
+
+    Raises:
+        UsageError: not a number with one of these units.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kKMGT]i?)B", text.strip())
+    if found is None:
+        raise UsageError(f"--memory {text}: a number with kB, MB, GB, TB, KiB, MiB, GiB or TiB is needed, such as 4GB")
+    base = 1024 if found[2].endswith("i") else 1000
+    return int(float(found[1]) * base ** (1 + "KMGT".index(found[2][0].upper())))

@@ -5,7 +5,7 @@ held-out rows makes probabilities of them.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,7 +42,8 @@ class Rows:
     def take(self, chosen: np.ndarray) -> "Rows":
         """Return the rows that an index or mask chooses."""
         groups = self.groups[chosen] if len(self.groups) else self.groups
-        return Rows(self.features[chosen], self.logits[chosen], self.y[chosen], groups)
+        features, logits, y = self.features[chosen], self.logits[chosen], self.y[chosen]
+        return dataclasses.replace(self, features=features, logits=logits, y=y, groups=groups)
 
 
 def refuse_other_version(path: Path, record: Mapping[str, Any], package: str) -> None:
@@ -130,7 +131,13 @@ class Search:
         return dict(self.points[self.best_index]["params"])
 
 
-def cross_search(rows: Rows, folds: np.ndarray, search: Callable[[Rows, Rows], Search]) -> Search:
+def cross_search(
+    rows: Rows,
+    folds: np.ndarray,
+    search: Callable[[Rows, Rows], Search],
+    *,
+    each_of: Callable[[Callable[[Any], Any], Any], Iterable[Any]] = map,
+) -> Search:
     """Judge every point by cross-validation: each fold's rows are scored by what was fitted on the other folds.
 
     Args:
@@ -138,13 +145,16 @@ def cross_search(rows: Rows, folds: np.ndarray, search: Callable[[Rows, Rows], S
         folds: (N,) fold of each row, whole groups (`evaluation.folds.assign_folds`).
         search: judges all points, fitted on its first rows, by its second; always the same points in the same order.
             A parameter that comes out of the fitting (boosting rounds) is taken as its median over the folds.
+        each_of: does it for each fold, as `map` does.
 
     Raises:
         BadInput: without one fold's rows, those of one class only are left to fit on.
     """
     if any(len(np.unique(rows.y[folds != fold])) < 2 for fold in np.unique(folds)):
         raise BadInput("the held-out rows are too few to fit heads on by cross-validation: give more sources")
-    each = [(folds == fold, search(rows.take(folds != fold), rows.take(folds == fold))) for fold in np.unique(folds)]
+    numbers = np.unique(folds).tolist()
+    found_of = each_of(lambda fold: search(rows.take(folds != fold), rows.take(folds == fold)), numbers)
+    each = [(folds == fold, found) for fold, found in zip(numbers, found_of, strict=True)]
     merged = Search()
     for i in range(len(each[0][1].tried)):
         scores = np.empty_like(rows.logits, dtype=np.float64)

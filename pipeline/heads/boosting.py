@@ -14,6 +14,8 @@ import xgboost
 
 from pipeline.errors import BadArtifact
 from pipeline.heads.base import SCHEMA, Rows, Search
+from pipeline.heads.external import external_matrix
+from pipeline.heads.stored import StoredRows, scores_of
 from pipeline.storage import artifacts, records
 
 MOST_ROUNDS = 400
@@ -76,11 +78,18 @@ class Boosting:
             raise BadArtifact(f"{path}: not a readable XGBoost model ({first})") from None
         return cls(booster)
 
+    @classmethod
+    def of_bytes(cls, raw: bytes) -> "Boosting":
+        """Return a head from what another process of this command has made."""
+        booster = xgboost.Booster()
+        booster.load_model(bytearray(raw))
+        return _on_cpu(booster)
 
-class _Course:
+
+class Course:
     """One point under way: `xgboost.train` with early stopping, but it can wait and go on."""
 
-    def __init__(self, params: dict[str, Any], matrix: xgboost.QuantileDMatrix, held: xgboost.QuantileDMatrix) -> None:
+    def __init__(self, params: dict[str, Any], matrix: xgboost.DMatrix, held: xgboost.DMatrix) -> None:
         self.booster = xgboost.Booster(params, [matrix, held])
         self.matrix, self.held = matrix, held
         self.losses: list[float] = []
@@ -91,7 +100,7 @@ class _Course:
         """The rounds with the lowest validation log-loss so far, from 1."""
         return int(np.argmin(self.losses)) + 1
 
-    def go_on(self, most: int) -> None:
+    def go_on(self, most: int, *, on_round: Callable[[], object] = lambda: None) -> None:
         """Boost until there are `most` rounds, or `PATIENCE` rounds brought nothing."""
         start = time.perf_counter()
         while len(self.losses) < most and (not self.losses or len(self.losses) - self.rounds < PATIENCE):
@@ -99,6 +108,7 @@ class _Course:
             self.booster.update(self.matrix, number)
             told = self.booster.eval_set([(self.held, "val")], number)
             self.losses.append(float(told.rsplit(":", 1)[1]))
+            on_round()
         self.seconds += time.perf_counter() - start
 
     def head(self) -> Boosting:
@@ -122,6 +132,7 @@ def search_boosting(
     rounds: int = MOST_ROUNDS,
     points: Sequence[dict[str, Any]] = POINTS,
     on_point: Callable[[], object] = lambda: None,
+    on_round: Callable[[], object] = lambda: None,
 ) -> tuple[Search, Boosting, float]:
     """Boost the points with early stopping on validation rows; return the search, the best head and its seconds.
 
@@ -136,35 +147,45 @@ def search_boosting(
         rounds: boosting rounds at most.
         points: XGBoost's parameters that differ between the points; others are `FIXED`.
         on_point: called after each point.
+        on_round: called after each round of each point.
     """
-    matrix = _binned(train, jobs=jobs)
-    held = _binned(val, jobs=jobs, like=matrix)  # the features are binned once for all points
-    courses = [_Course(_params(train, point, seed=seed, jobs=jobs, device=device), matrix, held) for point in points]
+    matrix = binned(train, jobs=jobs, seed=seed)
+    held = binned(val, jobs=jobs, seed=seed, like=matrix)  # the features are binned once for all points
+    courses = [Course(params_of(train, point, seed=seed, jobs=jobs, device=device), matrix, held) for point in points]
     for course in courses:
-        course.go_on(min(rounds, LOOK))
-    ahead = np.argsort([min(course.losses) for course in courses], kind="stable")[: (len(courses) + 1) // 2]
+        course.go_on(min(rounds, LOOK), on_round=on_round)
+    ahead = better_half([course.losses for course in courses])
     search, heads = Search(), []
     for number, (point, course) in enumerate(zip(points, courses, strict=True)):
         if number in ahead:
-            course.go_on(rounds)
+            course.go_on(rounds, on_round=on_round)
         head = course.head()
-        search.add(point | {"rounds": course.rounds}, head.scores(val), val.y, seconds=course.seconds)
+        search.add(point | {"rounds": course.rounds}, scores_of(head, val), val.y, seconds=course.seconds)
         heads.append((head, course.seconds))
         on_point()
     return search, *heads[search.best_index]
 
 
+def better_half(losses: Sequence[Sequence[float]]) -> list[int]:
+    """Return which courses go on after the first look, by their validation log-losses so far."""
+    order = np.argsort([min(own) for own in losses], kind="stable")
+    return [int(i) for i in order[: (len(losses) + 1) // 2]]
+
+
 def fit_boosting(train: Rows, params: dict[str, Any], *, seed: int, jobs: int, device: str = "cpu") -> Boosting:
     """Boost a chosen point for its number of rounds on all given rows."""
     point = {name: value for name, value in params.items() if name != "rounds"}
-    given = _params(train, point, seed=seed, jobs=jobs, device=device)
-    return _on_cpu(xgboost.train(given, _binned(train, jobs=jobs), params["rounds"]))
+    given = params_of(train, point, seed=seed, jobs=jobs, device=device)
+    return _on_cpu(xgboost.train(given, binned(train, jobs=jobs, seed=seed), params["rounds"]))
 
 
-def _params(train: Rows, point: dict[str, Any], *, seed: int, jobs: int, device: str) -> dict[str, Any]:
+def params_of(train: Rows, point: dict[str, Any], *, seed: int, jobs: int, device: str) -> dict[str, Any]:
+    """Return XGBoost's parameters of a point."""
     return FIXED | point | {"num_class": train.logits.shape[1], "seed": seed, "nthread": jobs, "device": device}
 
 
-def _binned(rows: Rows, *, jobs: int, like: xgboost.QuantileDMatrix | None = None) -> xgboost.QuantileDMatrix:
-    """Bin the features, if another matrix is given by its bins."""
+def binned(rows: Rows, *, jobs: int, seed: int, like: xgboost.DMatrix | None = None) -> xgboost.DMatrix:
+    """Bin the features, if another matrix is given by its bins; on disk if they do not fit into memory."""
+    if isinstance(rows, StoredRows):
+        return external_matrix(rows, max_bin=FIXED["max_bin"], jobs=jobs, seed=seed, like=like)
     return xgboost.QuantileDMatrix(rows.features, rows.y, max_bin=FIXED["max_bin"], ref=like, nthread=jobs)

@@ -5,6 +5,9 @@ the network was not trained on, so that the head sees embeddings as they will be
 cross-validation over their groups. Either way no score that a choice rests on is of a row that the head or the network
 was fitted on (the reasoning of scikit-learn's StackingClassifier, which fits its last step on cross-validated
 outputs).
+
+Rows that do not fit into memory (`heads.stored`) are searched on a stratified sample by the same rule; the chosen point
+is then fitted on all of them, read block by block, and its held-out scores are of all validation rows.
 """
 
 import dataclasses
@@ -16,8 +19,11 @@ import numpy as np
 
 from pipeline.cli.progress import progress
 from pipeline.evaluation.folds import assign_folds
-from pipeline.heads import boosting, svm
+from pipeline.heads import boosting, spread, svm
 from pipeline.heads.base import Head, Rows, Search, Softmax, cross_search
+from pipeline.heads.cluster import Pool
+from pipeline.heads.stored import StoredRows, sampled, scores_of
+from pipeline.heads.streamed_landmarks import fit_streamed
 
 FitOn = Literal["train", "heldout"]
 
@@ -32,6 +38,12 @@ class Fitted:
     head: Head
     held_scores: np.ndarray
     """(M, K) scores of the validation rows, none by a head that was fitted on them."""
+
+    held_y: np.ndarray
+    """(M,) class codes of these rows: of a sample where scores of all would need all in memory."""
+
+    held_groups: np.ndarray
+    """(M,) their groups."""
 
     facts: dict[str, Any]
 
@@ -54,6 +66,9 @@ class Setting:
     svm_rows: int
     """Rows that an exact SVM is fitted on at most; above, its kernel is approximated."""
 
+    pool: Pool | None = None
+    """Workers that points, folds and XGBoost's last fit are given to; None: this process."""
+
     @property
     def fit_split(self) -> Literal["train", "val"]:
         """The split whose rows the heads are fitted on."""
@@ -65,9 +80,8 @@ def fit_softmax(rows: dict[str, Rows]) -> Fitted:
     head, val = Softmax(), rows["val"]
     n_weights = (val.features.shape[1] + 1) * val.logits.shape[1]
     notes = ["the network's last layer; its logits were computed with the embeddings"]
-    return Fitted(
-        head, head.scores(val), {"search": [], "chosen": {}, "notes": notes, "bytes": 4 * n_weights} | times(0, 0)
-    )
+    facts = {"search": [], "chosen": {}, "notes": notes, "bytes": 4 * n_weights} | times(0, 0)
+    return Fitted(head, head.scores(val), val.y, val.groups, facts)
 
 
 def fit_svm_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
@@ -75,52 +89,139 @@ def fit_svm_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
 
     Raises:
         BadInput: an exact SVM of so many rows does not fit into this machine's memory.
+        DiskFull: no room for the kernel values of rows that do not fit into memory.
     """
     start = time.perf_counter()
     fit_rows = rows[setting.fit_split]
     points = svm.standard_points(fit_rows.features.shape[1])
-    points = svm.affordable(points, len(fit_rows.y), most=setting.svm_rows)
+    points = svm.affordable(points, len(fit_rows.y), most=0 if is_streamed(rows) else setting.svm_rows)
 
     def search(fit: Rows, held: Rows) -> Search:
-        how: dict[str, Any] = {"seed": setting.seed, "jobs": setting.jobs, "points": points}
-        return svm.search_svm(fit, held, **how, on_point=bar.update)
+        how: dict[str, Any] = {"seed": setting.seed, "points": points, "on_point": bar.update}
+        if setting.pool is not None:
+            return spread.search_svm(setting.pool, fit, held, **how)
+        return svm.search_svm(fit, held, jobs=setting.jobs, **how)
 
-    folds = heldout_folds(rows["val"], setting)
+    known = sampled(rows, seed=setting.seed)
+    folds = heldout_folds(known["val"], setting)
     with progress(len(points) * max(1, folds.max() + 1), unit="point", label="svm search") as bar:
-        found = judge(rows, folds, search, setting)
+        found = judge(known, folds, search, setting, pool=setting.pool)
     searched = time.perf_counter()
-    head = svm.fit_svm(fit_rows, found.best, seed=setting.seed)
-    facts = {"search": found.points, "chosen": found.best, "notes": head.notes(len(fit_rows.y))}
+    facts = {"search": found.points, "chosen": found.best}
+    told = streamed_notes(rows, known, setting)
+    if is_streamed(rows):
+        del known
+        head, held = fit_svm_streamed(rows, setting, found.best)
+    else:
+        head = svm.fit_svm(fit_rows, found.best, seed=setting.seed)
+        held = held_scores(head, found, rows, setting)
+    facts["notes"] = head.notes(len(fit_rows.y)) + told
     seconds = times(searched - start, time.perf_counter() - searched)
-    return Fitted(head, held_scores(head, found, rows, setting), facts | seconds)
+    return Fitted(head, held, rows["val"].y, rows["val"].groups, facts | seconds)
+
+
+def fit_svm_streamed(rows: dict[str, Rows], setting: Setting, chosen: dict[str, Any]) -> tuple[svm.Svm, np.ndarray]:
+    """Fit a point on all rows that do not fit into memory; return the head and its held-out scores (M, K)."""
+    heads: list[svm.Svm] = []
+
+    def fit(fit_rows: Any) -> svm.Svm:
+        heads.append(fit_streamed(fit_rows, chosen, seed=setting.seed, on_pass=bar.update))
+        return heads[-1]
+
+    def search(fit_rows: Any, held: Any) -> Search:
+        found = Search()
+        if setting.pool is None or setting.fit_on == "train":
+            scores = scores_of(fit(fit_rows), held)
+        else:
+            _, scores = spread.fit_svm(setting.pool, fit_rows, held, chosen, seed=setting.seed)
+        found.add(chosen, scores, held.y, seconds=0)
+        return found
+
+    with progress(0, unit="pass", label="svm, all rows") as bar:
+        found = judge(rows, heldout_folds(rows["val"], setting), search, setting, pool=setting.pool)
+        head = heads[0] if setting.fit_on == "train" else fit(rows["val"])
+    return head, found.scores[0]
 
 
 def fit_xgboost_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
-    """Search and fit XGBoost."""
+    """Search and fit XGBoost.
+
+    Raises:
+        DiskFull: no room for the bins of rows that do not fit into memory.
+    """
     how: dict[str, Any] = {"seed": setting.seed, "jobs": setting.jobs, "device": setting.device}
     best: list[tuple[boosting.Boosting, float]] = []
 
     def search(fit: Rows, held: Rows) -> Search:
-        found, head, seconds = boosting.search_boosting(fit, held, **how, rounds=setting.rounds, on_point=bar.update)
+        given: dict[str, Any] = {"rounds": setting.rounds, "on_point": bar.update}
+        if setting.pool is not None:
+            found, head, seconds = spread.search_boosting(setting.pool, fit, held, seed=setting.seed, **given)
+        else:
+            found, head, seconds = boosting.search_boosting(fit, held, **how, **given)
+        best.append((head, seconds))
+        return found
+
+    def finish(fit: Any, held: Any) -> Search:
+        given: dict[str, Any] = {"rounds": setting.rounds}
+        if setting.pool is not None:
+            found, head, seconds = spread.finish_boosting(setting.pool, fit, held, point, seed=setting.seed, **given)
+        else:
+            given |= {"points": [point], "on_round": bar.update}
+            found, head, seconds = boosting.search_boosting(fit, held, **how, **given)
         best.append((head, seconds))
         return found
 
     start = time.perf_counter()
-    folds = heldout_folds(rows["val"], setting)
+    known = sampled(rows, seed=setting.seed)
+    folds = heldout_folds(known["val"], setting)
     with progress(len(boosting.POINTS) * max(1, folds.max() + 1), unit="point", label="xgboost search") as bar:
-        found = judge(rows, folds, search, setting)
+        found = judge(known, folds, search, setting, pool=setting.pool)
+    tried, notes = found.points, streamed_notes(rows, known, setting)
+    if is_streamed(rows):
+        del known
+        best.clear()
+        point = {name: value for name, value in found.best.items() if name != "rounds"}
+        if setting.pool is not None:
+            notes.append(f"boosted by {len(setting.pool.threads())} workers together")
+        with progress(0, unit="round", label="xgboost, all rows") as bar:
+            found = judge(rows, heldout_folds(rows["val"], setting), finish, setting)
     took = time.perf_counter() - start
     if setting.fit_on == "train":
         head, fit_seconds = best[0]  # early stopping fitted it on the way
         seconds = times(took - fit_seconds, fit_seconds)
     else:
         start = time.perf_counter()
-        head = boosting.fit_boosting(rows["val"], found.best, **how)
+        if setting.pool is not None and isinstance(val := rows["val"], StoredRows):
+            chosen = {"point": point, "seed": setting.seed, "rounds": found.best["rounds"]}
+            head = spread.boost_together(setting.pool, val, None, **chosen)
+        else:
+            head = boosting.fit_boosting(rows["val"], found.best, **how)
         seconds = times(took, time.perf_counter() - start)
-    used_up = found.best["rounds"] >= setting.rounds
-    notes = [f"all {setting.rounds} rounds were used: raise --rounds"] if used_up else []
-    facts = {"search": found.points, "chosen": found.best, "notes": notes}
-    return Fitted(head, held_scores(head, found, rows, setting), facts | seconds)
+    if found.best["rounds"] >= setting.rounds:
+        notes.append(f"all {setting.rounds} rounds were used: raise --rounds")
+    facts = {"search": tried, "chosen": found.best, "notes": notes}
+    held = held_scores(head, found, rows, setting)
+    return Fitted(head, held, rows["val"].y, rows["val"].groups, facts | seconds)
+
+
+def is_streamed(rows: dict[str, Rows]) -> bool:
+    """Tell whether the rows do not fit into memory."""
+    return isinstance(rows["val"], StoredRows)
+
+
+def streamed_notes(rows: dict[str, Rows], known: dict[str, Rows], setting: Setting) -> list[str]:
+    """Return what a reader of heads.json should know of a head whose rows did not fit into memory; else nothing.
+
+    Args:
+        rows: all.
+        known: the sample that was searched.
+        setting: how heads are fitted.
+    """
+    if not is_streamed(rows):
+        return []
+    used = ("train", "val") if setting.fit_on == "train" else ("val",)
+    samples = ", ".join(f"{len(known[name].y)} of {len(rows[name].y)} {name} rows" for name in used)
+    return [f"streamed: fitted on all {len(rows[setting.fit_split].y)} rows, block by block; searched on {samples}"]
 
 
 def heldout_folds(val: Rows, setting: Setting) -> np.ndarray:
@@ -130,16 +231,23 @@ def heldout_folds(val: Rows, setting: Setting) -> np.ndarray:
     return assign_folds(val.y, list(val.groups), seed=setting.seed, folds=HELDOUT_FOLDS)[0]
 
 
-def judge(rows: dict[str, Rows], folds: np.ndarray, search: Callable[[Rows, Rows], Search], setting: Setting) -> Search:
-    """Judge all points on the validation rows; see the module."""
+def judge(
+    rows: dict[str, Rows],
+    folds: np.ndarray,
+    search: Callable[[Rows, Rows], Search],
+    setting: Setting,
+    *,
+    pool: Pool | None = None,
+) -> Search:
+    """Judge all points on the validation rows; see the module. With a pool, all folds at the same time."""
     if setting.fit_on == "train":
         return search(rows["train"], rows["val"])
-    return cross_search(rows["val"], folds, search)
+    return cross_search(rows["val"], folds, search, each_of=map if pool is None else pool.side_by_side)
 
 
 def held_scores(head: Head, found: Search, rows: dict[str, Rows], setting: Setting) -> np.ndarray:
     """Return the scores of the validation rows that the calibration is fitted on."""
-    return head.scores(rows["val"]) if setting.fit_on == "train" else found.scores[found.best_index]
+    return scores_of(head, rows["val"]) if setting.fit_on == "train" else found.scores[found.best_index]
 
 
 def times(search_seconds: float, fit_seconds: float) -> dict[str, float]:

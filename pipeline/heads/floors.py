@@ -18,6 +18,7 @@ from pipeline.heads import boosting, svm
 from pipeline.heads.base import Head, Rows, Search, as_columns
 from pipeline.heads.fitting import Fitted, Setting, held_scores, heldout_folds, judge, times
 from pipeline.heads.names import FLOORS
+from pipeline.heads.stored import sampled
 from pipeline.heads.threads import quiet, side_by_side
 
 EMBEDDINGS = "embeddings"
@@ -179,19 +180,27 @@ def fit_floor(name: str, rows: dict[str, Rows], setting: Setting) -> Fitted:
 
     Args:
         name: one of `FLOORS`.
-        rows: "train" and "val" rows, whose features are those of `SOURCES[name]`.
+        rows: "train" and "val" rows, whose features are those of `SOURCES[name]`; of those that do not fit into memory
+            a stratified sample is taken.
         setting: as for the heads.
     """
     kind = KINDS[name]
     start = time.perf_counter()
+    every, rows = rows, sampled(rows, seed=setting.seed)
     folds = heldout_folds(rows["val"], setting)
     found = judge(rows, folds, lambda fit, held: kind.search(fit, held, setting), setting)
     searched = time.perf_counter()
     fit_rows = rows[setting.fit_split]
     head = kind.fit(fit_rows, found.best, setting)
     seconds = times(searched - start, time.perf_counter() - searched)
-    facts = {"search": found.points, "chosen": found.best, "notes": _notes(head, fit_rows), "features": SOURCES[name]}
-    return Fitted(head, held_scores(head, found, rows, setting), facts | seconds)
+    notes = _notes(head, fit_rows)
+    if (n_rows := len(every[setting.fit_split].y)) > len(fit_rows.y):
+        notes.append(
+            f"fitted on a stratified sample of {len(fit_rows.y)} of {n_rows} rows, which do not fit into memory"
+        )
+    facts = {"search": found.points, "chosen": found.best, "notes": notes, "features": SOURCES[name]}
+    held, val = held_scores(head, found, rows, setting), rows["val"]
+    return Fitted(head, held, val.y, val.groups, facts | seconds)
 
 
 def _notes(head: Head, fit_rows: Rows) -> list[str]:

@@ -47,9 +47,9 @@ def solutions(
         seed: of the landmarks.
     """
     start = time.perf_counter()
-    kernel = _fit_kernel(a, y, points[0], seed=seed)
-    fit, held = _values(kernel, a), _values(kernel, b)
-    regression = _regression(warm_start=True)  # the solution for one C is near that for the next
+    kernel = fit_kernel(a, y, points[0], seed=seed)
+    fit, held = landmark_values(kernel, a), landmark_values(kernel, b)
+    regression = new_regression(warm_start=True)  # the solution for one C is near that for the next
     for point in points:
         regression.set_params(C=point["C"]).fit(fit, y)
         decision = regression.decision_function(held)
@@ -66,12 +66,12 @@ def fit_landmarks(x: np.ndarray, y: np.ndarray, params: dict[str, Any], *, seed:
         params: gamma, landmarks, C.
         seed: of the landmarks.
     """
-    kernel = _fit_kernel(x, y, params, seed=seed)
+    kernel = fit_kernel(x, y, params, seed=seed)
     with quiet():
-        return [kernel, _regression(C=params["C"]).fit(_values(kernel, x), y)]
+        return [kernel, new_regression(C=params["C"]).fit(landmark_values(kernel, x), y)]
 
 
-def _fit_kernel(x: np.ndarray, y: np.ndarray, params: dict[str, Any], *, seed: int) -> Nystroem:
+def fit_kernel(x: np.ndarray, y: np.ndarray, params: dict[str, Any], *, seed: int) -> Nystroem:
     """Fit on the landmarks alone, in float64: the method divides by eigenvalues that may be small."""
     rows = subsample(y, params["landmarks"], seed=seed)
     return Nystroem(kernel="rbf", gamma=params["gamma"], n_components=len(rows), random_state=seed).fit(
@@ -79,7 +79,7 @@ def _fit_kernel(x: np.ndarray, y: np.ndarray, params: dict[str, Any], *, seed: i
     )
 
 
-def _values(kernel: Nystroem, x: np.ndarray) -> np.ndarray:
+def landmark_values(kernel: Nystroem, x: np.ndarray) -> np.ndarray:
     """Return what the kernel makes of rows, (N, landmarks) float32."""
     values = np.empty((len(x), len(kernel.components_)), dtype=np.float32)
     for start in range(0, len(x), BLOCK_ROWS):
@@ -87,5 +87,6 @@ def _values(kernel: Nystroem, x: np.ndarray) -> np.ndarray:
     return values
 
 
-def _regression(**params: Any) -> LogisticRegression:
+def new_regression(**params: Any) -> LogisticRegression:
+    """Return the regression on kernel values, not fitted yet."""
     return LogisticRegression(max_iter=MOST_STEPS, **params)

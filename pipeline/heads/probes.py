@@ -7,6 +7,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold
 
 from pipeline.heads.base import Rows, subsample
+from pipeline.heads.stored import StoredRows, in_memory
 from pipeline.heads.svm import fit_svm
 
 FOLDS = 3
@@ -42,7 +43,7 @@ def source_probe(rows: Rows, params: dict[str, Any] | None, *, seed: int) -> dic
     chosen = np.flatnonzero(enough)
     chosen = chosen[subsample(code[chosen], MOST_ROWS, seed=seed)]
     params = params or {"kernel": "rbf", "gamma": 1 / rows.features.shape[1], "C": 1.0}
-    x, y = rows.features[chosen], np.unique(code[chosen], return_inverse=True)[1]
+    x, y = in_memory(rows.take(chosen)).features, np.unique(code[chosen], return_inverse=True)[1]
     named = np.empty(len(y), dtype=np.int64)
     for fit, held in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(x, y):
         of_groups = Rows(x[fit], np.zeros((len(fit), n_groups), np.float32), y[fit])
@@ -66,6 +67,16 @@ def separability(rows: Rows) -> dict[str, float | None]:
     the network was trained on than on others; how much, is how far training embeddings flatter. None where no class
     has two different rows.
     """
+    between, within = _streamed_scatter(rows) if isinstance(rows, StoredRows) else _scatter(rows)
+    return {
+        "scatter_ratio": between / within if within > 0 else None,
+        "accuracy": float((rows.logits.argmax(axis=1) == rows.y).mean()),
+        "n_tiles": len(rows.y),
+    }
+
+
+def _scatter(rows: Rows) -> tuple[float, float]:
+    """Return the traces of the scatter between the class means and within the classes."""
     mean = rows.features.mean(axis=0, dtype=np.float64)
     between = within = 0.0
     for code in np.unique(rows.y):
@@ -73,8 +84,18 @@ def separability(rows: Rows) -> dict[str, float | None]:
         centre = own.mean(axis=0)
         between += len(own) * float(((centre - mean) ** 2).sum())
         within += float(((own - centre) ** 2).sum())
-    return {
-        "scatter_ratio": between / within if within > 0 else None,
-        "accuracy": float((rows.logits.argmax(axis=1) == rows.y).mean()),
-        "n_tiles": len(rows.y),
-    }
+    return between, within
+
+
+def _streamed_scatter(rows: StoredRows) -> tuple[float, float]:
+    """Return the same of rows that are read once, block by block: by sums and by the squares' sum, in float64."""
+    counts = np.bincount(rows.y, minlength=rows.logits.shape[1])
+    sums, squares = np.zeros((len(counts), rows.features.width)), 0.0
+    for _, block in rows.blocks():
+        for code in np.unique(block.y):
+            own = block.features[block.y == code].astype(np.float64)
+            sums[code] += own.sum(axis=0)
+            squares += float((own**2).sum())
+    seen = counts > 0
+    of_centres = float(((sums[seen] ** 2).sum(axis=1) / counts[seen]).sum())
+    return of_centres - float((sums.sum(axis=0) ** 2).sum()) / len(rows.y), squares - of_centres

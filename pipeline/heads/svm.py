@@ -185,10 +185,6 @@ def search_svm(
         scaler = StandardScaler().fit(a)
         a, b = scaler.transform(a).astype(np.float32), scaler.transform(b).astype(np.float32)
     chosen = standard_points(a.shape[1]) if points is None else list(points)
-    by_kernel: dict[tuple[Any, ...], list[int]] = {}
-    for i, point in enumerate(chosen):
-        key = point["kernel"], point.get("gamma"), point.get("landmarks")
-        by_kernel.setdefault(key, []).append(i)
     solver = _Solver(a, b, y) if any("landmarks" not in point for point in chosen) else None
 
     def judge(numbers: list[int]) -> list[tuple[int, np.ndarray, float]]:
@@ -202,7 +198,7 @@ def search_svm(
         return [(i, *solution) for i, solution in zip(numbers, each, strict=True)]
 
     judged: dict[int, tuple[np.ndarray, float]] = {}
-    for group in side_by_side(judge, list(by_kernel.values()), jobs=jobs):
+    for group in side_by_side(judge, by_kernel(chosen), jobs=jobs):
         for i, decision, seconds in group:
             judged[i] = as_columns(decision, np.unique(y), train.logits.shape[1]), seconds
             on_point()
@@ -210,6 +206,15 @@ def search_svm(
     for i, point in enumerate(chosen):
         search.add(dict(point), judged[i][0], val.y, seconds=judged[i][1])
     return search
+
+
+def by_kernel(points: Sequence[dict[str, Any]]) -> list[list[int]]:
+    """Return the numbers of the points of each kernel, which share their kernel values."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for i, point in enumerate(points):
+        key = point["kernel"], point.get("gamma"), point.get("landmarks")
+        groups.setdefault(key, []).append(i)
+    return list(groups.values())
 
 
 class _Solver:

@@ -31,7 +31,7 @@ MAPS = "maps"
 """Folder of a run that holds a folder for the map of each slide, if it is given no other place."""
 
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
-"""Names that `tempfile.mkstemp` makes for `atomic`."""
+"""Names that `tempfile` makes for `atomic` and `temporary_folder`."""
 
 
 def sha256_file(path: Path) -> str:
@@ -46,6 +46,26 @@ def require_space(folder: Path, n_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < 1.1 * n_bytes:
         raise DiskFull(f"{folder}: {n_bytes / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free: make room and run again")
+
+
+def try_room(path: Path, n_bytes: int) -> None:
+    """Raise DiskFull if a file of this size cannot stand under `path`, by trying: quotas and limits count, too.
+
+    For libraries that end the process where they cannot write. Systems and disks without fallocate only tell of free
+    space.
+    """
+    require_space(path.parent, n_bytes)
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with disk_errors(path):
+        try:
+            with path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, max(1, n_bytes))
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _says_no_space(error: BaseException | None) -> bool:
@@ -122,6 +142,17 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def temporary_folder(place: Path, name: str) -> Iterator[Path]:
+    """Yield a new folder in a run for what is too large for memory; it is removed at the end, or by the next start."""
+    with disk_errors(place / name):
+        folder = Path(tempfile.mkdtemp(dir=place, prefix=f".{name}.", suffix=".tmp"))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically."""
     with atomic(path) as temporary:
@@ -154,7 +185,8 @@ def from_json(path: Path) -> Any:
 def remove_temporaries(folder: Path) -> None:
     """Remove what a killed run left half-written; only the holder of the run's lock may call this.
 
-    Looks where artefacts are written and for names that `atomic` gives: `--run` may be any folder of the user's.
+    Looks where artefacts are written and for names that `atomic` and `temporary_folder` give: `--run` may be any folder
+    of the user's.
     """
     places = [folder / name for name in (*SUBFOLDERS, SLIDES, SHARDS)]
     if (folder / SLIDES).is_dir() and not (folder / SLIDES).is_symlink():
@@ -163,6 +195,8 @@ def remove_temporaries(folder: Path) -> None:
         for path in place.glob(".*.tmp"):
             if TEMPORARY.fullmatch(path.name) and path.is_file():
                 path.unlink(missing_ok=True)
+            elif TEMPORARY.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
 
 
 def remove_temporaries_of(path: Path) -> None:

@@ -21,14 +21,13 @@ from pipeline.storage.hdf5 import (
     as_utf8,
     created,
     finish,
-    open_dataset,
     opened,
     read_dataset,
     write_attributes,
 )
 from pipeline.storage.shards import ShardRows, read_shard_rows
 from pipeline.storage.slides import SlideInfo, attributes, check_coords, read_info, trident_attributes
-from pipeline.storage.virtual import Stacked, create_virtual
+from pipeline.storage.virtual import create_virtual, names_in, open_features
 from pipeline.tiles.split import SPLITS
 
 SCHEMA = "embeddings/1.0"
@@ -244,7 +243,7 @@ def feature_blocks(path: Path, status: np.ndarray) -> Iterator[np.ndarray]:
     refuse = _refusal(path)
     digest = hashlib.sha256()
     with opened(path, SCHEMA, refuse) as (file, attrs):
-        features = _features(path, file, _virtual(attrs), refuse)
+        features = _features(path, file, names_in(attrs), refuse)
         for start in range(0, len(status), BLOCK_ROWS):
             block = features[start : start + BLOCK_ROWS]
             _check_values(block, status[start : start + BLOCK_ROWS] == OK, refuse)
@@ -254,16 +253,9 @@ def feature_blocks(path: Path, status: np.ndarray) -> Iterator[np.ndarray]:
             raise refuse(OTHER_FEATURES)
 
 
-def _virtual(attrs: Mapping[str, Any]) -> Any:
-    """Return the files that hold the features, None if the file itself does; `attrs` are as they stand in it."""
-    return json.loads(attrs["virtual"]) if "virtual" in attrs else None
-
-
 def _features(path: Path, file: Any, names: Any, refuse: Refuse) -> Any:
-    """Return /features to be indexed by rows: the file's own data set, or what the files named hold of it."""
-    if names is None:
-        return open_dataset(file, "features", DATASETS["features"], refuse)
-    return Stacked(path, names, schema=SCHEMA, claim=DATASETS["features"])
+    """See `open_features`."""
+    return open_features(path, file, names, schema=SCHEMA, claim=DATASETS["features"], refuse=refuse)
 
 
 def feature_rows(path: Path, rows: np.ndarray) -> np.ndarray:
@@ -278,7 +270,7 @@ def feature_rows(path: Path, rows: np.ndarray) -> np.ndarray:
     """
     refuse = _refusal(path)
     with opened(path, SCHEMA, refuse) as (file, attrs):
-        found = _features(path, file, _virtual(attrs), refuse)[rows]
+        found = _features(path, file, names_in(attrs), refuse)[rows]
     _check_values(found, np.ones(len(found), dtype=bool), refuse)
     return found
 

@@ -153,8 +153,12 @@ def write_floors(
         finish(file, SCHEMA)
 
 
-def read_floors(path: Path) -> Floors:
+def read_floors(path: Path, *, with_features: bool = True) -> Floors:
     """Read a floors file into memory after checking it against the schema; its record is the caller's to check.
+
+    Args:
+        path: the HDF5 file.
+        with_features: read the feature sets, too; else they are (N, 0), and `stored_features` reads them.
 
     Raises:
         BadArtifact: names the rule that the file breaks.
@@ -169,12 +173,15 @@ def read_floors(path: Path) -> Floors:
         if not isinstance(attrs.get("arch"), str):
             raise refuse("the attribute 'arch' is no text")
         names = json.loads(attrs.get("names", "null"))
-        arrays = {name: read_dataset(file, name, claim, refuse) for name, claim in DATASETS.items()}
+        asked = {name: claim for name, claim in DATASETS.items() if with_features or name not in FEATURES}
+        arrays = {name: read_dataset(file, name, claim, refuse) for name, claim in asked.items()}
+        if not with_features:
+            arrays |= {name: np.empty((len(arrays["status"]), 0), np.float32) for name in FEATURES}
         tile_id = [text.decode() for text in arrays.pop("tile_id")]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise refuse("the attribute 'names' is no list of names")
     n = len(tile_id)
-    wanted = {"sha256": (n, 32), "status": (n,), "handmade": (n, len(names))}
+    wanted = {"sha256": (n, 32), "status": (n,), "handmade": (n, len(names) if with_features else 0)}
     for name, array in arrays.items():
         shape = wanted.get(name, (n, array.shape[-1]))
         if array.shape != shape:

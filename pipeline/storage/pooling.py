@@ -14,6 +14,9 @@ from pipeline.storage import artifacts, predictions, records
 from pipeline.storage.large_predictions import hash_names
 from pipeline.storage.protocol import NAME, PartEntry, Protocol, check_part
 
+PLACE = ("memory", "cluster")
+"""Options of fit_heads that stand in a record where rows did not fit into memory, which those of other parts may."""
+
 UNPOOLED = ("search", "notes", "chosen")
 """Entries of a head that have no mean."""
 
@@ -156,9 +159,9 @@ def refuse_other_making(part: Path, first: Path) -> None:
 
 
 def made_by(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options in a record, with the precision that a network was trained in."""
+    """Return the options in a record, with the precision that a network was trained in; where rows lay is left out."""
     return {
-        **record["options"],
+        **{name: value for name, value in record["options"].items() if name not in PLACE},
         "trained in": record["details"].get("precision") if record["stage"] == "train" else None,
     }
 

@@ -5,7 +5,7 @@ readers ask the files that the attribute `virtual` names, never the virtual data
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -117,6 +117,30 @@ class Stacked:
                     found[begin:end] = features[own[0] : own[-1] + 1] if in_turn else features[own]
             first += n
         return found
+
+
+def names_in(attrs: Mapping[str, Any]) -> Any:
+    """Return the files that hold the features, None if the file itself does; `attrs` are as they stand in the file."""
+    return json.loads(attrs["virtual"]) if "virtual" in attrs else None
+
+
+def open_features(path: Path, file: h5py.File, names: Any, *, schema: str, claim: Claim, refuse: Any) -> Any:
+    """Return /features to be indexed by rows: the file's own data set, or what the files named hold of it.
+
+    Args:
+        path: the file.
+        file: the same, open.
+        names: of the files that hold the features, or None.
+        schema: of all of them.
+        claim: what /features must be.
+        refuse: makes the error for a rule that the file breaks.
+
+    Raises:
+        BadArtifact: a file breaks the schema or is missing.
+    """
+    if names is None:
+        return open_dataset(file, "features", claim, refuse)
+    return Stacked(path, names, schema=schema, claim=claim)
 
 
 def _leads_below(name: Any) -> bool:

@@ -539,4 +539,56 @@ MATRIX = (
         + tests("storage/test_lock", "several_may_share_a_run_but_none_beside_a_holder")
         + tests("test_extract_jointly", "p2_the_death_of_one_ends_all_and_the_same_command_goes_on"),
     ),
+    Fault(
+        53,
+        "kill -9 of fit_heads while it streams rows that do not fit into memory",
+        "the same command ends in the same heads; what lay on disk is removed",
+        tests(
+            "test_fit_heads_streamed",
+            "p2_kills_in_the_midst_of_a_pass_end_in_the_same_heads",
+            "what_a_killed_command_left_is_removed_by_the_next",
+        ),
+    ),
+    Fault(
+        54,
+        "no room for the bins and kernel values of rows that do not fit into memory",
+        "one line, before XGBoost ends the process",
+        tests("test_fit_heads_streamed", "p1_no_room_for_what_is_kept_on_disk_is_one_line")
+        + tests(
+            "heads/test_streamed",
+            "the_size_of_the_bins_on_disk_is_known_before",
+            "too_little_disk_is_said_before_anything_is_written",
+        )
+        + tests("storage/test_artifacts", "room_that_a_quota_or_limit_takes_is_missed_before"),
+    ),
+    Fault(
+        55,
+        "a worker of a cluster is lost",
+        "another does its task; where all are needed, one line, fitted heads are kept, and the same command goes on",
+        tests(
+            "heads/test_cluster",
+            "the_task_of_a_lost_worker_is_done_by_another",
+            "a_worker_that_is_lost_in_a_training_of_all_ends_it_in_one_line",
+            "a_task_that_ends_every_worker_is_one_line",
+        )
+        + tests("test_fit_heads_cluster", "a_worker_lost_in_the_midst_of_training_loses_nothing"),
+    ),
+    Fault(
+        56,
+        "a cluster that does not answer, or has other versions",
+        "one line within seconds",
+        tests("test_fit_heads_cluster", "an_address_that_does_not_answer_is_one_line")
+        + tests("heads/test_cluster", "workers_with_other_versions_are_refused"),
+    ),
+    Fault(
+        57,
+        "rows that take more memory than was stated",
+        "read block by block, within it; a budget too small for a block is one line",
+        tests(
+            "test_fit_heads_streamed",
+            "memory_stays_under_what_was_stated_where_fitting_in_memory_takes_more",
+            "memory_too_small_for_a_block_is_one_line",
+        )
+        + tests("heads/test_streamed", "a_budget_is_enough_for_all_for_blocks_or_for_nothing"),
+    ),
 )

@@ -79,7 +79,7 @@ def test_a_point_is_boosted_as_xgboost_itself_would() -> None:
     watched = {"evals": [(held, "val")], "verbose_eval": False}
     plain = xgboost.train(params, matrix, 200, early_stopping_rounds=PATIENCE, **watched)
     assert search.best["rounds"] == plain.best_iteration + 1 < 200 - PATIENCE, "it should stop early"
-    course = boosting._Course(params, matrix, held)
+    course = boosting.Course(params, matrix, held)
     course.go_on(200)
     assert len(course.losses) == plain.num_boosted_rounds(), "it should stop at the same round"
     own = plain[: plain.best_iteration + 1].inplace_predict(val.features, predict_type="margin")

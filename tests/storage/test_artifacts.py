@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from pipeline.errors import BadArtifact, DiskFull, PipelineError, StaleInput
-from pipeline.storage.artifacts import atomic, disk_errors, remove_temporaries, require_space, to_json, write_text
+from pipeline.storage.artifacts import (
+    atomic,
+    disk_errors,
+    remove_temporaries,
+    require_space,
+    temporary_folder,
+    to_json,
+    try_room,
+    write_text,
+)
 
 OPTIONS: dict[str, Any] = {"epochs": 3, "rate": 0.1, "name": "Zöllner", "sizes": (1, 2)}
 
@@ -149,3 +158,32 @@ def test_nan_is_no_json() -> None:
 
 def test_errors_of_this_room_are_the_users() -> None:
     assert all(issubclass(kind, PipelineError) and kind.exit_code == 1 for kind in (BadArtifact, DiskFull, StaleInput))
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system does not allocate")
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_room_that_a_quota_or_limit_takes_is_missed_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*file: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    try_room(tmp_path / "large", 10_000)
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    with pytest.raises(DiskFull, match="large: no space left"):
+        try_room(tmp_path / "large", 10_000)
+    assert names(tmp_path) == []
+    number = errno.EOPNOTSUPP
+    try_room(tmp_path / "large", 10_000)
+    assert names(tmp_path) == []
+
+
+def test_a_temporary_folder_goes_at_its_end_or_with_the_next_start(tmp_path: Path) -> None:
+    with temporary_folder(tmp_path, "streamed") as folder:
+        (folder / "bins").write_bytes(b"x")
+        assert names(tmp_path) == [folder.name]
+    assert names(tmp_path) == []
+    folder.mkdir()  # as a killed process leaves it
+    (folder / "bins").write_bytes(b"x")
+    remove_temporaries(tmp_path)
+    assert names(tmp_path) == []

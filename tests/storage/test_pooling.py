@@ -99,3 +99,11 @@ def test_embeddings_of_parts_may_come_from_other_engines() -> None:
         for name in ("fp32", "bf16")
     )
     assert made_by(one) == made_by(other)
+
+
+def test_rows_of_one_part_may_have_fitted_into_memory_and_those_of_another_not() -> None:
+    one, other = (
+        {"options": {"rounds": 3} | given, "details": {}, "stage": "fit_heads"}
+        for given in ({}, {"memory": 4 * 10**9, "cluster": False})
+    )
+    assert made_by(one) == made_by(other)

@@ -1,0 +1,210 @@
+"""A Dask cluster that works for fit_heads: processes of this machine, or workers of a scheduler elsewhere.
+
+They have this package in the same versions, and the run folder under the same path. Dask gives the tasks of a lost
+worker to another; a training that all take part in ends with the loss. Which tasks there are: `pipeline.heads.spread`.
+"""
+
+import contextlib
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from pipeline.errors import BadInput, WorkerLost
+from pipeline.storage import records
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+ANSWER_S, WORKERS_S = 5, 30
+"""Seconds that a scheduler may take to answer, and to have a worker."""
+
+LOOK_S = 1.0
+"""Seconds between two looks whether all workers of a training are there."""
+
+LEAST_SHARE = 2_000_000_000
+"""Memory of a process of a local cluster at least, where there is as much: fewer processes with more."""
+
+SAME = ("histoheads", "xgboost", "scikit-learn", "numpy")
+"""Packages that must have the same version everywhere."""
+
+AGAIN = "run the same command again (fitted heads are kept)"
+
+
+class Pool:
+    """A cluster that answers."""
+
+    def __init__(self, client: "Client") -> None:
+        self.client = client
+
+    def map(self, work: Callable[..., Result], items: Sequence[Mapping[str, Any]], **shared: Any) -> list[Result]:
+        """Return `work(**item, **shared)` of each item, in their order, each by any worker.
+
+        Every worker is sent what is shared, so that tasks of a lost one can be done by another.
+
+        Raises:
+            WorkerLost: a task ended several workers, all are lost, or the scheduler is gone.
+        """
+        with self._losses():
+            given = {name: self._sent(value, broadcast=True) for name, value in shared.items()}
+            return list(self.client.gather([self.client.submit(work, **i, **given, pure=False) for i in items]))
+
+    def together(self, work: Callable[..., Result], items: Mapping[str, Mapping[str, Any]]) -> list[Result]:
+        """Return `work(**item)` of each worker's item; the works need one another.
+
+        Args:
+            work: the same for all.
+            items: address of a worker -> what it is given.
+
+        Raises:
+            WorkerLost: one is lost, or fails.
+        """
+        from distributed import wait
+
+        with self._losses():
+            tasks = []
+            for worker, item in items.items():
+                only = {"workers": [worker], "allow_other_workers": False, "pure": False}
+                sent = {name: self._sent(value, workers=[worker]) for name, value in item.items()}
+                tasks.append(self.client.submit(work, **sent, **only))
+            while not all(task.done() for task in tasks):
+                with contextlib.suppress(TimeoutError), self.client.as_current():
+                    wait(tasks, timeout=LOOK_S)
+                failed = [str(task.exception()) for task in tasks if task.status == "error"]
+                if failed or set(items) - set(self.threads()):
+                    self.client.cancel(tasks, force=True)
+                    reason = f" ({plain(failed[0])})" if failed else ""
+                    raise WorkerLost(
+                        f"--cluster: one of {len(items)} workers that train together was lost{reason}: {AGAIN}"
+                    )
+            return list(self.client.gather(tasks))
+
+    def _sent(self, value: object, **where: Any) -> "Future":
+        """Send a value to workers. In a list: a dictionary's keys would become names for the whole cluster."""
+        return self.client.scatter([value], hash=False, **where)[0]
+
+    def side_by_side(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Return work(item) of each item; the works wait for tasks of their own at the same time."""
+        with ThreadPoolExecutor(max(1, len(items))) as threads:
+            return list(threads.map(work, items))
+
+    def threads(self) -> dict[str, int]:
+        """Return the threads of each worker, by address."""
+        return {worker: int(n) for worker, n in sorted(self.client.nthreads().items())}
+
+    @property
+    def scheduler(self) -> str:
+        """The scheduler's host."""
+        known: Any = self.client.scheduler
+        return str(known.address).split("://")[-1].rsplit(":", 1)[0]
+
+    @contextlib.contextmanager
+    def _losses(self) -> Iterator[None]:
+        """Turn Dask's ways of saying that somebody is gone into WorkerLost."""
+        from distributed import KilledWorker
+        from distributed.comm.core import CommClosedError
+
+        try:
+            yield
+        except KilledWorker as error:
+            n = error.allowed_failures + 1
+            raise WorkerLost(
+                f"--cluster: {n} workers were lost one after the other at the same task (too little memory?): {AGAIN}"
+            ) from error
+        except (CancelledError, CommClosedError) as error:
+            raise WorkerLost(
+                f"--cluster: its workers or its scheduler are gone ({error.__class__.__name__}): {AGAIN}"
+            ) from error
+
+
+class Shares(NamedTuple):
+    """How memory is shared out."""
+
+    n_workers: int
+    """Processes of a local cluster; 0 without one."""
+
+    each: int
+    """Bytes for each of them and for this process."""
+
+
+def shares(memory: int, cores: int, address: str | None) -> Shares:
+    """Return how memory is shared out.
+
+    Args:
+        memory: bytes; of a local cluster for all of its processes and this one, else for each.
+        cores: that may be used.
+        address: of the cluster, if there is one.
+    """
+    if address != "local":
+        return Shares(0, memory)
+    n_workers = max(1, min(cores, memory // LEAST_SHARE - 1))
+    return Shares(n_workers, memory // (n_workers + 1))
+
+
+def plain(text: str) -> str:
+    """Return an error's message as one short line, without the places in XGBoost's code."""
+    return " ".join(re.sub(r"\[[^]]*\]:?|/\S+:\d+:|Stack trace.*", " ", text, flags=re.S).split())[:200].strip(" -")
+
+
+@contextlib.contextmanager
+def connected(address: str, split_up: Shares, *, folder: Path) -> Iterator[Pool]:
+    """Yield the workers of a cluster.
+
+    Args:
+        address: "local" for processes of this machine, which end with the block, or "tcp://host:port".
+        split_up: processes of a local cluster, and what each may take.
+        folder: where they may write.
+
+    Raises:
+        BadInput: Dask is not installed, nothing answers, there are no workers, or they have other versions.
+    """
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise BadInput("--cluster needs Dask: pip install 'histoheads[cluster]'") from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is lost is said in one line here
+    with contextlib.ExitStack() as stack:
+        where: Any = address
+        if address == "local":
+            how = {"processes": True, "host": "127.0.0.1", "silence_logs": logging.CRITICAL}
+            how |= {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
+            given = {"n_workers": split_up.n_workers, "threads_per_worker": 1, "memory_limit": split_up.each}
+            where = stack.enter_context(LocalCluster(**how, **given, local_directory=str(folder)))
+        try:
+            client = stack.enter_context(Client(where, timeout=ANSWER_S, set_as_default=False))
+            client.wait_for_workers(1, timeout=WORKERS_S)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise BadInput(
+                f"--cluster {address}: no Dask scheduler with a worker answers there ({error.__class__.__name__}): "
+                "check the address, and that `dask scheduler` and `dask worker` run"
+            ) from None
+        _check_versions(client, address)
+        yield Pool(client)
+
+
+def _check_versions(client: "Client", address: str) -> None:
+    """Refuse workers that would compute something else.
+
+    Raises:
+        BadInput: names a worker and a package, or says that the workers lack this one.
+    """
+    here = records.versions()
+    try:
+        found = client.run(records.versions)
+    except Exception as error:  # noqa: BLE001  (whatever an import on another machine may raise)
+        raise BadInput(
+            f"--cluster {address}: its workers do not have this package ({' '.join(str(error).split())[:120]}): "
+            "install the same version there"
+        ) from None
+    for worker, versions in found.items():
+        for name in SAME:
+            if versions[name] != here[name]:
+                raise BadInput(
+                    f"--cluster {address}: worker {worker} has {name} {versions[name]}, here is {here[name]}: install "
+                    "the same version"
+                )

@@ -1,0 +1,136 @@
+"""Which rows of a run's files heads are fitted on: of embeddings.h5, and for the floors of floors.h5.
+
+In memory, or, of files that do not fit into it, as rows that stay in them (`heads.stored`).
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import BadInput
+from pipeline.heads.base import Rows
+from pipeline.heads.budget import Room, needed, room
+from pipeline.heads.stored import StoredRows
+from pipeline.storage import embeddings as stored
+from pipeline.storage import floors as stored_floors
+from pipeline.storage import records
+from pipeline.storage.embeddings import Embeddings
+from pipeline.storage.stored_features import StoredFeatures, width_of
+from pipeline.tiles.split import SPLITS
+
+
+def rows_of(embeddings: Embeddings, chosen: np.ndarray) -> Rows:
+    """Return the rows where `chosen` (N,) bool holds; features as float32, however they are stored.
+
+    They are not copied where that is not needed.
+    """
+    return Rows(
+        features=(embeddings.features if chosen.all() else embeddings.features[chosen]).astype(np.float32, copy=False),
+        logits=embeddings.logits[chosen],
+        y=embeddings.label[chosen].astype(np.int64),
+        groups=np.array(embeddings.group, dtype=str)[chosen],
+    )
+
+
+def stored_rows_of(embeddings: Embeddings, chosen: np.ndarray, path: Path, *, room: Room, cache: Path) -> StoredRows:
+    """Return the same rows, their features left in the file.
+
+    Args:
+        embeddings: the file's content but for its features.
+        chosen: (N,) bool.
+        path: the file.
+        room: how many rows may be held at once.
+        cache: folder of the run for what is computed once and read often.
+    """
+    rows = np.flatnonzero(chosen)
+    return StoredRows(
+        features=StoredFeatures(path, stored.SCHEMA, "features", rows, width_of(path, stored.SCHEMA, "features")),
+        logits=embeddings.logits[chosen],
+        y=embeddings.label[chosen].astype(np.int64),
+        groups=np.array(embeddings.group, dtype=str)[chosen],
+        block_rows=room.block_rows,
+        sample_rows=room.sample_rows,
+        cache=cache,
+    )
+
+
+def parts(every: Rows, split: np.ndarray) -> dict[str, Rows]:
+    """Return the rows of train, val and test; `split` (M,) holds the code of each."""
+    return {name: every.take(split == code) for code, name in enumerate(SPLITS)}
+
+
+def split_rows(every: Rows, split: np.ndarray, path: Path, *, fit_on: str) -> dict[str, Rows]:
+    """Return the rows of train, val and test.
+
+    Args:
+        every: all usable rows, (M, ...).
+        split: (M,) code of each.
+        path: of the embeddings, for messages.
+        fit_on: train or heldout.
+
+    Raises:
+        BadInput: a split is empty, or the rows that heads are fitted on hold one class only.
+    """
+    rows = parts(every, split)
+    for name, own in rows.items():
+        if not len(own.y):
+            raise BadInput(f"{path}: no usable {name} rows: run prepare with other fractions or more tiles")
+    fitted = "train" if fit_on == "train" else "val"
+    if len(np.unique(rows[fitted].y)) < 2:
+        raise BadInput(f"{path}: the {fitted} rows hold one class only, no head can be fitted on them (prepare again)")
+    return rows
+
+
+def floor_rows(embeddings: Embeddings, usable: np.ndarray, every: Rows, path: Path | None) -> dict[str, Rows]:
+    """Return what floors are fitted on: the usable rows with the embeddings and with each feature set of floors.h5.
+
+    Features that need no other order are not copied; where the embeddings stay in their file, these do, too.
+
+    Raises:
+        BadArtifact: floors.h5 is damaged.
+        StaleInput: it is of other tiles, or of their former pixels.
+    """
+    sources = {"embeddings": every}
+    if path is not None:
+        records.check_artifact(path, schema=stored_floors.SCHEMA)
+        is_streamed = isinstance(every, StoredRows)
+        content = stored_floors.read_floors(path, with_features=not is_streamed)
+        ids = [name for name, is_usable in zip(embeddings.tile_id, usable, strict=True) if is_usable]
+        at = content.rows_of(ids, embeddings.sha256[usable], path=path)
+        as_they_are = at.tolist() == list(range(len(content.tile_id)))
+        for name, matrix in content.features().items():
+            features: Any = matrix if as_they_are else matrix[at]
+            if is_streamed:
+                width = width_of(path, stored_floors.SCHEMA, name)
+                features = StoredFeatures(path, stored_floors.SCHEMA, name, at, width)
+            sources[name] = dataclasses.replace(every, features=features)
+    return sources
+
+
+def room_for(
+    memory: int, embeddings: Embeddings, path: Path, floors: Path | None, *, fit_on: str, svm_rows: int
+) -> Room | None:
+    """Return how many rows may be held at once if not all fit into memory; None if they do.
+
+    Args:
+        memory: bytes that the whole command may take.
+        embeddings: the file's content, with or without features.
+        path: the file.
+        floors: floors.h5, if floors are fitted on it.
+        fit_on: train or heldout.
+        svm_rows: rows of an exact SVM at most.
+
+    Raises:
+        BadInput: not even some rows fit.
+    """
+    widths = [width_of(path, stored.SCHEMA, "features")]
+    if floors is not None:
+        widths += [width_of(floors, stored_floors.SCHEMA, name) for name in stored_floors.FEATURES]
+    n_rows, n_classes = embeddings.logits.shape
+    fitted = SPLITS.index("train" if fit_on == "train" else "val")
+    n_fit = int((embeddings.split == fitted).sum())
+    if needed(n_rows, n_classes, n_fit, sum(widths), svm_rows=svm_rows) <= memory:
+        return None
+    return room(memory, n_rows, n_classes, max(widths), svm_rows=svm_rows)

@@ -1,0 +1,126 @@
+"""The SVM head of rows that do not fit into memory: standardised, set against landmarks and weighed block by block.
+
+The same pipeline as `pipeline.heads.landmarks` fits, by passes over the file: mean and deviation, kernel values with
+the landmarks (kept on disk), and L-BFGS, each of whose steps sums the regression's loss over all blocks. The steps
+end where scikit-learn's do, so that the weights are those of a fit in memory to its tolerance, in whatever blocks.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit, log_softmax
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pipeline.heads import landmarks
+from pipeline.heads.base import subsample
+from pipeline.heads.stored import StoredRows
+from pipeline.heads.svm import Svm
+from pipeline.storage import artifacts
+
+Blocks = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
+"""Begins a pass over (B, L) kernel values and (B,) classes."""
+
+
+def fit_streamed(
+    rows: StoredRows, params: dict[str, Any], *, seed: int, on_pass: Callable[[], object] = lambda: None
+) -> Svm:
+    """Fit a point of an approximated kernel on all rows.
+
+    Args:
+        rows: to fit on.
+        params: gamma, landmarks, C.
+        seed: of the landmarks.
+        on_pass: called after each pass.
+
+    Raises:
+        DiskFull: no room for the kernel values, 4 bytes each.
+    """
+    scaler = StandardScaler()
+    for _, block in rows.blocks():
+        scaler.partial_fit(block.features)
+    on_pass()
+    chosen = subsample(rows.y, params["landmarks"], seed=seed)
+    x = scaler.transform(rows.take(chosen).held().features)
+    kernel = landmarks.fit_kernel(x, rows.y[chosen], params | {"landmarks": len(chosen)}, seed=seed)
+    path = rows.cache / "kernel-values"
+    try:
+        _write_values(path, rows, scaler, kernel)
+        on_pass()
+        regression = fit_regression(
+            lambda: _read_values(path, rows, len(chosen)), rows.y, n_weights=len(chosen), C=params["C"], on_pass=on_pass
+        )
+    finally:
+        path.unlink(missing_ok=True)
+    return Svm(make_pipeline(scaler, kernel, regression))
+
+
+def _write_values(path: Path, rows: StoredRows, scaler: StandardScaler, kernel: Nystroem) -> None:
+    """Write the kernel values of all rows with the landmarks, (N, L) float32."""
+    artifacts.try_room(path, 4 * len(rows.y) * len(kernel.components_))
+    with artifacts.disk_errors(path), path.open("wb") as file:
+        for _, block in rows.blocks():
+            file.write(landmarks.landmark_values(kernel, scaler.transform(block.features)).data)
+
+
+def _read_values(path: Path, rows: StoredRows, n_weights: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    with path.open("rb") as file:
+        for start in range(0, len(rows.y), rows.block_rows):
+            y = rows.y[start : start + rows.block_rows]
+            yield np.fromfile(file, np.float32, len(y) * n_weights).reshape(len(y), n_weights), y
+
+
+def fit_regression(
+    blocks: Blocks, y: np.ndarray, *, n_weights: int, C: float, on_pass: Callable[[], object] = lambda: None
+) -> LogisticRegression:
+    """Return what `LogisticRegression(C=C).fit` finds, its loss summed block by block.
+
+    Minimised is the mean loss plus |w|^2 / (2 C N) over weights and intercepts, which scikit-learn's lbfgs minimises,
+    too: one score for two classes, one for each class of more.
+
+    Args:
+        blocks: begins a pass over all rows.
+        y: (N,) their classes.
+        n_weights: L.
+        C: strength of the data against the weights' squared length.
+        on_pass: called after each pass.
+    """
+    classes = np.unique(y)
+    shape = (1 if len(classes) == 2 else len(classes)), n_weights + 1
+    strength = 1 / (C * len(y))
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        w = flat.reshape(shape)
+        loss, slope = 0.0, np.zeros(shape)
+        for values, own in blocks():
+            x = values.astype(np.float64)
+            raw = x @ w[:, :-1].T + w[:, -1]
+            code = np.searchsorted(classes, own)
+            if len(classes) == 2:
+                loss -= float(log_expit(np.where(code[:, None] == 1, raw, -raw)).sum())
+                error = expit(raw) - code[:, None]
+            else:
+                log_p = log_softmax(raw, axis=1)
+                loss -= float(log_p[np.arange(len(code)), code].sum())
+                error = np.exp(log_p)
+                error[np.arange(len(code)), code] -= 1
+            slope[:, :-1] += error.T @ x
+            slope[:, -1] += error.sum(axis=0)
+        slope /= len(y)
+        slope[:, :-1] += strength * w[:, :-1]
+        on_pass()
+        return loss / len(y) + strength / 2 * float((w[:, :-1] ** 2).sum()), slope.ravel()
+
+    regression = landmarks.new_regression(C=C)
+    given = {"maxiter": regression.max_iter, "maxls": 50, "gtol": regression.tol, "ftol": 64 * np.finfo(float).eps}
+    found = minimize(objective, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=given)
+    w = found.x.reshape(shape)
+    regression.classes_, regression.n_features_in_ = classes, n_weights
+    regression.coef_, regression.intercept_ = w[:, :-1].copy(), w[:, -1].copy()
+    regression.n_iter_ = np.array([found.nit], dtype=np.int32)
+    return regression

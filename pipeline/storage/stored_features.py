@@ -1,0 +1,120 @@
+"""Rows of features that stay in their HDF5 file until they are asked for: what does not fit into memory.
+
+Reads /features of embeddings.h5, or a feature set of floors.h5, some rows at a time.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from pipeline.errors import BadArtifact
+from pipeline.storage.hdf5 import Claim, Refuse, open_dataset, opened
+from pipeline.storage.virtual import names_in, open_features
+
+SPAN = 1024
+"""Rows of the file that are read at once: 8 MB of 2048 features."""
+
+DENSE = 8
+"""A span is read whole if at least one in so many of its rows is asked for; else row by row."""
+
+FEATURES = Claim(2, ("<f4", "<f2"))
+"""What a data set of features must be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredFeatures:
+    """M rows of a data set (N, D); like an array it has a shape, and an index makes a smaller choice of its rows."""
+
+    path: Path
+    """The HDF5 file."""
+
+    schema: str
+    dataset: str
+    rows: np.ndarray
+    """(M,) int64: their numbers in the file, in any order."""
+
+    width: int
+    """D."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(M, D)."""
+        return len(self.rows), self.width
+
+    def __len__(self) -> int:
+        """Return M."""
+        return len(self.rows)
+
+    def __getitem__(self, chosen: np.ndarray | slice) -> "StoredFeatures":
+        """Return the rows that an index, mask or slice chooses; nothing is read."""
+        return dataclasses.replace(self, rows=self.rows[chosen])
+
+    def read(self) -> np.ndarray:
+        """Return all of them, (M, D) float32.
+
+        Raises:
+            BadArtifact: the file is not what its schema says, or a row is not finite.
+        """
+        return next(self.blocks(max(1, len(self))), np.empty((0, self.width), np.float32))
+
+    def blocks(self, size: int) -> Iterator[np.ndarray]:
+        """Yield them in order, `size` rows (size, D) float32 at once.
+
+        Raises:
+            BadArtifact: the file is not what its schema says, or a row is not finite.
+        """
+        with opened(self.path, self.schema, self._refusal) as (file, attrs):
+            data = _open(self.path, self.schema, self.dataset, file, attrs, self._refusal)
+            if data.shape[1] != self.width or len(data) <= max(self.rows, default=-1):
+                raise self._refusal(f"/{self.dataset} has shape {data.shape}, more is needed")
+            for start in range(0, len(self), size):
+                block = _taken(data, self.rows[start : start + size])
+                if not np.isfinite(block).all():
+                    raise self._refusal(f"a row of /{self.dataset} is not finite")
+                yield block
+
+    def _refusal(self, rule: str) -> BadArtifact:
+        return BadArtifact(f"{self.path}: {rule}: make it again")
+
+
+def width_of(path: Path, schema: str, dataset: str) -> int:
+    """Return the number of columns of a data set of features.
+
+    Raises:
+        BadArtifact: the file is not what its schema says.
+    """
+
+    def refuse(rule: str) -> BadArtifact:
+        return BadArtifact(f"{path}: {rule}: make it again")
+
+    with opened(path, schema, refuse) as (file, attrs):
+        return int(_open(path, schema, dataset, file, attrs, refuse).shape[1])
+
+
+def _open(path: Path, schema: str, dataset: str, file: h5py.File, attrs: Mapping[str, Any], refuse: Refuse) -> Any:
+    """Return a data set to be indexed by rows; the features of a virtual file are those of its shards."""
+    if dataset != "features":
+        return open_dataset(file, dataset, FEATURES, refuse)
+    return open_features(path, file, names_in(attrs), schema=schema, claim=FEATURES, refuse=refuse)
+
+
+def _taken(data: Any, rows: np.ndarray) -> np.ndarray:
+    """Return rows (M,) of a data set as (M, D) float32, reading the file from its beginning to its end."""
+    order = np.argsort(rows, kind="stable")
+    rising = rows[order]
+    found = np.empty((len(rows), data.shape[1]), np.float32)
+    at = 0
+    while at < len(rising):
+        end = int(np.searchsorted(rising, rising[at] + SPAN))
+        own = rising[at:end]
+        if DENSE * len(own) > own[-1] - own[0]:
+            found[order[at:end]] = data[own[0] : own[-1] + 1][own - own[0]]
+        else:
+            for place, row in zip(order[at:end].tolist(), own.tolist(), strict=True):
+                found[place] = data[row : row + 1]
+        at = end
+    return found
