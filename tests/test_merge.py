@@ -22,10 +22,12 @@ from PIL import Image
 
 from pipeline import extract, fit_heads, merge, prepare, train, verify
 from pipeline.errors import BadArtifact
+from pipeline.heads import rows as material
 from pipeline.storage import artifacts, embeddings, records
-from pipeline.storage.embeddings import CHANGED, UNREADABLE, feature_blocks, read_embeddings
+from pipeline.storage.embeddings import CHANGED, UNREADABLE, feature_blocks, feature_rows, read_embeddings
 from pipeline.storage.hdf5 import created, write_attributes
 from pipeline.storage.lock import locked, locked_file
+from pipeline.storage.stored_features import StoredFeatures, width_of
 from pipeline.tiles.manifest import read_manifest
 
 Words = Callable[..., list[str]]
@@ -520,6 +522,34 @@ def test_p1_a_virtual_file_whose_shard_is_missing_or_another_is_refused(
     assert merge.main(merge_words(run, "--virtual")) == 3
     assert_same_rows(virtual, virtual.parents[1] / "single" / "embeddings.h5")
     assert verify.main(["--run", str(run)]) == 0
+
+
+def test_some_rows_of_a_virtual_file_are_read_from_its_shards(virtual: Path) -> None:
+    single = read_embeddings(virtual.parents[1] / "single" / "embeddings.h5").features
+    for rows in ([9, 10], [0, 1, 2, 19, 21, 31], [15]):
+        assert np.array_equal(feature_rows(virtual, np.array(rows)), single[rows])
+    rows = np.array([31, 4, 12, 11, 30])
+    stored = StoredFeatures(
+        virtual, embeddings.SCHEMA, "features", rows, width_of(virtual, embeddings.SCHEMA, "features")
+    )
+    assert np.array_equal(stored.read(), single[rows])
+    shard(virtual.parent, 2).unlink()
+    with pytest.raises(BadArtifact, match="which is not there"):
+        feature_rows(virtual, np.array([0]))
+    with pytest.raises(BadArtifact, match="which is not there"):
+        stored.read()
+
+
+def test_heads_are_not_fitted_on_blocks_of_a_changed_shard(
+    virtual: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(material, "needed", lambda *rows, svm_rows: 10**18)
+    argv = ["--run", str(virtual.parent), "--threads", "1", "--rounds", "4", "--memory", "4GB"]
+    with h5py.File(shard(virtual.parent, 2), "r+") as file:
+        file["features"][1, 1] += 1
+    assert fit_heads.main(argv) == 1
+    assert "embeddings-2-of-3.h5: missing or changed" in one_line(capsys.readouterr().err)
+    assert not (virtual.parent / "predictions.csv").exists()
 
 
 def test_shards_that_lie_elsewhere_make_no_virtual_file(sharded: Path, capsys: pytest.CaptureFixture[str]) -> None:
