@@ -153,10 +153,10 @@ def test_tutorials_adam_learns_the_same(runs: Callable[[str], Path]) -> None:
 def test_the_death_of_one_ends_all_in_one_line_and_costs_nothing(runs: Callable[[str], Path], dies: int) -> None:
     """P2: the same command ends in the bytes of a training that nobody killed."""
     whole, killed = runs("whole"), runs("killed")
-    more = f"{ALL_SWITCHES} --epochs 12"
+    more = f"{ALL_SWITCHES} --epochs 6"
     finished(2, words_of(whole, more))
     process = launch(2, words_of(killed, more))
-    said = wait_for(process, "train: epoch 2/12")
+    said = wait_for(process, "train: epoch 2/6")
     os.kill(rank_pids(process)[dies], signal.SIGKILL)
     rest = process.communicate(timeout=100)[1]
     assert process.returncode != 0
@@ -176,10 +176,10 @@ def test_the_death_of_one_ends_all_in_one_line_and_costs_nothing(runs: Callable[
 def test_a_stop_saves_once_and_one_process_can_go_on(runs: Callable[[str], Path], signum: int) -> None:
     """P2: torchrun hands the signal to all; they stop at one step."""
     alone, stopped = runs("alone"), runs("stopped")
-    more = f"{ALL_SWITCHES} --epochs 12"
+    more = f"{ALL_SWITCHES} --epochs 6"
     assert train.main(words_of(alone, more)) == 0
     process = launch(2, words_of(stopped, more))
-    said = wait_for(process, "train: epoch 2/12")
+    said = wait_for(process, "train: epoch 2/6")
     process.send_signal(signum)
     said += process.communicate(timeout=100)[1]
     assert process.returncode != 0
