@@ -89,13 +89,13 @@ def history(run: Path) -> pd.DataFrame:
     return pd.read_csv(run / "history.csv").drop(columns=TIMES)
 
 
-def assert_alike(one: Path, other: Path, *, atol: float = 1e-4) -> None:
+def assert_alike(one: Path, other: Path) -> None:
     """Hold two trainings to be the same but for rounding."""
-    pd.testing.assert_frame_equal(history(one), history(other), rtol=1e-3, atol=atol)
+    pd.testing.assert_frame_equal(history(one), history(other), rtol=1e-3, atol=1e-4)
     ours, theirs = (load_file(run / "model.safetensors") for run in (one, other))
     assert ours.keys() == theirs.keys() == build_network("resnet10", n_classes=3, seed=0).state_dict().keys()
     for name, value in ours.items():
-        torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=atol, msg=lambda text, name=name: name + text)
+        torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-4, msg=lambda text, name=name: name + text)
 
 
 @pytest.fixture
@@ -174,9 +174,9 @@ def test_the_death_of_one_ends_all_in_one_line_and_costs_nothing(runs: Callable[
 @pytest.mark.fault
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_saves_once_and_one_process_can_go_on(runs: Callable[[str], Path], signum: int) -> None:
-    """P2: torchrun hands the signal to all; they stop at one step."""
+    """P2: torchrun hands the signal to all, and they stop at one step; small ones, for rounding grows with steps."""
     alone, stopped = runs("alone"), runs("stopped")
-    more = f"{ALL_SWITCHES} --epochs 6"
+    more = f"{ALL_SWITCHES} --epochs 6 --lr 0.001"
     assert train.main(words_of(alone, more)) == 0
     process = launch(2, words_of(stopped, more))
     said = wait_for(process, "train: epoch 2/6")
@@ -186,7 +186,7 @@ def test_a_stop_saves_once_and_one_process_can_go_on(runs: Callable[[str], Path]
     assert len(our_lines(said)) == 1, said
     assert f"error: {signal.Signals(signum).name}: training saved in {stopped / 'checkpoint.pt'}" in said
     assert train.main(words_of(stopped, more)) == 0
-    assert_alike(alone, stopped, atol=1e-3)
+    assert_alike(alone, stopped)
 
 
 @pytest.mark.fault
