@@ -41,11 +41,12 @@ class _SharedNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor, *_: Any) -> Any:
         x, weight, mean, var, scale, total = ctx.saved_tensors
-        # as if mean and variance were given ...
-        trains, wanted = False, [True, True, True]
-        of_x, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            gradient, x, weight, mean, var, None, None, trains, ctx.eps, wanted
-        )
+        of_x, of_weight, of_bias = gradient, torch.zeros_like(weight), torch.zeros_like(weight)
+        if len(x):  # as if mean and variance were given (of no tile, torch would divide by zero) ...
+            trains, wanted = False, [True, True, True]
+            of_x, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+                gradient, x, weight, mean, var, None, None, trains, ctx.eps, wanted
+            )
         # ... and what goes through them, of the losses of all processes
         sums = torch.stack([of_weight, of_bias]).double()
         distributed.all_reduce(sums)

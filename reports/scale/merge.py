@@ -135,12 +135,20 @@ def page(rows):
         f"Synthetic rows of {WIDTH} float32 features, by `python reports/scale/merge.py`: bytes of all shards, bytes",
         "of the merged file, time and peak memory of `python -m pipeline.merge`, which reads every shard twice",
         "(against its record, and row by row). `copy` writes the features again, `virtual` leaves them in the shards.",
+        "Two cores that other work used at the same time: the seconds are an upper bound.",
         "",
         "| shards | rows | way | commit | read, MB | written, MB | s | peak, MB |",
         "|---:|---:|---|---|---:|---:|---:|---:|",
     ]
     shown = [name for name in COLUMNS if name != "features"]
     lines += ["| " + " | ".join(str(row[name]) for name in shown) + " |" for row in rows]
+    copies = [(int(row["rows"]), float(row["peak_mb"])) for row in rows if row["way"] == "copy"]
+    if copies[-1][0] > copies[0][0]:
+        grown = (copies[-1][1] - copies[0][1]) * 1e6 / (copies[-1][0] - copies[0][0])
+        lines += [
+            "",
+            f"The peak grows by {grown:.0f} bytes a row: the manifest's table; a row of features has {4 * WIDTH}.",
+        ]
     return "\n".join([*lines, ""])
 
 

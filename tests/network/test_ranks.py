@@ -89,13 +89,13 @@ def history(run: Path) -> pd.DataFrame:
     return pd.read_csv(run / "history.csv").drop(columns=TIMES)
 
 
-def assert_alike(one: Path, other: Path, *, atol: float = 1e-4) -> None:
+def assert_alike(one: Path, other: Path) -> None:
     """Hold two trainings to be the same but for rounding."""
-    pd.testing.assert_frame_equal(history(one), history(other), rtol=1e-3, atol=atol)
+    pd.testing.assert_frame_equal(history(one), history(other), rtol=1e-3, atol=1e-4)
     ours, theirs = (load_file(run / "model.safetensors") for run in (one, other))
     assert ours.keys() == theirs.keys() == build_network("resnet10", n_classes=3, seed=0).state_dict().keys()
     for name, value in ours.items():
-        torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=atol, msg=lambda text, name=name: name + text)
+        torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-4, msg=lambda text, name=name: name + text)
 
 
 @pytest.fixture
@@ -153,10 +153,10 @@ def test_tutorials_adam_learns_the_same(runs: Callable[[str], Path]) -> None:
 def test_the_death_of_one_ends_all_in_one_line_and_costs_nothing(runs: Callable[[str], Path], dies: int) -> None:
     """P2: the same command ends in the bytes of a training that nobody killed."""
     whole, killed = runs("whole"), runs("killed")
-    more = f"{ALL_SWITCHES} --epochs 12"
+    more = f"{ALL_SWITCHES} --epochs 6"
     finished(2, words_of(whole, more))
     process = launch(2, words_of(killed, more))
-    said = wait_for(process, "train: epoch 2/12")
+    said = wait_for(process, "train: epoch 2/6")
     os.kill(rank_pids(process)[dies], signal.SIGKILL)
     rest = process.communicate(timeout=100)[1]
     assert process.returncode != 0
@@ -174,19 +174,19 @@ def test_the_death_of_one_ends_all_in_one_line_and_costs_nothing(runs: Callable[
 @pytest.mark.fault
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_saves_once_and_one_process_can_go_on(runs: Callable[[str], Path], signum: int) -> None:
-    """P2: torchrun hands the signal to all; they stop at one step."""
+    """P2: torchrun hands the signal to all, and they stop at one step; small ones, for rounding grows with steps."""
     alone, stopped = runs("alone"), runs("stopped")
-    more = f"{ALL_SWITCHES} --epochs 12"
+    more = f"{ALL_SWITCHES} --epochs 6 --lr 0.001"
     assert train.main(words_of(alone, more)) == 0
     process = launch(2, words_of(stopped, more))
-    said = wait_for(process, "train: epoch 2/12")
+    said = wait_for(process, "train: epoch 2/6")
     process.send_signal(signum)
     said += process.communicate(timeout=100)[1]
     assert process.returncode != 0
     assert len(our_lines(said)) == 1, said
     assert f"error: {signal.Signals(signum).name}: training saved in {stopped / 'checkpoint.pt'}" in said
     assert train.main(words_of(stopped, more)) == 0
-    assert_alike(alone, stopped, atol=1e-3)
+    assert_alike(alone, stopped)
 
 
 @pytest.mark.fault
