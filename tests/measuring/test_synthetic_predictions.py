@@ -30,7 +30,7 @@ def test_every_head_answers_for_the_same_tiles_better_than_by_chance(
 @pytest.mark.skipif(not is_told(), reason="this system does not show the memory of processes")
 @pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="needs the extra `large`")
 def test_the_memory_of_a_report_grows_by_less_than_300_bytes_a_row(tmp_path: Path) -> None:
-    """140 were measured (reports/scale/statistics.md): names, hashes and codes of the tiles, and one pass's own."""
+    """140 were measured (reports/scale/report.md): names, hashes and codes of the tiles, and one pass's own."""
     peak = {}
     for n in (350_000, 1_000_000):
         run = tmp_path / str(n)

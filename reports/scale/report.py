@@ -1,10 +1,10 @@
-"""Time and peak memory of a report by its number of rows; writes statistics.csv and statistics.md beside it.
+"""Time and peak memory of a report by its number of rows; writes report.csv and report.md beside it.
 
-    python reports/scale/statistics.py                         (100,000, 400,000 and 1,000,000 rows of three heads)
-    python reports/scale/statistics.py --rows 10000000
-    python reports/scale/statistics.py --rows 100000 --checkout OTHER     (the report of another checkout)
+    python reports/scale/report.py                         (100,000, 400,000 and 1,000,000 rows of three heads)
+    python reports/scale/report.py --rows 10000000
+    python reports/scale/report.py --rows 100000 --checkout OTHER     (the report of another checkout)
 
-Rows that stand in statistics.csv already, of the same form, are measured anew, others are kept. Memory is that of all
+Rows that stand in report.csv already, of the same form, are measured anew, others are kept. Memory is that of all
 processes of the command together.
 """
 
@@ -30,7 +30,7 @@ def main():
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 400_000, 1_000_000])
     parser.add_argument("--checkout", type=Path, default=ROOT, help="whose report is run")
     args = parser.parse_args()
-    table = HERE / "statistics.csv"
+    table = HERE / "report.csv"
     rows = []
     if table.is_file():
         with table.open(encoding="utf-8", newline="") as file:
@@ -44,7 +44,7 @@ def main():
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        (HERE / "statistics.md").write_text(page(rows), encoding="utf-8")
+        (HERE / "report.md").write_text(page(rows), encoding="utf-8")
 
 
 def measure(n, checkout):
@@ -69,11 +69,11 @@ def measure(n, checkout):
 
 
 def page(rows):
-    """Return statistics.md; the slope is that between the two largest Parquet tables of one commit."""
+    """Return report.md; the slope is that between the two largest Parquet tables of one commit."""
     lines = [
         "# Reports by the number of rows",
         "",
-        f"Synthetic predictions of {len(HEADS)} heads, 9 classes, 200 groups, by `python reports/scale/statistics.py`:",
+        f"Synthetic predictions of {len(HEADS)} heads, 9 classes, 200 groups, by `python reports/scale/report.py`:",
         "tiles, lines of the table, its form and size, the time of writing it, and time and peak memory of",
         "`python -m pipeline.report`.",
         "",
