@@ -306,20 +306,22 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
         sources = material.floor_rows(embeddings, usable, every, floors) if options.floors else {}
         parted = {name: rows if own is every else material.parts(own, split) for name, own in sources.items()}
         heads |= fitted_floors(parted, setting, options)
+        params = heads["svm"][1]["chosen"] if "svm" in heads else None
+        probe = source_probe(rows["val"], params, seed=common.seed)
+        separable = {name: separability(rows[name]) for name in ("train", "val")}
         out = predictions.table_for(common.run / "predictions.csv", int(usable.sum()) * len(heads))
         answers = (
             (name, answer_of(head, facts, sources.get(SOURCES.get(name, ""), every)))
             for name, (head, facts) in heads.items()
         )
-        predictions.write_predictions(out, embeddings, answers)
-        params = heads["svm"][1]["chosen"] if "svm" in heads else None
-        content = {
-            "classes": embeddings.classes,
-            "fit_on": fit_on,
-            "heads": {name: facts for name, (_, facts) in heads.items()},
-            "source_probe": source_probe(rows["val"], params, seed=common.seed),
-            "separability": {name: separability(rows[name]) for name in ("train", "val")},
-        }
+        predictions.write_predictions(out, embeddings, answers)  # last: nothing is read for long any more
+    content = {
+        "classes": embeddings.classes,
+        "fit_on": fit_on,
+        "heads": {name: facts for name, (_, facts) in heads.items()},
+        "source_probe": probe,
+        "separability": separable,
+    }
     summary = common.run / "heads" / "heads.json"
     artifacts.write_text(summary, artifacts.to_json(content))
     details = record["details"]

@@ -188,7 +188,9 @@ def main() -> None:
         lines.append({name: str(line.get(name, "")) for name in COLUMNS})
         text = "".join(",".join(line[name] for name in COLUMNS) + "\n" for line in lines)
         artifacts.write_text(args.out, ",".join(COLUMNS) + "\n" + text)
-        command = f"python reports/scale/heads.py --rows {' '.join(map(str, args.rows))} --memory {args.memory}"
+        words = f"--rows {' '.join(map(str, args.rows))} --memory {args.memory} --rounds {args.rounds}"
+        words += f" --threads {args.threads}" if args.threads else ""
+        command = f"python reports/scale/heads.py {words}"
         artifacts.write_text(args.out.with_suffix(".md"), page(lines, command, args.threads or torch.get_num_threads()))
         print(f"{n} rows: {line['seconds']} s, {line['megabytes']} MB")
 
