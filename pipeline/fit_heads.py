@@ -269,7 +269,7 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     with contextlib.ExitStack() as stack:
         pool = cache = None
         if room is not None or options.cluster is not None:
-            cache = stack.enter_context(artifacts.temporary_folder(common.run, "streamed"))
+            cache = stack.enter_context(artifacts.temporary_folder(common.run))
             if options.cluster is not None:
                 pool = stack.enter_context(connected(options.cluster, split_up, folder=cache))
         setting = fitting.Setting(

@@ -260,7 +260,8 @@ def drop_other_plans(run: Path, parts: "list[Part]") -> None:
 
     stale = [] if len(parts) > 1 else [run / NAME]
     if len({part.arm for part in parts}) < 2:
-        stale += [run / "predictions-random.csv", records.record_path(run / "predictions-random.csv")]
+        twins = [run / f"predictions-random{suffix}" for suffix in (".csv", ".parquet")]
+        stale += [path for twin in twins for path in (twin, records.record_path(twin))]
     for path in stale:
         path.unlink(missing_ok=True)
 

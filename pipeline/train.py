@@ -5,7 +5,7 @@ figures/batch.png. The epoch with the best validation accuracy is kept. Stop it 
 continues from checkpoint.pt and takes the same steps.
 
     python -m pipeline.train --run reports/mine --recipe tutorial
-    torchrun --nproc-per-node 4 -m pipeline.train --run reports/mine        four GPUs: the same steps, shared out
+    torchrun --nproc-per-node 4 -m -- pipeline.train --run reports/mine     four GPUs: the same steps, shared out
 """
 
 import dataclasses

@@ -274,5 +274,5 @@ def test_memory_too_small_for_a_block_is_one_line(tmp_path: Path, capfd: pytest.
     assert fit(make_run(tmp_path / "run"), "--memory", "10MB") == 1
     told = capfd.readouterr().err
     assert told.count("\n") == 1
-    assert "--memory 10MB: too little for a block of the 120 rows" in told
+    assert "--memory: 10MB for a process are too little for a block of the 120 rows" in told
     assert not (tmp_path / "run/heads").exists()

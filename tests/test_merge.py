@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from pipeline import extract, fit_heads, merge, prepare, train, verify
+from pipeline.comparison.context import read_context
 from pipeline.errors import BadArtifact
 from pipeline.heads import rows as material
 from pipeline.storage import artifacts, embeddings, records
@@ -518,6 +519,9 @@ def test_p1_a_virtual_file_whose_shard_is_missing_or_another_is_refused(
     one_line(capsys.readouterr().err)
     assert verify.main(["--run", str(run)]) == 1
     assert "embeddings-2-of-3.h5" in capsys.readouterr().err
+    assert "embeddings-2-of-3.h5" in read_context(run, [virtual]).missing["embeddings.h5"]
+    assert extract.main(words("extract", run)) == 1  # not: all tiles here, into the place of the merged file
+    assert "embeddings-2-of-3.h5: missing or changed since" in one_line(capsys.readouterr().err)
     assert extract.main(words("extract", run, "--shard", "2/3", "--restart")) == 0
     assert merge.main(merge_words(run, "--virtual")) == 3
     assert_same_rows(virtual, virtual.parents[1] / "single" / "embeddings.h5")

@@ -15,6 +15,8 @@ from pipeline.storage.embeddings import Embeddings, read_embeddings
 from pipeline.tiles.manifest import Manifest, read_manifest
 from pipeline.tiles.stain import stain_of
 
+EMBEDDINGS = "embeddings.h5"
+
 OWNERS = {
     "heads/heads.json": "predictions.csv",
     "history.csv": "model.safetensors",
@@ -155,6 +157,8 @@ def _check_owner(run: Path, name: str) -> None:
             expected = record["sha256"] if artifact == path else record["outputs"].get(name)
             if expected is not None and artifacts.sha256_file(path) != expected:
                 raise BadArtifact(f"{name}: not the file that was written: make it again")
+            if name == EMBEDDINGS and (lost := records.damaged_outputs(path, record)):
+                raise BadArtifact(f"{name}: {lost[0]}, which holds features of it, is missing or changed: merge again")
 
 
 def _read_json(path: Path) -> Any:

@@ -92,8 +92,8 @@ def room(memory: int, n_rows: int, n_classes: int, width: int, *, svm_rows: int)
     if sample < LEAST_SAMPLE or block < LEAST_BLOCK:
         least = memory - left + max(2 * LEAST_SAMPLE * of_sample, 4 * LEAST_BLOCK * of_block)
         raise BadInput(
-            f"--memory {memory / 1e6:.0f}MB: too little for a block of the {n_rows} rows of {width} features beside "
-            f"what is always held: give {-(-least // 10**6)}MB or more"
+            f"--memory: {memory / 1e6:.0f}MB for a process are too little for a block of the {n_rows} rows of {width} "
+            f"features beside what is always held: give {-(-least // 10**6)}MB or more for each"
         )
     exact = math.isqrt(left // 2 // gram_bytes(1))
     return Room(min(block, MOST_BLOCK), min(sample, MOST_SAMPLE), min(exact, svm_rows))

@@ -164,6 +164,7 @@ def connected(address: str, split_up: Shares, *, folder: Path) -> Iterator[Pool]
         BadInput: Dask is not installed, nothing answers, there are no workers, or they have other versions.
     """
     try:
+        import dask.config
         from distributed import Client, LocalCluster
     except ImportError:
         raise BadInput("--cluster needs Dask: pip install 'histoheads[cluster]'") from None
@@ -174,7 +175,10 @@ def connected(address: str, split_up: Shares, *, folder: Path) -> Iterator[Pool]
             how = {"processes": True, "host": "127.0.0.1", "silence_logs": logging.CRITICAL}
             how |= {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
             given = {"n_workers": split_up.n_workers, "threads_per_worker": 1, "memory_limit": split_up.each}
-            where = stack.enter_context(LocalCluster(**how, **given, local_directory=str(folder)))
+            # what does not fit must not be put on disk: that would be pickles, in the run folder
+            kept = {f"distributed.worker.memory.{name}": False for name in ("target", "spill")}
+            with dask.config.set(kept):
+                where = stack.enter_context(LocalCluster(**how, **given, local_directory=str(folder)))
         try:
             client = stack.enter_context(Client(where, timeout=ANSWER_S, set_as_default=False))
             client.wait_for_workers(1, timeout=WORKERS_S)

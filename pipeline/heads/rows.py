@@ -44,9 +44,9 @@ def stored_rows_of(embeddings: Embeddings, chosen: np.ndarray, path: Path, *, ro
         room: how many rows may be held at once.
         cache: folder of the run for what is computed once and read often.
     """
-    rows = np.flatnonzero(chosen)
+    rows, width = np.flatnonzero(chosen), width_of(path, stored.SCHEMA, "features")
     return StoredRows(
-        features=StoredFeatures(path, stored.SCHEMA, "features", rows, width_of(path, stored.SCHEMA, "features")),
+        features=StoredFeatures(path.absolute(), stored.SCHEMA, "features", rows, width),  # workers stand elsewhere
         logits=embeddings.logits[chosen],
         y=embeddings.label[chosen].astype(np.int64),
         groups=np.array(embeddings.group, dtype=str)[chosen],

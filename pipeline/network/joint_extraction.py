@@ -46,6 +46,10 @@ def extract_jointly(work: TileExtraction, out: Path) -> int:
     shard = Shard(ranks.rank + 1, ranks.n)
     shard.rows(n_rows, work.chosen["embed_batch"] or default_batch(device))
     ranks.barrier()  # all have looked, and found that they may begin
+    if code is not None and ranks.is_first:
+        remove_unfinished(out)  # of a merge that was killed behind its last line
+    if code is None and ranks.is_first:
+        tell_of_others(folder, ranks.n)
     if code is None:
         if not ranks.is_first:
             ranks.barrier()
@@ -56,6 +60,16 @@ def extract_jointly(work: TileExtraction, out: Path) -> int:
         if ranks.is_first:
             code = merge_parts(work, out, [folder / Shard(i + 1, ranks.n).file_name for i in range(ranks.n)])
     return code or EXIT_OK if ranks.is_first else EXIT_OK
+
+
+def tell_of_others(folder: Path, n: int) -> None:
+    """Say that rows of another number of processes are not gone on with."""
+    others = [path for path in folder.glob("embeddings-*-of-*") if f"-of-{n}." not in path.name]
+    if others:
+        say(
+            f"extract: {folder} holds rows that another number of processes began, which {n} cannot continue: all are "
+            "computed anew; stop, and start as many as before to continue"
+        )
 
 
 def merge_parts(work: TileExtraction, out: Path, files: list[Path]) -> int:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline.cli.machine import n_workers, use_device
 from pipeline.cli.options import Common, say
-from pipeline.errors import EXIT_OK, EXIT_SKIPPED
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact
 from pipeline.network.batches import TileFiles
 from pipeline.network.engines import default_batch
 from pipeline.network.engines.settling import SETTLED, settle_engine, settled_beside
@@ -56,6 +56,7 @@ def code_if_current(work: TileExtraction, out: Path) -> int | None:
 
     Raises:
         StaleInput: it stands there, made with other options.
+        BadArtifact: it was merged, and a shard that holds its features is missing or another.
     """
     if work.common.restart:
         return None
@@ -63,6 +64,12 @@ def code_if_current(work: TileExtraction, out: Path) -> int | None:
         say(f"extract: current, {out}")
         return EXIT_SKIPPED if records.read_record(out)["details"]["skipped"] else EXIT_OK
     records.refuse_other_options(out, options=work.chosen, seed=None)
+    is_there = out.is_file() and records.record_path(out).is_file()
+    if is_there and (lost := records.damaged_outputs(out, records.read_record(out))):
+        raise BadArtifact(
+            f"{out.parent / lost[0]}: missing or changed since {out.name} was merged: restore it, extract that shard "
+            "and merge again, or pass --restart to embed all tiles here"
+        )
     return None
 
 

@@ -244,12 +244,14 @@ class Training:
             now - self.tally.looked > LOOK_EVERY_S,
             now - self.saved > SAVE_EVERY_S,
         ]
-        stop.signum, is_lost, is_time_to_look, is_time_to_save = self.ranks.highest(reasons)
+        signum, is_lost, is_time_to_look, is_time_to_save = self.ranks.highest(reasons)
         if is_lost:
             raise lost or WorkerLost("another process of this torchrun lost a worker: run the same command again")
         if is_time_to_look:
             self.look()
-        self.heed(stop)
+        if signum:  # what all know: a signal that came to this process alone since is heard at the next pause
+            stop.signum = signum
+            self.heed(stop)
         if is_time_to_save:
             self.save()
 

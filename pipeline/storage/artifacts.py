@@ -27,6 +27,9 @@ SLIDES = "slides"
 SHARDS = "shards"
 """Folder of a run that holds embeddings of parts of its tiles, until they are merged."""
 
+STREAMED = "streamed"
+"""In the name of a folder of a run for what does not fit into memory; see `temporary_folder`."""
+
 MAPS = "maps"
 """Folder of a run that holds a folder for the map of each slide, if it is given no other place."""
 
@@ -87,6 +90,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn the system's and the libraries' ways of saying 'no space' into DiskFull naming `path`."""
     try:
         yield
+    except DiskFull:
+        raise  # it names the file already
     except Exception as error:
         if _says_no_space(error):
             raise DiskFull(f"{path}: no space left ({error.__class__.__name__}); make room and run again") from error
@@ -143,10 +148,10 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def temporary_folder(place: Path, name: str) -> Iterator[Path]:
+def temporary_folder(place: Path) -> Iterator[Path]:
     """Yield a new folder in a run for what is too large for memory; it is removed at the end, or by the next start."""
-    with disk_errors(place / name):
-        folder = Path(tempfile.mkdtemp(dir=place, prefix=f".{name}.", suffix=".tmp"))
+    with disk_errors(place / STREAMED):
+        folder = Path(tempfile.mkdtemp(dir=place, prefix=f".{STREAMED}.", suffix=".tmp"))
         try:
             yield folder
         finally:
@@ -195,8 +200,12 @@ def remove_temporaries(folder: Path) -> None:
         for path in place.glob(".*.tmp"):
             if TEMPORARY.fullmatch(path.name) and path.is_file():
                 path.unlink(missing_ok=True)
-            elif TEMPORARY.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+            elif _is_streamed(path.name) and path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)  # a worker that was left behind may still write there
+
+
+def _is_streamed(name: str) -> bool:
+    return name.startswith(f".{STREAMED}.") and TEMPORARY.fullmatch(name) is not None
 
 
 def remove_temporaries_of(path: Path) -> None:

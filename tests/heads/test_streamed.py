@@ -225,7 +225,7 @@ def test_a_budget_is_enough_for_all_for_blocks_or_for_nothing() -> None:
     tight = room(4 * 10**9, million, 8, width, **exact)
     assert LEAST_SAMPLE < tight.sample_rows < MOST_SAMPLE
     assert 8 * tight.svm_rows**2 < 10**9
-    with pytest.raises(BadInput, match=r"--memory 1100MB: too little .* give (\d+)MB or more") as caught:
+    with pytest.raises(BadInput, match=r"1100MB for a process are too little .* give (\d+)MB or more") as caught:
         room(1100 * 10**6, million, 8, width, **exact)
     least = int(str(caught.value).rsplit("give ", 1)[1].split("MB")[0])
     found = room(least * 10**6, million, 8, width, **exact)

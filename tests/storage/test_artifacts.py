@@ -179,11 +179,18 @@ def test_room_that_a_quota_or_limit_takes_is_missed_before(
 
 
 def test_a_temporary_folder_goes_at_its_end_or_with_the_next_start(tmp_path: Path) -> None:
-    with temporary_folder(tmp_path, "streamed") as folder:
+    with temporary_folder(tmp_path) as folder:
         (folder / "bins").write_bytes(b"x")
         assert names(tmp_path) == [folder.name]
     assert names(tmp_path) == []
     folder.mkdir()  # as a killed process leaves it
     (folder / "bins").write_bytes(b"x")
+    (tmp_path / ".mine.abcdefgh.tmp").mkdir()
     remove_temporaries(tmp_path)
-    assert names(tmp_path) == []
+    assert names(tmp_path) == [".mine.abcdefgh.tmp"]
+
+
+def test_a_full_disk_is_told_by_the_file_that_it_was_met_at(tmp_path: Path) -> None:
+    told = pytest.raises(DiskFull, match=r"table: no space left")
+    with told, temporary_folder(tmp_path), disk_errors(tmp_path / "table"):
+        raise OSError(errno.ENOSPC, "no space")
