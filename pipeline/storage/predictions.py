@@ -61,6 +61,9 @@ def table_for(path: Path, n_lines: int) -> Path:
 def written(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Yield a function that adds lines of one head to a new table; the table of the other format is then removed.
 
+    It is removed just before the new one takes its place, so that never two stand there; a kill between leaves none,
+    and the same command makes it.
+
     Args:
         path: predictions.csv or predictions.parquet (`table_for`); complete or not there.
     """
