@@ -37,6 +37,7 @@ RANGES = {
     "colour_jitter": (0, 0.9),
     "blur": (0, 0.1),
     "low_resolution": (0.1, 1),
+    "grow_over": (0, 1),
     "mixup": (0, 10),
     "cutmix": (0, 10),
 }
@@ -115,6 +116,10 @@ class TrainOptions:
 
     low_resolution: float | None = None
     """A quarter of the tiles lose resolution, down to this share, 1 for none (Tellez et al. 2019)."""
+
+    grow_over: float | None = None
+    """Share of the training over which the five changes above grow from none to full strength, 0: full from the start
+    (Tan and Le 2021)."""
 
     mixup: float | None = None
     """Alpha of blends of two tiles and their labels, 0 for none (Zhang et al. 2018). Mixed tissue can be a class."""

@@ -54,10 +54,14 @@ def turned_each(pixels: torch.Tensor, coins: np.ndarray) -> torch.Tensor:
         pixels: of any type.
         coins: (2 or 3, B) bool: flip left-right, flip up-down, swap the two axes.
     """
-    for axis, coin in enumerate(to_device(torch.from_numpy(coins), pixels.device)):
-        other = pixels.flip(AXES[axis]) if axis < 2 else pixels.transpose(*AXES)
-        pixels = torch.where(coin.view(-1, 1, 1, 1), other, pixels)
-    return pixels.contiguous(memory_format=torch.channels_last)
+    orientation = (1 << np.arange(len(coins))) @ coins
+    order = np.argsort(orientation, kind="stable")
+    # tiles of one orientation lie side by side, are turned together, and go back to their places
+    there, back = to_device(torch.from_numpy(np.stack([order, np.argsort(order)])), pixels.device)
+    counts = np.bincount(orientation, minlength=8).tolist()
+    groups = pixels.index_select(0, there).split(counts)
+    alike = torch.cat([turned(group, k) for k, group in enumerate(groups)])
+    return alike.index_select(0, back).contiguous(memory_format=torch.channels_last)
 
 
 def augment(pixels: torch.Tensor, recipe: Recipe, numbers: np.ndarray, *, side: int) -> torch.Tensor:

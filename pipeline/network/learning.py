@@ -95,7 +95,8 @@ class Learner:
         recipe, side, n = self.recipe, self.recipe.side(epoch), len(labels)
         seed, places, own = (self.seed, epoch, step), self.places(n), len(self.ranks.share(n))
         target = to_device(torch.from_numpy(labels[places]), self.device)
-        pixels = augment(to_device(pixels, self.device), recipe, draw(seed, n)[:, places], side=side)
+        grown = recipe.at((epoch + step / steps) / recipe.epochs)
+        pixels = augment(to_device(pixels, self.device), grown, draw(seed, n)[:, places], side=side)
         pixels, share = mix(pixels, recipe, seed=seed)
         others = target.roll(1)
         if len(places) > own:  # the tile before the own ones was there to be mixed with
