@@ -358,10 +358,14 @@ def finish(
     ]
     artifacts.write_text(outputs[1], history.to_csv(index=False, lineterminator="\n"))
     draw_history(outputs[2], history, best_epoch=state.best_epoch)
-    first = next(load_batches(training.train[0], training.epoch_batches(0)[:1], workers=0))
-    numbers = draw((common.seed, 0, 0), len(first.rows))
-    seen = augment(first.pixels, training.recipe, numbers, side=training.recipe.side(0))
-    draw_batch(outputs[3], seen.numpy(), [manifest.classes[code] for code in training.train[1][first.rows]])
+    recipe, last = (
+        training.recipe,
+        training.recipe.epochs - 1,
+    )  # of the last epoch: changes and input have grown by then
+    batch = next(load_batches(training.train[0], training.epoch_batches(last)[:1], workers=0))
+    numbers = draw((common.seed, last, 0), len(batch.rows))
+    seen = augment(batch.pixels, recipe.at(last / recipe.epochs), numbers, side=recipe.side(last))
+    draw_batch(outputs[3], seen.numpy(), [manifest.classes[code] for code in training.train[1][batch.rows]])
     save_model(path, training.best, info)
     records.write_record(
         path,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -145,6 +146,25 @@ def test_a_restart_that_was_interrupted_continues_without_the_flag(
 STRONG = "--recipe strong --progressive 0.75 1 --mixup 0.2 --ema 0.5"
 
 
+def test_the_batch_drawn_is_one_that_was_trained_on(
+    prepared_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of the last epoch, when input and changes have grown."""
+    from pipeline.figures import training as figures
+    from pipeline.network import learning
+
+    steps, drawn, augment = [], [], learning.augment
+
+    def trained_on(*given: object, **named: object) -> torch.Tensor:
+        steps.append(augment(*given, **named))  # type: ignore[arg-type]
+        return steps[-1]
+
+    monkeypatch.setattr(learning, "augment", trained_on)
+    monkeypatch.setattr(figures, "draw_batch", lambda path, pixels, labels: (drawn.append(pixels), path.touch()))
+    assert train.main(words("train", prepared_run, "--recipe", "strong", "--progressive", "0.75", "1")) == 0
+    assert np.array_equal(drawn[0], steps[len(steps) // 2].numpy())
+
+
 def test_a_strong_training_stops_and_continues_to_the_same_model(
     prepared_run: Path,
     tmp_path: Path,
@@ -167,7 +187,7 @@ def test_a_strong_training_stops_and_continues_to_the_same_model(
     assert model_bytes(prepared_run) == model_bytes(other)
     recipe = load_model(other / "model.safetensors").info["recipe"]
     assert recipe["name"] == "strong"
-    assert (recipe["progressive"], recipe["ema"], recipe["stain_scale"]) == ([0.75, 1.0], 0.5, 0.3)
+    assert (recipe["progressive"], recipe["ema"], recipe["stain_scale"]) == ([0.75, 1.0], 0.5, 0.2)
     assert train.main(words("train", other, *STRONG.split())) == 0
     assert "train: current" in capsys.readouterr().err
 

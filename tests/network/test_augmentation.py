@@ -10,7 +10,7 @@ from torch.nn import functional
 from torchvision.transforms.v2 import functional as theirs
 
 from pipeline.network import augmentation
-from pipeline.network.augmentation import augment, draw, mix, turned
+from pipeline.network.augmentation import augment, draw, mix, turned, turned_each
 from pipeline.network.recipe import RECIPES, Recipe
 from pipeline.tiles.corruptions import STAIN, stain_change
 
@@ -57,6 +57,14 @@ def test_each_tile_is_turned_as_a_whole_in_all_ways(recipe: Recipe, n_ways: int)
     assert len(counts) == n_ways
     assert (counts > 5).all(), counts
     assert seen.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("n_coins", [2, 3])
+def test_each_tile_goes_by_its_own_coins(n_coins: int) -> None:
+    pixels, coins = noise(19), np.random.default_rng(4).random((n_coins, 19)) < 0.5
+    ways = (1 << np.arange(n_coins)) @ coins
+    expected = [turned(one[None], int(way)) for one, way in zip(pixels, ways, strict=True)]
+    assert torch.equal(turned_each(pixels, coins), torch.cat(expected))
 
 
 @pytest.mark.parametrize("recipe", [FLIPS, EIGHT, STRONG])
@@ -196,3 +204,16 @@ def test_the_input_grows_to_the_tiles_side() -> None:
     assert STRONG.sides() == [96, 128, 150]
     assert RECIPES["tutorial"].sides() == [150]
     assert sum(STRONG.side(epoch) ** 2 for epoch in range(20)) < 15 * 150**2, "no more pixels than the tutorial's"
+
+
+def test_the_changes_grow_with_the_training() -> None:
+    strong = dataclasses.replace(STRONG, grow_over=0.5)
+    names = ("stain_scale", "stain_shift", "colour_jitter", "blur", "low_resolution")
+    begun, half, grown = ([getattr(strong.at(progress), name) for name in names] for progress in (0, 0.25, 0.5))
+    assert begun == [0, 0, 0, 0, 1]
+    assert half == [0.1, 0.025, 0.05, 0.0025, 0.875]
+    assert grown == [getattr(STRONG, name) for name in names]
+    assert strong.at(0.9) == strong, "and stay there"
+    assert dataclasses.replace(strong.at(0.25), **{name: getattr(strong, name) for name in names}) == strong
+    full = dataclasses.replace(STRONG, grow_over=0.0)
+    assert full.at(0) == full

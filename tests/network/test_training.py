@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.errors import BadInput, DiskFull, Interrupted, PipelineError, WorkerLost
-from pipeline.network import held, pace
+from pipeline.network import held, learning, pace
 from pipeline.network import training as module
 from pipeline.network.augmentation import mix
 from pipeline.network.batches import TileFiles
@@ -216,6 +216,18 @@ def test_the_strong_recipes_input_grows(prepared_run: Path) -> None:
     training.judged.conv1.register_forward_pre_hook(lambda _, inputs: sides.append(-inputs[0].shape[-1]))
     training.run()
     assert sides == [*4 * [24], -32, *4 * [32], -32]  # validation always sees the whole tile
+
+
+def test_the_strong_recipes_changes_grow_step_by_step(prepared_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shifts, before = [], learning.augment
+
+    def seen(pixels: torch.Tensor, recipe: Recipe, numbers: np.ndarray, *, side: int) -> torch.Tensor:
+        shifts.append(recipe.stain_shift)
+        return before(pixels, recipe, numbers, side=side)
+
+    monkeypatch.setattr(learning, "augment", seen)
+    begin(prepared_run, STRONG).run()
+    assert shifts == pytest.approx([STRONG.stain_shift * step / 8 for step in range(8)])
 
 
 def test_a_mixed_batch_counts_both_labels(prepared_run: Path) -> None:
