@@ -194,7 +194,7 @@ def test_shards_share_the_run_but_not_their_file(
         assert extract.main(words("extract", sharded, "--shard", "1/3", "--restart")) == 1
         assert f'{shard(sharded, 1)} is in use by {{"pid": {os.getpid()}' in one_line(capsys.readouterr().err)
         assert extract.main(words("extract", sharded)) == 1
-        assert "is in use by another process, or several that extract shards" in one_line(capsys.readouterr().err)
+        assert "is in use by another process, or several that share it (shards," in one_line(capsys.readouterr().err)
         assert merge.main(merge_words(sharded)) == 1
         assert "is in use by" in one_line(capsys.readouterr().err)
     with locked(sharded):

@@ -188,10 +188,10 @@ def from_json(path: Path) -> Any:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what a killed run left half-written; only the holder of the run's lock may call this.
+    """Remove what a killed run left half-written; only who holds the run alone may call this.
 
-    Looks where artefacts are written and for names that `atomic` and `temporary_folder` give: `--run` may be any folder
-    of the user's.
+    Those that share a run may not: what looks left behind may be what another one is writing. Looks where artefacts are
+    written and for names that `atomic` and `temporary_folder` give: `--run` may be any folder of the user's.
     """
     places = [folder / name for name in (*SUBFOLDERS, SLIDES, SHARDS)]
     if (folder / SLIDES).is_dir() and not (folder / SLIDES).is_symlink():

@@ -1,4 +1,6 @@
-"""One process at a time on a run, or several that only read it and write files of their own.
+"""One process at a time on a run, or several that share it: each writes only what it locks by itself.
+
+Those that share a run write a file of their own into it (shards), or work in folders below it (arms of an ablation).
 
 The kernel's lock on `.lock` ends with the process that holds it (and its decoding workers, which end within seconds of
 it), so there are no stale locks to judge by pid and age. Pid and host are written into the file only to be named in
@@ -25,7 +27,8 @@ def locked(run: Path, *, shared: bool = False) -> Iterator[None]:
 
     Args:
         run: the folder.
-        shared: hold it beside others that share it: it is only read, and what is written is `locked_file`.
+        shared: hold it beside others that share it: what is written is `locked_file`, or lies in a folder below that
+            is `locked`, or is written atomically and the same whoever writes it.
 
     Raises:
         Locked: another process holds it; the message names its pid and host.
@@ -54,7 +57,7 @@ def _held(path: Path, *, what: Path, shared: bool) -> Iterator[None]:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            holder = file.read().strip() or "another process, or several that extract shards of it"
+            holder = file.read().strip() or "another process, or several that share it (shards, arms of an ablation)"
             raise Locked(f"{what} is in use by {holder}: wait for it") from None
         with disk_errors(path):
             file.truncate(0)

@@ -73,7 +73,7 @@ def test_several_may_share_a_run_but_none_beside_a_holder(tmp_path: Path, holder
     holder.kill()
     holder.wait()
     with locked(tmp_path / "run", shared=True), locked(tmp_path / "run", shared=True):
-        with pytest.raises(Locked, match="another process, or several that extract shards"), locked(tmp_path / "run"):
+        with pytest.raises(Locked, match="another process, or several that share it"), locked(tmp_path / "run"):
             pytest.fail("held beside others")
         own, other = (tmp_path / "run" / name for name in ("a.h5", "b.h5"))
         named = pytest.raises(Locked, match=rf"a\.h5 is in use by .*{os.getpid()}")
