@@ -176,6 +176,12 @@ def resolve_recipe(options: TrainOptions, *, is_demo: bool) -> "tuple[str, Recip
     return name, dataclasses.replace(RECIPES[name], **given)
 
 
+def resolve_options(manifest: "Manifest", options: TrainOptions) -> "tuple[Recipe, dict[str, Any]]":
+    """Return the recipe with the user's changes, and all options as the model's record keeps them."""
+    name, recipe = resolve_recipe(options, is_demo=manifest.details.get("origin") == "demo")
+    return recipe, plain(options) | {"recipe": name} | plain(recipe)
+
+
 def start_training(
     manifest: "Manifest", recipe: "Recipe", options: TrainOptions, common: Common, chosen: dict[str, Any]
 ) -> "Training":
@@ -285,8 +291,8 @@ def train(common: Common, options: TrainOptions) -> int:
     from pipeline.tiles.manifest import read_manifest
 
     manifest = read_manifest(common.run / "manifest.csv")
-    name, recipe = resolve_recipe(options, is_demo=manifest.details.get("origin") == "demo")
-    chosen = plain(options) | {"recipe": name} | plain(recipe)
+    recipe, chosen = resolve_options(manifest, options)
+    name = chosen["recipe"]
     path = common.run / "model.safetensors"
     checkpoint = common.run / "checkpoint.pt"
     inputs = inputs_of(manifest, options)
@@ -326,6 +332,7 @@ def finish(
 ) -> None:
     """Write the model, its description, the history and the figures, and last the record."""
     import pandas as pd
+    import torch
 
     from pipeline.figures.training import draw_batch, draw_history
     from pipeline.network.augmentation import augment, draw
@@ -380,6 +387,7 @@ def finish(
             "precision": training.precision,
             "init_sha256": training.checkpoint.identity["init"],
             "processes": n_ranks(),
+            "threads": torch.get_num_threads(),
         },
         seed=common.seed,
         device=str(training.device),
