@@ -8,7 +8,7 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -22,7 +22,7 @@ from pipeline.comparison.scores import Resampling, choose_resampling
 from pipeline.comparison.wording import count, head_name, interval, level_text, listing, number, points, seconds
 from pipeline.evaluation.intervals import Difference, paired_difference
 from pipeline.evaluation.metrics import scalar_metrics
-from pipeline.storage import artifacts
+from pipeline.storage import artifacts, records
 from pipeline.storage.protocol import read_protocol
 from pipeline.storage.stress import NONE, blocks, read_stress
 
@@ -30,6 +30,12 @@ SCHEMA = "ablation/1.0"
 
 METRICS = ("accuracy", "macro_f1", "nll")
 PAIRED = ("accuracy", "macro_f1")
+RAN = {
+    "training": ("model.safetensors", ("device", "precision", "threads", "processes")),
+    "embedding": ("embeddings.h5", ("device", "precision", "engine")),
+}
+"""Work -> the artefact whose record says how it was done, and what must be alike for times to compare."""
+
 LEVEL, N_DRAWS = 0.95, 2000
 
 
@@ -47,6 +53,9 @@ class Arm:
 
     start: str | None = None
     """What its networks started from, None for scratch."""
+
+    ran: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """How it ran, as the records of its networks and embeddings say: "threads of training" -> "1"."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +95,38 @@ def read_arm(run: Path, name: str) -> Arm:
         stress=read_stress(run / "stress.csv"),
         train_seconds=float(sum(pd.read_csv(folder / "history.csv")["seconds"].sum() for folder in folders)),
         start=listing(given) if given else None,
+        ran=how_it_ran(folders),
     )
+
+
+def how_it_ran(folders: Sequence[Path]) -> dict[str, str]:
+    """Return how the networks and embeddings in the folders of an arm were made; what no record says is left out.
+
+    Raises:
+        BadArtifact: a record is missing or damaged.
+    """
+    found: dict[str, list[str]] = {}
+    for work, (name, facts) in RAN.items():
+        for folder in folders:
+            record = records.read_record_alone(folder / name)
+            said = record["details"] | {"device": record.get("device")}
+            for fact in facts:
+                if said.get(fact) is not None:
+                    found.setdefault(f"{fact} of {work}", []).append(str(said[fact]))
+    return {fact: listing(list(dict.fromkeys(values))) for fact, values in found.items()}
+
+
+def unlike(arms: Sequence[Arm]) -> str:
+    """Return in which respects arms ran differently and which ran how, "" if they ran alike or nothing is known."""
+    said = []
+    for fact in dict.fromkeys(fact for arm in arms for fact in arm.ran):
+        having: dict[str, list[str]] = {}
+        for arm in arms:
+            if fact in arm.ran:
+                having.setdefault(arm.ran[fact], []).append(arm.name)
+        if len(having) > 1:
+            said.append(f"{fact}: " + ", ".join(f"{value} ({listing(names)})" for value, names in having.items()))
+    return "; ".join(said)
 
 
 def compare(arms: Sequence[Arm], *, seed: int) -> list[Row]:
@@ -230,7 +270,8 @@ def to_page(rows: Sequence[Row], *, arms: Sequence[Arm], setting: str) -> str:
     caption = (
         f"Test rows pooled over {count(len(seeds), 'seed')} ({n} rows). In parentheses: {level_text(LEVEL)} bootstrap "
         f"intervals over {unit}; they hold for these networks, seeds are not in them. Difference: macro-F1 in points "
-        f"from {first.name}, paired by tile and seed."
+        f"from {first.name}, paired by tile and seed. Training: time of all steps, which compares only between "
+        "arms that ran alike (device, precision, threads) with nothing else running."
     )
     columns = ["arm", "head", "macro-F1", "by seed", "difference", "accuracy", "errors", "training"]
     body: list[Block] = [Text(setting)]
@@ -241,6 +282,8 @@ def to_page(rows: Sequence[Row], *, arms: Sequence[Arm], setting: str) -> str:
         for arm in arms
         if arm.start is not None
     ]
+    if how := unlike(arms):
+        body.append(Note(f"Not all arms ran alike, so that their times do not compare; {how}."))
     body.append(Table(columns, table, caption, left=2))
     under_stress = Table(
         ["arm", "head", *corruptions], falls, "Macro-F1 on corrupted test tiles; falls with intervals: CSV.", left=2
