@@ -6,6 +6,12 @@ into <run>. The first arm is the one that the others are held against. Stop it a
 
     python -m pipeline.ablate reports/ablation/plan.toml
 
+Several commands may run arms of one plan at the same time, each its own; the command without --arms then trains nothing
+and writes the table:
+
+    python -m pipeline.ablate plan.toml --threads 1 --arms tutorial
+    python -m pipeline.ablate plan.toml --threads 1 --arms strong strong-8-views
+
     run = "reports/my-ablation"
     tiles = 1500                      # a part of the data set, every class in its share; left out: all
     [prepare]
@@ -22,144 +28,118 @@ into <run>. The first arm is the one that the others are held against. Stop it a
 """
 
 import dataclasses
-import re
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline import __main__ as whole
-from pipeline import prepare
+from pipeline import prepare, train
+from pipeline.cli.arms import EVERY, OWN, Plan, Planned, chosen_arms, read_plan
 from pipeline.cli.command import guarded
-from pipeline.cli.options import Common, parse, parse_alone, plain, read_toml, say, toml_words
-from pipeline.errors import EXIT_OK, DiskFull, Interrupted, PipelineError, UsageError
+from pipeline.cli.options import parse_alone, plain, say
+from pipeline.cli.ranks import run_held
+from pipeline.errors import EXIT_OK, DiskFull, Interrupted, Locked, PipelineError, StaleInput
 from pipeline.storage import artifacts, records
-from pipeline.storage.lock import locked
-from pipeline.storage.protocol import read_protocol
+from pipeline.storage.networks import MODEL, network_folders, take_over
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
-"""What an arm may be called: it becomes a folder."""
-
-OWN = ("train", "extract", "fit_heads")
-"""Stages that arms may differ in; all else is the same, so that their test rows are."""
+STAGES = {name: kind for name, (kind, _) in whole.STAGES.items()}
+"""Stage name -> its options."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AblateOptions:
-    """What is compared."""
+    """What is compared, and what of it this command runs."""
 
     plan: Path
     """The TOML file; `--plan` itself may be left out."""
 
+    arms: tuple[str, ...] = EVERY
+    """Run these arms only, beside commands that run others, and write no table; default: all arms, and the table."""
 
-@dataclasses.dataclass(frozen=True)
-class Planned:
-    """One arm, ready to run."""
+    threads: int | None = None
+    """Compute threads of this command, for all its arms; default: the plan's."""
 
-    name: str
-    common: Common
-    options: dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """Content of a plan file."""
-
-    run: Path
-    n_tiles: int | None
-    """Tiles to draw from the data set; None: all."""
-
-    arms: list[Planned]
-
-
-def read_plan(file: Path) -> Plan:
-    """Read a plan and every arm's options.
-
-    Raises:
-        UsageError: not TOML, no arms, no run, or what no stage knows.
-    """
-    table = read_toml(file)
-    arms, n_tiles = table.pop("arms", None), table.pop("tiles", None)
-    if not isinstance(table.get("run"), str):
-        raise UsageError(f'{file}: run = "FOLDER" is needed at the top: where the arms are run')
-    if n_tiles is not None and (not isinstance(n_tiles, int) or isinstance(n_tiles, bool) or n_tiles < 1):
-        raise UsageError(f"{file}: tiles = {n_tiles}: a number from 1 up is needed")
-    if not isinstance(arms, dict) or not arms:
-        raise UsageError(f"{file}: no arms: each is a table [arms.NAME]")
-    if len({name.casefold() for name in arms}) < len(arms):
-        raise UsageError(
-            f"{file}: two arms differ in upper and lower case alone: they would share a folder on some disks"
-        )
-    stages = {name: kind for name, (kind, _) in whole.STAGES.items()}
-    shared = toml_words(file, table, stages)
-    found = []
-    for name, own in arms.items():
-        if not NAME.fullmatch(name):
-            raise UsageError(f"{file}: an arm is called '{name}': letters, digits, dots, dashes and _ are allowed")
-        if not isinstance(own, dict) or set(own) - set(OWN):
-            raise UsageError(
-                f"{file}: arms.{name} holds other tables than {', '.join(OWN)}, in which alone arms differ"
-            )
-        place = Path(table["run"]) / "arms" / name
-        words = [*shared, *toml_words(file, own, stages), f"--run={place}"]
-        found.append(Planned(name, *parse("python -m pipeline.ablate", "", stages, words)))
-    data = found[0].options["prepare"].data
-    if n_tiles is not None and data in prepare.NAMES:
-        raise UsageError(f"{file}: tiles: not of {data}, whose credit and scale a list of files would not hold")
-    if found[0].common.restart:
-        raise UsageError(f"{file}: restart: an arm is begun anew by removing its folder")
-    return Plan(Path(table["run"]), n_tiles, found)
+    device: str | None = None
+    """Where the networks of this command run, for all its arms; default: the plan's."""
 
 
 def run(options: AblateOptions) -> int:
-    """Run all arms, or what is left of them, and write the table; return the highest exit code.
+    """Run the arms, or what is left of them, and write the table; return the highest exit code.
+
+    With `--arms` there is no table, and others may run other arms at the same time.
 
     Raises:
+        UsageError: as `read_plan` and `chosen_arms`.
+        Locked: arms are being run by other processes; or another command holds the whole plan.
         PipelineError: arms failed; the others were run all the same, but there is no table.
         Interrupted, DiskFull: what every further arm would meet too.
     """
-    plan = read_plan(options.plan)
+    given = {"threads": options.threads, "device": options.device}
+    words = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    plan = read_plan(options.plan, STAGES, named=prepare.NAMES, words=words)
+    chosen, shared = chosen_arms(plan, options.arms), options.arms != EVERY
     records.git_state()
-    with locked(plan.run):
-        artifacts.remove_temporaries(plan.run)
+    with run_held(plan.run, shared=shared):
         if plan.n_tiles is not None:
-            plan = with_drawn_tiles(plan, plan.n_tiles)
-        codes, failed = [EXIT_OK], dict[str, PipelineError]()
+            plan = with_drawn_tiles(plan, plan.n_tiles, shared=shared)
+        codes, failed, held = [EXIT_OK], dict[str, PipelineError](), list[str]()
         for i, arm in enumerate(plan.arms):
-            say(f"ablate: arm {i + 1} of {len(plan.arms)}, {arm.name}")
+            if arm.name not in chosen:
+                continue
+            say(f"ablate: arm {chosen.index(arm.name) + 1} of {len(chosen)}, {arm.name}")
             try:
-                codes.append(run_arm(arm, [other for other in plan.arms[:i] if other.name not in failed]))
+                codes.append(run_arm(arm, plan.arms[:i]))
             except (Interrupted, DiskFull):
                 raise
+            except Locked as error:
+                say(f"ablate: arm {arm.name} is being run by another process ({error})")
+                held.append(arm.name)
             except PipelineError as error:  # of one that diverges, a night's other arms must not be lost
                 say(f"ablate: arm {arm.name} failed: {error}")
                 failed[arm.name] = error
+        elsewhere = f"{len(held)} of {len(chosen)} arms are being run by other processes ({', '.join(held)})"
         if failed:
             first, reason = next(iter(failed.items()))
             raise PipelineError(
-                f"{options.plan}: {len(failed)} of {len(plan.arms)} arms failed ({', '.join(failed)}), the others are "
+                f"{options.plan}: {len(failed)} of {len(chosen)} arms failed ({', '.join(failed)}), the others are "
                 f"kept; there is no table until these are mended or leave the plan; {first}: {reason}"
+                + (f"; {elsewhere}" if held else "")
             )
-        write_table(plan)
+        if held:
+            raise Locked(f"{options.plan}: {elsewhere}: give the same command again once they are done")
+        if shared:
+            say("ablate: once all arms are done, the same command without --arms writes the table")
+        else:
+            write_table(plan)
     return max(codes)
 
 
 def run_arm(arm: Planned, before: Sequence[Planned]) -> int:
-    """Run one arm, by the networks of an arm before it if they are its own; return the exit code."""
-    with locked(arm.common.run):
-        artifacts.remove_temporaries(arm.common.run)
-        if source := same_network(arm, before):
+    """Run one arm, by the networks of an arm before it in the plan if they are its own; return the exit code.
+
+    Raises:
+        Locked: another process runs it.
+    """
+    with run_held(arm.common.run):
+        if twins := same_networks(arm, before):
             prepare.run(arm.common, whole.planned(arm.options))
-            take_over(source.common.run, arm.common.run)
+            if source := next((twin for twin in twins if has_networks(twin, arm)), None):
+                take_over(source.common.run, arm.common.run)
         return whole.run(arm.common, arm.options)
 
 
-def with_drawn_tiles(plan: Plan, n: int) -> Plan:
+def with_drawn_tiles(plan: Plan, n: int, *, shared: bool) -> Plan:
     """Write the list of the tiles drawn and return the plan with arms that take them.
+
+    Args:
+        plan: what is run.
+        n: how many tiles.
+        shared: whether others may be reading the list: it is written if it is missing, but not replaced.
 
     Raises:
         BadInput: the data set does not hold so many.
+        StaleInput: the list that others may be reading is another one.
     """
     from pipeline.tiles.datasets import find_tiles
     from pipeline.tiles.drawing import drawn_rows, listed
@@ -179,33 +159,50 @@ def with_drawn_tiles(plan: Plan, n: int) -> Plan:
     path = plan.run / f"{tiles.name}-{n}.csv"  # its name is the data set's in every report
     text = listed(tiles, drawn_rows(tiles, n, seed=first.common.seed), folder=plan.run)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        artifacts.write_text(path, text)
+        if shared and path.is_file():
+            raise StaleInput(
+                f"{path} lists other tiles than the plan draws now, and other commands may be reading it: give the "
+                "command without --arms, which writes it anew"
+            )
+        artifacts.write_text(path, text)  # two commands at once write the same
     taken = dataclasses.replace(asked, data=str(path), group_regex=None)
     arms = [dataclasses.replace(arm, options={**arm.options, "prepare": taken}) for arm in plan.arms]
     return dataclasses.replace(plan, arms=arms)
 
 
-def same_network(arm: Planned, before: Sequence[Planned]) -> Planned | None:
-    """Return the arm before this one whose networks are its own, None if there is none."""
+def same_networks(arm: Planned, before: Sequence[Planned]) -> list[Planned]:
+    """Return the arms before this one whose networks are its own."""
 
     def decides(one: Planned) -> list[Mapping[str, Any]]:
         return [plain(whole.planned(one.options)), plain(one.options["train"])]
 
-    return next((other for other in before if decides(other) == decides(arm)), None)
+    return [other for other in before if decides(other) == decides(arm)]
 
 
-def take_over(source: Path, target: Path) -> None:
-    """Copy the networks of one run, with their records, into another that was prepared alike and lacks them."""
-    protocol = read_protocol(target)
-    parts = [Path()] if protocol is None else [protocol.folder(p).relative_to(target) for p in protocol.parts]
-    for part in parts:
-        model = Path("model.safetensors")
-        if records.record_path(target / part / model).is_file():
-            continue
-        record = records.read_record(source / part / model)
-        for name in (*record["outputs"], model.name, records.record_path(model).name):  # the record last
-            with artifacts.atomic(target / part / name) as temporary:
-                shutil.copyfile(source / part / name, temporary)
+def has_networks(source: Planned, arm: Planned) -> bool:
+    """Tell whether all networks of an arm are finished, and those that another, prepared one would train.
+
+    The source may be in the hands of another process, or be what an earlier version of the plan left.
+    """
+    from pipeline.storage.models import SCHEMA
+    from pipeline.tiles.manifest import read_manifest
+
+    asked: train.TrainOptions = arm.options["train"]
+    for part, seed in network_folders(arm.common.run):
+        theirs = source.common.run / part
+        manifest = read_manifest(arm.common.run / part / "manifest.csv")
+        inputs = [theirs / "manifest.csv", *train.inputs_of(manifest, asked)[1:]]
+        same: dict[str, Any] = {
+            "schema": SCHEMA,
+            "options": train.resolve_options(manifest, asked)[1],
+            "inputs": inputs,
+            "seed": arm.common.seed if seed is None else seed,
+        }
+        if not all(path.is_file() for path in inputs) or not records.is_current(theirs / MODEL, **same):
+            return False
+        if artifacts.sha256_file(inputs[0]) != artifacts.sha256_file(manifest.path):
+            return False
+    return True
 
 
 def write_table(plan: Plan) -> None:

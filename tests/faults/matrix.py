@@ -533,11 +533,17 @@ MATRIX = (
     ),
     Fault(
         52,
-        "shards at the same time on one run; one of them killed",
+        "shards, or arms of an ablation, at the same time on one run; one of them killed",
         "none takes or removes what is another's; the same command continues",
         tests("test_merge", "shards_share_the_run_but_not_their_file", "p2_a_shard_that_was_stopped_continues")
         + tests("storage/test_lock", "several_may_share_a_run_but_none_beside_a_holder")
-        + tests("test_extract_jointly", "p2_the_death_of_one_ends_all_and_the_same_command_goes_on"),
+        + tests("test_extract_jointly", "p2_the_death_of_one_ends_all_and_the_same_command_goes_on")
+        + tests(
+            "test_ablate",
+            "arms_share_the_plan_which_the_plain_command_holds_alone",
+            "an_arm_that_another_process_runs_has_not_failed",
+            "networks_that_change_while_they_are_copied_are_refused",
+        ),
     ),
     Fault(
         53,

@@ -1,0 +1,52 @@
+"""Networks that one run takes over from another, prepared alike, in place of training the same ones again."""
+
+import shutil
+from pathlib import Path
+
+from pipeline.errors import StaleInput
+from pipeline.storage import artifacts, records
+from pipeline.storage.protocol import read_protocol
+
+MODEL = "model.safetensors"
+
+
+def network_folders(run: Path) -> list[tuple[Path, int | None]]:
+    """Return the folders of a run's networks, relative to it, each with the seed of its part (None: the run's own).
+
+    Raises:
+        BadArtifact: the plan is not the one that `prepare` wrote.
+    """
+    protocol = read_protocol(run)
+    if protocol is None:
+        return [(Path(), None)]
+    return [(protocol.folder(part).relative_to(run), part.seed) for part in protocol.parts]
+
+
+def take_over(source: Path, target: Path) -> None:
+    """Copy the networks of one run, with their records, into another that lacks some of them.
+
+    Another process may work on the source, and even train it anew: what is copied must be what one record says, which
+    is written last. Files without it count as not there.
+
+    Raises:
+        BadArtifact: the source has no whole network.
+        StaleInput: the network changed while it was copied.
+    """
+    for part, _ in network_folders(target):
+        theirs, ours = source / part / MODEL, target / part / MODEL
+        if records.record_path(ours).is_file():
+            continue
+        kept = records.record_path(theirs).read_bytes()
+        record = records.read_record(theirs)
+        for name, expected in (record["outputs"] | {MODEL: record["sha256"]}).items():
+            with artifacts.atomic(ours.parent / name) as temporary:
+                shutil.copyfile(theirs.parent / name, temporary)
+                _refuse_change(theirs, is_same=artifacts.sha256_file(temporary) == expected)
+        _refuse_change(theirs, is_same=records.record_path(theirs).read_bytes() == kept)
+        artifacts.write_bytes(records.record_path(ours), kept)
+        (ours.parent / "checkpoint.pt").unlink(missing_ok=True)  # of a training that is no longer needed
+
+
+def _refuse_change(model: Path, *, is_same: bool) -> None:
+    if not is_same:
+        raise StaleInput(f"{model}: changed while it was copied: give the same command again")
