@@ -365,10 +365,8 @@ def finish(
     ]
     artifacts.write_text(outputs[1], history.to_csv(index=False, lineterminator="\n"))
     draw_history(outputs[2], history, best_epoch=state.best_epoch)
-    recipe, last = (
-        training.recipe,
-        training.recipe.epochs - 1,
-    )  # of the last epoch: changes and input have grown by then
+    # a batch of the last epoch: changes and input have grown by then
+    recipe, last = training.recipe, training.recipe.epochs - 1
     batch = next(load_batches(training.train[0], training.epoch_batches(last)[:1], workers=0))
     numbers = draw((common.seed, last, 0), len(batch.rows))
     seen = augment(batch.pixels, recipe.at(last / recipe.epochs), numbers, side=recipe.side(last))
