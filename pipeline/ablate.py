@@ -6,8 +6,9 @@ into <run>. The first arm is the one that the others are held against. Stop it a
 
     python -m pipeline.ablate reports/ablation/plan.toml
 
-Several commands may run arms of one plan at the same time, each its own; the command without --arms then trains nothing
-and writes the table:
+Several commands may run arms of one plan at the same time, each its own; the command without --arms then runs what is
+left and writes the table. Arms that differ in embedding alone belong into one command: before the first of them is
+finished, another command trains the same network again.
 
     python -m pipeline.ablate plan.toml --threads 1 --arms tutorial
     python -m pipeline.ablate plan.toml --threads 1 --arms strong strong-8-views
@@ -27,6 +28,7 @@ and writes the table:
     extract.views = 8
 """
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
@@ -35,13 +37,13 @@ from typing import Any
 
 from pipeline import __main__ as whole
 from pipeline import prepare, train
-from pipeline.cli.arms import EVERY, OWN, Plan, Planned, chosen_arms, read_plan
+from pipeline.cli.arms import OWN, Plan, Planned, chosen_arms, read_plan
 from pipeline.cli.command import guarded
 from pipeline.cli.options import parse_alone, plain, say
 from pipeline.cli.ranks import run_held
-from pipeline.errors import EXIT_OK, DiskFull, Interrupted, Locked, PipelineError, StaleInput
+from pipeline.errors import EXIT_OK, BadArtifact, DiskFull, Interrupted, Locked, PipelineError, StaleInput
 from pipeline.storage import artifacts, records
-from pipeline.storage.networks import MODEL, network_folders, take_over
+from pipeline.storage.networks import network_folders, take_over
 
 STAGES = {name: kind for name, (kind, _) in whole.STAGES.items()}
 """Stage name -> its options."""
@@ -54,14 +56,19 @@ class AblateOptions:
     plan: Path
     """The TOML file; `--plan` itself may be left out."""
 
-    arms: tuple[str, ...] = EVERY
+    arms: tuple[str, ...] | None = None
     """Run these arms only, beside commands that run others, and write no table; default: all arms, and the table."""
 
     threads: int | None = None
     """Compute threads of this command, for all its arms; default: the plan's."""
 
     device: str | None = None
-    """Where the networks of this command run, for all its arms; default: the plan's."""
+    """Where the networks of this command run, for all its arms; default: the plan's. An arm that was stopped while it
+    embedded goes on only where it began."""
+
+
+class _ArmHeld(Locked):
+    """Another process runs the arm, and not only what the arm reads."""
 
 
 def run(options: AblateOptions) -> int:
@@ -78,7 +85,7 @@ def run(options: AblateOptions) -> int:
     given = {"threads": options.threads, "device": options.device}
     words = [f"--{name}={value}" for name, value in given.items() if value is not None]
     plan = read_plan(options.plan, STAGES, named=prepare.NAMES, words=words)
-    chosen, shared = chosen_arms(plan, options.arms), options.arms != EVERY
+    chosen, shared = chosen_arms(plan, options.arms), options.arms is not None
     records.git_state()
     with run_held(plan.run, shared=shared):
         if plan.n_tiles is not None:
@@ -92,7 +99,7 @@ def run(options: AblateOptions) -> int:
                 codes.append(run_arm(arm, plan.arms[:i]))
             except (Interrupted, DiskFull):
                 raise
-            except Locked as error:
+            except _ArmHeld as error:
                 say(f"ablate: arm {arm.name} is being run by another process ({error})")
                 held.append(arm.name)
             except PipelineError as error:  # of one that diverges, a night's other arms must not be lost
@@ -119,13 +126,19 @@ def run_arm(arm: Planned, before: Sequence[Planned]) -> int:
     """Run one arm, by the networks of an arm before it in the plan if they are its own; return the exit code.
 
     Raises:
-        Locked: another process runs it.
+        _ArmHeld: another process runs it.
     """
-    with run_held(arm.common.run):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(run_held(arm.common.run))
+        except Locked as error:
+            raise _ArmHeld(str(error)) from None
         if twins := same_networks(arm, before):
             prepare.run(arm.common, whole.planned(arm.options))
             if source := next((twin for twin in twins if has_networks(twin, arm)), None):
                 take_over(source.common.run, arm.common.run)
+            elif not has_networks(arm, arm):
+                say(f"ablate: {arm.name} trains what {twins[0].name} would, whose networks are not finished")
         return whole.run(arm.common, arm.options)
 
 
@@ -184,38 +197,36 @@ def has_networks(source: Planned, arm: Planned) -> bool:
 
     The source may be in the hands of another process, or be what an earlier version of the plan left.
     """
-    from pipeline.storage.models import SCHEMA
     from pipeline.tiles.manifest import read_manifest
 
-    asked: train.TrainOptions = arm.options["train"]
     for part, seed in network_folders(arm.common.run):
-        theirs = source.common.run / part
-        manifest = read_manifest(arm.common.run / part / "manifest.csv")
-        inputs = [theirs / "manifest.csv", *train.inputs_of(manifest, asked)[1:]]
-        same: dict[str, Any] = {
-            "schema": SCHEMA,
-            "options": train.resolve_options(manifest, asked)[1],
-            "inputs": inputs,
-            "seed": arm.common.seed if seed is None else seed,
-        }
-        if not all(path.is_file() for path in inputs) or not records.is_current(theirs / MODEL, **same):
+        ours, theirs = (one.common.run / part / "manifest.csv" for one in (arm, source))
+        try:
+            is_same = artifacts.sha256_file(theirs) == artifacts.sha256_file(ours)
+            found = is_same and train.is_trained(
+                read_manifest(theirs), arm.options["train"], seed=arm.common.seed if seed is None else seed
+            )
+        except (FileNotFoundError, BadArtifact):  # not begun, or being made or removed: its own command says more
             return False
-        if artifacts.sha256_file(inputs[0]) != artifacts.sha256_file(manifest.path):
+        if not found:
             return False
     return True
 
 
 def write_table(plan: Plan) -> None:
     """Write ablation.csv, its record and ablation.md, unless they are current."""
-    from pipeline.comparison.ablation import SCHEMA, compare, read_arm, to_csv, to_page
+    from pipeline.comparison.ablation import READ, SCHEMA, compare, read_arm, to_csv, to_page
 
     out, page = plan.run / "ablation.csv", plan.run / "ablation.md"
     first = plan.arms[0]
+    folders = [arm.common.run / part for arm in plan.arms for part, _ in network_folders(arm.common.run)]
     same: dict[str, Any] = {
         "schema": SCHEMA,
         "options": {arm.name: {name: plain(arm.options[name]) for name in ("prepare", *OWN)} for arm in plan.arms},
         "inputs": [
-            records.standing(arm.common.run / name) for arm in plan.arms for name in ("predictions.csv", "stress.csv")
+            *(records.standing(arm.common.run / "predictions.csv") for arm in plan.arms),
+            *(records.standing(arm.common.run / "stress.csv") for arm in plan.arms),
+            *(folder / name for folder in folders for name in READ),
         ],
         "seed": first.common.seed,
     }

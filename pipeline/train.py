@@ -182,6 +182,15 @@ def resolve_options(manifest: "Manifest", options: TrainOptions) -> "tuple[Recip
     return recipe, plain(options) | {"recipe": name} | plain(recipe)
 
 
+def is_trained(manifest: "Manifest", options: TrainOptions, *, seed: int) -> bool:
+    """Tell whether the model beside a manifest is what these options would train on it."""
+    from pipeline.storage.models import SCHEMA
+
+    path, chosen = manifest.path.with_name("model.safetensors"), resolve_options(manifest, options)[1]
+    inputs = inputs_of(manifest, options)
+    return records.is_current(path, schema=SCHEMA, options=chosen, inputs=inputs, seed=seed)
+
+
 def start_training(
     manifest: "Manifest", recipe: "Recipe", options: TrainOptions, common: Common, chosen: dict[str, Any]
 ) -> "Training":
@@ -287,7 +296,6 @@ def run(common: Common, options: TrainOptions) -> int:
 
 def train(common: Common, options: TrainOptions) -> int:
     """Train, or continue, or do nothing if the model is current; return the exit code."""
-    from pipeline.storage.models import SCHEMA
     from pipeline.tiles.manifest import read_manifest
 
     manifest = read_manifest(common.run / "manifest.csv")
@@ -302,7 +310,7 @@ def train(common: Common, options: TrainOptions) -> int:
     if common.restart:
         if is_first():
             checkpoint.unlink(missing_ok=True)
-    elif records.is_current(path, schema=SCHEMA, options=chosen, inputs=inputs, seed=common.seed):
+    elif is_trained(manifest, options, seed=common.seed):
         say(f"train: current, {path}")
         return EXIT_OK
     elif not checkpoint.is_file():  # a checkpoint is the unfinished replacement that --restart asked for
@@ -365,7 +373,7 @@ def finish(
     ]
     artifacts.write_text(outputs[1], history.to_csv(index=False, lineterminator="\n"))
     draw_history(outputs[2], history, best_epoch=state.best_epoch)
-    # a batch of the last epoch: changes and input have grown by then
+    # of the last epoch, when input and changes have grown
     recipe, last = training.recipe, training.recipe.epochs - 1
     batch = next(load_batches(training.train[0], training.epoch_batches(last)[:1], workers=0))
     numbers = draw((common.seed, last, 0), len(batch.rows))

@@ -1,6 +1,7 @@
 """Arms of an ablation share tiles and seeds, stop and go on, and end in one table whose numbers are theirs."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pipeline.cli.arms import Plan, read_plan
 from pipeline.cli.options import Common
 from pipeline.comparison.ablation import compare, read_arm, to_page
 from pipeline.comparison.predictions import read_predictions
-from pipeline.errors import DiskFull, Interrupted, PipelineError, UsageError
+from pipeline.errors import DiskFull, Interrupted, Locked, PipelineError, UsageError
 from pipeline.storage import artifacts, records
 from pipeline.storage.embeddings import read_embeddings
 from pipeline.storage.lock import locked
@@ -233,7 +234,7 @@ def test_the_page_names_every_arm_and_warns_of_a_random_split(finished: Path) ->
     assert "2 seeds" in page
     record = records.check_artifact(finished / "out" / "ablation.csv", schema="ablation/1.0")
     assert record["outputs"] == {"ablation.md": artifacts.sha256_file(finished / "out" / "ablation.md")}
-    assert len(record["inputs"]) == 6
+    assert len(record["inputs"]) == 3 * 2 + 3 * 2 * 4
 
 
 def test_an_arm_that_is_not_from_scratch_is_marked(finished: Path) -> None:
@@ -496,6 +497,39 @@ def test_an_arm_trains_itself_where_the_networks_of_another_are_not_finished_or_
     assert len(asked) == 4
 
 
+def test_another_lock_than_an_arms_is_a_failure(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as that of a data set that another command is downloading: the arm itself is in nobody's hands."""
+
+    def reading(common: Common, options: dict) -> int:
+        raise Locked("data/kather2016 is in use by another process: wait for it")
+
+    monkeypatch.setattr(whole, "run", reading)
+    assert ablate.main([str(finished / "plan.toml"), "--arms", "strong"]) == 1
+    line = told(capsys)
+    assert "1 of 1 arms failed (strong)" in line
+    assert line.endswith("strong: data/kather2016 is in use by another process: wait for it")
+
+
+def test_the_table_is_written_anew_for_networks_that_came_out_the_same(own: Path, asked: list[Common]) -> None:
+    """P8: predictions are the same, but times and how it ran may be others."""
+    plan = str(written(own, PLAN.split(f"[arms.{ARMS[2]}]")[0]))
+    seconds = []
+    for more in (0, 100):
+        for folder in arm(own, "strong").glob("parts/*"):
+            record = json.loads((folder / "model.safetensors.json").read_text())
+            history = pd.read_csv(folder / "history.csv")
+            history["seconds"] += more
+            history.to_csv(folder / "history.csv", index=False)
+            record["outputs"]["history.csv"] = artifacts.sha256_file(folder / "history.csv")
+            (folder / "model.safetensors.json").write_text(json.dumps(record))
+        assert ablate.main([plan]) == 0
+        table = pd.read_csv(own / "out" / "ablation.csv").set_index(["arm", "metric"])
+        seconds.append(table.loc[("strong", "train_seconds"), "value"].item())
+    assert seconds[1] == pytest.approx(seconds[0] + 2 * 100)
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.json"])
 def test_networks_that_change_while_they_are_copied_are_refused(
     own: Path,
@@ -519,25 +553,39 @@ def test_networks_that_change_while_they_are_copied_are_refused(
     assert not list(arm(own, ARMS[2]).glob("parts/*/model.safetensors.json"))
 
 
+def test_networks_that_vanish_while_they_are_copied_are_refused(
+    own: Path, asked: list[Common], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copyfile
+
+    def removing(source: Path, target: Path) -> None:
+        source.unlink()
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", removing)
+    assert ablate.main([str(own / "plan.toml"), "--arms", ARMS[2]]) == 1
+    assert "changed while it was copied: give the same command again" in told(capsys)
+    assert not list(arm(own, ARMS[2]).glob("parts/*/model.safetensors.json"))
+
+
 def test_arms_that_ran_unlike_are_marked(finished: Path) -> None:
     arms = [read_arm(arm(finished, name), name) for name in ARMS]
     alike = to_page(compare(arms, seed=0), arms=arms, setting="made up")
     assert "compares only between arms that ran alike (device, precision, threads)" in alike
-    assert "Not all arms ran alike" not in alike
+    assert "not done alike" not in alike
     assert arms[0].ran == {
-        "device of training": "cpu",
-        "precision of training": "fp32",
-        "threads of training": "1",
-        "processes of training": "1",
-        "device of embedding": "cpu",
-        "precision of embedding": "fp32",
-        "engine of embedding": "torch",
+        "training": {"device": "cpu", "precision": "fp32", "threads": "1", "processes": "1"},
+        "embedding": {"device": "cpu", "precision": "fp32", "engine": "torch"},
     }
-    arms[1] = dataclasses.replace(arms[1], ran=arms[1].ran | {"threads of training": "2"})
-    arms[2] = dataclasses.replace(arms[2], ran={})  # of an earlier version
+    arms[1] = dataclasses.replace(arms[1], ran=arms[1].ran | {"training": arms[1].ran["training"] | {"threads": "2"}})
+    arms[2] = dataclasses.replace(arms[2], ran=arms[2].ran | {"embedding": {}})  # of an earlier version
     page = to_page(compare(arms, seed=0), arms=arms, setting="made up")
-    assert "> **Not all arms ran alike, so that their times do not compare; threads of " in page
-    assert "threads of training: 1 (tutorial), 2 (strong).**" in page
+    assert "> **The training of the arms was not done alike, so that their times do not compare; threads: 1" in page
+    assert "threads: 1 (tutorial and strong-8-views), 2 (strong).**" in page
+    assert (
+        "> **The embedding of the arms was not done alike, so that rounding is among their differences; device" in page
+    )
+    assert "engine: torch (tutorial and strong), not said (strong-8-views).**" in page
 
 
 def test_more_tiles_than_there_are(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -548,11 +596,11 @@ def test_more_tiles_than_there_are(finished: Path, tmp_path: Path, capsys: pytes
 
 def test_the_committed_plan_can_be_read() -> None:
     plan = plan_at(Path(__file__).parents[1] / "reports" / "ablation" / "plan.toml")
-    assert plan.arms[0].name == "tutorial"
+    assert plan.arms[0].name == "strong", "what the others are held against"
     assert plan.n_tiles == 1500
     shared = ("arch", "tile_px", "epochs", "precision")
     ways = {tuple(getattr(arm.options["train"], name) for name in shared) for arm in plan.arms}
-    assert ways == {("resnet18", 96, 12, "bf16")}
+    assert ways == {("resnet18", 96, 10, "bf16")}
     assert {(arm.options["extract"].engine, arm.options["extract"].embed_precision) for arm in plan.arms} == {
         ("torch", "bf16")
     }

@@ -15,9 +15,6 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 OWN = ("train", "extract", "fit_heads")
 """Stages that arms may differ in; all else is the same, so that their test rows are."""
 
-EVERY = ("*",)
-"""What `--arms` says of all arms; no arm can be called so."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
@@ -83,14 +80,14 @@ def read_plan(file: Path, stages: StageTypes, *, named: Sequence[str], words: Se
     return Plan(Path(table["run"]), n_tiles, found)
 
 
-def chosen_arms(plan: Plan, asked: Sequence[str]) -> list[str]:
-    """Return the names of the arms asked for, in the plan's order.
+def chosen_arms(plan: Plan, asked: Sequence[str] | None) -> list[str]:
+    """Return the names of the arms asked for, in the plan's order; None asks for all.
 
     Raises:
         UsageError: none, one that the plan does not have, or one twice; names those that it has.
     """
     names = [arm.name for arm in plan.arms]
-    if tuple(asked) == EVERY:
+    if asked is None:
         return names
     those = f"; the plan's arms: {', '.join(names)}"
     if not asked:

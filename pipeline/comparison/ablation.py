@@ -23,7 +23,7 @@ from pipeline.comparison.wording import count, head_name, interval, level_text, 
 from pipeline.evaluation.intervals import Difference, paired_difference
 from pipeline.evaluation.metrics import scalar_metrics
 from pipeline.storage import artifacts, records
-from pipeline.storage.protocol import read_protocol
+from pipeline.storage.networks import network_folders
 from pipeline.storage.stress import NONE, blocks, read_stress
 
 SCHEMA = "ablation/1.0"
@@ -34,7 +34,13 @@ RAN = {
     "training": ("model.safetensors", ("device", "precision", "threads", "processes")),
     "embedding": ("embeddings.h5", ("device", "precision", "engine")),
 }
-"""Work -> the artefact whose record says how it was done, and what must be alike for times to compare."""
+"""Work -> the artefact whose record says how it was finished, and the facts to look for there."""
+
+APART = {"training": "their times do not compare", "embedding": "rounding is among their differences"}
+"""Work -> what it means that it was done differently."""
+
+READ = ("history.csv", "model.json", *(records.record_path(Path(name)).name for name, _ in RAN.values()))
+"""What `read_arm` reads beside predictions and stress, in the folder of each network."""
 
 LEVEL, N_DRAWS = 0.95, 2000
 
@@ -54,8 +60,8 @@ class Arm:
     start: str | None = None
     """What its networks started from, None for scratch."""
 
-    ran: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """How it ran, as the records of its networks and embeddings say: "threads of training" -> "1"."""
+    ran: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    """Work of `RAN` -> fact -> what the records of its networks or embeddings say, e.g. "threads" -> "1"."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +91,7 @@ def read_arm(run: Path, name: str) -> Arm:
     Raises:
         BadArtifact, StaleInput, BadInput: as the readers of its files do.
     """
-    protocol = read_protocol(run)
-    folders = [run] if protocol is None else [protocol.folder(part) for part in protocol.parts]
+    folders = [run / part for part, _ in network_folders(run)]
     starts = dict.fromkeys(artifacts.from_json(folder / "model.json").get("init") for folder in folders)
     given = [str(start) for start in starts if start is not None]
     return Arm(
@@ -99,31 +104,28 @@ def read_arm(run: Path, name: str) -> Arm:
     )
 
 
-def how_it_ran(folders: Sequence[Path]) -> dict[str, str]:
-    """Return how the networks and embeddings in the folders of an arm were made; what no record says is left out.
+def how_it_ran(folders: Sequence[Path]) -> dict[str, dict[str, str]]:
+    """Return how the networks and embeddings in the folders of an arm were finished; what no record says is "not said".
 
     Raises:
         BadArtifact: a record is missing or damaged.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, str]] = {}
     for work, (name, facts) in RAN.items():
-        for folder in folders:
-            record = records.read_record_alone(folder / name)
-            said = record["details"] | {"device": record.get("device")}
-            for fact in facts:
-                if said.get(fact) is not None:
-                    found.setdefault(f"{fact} of {work}", []).append(str(said[fact]))
-    return {fact: listing(list(dict.fromkeys(values))) for fact, values in found.items()}
+        kept = [records.read_record_alone(folder / name) for folder in folders]
+        said = [record["details"] | {"device": record.get("device")} for record in kept]
+        values = {fact: list(dict.fromkeys(str(one.get(fact, "not said")) for one in said)) for fact in facts}
+        found[work] = {fact: listing(each) for fact, each in values.items()}
+    return found
 
 
-def unlike(arms: Sequence[Arm]) -> str:
-    """Return in which respects arms ran differently and which ran how, "" if they ran alike or nothing is known."""
+def unlike(arms: Sequence[Arm], work: str) -> str:
+    """Return in which respects some work of the arms was done differently and for which how; "" if it was alike."""
     said = []
-    for fact in dict.fromkeys(fact for arm in arms for fact in arm.ran):
+    for fact in RAN[work][1]:
         having: dict[str, list[str]] = {}
         for arm in arms:
-            if fact in arm.ran:
-                having.setdefault(arm.ran[fact], []).append(arm.name)
+            having.setdefault(arm.ran.get(work, {}).get(fact, "not said"), []).append(arm.name)
         if len(having) > 1:
             said.append(f"{fact}: " + ", ".join(f"{value} ({listing(names)})" for value, names in having.items()))
     return "; ".join(said)
@@ -282,8 +284,11 @@ def to_page(rows: Sequence[Row], *, arms: Sequence[Arm], setting: str) -> str:
         for arm in arms
         if arm.start is not None
     ]
-    if how := unlike(arms):
-        body.append(Note(f"Not all arms ran alike, so that their times do not compare; {how}."))
+    body += [
+        Note(f"The {work} of the arms was not done alike, so that {meaning}; {how}.")
+        for work, meaning in APART.items()
+        if (how := unlike(arms, work))
+    ]
     body.append(Table(columns, table, caption, left=2))
     under_stress = Table(
         ["arm", "head", *corruptions], falls, "Macro-F1 on corrupted test tiles; falls with intervals: CSV.", left=2

@@ -53,7 +53,7 @@ class Recipe:
     """A quarter of the tiles lose resolution, down to this share, 1 for none (Tellez et al. 2019: zoom)."""
     grow_over: float = 0.0
     """Share of the training over which the changes of stain, colours, focus and resolution grow from none to their full
-    strength, 0: full from the start. Small tiles come with weak changes (Tan and Le 2021, section 4.2)."""
+    strength, 0: full from the start; after Tan and Le 2021, section 4.2, who let them grow in stages, with the side."""
     mixup: float = 0.0
     """Alpha of mixup (Zhang et al. 2018), 0 for none. Blends of tissues can be classes of their own."""
     cutmix: float = 0.0

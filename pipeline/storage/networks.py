@@ -30,23 +30,31 @@ def take_over(source: Path, target: Path) -> None:
 
     Raises:
         BadArtifact: the source has no whole network.
-        StaleInput: the network changed while it was copied.
+        StaleInput: the network changed, or was removed, while it was copied.
     """
     for part, _ in network_folders(target):
         theirs, ours = source / part / MODEL, target / part / MODEL
         if records.record_path(ours).is_file():
             continue
-        kept = records.record_path(theirs).read_bytes()
-        record = records.read_record(theirs)
-        for name, expected in (record["outputs"] | {MODEL: record["sha256"]}).items():
-            with artifacts.atomic(ours.parent / name) as temporary:
-                shutil.copyfile(theirs.parent / name, temporary)
-                _refuse_change(theirs, is_same=artifacts.sha256_file(temporary) == expected)
-        _refuse_change(theirs, is_same=records.record_path(theirs).read_bytes() == kept)
-        artifacts.write_bytes(records.record_path(ours), kept)
+        try:
+            is_same = _copied(theirs, ours)
+        except FileNotFoundError:  # its folder is being removed, or it was begun anew
+            is_same = False
+        if not is_same:
+            raise StaleInput(f"{theirs}: changed while it was copied: give the same command again")
         (ours.parent / "checkpoint.pt").unlink(missing_ok=True)  # of a training that is no longer needed
 
 
-def _refuse_change(model: Path, *, is_same: bool) -> None:
-    if not is_same:
-        raise StaleInput(f"{model}: changed while it was copied: give the same command again")
+def _copied(theirs: Path, ours: Path) -> bool:
+    """Copy a model with its companions and, if all are what its record says, the record; tell whether they were."""
+    kept = records.record_path(theirs).read_bytes()
+    record = records.read_record(theirs)
+    for name, expected in (record["outputs"] | {MODEL: record["sha256"]}).items():
+        with artifacts.atomic(ours.parent / name) as temporary:
+            shutil.copyfile(theirs.parent / name, temporary)
+            if artifacts.sha256_file(temporary) != expected:
+                return False
+    if records.record_path(theirs).read_bytes() != kept:
+        return False
+    artifacts.write_bytes(records.record_path(ours), kept)
+    return True

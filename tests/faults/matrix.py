@@ -533,7 +533,7 @@ MATRIX = (
     ),
     Fault(
         52,
-        "shards, or arms of an ablation, at the same time on one run; one of them killed",
+        "shards at the same time on one run, one of them killed; arms of an ablation at the same time on one plan",
         "none takes or removes what is another's; the same command continues",
         tests("test_merge", "shards_share_the_run_but_not_their_file", "p2_a_shard_that_was_stopped_continues")
         + tests("storage/test_lock", "several_may_share_a_run_but_none_beside_a_holder")
