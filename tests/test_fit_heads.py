@@ -17,7 +17,8 @@ from pipeline.heads import rows as material
 from pipeline.heads.base import Rows
 from pipeline.heads.svm import Svm
 from pipeline.storage import records
-from pipeline.storage.embeddings import SCHEMA, read_embeddings, write_embeddings
+from pipeline.storage.embeddings import SCHEMA, read_embeddings
+from pipeline.storage.embeddings_writing import write_embeddings
 from pipeline.storage.predictions import read_predictions, usable_rows
 from pipeline.storage.scratch import Scratch, row_type
 
