@@ -245,6 +245,17 @@ def read_header(path: Path) -> Header:
         return Header(attrs, read_shard_rows(attrs, refuse), features.shape, features.dtype.name)
 
 
+def read_split(path: Path) -> np.ndarray:
+    """Return /split of a file, (N,) uint8, and read nothing else of its rows; the codes are not checked.
+
+    Raises:
+        BadArtifact: names the rule that the file breaks.
+    """
+    refuse = _refusal(path)
+    with opened(path, SCHEMA, refuse) as (file, _):
+        return read_dataset(file, "split", DATASETS["split"], refuse)
+
+
 def _checked(attrs: Mapping[str, Any], refuse: Refuse) -> dict[str, Any]:
     """Return root attributes with those decoded that are JSON, after looking whether all are there."""
     for name in ("classes", "preprocess", "model_sha256", "manifest_sha256", "features_sha256", "layer"):
