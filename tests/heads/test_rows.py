@@ -35,7 +35,6 @@ def test_rows_stay_in_their_file_from_one_byte_less_than_they_take(
 
 
 def test_features_of_floors_take_memory_too(fitted_run: Path) -> None:
-    """P6: what is measured is what a file says of itself."""
     from pipeline import floors
 
     assert floors.main(["--run", str(fitted_run), "--floor-px", "32", "--threads", "1", "--workers", "0"]) == 0
