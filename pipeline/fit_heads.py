@@ -9,11 +9,10 @@ do not fit into `--memory` are read block by block.
     python -m pipeline.fit_heads --run reports/mine --fit-on heldout
 """
 
-import contextlib
 import dataclasses
+import functools
 import re
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,19 +21,22 @@ from pipeline.cli.machine import memory_bytes, n_cores, use_device
 from pipeline.cli.options import Common, check, say
 from pipeline.cli.parts import each_part
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, UsageError
-from pipeline.heads.cluster import connected, shares
-from pipeline.heads.names import FILES
+from pipeline.heads.names import FILES, FLOORS, SUMMARY
 from pipeline.storage import artifacts, records
 from pipeline.storage import protocol as protocols
+from pipeline.storage.inputs import Input, check_input
 
 if TYPE_CHECKING:
-    from pipeline.heads.base import Head, Rows
-    from pipeline.heads.fitting import FitOn, Fitted, Setting
-    from pipeline.storage.predictions import Answer
+    from pipeline.heads.fitting import FitOn, Setting
+    from pipeline.heads.making import Made
+    from pipeline.heads.rows import Memory
 
 
 CLUSTER = re.compile(r"(tcp|tls)://[^\s/]+:\d+")
 """Address of a Dask scheduler."""
+
+OWN_OPTION = {"svm": "svm_rows", "xgboost": "rounds"}
+"""Head -> the option that decides about it alone: another value does not cost the other heads."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,98 +88,16 @@ class FitHeadsOptions:
         check(self.rounds >= 1, f"--rounds {self.rounds}: at least 1")
         check(len(set(self.heads)) == len(self.heads), f"--heads {' '.join(self.heads)}: a head is named twice")
 
+    @property
+    def rows_to_fit_on(self) -> "FitOn":
+        """Train or heldout; of crossfit `for_parts` has made held-out fitting of inner networks."""
+        return "heldout" if self.fit_on == "heldout" else "train"
+
 
 def floors_file(run: Path) -> Path | None:
     """Return floors.h5 of the run, or of the plan that the run is a part of; None if there is none."""
     places = [run, *([run.parent.parent] if run.parent.name == protocols.FOLDER else [])]
     return next((place / "floors.h5" for place in places if (place / "floors.h5").is_file()), None)
-
-
-def fitted_head(
-    name: str,
-    rows: "dict[str, Rows]",
-    setting: "Setting",
-    common: Common,
-    options: FitHeadsOptions,
-    *,
-    source: Path,
-    within: dict[str, int],
-) -> "tuple[Head, dict[str, Any]]":
-    """Return a head and its facts: the one that stands in heads/ if it is current, else a newly fitted and saved one.
-
-    Args:
-        name: svm or xgboost.
-        rows: of train, val and test.
-        setting: how heads are fitted.
-        common: the run.
-        options: of this stage.
-        source: the embeddings file.
-        within: the stated memory, and whether a cluster fits, if rows do not fit into that memory.
-    """
-    from pipeline.heads import fitting
-    from pipeline.heads.base import SCHEMA
-    from pipeline.heads.boosting import Boosting
-    from pipeline.heads.svm import Svm
-
-    path = common.run / FILES[name]
-    chosen: dict[str, Any] = {"fit_on": setting.fit_on, "calibration": options.calibration} | within
-    chosen |= {"rounds": setting.rounds} if name == "xgboost" else {"svm_rows": setting.svm_rows}
-    same: dict[str, Any] = {"schema": SCHEMA, "options": chosen, "inputs": [source], "seed": common.seed}
-    if not common.restart and records.is_current(path, **same):
-        say(f"fit_heads: {name} is current")
-        return (Svm if name == "svm" else Boosting).load(path), records.read_record(path)["details"]
-    fitted = fitting.fit_svm_head(rows, setting) if name == "svm" else fitting.fit_xgboost_head(rows, setting)
-    fitted.head.save(path)  # type: ignore[attr-defined]
-    facts = calibrated(fitted, setting, options.calibration) | {"bytes": path.stat().st_size}
-    device = setting.device if name == "xgboost" else "cpu"
-    records.write_record(path, stage="fit_heads", details=facts, device=device, **same)
-    say(f"fit_heads: {name} fitted in {facts['search_seconds'] + facts['fit_seconds']:.0f} s")
-    return fitted.head, facts
-
-
-def calibrated(fitted: "Fitted", setting: "Setting", method: str) -> dict[str, Any]:
-    """Return a head's facts with its calibration, fitted on held-out scores of the val rows."""
-    from pipeline.evaluation.calibration_choice import choose_calibration
-
-    choice = choose_calibration(
-        fitted.held_scores,
-        fitted.held_y,
-        list(fitted.held_groups),
-        seed=setting.seed,
-        method=method,  # type: ignore[arg-type]
-    )
-    how = dataclasses.asdict(choice.calibration) | {"rows": "val", "unit": choice.unit, "nll": choice.nll}
-    return fitted.facts | {"calibration": how}
-
-
-def answer_of(head: "Head", facts: dict[str, Any], every: "Rows") -> "Answer":
-    """Return what a head says of all rows; its speed goes into the facts.
-
-    Args:
-        head: fitted.
-        facts: its entry of heads.json.
-        every: M rows with the features that the head takes.
-    """
-    from pipeline.heads.saved import decide
-    from pipeline.heads.stored import scores_of
-
-    start = time.perf_counter()
-    scores = scores_of(head, every)
-    is_stored = scores is every.logits
-    facts["predict_tiles_per_second"] = None if is_stored else round(len(every.y) / (time.perf_counter() - start), 1)
-    return decide(facts["calibration"], scores)
-
-
-def fitted_floors(
-    sources: "dict[str, dict[str, Rows]]", setting: "Setting", options: FitHeadsOptions
-) -> "dict[str, tuple[Head, dict[str, Any]]]":
-    """Return the floors and their facts, fitted and calibrated as the heads are."""
-    from pipeline.cli.progress import progress
-    from pipeline.heads.floors import SOURCES, fit_floors
-
-    with progress(sum(source in sources for source in SOURCES.values()), unit="floor", label="floors") as bar:
-        floors = fit_floors(sources, setting, on_floor=bar.update)
-    return {name: (fitted.head, calibrated(fitted, setting, options.calibration)) for name, fitted in floors.items()}
 
 
 def for_parts(protocol: protocols.Protocol | None, options: FitHeadsOptions) -> FitHeadsOptions:
@@ -225,123 +145,183 @@ def run(common: Common, options: FitHeadsOptions) -> int:
 
 def fit(common: Common, options: FitHeadsOptions) -> int:
     """Fit, calibrate and predict, or do nothing if the predictions are current; return the exit code."""
-    from pipeline.storage import embeddings as stored
-    from pipeline.storage import predictions
+    from pipeline.storage import embeddings, predictions
 
-    path = options.embeddings or common.run / "embeddings.h5"
-    out = records.standing(common.run / "predictions.csv")
-    record = records.check_artifact(path, schema=stored.SCHEMA)
+    source = check_input(options.embeddings or common.run / "embeddings.h5", schema=embeddings.SCHEMA)
     if not common.force:
-        records.check_fresh(path, record)
-    skipped = record["details"]["skipped"]
-    fit_on: FitOn = "heldout" if options.fit_on == "heldout" else "train"
-    chosen = {"heads": list(options.heads), "rounds": options.rounds, "fit_on": fit_on}
-    chosen |= {"calibration": options.calibration, "floors": options.floors, "svm_rows": options.svm_rows}
+        records.check_fresh(source.path, source.record)
     floors = floors_file(common.run) if options.floors else None
     stated = None if options.memory is None else memory_bytes(options.memory)
-    how: dict[str, Any] = {"fit_on": fit_on, "svm_rows": options.svm_rows}
-    cores = common.threads or n_cores()
-    room = None
-    if stated is not None:
-        from pipeline.heads import rows as material
-
-        embeddings = stored.read_embeddings(path, with_features=False)
-        room = material.room_for(shares(stated, cores, options.cluster).each, embeddings, path, floors, **how)
-    within = {} if room is None or stated is None else {"memory": stated, "cluster": options.cluster is not None}
-    chosen |= within
-    inputs = [path, *([floors] if floors is not None else [])]
-    current: dict[str, Any] = {"schema": predictions.SCHEMA, "options": chosen, "inputs": inputs, "seed": common.seed}
+    memory = None if stated is None else memory_of(common, options, source.path, floors, stated=stated)
+    within: dict[str, Any] = {}  # recorded where it decides, and can be repeated: what was free cannot
+    if memory is not None and memory.room is not None:
+        within = {"memory": stated, "cluster": options.cluster is not None}
+    chosen = {"heads": list(options.heads), "rounds": options.rounds, "fit_on": options.rows_to_fit_on}
+    chosen |= {"calibration": options.calibration, "floors": options.floors, "svm_rows": options.svm_rows}
+    current: dict[str, Any] = {
+        "schema": predictions.SCHEMA,
+        "options": chosen | within,
+        "inputs": [source.path, *([floors] if floors is not None else [])],
+        "seed": common.seed,
+        "known": source.known,
+    }
+    out = records.standing(common.run / "predictions.csv")
     if not common.restart and records.is_current(out, **current):
         say(f"fit_heads: current, {out}")
-        return EXIT_SKIPPED if skipped else EXIT_OK
+    else:
+        fit_anew(common, options, source, floors, memory=memory, within=within, current=current)
+    return EXIT_SKIPPED if source.record["details"]["skipped"] else EXIT_OK
 
-    from pipeline.heads import budget, fitting
-    from pipeline.heads import rows as material
-    from pipeline.heads.floors import SOURCES
-    from pipeline.heads.probes import separability, source_probe
-    from pipeline.storage.large_predictions import require_pyarrow
+
+def memory_of(
+    common: Common, options: FitHeadsOptions, path: Path, floors: Path | None, *, stated: int | None
+) -> "Memory":
+    """Return what the command may take of memory, and whether the rows fit into it; see `heads.rows.memory_for`."""
+    from pipeline.heads.rows import memory_for
+
+    return memory_for(
+        stated,
+        path,
+        floors,
+        cores=common.threads or n_cores(),
+        cluster=options.cluster,
+        fit_on=options.rows_to_fit_on,
+        svm_rows=options.svm_rows,
+    )
+
+
+def setting_of(common: Common, options: FitHeadsOptions) -> "Setting":
+    """Return how heads are fitted on rows that fit into memory, by this process; torch is set up for it.
+
+    Raises:
+        UsageError: the device is not to be had.
+    """
+    from pipeline.heads.fitting import Setting
 
     device = use_device(common.device, common.threads, deterministic=common.deterministic).type
-    split_up = shares(budget.free_share() if stated is None else stated, cores, options.cluster)
-    if stated is None:
-        embeddings = stored.read_embeddings(path, with_features=False)
-        room = material.room_for(split_up.each, embeddings, path, floors, **how)
-    with contextlib.ExitStack() as stack:
-        pool = cache = None
-        if room is not None or options.cluster is not None:
-            cache = stack.enter_context(artifacts.temporary_folder(common.run))
-            if options.cluster is not None:
-                pool = stack.enter_context(connected(options.cluster, split_up, folder=cache))
-        setting = fitting.Setting(
-            fit_on,
-            common.seed,
-            cores,
-            device="cuda" if device == "cuda" and room is None and pool is None else "cpu",
-            rounds=options.rounds,
-            svm_rows=options.svm_rows if room is None else room.svm_rows,
-            pool=pool,
-        )
+    return Setting(
+        options.rows_to_fit_on,
+        common.seed,
+        common.threads or n_cores(),
+        device="cuda" if device == "cuda" else "cpu",
+        rounds=options.rounds,
+        svm_rows=options.svm_rows,
+        calibration=options.calibration,
+    )
+
+
+def fit_anew(
+    common: Common,
+    options: FitHeadsOptions,
+    source: Input,
+    floors: Path | None,
+    *,
+    memory: "Memory | None",
+    within: dict[str, Any],
+    current: dict[str, Any],
+) -> None:
+    """Read the rows, make the heads and write what they say, with the records.
+
+    Args:
+        common: the run.
+        options: of this stage.
+        source: the embeddings.
+        floors: floors.h5, if floors are fitted on it.
+        memory: as it was stated and shared out; None: it is measured here, before the rows are read.
+        within: the stated memory, and whether a cluster fits, if rows do not fit into that memory.
+        current: what the record of the predictions says of how they are made.
+
+    Raises:
+        StaleInput: the embeddings were changed while heads were fitted on them.
+    """
+    from pipeline.heads import making
+    from pipeline.heads import rows as material
+    from pipeline.heads.probes import probes
+    from pipeline.storage import predictions
+    from pipeline.storage.large_predictions import require_pyarrow
+
+    asked = setting_of(common, options)
+    memory = memory or memory_of(common, options, source.path, floors, stated=None)
+    with making.workshop(asked, memory, folder=common.run, cluster=options.cluster) as (setting, streamed):
+        embeddings, every = material.all_rows(source.path, streamed)
         usable = predictions.usable_rows(embeddings)
-        n_most = int(usable.sum()) * (1 + len(options.heads) + len(SOURCES) * options.floors)
-        if n_most > predictions.LARGE_LINES:
+        if len(every.y) * (1 + len(options.heads) + len(FLOORS) * options.floors) > predictions.LARGE_LINES:
             require_pyarrow()  # before hours of fitting
-        if room is None or cache is None:
-            embeddings = stored.read_embeddings(path)
-            every = material.rows_of(embeddings, usable)
-        else:
-            if changed := records.damaged_outputs(path, record):  # shards, whose bytes are else read with all rows
-                raise BadArtifact(f"{path.parent / changed[0]}: missing or changed: merge {path.name} again")
+        if streamed is not None:
+            room, _ = streamed
+            if changed := records.damaged_outputs(source.path, source.record):  # shards, else hashed with all rows
+                raise BadArtifact(
+                    f"{source.path.parent / changed[0]}: missing or changed: merge {source.path.name} again"
+                )
             say(
                 f"fit_heads: {len(usable)} rows do not fit into memory: they are read {room.block_rows} at once, and "
                 f"searches take up to {room.sample_rows} of a split"
             )
-            every = material.stored_rows_of(embeddings, usable, path, room=room, cache=cache)
         split = embeddings.split[usable]
-        rows = material.split_rows(every, split, path, fit_on=fit_on)
-        softmax = fitting.fit_softmax(rows)
-        method = "temperature" if options.calibration == "auto" else options.calibration
-        heads = {"softmax": (softmax.head, calibrated(softmax, setting, method))}
-        for name in map(str, options.heads):
-            heads[name] = fitted_head(name, rows, setting, common, options, source=path, within=within)
+        rows = material.split_rows(every, split, source.path, fit_on=setting.fit_on)
+        keep = functools.partial(kept_head, common=common, setting=setting, source=source, within=within)
+        heads = making.make_heads(rows, setting, wanted=options.heads, keep=keep)
         sources = material.floor_rows(embeddings, usable, every, floors) if options.floors else {}
         parted = {name: rows if own is every else material.parts(own, split) for name, own in sources.items()}
-        heads |= fitted_floors(parted, setting, options)
-        params = heads["svm"][1]["chosen"] if "svm" in heads else None
-        probe = source_probe(rows["val"], params, seed=common.seed)
-        separable = {name: separability(rows[name]) for name in ("train", "val")}
-        out = predictions.table_for(common.run / "predictions.csv", int(usable.sum()) * len(heads))
-        answers = (
-            (name, answer_of(head, facts, sources.get(SOURCES.get(name, ""), every)))
-            for name, (head, facts) in heads.items()
-        )
+        heads |= making.make_floors(parted, setting)
+        found = probes(rows, heads["svm"].facts["chosen"] if "svm" in heads else None, seed=common.seed)
+        out = predictions.table_for(common.run / "predictions.csv", len(every.y) * len(heads))
+        answers = making.answers_of(heads, every, sources)
         predictions.write_predictions(out, embeddings, answers)  # last: nothing is read for long any more
-    content = {
-        "classes": embeddings.classes,
-        "fit_on": fit_on,
-        "heads": {name: facts for name, (_, facts) in heads.items()},
-        "source_probe": probe,
-        "separability": separable,
-    }
-    summary = common.run / "heads" / "heads.json"
-    artifacts.write_text(summary, artifacts.to_json(content))
-    details = record["details"]
-    records.write_record(
-        out,
-        **current,
-        stage="fit_heads",
-        outputs=[summary, *(common.run / FILES[name] for name in options.heads)],
-        details={
-            "protocol": details["protocol"],
-            "dataset": details["dataset"],
-            "credit": details["credit"],
-            "fit_on": fit_on,
-            "calibrated_on": "val",
-            "n_train": len(rows["train"].y),
-            "n_skipped": len(skipped),
-        },
-    )
-    say(f"fit_heads: predictions of {', '.join(heads)} for {int(usable.sum())} tiles in {out}")
-    return EXIT_SKIPPED if skipped else EXIT_OK
+    source.check_unchanged()
+    facts = {name: made.facts for name, made in heads.items()}
+    summary = {"classes": embeddings.classes, "fit_on": setting.fit_on, "heads": facts} | found
+    artifacts.write_text(common.run / SUMMARY, artifacts.to_json(summary))
+    details = {name: source.record["details"][name] for name in ("protocol", "dataset", "credit")}
+    details |= {"fit_on": setting.fit_on, "calibrated_on": "val", "n_train": len(rows["train"].y)}
+    details["n_skipped"] = len(source.record["details"]["skipped"])
+    outputs = [common.run / name for name in (SUMMARY, *(FILES[head] for head in options.heads))]
+    records.write_record(out, **current, stage="fit_heads", outputs=outputs, details=details)
+    say(f"fit_heads: predictions of {', '.join(heads)} for {len(every.y)} tiles in {out}")
+
+
+def kept_head(
+    name: str,
+    make: "Callable[[], Made]",
+    *,
+    common: Common,
+    setting: "Setting",
+    source: Input,
+    within: dict[str, Any],
+) -> "Made":
+    """Return the head that stands in heads/ if it is current, else a newly made and saved one.
+
+    Args:
+        name: svm or xgboost.
+        make: makes it.
+        common: the run.
+        setting: how it is made.
+        source: the embeddings.
+        within: the stated memory, and whether a cluster fits, if rows do not fit into that memory.
+
+    Raises:
+        StaleInput: the embeddings were changed meanwhile.
+    """
+    from pipeline.heads.base import SCHEMA
+    from pipeline.heads.making import Made
+    from pipeline.heads.saved import LOADERS
+
+    path = common.run / FILES[name]
+    chosen = {"fit_on": setting.fit_on, "calibration": setting.calibration} | within
+    chosen[OWN_OPTION[name]] = getattr(setting, OWN_OPTION[name])
+    same: dict[str, Any] = {"schema": SCHEMA, "options": chosen, "inputs": [source.path], "seed": common.seed}
+    same["known"] = source.known
+    if not common.restart and records.is_current(path, **same):
+        say(f"fit_heads: {name} is current")
+        return Made(LOADERS[name](path), records.read_record(path)["details"])
+    made = make()
+    made.head.save(path)  # type: ignore[attr-defined]
+    made.facts["bytes"] = path.stat().st_size
+    source.check_unchanged()
+    device = setting.device if name == "xgboost" else "cpu"
+    records.write_record(path, stage="fit_heads", details=made.facts, device=device, **same)
+    say(f"fit_heads: {name} fitted in {made.facts['search_seconds'] + made.facts['fit_seconds']:.0f} s")
+    return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -215,7 +215,7 @@ def build_table(tiles: "TileSet", common: Common) -> "tuple[pd.DataFrame, Measur
         BadInput: too many unreadable tiles, fewer than two classes, or more names than can be stored.
     """
     from pipeline.cli.machine import n_workers
-    from pipeline.storage.embeddings import check_classes
+    from pipeline.storage.embeddings_writing import check_classes
     from pipeline.tiles.datasets import list_names
     from pipeline.tiles.manifest import tile_ids
     from pipeline.tiles.survey import survey

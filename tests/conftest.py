@@ -206,7 +206,8 @@ def embedded_slide() -> Callable[..., Path]:
         import pandas as pd
 
         from pipeline.storage import records
-        from pipeline.storage.embeddings import SCHEMA, read_embeddings, write_embeddings
+        from pipeline.storage.embeddings import SCHEMA, read_embeddings
+        from pipeline.storage.embeddings_writing import write_embeddings
         from pipeline.storage.scratch import Scratch, row_type
         from pipeline.storage.slides import SlideInfo
 

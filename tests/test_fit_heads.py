@@ -12,12 +12,14 @@ from sklearn.svm import SVC
 
 from pipeline import fit_heads
 from pipeline.evaluation.calibration import softmax
-from pipeline.heads import fitting
+from pipeline.heads import fitting, making
 from pipeline.heads import rows as material
 from pipeline.heads.base import Rows
 from pipeline.heads.svm import Svm
-from pipeline.storage import records
-from pipeline.storage.embeddings import SCHEMA, read_embeddings, write_embeddings
+from pipeline.storage import embeddings as stored
+from pipeline.storage import inputs, records
+from pipeline.storage.embeddings import SCHEMA, read_embeddings
+from pipeline.storage.embeddings_writing import write_embeddings
 from pipeline.storage.predictions import read_predictions, usable_rows
 from pipeline.storage.scratch import Scratch, row_type
 
@@ -173,7 +175,7 @@ def test_test_rows_serve_for_nothing_before_prediction(fit_on: fitting.FitOn, tm
     rows = split_rows(run, fit_on=fit_on)
     noise = np.random.default_rng(3).normal(size=rows["test"].features.shape).astype(np.float32)
     other = dict(rows, test=Rows(noise, noise[:, :3], rows["test"].y[::-1].copy(), rows["test"].groups))
-    setting = fitting.Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=3, svm_rows=10_000)
+    setting = fitting.Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=3, svm_rows=10_000, calibration="auto")
     for make in (fitting.fit_softmax, fitting.fit_svm_head, fitting.fit_xgboost_head):
         arguments = () if make is fitting.fit_softmax else (setting,)
         one, two = make(rows, *arguments), make(other, *arguments)  # type: ignore[operator]
@@ -182,7 +184,7 @@ def test_test_rows_serve_for_nothing_before_prediction(fit_on: fitting.FitOn, tm
 
 
 def calibration_of(fitted: fitting.Fitted, setting: fitting.Setting) -> object:
-    return fit_heads.calibrated(fitted, setting, "auto")["calibration"]
+    return making.calibrated(fitted, setting).facts["calibration"]
 
 
 def test_a_feature_that_betrays_training_labels_does_not_fool_the_choice(tmp_path: Path) -> None:
@@ -214,6 +216,42 @@ def test_stale_or_damaged_embeddings_are_refused(tmp_path: Path, capfd: pytest.C
     (run / "embeddings.h5").write_bytes(content)
     assert fit(run) == 1
     assert "embeddings.h5: its bytes are not those that were written" in capfd.readouterr().err
+
+
+def test_embeddings_are_hashed_once_and_only_read_if_something_is_to_be_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "run")
+    hashed, read = [], []
+    for module in (inputs, records):
+        whole = module.sha256_file
+        monkeypatch.setattr(module, "sha256_file", lambda path, whole=whole: (hashed.append(path.name), whole(path))[1])
+    opened = stored.read_embeddings
+    monkeypatch.setattr(stored, "read_embeddings", lambda path, **how: (read.append(path.name), opened(path, **how))[1])
+    for n_read, words in ((1, ()), (0, ()), (0, ("--memory", "8GB")), (1, ("--restart", "--memory", "8GB"))):
+        assert fit(run, *words) == 0
+        assert hashed.count("embeddings.h5") == 1
+        assert len(read) == n_read
+        hashed.clear()
+        read.clear()
+
+
+def test_a_head_of_embeddings_that_changed_meanwhile_gets_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """P8: nothing says that it was made of the file whose hash was taken before."""
+    run, other = make_run(tmp_path / "run"), make_run(tmp_path / "other", seed=1)
+    save = Svm.save
+
+    def save_late(self: Svm, path: Path) -> None:
+        save(self, path)
+        (other / "embeddings.h5").rename(run / "embeddings.h5")
+
+    monkeypatch.setattr(Svm, "save", save_late)
+    assert fit(run) == 1
+    assert " when it was taken as input and is " in capfd.readouterr().err
+    assert [path.name for path in (run / "heads").iterdir()] == ["svm.skops"]
+    assert not (run / "predictions.csv").exists()
 
 
 @pytest.mark.parametrize("fit_on", ["train", "heldout"])

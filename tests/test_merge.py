@@ -24,7 +24,7 @@ from pipeline import extract, fit_heads, merge, prepare, train, verify
 from pipeline.comparison.context import read_context
 from pipeline.errors import BadArtifact
 from pipeline.heads import rows as material
-from pipeline.storage import artifacts, embeddings, records
+from pipeline.storage import artifacts, embeddings, embeddings_writing, records
 from pipeline.storage.embeddings import CHANGED, UNREADABLE, feature_blocks, feature_rows, read_embeddings
 from pipeline.storage.hdf5 import created, write_attributes
 from pipeline.storage.lock import locked, locked_file
@@ -424,7 +424,7 @@ def test_p1_a_full_disk_leaves_no_torso(
         patch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
         assert "MB needed" in refused(capsys, merge_words(sharded))
     with monkeypatch.context() as patch:
-        patch.setattr(embeddings, "created", full_disk)
+        patch.setattr(embeddings_writing, "created", full_disk)
         assert "no space left" in refused(capsys, merge_words(sharded))
     assert merge.main(merge_words(sharded)) == 3
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.cli.progress import progress
+from pipeline.evaluation.calibration import Method
 from pipeline.evaluation.folds import assign_folds
 from pipeline.heads import boosting, spread, svm
 from pipeline.heads.base import Head, Rows, Search, Softmax, cross_search
@@ -65,6 +66,9 @@ class Setting:
 
     svm_rows: int
     """Rows that an exact SVM is fitted on at most; above, its kernel is approximated."""
+
+    calibration: Method | Literal["auto"]
+    """What makes probabilities of scores; auto: `evaluation.calibration_choice` tells."""
 
     pool: Pool | None = None
     """Workers that points, folds and XGBoost's last fit are given to; None: this process."""

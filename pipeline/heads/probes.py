@@ -1,5 +1,6 @@
 """What the embeddings give away beside the class: their source, and that the network was trained on a tile."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,20 @@ LEAST_TILES = 2 * FOLDS
 """A group with fewer tiles is left out of the source probe."""
 
 MOST_ROWS = 2000
+
+
+def probes(rows: Mapping[str, Rows], params: dict[str, Any] | None, *, seed: int) -> dict[str, Any]:
+    """Return what heads.json states of the embeddings: `source_probe` of val rows, `separability` of train and val.
+
+    Args:
+        rows: of train and val.
+        params: as for `source_probe`.
+        seed: likewise.
+    """
+    return {
+        "source_probe": source_probe(rows["val"], params, seed=seed),
+        "separability": {name: separability(rows[name]) for name in ("train", "val")},
+    }
 
 
 def source_probe(rows: Rows, params: dict[str, Any] | None, *, seed: int) -> dict[str, Any]:

@@ -5,20 +5,41 @@ In memory, or, of files that do not fit into it, as rows that stay in them (`hea
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline.errors import BadInput
 from pipeline.heads.base import Rows
-from pipeline.heads.budget import Room, needed, room
+from pipeline.heads.budget import Room, free_share, needed, room
+from pipeline.heads.cluster import Shares, shares
 from pipeline.heads.stored import StoredRows
 from pipeline.storage import embeddings as stored
 from pipeline.storage import floors as stored_floors
 from pipeline.storage import records
 from pipeline.storage.embeddings import Embeddings
+from pipeline.storage.predictions import usable_rows
 from pipeline.storage.stored_features import StoredFeatures, width_of
 from pipeline.tiles.split import SPLITS
+
+
+def all_rows(path: Path, streamed: tuple[Room, Path] | None) -> tuple[Embeddings, Rows]:
+    """Read an embeddings file once; return its content, and its usable rows.
+
+    Args:
+        path: the file.
+        streamed: of rows that do not fit into memory, how many may be held at once, and a folder of the run for what is
+            computed once and read often: features stay in their file then, and the content is without them.
+
+    Raises:
+        BadArtifact: names the rule that the file breaks.
+    """
+    content = stored.read_embeddings(path, with_features=streamed is None)
+    usable = usable_rows(content)
+    if streamed is None:
+        return content, rows_of(content, usable)
+    room, cache = streamed
+    return content, stored_rows_of(content, usable, path, room=room, cache=cache)
 
 
 def rows_of(embeddings: Embeddings, chosen: np.ndarray) -> Rows:
@@ -109,28 +130,67 @@ def floor_rows(embeddings: Embeddings, usable: np.ndarray, every: Rows, path: Pa
     return sources
 
 
-def room_for(
-    memory: int, embeddings: Embeddings, path: Path, floors: Path | None, *, fit_on: str, svm_rows: int
-) -> Room | None:
-    """Return how many rows may be held at once if not all fit into memory; None if they do.
+class Memory(NamedTuple):
+    """What the processes of a command may take, and what of the rows fits into that."""
+
+    shared: Shares
+    room: Room | None
+    """How many rows may be held at once; None: all of them."""
+
+
+def memory_for(
+    stated: int | None,
+    path: Path,
+    floors: Path | None,
+    *,
+    cores: int,
+    cluster: str | None,
+    fit_on: str,
+    svm_rows: int,
+) -> Memory:
+    """Return how memory is shared out, and whether rows have to stay in their file.
 
     Args:
-        memory: bytes that the whole command may take.
-        embeddings: the file's content, with or without features.
-        path: the file.
+        stated: bytes that the whole command may take; None: a share of what is free now, before rows are read.
+        path: the embeddings file.
+        floors: floors.h5, if floors are fitted on it.
+        cores: that may be used.
+        cluster: its address, if there is one.
+        fit_on: train or heldout.
+        svm_rows: rows of an exact SVM at most.
+
+    Raises:
+        BadInput: not even some rows fit.
+        BadArtifact: a file is not what its schema says.
+    """
+    shared = shares(free_share() if stated is None else stated, cores, cluster)
+    return Memory(shared, room_for(shared.each, path, floors, fit_on=fit_on, svm_rows=svm_rows))
+
+
+def room_for(memory: int, path: Path, floors: Path | None, *, fit_on: str, svm_rows: int) -> Room | None:
+    """Return how many rows may be held at once if not all fit into memory; None if they do.
+
+    Only sizes and splits are read, no row.
+
+    Args:
+        memory: bytes that a process may take.
+        path: the embeddings file.
         floors: floors.h5, if floors are fitted on it.
         fit_on: train or heldout.
         svm_rows: rows of an exact SVM at most.
 
     Raises:
         BadInput: not even some rows fit.
+        BadArtifact: a file is not what its schema says.
     """
-    widths = [width_of(path, stored.SCHEMA, "features")]
+    header = stored.read_header(path)
+    n_rows, width = header.shape
+    n_classes = len(header.attrs["classes"])
+    widths = [width]
     if floors is not None:
         widths += [width_of(floors, stored_floors.SCHEMA, name) for name in stored_floors.FEATURES]
-    n_rows, n_classes = embeddings.logits.shape
     fitted = SPLITS.index("train" if fit_on == "train" else "val")
-    n_fit = int((embeddings.split == fitted).sum())
+    n_fit = int((stored.read_split(path) == fitted).sum())
     if needed(n_rows, n_classes, n_fit, sum(widths), svm_rows=svm_rows) <= memory:
         return None
     return room(memory, n_rows, n_classes, max(widths), svm_rows=svm_rows)

@@ -22,7 +22,8 @@ from pipeline.measuring.memory import Watch
 from pipeline.measuring.synthetic import synthetic_features, synthetic_logits
 from pipeline.storage import artifacts, records
 from pipeline.storage.embeddings import SCHEMA as EMBEDDINGS
-from pipeline.storage.embeddings import read_embeddings, write_embeddings
+from pipeline.storage.embeddings import read_embeddings
+from pipeline.storage.embeddings_writing import write_embeddings
 from pipeline.storage.scratch import Scratch, row_type
 from pipeline.tiles.datasets import find_tiles
 from pipeline.tiles.manifest import read_manifest

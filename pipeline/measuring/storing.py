@@ -11,7 +11,7 @@ from pipeline.measuring.measurement import OURS, Measurement
 from pipeline.measuring.rounds import interleaved, seconds_of
 from pipeline.measuring.setting import Setting
 from pipeline.measuring.targets import best_engine, named
-from pipeline.storage.embeddings import write_embeddings
+from pipeline.storage.embeddings_writing import write_embeddings
 from pipeline.storage.scratch import Scratch, row_type
 
 WIDTH, N_CLASSES, BATCH = 2048, 8, 16

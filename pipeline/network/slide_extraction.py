@@ -19,7 +19,8 @@ from pipeline.network.filling import attributes, fill
 from pipeline.network.slide_model import SlideModel
 from pipeline.network.slide_tiles import SlideTiles
 from pipeline.storage import artifacts, records
-from pipeline.storage.embeddings import SCHEMA, write_embeddings
+from pipeline.storage.embeddings import SCHEMA
+from pipeline.storage.embeddings_writing import write_embeddings
 from pipeline.storage.models import Model
 from pipeline.storage.scratch import Scratch, row_type
 from pipeline.storage.tables import no_formula

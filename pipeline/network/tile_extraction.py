@@ -16,7 +16,8 @@ from pipeline.network.engines import default_batch
 from pipeline.network.engines.settling import SETTLED, settle_engine, settled_beside
 from pipeline.network.filling import attributes, fill
 from pipeline.storage import artifacts, records
-from pipeline.storage.embeddings import SCHEMA, write_embeddings
+from pipeline.storage.embeddings import SCHEMA
+from pipeline.storage.embeddings_writing import write_embeddings
 from pipeline.storage.lock import locked_file
 from pipeline.storage.models import Model
 from pipeline.storage.scratch import Scratch, row_type

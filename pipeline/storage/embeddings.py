@@ -1,33 +1,23 @@
 """embeddings.h5, schema 1.0: one row per tile, traceable to its pixels (the schema as sentences: data/FORMAT.md).
 
-Readers check everything they rely on: a file that breaks a rule is refused with the rule, before it is used.
+Readers check everything they rely on: a file that breaks a rule is refused with the rule, before it is used. What
+writes the file is `storage.embeddings_writing`.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from pipeline.errors import BadArtifact, BadInput
-from pipeline.storage import artifacts
-from pipeline.storage.hdf5 import (
-    Claim,
-    Refuse,
-    as_utf8,
-    created,
-    finish,
-    opened,
-    read_dataset,
-    write_attributes,
-)
+from pipeline.errors import BadArtifact
+from pipeline.storage.hdf5 import Claim, Refuse, opened, read_dataset
 from pipeline.storage.shards import ShardRows, read_shard_rows
-from pipeline.storage.slides import SlideInfo, attributes, check_coords, read_info, trident_attributes
-from pipeline.storage.virtual import create_virtual, names_in, open_features
+from pipeline.storage.slides import SlideInfo, check_coords, read_info
+from pipeline.storage.virtual import names_in, open_features
 from pipeline.tiles.split import SPLITS
 
 SCHEMA = "embeddings/1.0"
@@ -37,9 +27,6 @@ OK, UNREADABLE, CHANGED = 0, 1, 2
 
 VIEWS = (1, 8)
 """Numbers of orientations that a row may be the mean of: the tile as it is, or all eight of a square."""
-
-LAYER = "avgpool"
-"""torchvision's name of the layer whose output the features are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,119 +98,8 @@ OTHER_FEATURES = "the features are not those that were written (features_sha256)
 NO_SPLIT = 255
 """Code in /split of a tile that serves for nothing."""
 
-MOST_CLASS_BYTES = 60_000
-"""The list of class names is one attribute, which HDF5 limits to 64 kB."""
-
 SPLIT_CODES = (*range(len(SPLITS)), NO_SPLIT)
 """All codes in /split."""
-
-
-def check_classes(classes: Sequence[str]) -> None:
-    """Refuse class names that no embeddings file can hold, before anything is computed.
-
-    Raises:
-        BadInput: too many, or too long.
-    """
-    size = len(json.dumps(list(classes), ensure_ascii=False).encode())
-    if size > MOST_CLASS_BYTES:
-        raise BadInput(
-            f"the names of {len(classes)} classes take {size} bytes, more than {MOST_CLASS_BYTES}: give fewer classes "
-            "or shorter names (is something else than the class taken for it?)"
-        )
-
-
-class Rows(Protocol):
-    """Finished rows, such as those of a `Scratch`."""
-
-    path: Path
-    """Where they lie, for messages."""
-
-    row: np.dtype
-    """`scratch.row_type`."""
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Yield all rows in order, not all at once."""
-        ...
-
-
-def write_embeddings(
-    path: Path,
-    scratch: Rows,
-    table: pd.DataFrame,
-    *,
-    attrs: Mapping[str, Any],
-    dtype: str = "float32",
-    slide: SlideInfo | None = None,
-    virtual: Mapping[str, int] | None = None,
-) -> None:
-    """Build the HDF5 file from finished rows, atomically; the caller writes the record.
-
-    Args:
-        path: `embeddings.h5`.
-        scratch: holds one row per row of `table`, in order.
-        table: the manifest's columns; of a slide also `x` and `y`, level-0 px.
-        attrs: classes (list), preprocess (dict), model_sha256, manifest_sha256, versions (dict), engine, precision,
-            views (orientations that a row is the mean of); of a shard also shard.
-        dtype: float32, or float16 to halve the file (2e-4 relative error, far below that of bf16).
-        slide: if the rows are tiles of a slide.
-        virtual: files below the folder of `path` that hold the features, name -> number of rows, in order: they are
-            not written again.
-
-    Raises:
-        DiskFull: no room; nothing is left behind.
-        BadInput: a feature does not fit into `dtype`.
-        BadArtifact: the scratch holds too few or too many rows.
-    """
-    n, n_features, n_classes = len(table), scratch.row["features"].shape[0], scratch.row["logits"].shape[0]
-    item = np.dtype(dtype).itemsize
-    written = 0 if virtual else n_features * item
-    artifacts.require_space(path.parent, n * (written + n_classes * 4 + 400))
-    digest = hashlib.sha256()
-    with artifacts.atomic(path) as temporary, created(temporary) as file:
-        features = None if virtual else file.create_dataset("features", (n, n_features), dtype)
-        logits = file.create_dataset("logits", (n, n_classes), "float32")
-        status, hashes = np.empty(n, np.uint8), np.empty((n, 32), np.uint8)
-        start = stop = 0
-        for rows in scratch.blocks():
-            stop = start + len(rows)
-            if stop > n:
-                break
-            with np.errstate(over="ignore"):  # told below, by name
-                block = np.ascontiguousarray(rows["features"].astype(dtype))
-            if not np.isfinite(block).all():
-                raise BadInput(f"{path}: a feature is too large for {dtype}: pass --dtype float32")
-            if features is not None:
-                features[start:stop] = block
-            logits[start:stop] = rows["logits"]
-            status[start:stop], hashes[start:stop] = rows["status"], rows["sha256"]
-            digest.update(block.data)
-            start = stop
-        if stop != n:
-            raise BadArtifact(f"{scratch.path}: {stop} rows for {n} tiles: pass --restart to compute them anew")
-        if virtual:
-            lengths = list(virtual.values())
-            create_virtual(file, names=list(virtual), lengths=lengths, width=n_features, dtype=np.dtype(dtype))
-            write_attributes(file, {"virtual": list(virtual)})
-        file["status"], file["sha256"] = status, hashes
-        file["label"], file["split"] = codes_of(table, attrs["classes"])
-        for name in STRINGS:
-            file[name] = as_utf8(list(table[name]))
-        if slide is not None:
-            coords = file.create_dataset("coords", data=table[["x", "y"]].to_numpy(np.int32))
-            names = trident_attributes(slide, name=table["group"].iloc[0]) if n else {}
-            write_attributes(coords, attributes(slide) | names)
-            write_attributes(file, attributes(slide))
-        write_attributes(file, {**attrs, "layer": LAYER, "features_sha256": digest.hexdigest()})
-        finish(file, SCHEMA)
-
-
-def codes_of(table: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return /label (N,) int16 and /split (N,) uint8 of the rows of a manifest."""
-    label = {name: code for code, name in enumerate(classes)}
-    split = {name: code for code, name in enumerate(SPLITS)}
-    labels = [label.get(name, -1) for name in table["label"]]
-    splits = [split.get(name, NO_SPLIT) for name in table["split"]]
-    return np.array(labels, np.int16), np.array(splits, np.uint8)
 
 
 def _refusal(path: Path) -> Refuse:
@@ -367,6 +243,17 @@ def read_header(path: Path) -> Header:
         attrs = _checked(attrs, refuse)
         features = _features(path, file, attrs.get("virtual"), refuse)
         return Header(attrs, read_shard_rows(attrs, refuse), features.shape, features.dtype.name)
+
+
+def read_split(path: Path) -> np.ndarray:
+    """Return /split of a file, (N,) uint8, and read nothing else of its rows; the codes are not checked.
+
+    Raises:
+        BadArtifact: names the rule that the file breaks.
+    """
+    refuse = _refusal(path)
+    with opened(path, SCHEMA, refuse) as (file, _):
+        return read_dataset(file, "split", DATASETS["split"], refuse)
 
 
 def _checked(attrs: Mapping[str, Any], refuse: Refuse) -> dict[str, Any]:

@@ -15,15 +15,8 @@ import pandas as pd
 from pipeline.errors import BadArtifact, BadInput, UsageError
 from pipeline.storage import records
 from pipeline.storage.artifacts import sha256_file
-from pipeline.storage.embeddings import (
-    OK,
-    SCHEMA,
-    Embeddings,
-    codes_of,
-    feature_blocks,
-    read_embeddings,
-    write_embeddings,
-)
+from pipeline.storage.embeddings import OK, SCHEMA, Embeddings, feature_blocks, read_embeddings
+from pipeline.storage.embeddings_writing import codes_of, write_embeddings
 from pipeline.storage.pieces import Piece, by_value, mixed, ordered
 from pipeline.storage.scratch import row_type
 from pipeline.storage.virtual import names_below

@@ -247,14 +247,23 @@ def check_fresh(artifact: Path, record: Mapping[str, Any]) -> None:
 
 
 def is_current(
-    artifact: Path, *, schema: str, options: Mapping[str, Any], inputs: Iterable[Path], seed: int | None
+    artifact: Path,
+    *,
+    schema: str,
+    options: Mapping[str, Any],
+    inputs: Iterable[Path],
+    seed: int | None,
+    known: Mapping[Path, str] | None = None,
 ) -> bool:
-    """Tell whether an artefact is whole and would come out the same: same inputs, options, seed, outputs intact."""
+    """Tell whether an artefact is whole and would come out the same: same inputs, options, seed, outputs intact.
+
+    Hashes of inputs that were just computed (`known`) are not computed again.
+    """
     try:
         record = check_artifact(artifact, schema=schema)
     except BadArtifact:
         return False
-    now = _hashes(inputs, artifact.parent)
+    now = _hashes(inputs, artifact.parent, known)
     same = record["options"] == json.loads(json.dumps(dict(options))) and record["seed"] == seed
     return same and record["inputs"] == now and not damaged_outputs(artifact, record)
 

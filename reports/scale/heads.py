@@ -23,7 +23,8 @@ from pipeline.measuring.growth import run_stage
 from pipeline.measuring.hardware import described
 from pipeline.measuring.synthetic import synthetic_features
 from pipeline.storage import artifacts, records
-from pipeline.storage.embeddings import SCHEMA, write_embeddings
+from pipeline.storage.embeddings import SCHEMA
+from pipeline.storage.embeddings_writing import write_embeddings
 from pipeline.storage.scratch import Scratch, row_type
 
 HERE = Path(__file__).parent

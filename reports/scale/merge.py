@@ -20,7 +20,8 @@ import pandas as pd
 from pipeline.measuring.memory import Watch
 from pipeline.storage import records
 from pipeline.storage.artifacts import SHARDS, sha256_file
-from pipeline.storage.embeddings import SCHEMA, write_embeddings
+from pipeline.storage.embeddings import SCHEMA
+from pipeline.storage.embeddings_writing import write_embeddings
 from pipeline.storage.scratch import Scratch, row_type
 from pipeline.storage.shards import Shard, ShardRows
 from pipeline.tiles.manifest import write_manifest

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pipeline.network.resnet import build_network
-from pipeline.storage.embeddings import write_embeddings
+from pipeline.storage.embeddings_writing import write_embeddings
 from pipeline.storage.models import SCHEMA as MODEL_SCHEMA
 from pipeline.storage.models import save_model
 from pipeline.storage.scratch import Scratch, row_type

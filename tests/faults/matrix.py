@@ -312,7 +312,16 @@ MATRIX = (
         "refused, naming both hashes and the stage to run",
         tests("storage/test_records", "p8_a_stale_input_is_found_through_every_link")
         + tests("test_extract", "a_model_of_another_manifest_is_stale", "rows_of_another_model_are_refused")
-        + tests("test_fit_heads", "stale_or_damaged_embeddings_are_refused")
+        + tests(
+            "test_fit_heads",
+            "stale_or_damaged_embeddings_are_refused",
+            "a_head_of_embeddings_that_changed_meanwhile_gets_no_record",
+        )
+        + tests(
+            "storage/test_inputs",
+            "an_input_that_changed_while_it_was_in_use_is_refused",
+            "an_input_that_is_replaced_while_it_is_hashed_is_refused",
+        )
         + tests("test_main", "stale_embeddings_after_retraining_are_refused_and_remade"),
     ),
     Fault(

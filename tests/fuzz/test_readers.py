@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pipeline.errors import PipelineError
 from pipeline.network.resnet import build_network
 from pipeline.storage import artifacts, models, records
-from pipeline.storage.embeddings import Embeddings, read_embeddings, write_embeddings
+from pipeline.storage.embeddings import Embeddings, read_embeddings
+from pipeline.storage.embeddings_writing import write_embeddings
 from pipeline.storage.predictions import Answer, classes_of, read_predictions, write_predictions
 from pipeline.storage.protocol import NAME, PartEntry, Protocol, read_protocol, write_protocol
 from pipeline.storage.scratch import Scratch, row_type

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipeline.errors import StaleInput
-from pipeline.storage.embeddings import read_embeddings, write_embeddings
+from pipeline.storage.embeddings import read_embeddings
+from pipeline.storage.embeddings_writing import write_embeddings
 from pipeline.storage.scratch import Scratch, row_type
 
 N, BATCH = 11, 4

@@ -30,7 +30,7 @@ def blobs(n: int, *, seed: int, classes: tuple[int, ...] = (0, 1, 2, 3), n_featu
 
 
 def setting(fit_on: str = "train", *, svm_rows: int = 1000) -> Setting:
-    return Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=8, svm_rows=svm_rows)  # type: ignore[arg-type]
+    return Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=8, svm_rows=svm_rows, calibration="auto")  # type: ignore[arg-type]
 
 
 def test_every_floor_has_features_and_a_way_to_be_fitted() -> None:

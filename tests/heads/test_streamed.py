@@ -156,7 +156,7 @@ def test_a_head_is_chosen_on_a_sample_and_its_held_out_scores_are_of_all_val_row
     store: Store, make: Callable[..., fitting.Fitted], fit_on: fitting.FitOn
 ) -> None:
     known = {"train": rows_of(500), "val": rows_of(260, seed=2), "test": rows_of(300, seed=3)}
-    setting = Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=20, svm_rows=1)
+    setting = Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=20, svm_rows=1, calibration="auto")
     plain = make(known, setting)
     streamed = make({name: store(rows, sample=200) for name, rows in known.items()}, setting)
     assert streamed.held_scores.shape == (260, 3)
@@ -188,14 +188,15 @@ def test_no_held_out_score_is_by_a_head_that_saw_the_row(store: Store, monkeypat
 
     monkeypatch.setattr(fitting, "judge", spy)
     known = {name: store(rows_of(200, seed=i), sample=100) for i, name in enumerate(("train", "val"))}
-    fitting.fit_svm_head(known, Setting("heldout", seed=0, jobs=1, device="cpu", rounds=3, svm_rows=1))
+    setting = Setting("heldout", seed=0, jobs=1, device="cpu", rounds=3, svm_rows=1, calibration="auto")
+    fitting.fit_svm_head(known, setting)
     assert len(seen) == 2 * fitting.HELDOUT_FOLDS
     assert all(fit and held and not fit & held for fit, held in seen)
 
 
 def test_floors_take_a_sample_and_say_so(store: Store) -> None:
     known = {"train": rows_of(400), "val": rows_of(200, seed=2)}
-    setting = Setting("train", seed=0, jobs=1, device="cpu", rounds=3, svm_rows=1000)
+    setting = Setting("train", seed=0, jobs=1, device="cpu", rounds=3, svm_rows=1000, calibration="auto")
     for name in ("knn", "linear", "majority"):
         fitted = fit_floor(name, {key: store(rows, sample=99) for key, rows in known.items()}, setting)
         assert fitted.facts["notes"] == [

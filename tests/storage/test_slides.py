@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import BadArtifact
-from pipeline.storage.embeddings import read_embeddings, write_embeddings
+from pipeline.storage.embeddings import read_embeddings
+from pipeline.storage.embeddings_writing import write_embeddings
 from pipeline.storage.hdf5 import write_attributes
 from pipeline.storage.scratch import Scratch, row_type
 from pipeline.storage.slides import SlideInfo

@@ -1,0 +1,132 @@
+"""Writing embeddings.h5, block by block and atomically (the schema and its readers: `storage.embeddings`)."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from pipeline.errors import BadArtifact, BadInput
+from pipeline.storage import artifacts
+from pipeline.storage.embeddings import NO_SPLIT, SCHEMA, STRINGS
+from pipeline.storage.hdf5 import as_utf8, created, finish, write_attributes
+from pipeline.storage.slides import SlideInfo, attributes, trident_attributes
+from pipeline.storage.virtual import create_virtual
+from pipeline.tiles.split import SPLITS
+
+LAYER = "avgpool"
+"""torchvision's name of the layer whose output the features are."""
+
+MOST_CLASS_BYTES = 60_000
+"""The list of class names is one attribute, which HDF5 limits to 64 kB."""
+
+
+def check_classes(classes: Sequence[str]) -> None:
+    """Refuse class names that no embeddings file can hold, before anything is computed.
+
+    Raises:
+        BadInput: too many, or too long.
+    """
+    size = len(json.dumps(list(classes), ensure_ascii=False).encode())
+    if size > MOST_CLASS_BYTES:
+        raise BadInput(
+            f"the names of {len(classes)} classes take {size} bytes, more than {MOST_CLASS_BYTES}: give fewer classes "
+            "or shorter names (is something else than the class taken for it?)"
+        )
+
+
+class Rows(Protocol):
+    """Finished rows, such as those of a `Scratch`."""
+
+    path: Path
+    """Where they lie, for messages."""
+
+    row: np.dtype
+    """`scratch.row_type`."""
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield all rows in order, not all at once."""
+        ...
+
+
+def write_embeddings(
+    path: Path,
+    scratch: Rows,
+    table: pd.DataFrame,
+    *,
+    attrs: Mapping[str, Any],
+    dtype: str = "float32",
+    slide: SlideInfo | None = None,
+    virtual: Mapping[str, int] | None = None,
+) -> None:
+    """Build the HDF5 file from finished rows, atomically; the caller writes the record.
+
+    Args:
+        path: `embeddings.h5`.
+        scratch: holds one row per row of `table`, in order.
+        table: the manifest's columns; of a slide also `x` and `y`, level-0 px.
+        attrs: classes (list), preprocess (dict), model_sha256, manifest_sha256, versions (dict), engine, precision,
+            views (orientations that a row is the mean of); of a shard also shard.
+        dtype: float32, or float16 to halve the file (2e-4 relative error, far below that of bf16).
+        slide: if the rows are tiles of a slide.
+        virtual: files below the folder of `path` that hold the features, name -> number of rows, in order: they are
+            not written again.
+
+    Raises:
+        DiskFull: no room; nothing is left behind.
+        BadInput: a feature does not fit into `dtype`.
+        BadArtifact: the scratch holds too few or too many rows.
+    """
+    n, n_features, n_classes = len(table), scratch.row["features"].shape[0], scratch.row["logits"].shape[0]
+    item = np.dtype(dtype).itemsize
+    written = 0 if virtual else n_features * item
+    artifacts.require_space(path.parent, n * (written + n_classes * 4 + 400))
+    digest = hashlib.sha256()
+    with artifacts.atomic(path) as temporary, created(temporary) as file:
+        features = None if virtual else file.create_dataset("features", (n, n_features), dtype)
+        logits = file.create_dataset("logits", (n, n_classes), "float32")
+        status, hashes = np.empty(n, np.uint8), np.empty((n, 32), np.uint8)
+        start = stop = 0
+        for rows in scratch.blocks():
+            stop = start + len(rows)
+            if stop > n:
+                break
+            with np.errstate(over="ignore"):  # told below, by name
+                block = np.ascontiguousarray(rows["features"].astype(dtype))
+            if not np.isfinite(block).all():
+                raise BadInput(f"{path}: a feature is too large for {dtype}: pass --dtype float32")
+            if features is not None:
+                features[start:stop] = block
+            logits[start:stop] = rows["logits"]
+            status[start:stop], hashes[start:stop] = rows["status"], rows["sha256"]
+            digest.update(block.data)
+            start = stop
+        if stop != n:
+            raise BadArtifact(f"{scratch.path}: {stop} rows for {n} tiles: pass --restart to compute them anew")
+        if virtual:
+            lengths = list(virtual.values())
+            create_virtual(file, names=list(virtual), lengths=lengths, width=n_features, dtype=np.dtype(dtype))
+            write_attributes(file, {"virtual": list(virtual)})
+        file["status"], file["sha256"] = status, hashes
+        file["label"], file["split"] = codes_of(table, attrs["classes"])
+        for name in STRINGS:
+            file[name] = as_utf8(list(table[name]))
+        if slide is not None:
+            coords = file.create_dataset("coords", data=table[["x", "y"]].to_numpy(np.int32))
+            names = trident_attributes(slide, name=table["group"].iloc[0]) if n else {}
+            write_attributes(coords, attributes(slide) | names)
+            write_attributes(file, attributes(slide))
+        write_attributes(file, {**attrs, "layer": LAYER, "features_sha256": digest.hexdigest()})
+        finish(file, SCHEMA)
+
+
+def codes_of(table: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return /label (N,) int16 and /split (N,) uint8 of the rows of a manifest."""
+    label = {name: code for code, name in enumerate(classes)}
+    split = {name: code for code, name in enumerate(SPLITS)}
+    labels = [label.get(name, -1) for name in table["label"]]
+    splits = [split.get(name, NO_SPLIT) for name in table["split"]]
+    return np.array(labels, np.int16), np.array(splits, np.uint8)
