@@ -1,7 +1,6 @@
 """Arms of an ablation share tiles and seeds, stop and go on, and end in one table whose numbers are theirs."""
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -518,12 +517,16 @@ def test_the_table_is_written_anew_for_networks_that_came_out_the_same(own: Path
     seconds = []
     for more in (0, 100):
         for folder in arm(own, "strong").glob("parts/*"):
-            record = json.loads((folder / "model.safetensors.json").read_text())
             history = pd.read_csv(folder / "history.csv")
             history["seconds"] += more
             history.to_csv(folder / "history.csv", index=False)
-            record["outputs"]["history.csv"] = artifacts.sha256_file(folder / "history.csv")
-            (folder / "model.safetensors.json").write_text(json.dumps(record))
+            model, record = folder / "model.safetensors", records.read_record(folder / "model.safetensors")
+            records.write_record(
+                model,
+                **{name: record[name] for name in ("schema", "stage", "options", "details", "seed", "device")},
+                inputs=[folder / name for name in record["inputs"]],
+                outputs=[folder / name for name in record["outputs"]],
+            )
         assert ablate.main([plan]) == 0
         table = pd.read_csv(own / "out" / "ablation.csv").set_index(["arm", "metric"])
         seconds.append(table.loc[("strong", "train_seconds"), "value"].item())
