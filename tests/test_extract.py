@@ -194,7 +194,11 @@ def test_two_kills_in_the_midst_of_a_row_end_in_the_same_rows(
 
 @pytest.mark.parametrize(
     ("how", "reason"),
-    [("killed", "exited unexpectedly|signal: Killed"), pytest.param("hung", "timed out", marks=pytest.mark.fault)],
+    [
+        # torch notices the death itself, or its pipe breaks first
+        ("killed", "exited unexpectedly|signal: Killed|EOFError|Connection reset"),
+        pytest.param("hung", "timed out", marks=pytest.mark.fault),
+    ],
 )
 def test_a_worker_that_dies_or_hangs_is_one_line_and_costs_no_row(
     trained_run: Path,
