@@ -153,7 +153,8 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     floors = floors_file(common.run) if options.floors else None
     stated = None if options.memory is None else memory_bytes(options.memory)
     memory = None if stated is None else memory_of(common, options, source.path, floors, stated=stated)
-    within: dict[str, Any] = {}  # recorded where it decides, and can be repeated: what was free cannot
+    # recorded where a stated memory decides: that can be stated again, what happened to be free cannot
+    within: dict[str, Any] = {}
     if memory is not None and memory.room is not None:
         within = {"memory": stated, "cluster": options.cluster is not None}
     chosen = {"heads": list(options.heads), "rounds": options.rounds, "fit_on": options.rows_to_fit_on}
