@@ -87,6 +87,7 @@ class Commands:
         """Start `python -m pipeline.<command> <argv>`; `befalls` as in `forking`."""
         self.count += 1
         log = self.folder / f"{self.count}.log"
+        log.touch()  # it may be killed before it opens it
         order = {"command": command, "argv": argv, "log": str(log), **befalls}
         return Child(self, int(self.ask({"start": order})), log)
 
