@@ -1,0 +1,1 @@
+"""Heads searched and fitted on Dask workers."""

@@ -1,0 +1,1 @@
+"""SVM head: exact and approximate kernels."""

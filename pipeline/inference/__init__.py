@@ -1,0 +1,1 @@
+"""Predict with saved networks and heads."""

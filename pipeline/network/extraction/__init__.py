@@ -1,0 +1,1 @@
+"""Embed tiles and slides into HDF5."""

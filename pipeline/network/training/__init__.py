@@ -1,0 +1,1 @@
+"""Train a ResNet end to end."""

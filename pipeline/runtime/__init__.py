@@ -1,0 +1,1 @@
+"""Console, progress, signals, device, processes and memory."""

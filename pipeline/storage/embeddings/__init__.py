@@ -1,0 +1,1 @@
+"""Files of embeddings: read, write, shard, merge, export."""

@@ -1,0 +1,1 @@
+"""Find defects of a data set."""
