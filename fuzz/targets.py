@@ -11,16 +11,16 @@ import h5py
 import numpy as np
 
 from pipeline.errors import PipelineError
+from pipeline.slides.grid import SCHEMA as GRID
+from pipeline.slides.grid import read_grid
+from pipeline.slides.openslide_reader import open_slide
 from pipeline.storage import records
-from pipeline.storage.embeddings import read_embeddings
-from pipeline.storage.floors import read_floors
+from pipeline.storage.baseline_features import read_floors
+from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.hdf5 import write_attributes
-from pipeline.tiles.datasets import csv_tiles
+from pipeline.tiles.datasets.sources import csv_tiles
 from pipeline.tiles.decoding import decode_tile
-from pipeline.tiles.grid import SCHEMA as GRID
-from pipeline.tiles.grid import read_grid
 from pipeline.tiles.manifest import SCHEMA, read_manifest
-from pipeline.tiles.slides import open_slide
 
 DETAILS = {"root": ".", "dataset": "made up", "protocol": "random"}
 GOOD = Path(__file__).parent / "corpus" / "hdf5_raw"

@@ -12,10 +12,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline import extract, fit_heads, floors, prepare, report, stress, train
+from pipeline import baselines, extract, fit_heads, prepare, report, robustness, train
 from pipeline.cli.command import command
+from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common
-from pipeline.cli.parts import each_part
 from pipeline.errors import UsageError
 from pipeline.storage.protocol import read_protocol
 
@@ -26,9 +26,9 @@ STAGES: dict[str, tuple[type, Callable[[Common, Any], int]]] = {
     "prepare": (prepare.PrepareOptions, prepare.run),
     "train": (train.TrainOptions, train.run),
     "extract": (extract.ExtractOptions, extract.run),
-    "floors": (floors.FloorsOptions, floors.run),
+    "floors": (baselines.FloorsOptions, baselines.run),
     "fit_heads": (fit_heads.FitHeadsOptions, fit_heads.run),
-    "stress": (stress.StressOptions, stress.run),
+    "stress": (robustness.StressOptions, robustness.run),
     "report": (report.ReportOptions, report.run),
 }
 """Stage name -> its options and its work, in order."""
@@ -59,7 +59,7 @@ def run(common: Common, options: dict[str, Any]) -> int:
             raise UsageError(f"--{name}: only for python -m pipeline.{stage} by itself; here all files are the run's")
     codes = [prepare.run(common, planned(options))]
     if options["fit_heads"].floors:
-        codes.append(floors.run(common, options["floors"]))
+        codes.append(baselines.run(common, options["floors"]))
     protocol = read_protocol(common.run)
     heads = fit_heads.for_parts(protocol, options["fit_heads"])
 
@@ -73,7 +73,7 @@ def run(common: Common, options: dict[str, Any]) -> int:
     codes.append(each_part(common, part, what="plan"))
     if protocol is not None:  # the parts are current by now: only their pooling is left
         codes.append(fit_heads.run(dataclasses.replace(common, restart=False), options["fit_heads"]))
-    codes += [stress.run(common, options["stress"]), report.run(common, options["report"])]
+    codes += [robustness.run(common, options["stress"]), report.run(common, options["report"])]
     return max(codes)
 
 

@@ -37,13 +37,14 @@ from typing import Any
 
 from pipeline import __main__ as whole
 from pipeline import prepare, train
-from pipeline.cli.arms import OWN, Plan, Planned, chosen_arms, read_plan
+from pipeline.cli.ablation_plan import OWN, Plan, Planned, chosen_arms, read_plan
 from pipeline.cli.command import guarded
-from pipeline.cli.options import parse_alone, plain, say
-from pipeline.cli.ranks import run_held
+from pipeline.cli.options import parse_alone, plain
 from pipeline.errors import EXIT_OK, BadArtifact, DiskFull, Interrupted, Locked, PipelineError, StaleInput
-from pipeline.storage import artifacts, records
-from pipeline.storage.networks import network_folders, take_over
+from pipeline.runtime.console import say
+from pipeline.storage import atomic, environment, freshness, records
+from pipeline.storage.lock import run_held
+from pipeline.storage.model_reuse import network_folders, take_over
 
 STAGES = {name: kind for name, (kind, _) in whole.STAGES.items()}
 """Stage name -> its options."""
@@ -86,7 +87,7 @@ def run(options: AblateOptions) -> int:
     words = [f"--{name}={value}" for name, value in given.items() if value is not None]
     plan = read_plan(options.plan, STAGES, named=prepare.NAMES, words=words)
     chosen, shared = chosen_arms(plan, options.arms), options.arms is not None
-    records.git_state()
+    environment.git_state()
     with run_held(plan.run, shared=shared):
         if plan.n_tiles is not None:
             plan = with_drawn_tiles(plan, plan.n_tiles, shared=shared)
@@ -154,8 +155,8 @@ def with_drawn_tiles(plan: Plan, n: int, *, shared: bool) -> Plan:
         BadInput: the data set does not hold so many.
         StaleInput: the list that others may be reading is another one.
     """
-    from pipeline.tiles.datasets import find_tiles
-    from pipeline.tiles.drawing import drawn_rows, listed
+    from pipeline.tiles.datasets.sources import find_tiles
+    from pipeline.tiles.datasets.subset import drawn_rows, listed
 
     first = plan.arms[0]
     asked = first.options["prepare"]
@@ -177,7 +178,7 @@ def with_drawn_tiles(plan: Plan, n: int, *, shared: bool) -> Plan:
                 f"{path} lists other tiles than the plan draws now, and other commands may be reading it: give the "
                 "command without --arms, which writes it anew"
             )
-        artifacts.write_text(path, text)  # two commands at once write the same
+        atomic.write_text(path, text)  # two commands at once write the same
     taken = dataclasses.replace(asked, data=str(path), group_regex=None)
     arms = [dataclasses.replace(arm, options={**arm.options, "prepare": taken}) for arm in plan.arms]
     return dataclasses.replace(plan, arms=arms)
@@ -202,7 +203,7 @@ def has_networks(source: Planned, arm: Planned) -> bool:
     for part, seed in network_folders(arm.common.run):
         ours, theirs = (one.common.run / part / "manifest.csv" for one in (arm, source))
         try:
-            is_same = artifacts.sha256_file(theirs) == artifacts.sha256_file(ours)
+            is_same = atomic.sha256_file(theirs) == atomic.sha256_file(ours)
             found = is_same and train.is_trained(
                 read_manifest(theirs), arm.options["train"], seed=arm.common.seed if seed is None else seed
             )
@@ -230,7 +231,7 @@ def write_table(plan: Plan) -> None:
         ],
         "seed": first.common.seed,
     }
-    if records.is_current(out, **same):
+    if freshness.is_current(out, **same):
         say(f"ablate: current, {out}")
         return
     arms = [read_arm(arm.common.run, arm.name) for arm in plan.arms]
@@ -243,8 +244,8 @@ def write_table(plan: Plan) -> None:
         f"Data set {details.get('dataset')}{part}; protocol {details.get('protocol')}{alike}; what each arm does "
         "differently stands in its name and in the plan."
     )
-    artifacts.write_text(out, to_csv(rows))
-    artifacts.write_text(page, to_page(rows, arms=arms, setting=setting))
+    atomic.write_text(out, to_csv(rows))
+    atomic.write_text(page, to_page(rows, arms=arms, setting=setting))
     records.write_record(out, **same, stage="ablate", outputs=[page], details={"arms": [arm.name for arm in arms]})
     say(f"ablate: {page}")
 

@@ -4,7 +4,7 @@ Reads manifest.csv; writes floors.h5 (schema floors/1.0). fit_heads fits the flo
 has one floors.h5 for all of its parts: nothing in it depends on the split. A run that is stopped begins anew. A tile
 that cannot be read keeps its row, marked in /status, and the exit code is 3.
 
-    python -m pipeline.floors --run reports/mine
+    python -m pipeline.baselines --run reports/mine
 """
 
 import collections
@@ -15,15 +15,16 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.command import command
-from pipeline.cli.options import Common, check, say
+from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, BadTile, PipelineError
-from pipeline.storage import records
+from pipeline.runtime.console import say
+from pipeline.storage import freshness, records
 
 if TYPE_CHECKING:
     import numpy as np
 
     from pipeline.network.engines import Engine
-    from pipeline.storage.models import Model
+    from pipeline.network.model_file import Model
     from pipeline.tiles.manifest import Manifest
 
 ARCH = "resnet50"
@@ -86,9 +87,9 @@ def describe(manifest: "Manifest", row: int, px: int) -> Described:
     import numpy as np
 
     from pipeline.network.batches import CHANGED_PIXELS
-    from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE
+    from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE
     from pipeline.tiles.decoding import decode_tile, pixel_hash, resize
-    from pipeline.tiles.handmade import HANDMADE_NAMES, N_COLOURS, colour_histogram, handmade_features
+    from pipeline.tiles.handcrafted_features import HANDMADE_NAMES, N_COLOURS, colour_histogram, handmade_features
 
     path, expected = manifest.root / manifest.table["path"].iloc[row], manifest.table["sha256"].iloc[row]
 
@@ -138,8 +139,8 @@ def build_untrained(seed: int, px: int) -> "Model":
     test tiles among them, has to go into the network. Statistics estimated from tiles made the floor lower, not
     higher: normalised random layers amplify noise.
     """
+    from pipeline.network.model_file import Model, Preprocess
     from pipeline.network.resnet import build_network
-    from pipeline.storage.models import Model, Preprocess
 
     info = {"arch": ARCH, "classes": [], "preprocess": dataclasses.asdict(Preprocess(size=px))}
     return Model(network=build_network(ARCH, n_classes=2, seed=seed).eval(), info=info, record={})
@@ -164,9 +165,9 @@ def compute(
     import numpy as np
     import torch
 
-    from pipeline.cli.machine import n_workers
-    from pipeline.cli.progress import progress
-    from pipeline.cli.signals import StopRequest
+    from pipeline.runtime.device import n_workers
+    from pipeline.runtime.progress import progress
+    from pipeline.runtime.signals import StopRequest
 
     n = len(manifest.table)
     under_way: collections.deque[list[Described]] = collections.deque()
@@ -209,7 +210,7 @@ def compute(
 
 def run(common: Common, options: FloorsOptions) -> int:
     """Describe all tiles, or do nothing if the file is current; return the exit code."""
-    from pipeline.storage.floors import SCHEMA, row_type, write_floors
+    from pipeline.storage.baseline_features import SCHEMA, row_type, write_floors
     from pipeline.tiles.manifest import read_manifest
 
     out = common.run / "floors.h5"
@@ -221,14 +222,14 @@ def run(common: Common, options: FloorsOptions) -> int:
         "inputs": [manifest.path],
         "seed": common.seed,
     }
-    if not common.restart and records.is_current(out, **same):
+    if not common.restart and freshness.is_current(out, **same):
         skipped_before = records.read_record(out)["details"]["skipped"]
         say(f"floors: current, {out}")
         return EXIT_SKIPPED if skipped_before else EXIT_OK
 
-    from pipeline.cli.machine import use_device
     from pipeline.network.engines import build_engine
-    from pipeline.tiles.handmade import HANDMADE_NAMES, N_COLOURS
+    from pipeline.runtime.device import use_device
+    from pipeline.tiles.handcrafted_features import HANDMADE_NAMES, N_COLOURS
 
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     model = build_untrained(common.seed, px)
@@ -248,9 +249,9 @@ def run(common: Common, options: FloorsOptions) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m pipeline.floors`."""
+    """Entry point of `python -m pipeline.baselines`."""
     stages = {"floors": FloorsOptions}
-    return command("pipeline.floors", __doc__, stages, lambda common, o: run(common, o["floors"]), argv)
+    return command("pipeline.baselines", __doc__, stages, lambda common, o: run(common, o["floors"]), argv)
 
 
 if __name__ == "__main__":

@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import guarded
-from pipeline.cli.options import DEVICE, check, parse_alone, plain, say
+from pipeline.cli.options import DEVICE, check, parse_alone, plain
 from pipeline.errors import EXIT_OK, Interrupted
-from pipeline.storage import records
+from pipeline.runtime.console import say
+from pipeline.storage import environment
 
 if TYPE_CHECKING:
-    from pipeline.measuring.material import Material
-    from pipeline.measuring.measurement import Measurement
-    from pipeline.measuring.setting import Setting
+    from pipeline.benchmark.config import Setting
+    from pipeline.benchmark.inputs import Material
+    from pipeline.benchmark.measurement import Measurement
 
 GROWN_BY = ("arch", "device", "threads", "growth", "seed")
 """Options that decide what --growth measures."""
@@ -128,7 +129,7 @@ def measured(options: BenchOptions, setting: "Setting", table: "list[Measurement
     """Measure the parts one after the other, row by row into `table`; `remarks` takes what a reader must know."""
     material = None
     if {"embed", "train"} & set(options.parts):
-        from pipeline.measuring.material import demo_material, run_material
+        from pipeline.benchmark.inputs import demo_material, run_material
 
         if options.model:
             material = run_material(options.model, setting)
@@ -151,23 +152,23 @@ def rows_of(
 ) -> "Iterator[Measurement]":
     """Yield the rows of one part as they are measured; `table` holds those of the parts before."""
     if part == "ceilings":
-        from pipeline.measuring.ceilings import measure_ceilings
+        from pipeline.benchmark.hardware_limits import measure_ceilings
 
         yield from measure_ceilings(setting)
     elif part == "embed" and material is not None:
-        from pipeline.measuring.embedding import measure_embedding
+        from pipeline.benchmark.embedding import measure_embedding
 
         yield from measure_embedding(setting, material, remarks)
     elif part == "train" and material is not None:
-        from pipeline.measuring.training import measure_training
+        from pipeline.benchmark.training import measure_training
 
         yield from measure_training(setting, material.model, material.train.pixels, material.train.y)
     elif part == "heads":
-        from pipeline.measuring.heads import measure_heads
+        from pipeline.benchmark.heads import measure_heads
 
         yield from measure_heads(setting)
     elif part == "hdf5":
-        from pipeline.measuring.storing import measure_storing
+        from pipeline.benchmark.hdf5_write import measure_storing
 
         yield from measure_storing(setting, table, options.out)
 
@@ -188,16 +189,16 @@ def run(options: BenchOptions) -> int:
     Raises:
         Interrupted: Ctrl-C; what was measured is written.
     """
-    from pipeline.cli.machine import n_cores, use_device
-    from pipeline.measuring.hardware import machine_slug
-    from pipeline.measuring.results import write_bench
-    from pipeline.measuring.setting import Setting
+    from pipeline.benchmark.config import Setting
+    from pipeline.benchmark.hardware import machine_slug
+    from pipeline.benchmark.write import write_bench
     from pipeline.network.engines import ENGINES
+    from pipeline.runtime.device import n_cores, use_device
 
     known = {word for name, precisions in ENGINES.items() for word in (name, *(f"{name}-{p}" for p in precisions))}
     for name in listed(options.engines):
         check(name in known, f"--engines {name}: known are {', '.join(sorted(known))}")
-    records.git_state()
+    environment.git_state()
     device = use_device(options.device, options.threads)
     threads = options.threads or n_cores()
     setting = Setting(
@@ -243,9 +244,9 @@ def grow(options: BenchOptions, setting: "Setting", machine: str) -> int:
         UsageError: this system does not show the memory of processes.
         Interrupted: Ctrl-C; the sizes and stages that were finished are kept.
     """
-    from pipeline.measuring import growth
-    from pipeline.measuring.memory import is_told
-    from pipeline.measuring.results import write_growth
+    from pipeline.benchmark import scaling_run as growth
+    from pipeline.benchmark.memory import is_told
+    from pipeline.benchmark.write import write_growth
 
     check(is_told(), "--growth: this system does not show the memory of processes (Linux's /proc is needed)")
     name = f"{machine}-growth"

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.cli.command import guarded
-from pipeline.cli.options import check, parse_alone, say
+from pipeline.cli.options import check, parse_alone
 from pipeline.errors import EXIT_OK
+from pipeline.runtime.console import say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ class DemoSlideOptions:
 
 def run(options: DemoSlideOptions) -> int:
     """Write the slide; return the exit code."""
-    from pipeline.tiles.demo_slide import DemoSlide, make_demo_slide, truth_paths
+    from pipeline.slides.synthetic import DemoSlide, make_demo_slide, truth_paths
 
     name = f"CRC-Prim-HE-{options.source:02d}_demo{options.side}-seed{options.seed}.tif"
     path = options.out or Path("data") / "demo-slides" / name

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.cli.command import command
-from pipeline.cli.options import Common, check, say
+from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
-from pipeline.storage import records
+from pipeline.runtime.console import say
+from pipeline.storage import freshness, records
 from pipeline.storage.protocol import read_protocol
 
 FOLDERS = ("clam", "trident")
@@ -51,8 +52,8 @@ def refuse_artifact(place: Path) -> None:
 
 def run(common: Common, options: ExportOptions) -> int:
     """Write the files and the record of the first; return the exit code."""
-    from pipeline.storage import embeddings as stored
-    from pipeline.storage.exports import FORMATS, SCHEMA, first_file
+    from pipeline.storage.embeddings import reader as stored
+    from pipeline.storage.embeddings.export import FORMATS, SCHEMA, first_file
 
     check(options.to, "--to: clam, trident, anndata or csv is needed")
     out = options.out
@@ -68,7 +69,7 @@ def run(common: Common, options: ExportOptions) -> int:
     refuse_artifact(first_file(options.to, path, out))
     record = records.check_artifact(path, schema=stored.SCHEMA)
     if not common.force:
-        records.check_fresh(path, record)
+        freshness.check_fresh(path, record)
     content = stored.read_embeddings(path, with_features=False)
     used = int((content.status == stored.OK).sum())
     if not used:

@@ -24,19 +24,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import command
+from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check, plain
-from pipeline.cli.parts import each_part
-from pipeline.cli.ranks import n_ranks, refuse_several
-from pipeline.cli.slides import Outcome, SlidesOptions, chosen_slides, each_slide
+from pipeline.cli.slide_options import Outcome, SlidesOptions, chosen_slides, each_slide
 from pipeline.errors import BadInput, StaleInput, UsageError
-from pipeline.storage import artifacts, records
+from pipeline.runtime.process import n_ranks, refuse_several
+from pipeline.storage import atomic, freshness
 from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
-    from pipeline.network.tile_extraction import TileExtraction
-    from pipeline.storage.models import Model
+    from pipeline.network.extraction.tiles import TileExtraction
+    from pipeline.network.model_file import Model
+    from pipeline.slides.find import SlideEntry
     from pipeline.tiles.manifest import Manifest
-    from pipeline.tiles.slide_list import SlideEntry
 
 PLACES = ("manifest", "model", "out")
 """Options that say where files lie, not what the rows are."""
@@ -91,7 +91,7 @@ class ExtractOptions:
             f"--embed-precision int8 --engine {self.engine}: only openvino computes in int8",
         )
         if self.shard:
-            from pipeline.storage.shards import parse_shard
+            from pipeline.storage.embeddings.shards import parse_shard
 
             parse_shard(self.shard)
 
@@ -119,8 +119,8 @@ def check_same_ground(manifest: "Manifest", model: "Model", model_path: Path, *,
         )
     if force:
         return
-    records.check_fresh(model_path, model.record)
-    if (found := artifacts.sha256_file(manifest.path)) not in model.record["inputs"].values():
+    freshness.check_fresh(model_path, model.record)
+    if (found := atomic.sha256_file(manifest.path)) not in model.record["inputs"].values():
         raise StaleInput(
             f"{model_path} was trained on another manifest than {manifest.path} ({found[:12]}), so that tiles it was "
             "trained on could stand in test here: train on this manifest, or pass --force if you know they do not"
@@ -139,8 +139,8 @@ def run(common: Common, options: ExtractOptions) -> int:
             f"--{given[0]}: {common.run} is a plan, whose parts have files of their own: give a part's --run"
         )
     if not options.shard and n_ranks() > 1:
-        from pipeline.network.joint_extraction import PATIENCE, extract_jointly
-        from pipeline.network.ranks import joined
+        from pipeline.network.distributed import joined
+        from pipeline.network.extraction.multi_process import PATIENCE, extract_jointly
 
         with joined(PATIENCE):
             return each_part(common, lambda place: extract_jointly(*ground(place, options)), what="extract")
@@ -153,7 +153,7 @@ def extract(common: Common, options: ExtractOptions) -> int:
     Raises:
         UsageError: a shard that is named under torchrun.
     """
-    from pipeline.network.tile_extraction import extract_shard, extract_tiles
+    from pipeline.network.extraction.tiles import extract_shard, extract_tiles
 
     if not options.shard:
         return extract_tiles(*ground(common, options))
@@ -168,15 +168,15 @@ def ground(common: Common, options: ExtractOptions) -> "tuple[TileExtraction, Pa
         BadArtifact: one is missing or damaged.
         BadInput, StaleInput: as `check_same_ground`.
     """
-    from pipeline.network.tile_extraction import TileExtraction
-    from pipeline.storage.models import load_model
-    from pipeline.storage.shards import parse_shard
+    from pipeline.network.extraction.tiles import TileExtraction
+    from pipeline.network.model_file import load_model
+    from pipeline.storage.embeddings.shards import parse_shard
     from pipeline.tiles.manifest import read_manifest
 
     out = common.run / "embeddings.h5"
     if options.shard and options.out is None:
-        artifacts.refuse_link(common.run / artifacts.SHARDS)
-        out = common.run / artifacts.SHARDS / parse_shard(options.shard).file_name
+        atomic.refuse_link(common.run / atomic.SHARDS)
+        out = common.run / atomic.SHARDS / parse_shard(options.shard).file_name
     manifest = read_manifest(options.manifest or common.run / "manifest.csv")
     model_path = options.model or common.run / "model.safetensors"
     model = load_model(model_path)
@@ -191,12 +191,12 @@ def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) ->
     Raises:
         UsageError: one file for several slides, or a manifest beside them.
     """
-    from pipeline.cli.machine import use_device
     from pipeline.network.engines import default_batch
-    from pipeline.network.slide_extraction import SlideExtraction, write_outcomes
-    from pipeline.network.slide_model import slide_model
-    from pipeline.storage.models import load_model
-    from pipeline.tiles.grid import grid_path
+    from pipeline.network.extraction.slide_model import slide_model
+    from pipeline.network.extraction.slides import SlideExtraction, write_outcomes
+    from pipeline.network.model_file import load_model
+    from pipeline.runtime.device import use_device
+    from pipeline.slides.grid import grid_path
 
     refuse_several("pipeline.extract --slide")
     entries, out = chosen_slides(slides.slide, slides), options.out
@@ -229,7 +229,7 @@ def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) ->
         return extraction.run(entry, trained, loaded[trained.path], place)
 
     code, outcomes = each_slide(entries, work, what="extract")
-    write_outcomes(common.run / artifacts.SLIDES / "slides.csv", outcomes, inputs=sorted(used))
+    write_outcomes(common.run / atomic.SLIDES / "slides.csv", outcomes, inputs=sorted(used))
     return code
 
 

@@ -17,19 +17,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import command
-from pipeline.cli.machine import memory_bytes, n_cores, use_device
-from pipeline.cli.options import Common, check, say
-from pipeline.cli.parts import each_part
+from pipeline.cli.fold_runs import each_part
+from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, UsageError
-from pipeline.heads.names import FILES, FLOORS, SUMMARY
-from pipeline.storage import artifacts, records
+from pipeline.names import FILES, FLOORS, SUMMARY
+from pipeline.runtime.console import say
+from pipeline.runtime.device import memory_bytes, n_cores, use_device
+from pipeline.storage import atomic, freshness, records
 from pipeline.storage import protocol as protocols
-from pipeline.storage.inputs import Input, check_input
+from pipeline.storage.freshness import Input, check_input
 
 if TYPE_CHECKING:
-    from pipeline.heads.fitting import FitOn, Setting
-    from pipeline.heads.making import Made
-    from pipeline.heads.rows import Memory
+    from pipeline.heads.fit import Made
+    from pipeline.heads.memory_budget import Memory
+    from pipeline.heads.search import FitOn, Setting
 
 
 CLUSTER = re.compile(r"(tcp|tls)://[^\s/]+:\d+")
@@ -133,7 +134,7 @@ def run(common: Common, options: FitHeadsOptions) -> int:
     how = for_parts(protocol, options)
     code = each_part(common, lambda place: fit(place, how), what="fit_heads")
     if protocol is not None:
-        from pipeline.storage.pooling import pool
+        from pipeline.storage.predictions.pool_folds import pool
 
         for arm in protocol.arms:
             asked = {"heads": list(options.heads), "fit_on": options.fit_on}
@@ -145,11 +146,12 @@ def run(common: Common, options: FitHeadsOptions) -> int:
 
 def fit(common: Common, options: FitHeadsOptions) -> int:
     """Fit, calibrate and predict, or do nothing if the predictions are current; return the exit code."""
-    from pipeline.storage import embeddings, predictions
+    from pipeline.storage.embeddings import reader as embeddings
+    from pipeline.storage.predictions import csv_table
 
     source = check_input(options.embeddings or common.run / "embeddings.h5", schema=embeddings.SCHEMA)
     if not common.force:
-        records.check_fresh(source.path, source.record)
+        freshness.check_fresh(source.path, source.record)
     floors = floors_file(common.run) if options.floors else None
     stated = None if options.memory is None else memory_bytes(options.memory)
     memory = None if stated is None else memory_of(common, options, source.path, floors, stated=stated)
@@ -160,14 +162,14 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     chosen = {"heads": list(options.heads), "rounds": options.rounds, "fit_on": options.rows_to_fit_on}
     chosen |= {"calibration": options.calibration, "floors": options.floors, "svm_rows": options.svm_rows}
     current: dict[str, Any] = {
-        "schema": predictions.SCHEMA,
+        "schema": csv_table.SCHEMA,
         "options": chosen | within,
         "inputs": [source.path, *([floors] if floors is not None else [])],
         "seed": common.seed,
         "known": source.known,
     }
     out = records.standing(common.run / "predictions.csv")
-    if not common.restart and records.is_current(out, **current):
+    if not common.restart and freshness.is_current(out, **current):
         say(f"fit_heads: current, {out}")
     else:
         fit_anew(common, options, source, floors, memory=memory, within=within, current=current)
@@ -178,7 +180,7 @@ def memory_of(
     common: Common, options: FitHeadsOptions, path: Path, floors: Path | None, *, stated: int | None
 ) -> "Memory":
     """Return what the command may take of memory, and whether the rows fit into it; see `heads.rows.memory_for`."""
-    from pipeline.heads.rows import memory_for
+    from pipeline.heads.memory_budget import memory_for
 
     return memory_for(
         stated,
@@ -197,7 +199,7 @@ def setting_of(common: Common, options: FitHeadsOptions) -> "Setting":
     Raises:
         UsageError: the device is not to be had.
     """
-    from pipeline.heads.fitting import Setting
+    from pipeline.heads.search import Setting
 
     device = use_device(common.device, common.threads, deterministic=common.deterministic).type
     return Setting(
@@ -235,22 +237,22 @@ def fit_anew(
     Raises:
         StaleInput: the embeddings were changed while heads were fitted on them.
     """
-    from pipeline.heads import making
+    from pipeline.heads import fit as making
     from pipeline.heads import rows as material
     from pipeline.heads.probes import probes
-    from pipeline.storage import predictions
-    from pipeline.storage.large_predictions import require_pyarrow
+    from pipeline.storage.predictions import csv_table
+    from pipeline.storage.predictions.parquet_table import require_pyarrow
 
     asked = setting_of(common, options)
     memory = memory or memory_of(common, options, source.path, floors, stated=None)
     with making.workshop(asked, memory, folder=common.run, cluster=options.cluster) as (setting, streamed):
         embeddings, every = material.all_rows(source.path, streamed)
-        usable = predictions.usable_rows(embeddings)
-        if len(every.y) * (1 + len(options.heads) + len(FLOORS) * options.floors) > predictions.LARGE_LINES:
+        usable = csv_table.usable_rows(embeddings)
+        if len(every.y) * (1 + len(options.heads) + len(FLOORS) * options.floors) > csv_table.LARGE_LINES:
             require_pyarrow()  # before hours of fitting
         if streamed is not None:
             room, _ = streamed
-            if changed := records.damaged_outputs(source.path, source.record):  # shards, else hashed with all rows
+            if changed := freshness.damaged_outputs(source.path, source.record):  # shards, else hashed with all rows
                 raise BadArtifact(
                     f"{source.path.parent / changed[0]}: missing or changed: merge {source.path.name} again"
                 )
@@ -266,13 +268,13 @@ def fit_anew(
         parted = {name: rows if own is every else material.parts(own, split) for name, own in sources.items()}
         heads |= making.make_floors(parted, setting)
         found = probes(rows, heads["svm"].facts["chosen"] if "svm" in heads else None, seed=common.seed)
-        out = predictions.table_for(common.run / "predictions.csv", len(every.y) * len(heads))
+        out = csv_table.table_for(common.run / "predictions.csv", len(every.y) * len(heads))
         answers = making.answers_of(heads, every, sources)
-        predictions.write_predictions(out, embeddings, answers)  # last: nothing is read for long any more
+        csv_table.write_predictions(out, embeddings, answers)  # last: nothing is read for long any more
     source.check_unchanged()
     facts = {name: made.facts for name, made in heads.items()}
     summary = {"classes": embeddings.classes, "fit_on": setting.fit_on, "heads": facts} | found
-    artifacts.write_text(common.run / SUMMARY, artifacts.to_json(summary))
+    atomic.write_text(common.run / SUMMARY, atomic.to_json(summary))
     details = {name: source.record["details"][name] for name in ("protocol", "dataset", "credit")}
     details |= {"fit_on": setting.fit_on, "calibrated_on": "val", "n_train": len(rows["train"].y)}
     details["n_skipped"] = len(source.record["details"]["skipped"])
@@ -304,7 +306,7 @@ def kept_head(
         StaleInput: the embeddings were changed meanwhile.
     """
     from pipeline.heads.base import SCHEMA
-    from pipeline.heads.making import Made
+    from pipeline.heads.fit import Made
     from pipeline.heads.saved import LOADERS
 
     path = common.run / FILES[name]
@@ -312,7 +314,7 @@ def kept_head(
     chosen[OWN_OPTION[name]] = getattr(setting, OWN_OPTION[name])
     same: dict[str, Any] = {"schema": SCHEMA, "options": chosen, "inputs": [source.path], "seed": common.seed}
     same["known"] = source.known
-    if not common.restart and records.is_current(path, **same):
+    if not common.restart and freshness.is_current(path, **same):
         say(f"fit_heads: {name} is current")
         return Made(LOADERS[name](path), records.read_record(path)["details"])
     made = make()

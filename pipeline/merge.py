@@ -15,10 +15,11 @@ from pathlib import Path
 import tyro
 
 from pipeline.cli.command import guarded
-from pipeline.cli.options import check, parse_alone, say
-from pipeline.cli.progress import progress
+from pipeline.cli.options import check, parse_alone
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, UsageError
-from pipeline.storage import artifacts, records
+from pipeline.runtime.console import say
+from pipeline.runtime.progress import progress
+from pipeline.storage import atomic, environment, records
 from pipeline.storage.lock import locked
 
 
@@ -59,8 +60,8 @@ def run(options: MergeOptions) -> int:
     Raises:
         UsageError: no shard, or no manifest.
     """
-    from pipeline.storage.merging import merge
-    from pipeline.storage.pieces import read_piece
+    from pipeline.storage.embeddings.merge import merge
+    from pipeline.storage.embeddings.shard_checks import read_piece
     from pipeline.tiles.manifest import read_manifest
 
     check(options.shards, "no shard given: name the files, such as reports/mine/shards/*.h5")
@@ -68,9 +69,9 @@ def run(options: MergeOptions) -> int:
         raise UsageError("--manifest: the manifest.csv that the shards were made from is needed")
     manifest = read_manifest(options.manifest)
     out = options.out or manifest.path.parent / "embeddings.h5"
-    records.git_state()
+    environment.git_state()
     with locked(out.parent):
-        artifacts.remove_temporaries_of(out)
+        atomic.remove_temporaries_of(out)
         pieces = [read_piece(path) for path in options.shards]
         with progress(2 * len(manifest.table), unit="row", label="merge") as bar:
             written = merge(

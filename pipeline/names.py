@@ -24,3 +24,7 @@ SPELLING = {
     "linear": "linear probe",
 }
 """How a head is called in text; one that is not listed keeps its own name."""
+
+
+SPLITS = ("train", "val", "test")
+"""Names of the splits; their order is the code stored in embeddings.h5 (`/split` uint8)."""

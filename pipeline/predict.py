@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import command
-from pipeline.cli.options import Common, check, plain, say
+from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, UsageError
-from pipeline.heads.names import SUMMARY
-from pipeline.storage import artifacts, records
+from pipeline.inference.embeddings import answer_rows
+from pipeline.names import SUMMARY
+from pipeline.runtime.console import say
+from pipeline.storage import atomic, environment, freshness, records
 from pipeline.storage.lock import locked
 from pipeline.storage.protocol import read_protocol
 
@@ -27,8 +29,7 @@ if TYPE_CHECKING:
     from pipeline.heads.saved import SavedHeads
     from pipeline.network.batches import TileFiles
     from pipeline.network.engines import Engine
-    from pipeline.storage.embeddings import Embeddings
-    from pipeline.storage.predictions import Answer
+    from pipeline.storage.predictions.csv_table import Answer
 
 EMBED_SLIDE = "embed the slide by this run's network (`python -m pipeline.extract --slide`), or give the --run it is by"
 
@@ -58,21 +59,21 @@ class PredictOptions:
 
 def run(common: Common, options: PredictOptions) -> int:
     """Predict the tiles of a slide or a folder; return the exit code."""
-    records.git_state()
+    environment.git_state()
     source = options.embeddings or options.tiles
     if source is None or (options.embeddings is not None and options.tiles is not None):
         raise UsageError("give --embeddings FILE.h5 of a slide or --tiles FOLDER")
     check(options.truth is None or options.tiles is None, "--truth: only a slide has a map that can be scored")
     if options.out is None:
-        artifacts.refuse_link(common.run / artifacts.MAPS)
-        artifacts.refuse_link(common.run / artifacts.MAPS / source.stem)
-    out = options.out or common.run / artifacts.MAPS / source.stem
+        atomic.refuse_link(common.run / atomic.MAPS)
+        atomic.refuse_link(common.run / atomic.MAPS / source.stem)
+    out = options.out or common.run / atomic.MAPS / source.stem
     table = out / "predictions.csv"
     is_foreign = records.record_path(table).is_file() and not is_ours(table)
     if is_foreign or (out / "manifest.csv").exists() or (out.exists() and out.samefile(common.run)):
         raise UsageError(f"--out {out}: a run folder, whose predictions.csv would be replaced: give another folder")
     with locked(out):
-        artifacts.remove_temporaries(out)
+        atomic.remove_temporaries(out)
         return (
             predict_slide(common, options, source, out) if options.embeddings else predict_tiles(common, options, out)
         )
@@ -89,16 +90,16 @@ def is_ours(table: Path) -> bool:
 def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path) -> int:
     """Map a slide by its embeddings, or do nothing if that is current; return the exit code."""
     from pipeline.heads.saved import folder_of_network, read_heads
-    from pipeline.maps.files import remove_earlier, write_files
-    from pipeline.maps.making import make_maps, read_thumbnail
-    from pipeline.maps.regions import Objects, shapely
-    from pipeline.maps.truth import description_path, read_truth
-    from pipeline.storage import embeddings as stored
-    from pipeline.storage import tile_predictions
+    from pipeline.maps.build import make_maps, read_thumbnail
+    from pipeline.maps.geojson import Objects, shapely
+    from pipeline.maps.ground_truth import description_path, read_truth
+    from pipeline.maps.write import remove_earlier, write_files
+    from pipeline.storage.embeddings import reader as stored
+    from pipeline.storage.predictions import unlabelled
 
     record = records.check_artifact(path, schema=stored.SCHEMA)
     if not common.force:
-        records.check_fresh(path, record)
+        freshness.check_fresh(path, record)
     content = stored.read_embeddings(path, with_features=False)
     if content.coords is None or content.slide is None:
         raise BadInput(
@@ -123,17 +124,17 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     if options.truth is not None:
         truth = read_truth(options.truth, content.classes, content.slide)
         inputs += [options.truth, description_path(options.truth)]
-    same: dict[str, Any] = {"schema": tile_predictions.SCHEMA, "options": chosen(options), "inputs": inputs}
+    same: dict[str, Any] = {"schema": unlabelled.SCHEMA, "options": chosen(options), "inputs": inputs}
     code = EXIT_OK if ok.all() else EXIT_SKIPPED
     if current(common, out, same):
         return code
     if options.geojson == "regions":
         shapely()
     answers = answer_rows(saved, content, path)
-    sources = {file.name: artifacts.sha256_file(file) for file in saved.files}
+    sources = {file.name: atomic.sha256_file(file) for file in saved.files}
     maps = make_maps(content, answers, truth, made=record["details"], given=saved.embedded, sources=sources)
     kept = [tile for tile, used in zip(content.tile_id, ok, strict=True) if used]
-    tile_predictions.write_predictions(
+    unlabelled.write_predictions(
         out / "predictions.csv", kept, answers, coords=content.coords[ok], classes=content.classes
     )
     say("predict: drawing maps")
@@ -159,55 +160,23 @@ def chosen(options: PredictOptions) -> dict[str, Any]:
 def current(common: Common, out: Path, same: Mapping[str, Any]) -> bool:
     """Tell whether the results stand there already; say so."""
     path = out / "predictions.csv"
-    if common.restart or not records.is_current(path, **same, seed=None):
+    if common.restart or not freshness.is_current(path, **same, seed=None):
         return False
     say(f"predict: current, {out}")
     return True
 
 
-def answer_rows(saved: "SavedHeads", content: "Embeddings", path: Path) -> "dict[str, Answer]":
-    """Return what each head says of the rows of an embeddings file that stand for a tile; they are read in blocks.
-
-    Raises:
-        Interrupted: SIGINT or SIGTERM; nothing is kept.
-    """
-    import numpy as np
-
-    from pipeline.cli.progress import progress
-    from pipeline.cli.signals import StopRequest
-    from pipeline.heads.base import Rows
-    from pipeline.storage.embeddings import OK, feature_blocks
-    from pipeline.storage.predictions import Answer
-
-    blocks: list[dict[str, Answer]] = []
-    start = 0
-    with StopRequest() as stop, progress(len(content.status), unit="tile", label="predict") as bar:
-        for features in feature_blocks(path, content.status):
-            part = slice(start, start + len(features))
-            ok = content.status[part] == OK
-            if ok.any():
-                given = features[ok].astype(saved.dtype).astype(np.float32)  # as those the heads were fitted on
-                blocks.append(saved.answers(Rows(given, content.logits[part][ok], np.full(int(ok.sum()), -1))))
-            start += len(features)
-            bar.update(len(features))
-            if stop.signum:
-                raise stop.interrupted("no map was written")
-    return {
-        head: Answer(*(np.concatenate([block[head][i] for block in blocks]) for i in range(2))) for head in saved.heads
-    }
-
-
 def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
     """Embed the tiles of a folder as the run's own were and predict them; return the exit code."""
-    from pipeline.cli.machine import use_device
     from pipeline.heads.saved import read_heads
-    from pipeline.maps.files import remove_earlier
+    from pipeline.maps.write import remove_earlier
     from pipeline.network.batches import TileFiles
-    from pipeline.network.engines.settling import recorded_engine
-    from pipeline.storage import tile_predictions
-    from pipeline.storage.models import load_model
-    from pipeline.storage.predictions import Answer
-    from pipeline.tiles.folders import files_digest, image_files
+    from pipeline.network.engines.resume import recorded_engine
+    from pipeline.network.model_file import load_model
+    from pipeline.runtime.device import use_device
+    from pipeline.storage.predictions import unlabelled
+    from pipeline.storage.predictions.csv_table import Answer
+    from pipeline.tiles.datasets.files import files_digest, image_files
     from pipeline.tiles.manifest import read_manifest
 
     folder = options.tiles
@@ -220,7 +189,7 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
     saved = read_heads(
         common.run,
         options.head,
-        model=artifacts.sha256_file(path),
+        model=atomic.sha256_file(path),
         whose=str(path),
         todo="run `python -m pipeline.extract` and `python -m pipeline.fit_heads` again",
         force=common.force,
@@ -228,7 +197,7 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
     if model.classes != saved.classes:
         raise BadInput(f"{common.run / SUMMARY}: its classes are not those of {path}: run extract and fit_heads again")
     same: dict[str, Any] = {
-        "schema": tile_predictions.SCHEMA,
+        "schema": unlabelled.SCHEMA,
         "options": {"head": options.head, "tiles_sha256": files_digest(folder, names)},
         "inputs": [path, *saved.files],
     }
@@ -243,7 +212,7 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
     kept = [row for row in range(len(names)) if row not in problems]
     if not kept:
         raise BadInput(f"{folder}: no tile can be read; the first: {problems[0]}")
-    tile_predictions.write_predictions(
+    unlabelled.write_predictions(
         out / "predictions.csv",
         [names[row] for row in kept],
         {head: Answer(answer.predicted[kept], answer.p[kept]) for head, answer in answers.items()},
@@ -274,10 +243,10 @@ def answer_folder(
         BadInput: more tiles cannot be read than `--max-bad` allows; names the first.
         Interrupted: SIGINT or SIGTERM; nothing is kept.
     """
-    from pipeline.cli.machine import n_workers
-    from pipeline.cli.progress import progress
-    from pipeline.cli.signals import StopRequest
-    from pipeline.network.answering import answer_tiles
+    from pipeline.inference.tiles import answer_tiles
+    from pipeline.runtime.device import n_workers
+    from pipeline.runtime.progress import progress
+    from pipeline.runtime.signals import StopRequest
 
     with StopRequest() as stop, progress(len(tiles), unit="tile", label="predict") as bar:
         return answer_tiles(

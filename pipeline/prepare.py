@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import command
-from pipeline.cli.options import Common, check, plain, say
+from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, StaleInput
-from pipeline.storage import artifacts, records
+from pipeline.runtime.console import say
+from pipeline.storage import atomic, freshness, records
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.tiles.datasets import TileSet
+    from pipeline.tiles.audit.measure import Measurements
+    from pipeline.tiles.datasets.sources import TileSet
     from pipeline.tiles.manifest import Manifest
-    from pipeline.tiles.plan import Part
-    from pipeline.tiles.survey import Measurements
+    from pipeline.tiles.splits.cross_validation import Part
 
 NAMES = ("demo", "kather2016")
 """What `--data` takes for a data set of its own, not for a path."""
@@ -89,7 +90,7 @@ class PrepareOptions:
                 f"--{name} goes with --data kather2016; tiles of your own are given as --data FOLDER",
             )
         if self.group_regex:
-            from pipeline.tiles.datasets import group_pattern
+            from pipeline.tiles.datasets.groups import group_pattern
 
             group_pattern(self.group_regex)
         total = sum(self.fractions)
@@ -112,7 +113,7 @@ def given_split(tiles: "TileSet", good: "pd.DataFrame", options: PrepareOptions)
     Raises:
         BadInput: a split is missing, cuts a group, or leaves train without a class; or folds are asked for too.
     """
-    from pipeline.tiles.split import SPLITS
+    from pipeline.names import SPLITS
 
     if options.folds not in (None, 1) or options.protocol == "logo" or options.inner or options.twin:
         raise BadInput(
@@ -142,7 +143,7 @@ def make_plan(
     Raises:
         BadInput: the protocol asked for cannot be had with these labels and groups.
     """
-    from pipeline.tiles.plan import Part, check_parts, make_parts
+    from pipeline.tiles.splits.cross_validation import Part, check_parts, make_parts
 
     good = table[table["problem"] == ""]
     labels, groups = list(good["label"]), list(good["group"])
@@ -174,10 +175,10 @@ def write_parts(
     table: "pd.DataFrame", parts: "list[Part]", common: Common, *, root: Path, protocol: str, n_folds: int, **how: Any
 ) -> Path:
     """Write the manifest of every part and then protocol.json; return its path."""
+    from pipeline.names import SPLITS
     from pipeline.storage.protocol import PartEntry, Protocol, write_protocol
     from pipeline.tiles.manifest import write_manifest
-    from pipeline.tiles.plan import absent_classes
-    from pipeline.tiles.split import SPLITS
+    from pipeline.tiles.splits.cross_validation import absent_classes
 
     n_inner = len({part.inner for part in parts} - {None})
     plan = Protocol(common.run, protocol, n_folds, sorted({part.seed for part in parts}), n_inner, [])
@@ -201,7 +202,7 @@ def write_parts(
         path = plan.folder(entry) / "manifest.csv"
         details = how["details"] | {"protocol": protocol if part.arm == "given" else part.arm, "plan": "../.."}
         write_manifest(path, own, root=root, options=how["options"], details=details, outputs=[], seed=part.seed)
-        plan.parts.append(dataclasses.replace(entry, manifest_sha256=artifacts.sha256_file(path)))
+        plan.parts.append(dataclasses.replace(entry, manifest_sha256=atomic.sha256_file(path)))
     for name, classes in {(w, tuple(c)) for part in plan.parts for w, c in part.absent.items()}:
         n = sum(list(classes) == part.absent.get(name) for part in plan.parts)
         say(f"prepare: warning: {name} holds no tile of {', '.join(classes)} in {n} of {len(plan.parts)} parts")
@@ -214,11 +215,11 @@ def build_table(tiles: "TileSet", common: Common) -> "tuple[pd.DataFrame, Measur
     Raises:
         BadInput: too many unreadable tiles, fewer than two classes, or more names than can be stored.
     """
-    from pipeline.cli.machine import n_workers
-    from pipeline.storage.embeddings_writing import check_classes
-    from pipeline.tiles.datasets import list_names
+    from pipeline.runtime.console import list_names
+    from pipeline.runtime.device import n_workers
+    from pipeline.storage.embeddings.writer import check_classes
+    from pipeline.tiles.audit.measure import survey
     from pipeline.tiles.manifest import tile_ids
-    from pipeline.tiles.survey import survey
 
     table = tiles.table.copy()
     table.insert(0, "tile_id", tile_ids(list(table["path"])))
@@ -283,8 +284,9 @@ def refuse_other_tiles(manifest: "Manifest", tiles: "TileSet") -> None:
 def run(common: Common, options: PrepareOptions) -> int:
     """Prepare the run folder; return the exit code (3 if tiles were left out)."""
     from pipeline.figures.tiles import draw_classes
-    from pipeline.tiles.audit import audit, audit_markdown
-    from pipeline.tiles.datasets import find_tiles, list_names
+    from pipeline.runtime.console import list_names
+    from pipeline.tiles.audit.checks import audit, audit_markdown
+    from pipeline.tiles.datasets.sources import find_tiles
     from pipeline.tiles.manifest import SCHEMA, read_manifest, write_manifest
 
     data = Path(options.data)
@@ -298,8 +300,8 @@ def run(common: Common, options: PrepareOptions) -> int:
         chosen["data"] = f"./{normal}" if normal in NAMES else normal
     listing = [data] if data.is_file() and not is_name else []
     if not common.restart:
-        records.refuse_other_options(path, options=chosen, seed=common.seed)
-        records.refuse_damage(path, outputs=False)
+        freshness.refuse_other_options(path, options=chosen, seed=common.seed)
+        freshness.refuse_damage(path, outputs=False)
     tiles = find_tiles(
         options.data,
         source=options.source,
@@ -313,7 +315,7 @@ def run(common: Common, options: PrepareOptions) -> int:
     if not common.restart and path.is_file() and records.record_path(path).is_file():
         manifest = read_manifest(path)
         refuse_other_tiles(manifest, tiles)
-        if records.is_current(path, schema=SCHEMA, options=chosen, inputs=listing, seed=common.seed):
+        if freshness.is_current(path, schema=SCHEMA, options=chosen, inputs=listing, seed=common.seed):
             say(f"prepare: current, {len(manifest.table)} tiles in {path}")
             return EXIT_OK if len(manifest.readable) == len(manifest.table) else EXIT_SKIPPED
     table, measurements = build_table(tiles, common)
@@ -336,9 +338,9 @@ def run(common: Common, options: PrepareOptions) -> int:
         "n_unreadable": int((table["problem"] != "").sum()),
     }
     outputs = [common.run / "audit.json", common.run / "audit.md", common.run / "figures" / "classes.png"]
-    artifacts.write_text(outputs[0], artifacts.to_json(facts))
+    atomic.write_text(outputs[0], atomic.to_json(facts))
     report = audit_markdown(table, findings, measurements=measurements, name=tiles.name, protocol=protocol)
-    artifacts.write_text(outputs[1], report)
+    atomic.write_text(outputs[1], report)
     draw_classes(outputs[2], table, root=tiles.root, per_class=SAMPLES, seed=common.seed)
     origin = options.data if is_name else "files"
     details = {"dataset": tiles.name, "origin": origin, "protocol": protocol, **tiles.facts}

@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.cli.command import command
-from pipeline.cli.options import Common, check, plain, say
+from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, StaleInput
-from pipeline.storage import artifacts, records
+from pipeline.runtime.console import say
+from pipeline.storage import atomic, freshness, records
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.comparison.material import Material
     from pipeline.comparison.predictions import Predictions
+    from pipeline.comparison.report_data import Material
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +54,13 @@ class ReportOptions:
 def run(common: Common, options: ReportOptions) -> int:
     """Write the comparison unless it is current; return the exit code."""
     from pipeline.comparison import label_errors, robustness
-    from pipeline.comparison.contents import build
-    from pipeline.comparison.context import context_files
-    from pipeline.comparison.document import to_html, to_markdown
-    from pipeline.comparison.illustrations import FIGURES
-    from pipeline.comparison.predictions import read_predictions
+    from pipeline.comparison.read import read_predictions
+    from pipeline.comparison.report_figures import FIGURES
+    from pipeline.comparison.run_files import context_files
     from pipeline.comparison.scores import SCHEMA, to_csv
-    from pipeline.comparison.statistics import per_group_csv
+    from pipeline.comparison.sections.build import build
+    from pipeline.comparison.sections.significance import per_group_csv
+    from pipeline.markup.document import to_html, to_markdown
 
     folder = common.run
     source, table = records.standing(folder / "predictions.csv"), folder / "comparison.csv"
@@ -72,17 +73,17 @@ def run(common: Common, options: ReportOptions) -> int:
     if not common.force:
         for path in inputs:
             if path.suffix in (".csv", ".parquet") and records.record_path(path).is_file():
-                records.check_fresh(path, records.read_record(path))
+                freshness.check_fresh(path, records.read_record(path))
     extras = [name for name in ("cleanlab", "mapie") if importlib.util.find_spec(name) is not None]
     chosen |= {"extras": extras}  # an extra that was installed since has something to say
-    current = records.is_current(table, schema=SCHEMA, options=chosen, inputs=inputs, seed=common.seed)
+    current = freshness.is_current(table, schema=SCHEMA, options=chosen, inputs=inputs, seed=common.seed)
     if current and not common.restart:
         say(f"report: current, {folder / 'report.html'}")
         return EXIT_OK
 
     material = collect(common, options, predictions, files)
     document = build(material)
-    artifacts.write_text(table, to_csv(list(material.scores.values())))
+    atomic.write_text(table, to_csv(list(material.scores.values())))
     outputs = {
         "comparison.md": to_markdown(document),
         "report.html": to_html(document, folder=folder),
@@ -91,7 +92,7 @@ def run(common: Common, options: ReportOptions) -> int:
     }
     for name, text in outputs.items():
         if text is not None:
-            artifacts.write_text(folder / name, text)
+            atomic.write_text(folder / name, text)
         else:
             (folder / name).unlink(missing_ok=True)  # of an earlier report
     drawn = {folder / figure.file for figure in document.figures} - set(files)
@@ -117,12 +118,12 @@ def run(common: Common, options: ReportOptions) -> int:
 
 def collect(common: Common, options: ReportOptions, predictions: "Predictions", files: "list[Path]") -> "Material":
     """Score, judge and draw everything that the report's sections are made from."""
-    from pipeline.comparison.context import TWIN, read_context
-    from pipeline.comparison.illustrations import draw_embedding_map, draw_errors, draw_scores, worst_errors
     from pipeline.comparison.label_errors import find_suspects
-    from pipeline.comparison.material import Material
-    from pipeline.comparison.predictions import read_predictions
+    from pipeline.comparison.read import read_predictions
+    from pipeline.comparison.report_data import Material
+    from pipeline.comparison.report_figures import draw_embedding_map, draw_errors, draw_scores, worst_errors
     from pipeline.comparison.robustness import read_answers
+    from pipeline.comparison.run_files import TWIN, read_context
     from pipeline.comparison.scores import by_key, choose_resampling, score_heads
     from pipeline.comparison.verdict import judge
     from pipeline.storage.protocol import read_protocol

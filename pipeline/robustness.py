@@ -4,7 +4,7 @@ Each corruption is applied to a tile's own pixels, which then go through the tra
 answer to the same pixels. Test rows are only predicted. Reads predictions.csv, the tiles, the model and heads/; writes
 stress.csv. A run that is stopped keeps nothing of it and starts anew. Of a plan, the parts are pooled.
 
-    python -m pipeline.stress --run reports/mine
+    python -m pipeline.robustness --run reports/mine
 """
 
 import dataclasses
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pipeline.cli.command import command
-from pipeline.cli.options import Common, check, plain, say
-from pipeline.cli.parts import each_part
+from pipeline.cli.fold_runs import each_part
+from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput
-from pipeline.heads.names import FILES, SUMMARY
-from pipeline.storage import artifacts, records
+from pipeline.names import FILES, SUMMARY
+from pipeline.runtime.console import say
+from pipeline.storage import atomic, freshness, records
 from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from pipeline.comparison.predictions import Predictions
     from pipeline.heads.saved import SavedHeads
     from pipeline.network.engines import Engine
-    from pipeline.storage.models import Model, Preprocess
-    from pipeline.storage.predictions import Answer
+    from pipeline.network.model_file import Model, Preprocess
+    from pipeline.storage.predictions.csv_table import Answer
     from pipeline.storage.protocol import Protocol
 
 Name = Literal["colour_shift", "stain_change", "brightness", "blur", "jpeg", "half_resolution", "rotation"]
@@ -78,7 +79,7 @@ def load_trained(run: Path, predictions: "Predictions") -> "tuple[Model, SavedHe
         StaleInput: the heads were given embeddings of another network than stands there.
     """
     from pipeline.heads.saved import embeddings_record, load_heads, read_summary
-    from pipeline.storage.models import load_model
+    from pipeline.network.model_file import load_model
 
     summary = read_summary(run, predictions.record)
     path = run / "model.safetensors"
@@ -88,7 +89,7 @@ def load_trained(run: Path, predictions: "Predictions") -> "tuple[Model, SavedHe
     embedded = embeddings_record(
         run,
         predictions.record,
-        model=artifacts.sha256_file(path),
+        model=atomic.sha256_file(path),
         whose=str(path),
         todo="so a fall could not be told from another network: run `python -m pipeline.extract` and `python -m "
         "pipeline.fit_heads` again",
@@ -109,7 +110,7 @@ def run(common: Common, options: StressOptions) -> int:
 
 def pool_parts(protocol: "Protocol", options: StressOptions) -> None:
     """Write the stress.csv of a plan's main arm unless it is current."""
-    from pipeline.storage import stress as stored
+    from pipeline.storage.predictions import corrupted as stored
 
     parts = [part for part in protocol.parts if part.arm == protocol.main_arm]
     files = [protocol.folder(part) / "stress.csv" for part in parts]
@@ -120,23 +121,21 @@ def pool_parts(protocol: "Protocol", options: StressOptions) -> None:
         "inputs": files,
         "seed": protocol.seeds[0],
     }
-    if records.is_current(out, **same):
+    if freshness.is_current(out, **same):
         say(f"stress: current, {out}")
         return
-    artifacts.write_text(
-        out, stored.pool([(part.seed, part.fold, path) for part, path in zip(parts, files, strict=True)])
-    )
+    atomic.write_text(out, stored.pool([(part.seed, part.fold, path) for part, path in zip(parts, files, strict=True)]))
     records.write_record(out, **same, stage="stress", details={"n_parts": len(parts)})
     say(f"stress: pooled {len(parts)} parts in {out}")
 
 
 def put(common: Common, options: StressOptions) -> int:
     """Predict the corrupted test tiles, or do nothing if stress.csv is current; return the exit code."""
-    from pipeline.cli.machine import use_device
-    from pipeline.comparison.predictions import read_predictions
-    from pipeline.network.engines.settling import recorded_engine
-    from pipeline.storage import stress as stored
-    from pipeline.storage.predictions import Answer
+    from pipeline.comparison.read import read_predictions
+    from pipeline.network.engines.resume import recorded_engine
+    from pipeline.runtime.device import use_device
+    from pipeline.storage.predictions import corrupted as stored
+    from pipeline.storage.predictions.csv_table import Answer
     from pipeline.tiles.manifest import read_manifest
 
     folder, out = common.run, common.run / "stress.csv"
@@ -150,7 +149,7 @@ def put(common: Common, options: StressOptions) -> int:
         "inputs": inputs,
         "seed": common.seed,
     }
-    if not common.restart and records.is_current(out, **same):
+    if not common.restart and freshness.is_current(out, **same):
         say(f"stress: current, {out}")
         return EXIT_SKIPPED if records.read_record(out)["details"]["skipped"] else EXIT_OK
     model, saved = load_trained(folder, predictions)
@@ -181,7 +180,7 @@ def put(common: Common, options: StressOptions) -> int:
         corruption: {head: Answer(answer.predicted[kept], answer.p[kept]) for head, answer in heads.items()}
         for corruption, heads in ({stored.NONE: as_they_are} | answers).items()
     }
-    artifacts.write_text(out, stored.to_csv(tiles.iloc[kept], answered, predictions.classes))
+    atomic.write_text(out, stored.to_csv(tiles.iloc[kept], answered, predictions.classes))
     records.write_record(
         out,
         **same,
@@ -225,11 +224,11 @@ def put_through(
         BadInput: more tiles cannot be read than `--max-bad` allows; names the first.
         Interrupted: SIGINT or SIGTERM; nothing is kept.
     """
-    from pipeline.cli.machine import n_workers
-    from pipeline.cli.progress import progress
-    from pipeline.cli.signals import StopRequest
-    from pipeline.network.answering import answer_tiles
+    from pipeline.inference.tiles import answer_tiles
     from pipeline.network.batches import TileFiles
+    from pipeline.runtime.device import n_workers
+    from pipeline.runtime.progress import progress
+    from pipeline.runtime.signals import StopRequest
     from pipeline.tiles.corruptions import CORRUPTIONS
 
     answers: dict[str, dict[str, Answer]] = {}
@@ -259,9 +258,9 @@ def put_through(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m pipeline.stress`."""
+    """Entry point of `python -m pipeline.robustness`."""
     stages = {"stress": StressOptions}
-    return command("pipeline.stress", __doc__, stages, lambda common, o: run(common, o["stress"]), argv)
+    return command("pipeline.robustness", __doc__, stages, lambda common, o: run(common, o["stress"]), argv)
 
 
 if __name__ == "__main__":

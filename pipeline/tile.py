@@ -18,7 +18,7 @@ import tyro
 
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check
-from pipeline.cli.slides import Outcome, SlidesOptions, chosen_slides, each_slide
+from pipeline.cli.slide_options import Outcome, SlidesOptions, chosen_slides, each_slide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +62,10 @@ class TileOptions:
 
 def run(common: Common, options: TileOptions, slides: SlidesOptions) -> int:
     """Cut every slide; return the exit code."""
-    from pipeline.network.slide_model import slide_model
-    from pipeline.storage.models import Preprocess, load_model
-    from pipeline.tiles.slide_list import SlideEntry
-    from pipeline.tiles.tiling import Tiling, check_scale, resolve_scale, tile_slide
+    from pipeline.network.extraction.slide_model import slide_model
+    from pipeline.network.model_file import Preprocess, load_model
+    from pipeline.slides.find import SlideEntry
+    from pipeline.slides.tiling import Tiling, check_scale, resolve_scale, tile_slide
 
     @functools.cache
     def preprocess(path: Path) -> Preprocess:

@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import command
-from pipeline.cli.options import Common, check, plain, say
-from pipeline.cli.parts import each_part
-from pipeline.cli.ranks import is_first, n_ranks
+from pipeline.cli.fold_runs import each_part
+from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, BadInput, UsageError
-from pipeline.storage import artifacts, records
+from pipeline.runtime.console import say
+from pipeline.runtime.process import is_first, n_ranks
+from pipeline.storage import atomic, freshness, records
 
 if TYPE_CHECKING:
-    from pipeline.network.recipe import Recipe
-    from pipeline.network.training import Training
+    from pipeline.network.training.recipe import Recipe
+    from pipeline.network.training.trainer import Training
     from pipeline.tiles.manifest import Manifest
-    from pipeline.tiles.stain import Stain
+    from pipeline.tiles.stain_normalisation import Stain
 
 
 RANGES = {
@@ -165,7 +166,7 @@ class TrainOptions:
 
 def resolve_recipe(options: TrainOptions, *, is_demo: bool) -> "tuple[str, Recipe]":
     """Return the recipe's name and the recipe with the user's changes."""
-    from pipeline.network.recipe import RECIPES
+    from pipeline.network.training.recipe import RECIPES
 
     name = options.recipe or ("quick" if is_demo else "tutorial")
     given = {
@@ -184,11 +185,11 @@ def resolve_options(manifest: "Manifest", options: TrainOptions) -> "tuple[Recip
 
 def is_trained(manifest: "Manifest", options: TrainOptions, *, seed: int) -> bool:
     """Tell whether the model beside a manifest is what these options would train on it."""
-    from pipeline.storage.models import SCHEMA
+    from pipeline.network.model_file import SCHEMA
 
     path, chosen = manifest.path.with_name("model.safetensors"), resolve_options(manifest, options)[1]
     inputs = inputs_of(manifest, options)
-    return records.is_current(path, schema=SCHEMA, options=chosen, inputs=inputs, seed=seed)
+    return freshness.is_current(path, schema=SCHEMA, options=chosen, inputs=inputs, seed=seed)
 
 
 def start_training(
@@ -197,15 +198,15 @@ def start_training(
     """Build network, tiles and training state; nothing is trained yet."""
     import numpy as np
 
-    from pipeline.cli.machine import n_workers, use_device
     from pipeline.network.batches import TileFiles
-    from pipeline.network.imagenet import imagenet_file
+    from pipeline.network.distributed import Ranks
+    from pipeline.network.model_file import Preprocess
     from pipeline.network.precision import choose_precision
-    from pipeline.network.ranks import Ranks
+    from pipeline.network.pretrained import imagenet_file
     from pipeline.network.resnet import as_channels_last, build_network, load_start_weights
-    from pipeline.network.staining import fit_stain
-    from pipeline.network.training import Training
-    from pipeline.storage.models import Preprocess
+    from pipeline.network.training.stain_target import fit_stain
+    from pipeline.network.training.trainer import Training
+    from pipeline.runtime.device import n_workers, use_device
     from pipeline.storage.protocol import decided_alike
 
     classes = manifest.classes
@@ -253,7 +254,7 @@ def start_training(
         workers=n_workers(common.workers),
         checkpoint=common.run / "checkpoint.pt",
         identity={
-            "manifest": artifacts.sha256_file(manifest.path),
+            "manifest": atomic.sha256_file(manifest.path),
             "options": chosen,
             "seed": common.seed,
             "init": init,
@@ -273,7 +274,7 @@ def inputs_of(manifest: "Manifest", options: TrainOptions) -> list[Path]:
 
 def started_from(options: TrainOptions) -> str | None:
     """Return what model.json says of the start weights, None if there are none."""
-    from pipeline.network.imagenet import WEIGHTS
+    from pipeline.network.pretrained import WEIGHTS
 
     return f"ImageNet (torchvision's {WEIGHTS[options.arch]})" if options.init == IMAGENET else options.init
 
@@ -288,7 +289,7 @@ def run(common: Common, options: TrainOptions) -> int:
         return all_parts()
     if options.compiled:
         raise UsageError("--compiled: only for a single process: leave it out under torchrun")
-    from pipeline.network.ranks import joined
+    from pipeline.network.distributed import joined
 
     with joined():
         return all_parts()
@@ -314,8 +315,8 @@ def train(common: Common, options: TrainOptions) -> int:
         say(f"train: current, {path}")
         return EXIT_OK
     elif not checkpoint.is_file():  # a checkpoint is the unfinished replacement that --restart asked for
-        records.refuse_other_options(path, options=chosen, seed=common.seed, inputs=inputs)
-        records.refuse_damage(path)
+        freshness.refuse_other_options(path, options=chosen, seed=common.seed, inputs=inputs)
+        freshness.refuse_damage(path)
 
     training = start_training(manifest, recipe, options, common, chosen)
     if training.resume():
@@ -343,9 +344,9 @@ def finish(
     import torch
 
     from pipeline.figures.training import draw_batch, draw_history
-    from pipeline.network.augmentation import augment, draw
     from pipeline.network.batches import load_batches
-    from pipeline.storage.models import SCHEMA, description_path, save_model
+    from pipeline.network.model_file import SCHEMA, description_path, save_model
+    from pipeline.network.training.augmentation import augment, draw
 
     path = common.run / "model.safetensors"
     state = training.state
@@ -371,7 +372,7 @@ def finish(
         common.run / "figures" / "history.png",
         common.run / "figures" / "batch.png",
     ]
-    artifacts.write_text(outputs[1], history.to_csv(index=False, lineterminator="\n"))
+    atomic.write_text(outputs[1], history.to_csv(index=False, lineterminator="\n"))
     draw_history(outputs[2], history, best_epoch=state.best_epoch)
     # of the last epoch, when input and changes have grown
     recipe, last = training.recipe, training.recipe.epochs - 1

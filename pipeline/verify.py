@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.cli.command import command
-from pipeline.cli.options import Common, say
+from pipeline.cli.options import Common
 from pipeline.errors import EXIT_FAILED, EXIT_OK, BadArtifact, PipelineError, StaleInput
-from pipeline.storage import artifacts, lock, records
+from pipeline.runtime.console import say
+from pipeline.storage import atomic, freshness, lock, records
 from pipeline.storage.protocol import Protocol, check_part, read_protocol
 
 UNFINISHED = ("checkpoint.pt", ".h5.partial", ".h5.partial.json")
@@ -34,12 +35,12 @@ def check_one(path: Path, schema: str, stage: str, *, light: bool) -> list[str]:
         records.read_record_alone(path)
         return []
     record = records.check_artifact(path, schema=schema)
-    damaged = records.damaged_outputs(path, record)
+    damaged = freshness.damaged_outputs(path, record)
     if light:
         damaged = [name for name in damaged if (path.parent / name).exists()]
     faults = [f"{path.parent / name}: missing or changed since {stage} wrote it" for name in damaged]
     try:
-        records.check_fresh(path, record)
+        freshness.check_fresh(path, record)
     except StaleInput as error:
         faults.append(str(error))
     return faults
@@ -47,8 +48,8 @@ def check_one(path: Path, schema: str, stage: str, *, light: bool) -> list[str]:
 
 def check_content(run: Path) -> list[str]:
     """Return what is wrong inside the files that stand there: schemas, and rows that do not match across files."""
-    from pipeline.storage.embeddings import read_embeddings
-    from pipeline.storage.models import load_model
+    from pipeline.network.model_file import load_model
+    from pipeline.storage.embeddings.reader import read_embeddings
     from pipeline.tiles.manifest import read_manifest
 
     faults = []
@@ -61,7 +62,7 @@ def check_content(run: Path) -> list[str]:
             faults.append(f"{run / 'embeddings.h5'}: its rows are not the tiles of manifest.csv in order")
     path = records.standing(run / "predictions.csv")
     if path.is_file():
-        from pipeline.storage.predictions import check_predictions
+        from pipeline.storage.predictions.csv_table import check_predictions
 
         found = check_predictions(path)
         if manifest is not None and not found <= set(manifest.table["tile_id"]):
@@ -107,13 +108,13 @@ def check_folder(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
 
 def check_shards(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
     """Return the faults of shards in a run folder, and the files that their records speak of."""
-    from pipeline.storage.embeddings import SCHEMA, read_embeddings
-    from pipeline.storage.merging import check_rows
+    from pipeline.storage.embeddings.merge import check_rows
+    from pipeline.storage.embeddings.reader import SCHEMA, read_embeddings
     from pipeline.tiles.manifest import read_manifest
 
     faults: list[str] = []
     known: set[Path] = set()
-    for record in sorted((folder / artifacts.SHARDS).glob("*.h5.json")):
+    for record in sorted((folder / atomic.SHARDS).glob("*.h5.json")):
         path = record.with_suffix("")
         known |= {path, record}
         try:
@@ -134,13 +135,13 @@ def check_shards(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
 
 def check_slides(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
     """Return the faults of the grids and embeddings of slides in a run folder, and the files their records speak of."""
-    from pipeline.network.slide_extraction import TABLE_SCHEMA
-    from pipeline.storage.embeddings import SCHEMA, read_embeddings
-    from pipeline.tiles import grid
+    from pipeline.network.extraction.slides import TABLE_SCHEMA
+    from pipeline.slides import grid
+    from pipeline.storage.embeddings.reader import SCHEMA, read_embeddings
 
     faults: list[str] = []
     known: set[Path] = set()
-    place = folder / artifacts.SLIDES
+    place = folder / atomic.SLIDES
     for record in sorted([*place.glob("*/*.json"), *place.glob("*.json")]):
         path = record.with_suffix("")
         schema, stage = (grid.SCHEMA, "tile") if path.name == "grid.csv" else (SCHEMA, "extract")
@@ -161,11 +162,11 @@ def check_slides(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
 
 def check_maps(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
     """Return the faults of the maps of slides in a run folder, and the files that their records speak of."""
-    from pipeline.storage.tile_predictions import SCHEMA, read_predictions
+    from pipeline.storage.predictions.unlabelled import SCHEMA, read_predictions
 
     faults: list[str] = []
     known: set[Path] = set()
-    for place in sorted((folder / artifacts.MAPS).glob("*/predictions.csv.json")):
+    for place in sorted((folder / atomic.MAPS).glob("*/predictions.csv.json")):
         path = place.with_suffix("")
         known |= {path, place}
         try:

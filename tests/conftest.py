@@ -144,12 +144,12 @@ def publish_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     def publish(state: dict[str, Any]) -> Path:
         import torch
 
-        from pipeline.network import imagenet
+        from pipeline.network import pretrained
 
         file = tmp_path / "weights.pth"
         torch.save(state, file)
         named = file.rename(tmp_path / f"resnet18-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth")
-        monkeypatch.setitem(imagenet.WEIGHTS, "resnet18", SimpleNamespace(url=named.as_uri()))
+        monkeypatch.setitem(pretrained.WEIGHTS, "resnet18", SimpleNamespace(url=named.as_uri()))
         monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
         return named
 
@@ -206,10 +206,10 @@ def embedded_slide() -> Callable[..., Path]:
         import pandas as pd
 
         from pipeline.storage import records
-        from pipeline.storage.embeddings import SCHEMA, read_embeddings
-        from pipeline.storage.embeddings_writing import write_embeddings
-        from pipeline.storage.scratch import Scratch, row_type
-        from pipeline.storage.slides import SlideInfo
+        from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+        from pipeline.storage.embeddings.reader import SCHEMA, read_embeddings
+        from pipeline.storage.embeddings.slide_info import SlideInfo
+        from pipeline.storage.embeddings.writer import write_embeddings
 
         known = read_embeddings(run / "embeddings.h5")
         n = shape[0] * shape[1]
@@ -275,7 +275,7 @@ def slide_file(tmp_path: Path) -> Callable[..., Path]:
         tissue: tuple[int, int, int, int] | None = None,
         mpp: float = 0.5,
     ) -> Path:
-        from pipeline.tiles.demo_slide import write_pyramid
+        from pipeline.slides.synthetic import write_pyramid
 
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -307,7 +307,7 @@ def spoil() -> Callable[[Path, int, int], None]:
 DYING_EXTRACT = """
 import os, signal, sys
 from pipeline import extract
-from pipeline.storage.scratch import Scratch
+from pipeline.storage.embeddings.partial_rows import Scratch
 append, when = Scratch.append, int(sys.argv.pop(1))
 def dying(self, rows):
     global when

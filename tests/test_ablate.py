@@ -10,15 +10,15 @@ import pytest
 
 from pipeline import __main__ as whole
 from pipeline import ablate, extract, prepare, train
-from pipeline.cli.arms import Plan, read_plan
+from pipeline.cli.ablation_plan import Plan, read_plan
 from pipeline.cli.options import Common
 from pipeline.comparison.ablation import compare, read_arm, to_page
-from pipeline.comparison.predictions import read_predictions
+from pipeline.comparison.read import read_predictions
 from pipeline.errors import DiskFull, Interrupted, Locked, PipelineError, UsageError
-from pipeline.storage import artifacts, records
-from pipeline.storage.embeddings import read_embeddings
+from pipeline.storage import atomic, freshness, records
+from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.lock import locked
-from pipeline.storage.stress import read_stress
+from pipeline.storage.predictions.corrupted import read_stress
 
 PLAN = """
 run = "{run}"
@@ -74,7 +74,7 @@ def plan_at(file: Path) -> Plan:
 def standing_models(base: Path) -> dict[str, tuple[str, int]]:
     """Return hash and time of all networks of all arms and of their records."""
     found = sorted((base / "out" / "arms").glob("*/parts/*/model.safetensors*"))
-    return {str(path): (artifacts.sha256_file(path), path.stat().st_mtime_ns) for path in found}
+    return {str(path): (atomic.sha256_file(path), path.stat().st_mtime_ns) for path in found}
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_an_arm_that_embeds_otherwise_takes_the_networks_there_are(finished: Pat
     for ours, theirs in zip(one, other, strict=True):
         assert ours.read_bytes() == theirs.read_bytes()
         record = records.check_artifact(theirs, schema="model/1.0")
-        assert not records.damaged_outputs(theirs, record)
+        assert not freshness.damaged_outputs(theirs, record)
         embeddings = [read_embeddings(path.with_name("embeddings.h5")) for path in (ours, theirs)]
         assert [found.attrs["views"] for found in embeddings] == [1, 8]
         assert not np.array_equal(embeddings[0].features, embeddings[1].features)
@@ -232,7 +232,7 @@ def test_the_page_names_every_arm_and_warns_of_a_random_split(finished: Path) ->
     assert "all figures flatter" in page
     assert "2 seeds" in page
     record = records.check_artifact(finished / "out" / "ablation.csv", schema="ablation/1.0")
-    assert record["outputs"] == {"ablation.md": artifacts.sha256_file(finished / "out" / "ablation.md")}
+    assert record["outputs"] == {"ablation.md": atomic.sha256_file(finished / "out" / "ablation.md")}
     assert len(record["inputs"]) == 3 * 2 + 3 * 2 * 4
 
 
@@ -251,7 +251,7 @@ def test_the_setting_names_a_network_only_if_all_arms_have_it(finished: Path, mo
     other = dataclasses.replace(plan.arms[1].options["train"], arch="resnet18")
     arms = [plan.arms[0], dataclasses.replace(plan.arms[1], options=plan.arms[1].options | {"train": other})]
     written_pages: dict[str, str] = {}
-    monkeypatch.setattr(artifacts, "write_text", lambda path, text: written_pages.update({path.name: text}))
+    monkeypatch.setattr(atomic, "write_text", lambda path, text: written_pages.update({path.name: text}))
     monkeypatch.setattr(records, "write_record", lambda *words, **more: None)
     ablate.write_table(dataclasses.replace(plan, arms=arms))
     assert "protocol random; what each arm does" in written_pages["ablation.md"]
@@ -442,17 +442,17 @@ def test_the_list_of_tiles_is_not_replaced_while_others_may_read_it(
 
 def test_commands_at_once_write_the_same_list_of_tiles(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, drawn = plan_at(own / "plan.toml"), own / "out" / "tiles-24.csv"
-    text, write = drawn.read_text(), artifacts.write_text
+    text, write = drawn.read_text(), atomic.write_text
     drawn.unlink()
 
     def writing(path: Path, text: str) -> None:
-        monkeypatch.setattr(artifacts, "write_text", write)
-        with artifacts.atomic(path) as temporary:
+        monkeypatch.setattr(atomic, "write_text", write)
+        with atomic.atomic(path) as temporary:
             temporary.write_text(text)
             ablate.with_drawn_tiles(plan, 24, shared=True)  # the other command, from beginning to end
             assert drawn.read_text() == text
 
-    monkeypatch.setattr(artifacts, "write_text", writing)
+    monkeypatch.setattr(atomic, "write_text", writing)
     taken = ablate.with_drawn_tiles(plan, 24, shared=True)
     assert drawn.read_text() == text
     assert {one.options["prepare"].data for one in taken.arms} == {str(drawn)}
@@ -470,7 +470,7 @@ def test_networks_are_those_of_an_arm_that_this_command_does_not_run(own: Path, 
     for path in copies:
         theirs = arm(own, "strong") / path.relative_to(arm(own, ARMS[2]))
         assert path.read_bytes() == theirs.read_bytes()
-        assert not records.damaged_outputs(path, records.check_artifact(path, schema="model/1.0"))
+        assert not freshness.damaged_outputs(path, records.check_artifact(path, schema="model/1.0"))
         assert records.record_path(path).read_bytes() == records.record_path(theirs).read_bytes()
     assert not begun.exists()
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import floors
+from pipeline import baselines
 from pipeline.network.batches import normalise
-from pipeline.network.engines.eager import TorchEngine
+from pipeline.network.engines.torch_engine import TorchEngine
+from pipeline.network.model_file import Preprocess
 from pipeline.network.resnet import build_network, features
 from pipeline.storage import records
-from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE
-from pipeline.storage.floors import SCHEMA, Floors, read_floors
-from pipeline.storage.models import Preprocess
+from pipeline.storage.baseline_features import SCHEMA, Floors, read_floors
+from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE
 from pipeline.tiles.decoding import decode_tile, pixel_hash, resize
-from pipeline.tiles.handmade import HANDMADE_NAMES, colour_histogram, handmade_features
+from pipeline.tiles.handcrafted_features import HANDMADE_NAMES, colour_histogram, handmade_features
 from pipeline.tiles.manifest import COLUMNS, Manifest, read_manifest, write_manifest
 
 N = 12
@@ -30,7 +30,7 @@ N = 12
 @pytest.fixture(autouse=True)
 def several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiles stand in three batches, the last of them short."""
-    monkeypatch.setattr(floors, "BATCH", 5)
+    monkeypatch.setattr(baselines, "BATCH", 5)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def assert_same(a: Floors, b: Floors) -> None:
 
 
 def test_rows_are_the_tiles_whatever_the_workers(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert floors.main(words(run)) == 0
+    assert baselines.main(words(run)) == 0
     found = content(run)
     manifest = read_manifest(run / "manifest.csv")
     assert found.tile_id == list(manifest.table["tile_id"])
@@ -106,9 +106,9 @@ def test_rows_are_the_tiles_whatever_the_workers(run: Path, capsys: pytest.Captu
     assert (expected.std(axis=0) > 0.01 * expected.mean(axis=0)).mean() > 0.5
 
     capsys.readouterr()
-    assert floors.main(words(run)) == 0
+    assert baselines.main(words(run)) == 0
     assert "floors: current" in capsys.readouterr().err
-    assert floors.main([*words(run, "--restart"), "--workers", "3"]) == 0
+    assert baselines.main([*words(run, "--restart"), "--workers", "3"]) == 0
     assert_same(content(run), found)
 
 
@@ -116,8 +116,8 @@ def test_rows_are_the_tiles_whatever_the_workers(run: Path, capsys: pytest.Captu
 def test_the_input_side_is_the_median_width_within_bounds(widths: list[int], side: int) -> None:
     table = pd.DataFrame({"width": [*widths, 0], "problem": [""] * len(widths) + ["not readable"]})
     manifest = Manifest(Path(), table, Path(), {})
-    assert floors.input_side(manifest, floors.FloorsOptions()) == side
-    assert floors.input_side(manifest, floors.FloorsOptions(floor_px=64)) == 64
+    assert baselines.input_side(manifest, baselines.FloorsOptions()) == side
+    assert baselines.input_side(manifest, baselines.FloorsOptions(floor_px=64)) == 64
 
 
 def test_bad_tiles_are_marked_and_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,7 +125,7 @@ def test_bad_tiles_are_marked_and_named(run: Path, capsys: pytest.CaptureFixture
     tile(run, 3).write_text("no image")
     tile(run, 7).unlink()
     Image.new("RGB", (32, 32)).save(tile(run, 10))
-    assert floors.main(words(run, "--max-bad", "0.3")) == 3
+    assert baselines.main(words(run, "--max-bad", "0.3")) == 3
     found = content(run)
     assert found.status[[3, 7, 10]].tolist() == [UNREADABLE, UNREADABLE, CHANGED]
     assert np.flatnonzero(found.status).tolist() == [3, 7, 10]
@@ -135,13 +135,13 @@ def test_bad_tiles_are_marked_and_named(run: Path, capsys: pytest.CaptureFixture
     reasons = records.read_record(run / "floors.h5")["details"]["skipped"]
     assert "not a readable" in reasons[found.tile_id[3]]
     assert "its pixels changed" in reasons[found.tile_id[10]]
-    assert floors.main(words(run, "--max-bad", "0.3")) == 3, "current, but not whole"
+    assert baselines.main(words(run, "--max-bad", "0.3")) == 3, "current, but not whole"
 
 
 def test_too_many_bad_tiles_stop_the_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """P4."""
     tile(run, 3).unlink()
-    assert floors.main(words(run)) == 1
+    assert baselines.main(words(run)) == 1
     line = one_line(capsys.readouterr().err)
     assert "above --max-bad 0.01" in line
     assert f"{tile(run, 3)}: not there" in line
@@ -162,28 +162,28 @@ def test_a_stop_leaves_no_file_and_the_next_run_is_whole(
 
     with monkeypatch.context() as patch:
         patch.setattr(TorchEngine, "start", interrupted)
-        assert floors.main(words(run)) == 128 + signum
+        assert baselines.main(words(run)) == 128 + signum
     assert len(calls) == 1, "it stops after the batch in hand"
     assert "run the same command again" in one_line(capsys.readouterr().err)
     assert not list(run.glob("*floors.h5*"))
-    assert floors.main(words(run)) == 0
+    assert baselines.main(words(run)) == 0
     assert (content(run).status == OK).all()
 
 
 def test_a_damaged_file_is_made_anew_and_another_seed_or_side_is_another_file(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert floors.main(words(run)) == 0
+    assert baselines.main(words(run)) == 0
     before = content(run)
     path = run / "floors.h5"
     data = bytearray(path.read_bytes())
     data[-100] ^= 1
     path.write_bytes(data)
     capsys.readouterr()
-    assert floors.main(words(run)) == 0
+    assert baselines.main(words(run)) == 0
     assert "current" not in capsys.readouterr().err
     assert_same(content(run), before)
-    assert floors.main(words(run, "--seed", "1", "--floor-px", "24")) == 0
+    assert baselines.main(words(run, "--seed", "1", "--floor-px", "24")) == 0
     other = content(run)
     assert (other.px, other.seed) == (24, 1)
     np.testing.assert_array_equal(other.handmade, before.handmade)
@@ -192,15 +192,17 @@ def test_a_damaged_file_is_made_anew_and_another_seed_or_side_is_another_file(
 
 def test_wrong_use_is_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        floors.main(words(run, "--floor-px", "many"))
+        baselines.main(words(run, "--floor-px", "many"))
     assert caught.value.code == 2
     capsys.readouterr()
-    assert floors.main(words(run.parent)) == 1
+    assert baselines.main(words(run.parent)) == 1
     assert "manifest.csv: not there" in one_line(capsys.readouterr().err)
 
 
 def test_help_needs_neither_torch_nor_skimage() -> None:
-    code = "import sys, pipeline.floors; print([name for name in ('torch', 'skimage', 'h5py') if name in sys.modules])"
+    code = (
+        "import sys, pipeline.baselines; print([name for name in ('torch', 'skimage', 'h5py') if name in sys.modules])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
     )

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from pipeline import bench
+from pipeline.benchmark import hardware_limits, scaling_run
+from pipeline.benchmark.measurement import OURS, Measurement
+from pipeline.benchmark.scaling import Cost
 from pipeline.errors import BadInput
-from pipeline.measuring import ceilings, growth
-from pipeline.measuring.costs import Cost
-from pipeline.measuring.measurement import OURS, Measurement
-from pipeline.storage import records
+from pipeline.storage import freshness, records
 
 
 def put(out: Path, *words: str) -> int:
@@ -54,8 +54,8 @@ def test_a_model_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_small_bench_writes_table_page_and_record(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.measuring.results.described", lambda device, threads: ["CPU: Some Chip"])
-    monkeypatch.setattr("pipeline.measuring.hardware.machine_slug", lambda device, threads: "some-chip-1-core")
+    monkeypatch.setattr("pipeline.benchmark.write.described", lambda device, threads: ["CPU: Some Chip"])
+    monkeypatch.setattr("pipeline.benchmark.hardware.machine_slug", lambda device, threads: "some-chip-1-core")
     words = "--quick --rounds 1 --arch resnet10 --tile-px 32 --only hdf5,train,ceilings,embed --engines torch-fp32"
     assert put(tmp_path, *words.split()) == 0
     name = "some-chip-1-core-ceilings-embed-train-hdf5-quick"
@@ -75,7 +75,7 @@ def test_a_small_bench_writes_table_page_and_record(
     assert "python -m pipeline.bench --only" in page
     assert str(tmp_path) not in page
     record = records.check_artifact(tmp_path / f"{name}.csv", schema="bench/1.0")
-    assert records.damaged_outputs(tmp_path / f"{name}.csv", record) == []
+    assert freshness.damaged_outputs(tmp_path / f"{name}.csv", record) == []
     assert [target["is_met"] for target in record["details"]["targets"]].count(None) == 2
     assert record["options"]["only"] == "hdf5,train,ceilings,embed"
     assert "out" not in record["options"]
@@ -88,7 +88,7 @@ def test_an_interruption_keeps_what_was_measured_under_another_name(
         yield Measurement("ceilings", "memory copy", "GB/s", (10.0,))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ceilings, "measure_ceilings", interrupted)
+    monkeypatch.setattr(hardware_limits, "measure_ceilings", interrupted)
     assert put(tmp_path, "--only", "ceilings") == 130
     (page,) = tmp_path.glob("*-ceilings-partial.md")
     assert "Stopped early (KeyboardInterrupt)" in page.read_text()
@@ -104,7 +104,7 @@ def test_a_part_that_fails_does_not_cost_the_parts_before(
         yield Measurement("ceilings", "memory copy", "GB/s", (10.0,))
         raise BadInput("the reason")
 
-    monkeypatch.setattr(ceilings, "measure_ceilings", failing)
+    monkeypatch.setattr(hardware_limits, "measure_ceilings", failing)
     assert put(tmp_path, "--only", "ceilings") == 1
     (page,) = tmp_path.glob("*-ceilings-partial.md")
     assert "Stopped early (BadInput)" in page.read_text()
@@ -118,7 +118,7 @@ def test_an_interruption_before_anything_was_measured_writes_nothing(
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(ceilings, "measure_ceilings", interrupted)
+    monkeypatch.setattr(hardware_limits, "measure_ceilings", interrupted)
     assert put(tmp_path, "--only", "ceilings") == 130
     assert "nothing was measured yet" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -141,10 +141,10 @@ def test_growth_writes_its_own_files_and_removes_its_work(
     def measure(sizes: list[int], setting: Any, work: Path, *, tell: Any) -> Any:
         asked.append(sizes)
         work.mkdir(parents=True)
-        return {stage: {n: Cost(n / 100, 500.0) for n in sizes} for stage in growth.STAGES}
+        return {stage: {n: Cost(n / 100, 500.0) for n in sizes} for stage in scaling_run.STAGES}
 
-    monkeypatch.setattr(growth, "measure_growth", measure)
-    monkeypatch.setattr("pipeline.measuring.memory.is_told", lambda: True)
+    monkeypatch.setattr(scaling_run, "measure_growth", measure)
+    monkeypatch.setattr("pipeline.benchmark.memory.is_told", lambda: True)
     assert put(tmp_path, "--growth", "5000, 1000") == 0
     assert asked == [[1000, 5000]]
     (table,) = tmp_path.glob("*-growth.csv")
@@ -158,6 +158,6 @@ def test_growth_writes_its_own_files_and_removes_its_work(
 def test_growth_needs_a_system_that_tells(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.measuring.memory.is_told", lambda: False)
+    monkeypatch.setattr("pipeline.benchmark.memory.is_told", lambda: False)
     assert put(tmp_path, "--growth", "1000") == 2
     assert "does not show the memory of processes" in capsys.readouterr().err

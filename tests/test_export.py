@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from pipeline import export
-from pipeline.storage import embeddings, records
-from pipeline.storage.embeddings import read_embeddings
+from pipeline.storage import records
+from pipeline.storage.embeddings import reader
+from pipeline.storage.embeddings.reader import read_embeddings
 
 EmbeddedSlide = Callable[..., Path]
 LOST = (0, 5)
@@ -123,7 +124,7 @@ def test_without_anndata(fitted_base: Path, tmp_path: Path, capfd: pytest.Captur
 
 
 def test_csv(fitted_base: Path, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "BLOCK_ROWS", 5)
+    monkeypatch.setattr(reader, "BLOCK_ROWS", 5)
     assert put(fitted_base, "--embeddings", slide, "--to", "csv", "--out", tmp_path / "a.csv") == 3
     table, known = pd.read_csv(tmp_path / "a.csv", keep_default_na=False), read_embeddings(slide)
     assert known.coords is not None

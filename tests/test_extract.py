@@ -18,10 +18,10 @@ import torch
 from PIL import Image
 
 from pipeline import extract, prepare, train
-from pipeline.storage import artifacts, records
-from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE, read_embeddings
-from pipeline.storage.models import load_model
-from pipeline.storage.scratch import Scratch, row_type
+from pipeline.network.model_file import load_model
+from pipeline.storage import atomic, records
+from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE, read_embeddings
 from pipeline.tiles.manifest import read_manifest
 
 Words = Callable[..., list[str]]
@@ -100,8 +100,8 @@ def test_rows_are_the_tiles_whatever_the_workers(
     assert [("train", "val", "test")[code] for code in embeddings.split] == list(table["split"])
     assert [digest.tobytes().hex() for digest in embeddings.sha256] == list(table["sha256"])
     assert (embeddings.status == OK).all()
-    assert embeddings.attrs["model_sha256"] == artifacts.sha256_file(trained_run / "model.safetensors")
-    assert embeddings.attrs["manifest_sha256"] == artifacts.sha256_file(trained_run / "manifest.csv")
+    assert embeddings.attrs["model_sha256"] == atomic.sha256_file(trained_run / "model.safetensors")
+    assert embeddings.attrs["manifest_sha256"] == atomic.sha256_file(trained_run / "manifest.csv")
     assert sorted(path.name for path in trained_run.glob("embeddings*")) == ["embeddings.h5", "embeddings.h5.json"]
 
 
@@ -270,10 +270,10 @@ def test_auto_precision_goes_on_as_it_began(
 def eager_openvino(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Let auto choose OpenVINO, whatever the times say."""
     pytest.importorskip("openvino")
-    from pipeline.network.engines import choice
+    from pipeline.network.engines import select
 
-    monkeypatch.setattr(choice, "GAIN", 0)
-    monkeypatch.setattr(choice, "PROSPECTS", {("cpu", "openvino"): choice.Prospect(1, -1e9)})
+    monkeypatch.setattr(select, "GAIN", 0)
+    monkeypatch.setattr(select, "PROSPECTS", {("cpu", "openvino"): select.Prospect(1, -1e9)})
     return monkeypatch
 
 
@@ -360,7 +360,7 @@ def test_rows_begun_by_an_engine_that_is_gone_wait_for_it(
 def test_an_engine_that_does_not_agree_needs_force(
     trained_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipeline.network.engines import agreement
+    from pipeline.network.engines import check as agreement
 
     monkeypatch.setattr(agreement, "LEAST_COSINE", 1.1)
     assert extract.main(words("extract", trained_run, "--engine", "torch")) == 1
@@ -405,7 +405,7 @@ def test_a_full_memory_costs_no_row_and_the_record_says_so(
     trained_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also in the middle: what the memory holds may become less."""
-    from pipeline.network.engines.folding import Embed
+    from pipeline.network.engines.fold_batchnorm import Embed
 
     whole = trained_run / "whole.h5"
     assert extract.main(words("extract", trained_run, "--out", str(whole))) == 0
@@ -455,7 +455,7 @@ def test_bad_tiles_are_marked_and_named(trained_run: Path, words: Words, capsys:
 
 def test_a_file_called_changed_is_unreadable_all_the_same(tmp_path: Path) -> None:
     from pipeline.network.batches import TileFiles
-    from pipeline.network.filling import status_of
+    from pipeline.network.extraction.resumable_rows import status_of
 
     _, _, _, problem = TileFiles(tmp_path, ["changed/unchanged.png"], ["0" * 64], 8)[0]
     assert status_of(problem) == UNREADABLE
@@ -517,11 +517,11 @@ def test_too_many_bad_tiles_stop_the_run_and_lose_nothing(
 def test_a_model_of_another_manifest_is_stale(
     trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    then = artifacts.sha256_file(trained_run / "manifest.csv")
+    then = atomic.sha256_file(trained_run / "manifest.csv")
     tiles = str(trained_run.parent / "tiles")
     argv = ["--run", str(trained_run), "--data", tiles, "--protocol", "random", "--seed", "5", "--restart"]
     assert prepare.main([*argv, "--workers", "1"]) == 0
-    now = artifacts.sha256_file(trained_run / "manifest.csv")
+    now = atomic.sha256_file(trained_run / "manifest.csv")
     capsys.readouterr()
     assert extract.main(words("extract", trained_run)) == 1
     line = one_line(capsys.readouterr().err)
@@ -557,7 +557,7 @@ def test_missing_inputs(trained_run: Path, words: Words, capsys: pytest.CaptureF
 def test_an_embedding_that_is_not_finite_names_the_tile(
     trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipeline.storage.models import SCHEMA, save_model
+    from pipeline.network.model_file import SCHEMA, save_model
 
     path = trained_run / "model.safetensors"
     model = load_model(path)
@@ -593,10 +593,10 @@ def test_other_options_do_not_replace_the_rows_without_a_word(
     trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert extract.main(words("extract", trained_run)) == 0
-    before = artifacts.sha256_file(trained_run / "embeddings.h5")
+    before = atomic.sha256_file(trained_run / "embeddings.h5")
     capsys.readouterr()
     assert extract.main(words("extract", trained_run, "--dtype", "float16")) == 1
     assert "dtype='float32', now 'float16'" in one_line(capsys.readouterr().err)
-    assert artifacts.sha256_file(trained_run / "embeddings.h5") == before
+    assert atomic.sha256_file(trained_run / "embeddings.h5") == before
     assert extract.main(words("extract", trained_run, "--dtype", "float16", "--restart")) == 0
     assert read_embeddings(trained_run / "embeddings.h5").features.dtype == np.float16

@@ -17,7 +17,7 @@ Words = Callable[..., list[str]]
 DYING = """
 import os, signal, sys
 from pipeline import extract
-from pipeline.storage.scratch import Scratch
+from pipeline.storage.embeddings.partial_rows import Scratch
 append, rank = Scratch.append, sys.argv.pop(1)
 def dying(self, rows):
     append(self, rows)

@@ -20,14 +20,14 @@ from PIL import Image
 
 from pipeline import extract, prepare, tile, train, verify
 from pipeline.network.batches import normalise
-from pipeline.network.engines import choice
+from pipeline.network.engines import select
+from pipeline.network.model_file import load_model
 from pipeline.network.resnet import features
-from pipeline.storage import artifacts, records
-from pipeline.storage.embeddings import OK, UNREADABLE, Embeddings, read_embeddings
-from pipeline.storage.models import load_model
-from pipeline.storage.scratch import Scratch
+from pipeline.slides.openslide_reader import open_slide
+from pipeline.storage import atomic, records
+from pipeline.storage.embeddings.partial_rows import Scratch
+from pipeline.storage.embeddings.reader import OK, UNREADABLE, Embeddings, read_embeddings
 from pipeline.tiles.decoding import pixel_hash
-from pipeline.tiles.slides import open_slide
 
 Make = Callable[..., Path]
 Words = Callable[..., list[str]]
@@ -102,8 +102,8 @@ def test_rows_are_the_tiles_of_the_grid(ground: Ground, workers: str) -> None:
         *({-1}, {255}),
     )
     assert (found.status == OK).all()
-    assert found.attrs["model_sha256"] == artifacts.sha256_file(ground.run / "model.safetensors")
-    assert found.attrs["manifest_sha256"] == artifacts.sha256_file(result(ground.run).with_name("grid.csv"))
+    assert found.attrs["model_sha256"] == atomic.sha256_file(ground.run / "model.safetensors")
+    assert found.attrs["manifest_sha256"] == atomic.sha256_file(result(ground.run).with_name("grid.csv"))
     assert found.attrs["preprocess"]["mpp"] == 0.5
 
 
@@ -311,8 +311,8 @@ def test_one_bad_slide_does_not_stop_the_rest(
     capsys.readouterr()
     words = ground.words("extract", ground.run, "--slide", str(tmp_path / "list.csv"))
     built: list[str] = []
-    build = choice.build_engine
-    monkeypatch.setattr(choice, "build_engine", lambda name, *a, **k: (built.append(name), build(name, *a, **k))[1])
+    build = select.build_engine
+    monkeypatch.setattr(select, "build_engine", lambda name, *a, **k: (built.append(name), build(name, *a, **k))[1])
     assert extract.main(words) == 3
     assert built == ["torch"]  # once for all slides
     said = capsys.readouterr().err

@@ -12,16 +12,17 @@ from sklearn.svm import SVC
 
 from pipeline import fit_heads
 from pipeline.evaluation.calibration import softmax
-from pipeline.heads import fitting, making
+from pipeline.heads import fit as making
 from pipeline.heads import rows as material
+from pipeline.heads import search
 from pipeline.heads.base import Rows
-from pipeline.heads.svm import Svm
-from pipeline.storage import embeddings as stored
-from pipeline.storage import inputs, records
-from pipeline.storage.embeddings import SCHEMA, read_embeddings
-from pipeline.storage.embeddings_writing import write_embeddings
-from pipeline.storage.predictions import read_predictions, usable_rows
-from pipeline.storage.scratch import Scratch, row_type
+from pipeline.heads.svm.classifier import Svm
+from pipeline.storage import freshness, records
+from pipeline.storage.embeddings import reader as stored
+from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.reader import SCHEMA, read_embeddings
+from pipeline.storage.embeddings.writer import write_embeddings
+from pipeline.storage.predictions.csv_table import read_predictions, usable_rows
 
 CLASSES = ["a", "b", "c"]
 D = 6
@@ -169,21 +170,21 @@ def test_same_input_and_seed_give_the_same_predictions(fitted: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("fit_on", ["train", "heldout"])
-def test_test_rows_serve_for_nothing_before_prediction(fit_on: fitting.FitOn, tmp_path: Path) -> None:
+def test_test_rows_serve_for_nothing_before_prediction(fit_on: search.FitOn, tmp_path: Path) -> None:
     """P7: other test features and labels change no head, no choice and no calibration."""
     run = make_run(tmp_path / "run")
     rows = split_rows(run, fit_on=fit_on)
     noise = np.random.default_rng(3).normal(size=rows["test"].features.shape).astype(np.float32)
     other = dict(rows, test=Rows(noise, noise[:, :3], rows["test"].y[::-1].copy(), rows["test"].groups))
-    setting = fitting.Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=3, svm_rows=10_000, calibration="auto")
-    for make in (fitting.fit_softmax, fitting.fit_svm_head, fitting.fit_xgboost_head):
-        arguments = () if make is fitting.fit_softmax else (setting,)
+    setting = search.Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=3, svm_rows=10_000, calibration="auto")
+    for make in (search.fit_softmax, search.fit_svm_head, search.fit_xgboost_head):
+        arguments = () if make is search.fit_softmax else (setting,)
         one, two = make(rows, *arguments), make(other, *arguments)  # type: ignore[operator]
         assert calibration_of(one, setting) == calibration_of(two, setting)
         np.testing.assert_array_equal(one.head.scores(rows["test"]), two.head.scores(rows["test"]))
 
 
-def calibration_of(fitted: fitting.Fitted, setting: fitting.Setting) -> object:
+def calibration_of(fitted: search.Fitted, setting: search.Setting) -> object:
     return making.calibrated(fitted, setting).facts["calibration"]
 
 
@@ -223,7 +224,7 @@ def test_embeddings_are_hashed_once_and_only_read_if_something_is_to_be_fitted(
 ) -> None:
     run = make_run(tmp_path / "run")
     hashed, read = [], []
-    for module in (inputs, records):
+    for module in (freshness, records):
         whole = module.sha256_file
         monkeypatch.setattr(module, "sha256_file", lambda path, whole=whole: (hashed.append(path.name), whole(path))[1])
     opened = stored.read_embeddings
@@ -358,7 +359,7 @@ def test_very_many_lines_are_a_parquet_file_that_is_current_and_holds_the_same(
 ) -> None:
     pytest.importorskip("pyarrow")
     run = make_run(tmp_path / "run")
-    monkeypatch.setattr("pipeline.storage.predictions.LARGE_LINES", 300)
+    monkeypatch.setattr("pipeline.storage.predictions.csv_table.LARGE_LINES", 300)
     assert fit(run) == 0
     assert not (run / "predictions.csv").exists()
     found, exact = (read_predictions(records.standing(place / "predictions.csv")) for place in (run, fitted))
@@ -367,7 +368,7 @@ def test_very_many_lines_are_a_parquet_file_that_is_current_and_holds_the_same(
     capfd.readouterr()
     assert fit(run) == 0
     assert f"current, {run / 'predictions.parquet'}" in capfd.readouterr().err
-    monkeypatch.setattr("pipeline.storage.predictions.LARGE_LINES", 1_000_000)
+    monkeypatch.setattr("pipeline.storage.predictions.csv_table.LARGE_LINES", 1_000_000)
     assert fit(run, "--restart") == 0
     assert (run / "predictions.csv").read_bytes() == (fitted / "predictions.csv").read_bytes()
     assert not (run / "predictions.parquet").exists()
@@ -377,7 +378,7 @@ def test_very_many_lines_without_pyarrow_are_refused_before_anything_is_fitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run(tmp_path / "run")
-    monkeypatch.setattr("pipeline.storage.predictions.LARGE_LINES", 300)
+    monkeypatch.setattr("pipeline.storage.predictions.csv_table.LARGE_LINES", 300)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     assert fit(run) == 1

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.heads import cluster, spread
 from pipeline.heads import rows as material
+from pipeline.heads.cluster import client
+from pipeline.heads.cluster import fit as spread
 from pipeline.storage import records
-from pipeline.storage.predictions import read_predictions
+from pipeline.storage.predictions.csv_table import read_predictions
 
 from .test_fit_heads import fit, make_run
 
@@ -47,7 +48,7 @@ def test_rows_that_do_not_fit_are_fitted_by_all_workers(tmp_path: Path, monkeypa
 def test_an_address_that_does_not_answer_is_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "ANSWER_S", 0.5)
+    monkeypatch.setattr(client, "ANSWER_S", 0.5)
     run = make_run(tmp_path / "run")
     assert fit(run, "--cluster", "tcp://127.0.0.1:1") == 1
     told = capfd.readouterr().err

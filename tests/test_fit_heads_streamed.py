@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import floors
+from pipeline import baselines
+from pipeline.benchmark.memory import is_told
+from pipeline.benchmark.scaling_run import run_stage
 from pipeline.heads import rows as material
-from pipeline.heads.boosting import Boosting
-from pipeline.heads.floors import SOURCES
-from pipeline.heads.stored import StoredRows
-from pipeline.measuring.growth import run_stage
-from pipeline.measuring.memory import is_told
+from pipeline.heads.baselines import SOURCES
+from pipeline.heads.streamed_rows import StoredRows
+from pipeline.heads.xgb.booster import Boosting
 from pipeline.storage import records
-from pipeline.storage.predictions import read_predictions
+from pipeline.storage.predictions.csv_table import read_predictions
 
 from .test_fit_heads import fit, make_run
 
@@ -104,7 +104,7 @@ def test_memory_that_is_enough_changes_nothing(tmp_path: Path, capfd: pytest.Cap
 
 @pytest.mark.usefixtures("little_memory")
 def test_floors_of_tiles_are_streamed_from_their_own_file(fitted_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert floors.main(["--run", str(fitted_run), "--floor-px", "32", "--threads", "1", "--workers", "0"]) == 0
+    assert baselines.main(["--run", str(fitted_run), "--floor-px", "32", "--threads", "1", "--workers", "0"]) == 0
     read: list[str] = []
     blocks = StoredRows.blocks
 
@@ -140,9 +140,9 @@ PROGRAM = """
 import os, resource, signal, sys
 from pipeline import fit_heads
 from pipeline.heads import rows
-from pipeline.heads.stored import StoredRows
-from pipeline.measuring.growth import run_stage
-from pipeline.measuring.memory import is_told
+from pipeline.heads.streamed_rows import StoredRows
+from pipeline.benchmark.scaling_run import run_stage
+from pipeline.benchmark.memory import is_told
 blocks, when, limit = StoredRows.blocks, int(sys.argv.pop(1)), int(sys.argv.pop(1))
 def dying(self):
     global when

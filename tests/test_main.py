@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import __main__ as whole
 from pipeline import fit_heads, prepare, verify
-from pipeline.storage import artifacts
+from pipeline.storage import atomic
 
 FILES = (
     "manifest.csv",
@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_results(finished: Path, data: Path, tmp_pa
     assert whole.main(words(run, data)) == 0
     repeated = ("manifest.csv", "model.safetensors", "model.json", "embeddings.h5", "floors.h5", "heads/svm.skops")
     for name in (*repeated, "heads/xgboost.ubj", "predictions.csv", "stress.csv"):
-        assert artifacts.sha256_file(run / name) == artifacts.sha256_file(finished / name), name
+        assert atomic.sha256_file(run / name) == atomic.sha256_file(finished / name), name
 
     def merits(folder: Path) -> list[list[str]]:
         with (folder / "comparison.csv").open(newline="") as file:
@@ -167,12 +167,12 @@ def test_stale_embeddings_after_retraining_are_refused_and_remade(
 def test_the_record_names_options_inputs_versions_and_commit(finished: Path) -> None:
     """P8."""
     record = json.loads((finished / "embeddings.h5.json").read_text())
-    assert record["inputs"]["model.safetensors"] == artifacts.sha256_file(finished / "model.safetensors")
-    assert record["inputs"]["manifest.csv"] == artifacts.sha256_file(finished / "manifest.csv")
+    assert record["inputs"]["model.safetensors"] == atomic.sha256_file(finished / "model.safetensors")
+    assert record["inputs"]["manifest.csv"] == atomic.sha256_file(finished / "manifest.csv")
     assert record["versions"]["torch"]
     assert record["options"]["embed_batch"] is None
     chain = json.loads((finished / "comparison.csv.json").read_text())
-    assert chain["inputs"]["predictions.csv"] == artifacts.sha256_file(finished / "predictions.csv")
+    assert chain["inputs"]["predictions.csv"] == atomic.sha256_file(finished / "predictions.csv")
 
 
 def test_nothing_is_written_outside_the_run_and_the_data_folder(tmp_path: Path, data: Path, monkeypatch) -> None:
@@ -184,20 +184,20 @@ def test_nothing_is_written_outside_the_run_and_the_data_folder(tmp_path: Path, 
 
 
 def test_a_lost_figure_does_not_cost_a_training(copy: Path, data: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    before = artifacts.sha256_file(copy / "model.safetensors")
+    before = atomic.sha256_file(copy / "model.safetensors")
     (copy / "figures" / "batch.png").unlink()
     assert whole.main(words(copy, data)) == 1
     assert "figures/batch.png: missing or changed" in capfd.readouterr().err
-    assert artifacts.sha256_file(copy / "model.safetensors") == before
+    assert atomic.sha256_file(copy / "model.safetensors") == before
 
 
 def test_a_changed_manifest_does_not_cost_a_training(copy: Path, data: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    before = artifacts.sha256_file(copy / "model.safetensors")
+    before = atomic.sha256_file(copy / "model.safetensors")
     assert prepare.main([*words(copy, data)[:8], "--protocol", "random", "--restart"]) == 0
     capfd.readouterr()
     assert whole.main(words(copy, data, protocol="random")) == 1
     assert "model.safetensors was made from another manifest.csv" in capfd.readouterr().err
-    assert artifacts.sha256_file(copy / "model.safetensors") == before
+    assert atomic.sha256_file(copy / "model.safetensors") == before
 
 
 def test_paths_for_one_stage_are_refused_here(finished: Path, data: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -21,14 +21,15 @@ import pytest
 from PIL import Image
 
 from pipeline import extract, fit_heads, merge, prepare, train, verify
-from pipeline.comparison.context import read_context
+from pipeline.comparison.run_files import read_context
 from pipeline.errors import BadArtifact
 from pipeline.heads import rows as material
-from pipeline.storage import artifacts, embeddings, embeddings_writing, records
-from pipeline.storage.embeddings import CHANGED, UNREADABLE, feature_blocks, feature_rows, read_embeddings
+from pipeline.storage import atomic, records
+from pipeline.storage.embeddings import reader, writer
+from pipeline.storage.embeddings.feature_rows import StoredFeatures, width_of
+from pipeline.storage.embeddings.reader import CHANGED, UNREADABLE, feature_blocks, feature_rows, read_embeddings
 from pipeline.storage.hdf5 import created, write_attributes
 from pipeline.storage.lock import locked, locked_file
-from pipeline.storage.stored_features import StoredFeatures, width_of
 from pipeline.tiles.manifest import read_manifest
 
 Words = Callable[..., list[str]]
@@ -117,7 +118,7 @@ def test_p2_the_rows_are_those_of_a_single_run(
     assert (ours["stage"], ours["seed"], ours["device"]) == (theirs["stage"], theirs["seed"], theirs["device"])
     shards = ours["details"].pop("shards")
     assert ours["details"] == theirs["details"]
-    assert shards == {f"shards/embeddings-{i}-of-3.h5": artifacts.sha256_file(shard(sharded, i)) for i in (1, 2, 3)}
+    assert shards == {f"shards/embeddings-{i}-of-3.h5": atomic.sha256_file(shard(sharded, i)) for i in (1, 2, 3)}
     assert ours["outputs"] == (shards if virtual else {})
     if not virtual:
         assert out.read_bytes() == single.read_bytes()
@@ -238,7 +239,7 @@ def test_a_shard_takes_over_the_engine_of_one_that_is_begun(
 ) -> None:
     """What auto decides by timing need not differ between the shards of one folder; a finished one tells it, too."""
     from pipeline.network import precision
-    from pipeline.storage.scratch import Scratch
+    from pipeline.storage.embeddings.partial_rows import Scratch
 
     auto = [word if word != "fp32" else "auto" for word in words("extract", trained_run)]
 
@@ -424,7 +425,7 @@ def test_p1_a_full_disk_leaves_no_torso(
         patch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
         assert "MB needed" in refused(capsys, merge_words(sharded))
     with monkeypatch.context() as patch:
-        patch.setattr(embeddings_writing, "created", full_disk)
+        patch.setattr(writer, "created", full_disk)
         assert "no space left" in refused(capsys, merge_words(sharded))
     assert merge.main(merge_words(sharded)) == 3
 
@@ -533,9 +534,7 @@ def test_some_rows_of_a_virtual_file_are_read_from_its_shards(virtual: Path) -> 
     for rows in ([9, 10], [0, 1, 2, 19, 21, 31], [15]):
         assert np.array_equal(feature_rows(virtual, np.array(rows)), single[rows])
     rows = np.array([31, 4, 12, 11, 30])
-    stored = StoredFeatures(
-        virtual, embeddings.SCHEMA, "features", rows, width_of(virtual, embeddings.SCHEMA, "features")
-    )
+    stored = StoredFeatures(virtual, reader.SCHEMA, "features", rows, width_of(virtual, reader.SCHEMA, "features"))
     assert np.array_equal(stored.read(), single[rows])
     shard(virtual.parent, 2).unlink()
     with pytest.raises(BadArtifact, match="which is not there"):

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline import extract, fit_heads, prepare, report, stress, train, verify
+from pipeline import extract, fit_heads, prepare, report, robustness, train, verify
 from pipeline.errors import StaleInput
 from pipeline.network import batches, precision
-from pipeline.storage.pooling import pool
-from pipeline.storage.predictions import read_predictions
+from pipeline.storage.predictions.csv_table import read_predictions
+from pipeline.storage.predictions.pool_folds import pool
 from pipeline.storage.protocol import read_protocol
 
 GROUPED = ("--group-regex", r"(S\d)_", "--workers", "1")
@@ -213,7 +213,7 @@ def test_the_report_of_a_plan_shows_its_parts_and_the_gap_to_the_random_split(
     shutil.copytree(finished.parent, base)
     run = base / "run"
     small = ["--run", str(run), "--threads", "1", "--workers", "0"]
-    assert stress.main([*small, "--corruptions", "jpeg", "rotation"]) == 0
+    assert robustness.main([*small, "--corruptions", "jpeg", "rotation"]) == 0
     assert report.main(["--run", str(run), "--draws", "100", "--gallery", "2"]) == 0
     text = (run / "comparison.md").read_text()
     for title in (

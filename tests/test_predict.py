@@ -19,11 +19,12 @@ from PIL import Image
 
 from pipeline import predict, train, verify
 from pipeline.heads.saved import SavedHeads
-from pipeline.storage import artifacts, embeddings, records
-from pipeline.storage.embeddings import read_embeddings
-from pipeline.storage.predictions import read_predictions
+from pipeline.storage import atomic, records
+from pipeline.storage.embeddings import reader
+from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.predictions.csv_table import read_predictions
+from pipeline.storage.predictions.unlabelled import read_predictions as read_tiles
 from pipeline.storage.protocol import PartEntry, Protocol, write_protocol
-from pipeline.storage.tile_predictions import read_predictions as read_tiles
 
 EmbeddedSlide = Callable[..., Path]
 Words = Callable[..., list[str]]
@@ -199,7 +200,7 @@ def test_features_are_never_all_in_memory(
     fitted_run: Path, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert put(fitted_run, "--embeddings", slide, "--out", tmp_path / "a", "--head", "svm") == 0
-    monkeypatch.setattr(embeddings, "BLOCK_ROWS", 5)
+    monkeypatch.setattr(reader, "BLOCK_ROWS", 5)
     seen: list[int] = []
     answers = SavedHeads.answers
 
@@ -247,7 +248,7 @@ def test_a_folder_of_tiles(
     assert len(read_tiles(out / "predictions.csv")) == 5
     assert list(records.read_record(out / "predictions.csv")["details"]["skipped"]) == ["0.png"]
 
-    from pipeline.network import answering
+    from pipeline.inference import tiles as answering
 
     def stopping(*args: object, **more: object) -> object:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -266,7 +267,7 @@ def test_a_plan_takes_the_part_whose_network_embedded_the_slide(
     (run / "parts").mkdir(parents=True)
     (run / "parts" / "tiles").symlink_to(fitted_run.parent / "tiles")
     plan = Protocol(run, "grouped", 2, [0], 0, [])
-    digest = artifacts.sha256_file(fitted_run / "manifest.csv")
+    digest = atomic.sha256_file(fitted_run / "manifest.csv")
     for fold in (0, 1):
         part = PartEntry(f"grouped-seed0-fold{fold}", "grouped", 0, fold, None, digest, {}, [], {})
         plan.parts.append(part)

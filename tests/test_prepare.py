@@ -19,7 +19,7 @@ from pipeline.cli.options import Common
 from pipeline.errors import BadInput
 from pipeline.prepare import PrepareOptions, main, make_plan
 from pipeline.storage.records import check_artifact, read_record
-from pipeline.tiles.datasets import TileSet
+from pipeline.tiles.datasets.sources import TileSet
 from pipeline.tiles.manifest import SCHEMA, Manifest, read_manifest
 
 KATHER = Path(__file__).parents[1] / "../shared/data/kather2016/tiles"

@@ -17,11 +17,11 @@ from PIL import Image
 
 from pipeline import report
 from pipeline.cli.options import Common
-from pipeline.comparison import context as context_module
-from pipeline.comparison import illustrations
+from pipeline.comparison import report_figures
+from pipeline.comparison import run_files as context_module
 from pipeline.errors import BadArtifact, BadInput, StaleInput, UsageError
 from pipeline.report import ReportOptions
-from pipeline.storage import artifacts, records
+from pipeline.storage import atomic, freshness, records
 
 CLASSES = ("01_TUMOR", "02_STROMA", "03_COMPLEX", "04_LYMPHO")
 FAST = ReportOptions(draws=200, map="pca", gallery=4)
@@ -95,14 +95,14 @@ def add_context(run: Path) -> Path:
     }
     heads = {"classes": list(CLASSES), "heads": dict.fromkeys(SKILL, entry), "source_probe": {"reason": "made up"}}
     heads["separability"] = {name: {"scatter_ratio": 1.0, "accuracy": 0.9, "n_tiles": 9} for name in ("train", "val")}
-    artifacts.write_text(run / "heads/heads.json", artifacts.to_json(heads))
+    atomic.write_text(run / "heads/heads.json", atomic.to_json(heads))
     epochs = [f"{e},0.001,{1 / e},{1 - 0.4 / e},{1.2 / e},{1 - 0.5 / e},3.0,100.0" for e in (1, 2, 3)]
     header = "epoch,lr,train_loss,train_accuracy,val_loss,val_accuracy,seconds,images_per_second"
-    artifacts.write_text(run / "history.csv", "\n".join([header, *epochs]) + "\n")
+    atomic.write_text(run / "history.csv", "\n".join([header, *epochs]) + "\n")
     model = {"arch": "resnet50", "recipe": {"name": "tutorial", "lr": 0.001}, "metrics": {"best_epoch": 3}, "seed": 0}
-    artifacts.write_text(run / "model.json", artifacts.to_json(model))
+    atomic.write_text(run / "model.json", atomic.to_json(model))
     findings = [{"severity": "warning", "what": "tiles have 2 sizes", "tiles": ["x", "y"]}]
-    artifacts.write_text(run / "audit.json", artifacts.to_json({"findings": findings}))
+    atomic.write_text(run / "audit.json", atomic.to_json({"findings": findings}))
     rng = np.random.default_rng(0)
     (run / "figures").mkdir(exist_ok=True)
     for name in ("history", "batch", "classes"):
@@ -118,7 +118,7 @@ def add_context(run: Path) -> Path:
         digest = hashlib.sha256(b"24x24:" + pixels.tobytes()).hexdigest()
         values = (tile_id, f"{tile_id}.png", row["label"], row["group"], row["split"], digest, "24", "24", "")
         lines.append(",".join(values))
-    artifacts.write_text(run / "manifest.csv", "\n".join(lines) + "\n")
+    atomic.write_text(run / "manifest.csv", "\n".join(lines) + "\n")
     details = {"root": "tiles", "dataset": "made up", "protocol": "grouped"}
     records.write_record(run / "manifest.csv", schema="manifest/1.0", stage="prepare", options={}, details=details)
     return run
@@ -165,7 +165,7 @@ def full_run(tmp_path_factory):
     (run / "embeddings.h5").write_bytes(b"stands for an embeddings file")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(context_module, "read_embeddings", lambda path, **_: fake_embeddings(path.parent))
-        patch.setattr(illustrations, "feature_rows", lambda path, rows: fake_embeddings(path.parent).features[rows])
+        patch.setattr(report_figures, "feature_rows", lambda path, rows: fake_embeddings(path.parent).features[rows])
         write(run, ReportOptions(draws=200, map="tsne", gallery=4))
     return run
 
@@ -245,7 +245,7 @@ def test_the_html_needs_no_other_file_and_says_what_the_markdown_says(full_run):
 
 def test_the_record_names_inputs_outputs_and_the_unit_of_the_intervals(full_run):
     record = records.check_artifact(full_run / "comparison.csv", schema="comparison/1.0")
-    assert records.damaged_outputs(full_run / "comparison.csv", record) == []
+    assert freshness.damaged_outputs(full_run / "comparison.csv", record) == []
     assert {"predictions.csv", "heads/heads.json", "embeddings.h5", "figures/batch.png"} <= set(record["inputs"])
     assert {"comparison.md", "report.html", "figures/errors.png"} <= set(record["outputs"])
     assert (record["stage"], record["details"]["intervals"], record["details"]["n_draws"]) == ("report", "group", 200)
@@ -356,7 +356,7 @@ def test_without_context_each_missing_part_is_one_sentence(tmp_path):
 def describe(run: Path, **more: object) -> None:
     """Add to model.json what a training would have said."""
     path = run / "model.json"
-    artifacts.write_text(path, artifacts.to_json(json.loads(path.read_text()) | more))
+    atomic.write_text(path, atomic.to_json(json.loads(path.read_text()) | more))
 
 
 def test_start_weights_and_stain_normalisation_stand_at_the_top(tmp_path):
@@ -381,7 +381,7 @@ def test_a_preprocess_that_is_none_leaves_the_model_out(tmp_path, preprocess):
 @pytest.mark.parametrize("name", ["heads/heads.json", "history.csv", "model.json", "audit.json", "manifest.csv"])
 @pytest.mark.parametrize("content", [b"", b"[1, 2]", b"\xff\xfe", b'{"heads": 3, "findings": {"a": 1}}', b"[" * 9999])
 def test_a_broken_context_file_is_left_out_and_said(tmp_path, name, content):
-    from pipeline.comparison.context import context_files, read_context
+    from pipeline.comparison.run_files import context_files, read_context
 
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,12 +14,13 @@ import pytest
 
 from pipeline import report, verify
 from pipeline.cli.options import Common
-from pipeline.comparison import large
-from pipeline.comparison.predictions import read_predictions
+from pipeline.comparison import large_predictions as large
+from pipeline.comparison.read import read_predictions
 from pipeline.errors import BadArtifact, PipelineError
 from pipeline.report import ReportOptions
-from pipeline.storage import large_predictions, pooling, predictions, records
-from pipeline.storage.large_predictions import parquet_lines
+from pipeline.storage import records
+from pipeline.storage.predictions import csv_table, parquet_table, pool_folds
+from pipeline.storage.predictions.parquet_table import parquet_lines
 
 if importlib.util.find_spec("pyarrow") is None:
     pytest.skip("needs the extra `large`", allow_module_level=True)
@@ -62,11 +63,11 @@ def make_run(run: Path, table: pd.DataFrame, name: str, *, protocol: str = "grou
     """Write a table in blocks of a head, with its record, into a run folder."""
     run.mkdir(parents=True, exist_ok=True)
     path = run / name
-    with predictions.written(path) as add:
+    with csv_table.written(path) as add:
         for _, lines in table.groupby("head", sort=False):
             add(lines)
     details = {"protocol": protocol, "dataset": "made", "credit": None, "calibrated_on": "val", "n_skipped": 0}
-    records.write_record(path, schema=predictions.SCHEMA, stage="fit_heads", options={}, details=details, seed=0)
+    records.write_record(path, schema=csv_table.SCHEMA, stage="fit_heads", options={}, details=details, seed=0)
     return run
 
 
@@ -85,17 +86,17 @@ def reported(run: Path) -> dict[tuple[str, str, str], list[float]]:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks for each head."""
-    monkeypatch.setattr(large_predictions, "BLOCK_ROWS", 128)
+    monkeypatch.setattr(parquet_table, "BLOCK_ROWS", 128)
 
 
 def test_both_forms_hold_the_same_lines_and_one_replaces_the_other(tmp_path: Path) -> None:
     table = make_table()
     run = make_run(tmp_path / "run", table, "predictions.csv")
-    before = predictions.read_predictions(run / "predictions.csv")
+    before = csv_table.read_predictions(run / "predictions.csv")
     make_run(run, table, "predictions.parquet")
     assert records.standing(run / "predictions.csv") == run / "predictions.parquet"
     assert sorted(path.name for path in run.iterdir()) == ["predictions.parquet", "predictions.parquet.json"]
-    after = predictions.read_predictions(run / "predictions.parquet")
+    after = csv_table.read_predictions(run / "predictions.parquet")
     assert list(after) == list(before)
     for name in before:
         if name.startswith("p_"):
@@ -109,8 +110,8 @@ def test_both_forms_hold_the_same_lines_and_one_replaces_the_other(tmp_path: Pat
 
 def test_the_size_decides_the_form(tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
-    assert predictions.table_for(path, predictions.LARGE_LINES) == path
-    assert predictions.table_for(path, predictions.LARGE_LINES + 1) == tmp_path / "predictions.parquet"
+    assert csv_table.table_for(path, csv_table.LARGE_LINES) == path
+    assert csv_table.table_for(path, csv_table.LARGE_LINES + 1) == tmp_path / "predictions.parquet"
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
@@ -157,7 +158,7 @@ def test_single_rows_are_looked_at_in_a_sample_of_whole_tiles(tmp_path: Path, mo
     assert 250 < len(rows) < 550
     assert len(content.rows("test")) == 1400
     assert (np.bincount(content.tile_code[rows])[np.unique(content.tile_code[rows])] == 2).all()
-    table = predictions.read_predictions(run / "predictions.parquet")
+    table = csv_table.read_predictions(run / "predictions.parquet")
     p = table.loc[table["head"] == "svm", [f"p_{name}" for name in CLASSES]].to_numpy()
     np.testing.assert_array_equal(content.probabilities("svm", rows[::-7]), p[rows[::-7]])
     named = content.predicted["svm"][rows]
@@ -169,7 +170,7 @@ def test_single_rows_are_looked_at_in_a_sample_of_whole_tiles(tmp_path: Path, mo
 
 def rewritten(path: Path, change) -> None:
     """Write the lines of a Parquet table again, changed, one row group for each head."""
-    table = predictions.read_predictions(path).drop(columns=["seed", "fold"])
+    table = csv_table.read_predictions(path).drop(columns=["seed", "fold"])
     table = table if (changed := change(table)) is None else changed
     with parquet_lines(path) as add:
         for _, lines in table.groupby("head", sort=False):
@@ -194,7 +195,7 @@ def test_a_table_that_breaks_the_schema_is_refused_by_name(tmp_path: Path, chang
     path = make_run(tmp_path / "run", make_table(), "predictions.parquet") / "predictions.parquet"
     rewritten(path, change)
     with pytest.raises(BadArtifact, match=message) as told:
-        predictions.open_large(path).check()
+        csv_table.open_large(path).check()
     assert str(path) in str(told.value)
     assert "\n" not in str(told.value)
 
@@ -204,7 +205,7 @@ def test_what_is_no_parquet_file_is_refused_in_one_line(tmp_path: Path, content:
     path = tmp_path / "predictions.parquet"
     path.write_bytes(content)
     with pytest.raises(BadArtifact, match="not a readable Parquet file") as told:
-        predictions.open_large(path)
+        csv_table.open_large(path)
     assert "\n" not in str(told.value)
 
 
@@ -221,24 +222,24 @@ def test_parts_are_pooled_into_either_form(tmp_path: Path, monkeypatch: pytest.M
         parts.append(SimpleNamespace(arm="grouped", seed=seed, fold=fold, n={"test": n_test}))
     found = {}
     for form, most in (("csv", 10_000), ("parquet", 100)):
-        monkeypatch.setattr(predictions, "LARGE_LINES", most)
+        monkeypatch.setattr(csv_table, "LARGE_LINES", most)
         protocol = SimpleNamespace(run=tmp_path, predictions=lambda arm: tmp_path / "predictions.csv")
-        out = pooling.write_pooled(protocol, parts, files)
+        out = pool_folds.write_pooled(protocol, parts, files)
         assert out == tmp_path / f"predictions.{form}"
-        found[form] = predictions.read_predictions(out)  # refuses heads on other rows
+        found[form] = csv_table.read_predictions(out)  # refuses heads on other rows
     assert len(found["csv"]) == len(found["parquet"]) == 2 * (table["split"] == "test").sum()
     keys = ["head", "seed", "fold", "tile_id"]
     left, right = (found[form].sort_values(keys, kind="stable", ignore_index=True) for form in found)
     pd.testing.assert_frame_equal(left, right, check_dtype=False, rtol=1e-6, atol=1e-7)
     with pytest.raises(BadArtifact, match="tested in two folds of one seed"):
-        pooling.write_pooled(protocol, [parts[0], SimpleNamespace(**vars(parts[0]) | {"fold": 1})], files[:1] * 2)
-    assert predictions.read_predictions(tmp_path / "predictions.parquet").equals(found["parquet"])
+        pool_folds.write_pooled(protocol, [parts[0], SimpleNamespace(**vars(parts[0]) | {"fold": 1})], files[:1] * 2)
+    assert csv_table.read_predictions(tmp_path / "predictions.parquet").equals(found["parquet"])
 
 
 def complaint(path: Path) -> str | None:
     """Return why a table is refused, or None."""
     try:
-        predictions.open_large(path).check()
+        csv_table.open_large(path).check()
     except BadArtifact as error:
         return str(error)
     return None
@@ -261,4 +262,4 @@ def test_without_pyarrow_one_line_says_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(PipelineError, match=r"pip install 'histoheads\[large\]'"):
-        large_predictions.require_pyarrow()
+        parquet_table.require_pyarrow()

@@ -13,15 +13,15 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline import extract, fit_heads, stress, train
+from pipeline import extract, fit_heads, robustness, train
 from pipeline.heads.saved import SavedHeads
-from pipeline.heads.svm import Svm
+from pipeline.heads.svm.classifier import Svm
 from pipeline.network.batches import TileFiles, normalise
-from pipeline.storage import artifacts, records
-from pipeline.storage.models import Model, load_model
-from pipeline.storage.predictions import read_predictions
+from pipeline.network.model_file import Model, load_model
+from pipeline.storage import atomic, records
+from pipeline.storage.predictions.corrupted import blocks, read_stress
+from pipeline.storage.predictions.csv_table import read_predictions
 from pipeline.storage.protocol import PartEntry, Protocol, write_protocol
-from pipeline.storage.stress import blocks, read_stress
 from pipeline.tiles.corruptions import CORRUPTIONS, Corruption
 from pipeline.tiles.decoding import decode_tile, pixel_hash, resize
 from pipeline.tiles.manifest import read_manifest
@@ -32,7 +32,7 @@ ANSWER = ["tile_id", "group", "label", "head", "corruption", "predicted"]
 
 
 def put(run: Path, *words: str) -> int:
-    return stress.main(["--run", str(run), "--device", "cpu", "--threads", "1", "--workers", "0", *words])
+    return robustness.main(["--run", str(run), "--device", "cpu", "--threads", "1", "--workers", "0", *words])
 
 
 def one_line(text: str) -> str:
@@ -257,7 +257,7 @@ def test_a_stop_keeps_what_stood_there(
 ) -> None:
     assert put(fitted_run, "--corruptions", "blur") == 0
     before = (fitted_run / "stress.csv").read_bytes()
-    load = stress.load_trained
+    load = robustness.load_trained
 
     def stopping(*args: object) -> tuple[Model, SavedHeads]:
         model, saved = load(*args)  # type: ignore[arg-type]
@@ -265,7 +265,7 @@ def test_a_stop_keeps_what_stood_there(
         model.network.avgpool.register_forward_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         return model, saved
 
-    monkeypatch.setattr(stress, "load_trained", stopping)
+    monkeypatch.setattr(robustness, "load_trained", stopping)
     assert put(fitted_run) == 143
     assert "SIGTERM" in one_line(capfd.readouterr().err)
     assert (fitted_run / "stress.csv").read_bytes() == before
@@ -279,7 +279,7 @@ def test_of_a_plan_the_main_arm_is_put_under_stress_and_pooled(
     (run / "parts").mkdir(parents=True)
     (run / "parts" / "tiles").symlink_to(fitted_run.parent / "tiles")
     plan = Protocol(run, "grouped", 1, [0, 1], 0, [])
-    digest = artifacts.sha256_file(fitted_run / "manifest.csv")
+    digest = atomic.sha256_file(fitted_run / "manifest.csv")
     for arm, seed in (("grouped", 0), ("grouped", 1), ("random", 0)):
         part = PartEntry(f"{arm}-seed{seed}-fold0", arm, seed, 0, None, digest, {}, [], {})
         plan.parts.append(part)
@@ -310,7 +310,7 @@ def test_options_out_of_range_are_usage_errors(fitted_base: Path, words: tuple[s
 
 
 def test_the_command_knows_every_corruption() -> None:
-    assert list(get_args(stress.Name)) == list(CORRUPTIONS)
+    assert list(get_args(robustness.Name)) == list(CORRUPTIONS)
 
 
 def test_changed_tiles_keep_the_hash_of_the_file(fitted_base: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from pipeline import demo_slide, extract, fit_heads, predict, prepare, tile, train, verify
-from pipeline.storage.embeddings import read_embeddings
-from pipeline.storage.tile_predictions import read_predictions
-from pipeline.tiles.demo import CLASSES
+from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.predictions.unlabelled import read_predictions
 from pipeline.tiles.manifest import read_manifest
+from pipeline.tiles.synthetic.tiles import CLASSES
 
 SMALL = ("--device", "cpu", "--threads", "1", "--workers", "0")
 SIDE, CELL, GLASS = 1200, 50, 255

@@ -10,9 +10,9 @@ from PIL import Image
 
 from pipeline import tile
 from pipeline.errors import BadArtifact, UsageError
-from pipeline.storage import artifacts, records
-from pipeline.tiles.grid import Grid, grid_path, read_grid
-from pipeline.tiles.tiling import check_scale
+from pipeline.slides.grid import Grid, grid_path, read_grid
+from pipeline.slides.tiling import check_scale
+from pipeline.storage import atomic, records
 
 Make = Callable[..., Path]
 
@@ -44,7 +44,7 @@ def test_tiles_are_where_the_tissue_is(trained_run: Path, slide_file: Make, caps
         *(32, 32),
         *(32, 0.5),
     )
-    assert grid.info.slide_sha256 == artifacts.sha256_file(path)
+    assert grid.info.slide_sha256 == atomic.sha256_file(path)
     said = capsys.readouterr().err
     for words in ("64 of 256 tiles", "32 px at 0.5 um/px seen as 32 px", "level 0 of 1 (as it is)", "stride 32 px"):
         assert words in said

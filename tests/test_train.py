@@ -17,10 +17,10 @@ import torch
 
 from pipeline import train
 from pipeline.errors import BadInput
+from pipeline.network.model_file import load_model
 from pipeline.network.resnet import build_network
-from pipeline.network.training import Training
-from pipeline.storage import artifacts, records
-from pipeline.storage.models import load_model
+from pipeline.network.training.trainer import Training
+from pipeline.storage import atomic, freshness, records
 from pipeline.tiles.manifest import read_manifest
 
 Words = Callable[..., list[str]]
@@ -56,9 +56,9 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, k: int, signum: int) -> Non
 def test_what_it_leaves_behind(trained_run: Path) -> None:
     """P8."""
     record = records.check_artifact(trained_run / "model.safetensors", schema="model/1.0")
-    assert record["inputs"] == {"manifest.csv": artifacts.sha256_file(trained_run / "manifest.csv")}
+    assert record["inputs"] == {"manifest.csv": atomic.sha256_file(trained_run / "manifest.csv")}
     assert set(record["outputs"]) == {"model.json", "history.csv", "figures/history.png", "figures/batch.png"}
-    assert not records.damaged_outputs(trained_run / "model.safetensors", record)
+    assert not freshness.damaged_outputs(trained_run / "model.safetensors", record)
     assert not (trained_run / "checkpoint.pt").exists()
     history = pd.read_csv(trained_run / "history.csv")
     assert list(history["epoch"]) == [1, 2]
@@ -151,7 +151,7 @@ def test_the_batch_drawn_is_one_that_was_trained_on(
 ) -> None:
     """The first of the last epoch, when input and changes have grown."""
     from pipeline.figures import training as figures
-    from pipeline.network import learning
+    from pipeline.network.training import step as learning
 
     steps, drawn, augment = [], [], learning.augment
 
@@ -324,7 +324,7 @@ def test_start_weights_are_part_of_the_model_s_history(
     argv = words("train", prepared_run, "--epochs", "1", "--init", str(start))
     assert train.main(argv) == 0
     record = records.read_record(prepared_run / "model.safetensors")
-    assert artifacts.sha256_file(start) in record["inputs"].values()
+    assert atomic.sha256_file(start) in record["inputs"].values()
     first = model_bytes(prepared_run)
     assert train.main(argv) == 0
     assert "train: current" in capsys.readouterr().err
@@ -350,7 +350,7 @@ def test_imagenet_weights_are_said_and_need_no_cache_later(
     assert "resnet18 from ImageNet (torchvision's " in capsys.readouterr().err
     model = load_model(prepared_run / "model.safetensors")
     assert model.info["init"].startswith("ImageNet (torchvision's ")
-    assert model.record["details"]["init_sha256"] == artifacts.sha256_file(file)
+    assert model.record["details"]["init_sha256"] == atomic.sha256_file(file)
     assert list(model.record["inputs"]) == ["manifest.csv"]
     expected = build_network("resnet18", n_classes=1000, seed=3)
     torch.testing.assert_close(model.network.conv1.weight, expected.conv1.weight, rtol=0, atol=1e-6)
@@ -406,7 +406,7 @@ def test_bad_start_weights_are_one_line(
 @pytest.mark.parametrize(("split", "match"), [("train", "0 readable train"), ("val", "0 readable val")])
 def test_a_split_without_tiles(prepared_run: Path, split: str, match: str) -> None:
     from pipeline.cli.options import Common
-    from pipeline.network.recipe import RECIPES
+    from pipeline.network.training.recipe import RECIPES
 
     manifest = read_manifest(prepared_run / "manifest.csv")
     fewer = dataclasses.replace(manifest, table=manifest.table[manifest.table["split"] != split])
@@ -471,7 +471,7 @@ def test_a_signal_to_the_whole_group_saves(
 LIMITED = """
 import resource, signal, sys
 from pipeline.storage import artifacts, records
-from pipeline.network.training import Training
+from pipeline.network.training.trainer import Training
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 save = Training.save
 def limited(self):

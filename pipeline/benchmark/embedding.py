@@ -9,22 +9,22 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from pipeline.benchmark.config import Setting
+from pipeline.benchmark.hardware_limits import PRECISIONS, peak_name, peaks
+from pipeline.benchmark.inputs import Material
+from pipeline.benchmark.measurement import PLAIN, Measurement, paired
+from pipeline.benchmark.config import Contender, interleaved
 from pipeline.errors import PipelineError
 from pipeline.heads.base import Rows
-from pipeline.heads.svm import Svm, fit_svm
-from pipeline.measuring.ceilings import PRECISIONS, peak_name, peaks
-from pipeline.measuring.material import Material
-from pipeline.measuring.measurement import PLAIN, Measurement, paired
-from pipeline.measuring.rounds import Contender, interleaved
-from pipeline.measuring.setting import Setting
+from pipeline.heads.svm.classifier import Svm, fit_svm
 from pipeline.network.batches import normalise
 from pipeline.network.engines import ENGINES, Engine, build_engine
-from pipeline.network.engines.agreement import agree, in_plain_fp32
 from pipeline.network.engines.base import Answer
+from pipeline.network.engines.check import agree, in_plain_fp32
 from pipeline.network.engines.samples import N_CALIBRATION
-from pipeline.network.limits import flops_per_tile
+from pipeline.network.model_file import Model
 from pipeline.network.resnet import features, logits
-from pipeline.storage.models import Model
+from pipeline.network.throughput import flops_per_tile
 
 PLAIN_BATCH = 64
 BATCHES = {"cpu": (16, 4, 8, 32, 64), "cuda": (256, 64, 512)}

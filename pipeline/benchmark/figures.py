@@ -1,6 +1,6 @@
 """Figures of the bench: rates of the engines by batch size, speed-ups with their targets, growth with the tiles."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
+from pipeline.benchmark.measurement import OURS, PLAIN, Measurement, find
+from pipeline.benchmark.scaling import Costs
+from pipeline.benchmark.targets import EMBED_RATIO, SVM_RATIO, TRAIN_RATIO, XGBOOST_RATIO, best_engine
 from pipeline.figures.style import HEAD_COLOURS, MARKERS, save, short, styled
-from pipeline.measuring.costs import Costs
 
 LINES = {"fp32": ":", "bf16": "-", "int8": "--"}
 """Precision -> how its line is drawn."""
 
-Curve = Mapping[int, tuple[float, float, float]]
+Curve = dict[int, tuple[float, float, float]]
 """Batch size -> median, lowest and highest rate."""
 
 
@@ -136,3 +138,35 @@ def draw_growth(path: Path, costs: Costs, *, slopes: Mapping[str, float | None])
         axis.set_axisbelow(True)
         axis.legend(fontsize=7)
     save(figure, path)
+
+
+def rate_curves(table: Sequence[Measurement]) -> dict[tuple[str, str], Curve]:
+    """Return (engine, precision) -> rates of embedding by batch size."""
+    curves: dict[tuple[str, str], Curve] = {}
+    for row in table:
+        if row.part == "embed" and row.what not in (PLAIN, "limit") and row.batch is not None:
+            curve = curves.setdefault((row.what, row.precision), {})
+            curve[row.batch] = (row.median, min(row.values), max(row.values))
+    return curves
+
+
+def levels(table: Sequence[Measurement]) -> dict[str, float]:
+    """Return name -> rate of the plain loop and of the limits of embedding."""
+    return {
+        f"{row.what} {row.precision}": row.median
+        for row in table
+        if row.part == "embed" and row.what in (PLAIN, "limit")
+    }
+
+
+def ratios(table: Sequence[Measurement]) -> dict[str, tuple[float, float]]:
+    """Return what was done faster -> times as fast as the plain way, and the target."""
+    found = {
+        "embedding": (best_engine(table), EMBED_RATIO),
+        "training": (find(table, "train", OURS), TRAIN_RATIO),
+        "SVM search": (find(table, "svm", OURS, "s"), SVM_RATIO),
+        "XGBoost": (find(table, "xgboost", OURS, "s"), XGBOOST_RATIO),
+    }
+    return {
+        name: (row.ratio, target) for name, (row, target) in found.items() if row is not None and row.ratio is not None
+    }

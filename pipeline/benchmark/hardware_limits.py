@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import torch
 
-from pipeline.measuring.measurement import Measurement
-from pipeline.measuring.rounds import Contender, interleaved
-from pipeline.measuring.setting import Setting
-from pipeline.network.limits import peak_flops
+from pipeline.benchmark.config import Setting
+from pipeline.benchmark.measurement import Measurement
+from pipeline.benchmark.config import Contender, interleaved
 from pipeline.network.precision import Precision
+from pipeline.network.throughput import peak_flops
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.measuring.measurement import OURS, Measurement
-from pipeline.measuring.rounds import interleaved, seconds_of
-from pipeline.measuring.setting import Setting
-from pipeline.measuring.targets import best_engine, named
-from pipeline.storage.embeddings_writing import write_embeddings
-from pipeline.storage.scratch import Scratch, row_type
+from pipeline.benchmark.config import Setting
+from pipeline.benchmark.measurement import OURS, Measurement
+from pipeline.benchmark.config import interleaved, seconds_of
+from pipeline.benchmark.targets import best_engine, named
+from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.writer import write_embeddings
 
 WIDTH, N_CLASSES, BATCH = 2048, 8, 16
 

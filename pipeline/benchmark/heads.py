@@ -12,14 +12,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from pipeline.benchmark.config import Setting
+from pipeline.benchmark.measurement import OURS, PLAIN, Measurement
+from pipeline.benchmark.config import seconds_of
+from pipeline.benchmark.synthetic_data import synthetic_features, synthetic_logits
 from pipeline.evaluation.metrics import row_nll
-from pipeline.heads.base import Rows, Search, cross_search
-from pipeline.heads.boosting import POINTS, search_boosting
-from pipeline.heads.svm import search_svm
-from pipeline.measuring.measurement import OURS, PLAIN, Measurement
-from pipeline.measuring.rounds import seconds_of
-from pipeline.measuring.setting import Setting
-from pipeline.measuring.synthetic import synthetic_features, synthetic_logits
+from pipeline.heads.base import Rows
+from pipeline.heads.search_result import Search, cross_search
+from pipeline.heads.svm.classifier import search_svm
+from pipeline.heads.xgb.booster import POINTS, search_boosting
 
 N_CLASSES, FOLDS, SEEDS = 8, 3, 3
 

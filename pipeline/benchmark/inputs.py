@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipeline.benchmark.config import Setting
+from pipeline.benchmark.training import train_briefly
 from pipeline.errors import BadInput
-from pipeline.measuring.setting import Setting
-from pipeline.measuring.training import train_briefly
 from pipeline.network.batches import TileFiles, load_batches
+from pipeline.network.model_file import Model, Preprocess, load_model
 from pipeline.network.resnet import build_network
-from pipeline.storage.models import Model, Preprocess, load_model
-from pipeline.tiles.demo import CLASSES, render_tile
 from pipeline.tiles.manifest import read_manifest
+from pipeline.tiles.synthetic.tiles import CLASSES, render_tile
 
 N_TRAIN, N_HELD = 400, 600
 """Tiles to train on and fit a head on; tiles to compare engines on: one of them is 0.17 points."""

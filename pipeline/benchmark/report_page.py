@@ -3,10 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from pipeline.comparison.document import Bullets, Document, Figure, Section, Table, Text, to_markdown
-from pipeline.comparison.wording import NOT_AVAILABLE
-from pipeline.measuring.measurement import Measurement
-from pipeline.measuring.targets import Verdict
+from pipeline.benchmark.measurement import Measurement
+from pipeline.benchmark.targets import Verdict
+from pipeline.markup.document import Bullets, Document, Figure, Section, Table, Text, to_markdown
+from pipeline.markup.format import NOT_AVAILABLE
 
 TITLES = {
     "ceilings": "Ceilings of the machine",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.comparison.document import Bullets, Document, Figure, Section, Table, Text, to_markdown
+from pipeline.markup.document import Bullets, Document, Figure, Section, Table, Text, to_markdown
 
 STEEPEST = 1.1
 """Slope up to which a stage counts as linear in time."""

@@ -16,16 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.benchmark.memory import Watch
+from pipeline.benchmark.scaling import Cost, Costs
+from pipeline.benchmark.synthetic_data import synthetic_features, synthetic_logits
 from pipeline.errors import BadArtifact, PipelineError
-from pipeline.measuring.costs import Cost, Costs
-from pipeline.measuring.memory import Watch
-from pipeline.measuring.synthetic import synthetic_features, synthetic_logits
-from pipeline.storage import artifacts, records
-from pipeline.storage.embeddings import SCHEMA as EMBEDDINGS
-from pipeline.storage.embeddings import read_embeddings
-from pipeline.storage.embeddings_writing import write_embeddings
-from pipeline.storage.scratch import Scratch, row_type
-from pipeline.tiles.datasets import find_tiles
+from pipeline.storage import atomic, records
+from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.reader import SCHEMA as EMBEDDINGS
+from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.embeddings.writer import write_embeddings
+from pipeline.tiles.datasets.sources import find_tiles
 from pipeline.tiles.manifest import read_manifest
 
 STAGES = ("prepare", "extract", "fit_heads", "report")
@@ -141,9 +141,7 @@ def read_costs(work: Path, setting: Setting) -> Costs:
 def write_costs(work: Path, setting: Setting, costs: Costs) -> None:
     """Keep what was measured so far."""
     plain = {stage: {str(n): dataclasses.asdict(cost) for n, cost in sizes.items()} for stage, sizes in costs.items()}
-    artifacts.write_text(
-        work / "costs.json", artifacts.to_json({"setting": dataclasses.asdict(setting), "costs": plain})
-    )
+    atomic.write_text(work / "costs.json", atomic.to_json({"setting": dataclasses.asdict(setting), "costs": plain}))
 
 
 def measure_growth(
@@ -168,7 +166,7 @@ def measure_growth(
         if not left:
             continue
         folder = work / str(size)
-        artifacts.require_space(work, size * BYTES_PER_TILE)
+        atomic.require_space(work, size * BYTES_PER_TILE)
         steps = commands(size, folder, model, setting)
         if not model.is_file():
             train_small(sizes[0], model.parent, setting, tell=tell)

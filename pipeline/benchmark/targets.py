@@ -4,7 +4,7 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Sequence
 
-from pipeline.measuring.measurement import OURS, PLAIN, Measurement, find
+from pipeline.benchmark.measurement import OURS, PLAIN, Measurement, find
 
 EMBED_RATIO, EMBED_SHARE = 3.5, 0.85
 TRAIN_RATIO = 2.4

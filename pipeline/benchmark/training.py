@@ -9,18 +9,18 @@ import torch
 from torch.nn import functional
 from torchvision.models.resnet import ResNet
 
-from pipeline.measuring.ceilings import PRECISIONS, peak_name, peaks
-from pipeline.measuring.measurement import OURS, PLAIN, Measurement, paired
-from pipeline.measuring.rounds import interleaved, seconds_of
-from pipeline.measuring.setting import Setting
+from pipeline.benchmark.config import Setting
+from pipeline.benchmark.hardware_limits import PRECISIONS, peak_name, peaks
+from pipeline.benchmark.measurement import OURS, PLAIN, Measurement, paired
+from pipeline.benchmark.config import interleaved, seconds_of
 from pipeline.network.batches import TileFiles, normalise
-from pipeline.network.held import Held
-from pipeline.network.limits import TRAINING_PASSES, flops_per_tile
+from pipeline.network.model_file import Model, Preprocess
 from pipeline.network.precision import choose_precision
-from pipeline.network.recipe import Recipe
 from pipeline.network.resnet import as_channels_last
-from pipeline.network.training import Training
-from pipeline.storage.models import Model, Preprocess
+from pipeline.network.throughput import TRAINING_PASSES, flops_per_tile
+from pipeline.network.training.pixel_cache import Held
+from pipeline.network.training.recipe import Recipe
+from pipeline.network.training.trainer import Training
 
 PLAIN_BATCH = 32
 COMPILED = "ours, compiled"

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.figures.bench import draw_growth, draw_rates
-from pipeline.measuring import costs, document, measurement
-from pipeline.measuring.hardware import described
-from pipeline.measuring.illustration import levels, rate_curves, ratios
-from pipeline.measuring.setting import Setting
-from pipeline.measuring.targets import judge
-from pipeline.storage import artifacts, records
+from pipeline.benchmark import measurement, report_page, scaling
+from pipeline.benchmark.config import Setting
+from pipeline.benchmark.figures import draw_growth, draw_rates
+from pipeline.benchmark.hardware import described
+from pipeline.benchmark.figures import levels, rate_curves, ratios
+from pipeline.benchmark.targets import judge
+from pipeline.storage import atomic, environment, records
 
 BENCH, GROWTH = "bench/1.0", "growth/1.0"
 
@@ -43,7 +43,7 @@ def write_bench(
         draw_rates(figure, curves, levels=levels(table), ratios=bars)
     else:
         figure.unlink(missing_ok=True)  # of an earlier bench
-    text = document.to_page(
+    text = report_page.to_page(
         f"Bench: {name}",
         table,
         verdicts=verdicts,
@@ -51,8 +51,8 @@ def write_bench(
         remarks=remarks,
         figure=figure.name if is_drawn else None,
     )
-    artifacts.write_text(csv, measurement.to_csv(table))
-    artifacts.write_text(page, text)
+    atomic.write_text(csv, measurement.to_csv(table))
+    atomic.write_text(page, text)
     told = [{"target": verdict.target, "is_met": verdict.is_met, "found": verdict.found} for verdict in verdicts]
     details = {"targets": told, "remarks": list(remarks)}
     outputs = [page, figure] if is_drawn else [page]
@@ -60,7 +60,7 @@ def write_bench(
     return text
 
 
-def write_growth(out: Path, name: str, found: costs.Costs, *, setting: Setting, given: Mapping[str, Any]) -> str:
+def write_growth(out: Path, name: str, found: scaling.Costs, *, setting: Setting, given: Mapping[str, Any]) -> str:
     """Write `<name>.csv`, .md, .png and the record; return the page.
 
     Args:
@@ -71,11 +71,11 @@ def write_growth(out: Path, name: str, found: costs.Costs, *, setting: Setting, 
         given: the options, as plain values.
     """
     csv, page, figure = (out / f"{name}.{suffix}" for suffix in ("csv", "md", "png"))
-    slopes = {stage: costs.last_slope(sizes, "seconds") for stage, sizes in found.items()}
+    slopes = {stage: scaling.last_slope(sizes, "seconds") for stage, sizes in found.items()}
     draw_growth(figure, found, slopes=slopes)
-    text = costs.to_page(f"Growth: {name}", found, facts=facts(setting, given), figure=figure.name)
-    artifacts.write_text(csv, costs.to_csv(found))
-    artifacts.write_text(page, text)
+    text = scaling.to_page(f"Growth: {name}", found, facts=facts(setting, given), figure=figure.name)
+    atomic.write_text(csv, scaling.to_csv(found))
+    atomic.write_text(page, text)
     keep(csv, [page, figure], schema=GROWTH, setting=setting, given=given, details={"slopes": slopes})
     return text
 
@@ -104,9 +104,9 @@ def keep(
 
 def facts(setting: Setting, given: Mapping[str, Any]) -> list[str]:
     """Return what readers need to compare or repeat the figures."""
-    state = records.git_state()
+    state = environment.git_state()
     commit = "not in a checkout" if state is None else state["commit"] + (", changed since" if state["dirty"] else "")
-    versions = ", ".join(f"{name} {version}" for name, version in records.versions().items() if version)
+    versions = ", ".join(f"{name} {version}" for name, version in environment.versions().items() if version)
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return [
         *described(setting.device, setting.threads),

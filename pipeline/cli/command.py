@@ -4,10 +4,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.cli.options import Common, StageTypes, complain, parse
-from pipeline.cli.ranks import refuse_several, run_held, told_once
+from pipeline.cli.options import Common, StageTypes, parse
 from pipeline.errors import EXIT_FAILED, BadInput, PipelineError
-from pipeline.storage.records import git_state
+from pipeline.runtime.console import complain
+from pipeline.runtime.process import refuse_several, told_once
+from pipeline.storage.environment import git_state
+from pipeline.storage.lock import run_held
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 """What torch's messages say of an accelerator's memory and of the machine's."""

@@ -4,8 +4,9 @@ import dataclasses
 import time
 from collections.abc import Callable
 
-from pipeline.cli.options import Common, say
-from pipeline.cli.ranks import run_held
+from pipeline.cli.options import Common
+from pipeline.runtime.console import say
+from pipeline.storage.lock import run_held
 from pipeline.storage.protocol import check_part, read_protocol
 
 IDLE_S = 2.0

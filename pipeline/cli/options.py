@@ -12,13 +12,11 @@ stand at the top and each stage's in a table of its name:
 import dataclasses
 import difflib
 import re
-import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.cli.ranks import is_first, is_news
 from pipeline.errors import UsageError
 
 Options = TypeVar("Options")
@@ -64,8 +62,6 @@ class Common:
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 """What `--device` may say; whether this machine has it shows when the network is made."""
 
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Control characters, line breaks, and bytes that are not UTF-8."""
 
 StageTypes = Mapping[str, type]
 STAGES = (
@@ -221,24 +217,3 @@ def plain(options: Any) -> dict[str, Any]:
         name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
         for name, value in dataclasses.asdict(options).items()
     }
-
-
-def visible(text: str) -> str:
-    """Return a text with its control characters written as escapes; else a name could command the terminal."""
-    return UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
-
-
-def say(text: str) -> None:
-    """Print one line of progress to the user (stderr, so that results can be piped); only in the first process."""
-    if is_first():
-        _print(text)
-
-
-def complain(text: str) -> None:
-    """Print one line about what went wrong, whichever process this is, unless another one has said the same."""
-    if is_news(text):
-        _print(text)
-
-
-def _print(text: str) -> None:
-    print(visible(" ".join(text.splitlines())), file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.cli.options import check, say
+from pipeline.cli.options import check
 from pipeline.errors import (
     EXIT_FAILED,
     EXIT_OK,
@@ -17,9 +17,10 @@ from pipeline.errors import (
     PipelineError,
     UsageError,
 )
+from pipeline.runtime.console import say
 
 if TYPE_CHECKING:
-    from pipeline.tiles.slide_list import SlideEntry
+    from pipeline.slides.find import SlideEntry
 
 FATAL = (DiskFull, Interrupted, Locked, UsageError)
 """Errors that are not one slide's."""
@@ -76,11 +77,11 @@ def chosen_slides(words: Sequence[str], options: SlidesOptions) -> "list[SlideEn
         UsageError: no slide is named.
         BadInput: as `find_slides`, or the data set cannot be had.
     """
-    from pipeline.tiles.slide_list import find_slides
+    from pipeline.slides.find import find_slides
 
     entries = find_slides(words, mpp=options.mpp, group=options.slide_group)
     if options.data:
-        from pipeline.tiles.kather2016_large import large_images
+        from pipeline.slides.kather2016_large import large_images
 
         entries += large_images(options.source, cache=options.data_dir / options.data, url=options.url)
     if not entries:

@@ -15,16 +15,17 @@ from typing import TypedDict
 import numpy as np
 import pandas as pd
 
-from pipeline.comparison.document import Block, Document, Note, Section, Table, Text, to_markdown
-from pipeline.comparison.plan import aligned
-from pipeline.comparison.predictions import Predictions, read_predictions
+from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.read import read_predictions
 from pipeline.comparison.scores import Resampling, choose_resampling
-from pipeline.comparison.wording import count, head_name, interval, level_text, listing, number, points, seconds
-from pipeline.evaluation.intervals import Difference, paired_difference
+from pipeline.comparison.sections.cross_validation import aligned
+from pipeline.evaluation.bootstrap import Difference, paired_difference
 from pipeline.evaluation.metrics import scalar_metrics
-from pipeline.storage import artifacts, records
-from pipeline.storage.networks import network_folders
-from pipeline.storage.stress import NONE, blocks, read_stress
+from pipeline.markup.document import Block, Document, Note, Section, Table, Text, to_markdown
+from pipeline.markup.format import count, head_name, interval, level_text, listing, number, points, seconds
+from pipeline.storage import atomic, records
+from pipeline.storage.model_reuse import network_folders
+from pipeline.storage.predictions.corrupted import NONE, blocks, read_stress
 
 SCHEMA = "ablation/1.0"
 
@@ -92,7 +93,7 @@ def read_arm(run: Path, name: str) -> Arm:
         BadArtifact, StaleInput, BadInput: as the readers of its files do.
     """
     folders = [run / part for part, _ in network_folders(run)]
-    starts = dict.fromkeys(artifacts.from_json(folder / "model.json").get("init") for folder in folders)
+    starts = dict.fromkeys(atomic.from_json(folder / "model.json").get("init") for folder in folders)
     given = [str(start) for start in starts if start is not None]
     return Arm(
         name,

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.comparison.document import Block, Figure, Note, Section, Table, Text
-from pipeline.comparison.illustrations import tile_reader
-from pipeline.comparison.material import Material
 from pipeline.comparison.predictions import Predictions
-from pipeline.comparison.wording import NOT_AVAILABLE, count, head_name, listing, number
+from pipeline.comparison.report_data import Material
+from pipeline.comparison.report_figures import tile_reader
 from pipeline.figures.gallery import Answer, Picture, draw_gallery
-from pipeline.storage.tables import no_formula
+from pipeline.markup.document import Block, Figure, Note, Section, Table, Text
+from pipeline.markup.format import NOT_AVAILABLE, count, head_name, listing, number
+from pipeline.storage.csv_files import no_formula
 from pipeline.tiles.manifest import Manifest
 
 FIGURE = "label_errors.png"

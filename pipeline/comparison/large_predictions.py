@@ -17,12 +17,12 @@ import pandas as pd
 
 from pipeline.comparison.predictions import Predictions
 from pipeline.errors import BadInput
-from pipeline.evaluation.arrays import FloatArray, IntArray
 from pipeline.evaluation.selective import SelectiveCurve
-from pipeline.evaluation.tally import Tally
-from pipeline.storage.large_predictions import PART_COLUMNS, LargePredictions
-from pipeline.storage.predictions import open_large
-from pipeline.tiles.split import SPLITS
+from pipeline.evaluation.streaming_metrics import Tally
+from pipeline.evaluation.validate import FloatArray, IntArray
+from pipeline.names import SPLITS
+from pipeline.storage.predictions.csv_table import open_large
+from pipeline.storage.predictions.parquet_table import PART_COLUMNS, LargePredictions
 
 BLOCKS = 10_000
 """What tiles are dealt into where the bootstrap would draw single ones. The variance between M blocks is that between

@@ -7,11 +7,11 @@ import numpy as np
 
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.scores import Resampling
-from pipeline.evaluation.arrays import IntArray
-from pipeline.evaluation.intervals import Difference, paired_difference
+from pipeline.evaluation.bayesian_bootstrap import Superiority, superiority
+from pipeline.evaluation.bootstrap import Difference, paired_difference
 from pipeline.evaluation.metrics import confusion, scores_from_confusion
 from pipeline.evaluation.significance import ResampledT, SignFlip, corrected_resampled_t, mcnemar_exact, sign_flip
-from pipeline.evaluation.superiority import Superiority, superiority
+from pipeline.evaluation.validate import IntArray
 
 METRIC = "macro_f1"
 """Decides which head is best: every class counts alike, however rare."""

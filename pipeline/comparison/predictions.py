@@ -3,22 +3,18 @@
 import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.errors import BadInput
 from pipeline.evaluation import metrics
-from pipeline.evaluation.arrays import FloatArray, IntArray, as_probabilities
-from pipeline.evaluation.intervals import bootstrap_metrics
+from pipeline.evaluation.bootstrap import bootstrap_metrics
 from pipeline.evaluation.selective import SelectiveCurve, selective_curve
-from pipeline.heads.names import FLOORS
-from pipeline.storage import predictions as stored
-from pipeline.storage import records
-from pipeline.storage.large_predictions import PART_COLUMNS, hash_names
+from pipeline.evaluation.validate import FloatArray, IntArray
+from pipeline.names import FLOORS
+from pipeline.storage.predictions.parquet_table import PART_COLUMNS, hash_names
 
 TILE_COLUMNS = ["tile_id", "group", "split", "label", *PART_COLUMNS]
 
@@ -183,49 +179,3 @@ class Predictions:
 def row_keys(name_hash: npt.NDArray[np.uint64], seed: IntArray) -> npt.NDArray[np.uint64]:
     """Return (N,) keys of rows: a hash of the tile's name, moved by the seed."""
     return name_hash + seed.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-
-
-def read_predictions(path: Path, *, force: bool = False) -> Predictions:
-    """Read predictions.csv, or the Parquet table in its place, after checking it against its record and its inputs.
-
-    Args:
-        path: predictions.csv of a run.
-        force: use it although an input of it has changed since.
-
-    Raises:
-        BadArtifact: missing, damaged, or not what the schema says.
-        StaleInput: it, or something it was made from, was made from files that have changed since.
-        BadInput: the heads disagree about a tile's group, split or label, or there are no test rows.
-    """
-    path = records.standing(path)
-    record = records.check_artifact(path, schema=stored.SCHEMA)
-    if not force:
-        records.check_fresh(path, record)
-    if path.suffix == ".parquet":
-        from pipeline.comparison.large import read_large
-
-        return read_large(path, record)
-    table = stored.read_predictions(path)
-    classes = stored.classes_of(table)
-    if not (table["split"] == "test").any():
-        raise BadInput(f"{path}: no test rows, so there is nothing to compare on: make the split again (prepare)")
-    codes = {name: code for code, name in enumerate(classes)}
-    heads = list(dict.fromkeys(table["head"]))
-    tiles = table.loc[table["head"] == heads[0], TILE_COLUMNS].reset_index(drop=True)
-    p: dict[str, FloatArray] = {}
-    predicted: dict[str, IntArray] = {}
-    for head in heads:
-        rows = table[table["head"] == head]
-        if not rows[TILE_COLUMNS].reset_index(drop=True).equals(tiles):
-            raise BadInput(f"{path}: group, split or label of a tile differ between the heads: run fit_heads again")
-        p[head] = as_probabilities(rows[[f"p_{name}" for name in classes]].to_numpy(dtype=np.float64))
-        predicted[head] = rows["predicted"].map(codes).to_numpy(dtype=np.int64)
-    return Predictions(
-        classes=classes,
-        heads=heads,
-        tiles=tiles,
-        y=tiles["label"].map(codes).to_numpy(dtype=np.int64),
-        p=p,
-        predicted=predicted,
-        record=record,
-    )

@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.comparison.context import Context
-from pipeline.comparison.document import Figure
-from pipeline.comparison.illustrations import WorstError
 from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.report_figures import WorstError
+from pipeline.comparison.run_files import Context
 from pipeline.comparison.scores import Resampling, Score
 from pipeline.comparison.verdict import Verdict
-from pipeline.comparison.wording import NOT_AVAILABLE, count, head_name, number
+from pipeline.markup.document import Figure
+from pipeline.markup.format import NOT_AVAILABLE, count, head_name, number
 from pipeline.storage.protocol import Protocol
 
 

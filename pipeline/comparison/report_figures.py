@@ -7,20 +7,20 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.comparison.context import Context
-from pipeline.comparison.document import Figure
 from pipeline.comparison.predictions import Predictions
-from pipeline.comparison.wording import count, head_name
+from pipeline.comparison.run_files import Context
 from pipeline.errors import BadTile
 from pipeline.evaluation import metrics
 from pipeline.figures.embedding_map import MOST_ROWS, choose_rows, draw_map, project
 from pipeline.figures.gallery import Answer, Picture, draw_gallery
 from pipeline.figures.heads import draw_class_bars, draw_confusion, draw_reliability
 from pipeline.figures.selective import draw_selective
-from pipeline.storage.embeddings import OK, Embeddings, feature_rows
+from pipeline.markup.document import Figure
+from pipeline.markup.format import count, head_name
+from pipeline.names import SPLITS
+from pipeline.storage.embeddings.reader import OK, Embeddings, feature_rows
 from pipeline.tiles.decoding import decode_tile, pixel_hash
 from pipeline.tiles.manifest import Manifest
-from pipeline.tiles.split import SPLITS
 
 LEAST_POINTS = 5
 """A map of fewer tiles shows nothing."""

@@ -8,20 +8,20 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from pipeline.comparison.document import Figure, Note, Section, Table, Text
-from pipeline.comparison.material import Material
 from pipeline.comparison.predictions import Predictions, row_keys
+from pipeline.comparison.report_data import Material
 from pipeline.comparison.scores import Resampling
 from pipeline.comparison.verdict import FEW_UNITS
-from pipeline.comparison.wording import count, head_name, interval, level_text, listing, number, points
 from pipeline.errors import StaleInput
-from pipeline.evaluation.arrays import FloatArray, IntArray
-from pipeline.evaluation.intervals import percentile_interval, resampling_counts
+from pipeline.evaluation.bootstrap import percentile_interval, resampling_counts
 from pipeline.evaluation.metrics import scores_from_confusion
+from pipeline.evaluation.validate import FloatArray, IntArray
 from pipeline.figures.robustness import draw_falls
-from pipeline.storage import records
-from pipeline.storage.large_predictions import hash_names
-from pipeline.storage.stress import NONE, SCHEMA, blocks, read_stress
+from pipeline.markup.document import Figure, Note, Section, Table, Text
+from pipeline.markup.format import count, head_name, interval, level_text, listing, number, points
+from pipeline.storage import freshness, records
+from pipeline.storage.predictions.corrupted import NONE, SCHEMA, blocks, read_stress
+from pipeline.storage.predictions.parquet_table import hash_names
 from pipeline.tiles.corruptions import CORRUPTIONS
 
 FIGURE = "robustness.png"
@@ -91,9 +91,11 @@ def read_answers(path: Path, predictions: Predictions, *, force: bool = False) -
     """
     record = records.check_artifact(path, schema=SCHEMA)
     if not force:
-        records.check_fresh(path, record)
+        freshness.check_fresh(path, record)
     stress = read_stress(path)
-    stale = StaleInput(f"{path}: its '{NONE}' rows are not those of predictions.csv: run `python -m pipeline.stress`")
+    stale = StaleInput(
+        f"{path}: its '{NONE}' rows are not those of predictions.csv: run `python -m pipeline.robustness`"
+    )
     if not set(stress["label"]) | set(stress["predicted"]) <= set(predictions.classes):
         raise stale
     for corruption, head, rows in blocks(stress):
@@ -196,7 +198,9 @@ def section(material: Material) -> Section:
     stress = material.stress
     if stress is None:
         reason = material.context.missing.get("stress.csv", "not there")
-        return Section(title, [Text(f"n/a: stress.csv was left out ({reason}): python -m pipeline.stress makes it.")])
+        return Section(
+            title, [Text(f"n/a: stress.csv was left out ({reason}): python -m pipeline.robustness makes it.")]
+        )
     falls = measure_falls(stress, material.predictions.classes, material.resampling)
     level = level_text(material.resampling.level)
     heads = [head_name(head) for head in falls.heads]

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from pipeline.comparison.wording import is_number
 from pipeline.errors import BadArtifact, PipelineError
-from pipeline.storage import artifacts, records
-from pipeline.storage.embeddings import Embeddings, read_embeddings
+from pipeline.markup.format import is_number
+from pipeline.storage import atomic, freshness, records
+from pipeline.storage.embeddings.reader import Embeddings, read_embeddings
 from pipeline.tiles.manifest import Manifest, read_manifest
-from pipeline.tiles.stain import stain_of
+from pipeline.tiles.stain_normalisation import stain_of
 
 EMBEDDINGS = "embeddings.h5"
 
@@ -155,9 +155,9 @@ def _check_owner(run: Path, name: str) -> None:
         if artifact.is_file() and records.record_path(artifact).is_file():
             record = records.read_record(artifact)
             expected = record["sha256"] if artifact == path else record["outputs"].get(name)
-            if expected is not None and artifacts.sha256_file(path) != expected:
+            if expected is not None and atomic.sha256_file(path) != expected:
                 raise BadArtifact(f"{name}: not the file that was written: make it again")
-            if name == EMBEDDINGS and (lost := records.damaged_outputs(path, record)):
+            if name == EMBEDDINGS and (lost := freshness.damaged_outputs(path, record)):
                 raise BadArtifact(f"{name}: {lost[0]}, which holds features of it, is missing or changed: merge again")
 
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.comparison.predictions import Predictions
-from pipeline.comparison.wording import is_number
 from pipeline.evaluation import metrics
-from pipeline.evaluation.arrays import IntArray
-from pipeline.tiles.split import SPLITS
+from pipeline.evaluation.validate import IntArray
+from pipeline.markup.format import is_number
+from pipeline.names import SPLITS
 
 SCHEMA = "comparison/1.1"
 COSTS = ("fit_seconds", "search_seconds", "predict_tiles_per_second", "bytes")

@@ -12,13 +12,13 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.comparison.evidence import METRIC, Evidence, gather
+from pipeline.comparison.pairwise_tests import METRIC, Evidence, gather
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.scores import Resampling, Score
-from pipeline.comparison.wording import count, head_name, is_number, level_text, listing, number, points
-from pipeline.evaluation.intervals import Difference
+from pipeline.evaluation.bayesian_bootstrap import ROPE
+from pipeline.evaluation.bootstrap import Difference
 from pipeline.evaluation.significance import holm
-from pipeline.evaluation.superiority import ROPE
+from pipeline.markup.format import count, head_name, is_number, level_text, listing, number, points
 
 FEW_UNITS = 6
 """Below this nothing is decided: with five groups the smallest two-sided sign-flip p is 0.0625."""

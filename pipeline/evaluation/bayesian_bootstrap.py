@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.evaluation.arrays import FloatArray, IntArray
-from pipeline.evaluation.intervals import CHUNK_CELLS, paired_counts
+from pipeline.evaluation.bootstrap import CHUNK_CELLS, paired_counts
+from pipeline.evaluation.validate import FloatArray, IntArray
 
 ROPE = 0.01
 """Half the width of the region of practical equivalence: one percentage point either way."""

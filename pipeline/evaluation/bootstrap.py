@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse, stats
 
-from pipeline.evaluation.arrays import FloatArray, IntArray, NumberArray, as_labels, as_probabilities, as_rows
+from pipeline.evaluation.bootstrap_sums import BLOCK_ROWS, dense_units, metrics_of_sums, unit_statistics
 from pipeline.evaluation.metrics import METRICS, scores_from_confusion
-from pipeline.evaluation.unit_sums import BLOCK_ROWS, dense_units, metrics_of_sums, unit_statistics
+from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray, as_labels, as_probabilities, as_rows
 
 CHUNK_CELLS = 1_000_000
 """Units times draws held at once; about 40 MB at the peak."""

@@ -6,7 +6,6 @@ Rows are looked at once, and however many there are, the sums take the room of t
 import numpy as np
 from scipy import sparse
 
-from pipeline.evaluation.arrays import FloatArray, IntArray, NumberArray, as_rows
 from pipeline.evaluation.metrics import (
     ECE_BINS,
     bin_means,
@@ -16,6 +15,7 @@ from pipeline.evaluation.metrics import (
     scores_from_confusion,
     top_label,
 )
+from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray, as_rows
 
 BLOCK_ROWS = 1_000_000
 """Rows that are counted at once."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import optimize
 from sklearn.isotonic import IsotonicRegression
 
-from pipeline.evaluation.arrays import FloatArray, IntArray, as_labels, as_scores
+from pipeline.evaluation.validate import FloatArray, IntArray, as_labels, as_scores
 
 Method = Literal["temperature", "sigmoid", "isotonic"]
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -6,10 +6,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.evaluation.arrays import IntArray, as_labels, as_scores
 from pipeline.evaluation.calibration import METHODS, Calibration, Method, fit_calibration
 from pipeline.evaluation.folds import Unit, assign_folds
 from pipeline.evaluation.metrics import row_nll
+from pipeline.evaluation.validate import IntArray, as_labels, as_scores
 
 FOLDS = 5
 

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.arrays import FloatArray, IntArray, as_labels, as_probabilities
 from pipeline.evaluation.folds import Unit, assign_folds
+from pipeline.evaluation.validate import FloatArray, IntArray, as_labels, as_probabilities
 
 
 @dataclasses.dataclass(frozen=True)

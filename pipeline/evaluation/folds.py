@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.evaluation.arrays import IntArray
+from pipeline.evaluation.validate import IntArray
 
 Unit = Literal["group", "tile"]
 

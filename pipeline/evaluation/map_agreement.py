@@ -5,7 +5,7 @@ Both take the (K, K) counts of `pipeline.evaluation.metrics.confusion`; accuracy
 
 import numpy as np
 
-from pipeline.evaluation.arrays import FloatArray, IntArray
+from pipeline.evaluation.validate import FloatArray, IntArray
 
 
 def share_agreed(matrix: IntArray) -> float:

@@ -2,12 +2,12 @@
 
 Every formula that a resampling repeats (`scores_from_confusion`, `row_nll`, `row_brier`,
 `expected_calibration_error`) stands here once and takes leading axes or per-row values, so that
-`pipeline.evaluation.intervals` scores its draws with the same code.
+`pipeline.evaluation.bootstrap` scores its draws with the same code.
 """
 
 import numpy as np
 
-from pipeline.evaluation.arrays import FloatArray, IntArray, NumberArray, as_labels, as_probabilities
+from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray, as_labels, as_probabilities
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc_ovr", "nll", "brier", "ece")
 """The keys of `scalar_metrics`, in their order."""

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from scipy import special
 
-from pipeline.evaluation.arrays import FloatArray, IntArray, as_labels, as_probabilities
+from pipeline.evaluation.validate import FloatArray, IntArray, as_labels, as_probabilities
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from pipeline.evaluation.arrays import FloatArray, IntArray
-from pipeline.evaluation.intervals import paired_counts
+from pipeline.evaluation.bootstrap import paired_counts
+from pipeline.evaluation.validate import FloatArray, IntArray
 
 EXACT_UNITS = 14
 """Up to this many units whose answers differ, all 2^n swaps are tried; beyond, a random sample of them."""

@@ -10,11 +10,11 @@ import math
 import numpy as np
 from scipy import sparse
 
-from pipeline.evaluation.arrays import FloatArray, IntArray, as_labels, as_probabilities
-from pipeline.evaluation.intervals import resampled_metrics
+from pipeline.evaluation.bootstrap import resampled_metrics
+from pipeline.evaluation.bootstrap_sums import block_starts, metrics_of_sums, unit_statistics
 from pipeline.evaluation.metrics import METRICS, bin_means
 from pipeline.evaluation.selective import SteppedCurve
-from pipeline.evaluation.unit_sums import block_starts, metrics_of_sums, unit_statistics
+from pipeline.evaluation.validate import FloatArray, IntArray, as_labels, as_probabilities
 
 STEPS = 8192
 MOST_LOG_ODDS = 20.0

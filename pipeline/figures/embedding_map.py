@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.arrays import FloatArray, IntArray, NumberArray
+from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray
 from pipeline.figures.style import look, save, short, styled
 
 MOST_ROWS = 3000

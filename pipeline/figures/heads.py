@@ -8,7 +8,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.arrays import FloatArray, IntArray
+from pipeline.evaluation.validate import FloatArray, IntArray
 from pipeline.figures.style import head_colours, save, short, styled
 
 PANELS_PER_ROW = 3

@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline.storage.artifacts import atomic
+from pipeline.storage.atomic import atomic
 
 DPI = 150
 

@@ -14,12 +14,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.heads import boosting, svm
-from pipeline.heads.base import Head, Rows, Search, as_columns
-from pipeline.heads.fitting import Fitted, Setting, held_scores, heldout_folds, judge, times
-from pipeline.heads.names import FLOORS
-from pipeline.heads.stored import sampled
-from pipeline.heads.threads import quiet, side_by_side
+from pipeline.heads.base import Head, Rows, as_columns
+from pipeline.heads.parallel import quiet, side_by_side
+from pipeline.heads.search import Fitted, Setting, held_scores, heldout_folds, judge, times
+from pipeline.heads.search_result import Search
+from pipeline.heads.streamed_rows import sampled
+from pipeline.heads.svm import classifier
+from pipeline.heads.xgb import booster
+from pipeline.names import FLOORS
 
 EMBEDDINGS = "embeddings"
 
@@ -139,12 +141,12 @@ def _svm(points_of: Callable[[int], Sequence[dict[str, Any]]], *, standardise: b
 
     def search(fit: Rows, held: Rows, setting: Setting) -> Search:
         n_rows = len(fit.y) + (0 if setting.fit_on == "train" else len(held.y))  # of the last fit
-        points = svm.affordable(points_of(fit.features.shape[1]), n_rows, most=setting.svm_rows)
+        points = classifier.affordable(points_of(fit.features.shape[1]), n_rows, most=setting.svm_rows)
         how: dict[str, Any] = {"seed": setting.seed, "jobs": setting.jobs, "points": points}
-        return svm.search_svm(fit, held, **how, standardise=standardise)
+        return classifier.search_svm(fit, held, **how, standardise=standardise)
 
     def fit(rows: Rows, params: dict[str, Any], setting: Setting) -> Head:
-        return svm.fit_svm(rows, params, seed=setting.seed, standardise=standardise)
+        return classifier.fit_svm(rows, params, seed=setting.seed, standardise=standardise)
 
     return Kind(search, fit)
 
@@ -160,9 +162,9 @@ def _handmade() -> Kind:
 
     def search(fit: Rows, held: Rows, setting: Setting) -> Search:
         given = how(setting) | {"rounds": setting.rounds, "points": HANDMADE_POINTS}
-        return boosting.search_boosting(fit, held, **given)[0]
+        return booster.search_boosting(fit, held, **given)[0]
 
-    return Kind(search, lambda rows, params, setting: boosting.fit_boosting(rows, params, **how(setting)))
+    return Kind(search, lambda rows, params, setting: booster.fit_boosting(rows, params, **how(setting)))
 
 
 KINDS: dict[str, Kind] = {
@@ -205,7 +207,7 @@ def fit_floor(name: str, rows: dict[str, Rows], setting: Setting) -> Fitted:
 
 def _notes(head: Head, fit_rows: Rows) -> list[str]:
     """Return what a reader of heads.json should know."""
-    notes = head.notes(len(fit_rows.y)) if isinstance(head, svm.Svm) else []
+    notes = head.notes(len(fit_rows.y)) if isinstance(head, classifier.Svm) else []
     missing = fit_rows.logits.shape[1] - len(np.unique(fit_rows.y))
     if missing:
         notes.append(f"{missing} class(es) without a fitted row, which it can never name")

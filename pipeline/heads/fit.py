@@ -11,18 +11,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.cli.progress import progress
 from pipeline.evaluation.calibration_choice import choose_calibration
 from pipeline.heads.base import Head, Rows
-from pipeline.heads.budget import Room
-from pipeline.heads.cluster import connected
-from pipeline.heads.fitting import Fitted, Setting, fit_softmax, fit_svm_head, fit_xgboost_head
-from pipeline.heads.floors import SOURCES, fit_floors
-from pipeline.heads.rows import Memory
+from pipeline.heads.baselines import SOURCES, fit_floors
+from pipeline.heads.cluster.client import connected
+from pipeline.heads.memory_budget import Memory, Room
 from pipeline.heads.saved import decide
-from pipeline.heads.stored import scores_of
-from pipeline.storage import artifacts
-from pipeline.storage.predictions import Answer
+from pipeline.heads.search import Fitted, Setting, fit_softmax, fit_svm_head, fit_xgboost_head
+from pipeline.heads.streamed_rows import scores_of
+from pipeline.runtime.progress import progress
+from pipeline.storage import atomic
+from pipeline.storage.predictions.csv_table import Answer
 
 FITTERS: Mapping[str, Callable[[dict[str, Rows], Setting], Fitted]] = {
     "svm": fit_svm_head,
@@ -64,7 +63,7 @@ def workshop(
     setting = asked if room is None else dataclasses.replace(asked, device="cpu", svm_rows=room.svm_rows)
     with contextlib.ExitStack() as stack:
         if room is not None or cluster is not None:
-            cache = stack.enter_context(artifacts.temporary_folder(folder))
+            cache = stack.enter_context(atomic.temporary_folder(folder))
             streamed = None if room is None else (room, cache)
             if cluster is not None:
                 pool = stack.enter_context(connected(cluster, memory.shared, folder=cache))

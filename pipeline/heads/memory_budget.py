@@ -6,10 +6,16 @@ budget and the rows' number alone, so that a stated budget repeats its results (
 
 import dataclasses
 import math
+from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.errors import BadInput
-from pipeline.heads.kernels import gram_bytes
-from pipeline.heads.landmarks import LANDMARKS
+from pipeline.heads.svm.kernels import gram_bytes
+from pipeline.heads.svm.nystroem import LANDMARKS
+from pipeline.names import SPLITS
+from pipeline.storage import baseline_features as stored_floors
+from pipeline.storage.embeddings import reader as stored
+from pipeline.storage.embeddings.feature_rows import width_of
 
 BASE_BYTES = 1_000_000_000
 """Python with torch, scikit-learn, XGBoost and pandas: 820 to 880 MB were measured with some hundred rows."""
@@ -46,7 +52,7 @@ def free_share() -> int:
     """Return the bytes that are taken where no budget is stated."""
     import torch
 
-    from pipeline.network.memory import free_bytes
+    from pipeline.runtime.memory import free_bytes
 
     return int(SHARE * free_bytes(torch.device("cpu")))
 
@@ -97,3 +103,97 @@ def room(memory: int, n_rows: int, n_classes: int, width: int, *, svm_rows: int)
         )
     exact = math.isqrt(left // 2 // gram_bytes(1))
     return Room(min(block, MOST_BLOCK), min(sample, MOST_SAMPLE), min(exact, svm_rows))
+
+
+LEAST_SHARE = 2_000_000_000
+"""Memory of a process of a local cluster at least, where there is as much: fewer processes with more."""
+
+
+class Shares(NamedTuple):
+    """How memory is shared out."""
+
+    n_workers: int
+    """Processes of a local cluster; 0 without one."""
+
+    each: int
+    """Bytes for each of them and for this process."""
+
+
+def shares(memory: int, cores: int, address: str | None) -> Shares:
+    """Return how memory is shared out.
+
+    Args:
+        memory: bytes; of a local cluster for all of its processes and this one, else for each.
+        cores: that may be used.
+        address: of the cluster, if there is one.
+    """
+    if address != "local":
+        return Shares(0, memory)
+    n_workers = max(1, min(cores, memory // LEAST_SHARE - 1))
+    return Shares(n_workers, memory // (n_workers + 1))
+
+
+class Memory(NamedTuple):
+    """What the processes of a command may take, and what of the rows fits into that."""
+
+    shared: Shares
+    room: Room | None
+    """How many rows may be held at once; None: all of them."""
+
+
+def memory_for(
+    stated: int | None,
+    path: Path,
+    floors: Path | None,
+    *,
+    cores: int,
+    cluster: str | None,
+    fit_on: str,
+    svm_rows: int,
+) -> Memory:
+    """Return how memory is shared out, and whether rows have to stay in their file.
+
+    Args:
+        stated: bytes that the whole command may take; None: a share of what is free now, before rows are read.
+        path: the embeddings file.
+        floors: floors.h5, if floors are fitted on it.
+        cores: that may be used.
+        cluster: its address, if there is one.
+        fit_on: train or heldout.
+        svm_rows: rows of an exact SVM at most.
+
+    Raises:
+        BadInput: not even some rows fit.
+        BadArtifact: a file is not what its schema says.
+    """
+    shared = shares(free_share() if stated is None else stated, cores, cluster)
+    return Memory(shared, room_for(shared.each, path, floors, fit_on=fit_on, svm_rows=svm_rows))
+
+
+def room_for(memory: int, path: Path, floors: Path | None, *, fit_on: str, svm_rows: int) -> Room | None:
+    """Return how many rows may be held at once if not all fit into memory; None if they do.
+
+    Only sizes and splits are read, no row.
+
+    Args:
+        memory: bytes that a process may take.
+        path: the embeddings file.
+        floors: floors.h5, if floors are fitted on it.
+        fit_on: train or heldout.
+        svm_rows: rows of an exact SVM at most.
+
+    Raises:
+        BadInput: not even some rows fit.
+        BadArtifact: a file is not what its schema says.
+    """
+    header = stored.read_header(path)
+    n_rows, width = header.shape
+    n_classes = len(header.attrs["classes"])
+    widths = [width]
+    if floors is not None:
+        widths += [width_of(floors, stored_floors.SCHEMA, name) for name in stored_floors.FEATURES]
+    fitted = SPLITS.index("train" if fit_on == "train" else "val")
+    n_fit = int((stored.read_split(path) == fitted).sum())
+    if needed(n_rows, n_classes, n_fit, sum(widths), svm_rows=svm_rows) <= memory:
+        return None
+    return room(memory, n_rows, n_classes, max(widths), svm_rows=svm_rows)

@@ -8,8 +8,8 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold
 
 from pipeline.heads.base import Rows, subsample
-from pipeline.heads.stored import StoredRows, in_memory
-from pipeline.heads.svm import fit_svm
+from pipeline.heads.streamed_rows import StoredRows, in_memory
+from pipeline.heads.svm.classifier import fit_svm
 
 FOLDS = 3
 

@@ -5,22 +5,21 @@ In memory, or, of files that do not fit into it, as rows that stay in them (`hea
 
 import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from pipeline.errors import BadInput
 from pipeline.heads.base import Rows
-from pipeline.heads.budget import Room, free_share, needed, room
-from pipeline.heads.cluster import Shares, shares
-from pipeline.heads.stored import StoredRows
-from pipeline.storage import embeddings as stored
-from pipeline.storage import floors as stored_floors
+from pipeline.heads.memory_budget import Room
+from pipeline.heads.streamed_rows import StoredRows
+from pipeline.names import SPLITS
+from pipeline.storage import baseline_features as stored_floors
 from pipeline.storage import records
-from pipeline.storage.embeddings import Embeddings
-from pipeline.storage.predictions import usable_rows
-from pipeline.storage.stored_features import StoredFeatures, width_of
-from pipeline.tiles.split import SPLITS
+from pipeline.storage.embeddings import reader as stored
+from pipeline.storage.embeddings.feature_rows import StoredFeatures, width_of
+from pipeline.storage.embeddings.reader import Embeddings
+from pipeline.storage.predictions.csv_table import usable_rows
 
 
 def all_rows(path: Path, streamed: tuple[Room, Path] | None) -> tuple[Embeddings, Rows]:
@@ -128,69 +127,3 @@ def floor_rows(embeddings: Embeddings, usable: np.ndarray, every: Rows, path: Pa
                 features = StoredFeatures(path, stored_floors.SCHEMA, name, at, width)
             sources[name] = dataclasses.replace(every, features=features)
     return sources
-
-
-class Memory(NamedTuple):
-    """What the processes of a command may take, and what of the rows fits into that."""
-
-    shared: Shares
-    room: Room | None
-    """How many rows may be held at once; None: all of them."""
-
-
-def memory_for(
-    stated: int | None,
-    path: Path,
-    floors: Path | None,
-    *,
-    cores: int,
-    cluster: str | None,
-    fit_on: str,
-    svm_rows: int,
-) -> Memory:
-    """Return how memory is shared out, and whether rows have to stay in their file.
-
-    Args:
-        stated: bytes that the whole command may take; None: a share of what is free now, before rows are read.
-        path: the embeddings file.
-        floors: floors.h5, if floors are fitted on it.
-        cores: that may be used.
-        cluster: its address, if there is one.
-        fit_on: train or heldout.
-        svm_rows: rows of an exact SVM at most.
-
-    Raises:
-        BadInput: not even some rows fit.
-        BadArtifact: a file is not what its schema says.
-    """
-    shared = shares(free_share() if stated is None else stated, cores, cluster)
-    return Memory(shared, room_for(shared.each, path, floors, fit_on=fit_on, svm_rows=svm_rows))
-
-
-def room_for(memory: int, path: Path, floors: Path | None, *, fit_on: str, svm_rows: int) -> Room | None:
-    """Return how many rows may be held at once if not all fit into memory; None if they do.
-
-    Only sizes and splits are read, no row.
-
-    Args:
-        memory: bytes that a process may take.
-        path: the embeddings file.
-        floors: floors.h5, if floors are fitted on it.
-        fit_on: train or heldout.
-        svm_rows: rows of an exact SVM at most.
-
-    Raises:
-        BadInput: not even some rows fit.
-        BadArtifact: a file is not what its schema says.
-    """
-    header = stored.read_header(path)
-    n_rows, width = header.shape
-    n_classes = len(header.attrs["classes"])
-    widths = [width]
-    if floors is not None:
-        widths += [width_of(floors, stored_floors.SCHEMA, name) for name in stored_floors.FEATURES]
-    fitted = SPLITS.index("train" if fit_on == "train" else "val")
-    n_fit = int((stored.read_split(path) == fitted).sum())
-    if needed(n_rows, n_classes, n_fit, sum(widths), svm_rows=svm_rows) <= memory:
-        return None
-    return room(memory, n_rows, n_classes, max(widths), svm_rows=svm_rows)

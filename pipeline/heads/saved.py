@@ -13,11 +13,11 @@ import numpy as np
 from pipeline.errors import BadArtifact, BadInput, StaleInput
 from pipeline.evaluation.calibration import Calibration
 from pipeline.heads.base import Head, Rows, Softmax
-from pipeline.heads.boosting import Boosting
-from pipeline.heads.names import FILES, MAIN, SUMMARY
-from pipeline.heads.svm import Svm
-from pipeline.storage import artifacts, records
-from pipeline.storage.predictions import SCHEMA, Answer
+from pipeline.heads.svm.classifier import Svm
+from pipeline.heads.xgb.booster import Boosting
+from pipeline.names import FILES, MAIN, SUMMARY
+from pipeline.storage import atomic, freshness, records
+from pipeline.storage.predictions.csv_table import SCHEMA, Answer
 from pipeline.storage.protocol import check_part, read_protocol
 
 LOADERS: Mapping[str, Callable[[Path], Head]] = {"svm": Svm.load, "xgboost": Boosting.load}
@@ -77,11 +77,11 @@ def read_summary(run: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         BadArtifact: it, or a head's file, is missing, damaged or not the one that fit_heads wrote.
     """
-    changed = records.damaged_outputs(records.standing(run / "predictions.csv"), record)
+    changed = freshness.damaged_outputs(records.standing(run / "predictions.csv"), record)
     for name in (SUMMARY, *FILES.values()):
         if name in changed:
             raise BadArtifact(f"{run / name}: missing or changed since fit_heads wrote it: run fit_heads again")
-    summary = artifacts.from_json(run / SUMMARY)
+    summary = atomic.from_json(run / SUMMARY)
     if not _is_summary(summary):
         raise BadArtifact(f"{run / SUMMARY}: its content is not what the schema says: run fit_heads --restart")
     return dict(summary)
@@ -207,7 +207,7 @@ def read_heads(run: Path, head: str, *, model: str, whose: str, todo: str, force
     record = records.check_artifact(path, schema=SCHEMA)
     embedded = embeddings_record(run, record, model=model, whose=whose, todo=todo)
     if not force:
-        records.check_fresh(path, record)
+        freshness.check_fresh(path, record)
     summary = read_summary(run, record)
     names = [name for name in MAIN if name in summary["heads"]] if head == "all" else [head]
     return load_heads(run, summary, names, embedded=embedded)

@@ -17,14 +17,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.cli.progress import progress
 from pipeline.evaluation.calibration import Method
 from pipeline.evaluation.folds import assign_folds
-from pipeline.heads import boosting, spread, svm
-from pipeline.heads.base import Head, Rows, Search, Softmax, cross_search
-from pipeline.heads.cluster import Pool
-from pipeline.heads.stored import StoredRows, sampled, scores_of
-from pipeline.heads.streamed_landmarks import fit_streamed
+from pipeline.heads.base import Head, Rows, Softmax
+from pipeline.heads.cluster import fit as spread
+from pipeline.heads.cluster.client import Pool
+from pipeline.heads.search_result import Search, cross_search
+from pipeline.heads.streamed_rows import StoredRows, sampled, scores_of
+from pipeline.heads.svm import classifier
+from pipeline.heads.svm.nystroem_streamed import fit_streamed
+from pipeline.heads.xgb import booster
+from pipeline.runtime.progress import progress
 
 FitOn = Literal["train", "heldout"]
 
@@ -97,14 +100,14 @@ def fit_svm_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
     """
     start = time.perf_counter()
     fit_rows = rows[setting.fit_split]
-    points = svm.standard_points(fit_rows.features.shape[1])
-    points = svm.affordable(points, len(fit_rows.y), most=0 if is_streamed(rows) else setting.svm_rows)
+    points = classifier.standard_points(fit_rows.features.shape[1])
+    points = classifier.affordable(points, len(fit_rows.y), most=0 if is_streamed(rows) else setting.svm_rows)
 
     def search(fit: Rows, held: Rows) -> Search:
         how: dict[str, Any] = {"seed": setting.seed, "points": points, "on_point": bar.update}
         if setting.pool is not None:
             return spread.search_svm(setting.pool, fit, held, **how)
-        return svm.search_svm(fit, held, jobs=setting.jobs, **how)
+        return classifier.search_svm(fit, held, jobs=setting.jobs, **how)
 
     known = sampled(rows, seed=setting.seed)
     folds = heldout_folds(known["val"], setting)
@@ -117,18 +120,20 @@ def fit_svm_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
         del known
         head, held = fit_svm_streamed(rows, setting, found.best)
     else:
-        head = svm.fit_svm(fit_rows, found.best, seed=setting.seed)
+        head = classifier.fit_svm(fit_rows, found.best, seed=setting.seed)
         held = held_scores(head, found, rows, setting)
     facts["notes"] = head.notes(len(fit_rows.y)) + told
     seconds = times(searched - start, time.perf_counter() - searched)
     return Fitted(head, held, rows["val"].y, rows["val"].groups, facts | seconds)
 
 
-def fit_svm_streamed(rows: dict[str, Rows], setting: Setting, chosen: dict[str, Any]) -> tuple[svm.Svm, np.ndarray]:
+def fit_svm_streamed(
+    rows: dict[str, Rows], setting: Setting, chosen: dict[str, Any]
+) -> tuple[classifier.Svm, np.ndarray]:
     """Fit a point on all rows that do not fit into memory; return the head and its held-out scores (M, K)."""
-    heads: list[svm.Svm] = []
+    heads: list[classifier.Svm] = []
 
-    def fit(fit_rows: Any) -> svm.Svm:
+    def fit(fit_rows: Any) -> classifier.Svm:
         heads.append(fit_streamed(fit_rows, chosen, seed=setting.seed, on_pass=bar.update))
         return heads[-1]
 
@@ -154,14 +159,14 @@ def fit_xgboost_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
         DiskFull: no room for the bins of rows that do not fit into memory.
     """
     how: dict[str, Any] = {"seed": setting.seed, "jobs": setting.jobs, "device": setting.device}
-    best: list[tuple[boosting.Boosting, float]] = []
+    best: list[tuple[booster.Boosting, float]] = []
 
     def search(fit: Rows, held: Rows) -> Search:
         given: dict[str, Any] = {"rounds": setting.rounds, "on_point": bar.update}
         if setting.pool is not None:
             found, head, seconds = spread.search_boosting(setting.pool, fit, held, seed=setting.seed, **given)
         else:
-            found, head, seconds = boosting.search_boosting(fit, held, **how, **given)
+            found, head, seconds = booster.search_boosting(fit, held, **how, **given)
         best.append((head, seconds))
         return found
 
@@ -171,14 +176,14 @@ def fit_xgboost_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
             found, head, seconds = spread.finish_boosting(setting.pool, fit, held, point, seed=setting.seed, **given)
         else:
             given |= {"points": [point], "on_round": bar.update}
-            found, head, seconds = boosting.search_boosting(fit, held, **how, **given)
+            found, head, seconds = booster.search_boosting(fit, held, **how, **given)
         best.append((head, seconds))
         return found
 
     start = time.perf_counter()
     known = sampled(rows, seed=setting.seed)
     folds = heldout_folds(known["val"], setting)
-    with progress(len(boosting.POINTS) * max(1, folds.max() + 1), unit="point", label="xgboost search") as bar:
+    with progress(len(booster.POINTS) * max(1, folds.max() + 1), unit="point", label="xgboost search") as bar:
         found = judge(known, folds, search, setting, pool=setting.pool)
     tried, notes = found.points, streamed_notes(rows, known, setting)
     if is_streamed(rows):
@@ -199,7 +204,7 @@ def fit_xgboost_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
             chosen = {"point": point, "seed": setting.seed, "rounds": found.best["rounds"]}
             head = spread.boost_together(setting.pool, val, None, **chosen)
         else:
-            head = boosting.fit_boosting(rows["val"], found.best, **how)
+            head = booster.fit_boosting(rows["val"], found.best, **how)
         seconds = times(took, time.perf_counter() - start)
     if found.best["rounds"] >= setting.rounds:
         notes.append(f"all {setting.rounds} rounds were used: raise --rounds")

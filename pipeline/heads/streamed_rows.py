@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 
 from pipeline.heads.base import Head, Rows, Softmax, subsample
-from pipeline.storage.stored_features import StoredFeatures
+from pipeline.storage.embeddings.feature_rows import StoredFeatures
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

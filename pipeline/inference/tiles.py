@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.cli.signals import StopRequest
 from pipeline.errors import BadInput
 from pipeline.heads.base import Rows
 from pipeline.heads.saved import SavedHeads
 from pipeline.network.batches import TileSource
-from pipeline.network.embedding import embed_batches
 from pipeline.network.engines import Engine
-from pipeline.storage.predictions import Answer
+from pipeline.network.extraction.forward import embed_batches
+from pipeline.runtime.signals import StopRequest
+from pipeline.storage.predictions.csv_table import Answer
 
 BLOCK_ROWS = 1024
 """Tiles whose features are held at once."""

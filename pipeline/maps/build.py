@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cli.options import say
 from pipeline.errors import BadTile
-from pipeline.maps.grid import class_map, grid_of
-from pipeline.maps.material import Maps
-from pipeline.maps.truth import Truth, score_map
-from pipeline.storage import records
-from pipeline.storage.embeddings import OK, Embeddings
-from pipeline.storage.predictions import Answer
+from pipeline.maps.cells import class_map, grid_of
+from pipeline.maps.ground_truth import Truth, score_map
+from pipeline.maps.map_data import Maps
+from pipeline.runtime.console import say
+from pipeline.storage import freshness
+from pipeline.storage.embeddings.reader import OK, Embeddings
+from pipeline.storage.predictions.csv_table import Answer
 from pipeline.tiles.decoding import decode_tile
 
 
@@ -84,7 +84,7 @@ def read_thumbnail(path: Path, record: Mapping[str, Any]) -> np.ndarray | None:
     if not isinstance(name, str) or Path(name).name != name or name not in record["outputs"]:
         say(f"predict: {path}: its record names no thumbnail, so that maps are drawn over white")
         return None
-    if name in records.damaged_outputs(path, record):
+    if name in freshness.damaged_outputs(path, record):
         say(f"predict: {path.parent / name}: missing or changed, so that maps are drawn over white")
         return None
     try:

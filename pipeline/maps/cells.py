@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipeline.errors import BadInput
-from pipeline.evaluation.arrays import FloatArray, IntArray, NumberArray
-from pipeline.storage.slides import SlideInfo
+from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray
+from pipeline.storage.embeddings.slide_info import SlideInfo
 
 MOST_CELLS = 20_000_000
 """Cells of a map; 100,000 x 100,000 px at a stride of 32 px have half as many."""

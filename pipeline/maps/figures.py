@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from PIL import Image
 
-from pipeline.evaluation.arrays import FloatArray, IntArray, NumberArray
+from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray
 from pipeline.figures.style import area_colours, save, short, styled
-from pipeline.maps.grid import MISSING, Grid
+from pipeline.maps.cells import MISSING, Grid
 
 COVER = 0.75
 """Opacity of a map over the thumbnail."""

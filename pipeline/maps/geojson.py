@@ -15,11 +15,11 @@ from typing import Any, Literal
 import numpy as np
 from scipy import ndimage
 
-from pipeline.cli.options import visible
 from pipeline.errors import PipelineError
-from pipeline.evaluation.arrays import FloatArray, IntArray
-from pipeline.maps.grid import ClassMap
-from pipeline.storage import artifacts
+from pipeline.evaluation.validate import FloatArray, IntArray
+from pipeline.maps.cells import ClassMap
+from pipeline.runtime.console import visible
+from pipeline.storage import atomic
 
 Objects = Literal["regions", "tiles", "detections"]
 
@@ -139,7 +139,7 @@ def write_geojson(
         PipelineError: regions are asked for and shapely is not installed.
     """
     n = 0
-    with artifacts.atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic.atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f'{{"type": "FeatureCollection", "histoheads": {_json(about)}, "features": [')
         for shape in region_shapes(found) if objects == "regions" else cell_shapes(found):
             measurements = {"area mm^2": shape.area_mm2, "cells": shape.n_cells}

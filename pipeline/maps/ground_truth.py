@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import BadInput, BadTile
-from pipeline.evaluation.arrays import IntArray
-from pipeline.maps.grid import ClassMap
-from pipeline.storage import artifacts
-from pipeline.storage.slides import SlideInfo
+from pipeline.evaluation.validate import IntArray
+from pipeline.maps.cells import ClassMap
+from pipeline.storage import atomic
+from pipeline.storage.embeddings.slide_info import SlideInfo
 from pipeline.tiles.decoding import decode_tile
 
 GLASS = 255
@@ -73,7 +73,7 @@ def read_truth(path: Path, classes: Sequence[str], slide: SlideInfo) -> Truth:
         raise BadInput(
             f"--truth {path}: the PNG and {place.name} beside it are needed: the class of each square, and their names"
         )
-    content = artifacts.from_json(place)
+    content = atomic.from_json(place)
     names = content.get("classes") if isinstance(content, dict) else None
     side = content.get("cell_level0") if isinstance(content, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) >= GLASS:

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from pipeline.evaluation.agreement import cohen_kappa, share_agreed
-from pipeline.evaluation.arrays import IntArray
+from pipeline.evaluation.map_agreement import cohen_kappa, share_agreed
 from pipeline.evaluation.metrics import confusion
-from pipeline.maps.grid import ClassMap
-from pipeline.maps.truth import TruthScore
-from pipeline.storage.slides import SlideInfo
+from pipeline.evaluation.validate import IntArray
+from pipeline.maps.cells import ClassMap
+from pipeline.maps.ground_truth import TruthScore
+from pipeline.storage.embeddings.slide_info import SlideInfo
 
 
 @dataclasses.dataclass(frozen=True)

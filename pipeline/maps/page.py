@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from pipeline.comparison.document import Block, Document, Figure, Note, Section, Table, Text
-from pipeline.comparison.wording import count, head_name, listing, number, percent
-from pipeline.evaluation.agreement import jaccard_index, mean_jaccard, share_agreed
+from pipeline.evaluation.map_agreement import jaccard_index, mean_jaccard, share_agreed
 from pipeline.evaluation.metrics import most_confused
-from pipeline.maps.grid import areas
-from pipeline.maps.material import Maps, classes_named, pairs
+from pipeline.maps.cells import areas
+from pipeline.maps.map_data import Maps, classes_named, pairs
+from pipeline.markup.document import Block, Document, Figure, Note, Section, Table, Text
+from pipeline.markup.format import count, head_name, listing, number, percent
 
 MOST_PAIRS = 3
 """Confused pairs of classes that are listed for each pair of heads."""

@@ -4,10 +4,10 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-from pipeline.evaluation.agreement import jaccard_index
-from pipeline.maps.grid import areas
-from pipeline.maps.material import Maps, pairs
-from pipeline.storage.tables import no_formula
+from pipeline.evaluation.map_agreement import jaccard_index
+from pipeline.maps.cells import areas
+from pipeline.maps.map_data import Maps, pairs
+from pipeline.storage.csv_files import no_formula
 
 
 def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

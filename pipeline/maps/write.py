@@ -6,20 +6,20 @@ from pathlib import Path
 import numpy as np
 from matplotlib.colors import to_rgb
 
-from pipeline.comparison.document import to_markdown
-from pipeline.comparison.wording import head_name
 from pipeline.errors import BadArtifact
-from pipeline.evaluation.arrays import IntArray
-from pipeline.figures import slide_map as draw
+from pipeline.evaluation.validate import IntArray
 from pipeline.figures.style import area_colours, short
-from pipeline.heads.names import MAIN
-from pipeline.maps.grid import NONE, Grid
-from pipeline.maps.material import SOURCE_WORDS, Maps, classes_named
+from pipeline.maps import figures as draw
+from pipeline.maps.cells import NONE, Grid
+from pipeline.maps.geojson import Objects, write_geojson
+from pipeline.maps.ground_truth import GLASS, Truth
+from pipeline.maps.map_data import SOURCE_WORDS, Maps, classes_named
 from pipeline.maps.page import build
-from pipeline.maps.regions import Objects, write_geojson
 from pipeline.maps.tables import agreement_csv, areas_csv, iou_csv
-from pipeline.maps.truth import GLASS, Truth
-from pipeline.storage import artifacts, records
+from pipeline.markup.document import to_markdown
+from pipeline.markup.format import head_name
+from pipeline.names import MAIN
+from pipeline.storage import atomic, records
 
 PER_HEAD = {"map": ".png", "uncertainty": ".png", "probabilities": ".png"}
 """Figures of each head."""
@@ -124,7 +124,7 @@ def write_files(
             written.append(path)
     texts["map.md"] = to_markdown(build(maps, figures))
     for file, text in texts.items():
-        artifacts.write_text(out / file, text)
+        atomic.write_text(out / file, text)
     names = [file for files in figures.values() for file in files.values()]
     written += [out / name for name in (*names, *texts)]
     return written

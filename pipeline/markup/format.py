@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.heads.names import SPELLING
+from pipeline.names import SPELLING
 
 NOT_AVAILABLE = "n/a"
 """Stands for every value that is undefined or not known."""

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.errors import BadTile, WorkerLost
 from pipeline.tiles.decoding import decode_tile, pixel_hash, resize
-from pipeline.tiles.stain import Stain
+from pipeline.tiles.stain_normalisation import Stain
 
 STALLED_S = 300
 """A worker that delivers nothing for this long is taken for hung."""
@@ -222,3 +222,16 @@ def normalise(pixels: torch.Tensor, *, mean: Sequence[float], std: Sequence[floa
     """Return uint8 pixels (B, 3, H, W) as float32: scaled to 0..1, minus `mean`, over `std` per channel."""
     shift, scale = (_per_channel(tuple(values), pixels.device) for values in (mean, std))
     return pixels.to(torch.float32, copy=True).sub_(shift).div_(scale)
+
+
+def spread(rows: Sequence[int] | np.ndarray, n: int) -> np.ndarray:
+    """Return at most n of the rows, evenly spread over their order."""
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int))
+    return np.asarray(rows, dtype=int)[chosen]
+
+
+def decoded(tiles: TileSource, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
+    """Return the tiles of some rows, (N, 3, S, S) uint8, channels_last, without those that cannot be read."""
+    found = [pixels for _, pixels, _, problem in (tiles[int(row)] for row in rows) if not problem]
+    stacked = np.stack(found) if found else np.zeros((0, tiles.size, tiles.size, 3), np.uint8)
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2)

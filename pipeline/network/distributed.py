@@ -13,8 +13,8 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.cli.ranks import is_first, local_rank, n_ranks, rank
 from pipeline.errors import PeerLost
+from pipeline.runtime.process import is_first, local_rank, n_ranks, rank
 
 PATIENCE = datetime.timedelta(hours=1)
 """How long one process may do without the others (decode all tiles, draw the figures) before it is taken for hung. A

@@ -12,8 +12,8 @@ from torchvision.models.resnet import ResNet
 
 from pipeline.errors import BadArtifact
 from pipeline.network.resnet import ARCHITECTURES, build_network
-from pipeline.storage import artifacts, records
-from pipeline.tiles.stain import Stain, stain_of
+from pipeline.storage import atomic, records
+from pipeline.tiles.stain_normalisation import Stain, stain_of
 
 SCHEMA = "model/1.0"
 
@@ -85,10 +85,10 @@ def save_model(path: Path, state: Mapping[str, torch.Tensor], info: Mapping[str,
         info: arch, classes, preprocess, recipe, metrics, seed as plain JSON.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    artifacts.require_space(path.parent, sum(value.numel() * value.element_size() for value in tensors.values()))
-    with artifacts.atomic(path) as temporary:
+    atomic.require_space(path.parent, sum(value.numel() * value.element_size() for value in tensors.values()))
+    with atomic.atomic(path) as temporary:
         save_file(tensors, temporary)
-    artifacts.write_text(description_path(path), artifacts.to_json(dict(info)))
+    atomic.write_text(description_path(path), atomic.to_json(dict(info)))
 
 
 def load_model(path: Path) -> Model:
@@ -100,9 +100,9 @@ def load_model(path: Path) -> Model:
     record = records.check_artifact(path, schema=SCHEMA)
     description = description_path(path)
     expected = record["outputs"].get(description.name)
-    if not description.is_file() or artifacts.sha256_file(description) != expected:
+    if not description.is_file() or atomic.sha256_file(description) != expected:
         raise BadArtifact(f"{description}: missing or changed since training: restore it or train again")
-    info = artifacts.from_json(description)
+    info = atomic.from_json(description)
     if fault := _fault(info):
         raise BadArtifact(f"{description}: {fault}: restore it or train again")
     network = build_network(info["arch"], n_classes=len(info["classes"]), seed=0)

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
-from pipeline.cli.ranks import local_rank
 from pipeline.errors import BadArtifact, BadInput
-from pipeline.network.ranks import Ranks
-from pipeline.storage.artifacts import disk_errors, sha256_file
+from pipeline.network.distributed import Ranks
+from pipeline.runtime.process import local_rank
+from pipeline.storage.atomic import disk_errors, sha256_file
 
 WEIGHTS: dict[str, ResNet50_Weights | ResNet18_Weights] = {
     "resnet50": ResNet50_Weights.IMAGENET1K_V1,

@@ -8,8 +8,8 @@ from torchvision.models import resnet18, resnet50
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from pipeline.errors import BadArtifact, UsageError
-from pipeline.storage.archives import refuse_packed
-from pipeline.storage.artifacts import sha256_file
+from pipeline.storage.atomic import sha256_file
+from pipeline.storage.zip_guard import refuse_packed
 
 ARCHITECTURES = ("resnet50", "resnet18", "resnet10")
 """resnet10 (one basic block a stage) is for tests and quick looks; embeddings are 2048, 512, 512 wide."""

@@ -1,5 +1,6 @@
 """How fast a network can be on a device: its floating point operations, and the most that the device does a second."""
 
+import functools
 import statistics
 import time
 
@@ -60,3 +61,27 @@ def peak_flops(device: torch.device, precision: Precision, *, seconds: float = 0
             float(out[0, 0])  # waits for the device
         spent.append(time.perf_counter() - start)
     return 2 * side**3 / statistics.median(spent[1:])
+
+
+@functools.cache
+def _measured_peak(device: torch.device, precision: Precision, threads: int) -> float:
+    """Return the device's operations per second, measured once in this process for a number of threads."""
+    return peak_flops(device, precision)
+
+
+def share_of_limit(network: ResNet, size: int, precision: Precision) -> float:
+    """Return the share of its device's limit that a network takes by training on one tile a second.
+
+    A step costs `limits.TRAINING_PASSES` forward passes per tile (source there); the limit is the rate of a large
+    matrix product on this device, in this precision, with torch's number of threads. Updates, normalisation and
+    activations count for nothing: the share says how much of the time does what the network is for.
+
+    Args:
+        network: on its device.
+        size: side of the tile in px.
+        precision: that it is trained in.
+    """
+    device = next(network.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # both draw numbers
+        flops = TRAINING_PASSES * flops_per_tile(network, size)
+        return flops / _measured_peak(device, precision, torch.get_num_threads())

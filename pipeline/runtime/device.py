@@ -4,8 +4,8 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from pipeline.cli.ranks import local_rank, n_local_ranks, n_ranks
 from pipeline.errors import UsageError
+from pipeline.runtime.process import local_rank, n_local_ranks, n_ranks
 
 if TYPE_CHECKING:
     import torch

@@ -10,11 +10,8 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from pipeline.errors import UsageError
-from pipeline.storage.artifacts import remove_temporaries
-from pipeline.storage.lock import locked
 
 LAUNCHED = "TORCHELASTIC_RUN_ID"
 """What torchrun sets in the environment of its processes."""
@@ -50,26 +47,6 @@ def n_local_ranks() -> int:
 def is_first() -> bool:
     """Tell whether this is the process that holds the run, writes files and says how the work goes."""
     return rank() == 0
-
-
-@contextlib.contextmanager
-def run_held(run: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the run's lock, what a killed process left half-written removed; only in the first process.
-
-    Args:
-        run: the run folder.
-        shared: hold it beside others that share it, and remove nothing, for it may be theirs.
-
-    Raises:
-        Locked, DiskFull, BadArtifact: as `storage.lock.locked`.
-    """
-    if not is_first():
-        yield
-        return
-    with locked(run, shared=shared):
-        if not shared:
-            remove_temporaries(run)
-        yield
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipeline.cli.ranks import is_first
+from pipeline.runtime.process import is_first
 
 
 def progress(total: int, *, unit: str, label: str, done: int = 0) -> "tqdm[Any]":

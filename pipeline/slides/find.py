@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import BadInput
-from pipeline.tiles.datasets import csv_rows, list_names
-from pipeline.tiles.folders import refuse_unwritable
+from pipeline.runtime.console import list_names
+from pipeline.tiles.datasets.files import refuse_unwritable
+from pipeline.tiles.datasets.sources import csv_rows
 
 SUFFIXES = (
     ".bif",

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pipeline.errors import BadTile
+from pipeline.slides.base import Slide, check_size, reason_of, scale_of
 from pipeline.tiles.decoding import decode_tile
-from pipeline.tiles.slide import Slide, check_size, reason_of, scale_of
 
 MOST_FLAT_SIDE = 65_535
 """Largest side of a picture that is decoded whole; Pillow's limit on its area is far stricter."""

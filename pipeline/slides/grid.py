@@ -14,11 +14,11 @@ import pandas as pd
 from PIL import Image
 
 from pipeline.errors import BadArtifact, BadSlide
-from pipeline.storage import artifacts, records
-from pipeline.storage.slides import UNITS, SlideInfo, check_coords, read_info
-from pipeline.storage.tables import read_table
-from pipeline.tiles.slide import Slide, Thumbnail
-from pipeline.tiles.tissue import tissue_mask, tissue_shares
+from pipeline.slides.base import Slide, Thumbnail
+from pipeline.slides.tissue import tissue_mask, tissue_shares
+from pipeline.storage import atomic, records
+from pipeline.storage.csv_files import read_table
+from pipeline.storage.embeddings.slide_info import UNITS, SlideInfo, check_coords, read_info
 
 SCHEMA = "grid/1.0"
 
@@ -147,9 +147,9 @@ def grid_path(run: Path, name: str) -> Path:
     Raises:
         BadArtifact: the folder is a link, which may lead out of the run.
     """
-    folder = run / artifacts.SLIDES / name
-    artifacts.refuse_link(folder.parent)
-    artifacts.refuse_link(folder)
+    folder = run / atomic.SLIDES / name
+    atomic.refuse_link(folder.parent)
+    atomic.refuse_link(folder)
     return folder / "grid.csv"
 
 
@@ -172,12 +172,12 @@ def write_grid(
 ) -> None:
     """Write grid.csv, the thumbnail and the record; the overlay stands there already."""
     image = thumbnail_path(path, name)
-    with artifacts.atomic(image) as temporary:
+    with atomic.atomic(image) as temporary:
         Image.fromarray(thumbnail.pixels).save(temporary, format="PNG")
-    artifacts.write_text(path, table[["x", "y", "tissue"]].to_csv(index=False, lineterminator="\n"))
+    atomic.write_text(path, table[["x", "y", "tissue"]].to_csv(index=False, lineterminator="\n"))
     info = SlideInfo(
         slide=slide.path.name,
-        slide_sha256=artifacts.sha256_file(slide.path),
+        slide_sha256=atomic.sha256_file(slide.path),
         slide_width=slide.dimensions[0],
         slide_height=slide.dimensions[1],
         mpp=slide.mpp,

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BadInput
-from pipeline.tiles.download import BY_HAND, TIMEOUT_S, disk_error, download
-from pipeline.tiles.kather2016 import GROUP_REGEX, KATHER2016, alone
-from pipeline.tiles.slide_list import SlideEntry
-from pipeline.tiles.unpack import unpack_zip
+from pipeline.slides.find import SlideEntry
+from pipeline.tiles.datasets.download import BY_HAND, TIMEOUT_S, disk_error, download
+from pipeline.tiles.datasets.kather2016 import GROUP_REGEX, KATHER2016, alone
+from pipeline.tiles.datasets.unzip import unpack_zip
 
 SUFFIX = "_APPLICATION.tif"
 """How the names of the images end: `CRC-Prim-HE-<source>_APPLICATION.tif`."""

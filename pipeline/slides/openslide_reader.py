@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import BadSlide, BadTile
-from pipeline.tiles.flat_slide import FlatSlide
-from pipeline.tiles.slide import Slide, check_size, reason_of, scale_of
+from pipeline.slides.base import Slide, check_size, reason_of, scale_of
+from pipeline.slides.flat_reader import FlatSlide
 
 CACHE_BYTES = 128_000_000
 """OpenSlide's cache of decoded blocks, in each process that reads: two rows of blocks of a wide slide, so that the next

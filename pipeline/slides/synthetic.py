@@ -22,11 +22,11 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from pipeline.cli.progress import progress
 from pipeline.errors import BadArtifact
-from pipeline.storage import artifacts
-from pipeline.tiles.demo import CLASSES, render_tile
-from pipeline.tiles.kather2016 import KATHER2016
+from pipeline.runtime.progress import progress
+from pipeline.storage import atomic
+from pipeline.tiles.datasets.kather2016 import KATHER2016
+from pipeline.tiles.synthetic.tiles import CLASSES, render_tile
 
 GENERATOR = 1
 """Raised whenever the same arguments give other pixels."""
@@ -248,18 +248,18 @@ def make_demo_slide(path: Path, slide: DemoSlide) -> bool:
         "seed": slide.seed,
     }
     if description.is_file():
-        found = artifacts.from_json(description)
+        found = atomic.from_json(description)
         if {name: found.get(name) for name in facts} != facts:
             raise BadArtifact(f"{path}: another demo slide stands there: delete it, or choose another name")
         files = {"slide_sha256": path, "truth_sha256": image}
-        if all(file.is_file() and artifacts.sha256_file(file) == found.get(name) for name, file in files.items()):
+        if all(file.is_file() and atomic.sha256_file(file) == found.get(name) for name, file in files.items()):
             return False
-    artifacts.require_space(path.parent, slide.side**2 * 3 // 4)
+    atomic.require_space(path.parent, slide.side**2 * 3 // 4)
     truth = class_map(slide)
-    with artifacts.atomic(path) as temporary:
+    with atomic.atomic(path) as temporary:
         write_pyramid(temporary, block_rows(slide, truth), side=slide.side, mpp=KATHER2016.mpp)
-    with artifacts.atomic(image) as temporary:
+    with atomic.atomic(image) as temporary:
         Image.fromarray(truth).save(temporary, format="PNG")
-    hashes = {"slide_sha256": artifacts.sha256_file(path), "truth_sha256": artifacts.sha256_file(image)}
-    artifacts.write_text(description, artifacts.to_json(facts | hashes))
+    hashes = {"slide_sha256": atomic.sha256_file(path), "truth_sha256": atomic.sha256_file(image)}
+    atomic.write_text(description, atomic.to_json(facts | hashes))
     return True

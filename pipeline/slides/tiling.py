@@ -4,13 +4,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli.options import say
 from pipeline.errors import BadSlide, UsageError
-from pipeline.figures.slides import draw_overlay
-from pipeline.storage import records
-from pipeline.tiles.grid import SCHEMA, THUMBNAIL_PX, Grid, grid_path, place, read_grid, squares_of, write_grid
-from pipeline.tiles.slide_list import SlideEntry
-from pipeline.tiles.slides import open_slide
+from pipeline.runtime.console import say
+from pipeline.slides.find import SlideEntry
+from pipeline.slides.grid import SCHEMA, THUMBNAIL_PX, Grid, grid_path, place, read_grid, squares_of, write_grid
+from pipeline.slides.openslide_reader import open_slide
+from pipeline.slides.overlay import draw_overlay
+from pipeline.storage import freshness
 
 SAME_SCALE = 0.05
 """Scales that differ by less are the same to a network: scanners of one kind differ by as much."""
@@ -95,7 +95,7 @@ def tile_slide(run: Path, entry: SlideEntry, tiling: Tiling, *, force: bool, res
     chosen: dict[str, Any] = {**dataclasses.asdict(tiling), "mpp": entry.mpp}
     if not entry.path.is_file():
         raise BadSlide(f"{entry.path}: no such slide")
-    if not restart and records.is_current(path, schema=SCHEMA, options=chosen, inputs=[entry.path], seed=None):
+    if not restart and freshness.is_current(path, schema=SCHEMA, options=chosen, inputs=[entry.path], seed=None):
         grid = read_grid(path)
         say(f"tile: current, {len(grid.table)} tiles in {path}")
         return grid

@@ -4,8 +4,8 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from skimage.filters import apply_hysteresis_threshold, threshold_otsu
 
-from pipeline.tiles.slide import Thumbnail
-from pipeline.tiles.survey import BLACK
+from pipeline.slides.base import Thumbnail
+from pipeline.tiles.audit.measure import BLACK
 
 THRESHOLDS = (0.03, 0.10)
 """Otsu's threshold is held within these: it always parts in two, even bare glass or a picture full of tissue. White

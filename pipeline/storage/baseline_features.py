@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.storage import artifacts
-from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE
+from pipeline.storage import atomic
+from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE
 from pipeline.storage.hdf5 import Claim, as_utf8, created, finish, opened, read_dataset, write_attributes
 
 SCHEMA = "floors/1.0"
@@ -91,7 +91,7 @@ class Floors:
             first = tile_id[int(np.argmin(same))]
             raise StaleInput(
                 f"{path}: {int((~same).sum())} tile(s) are missing in it or had other pixels, such as {first}: run "
-                "`python -m pipeline.floors --restart`"
+                "`python -m pipeline.baselines --restart`"
             )
         return rows
 
@@ -134,8 +134,8 @@ def write_floors(
         ValueError: not N rows, or a feature is not finite (a programmer's error).
     """
     n = len(tile_id)
-    artifacts.require_space(path.parent, n * (row.itemsize + 100))
-    with artifacts.atomic(path) as temporary, created(temporary) as file:
+    atomic.require_space(path.parent, n * (row.itemsize + 100))
+    with atomic.atomic(path) as temporary, created(temporary) as file:
         for name in row.names or ():
             file.create_dataset(name, (n, *row[name].shape), row[name].base)
         start = 0
@@ -165,7 +165,7 @@ def read_floors(path: Path, *, with_features: bool = True) -> Floors:
     """
 
     def refuse(rule: str) -> BadArtifact:
-        return BadArtifact(f"{path}: {rule}: run `python -m pipeline.floors --restart`")
+        return BadArtifact(f"{path}: {rule}: run `python -m pipeline.baselines --restart`")
 
     with opened(path, SCHEMA, refuse) as (file, attrs):
         if not isinstance(attrs.get("px"), int) or not isinstance(attrs.get("seed"), int):

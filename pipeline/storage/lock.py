@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import Locked
-from pipeline.storage.artifacts import disk_errors, refuse_link
+from pipeline.runtime.process import is_first
+from pipeline.storage.atomic import disk_errors, refuse_link, remove_temporaries
 
 NAME = ".lock"
 
@@ -64,4 +65,24 @@ def _held(path: Path, *, what: Path, shared: bool) -> Iterator[None]:
             if not shared:  # of several holders none can be named: they come and go
                 json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
                 file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def run_held(run: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the run's lock, what a killed process left half-written removed; only in the first process.
+
+    Args:
+        run: the run folder.
+        shared: hold it beside others that share it, and remove nothing, for it may be theirs.
+
+    Raises:
+        Locked, DiskFull, BadArtifact: as `storage.lock.locked`.
+    """
+    if not is_first():
+        yield
+        return
+    with locked(run, shared=shared):
+        if not shared:
+            remove_temporaries(run)
         yield

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.errors import StaleInput
-from pipeline.storage import artifacts, records
+from pipeline.storage import atomic, records
 from pipeline.storage.protocol import read_protocol
 
 MODEL = "model.safetensors"
@@ -50,11 +50,11 @@ def _copied(theirs: Path, ours: Path) -> bool:
     kept = records.record_path(theirs).read_bytes()
     record = records.read_record(theirs)
     for name, expected in (record["outputs"] | {MODEL: record["sha256"]}).items():
-        with artifacts.atomic(ours.parent / name) as temporary:
+        with atomic.atomic(ours.parent / name) as temporary:
             shutil.copyfile(theirs.parent / name, temporary)
-            if artifacts.sha256_file(temporary) != expected:
+            if atomic.sha256_file(temporary) != expected:
                 return False
     if records.record_path(theirs).read_bytes() != kept:
         return False
-    artifacts.write_bytes(records.record_path(ours), kept)
+    atomic.write_bytes(records.record_path(ours), kept)
     return True

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.storage import artifacts, records
+from pipeline.storage import atomic, records
 
 NAME = "protocol.json"
 FOLDER = "parts"
@@ -75,8 +75,8 @@ class Protocol:
             BadArtifact: it is a link.
         """
         place = self.run / FOLDER / part.name
-        artifacts.refuse_link(place.parent)
-        artifacts.refuse_link(place)
+        atomic.refuse_link(place.parent)
+        atomic.refuse_link(place)
         return place
 
     def predictions(self, arm: str) -> Path:
@@ -95,7 +95,7 @@ def write_protocol(protocol: Protocol) -> Path:
         "parts": [dataclasses.asdict(part) for part in protocol.parts],
     }
     path = protocol.run / NAME
-    artifacts.write_text(path, artifacts.to_json(content))
+    atomic.write_text(path, atomic.to_json(content))
     return path
 
 
@@ -111,9 +111,9 @@ def read_protocol(run: Path) -> Protocol | None:
         recorded = records.read_record(run / "manifest.csv")["outputs"]
     if not path.is_file() and NAME not in recorded:
         return None
-    if not path.is_file() or recorded.get(NAME) != artifacts.sha256_file(path):
+    if not path.is_file() or recorded.get(NAME) != atomic.sha256_file(path):
         raise BadArtifact(f"{path}: missing, or not the plan that prepare wrote: restore it, or run prepare --restart")
-    content = artifacts.from_json(path)
+    content = atomic.from_json(path)
     if not _is_plan(content):
         raise BadArtifact(f"{path}: its content is not what the schema says: restore it, or run prepare --restart")
     return Protocol(

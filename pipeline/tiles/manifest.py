@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 
 from pipeline.errors import BadArtifact
-from pipeline.storage import artifacts, records
-from pipeline.storage.tables import read_table
-from pipeline.tiles.split import SPLITS
+from pipeline.names import SPLITS
+from pipeline.storage import atomic, records
+from pipeline.storage.csv_files import read_table
 
 SCHEMA = "manifest/1.0"
 SIDE = r"[0-9]{1,9}"
@@ -82,7 +82,7 @@ def write_manifest(
         seed: seed of the split.
         inputs: the CSV file that lists the tiles, if one does.
     """
-    artifacts.write_text(path, table[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
+    atomic.write_text(path, table[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
     # resolved: `..` after a linked run folder leads elsewhere
     relative = Path(os.path.relpath(root.resolve(), path.parent.resolve())).as_posix()
     records.write_record(

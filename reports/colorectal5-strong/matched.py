@@ -18,8 +18,8 @@ from PIL import Image
 from sklearn.metrics import f1_score
 
 from pipeline.network.batches import normalise
+from pipeline.network.model_file import load_model
 from pipeline.network.precision import autocast
-from pipeline.storage.models import load_model
 from pipeline.tiles.corruptions import CORRUPTIONS
 from pipeline.tiles.manifest import read_manifest
 
@@ -28,7 +28,7 @@ N_FITTED = 300
 
 
 def pixels_of(paths, size, corruption=None):
-    """Return (N, size, size, 3) uint8; a corruption comes before the resizing, as in `pipeline.stress`."""
+    """Return (N, size, size, 3) uint8; a corruption comes before the resizing, as in `pipeline.robustness`."""
     tiles = []
     for path in paths:
         tile = np.asarray(Image.open(path).convert("RGB"))

@@ -16,11 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.cli.machine import n_cores
-from pipeline.measuring.growth import TILE_PX, Setting, make_tiles, train_small
-from pipeline.measuring.hardware import cpu_name
-from pipeline.measuring.memory import Watch
-from pipeline.storage.artifacts import sha256_file
+from pipeline.benchmark.hardware import cpu_name
+from pipeline.benchmark.memory import Watch
+from pipeline.benchmark.scaling_run import TILE_PX, Setting, make_tiles, train_small
+from pipeline.runtime.device import n_cores
+from pipeline.storage.atomic import sha256_file
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -19,13 +19,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.measuring.growth import run_stage
-from pipeline.measuring.hardware import described
-from pipeline.measuring.synthetic import synthetic_features
-from pipeline.storage import artifacts, records
-from pipeline.storage.embeddings import SCHEMA
-from pipeline.storage.embeddings_writing import write_embeddings
-from pipeline.storage.scratch import Scratch, row_type
+from pipeline.benchmark.hardware import described
+from pipeline.benchmark.scaling_run import run_stage
+from pipeline.benchmark.synthetic_data import synthetic_features
+from pipeline.storage import atomic, records
+from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.reader import SCHEMA
+from pipeline.storage.embeddings.writer import write_embeddings
 
 HERE = Path(__file__).parent
 WIDTH, N_CLASSES, N_GROUPS, BLOCK = 2048, 8, 40, 4096
@@ -188,11 +188,11 @@ def main() -> None:
         line = measured(args, n, commit)
         lines.append({name: str(line.get(name, "")) for name in COLUMNS})
         text = "".join(",".join(line[name] for name in COLUMNS) + "\n" for line in lines)
-        artifacts.write_text(args.out, ",".join(COLUMNS) + "\n" + text)
+        atomic.write_text(args.out, ",".join(COLUMNS) + "\n" + text)
         words = f"--rows {' '.join(map(str, args.rows))} --memory {args.memory} --rounds {args.rounds}"
         words += f" --threads {args.threads}" if args.threads else ""
         command = f"python reports/scale/heads.py {words}"
-        artifacts.write_text(args.out.with_suffix(".md"), page(lines, command, args.threads or torch.get_num_threads()))
+        atomic.write_text(args.out.with_suffix(".md"), page(lines, command, args.threads or torch.get_num_threads()))
         print(f"{n} rows: {line['seconds']} s, {line['megabytes']} MB")
 
 

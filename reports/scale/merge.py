@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.measuring.memory import Watch
-from pipeline.storage import records
-from pipeline.storage.artifacts import SHARDS, sha256_file
-from pipeline.storage.embeddings import SCHEMA
-from pipeline.storage.embeddings_writing import write_embeddings
-from pipeline.storage.scratch import Scratch, row_type
-from pipeline.storage.shards import Shard, ShardRows
+from pipeline.benchmark.memory import Watch
+from pipeline.storage import environment, records
+from pipeline.storage.atomic import SHARDS, sha256_file
+from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.reader import SCHEMA
+from pipeline.storage.embeddings.shards import Shard, ShardRows
+from pipeline.storage.embeddings.writer import write_embeddings
 from pipeline.tiles.manifest import write_manifest
 
 HERE = Path(__file__).parent
@@ -98,7 +98,7 @@ def write_shards(run, n_shards, n_rows):
     model.write_bytes(b"no weights")
     details = {"dataset": "synthetic", "protocol": "grouped"}
     write_manifest(manifest, table, root=run, options={}, details=details, outputs=[], seed=0)
-    attrs = {"classes": CLASSES, "preprocess": {"size": 150}, "versions": records.versions()}
+    attrs = {"classes": CLASSES, "preprocess": {"size": 150}, "versions": environment.versions()}
     attrs |= {"model_sha256": sha256_file(model), "manifest_sha256": sha256_file(manifest)}
     attrs |= {"engine": "torch", "precision": "fp32", "views": 1}
     files = []

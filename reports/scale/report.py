@@ -17,8 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.measuring.memory import Watch
-from pipeline.measuring.synthetic_predictions import HEADS, write_synthetic
+from pipeline.benchmark.synthetic_data import HEADS, write_synthetic
+
+from pipeline.benchmark.memory import Watch
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.measuring.growth import run_stage
-from pipeline.tiles.grid import grid_path, read_grid
-from pipeline.tiles.slides import open_slide
+from pipeline.benchmark.scaling_run import run_stage
+from pipeline.slides.grid import grid_path, read_grid
+from pipeline.slides.openslide_reader import open_slide
 
 HERE = Path(__file__).parent
 SAMPLE = 2000

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.network.model_file import SCHEMA as MODEL_SCHEMA
+from pipeline.network.model_file import save_model
 from pipeline.network.resnet import build_network
-from pipeline.storage.embeddings_writing import write_embeddings
-from pipeline.storage.models import SCHEMA as MODEL_SCHEMA
-from pipeline.storage.models import save_model
-from pipeline.storage.scratch import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.writer import write_embeddings
 
 from .hostile import vouch
 

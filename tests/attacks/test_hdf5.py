@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadArtifact
-from pipeline.storage.embeddings import read_embeddings
+from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.hdf5 import write_attributes
 
 from .hostile import in_own_process, needs_proc, refused
@@ -114,7 +114,7 @@ def test_it_takes_no_more_memory_than_its_bytes_allow_and_comes_to_an_end(change
         files.append(tmp_path / f"{name}.h5")
         change_hdf5(change).rename(files[-1])
     chunk, heap, attribute = in_own_process(
-        files, "read_embeddings(path)", imports="from pipeline.storage.embeddings import read_embeddings"
+        files, "read_embeddings(path)", imports="from pipeline.storage.embeddings.reader import read_embeddings"
     )
     assert chunk.said.startswith("BadArtifact")
     assert "'classes' is missing or no text" in heap.said
@@ -131,6 +131,6 @@ def test_a_link_in_an_unknown_place_is_not_followed(change_hdf5: Make) -> None:
         file["notes"] = h5py.ExternalLink(str(pipe), "/x")
 
     path = change_hdf5(change)
-    code = "import sys; from pathlib import Path; from pipeline.storage.embeddings import read_embeddings\n"
+    code = "import sys; from pathlib import Path; from pipeline.storage.embeddings.reader import read_embeddings\n"
     code += "read_embeddings(Path(sys.argv[1]))"
     assert subprocess.run([sys.executable, "-c", code, str(path)], timeout=60, check=False).returncode == 0

@@ -22,7 +22,7 @@ from sklearn.svm import SVC
 from pipeline import verify
 from pipeline.errors import BadArtifact
 from pipeline.heads.base import SCHEMA
-from pipeline.heads.svm import Svm
+from pipeline.heads.svm.classifier import Svm
 
 from .hostile import Evil, in_own_process, needs_proc, refused, repack, vouch
 
@@ -107,9 +107,7 @@ def test_arrays_of_a_skops_file_that_claim_much_take_little(tmp_path: Path) -> N
         repack(plain, paths[-1], {".npy": array})
         vouch(paths[-1], SCHEMA)
         assert paths[-1].stat().st_size < 4_000_000
-    imports = (
-        "import skops.io\nfrom pipeline.heads.svm import Svm"  # skops looks through scikit-learn when it is imported
-    )
+    imports = "import skops.io\nfrom pipeline.heads.svm.classifier import Svm"  # skops looks through scikit-learn when it is imported
     for outcome in in_own_process(paths, "Svm.load(path)", imports=imports):
         assert outcome.said.startswith("BadArtifact")
         assert outcome.peak_mb < 100

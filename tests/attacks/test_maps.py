@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.heads.names import MAIN
-from pipeline.maps.files import write_files
-from pipeline.maps.grid import ClassMap, grid_of
-from pipeline.maps.material import Maps
-from pipeline.maps.truth import TruthScore
-from pipeline.storage.slides import SlideInfo
-from pipeline.storage.tables import FORMULA
-from pipeline.tiles.audit import markdown_cell
+from pipeline.maps.cells import ClassMap, grid_of
+from pipeline.maps.ground_truth import TruthScore
+from pipeline.maps.map_data import Maps
+from pipeline.maps.write import write_files
+from pipeline.names import MAIN
+from pipeline.storage.csv_files import FORMULA
+from pipeline.storage.embeddings.slide_info import SlideInfo
+from pipeline.tiles.audit.checks import markdown_cell
 
 from .hostile import names_in
 from .test_text import ESCAPES, FORMULAS, MARKUP
@@ -52,7 +52,7 @@ def test_names_in_the_files_of_a_map(tmp_path: Path, name: str) -> None:
     out.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         for drawn in ("class_map", "uncertainty", "probabilities", "side_by_side", "disagreement"):
-            patch.setattr(f"pipeline.figures.slide_map.draw_{drawn}", lambda path, *_, **__: path.write_bytes(b""))
+            patch.setattr(f"pipeline.maps.figures.draw_{drawn}", lambda path, *_, **__: path.write_bytes(b""))
         write_files(out, maps_of(name), thumbnail=None, truth=None, objects="regions")
     assert names_in(tmp_path) == {"deep", "deep/out", *(f"deep/out/{file}" for file in names_in(out))}
     page = (out / "map.md").read_text()

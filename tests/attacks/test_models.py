@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import BadArtifact
+from pipeline.network.model_file import MOST_CLASSES, SCHEMA, description_path, load_model
 from pipeline.network.resnet import build_network, load_start_weights
-from pipeline.storage.models import MOST_CLASSES, SCHEMA, description_path, load_model
 
 from .hostile import in_own_process, needs_proc, refused, repack, vouch
 

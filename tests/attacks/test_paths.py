@@ -18,16 +18,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import prepare, train, verify
-from pipeline.comparison.context import context_files
+from pipeline.comparison.run_files import context_files
 from pipeline.errors import BadArtifact, PipelineError
-from pipeline.storage import artifacts, records
-from pipeline.storage.artifacts import atomic, remove_temporaries
+from pipeline.storage import atomic as artifacts
+from pipeline.storage import freshness, records
+from pipeline.storage.atomic import atomic, remove_temporaries
+from pipeline.storage.embeddings.partial_rows import Scratch, row_type
 from pipeline.storage.lock import locked
 from pipeline.storage.protocol import NAME, PartEntry, Protocol, check_part, read_protocol, write_protocol
-from pipeline.storage.scratch import Scratch, row_type
-from pipeline.tiles.datasets import csv_tiles
+from pipeline.tiles.datasets.sources import csv_tiles
+from pipeline.tiles.datasets.unzip import unpack_zip
 from pipeline.tiles.manifest import COLUMNS, SCHEMA, is_below, read_manifest
-from pipeline.tiles.unpack import unpack_zip
 
 from .hostile import names_in, refused, vouch
 
@@ -371,7 +372,7 @@ def test_records_that_name_each_other_come_to_an_end(tmp_path: Path) -> None:
         path.write_text("x")
     for path in paths:
         vouch(path, "thing/1.0", inputs=paths)  # itself too; by every way there are more than 11! walks
-    records.check_fresh(paths[0], records.read_record(paths[0]))
+    freshness.check_fresh(paths[0], records.read_record(paths[0]))
 
 
 def test_a_chain_of_a_thousand_records(tmp_path: Path) -> None:
@@ -385,7 +386,7 @@ def test_a_chain_of_a_thousand_records(tmp_path: Path) -> None:
         whole = record | {"record_sha256": records.hashlib.sha256(artifacts.to_json(record).encode()).hexdigest()}
         records.record_path(path).write_text(artifacts.to_json(whole))
         before = [path]
-    records.check_fresh(before[0], records.read_record(before[0]))
+    freshness.check_fresh(before[0], records.read_record(before[0]))
 
 
 # -- archives --------------------------------------------------------------------------------------------------------

@@ -13,15 +13,18 @@ import torch
 from pipeline import train
 from pipeline.errors import BadArtifact, BadInput, BadTile, PipelineError
 from pipeline.heads.base import SCHEMA as HEAD_SCHEMA
-from pipeline.heads.boosting import Boosting
-from pipeline.heads.svm import Svm
+from pipeline.heads.svm.classifier import Svm
+from pipeline.heads.xgb.booster import Boosting
+from pipeline.network import model_file
 from pipeline.network.resnet import build_network, load_start_weights
-from pipeline.storage import embeddings, floors, models, predictions, stress, tile_predictions
-from pipeline.storage.scratch import Scratch, row_type
+from pipeline.storage import baseline_features
+from pipeline.storage.embeddings import reader
+from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.predictions import corrupted, csv_table, unlabelled
 from pipeline.tiles import manifest
-from pipeline.tiles.datasets import csv_tiles
+from pipeline.tiles.datasets.sources import csv_tiles
+from pipeline.tiles.datasets.unzip import unpack_zip
 from pipeline.tiles.decoding import decode_tile
-from pipeline.tiles.unpack import unpack_zip
 
 from .hostile import Evil, refused, repack, vouch
 
@@ -50,16 +53,16 @@ def unpack(path: Path) -> None:
 
 
 PLACES: dict[str, tuple[Callable[[Path], object], type[PipelineError], str]] = {
-    "model.safetensors": (models.load_model, BadArtifact, models.SCHEMA),
+    "model.safetensors": (model_file.load_model, BadArtifact, model_file.SCHEMA),
     "start.pth": (start_weights, BadArtifact, ""),
     "start.safetensors": (start_weights, BadArtifact, ""),
     "svm.skops": (Svm.load, BadArtifact, HEAD_SCHEMA),
-    "embeddings.h5": (embeddings.read_embeddings, BadArtifact, ""),
-    "floors.h5": (floors.read_floors, BadArtifact, ""),
+    "embeddings.h5": (reader.read_embeddings, BadArtifact, ""),
+    "floors.h5": (baseline_features.read_floors, BadArtifact, ""),
     "manifest.csv": (manifest.read_manifest, BadArtifact, manifest.SCHEMA),
-    "predictions.csv": (predictions.read_predictions, BadArtifact, ""),
-    "map.csv": (tile_predictions.read_predictions, BadArtifact, ""),
-    "stress.csv": (stress.read_stress, BadArtifact, ""),
+    "predictions.csv": (csv_table.read_predictions, BadArtifact, ""),
+    "map.csv": (unlabelled.read_predictions, BadArtifact, ""),
+    "stress.csv": (corrupted.read_stress, BadArtifact, ""),
     "tiles.csv": (lambda path: csv_tiles(path, group_regex=""), BadInput, ""),
     "tile.png": (decode_tile, BadTile, ""),
     "tile.tif": (decode_tile, BadTile, ""),
@@ -77,11 +80,16 @@ def test_a_pickle_is_refused_and_not_run(tmp_path: Path, name: str, how: str) ->
         WRITERS[how](Evil(marker), path)
         read(path)
     else:
-        if schema == models.SCHEMA:
-            models.save_model(path, build_network("resnet10", n_classes=2, seed=0).state_dict(), MODEL)
+        if schema == model_file.SCHEMA:
+            model_file.save_model(path, build_network("resnet10", n_classes=2, seed=0).state_dict(), MODEL)
         WRITERS[how](Evil(marker), path)
         if schema:
-            vouch(path, schema, details=DETAILS, outputs=[path.with_suffix(".json")] if schema == models.SCHEMA else [])
+            vouch(
+                path,
+                schema,
+                details=DETAILS,
+                outputs=[path.with_suffix(".json")] if schema == model_file.SCHEMA else [],
+            )
         refused(kind, name, read, path)
     assert not marker.exists()
 

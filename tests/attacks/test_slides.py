@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import BadSlide
-from pipeline.tiles.slides import open_slide
+from pipeline.slides.openslide_reader import open_slide
 
 from .hostile import in_own_process, needs_proc
 
@@ -42,7 +42,7 @@ def test_a_slide_in_one_huge_block_is_refused_before_it_is_decoded(tmp_path: Pat
     pytest.importorskip("openslide")
     path = tmp_path / "bomb.tif"
     path.write_bytes(tiled(20_000, 20_000, 20_000, packed(400_000_000)))
-    imports = "from pipeline.tiles.slides import open_slide"
+    imports = "from pipeline.slides.openslide_reader import open_slide"
     (outcome,) = in_own_process([path], "open_slide(path, 0.5)", imports=imports)
     assert "blocks of more than" in outcome.said
     assert outcome.peak_mb < 100

@@ -13,16 +13,16 @@ import pytest
 from PIL import Image
 
 from pipeline import prepare, report
-from pipeline.cli.options import say, visible
-from pipeline.comparison.document import Bullets, Document, Figure, Note, Section, Table, Text, to_html, to_markdown
 from pipeline.comparison.label_errors import COLUMNS as SUSPECT_COLUMNS
 from pipeline.comparison.label_errors import to_csv
 from pipeline.errors import UsageError
-from pipeline.storage.predictions import SCHEMA, read_predictions
-from pipeline.storage.tables import FORMULA, no_formula
-from pipeline.tiles import datasets
-from pipeline.tiles.audit import markdown_cell
-from pipeline.tiles.datasets import parse_groups
+from pipeline.markup.document import Bullets, Document, Figure, Note, Section, Table, Text, to_html, to_markdown
+from pipeline.runtime.console import say, visible
+from pipeline.storage.csv_files import FORMULA, no_formula
+from pipeline.storage.predictions.csv_table import SCHEMA, read_predictions
+from pipeline.tiles.audit.checks import markdown_cell
+from pipeline.tiles.datasets import sources
+from pipeline.tiles.datasets.groups import parse_groups
 
 from .hostile import refused, vouch
 
@@ -224,7 +224,7 @@ def test_escapes_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("regex", [r"(a+)+$", r"(a|aa)+$", r"(\w+\s?)*!", r"((a*)*)*b"])
 def test_a_group_regex_that_would_take_for_ever(monkeypatch: pytest.MonkeyPatch, regex: str) -> None:
-    monkeypatch.setattr(datasets, "REGEX_S", 0.2)
+    monkeypatch.setattr(sources, "REGEX_S", 0.2)
     refused(UsageError, "takes more than", parse_groups, ["a" * 60 + "?"], regex)
     assert parse_groups(["s1_a"], r"(s\d)") == ["s1"]  # the next one has its time again
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.benchmark import embedding, inputs
+from pipeline.benchmark.config import Setting
+from pipeline.benchmark.inputs import Material, Tiles, demo_material
+from pipeline.benchmark.measurement import PLAIN
 from pipeline.errors import PipelineError
-from pipeline.measuring import embedding, material
-from pipeline.measuring.material import Material, Tiles, demo_material
-from pipeline.measuring.measurement import PLAIN
-from pipeline.measuring.setting import Setting
 from pipeline.network.engines import build_engine
 
 CPU = torch.device("cpu")
@@ -89,7 +89,7 @@ def test_a_wrong_engine_is_found_out(tiny: Material, engines: list[tuple[str, in
 
 def test_the_rate_counts_every_tile_and_takes_the_batches_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 14.0])
-    monkeypatch.setattr("pipeline.measuring.embedding.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("pipeline.benchmark.embedding.time.perf_counter", lambda: next(clock))
     seen: list[int] = []
 
     class Counting:
@@ -111,7 +111,7 @@ def test_batches_are_whole_and_filled_up_from_the_start() -> None:
 
 
 def test_demo_tiles_hold_every_class_and_do_not_repeat() -> None:
-    tiles = material.demo_tiles(20, tile_px=32, seed=0)
+    tiles = inputs.demo_tiles(20, tile_px=32, seed=0)
     assert tiles.pixels.shape == (20, 3, 32, 32)
     assert np.bincount(tiles.y).tolist() == [3, 3, 3, 3, 2, 2, 2, 2]
     assert len({pixels.numpy().tobytes() for pixels in tiles.pixels}) == 20

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.figures.bench import draw_growth, draw_rates
-from pipeline.measuring.costs import Cost
+from pipeline.benchmark.figures import draw_growth, draw_rates
+from pipeline.benchmark.scaling import Cost
 
 CURVES = {
     ("torch", "fp32"): {8: (20.0, 18.0, 22.0), 16: (21.0, 20.0, 22.0)},

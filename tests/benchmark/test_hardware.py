@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.measuring import hardware
+from pipeline.benchmark import hardware
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.measuring.measurement import Measurement
-from pipeline.measuring.setting import Setting
-from pipeline.measuring.storing import measure_storing, store
-from pipeline.storage.embeddings import read_embeddings
+from pipeline.benchmark.config import Setting
+from pipeline.benchmark.hdf5_write import measure_storing, store
+from pipeline.benchmark.measurement import Measurement
+from pipeline.storage.embeddings.reader import read_embeddings
 
 SETTING = Setting(torch.device("cpu"), threads=1, rounds=2, seed=0, is_quick=True)
 

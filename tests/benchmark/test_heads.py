@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.measuring import heads
-from pipeline.measuring.heads import Choice, grid_search, log_loss, our_search, synthetic_rows
-from pipeline.measuring.measurement import OURS, PLAIN, find
-from pipeline.measuring.setting import Setting
+from pipeline.benchmark import heads
+from pipeline.benchmark.config import Setting
+from pipeline.benchmark.heads import Choice, grid_search, log_loss, our_search, synthetic_rows
+from pipeline.benchmark.measurement import OURS, PLAIN, find
 
 SETTING = Setting(torch.device("cpu"), threads=1, rounds=1, seed=0, is_quick=True)
 

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from pipeline.measuring.measurement import COLUMNS, Measurement, find, paired, to_csv
+from pipeline.benchmark.measurement import COLUMNS, Measurement, find, paired, to_csv
 
 
 def test_the_ratio_is_the_median_of_the_rounds_ratios_not_the_ratio_of_the_medians() -> None:

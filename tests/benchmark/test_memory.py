@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pipeline.measuring.memory import Watch, children, is_told, told_bytes
+from pipeline.benchmark.memory import Watch, children, is_told, told_bytes
 
 pytestmark = pytest.mark.skipif(not is_told(), reason="only Linux tells")
 

@@ -1,8 +1,8 @@
 """The page: verdicts in words, tables without empty columns."""
 
-from pipeline.measuring.document import number, table_of, to_page
-from pipeline.measuring.measurement import OURS, PLAIN, Measurement
-from pipeline.measuring.targets import Verdict
+from pipeline.benchmark.measurement import OURS, PLAIN, Measurement
+from pipeline.benchmark.report_page import number, table_of, to_page
+from pipeline.benchmark.targets import Verdict
 
 ROWS = [
     Measurement("train", PLAIN, "tiles/s", (5.0, 6.0, 4.0), "fp32", 32),

@@ -1,6 +1,6 @@
 """Rounds take turns."""
 
-from pipeline.measuring.rounds import interleaved, seconds_of
+from pipeline.benchmark.config import interleaved, seconds_of
 
 
 def test_contenders_take_turns_and_every_value_is_told() -> None:

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from pipeline.measuring.costs import (
+from pipeline.benchmark.scaling import (
     Cost,
     extraction,
     fitted_slope,

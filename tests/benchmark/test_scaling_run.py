@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from pipeline import extract
+from pipeline.benchmark import scaling_run
+from pipeline.benchmark.scaling import Cost
+from pipeline.benchmark.scaling_run import STAGES, Setting, measure_growth, replace_embeddings, run_stage
 from pipeline.errors import BadArtifact, PipelineError
-from pipeline.measuring import growth
-from pipeline.measuring.costs import Cost
-from pipeline.measuring.growth import STAGES, Setting, measure_growth, replace_embeddings, run_stage
-from pipeline.storage import records
-from pipeline.storage.embeddings import SCHEMA, read_embeddings
+from pipeline.storage import freshness, records
+from pipeline.storage.embeddings.reader import SCHEMA, read_embeddings
 
 SETTING = Setting("resnet10", "cpu", 1, 0)
 
@@ -32,11 +32,11 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         run.mkdir()
         (run / "model.safetensors").touch()
 
-    monkeypatch.setattr(growth, "run_stage", run)
-    monkeypatch.setattr(growth, "train_small", train)
-    monkeypatch.setattr(growth, "make_tiles", lambda size, data_dir, *, seed: data_dir.mkdir(parents=True))
+    monkeypatch.setattr(scaling_run, "run_stage", run)
+    monkeypatch.setattr(scaling_run, "train_small", train)
+    monkeypatch.setattr(scaling_run, "make_tiles", lambda size, data_dir, *, seed: data_dir.mkdir(parents=True))
     monkeypatch.setattr(
-        growth, "replace_embeddings", lambda run, *, seed: ran.append(("replace", int(run.parent.name)))
+        scaling_run, "replace_embeddings", lambda run, *, seed: ran.append(("replace", int(run.parent.name)))
     )
     return ran
 
@@ -52,20 +52,20 @@ def test_every_stage_runs_at_every_size_and_leaves_no_tiles(stages: list[tuple[s
 def test_it_continues_with_the_stage_that_was_interrupted(
     stages: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = growth.run_stage
+    run = scaling_run.run_stage
 
     def interrupted(stage: str, words: Sequence[str], *, log: Path) -> Cost:
         if (stage, log.parent.name) == ("fit_heads", "600"):
             raise KeyboardInterrupt
         return run(stage, words, log=log)
 
-    monkeypatch.setattr(growth, "run_stage", interrupted)
+    monkeypatch.setattr(scaling_run, "run_stage", interrupted)
     with pytest.raises(KeyboardInterrupt):
         measure_growth([300, 600], SETTING, tmp_path)
     assert (tmp_path / "600").is_dir()
     stages.clear()
     (tmp_path / "600" / "data").rmdir()
-    monkeypatch.setattr(growth, "run_stage", run)
+    monkeypatch.setattr(scaling_run, "run_stage", run)
     costs = measure_growth([300, 600], SETTING, tmp_path)
     assert stages == [("replace", 600), ("fit_heads", 600), ("report", 600)]
     assert set(costs["report"]) == {300, 600}
@@ -101,7 +101,7 @@ def test_synthetic_embeddings_stand_in_for_the_extracted_ones(
     assert not np.array_equal(after.features, before.features)
     assert (after.features == 0).mean() > 0.3
     replaced = records.check_artifact(path, schema=SCHEMA)
-    records.check_fresh(path, replaced)
+    freshness.check_fresh(path, replaced)
     assert set(replaced["details"]) == set(record["details"])
     assert not list(trained_run.glob("*.partial*"))
 
@@ -111,7 +111,7 @@ def test_the_words_are_those_of_the_commands() -> None:
     from pipeline import fit_heads, prepare, report
     from pipeline.cli.options import parse
 
-    steps = growth.commands(300, Path("x"), Path("model.safetensors"), SETTING)
+    steps = scaling_run.commands(300, Path("x"), Path("model.safetensors"), SETTING)
     kinds = {
         "prepare": prepare.PrepareOptions,
         "extract": extract.ExtractOptions,

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from pipeline.benchmark.heads import synthetic_rows
+from pipeline.benchmark.synthetic_data import synthetic_features, synthetic_logits
 from pipeline.heads.base import Rows
-from pipeline.heads.svm import fit_svm
-from pipeline.measuring.heads import synthetic_rows
-from pipeline.measuring.synthetic import synthetic_features, synthetic_logits
+from pipeline.heads.svm.classifier import fit_svm
 
 
 def test_half_are_zero_and_seeds_share_the_classes() -> None:

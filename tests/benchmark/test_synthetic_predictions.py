@@ -4,13 +4,13 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from pipeline.benchmark.synthetic_data import HEADS, write_synthetic
 
-from pipeline.measuring import synthetic_predictions
-from pipeline.measuring.growth import run_stage
-from pipeline.measuring.memory import is_told
-from pipeline.measuring.synthetic_predictions import HEADS, write_synthetic
+from pipeline.benchmark import synthetic_data as synthetic_predictions
+from pipeline.benchmark.memory import is_told
+from pipeline.benchmark.scaling_run import run_stage
 from pipeline.storage import records
-from pipeline.storage.predictions import SCHEMA, read_predictions
+from pipeline.storage.predictions.csv_table import SCHEMA, read_predictions
 
 
 def test_every_head_answers_for_the_same_tiles_better_than_by_chance(

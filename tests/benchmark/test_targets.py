@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.measuring import targets
-from pipeline.measuring.measurement import OURS, PLAIN, Measurement
+from pipeline.benchmark import targets
+from pipeline.benchmark.measurement import OURS, PLAIN, Measurement
 
 Table = list[Measurement]
 

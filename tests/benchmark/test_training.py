@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.measuring.material import demo_tiles
-from pipeline.measuring.measurement import OURS, PLAIN, find
-from pipeline.measuring.setting import Setting
-from pipeline.measuring.training import PlainTraining, held_on, measure_training, start, take_steps
+from pipeline.benchmark.config import Setting
+from pipeline.benchmark.inputs import demo_tiles
+from pipeline.benchmark.measurement import OURS, PLAIN, find
+from pipeline.benchmark.training import PlainTraining, held_on, measure_training, start, take_steps
+from pipeline.network.model_file import Model, Preprocess
 from pipeline.network.resnet import build_network
-from pipeline.storage.models import Model, Preprocess
 
 SETTING = Setting(torch.device("cpu"), threads=1, rounds=2, seed=0, is_quick=True)
 PREPROCESS = Preprocess(size=32)

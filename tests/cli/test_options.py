@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import pytest
 
-from pipeline.cli.options import Common, check, parse, plain, read_toml, say
+from pipeline.cli.options import Common, check, parse, plain, read_toml
 from pipeline.errors import UsageError
+from pipeline.runtime.console import say
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from pipeline.comparison import label_errors
-from pipeline.comparison.document import Document, Figure, Table, Text, to_html, to_markdown
 from pipeline.comparison.label_errors import find_suspects
 from pipeline.comparison.predictions import Predictions
+from pipeline.markup.document import Document, Figure, Table, Text, to_html, to_markdown
 from pipeline.tiles.decoding import pixel_hash
 
 needs_cleanlab = pytest.mark.skipif(importlib.util.find_spec("cleanlab") is None, reason="needs the extra audit")

@@ -1,6 +1,6 @@
 import numpy as np
 
-from pipeline.comparison.illustrations import answers_of, worst_errors
+from pipeline.comparison.report_figures import answers_of, worst_errors
 
 
 def test_the_most_confident_error_of_any_head_comes_first(make_predictions):

@@ -11,10 +11,10 @@ import pytest
 from sklearn.metrics import f1_score
 
 from pipeline.comparison import robustness
-from pipeline.comparison.document import Document, Figure, Note, Table, Text, to_html, to_markdown
 from pipeline.comparison.scores import Resampling
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.evaluation.intervals import paired_difference
+from pipeline.evaluation.bootstrap import paired_difference
+from pipeline.markup.document import Document, Figure, Note, Table, Text, to_html, to_markdown
 from pipeline.storage import records
 
 CLASSES = ["a", "b", "c"]
@@ -162,7 +162,7 @@ def test_the_section_says_what_was_lost_and_where_it_ends(material: Callable[...
 
 def test_without_stress_csv_the_section_says_how_to_get_it(material: Callable[..., Any], tmp_path: Path) -> None:
     (text,) = robustness.section(material(None)).blocks
-    assert "(not asked for): python -m pipeline.stress makes it" in text.text  # type: ignore[union-attr]
+    assert "(not asked for): python -m pipeline.robustness makes it" in text.text  # type: ignore[union-attr]
     assert not (tmp_path / "figures").exists()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.comparison.scores import Resampling, by_key, choose_resampling, score_heads
 from pipeline.comparison.verdict import decide, judge, p_text, rope_text, rule_text
-from pipeline.evaluation.intervals import Difference, paired_difference
+from pipeline.evaluation.bootstrap import Difference, paired_difference
 from pipeline.evaluation.significance import holm, sign_flip
 
 Y = [0, 1, 2] * 20

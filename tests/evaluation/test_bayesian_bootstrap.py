@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from pipeline.evaluation import superiority as module
-from pipeline.evaluation.superiority import Superiority, superiority
+from pipeline.evaluation import bayesian_bootstrap as module
+from pipeline.evaluation.bayesian_bootstrap import Superiority, superiority
 
 
 def test_two_units_follow_the_uniform_law():

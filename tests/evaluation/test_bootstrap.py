@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.evaluation import intervals
-from pipeline.evaluation.calibration import softmax
-from pipeline.evaluation.intervals import (
+from pipeline.evaluation import bootstrap
+from pipeline.evaluation.bootstrap import (
     Difference,
     bootstrap_metrics,
     paired_difference,
@@ -16,6 +15,7 @@ from pipeline.evaluation.intervals import (
     resampling_counts,
     tail_probability,
 )
+from pipeline.evaluation.calibration import softmax
 from pipeline.evaluation.metrics import METRICS, scalar_metrics
 
 
@@ -100,7 +100,7 @@ def test_the_expanded_interval_of_a_mean_is_students():
 def test_draws_do_not_depend_on_the_chunks(monkeypatch):
     y, p, predicted = rows(3, 40, 3)
     whole = bootstrap_metrics(y, p, predicted, units=np.arange(40), n_draws=30)
-    monkeypatch.setattr(intervals, "CHUNK_CELLS", 130)
+    monkeypatch.setattr(bootstrap, "CHUNK_CELLS", 130)
     assert [c.shape for c in resampling_counts(40, n_draws=7, seed=0)] == [(40, 3), (40, 3), (40, 1)]
     pieces = bootstrap_metrics(y, p, predicted, units=np.arange(40), n_draws=30)
     for name in METRICS:

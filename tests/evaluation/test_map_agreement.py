@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, jaccard_score
 
-from pipeline.evaluation.agreement import cohen_kappa, jaccard_index, mean_jaccard, share_agreed
+from pipeline.evaluation.map_agreement import cohen_kappa, jaccard_index, mean_jaccard, share_agreed
 from pipeline.evaluation.metrics import confusion
 
 

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.evaluation.intervals import bootstrap_metrics
+from pipeline.evaluation.bootstrap import bootstrap_metrics
 from pipeline.evaluation.metrics import reliability_bins, scalar_metrics
 from pipeline.evaluation.selective import selective_curve
-from pipeline.evaluation.tally import STEPS, Tally, step_of
+from pipeline.evaluation.streaming_metrics import STEPS, Tally, step_of
 
 N, K, UNITS = 5000, 4, 12
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage import records
-from pipeline.storage.artifacts import sha256_file
+from pipeline.storage import freshness, records
+from pipeline.storage.atomic import sha256_file
 
 from .commands import Commands, serve
 from .ledger import Ledger
@@ -127,4 +127,4 @@ def vouched(path: Path) -> bool:
     if not path.is_file() or not records.record_path(path).is_file():
         return False
     record = records.read_record(path)
-    return sha256_file(path) == record["sha256"] and not records.damaged_outputs(path, record)
+    return sha256_file(path) == record["sha256"] and not freshness.damaged_outputs(path, record)

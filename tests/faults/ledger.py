@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage.artifacts import write_text
+from pipeline.storage.atomic import write_text
 
 from .matrix import MATRIX, Fault
 

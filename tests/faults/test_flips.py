@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipeline.errors import BadArtifact
 from pipeline.network.batches import TileFiles
-from pipeline.storage import records
+from pipeline.storage import freshness, records
 from pipeline.tiles.decoding import decode_tile, pixel_hash
 
 from .commands import Commands
@@ -47,7 +47,7 @@ def is_found(run: Path, name: str, schema: str) -> bool:
         record = records.check_artifact(run / name, schema=schema)
     except BadArtifact as error:
         return "\n" not in str(error)
-    return bool(records.damaged_outputs(run / name, record))
+    return bool(freshness.damaged_outputs(run / name, record))
 
 
 def tell(record_property: Any, tries: int, missed: list[str]) -> None:

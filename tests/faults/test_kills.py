@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.storage.artifacts import sha256_file
-from pipeline.storage.embeddings import read_embeddings
-from pipeline.storage.predictions import read_predictions
+from pipeline.storage.atomic import sha256_file
+from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.predictions.csv_table import read_predictions
 
 from .commands import Commands
 from .conftest import MADE, WORDS, Finished, temporaries, vouched

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.storage import records
-from pipeline.storage.embeddings import UNREADABLE, read_embeddings
-from pipeline.storage.predictions import read_predictions
+from pipeline.storage.embeddings.reader import UNREADABLE, read_embeddings
+from pipeline.storage.predictions.csv_table import read_predictions
 from pipeline.tiles.manifest import read_manifest
 
 from .commands import Commands

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.network.batches import TileFiles
-from pipeline.network.embedding import embed_batches
 from pipeline.network.engines import build_engine
+from pipeline.network.extraction.forward import embed_batches
+from pipeline.network.model_file import Model
 from pipeline.network.resnet import build_network
-from pipeline.storage.models import Model
 from pipeline.tiles.decoding import pixel_hash
 
 N, PX = 11, 32

@@ -13,14 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
+from pipeline.network import model_file
 from pipeline.network.resnet import build_network
-from pipeline.storage import artifacts, models, records
-from pipeline.storage.embeddings import Embeddings, read_embeddings
-from pipeline.storage.embeddings_writing import write_embeddings
-from pipeline.storage.predictions import Answer, classes_of, read_predictions, write_predictions
+from pipeline.storage import atomic, freshness, records
+from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.reader import Embeddings, read_embeddings
+from pipeline.storage.embeddings.writer import write_embeddings
+from pipeline.storage.predictions.csv_table import Answer, classes_of, read_predictions, write_predictions
 from pipeline.storage.protocol import NAME, PartEntry, Protocol, read_protocol, write_protocol
-from pipeline.storage.scratch import Scratch, row_type
-from pipeline.tiles.datasets import csv_tiles
+from pipeline.tiles.datasets.sources import csv_tiles
 from pipeline.tiles.decoding import decode_tile
 from pipeline.tiles.manifest import COLUMNS, SCHEMA, read_manifest
 
@@ -101,11 +102,11 @@ def test_any_plan(folder: Path, data: st.DataObject) -> None:
 def test_any_description_of_a_model(folder: Path, data: st.DataObject) -> None:
     path = folder / "model.safetensors"
     if not path.is_file():
-        models.save_model(path, build_network("resnet10", n_classes=2, seed=0).state_dict(), MODEL)
-    description = models.description_path(path)
+        model_file.save_model(path, build_network("resnet10", n_classes=2, seed=0).state_dict(), MODEL)
+    description = model_file.description_path(path)
     description.write_text(json.dumps(changed(MODEL, data)))
-    records.write_record(path, schema=models.SCHEMA, stage="train", options={}, outputs=[description])
-    found = outcome(models.load_model, path)
+    records.write_record(path, schema=model_file.SCHEMA, stage="train", options={}, outputs=[description])
+    found = outcome(model_file.load_model, path)
     if found is not None:
         assert len(found.classes) == 2
         assert found.preprocess.size >= 1
@@ -119,16 +120,16 @@ def test_any_record(folder: Path, data: st.DataObject) -> None:
     records.write_record(path, schema="a/1.0", stage="prepare", options={"a": 1}, inputs=[path], outputs=[path])
     content = changed(records.read_record_alone(path), data)
     try:
-        text = artifacts.to_json(content)
+        text = atomic.to_json(content)
     except ValueError:  # NaN is no JSON of ours
         return
     content["record_sha256"] = records.hashlib.sha256(text.encode()).hexdigest()
-    records.record_path(path).write_text(artifacts.to_json(content))
+    records.record_path(path).write_text(atomic.to_json(content))
     found = outcome(records.check_artifact, path, schema="a/1.0")
     if found is not None:
-        outcome(records.check_fresh, path, found)
-        outcome(records.refuse_other_options, path, options={"a": 1}, seed=None, inputs=[path])
-        records.damaged_outputs(path, found)
+        outcome(freshness.check_fresh, path, found)
+        outcome(freshness.refuse_other_options, path, options={"a": 1}, seed=None, inputs=[path])
+        freshness.damaged_outputs(path, found)
 
 
 @some

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipeline.errors import StaleInput
-from pipeline.storage.embeddings import read_embeddings
-from pipeline.storage.embeddings_writing import write_embeddings
-from pipeline.storage.scratch import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.embeddings.writer import write_embeddings
 
 N, BATCH = 11, 4
 ROW = row_type(3, 2)

@@ -6,7 +6,8 @@ from sklearn.metrics import log_loss
 
 from pipeline.errors import BadInput
 from pipeline.evaluation.calibration import apply_temperature, fit_temperature
-from pipeline.heads.base import Rows, Search, Softmax, cross_search
+from pipeline.heads.base import Rows, Softmax
+from pipeline.heads.search_result import Search, cross_search
 
 
 def test_softmax_scores_are_the_stored_logits() -> None:

@@ -8,13 +8,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
 from pipeline.evaluation.calibration import softmax
-from pipeline.heads import floors
+from pipeline.heads import baselines
 from pipeline.heads.base import Rows
-from pipeline.heads.boosting import POINTS, search_boosting
-from pipeline.heads.fitting import Setting
-from pipeline.heads.floors import C_PROBE, SOURCES, Majority, Neighbours, fit_floor, fit_floors, fit_probe
-from pipeline.heads.names import FLOORS
-from pipeline.heads.svm import fit_svm, search_svm
+from pipeline.heads.baselines import C_PROBE, SOURCES, Majority, Neighbours, fit_floor, fit_floors, fit_probe
+from pipeline.heads.search import Setting
+from pipeline.heads.svm.classifier import fit_svm, search_svm
+from pipeline.heads.xgb.booster import POINTS, search_boosting
+from pipeline.names import FLOORS
 
 N_CLASSES = 4
 
@@ -34,7 +34,7 @@ def setting(fit_on: str = "train", *, svm_rows: int = 1000) -> Setting:
 
 
 def test_every_floor_has_features_and_a_way_to_be_fitted() -> None:
-    assert tuple(SOURCES) == tuple(floors.KINDS) == FLOORS
+    assert tuple(SOURCES) == tuple(baselines.KINDS) == FLOORS
 
 
 def test_majority_answers_the_most_frequent_class_by_smoothed_shares() -> None:
@@ -45,7 +45,7 @@ def test_majority_answers_the_most_frequent_class_by_smoothed_shares() -> None:
 
 
 def test_neighbours_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floors, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(baselines, "BLOCK_ROWS", 7)
     fit, asked = blobs(120, seed=1), blobs(45, seed=2)
     reference = KNeighborsClassifier(20, metric="cosine", algorithm="brute").fit(fit.features, fit.y)
     shares = reference.predict_proba(asked.features)

@@ -9,16 +9,14 @@ import pytest
 
 from pipeline.errors import BadInput
 from pipeline.evaluation.calibration import apply_temperature, fit_temperature
-from pipeline.heads import making
+from pipeline.heads import fit
 from pipeline.heads.base import Rows, Softmax
-from pipeline.heads.boosting import Boosting
-from pipeline.heads.budget import Room
-from pipeline.heads.cluster import Shares
-from pipeline.heads.fitting import Fitted, Setting
-from pipeline.heads.making import Made, answer_of, answers_of, calibrated, make_floors, make_heads, make_softmax
-from pipeline.heads.names import FILES
-from pipeline.heads.rows import Memory
-from pipeline.heads.svm import Svm
+from pipeline.heads.fit import Made, answer_of, answers_of, calibrated, make_floors, make_heads, make_softmax
+from pipeline.heads.memory_budget import Memory, Room, Shares
+from pipeline.heads.search import Fitted, Setting
+from pipeline.heads.svm.classifier import Svm
+from pipeline.heads.xgb.booster import Boosting
+from pipeline.names import FILES
 
 SETTING = Setting("train", seed=0, jobs=1, device="cpu", rounds=3, svm_rows=1000, calibration="auto")
 
@@ -57,7 +55,7 @@ def test_softmax_and_the_heads_that_are_wanted_are_made_in_their_order(wanted: t
 
 
 def test_every_head_that_has_a_file_can_be_wanted() -> None:
-    assert set(making.FITTERS) == set(FILES)
+    assert set(fit.FITTERS) == set(FILES)
 
 
 def test_a_head_that_stands_is_not_fitted_and_the_next_only_when_its_turn_comes(
@@ -66,8 +64,8 @@ def test_a_head_that_stands_is_not_fitted_and_the_next_only_when_its_turn_comes(
     standing = Made(Softmax(), {"calibration": {}})
     told: list[str] = []
     fitted = {name: lambda rows, setting, name=name: told.append(f"fit {name}") for name in FILES}
-    monkeypatch.setattr(making, "FITTERS", fitted)
-    monkeypatch.setattr(making, "calibrated", lambda fitted, setting: standing)
+    monkeypatch.setattr(fit, "FITTERS", fitted)
+    monkeypatch.setattr(fit, "calibrated", lambda fitted, setting: standing)
 
     def keep(name: str, make: Callable[[], Made]) -> Made:
         told.append(f"keep {name}")
@@ -128,7 +126,7 @@ def test_the_speed_is_that_of_heads_which_compute_something() -> None:
 def test_rows_that_fit_are_fitted_as_asked_and_leave_no_folder(tmp_path: Path) -> None:
     asked = dataclasses.replace(SETTING, device="cuda")
     memory = Memory(Shares(0, 10**9), None)
-    with making.workshop(asked, memory, folder=tmp_path, cluster=None) as (setting, streamed):
+    with fit.workshop(asked, memory, folder=tmp_path, cluster=None) as (setting, streamed):
         assert setting == asked
         assert streamed is None
         assert not list(tmp_path.iterdir())
@@ -138,7 +136,7 @@ def test_rows_that_do_not_fit_get_room_and_a_folder_and_the_cpu(tmp_path: Path) 
     room = Room(64, 100, svm_rows=70)
     asked = dataclasses.replace(SETTING, device="cuda")
     memory = Memory(Shares(0, 10**9), room)
-    with making.workshop(asked, memory, folder=tmp_path, cluster=None) as (setting, streamed):
+    with fit.workshop(asked, memory, folder=tmp_path, cluster=None) as (setting, streamed):
         assert setting == dataclasses.replace(asked, device="cpu", svm_rows=70)
         assert streamed == (room, *tmp_path.iterdir())
     assert not list(tmp_path.iterdir())
@@ -146,11 +144,11 @@ def test_rows_that_do_not_fit_get_room_and_a_folder_and_the_cpu(tmp_path: Path) 
 
 def test_a_cluster_that_does_not_answer_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("pipeline.heads.cluster.ANSWER_S", 0.2)
+    monkeypatch.setattr("pipeline.heads.cluster.client.ANSWER_S", 0.2)
     memory = Memory(Shares(0, 10**9), None)
     with (
         pytest.raises(BadInput, match="no Dask scheduler"),
-        making.workshop(SETTING, memory, folder=tmp_path, cluster="tcp://127.0.0.1:1"),
+        fit.workshop(SETTING, memory, folder=tmp_path, cluster="tcp://127.0.0.1:1"),
     ):
         pass
     assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from pipeline.heads.threads import side_by_side
+from pipeline.heads.parallel import side_by_side
 
 
 def blas_threads(_: object = None) -> set[int]:

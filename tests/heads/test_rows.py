@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.heads import rows as material
-from pipeline.heads.budget import LEAST_BLOCK, LEAST_SAMPLE, Room, needed
-from pipeline.heads.cluster import LEAST_SHARE
-from pipeline.heads.stored import StoredRows, in_memory
-from pipeline.storage.predictions import usable_rows
+from pipeline.heads import memory_budget, rows
+from pipeline.heads.memory_budget import LEAST_BLOCK, LEAST_SAMPLE, LEAST_SHARE, Room, needed
+from pipeline.heads.streamed_rows import StoredRows, in_memory
+from pipeline.storage.predictions.csv_table import usable_rows
 
 from ..test_fit_heads import D, make_run  # noqa: TID252  (no package has the tests)
 
@@ -27,22 +26,24 @@ def path(tmp_path: Path) -> Path:
 def test_rows_stay_in_their_file_from_one_byte_less_than_they_take(
     path: Path, monkeypatch: pytest.MonkeyPatch, fit_on: str, n_fit: int
 ) -> None:
-    monkeypatch.setattr(material, "room", lambda memory, *rows, svm_rows: Room(memory, *rows[:1], svm_rows))
+    monkeypatch.setattr(memory_budget, "room", lambda memory, *rows, svm_rows: Room(memory, *rows[:1], svm_rows))
     enough = needed(120, 3, n_fit, D, svm_rows=20_000)
     how = {**HOW, "fit_on": fit_on}
-    assert material.memory_for(enough, path, None, **how).room is None
-    assert material.memory_for(enough - 1, path, None, **how).room == Room(enough - 1, 120, 20_000)
+    assert memory_budget.memory_for(enough, path, None, **how).room is None
+    assert memory_budget.memory_for(enough - 1, path, None, **how).room == Room(enough - 1, 120, 20_000)
 
 
 def test_features_of_floors_take_memory_too(fitted_run: Path) -> None:
-    from pipeline import floors
+    from pipeline import baselines
 
-    assert floors.main(["--run", str(fitted_run), "--floor-px", "32", "--threads", "1", "--workers", "0"]) == 0
+    assert baselines.main(["--run", str(fitted_run), "--floor-px", "32", "--threads", "1", "--workers", "0"]) == 0
     asked: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(material, "needed", lambda n_rows, n_classes, n_fit, width, svm_rows: asked.append(width) or 0)
+        patch.setattr(
+            memory_budget, "needed", lambda n_rows, n_classes, n_fit, width, svm_rows: asked.append(width) or 0
+        )
         for place in (None, fitted_run / "floors.h5"):
-            material.room_for(0, fitted_run / "embeddings.h5", place, fit_on="train", svm_rows=1)
+            memory_budget.room_for(0, fitted_run / "embeddings.h5", place, fit_on="train", svm_rows=1)
     assert asked[0] == 512
     assert asked[1] > asked[0] + 2048 + 512
 
@@ -51,10 +52,10 @@ def test_memory_that_is_not_stated_is_what_is_free_before_anything_is_read(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    opened = material.stored.read_header
-    monkeypatch.setattr(material, "free_share", lambda: told.append("free") or 10**10)
-    monkeypatch.setattr(material.stored, "read_header", lambda path: told.append("read") or opened(path))
-    memory = material.memory_for(None, path, None, **HOW)
+    opened = memory_budget.stored.read_header
+    monkeypatch.setattr(memory_budget, "free_share", lambda: told.append("free") or 10**10)
+    monkeypatch.setattr(memory_budget.stored, "read_header", lambda path: told.append("read") or opened(path))
+    memory = memory_budget.memory_for(None, path, None, **HOW)
     assert told == ["free", "read"]
     assert (memory.shared.each, memory.room) == (10**10, None)
 
@@ -62,17 +63,17 @@ def test_memory_that_is_not_stated_is_what_is_free_before_anything_is_read(
 def test_a_local_cluster_shares_the_memory_and_its_rows_must_fit_into_a_share(path: Path) -> None:
     enough = needed(120, 3, 72, D, svm_rows=20_000)
     assert enough < LEAST_SHARE
-    memory = material.memory_for(3 * LEAST_SHARE, path, None, **{**HOW, "cluster": "local"})
+    memory = memory_budget.memory_for(3 * LEAST_SHARE, path, None, **{**HOW, "cluster": "local"})
     assert memory.shared == (2, LEAST_SHARE)
     assert memory.room is None
     with pytest.raises(BadInput, match="are too little for a block"):
-        material.memory_for(enough + 1, path, None, **{**HOW, "cluster": "local"})
-    assert material.memory_for(enough + 1, path, None, **{**HOW, "cluster": "tcp://a:1"}).room is None
+        memory_budget.memory_for(enough + 1, path, None, **{**HOW, "cluster": "local"})
+    assert memory_budget.memory_for(enough + 1, path, None, **{**HOW, "cluster": "tcp://a:1"}).room is None
 
 
 def test_what_is_held_and_what_stays_in_the_file_are_the_same_rows(path: Path, tmp_path: Path) -> None:
-    content, every = material.all_rows(path, None)
-    rest, stored = material.all_rows(path, (Room(LEAST_BLOCK, LEAST_SAMPLE, 9), tmp_path))
+    content, every = rows.all_rows(path, None)
+    rest, stored = rows.all_rows(path, (Room(LEAST_BLOCK, LEAST_SAMPLE, 9), tmp_path))
     assert isinstance(stored, StoredRows)
     assert not isinstance(every, StoredRows)
     assert (stored.block_rows, stored.sample_rows, stored.cache) == (LEAST_BLOCK, LEAST_SAMPLE, tmp_path)

@@ -12,9 +12,9 @@ import pytest
 from pipeline.errors import BadArtifact, BadInput, StaleInput
 from pipeline.heads.base import Rows
 from pipeline.heads.saved import decide, embeddings_record, load_heads, read_summary
-from pipeline.storage import artifacts, records
-from pipeline.storage.embeddings import read_embeddings
-from pipeline.storage.predictions import read_predictions
+from pipeline.storage import atomic, records
+from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.predictions.csv_table import read_predictions
 
 HEADS = ["softmax", "svm", "xgboost"]
 
@@ -30,7 +30,7 @@ def test_a_decision_is_that_of_the_scores_and_its_probability_is_calibrated() ->
 def test_loaded_heads_repeat_predictions_csv(fitted_base: Path) -> None:
     run = fitted_base / "run"
     record = records.read_record(run / "predictions.csv")
-    model = artifacts.sha256_file(run / "model.safetensors")
+    model = atomic.sha256_file(run / "model.safetensors")
     embedded = embeddings_record(run, record, model=model, whose="x", todo="y")
     saved = load_heads(run, read_summary(run, record), HEADS, embedded=embedded)
     content = read_embeddings(run / "embeddings.h5")
@@ -53,7 +53,7 @@ def test_a_head_that_was_not_fitted_is_named(fitted_base: Path) -> None:
 
 def test_embeddings_of_another_network_are_named_with_both_hashes(fitted_base: Path) -> None:
     run = fitted_base / "run"
-    model = artifacts.sha256_file(run / "model.safetensors")
+    model = atomic.sha256_file(run / "model.safetensors")
     record = records.read_record(run / "predictions.csv")
     with pytest.raises(StaleInput, match=rf"by s\.h5 \(ffffffffffff\) but by {model[:12]}: do this"):
         embeddings_record(run, record, model="f" * 64, whose="s.h5", todo="do this")

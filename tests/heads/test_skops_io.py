@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from pipeline.heads.skops_bytes import stable_bytes
+from pipeline.heads.skops_io import stable_bytes
 
 X = np.random.default_rng(0).normal(size=(30, 4))
 
@@ -24,7 +24,7 @@ FITTED = """
 import hashlib, sys
 sys.path.insert(0, {folder!r})
 from test_skops_bytes import fitted
-from pipeline.heads.skops_bytes import stable_bytes
+from pipeline.heads.skops_io import stable_bytes
 filler = [object() for _ in range(int(sys.argv[1]))]
 print(hashlib.sha256(b"".join(stable_bytes(fitted(name)) for name in ("svc", "landmarks"))).hexdigest())
 """

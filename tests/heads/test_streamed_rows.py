@@ -9,21 +9,23 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.errors import BadInput, DiskFull
-from pipeline.heads import fitting, landmarks
-from pipeline.heads.base import Rows, Search
-from pipeline.heads.boosting import POINTS, search_boosting
-from pipeline.heads.budget import LEAST_BLOCK, LEAST_SAMPLE, MOST_BLOCK, MOST_SAMPLE, Room, needed, room
-from pipeline.heads.external import bins_bytes, external_matrix
-from pipeline.heads.fitting import Setting
-from pipeline.heads.floors import fit_floor
+from pipeline.heads import search as fitting
+from pipeline.heads.base import Rows
+from pipeline.heads.baselines import fit_floor
+from pipeline.heads.memory_budget import LEAST_BLOCK, LEAST_SAMPLE, MOST_BLOCK, MOST_SAMPLE, Room, needed, room
 from pipeline.heads.probes import separability, source_probe
-from pipeline.heads.stored import StoredRows, in_memory, sampled, scores_of
-from pipeline.heads.streamed_landmarks import fit_regression, fit_streamed
-from pipeline.heads.svm import Svm, fit_svm
-from pipeline.storage import artifacts
-from pipeline.storage.embeddings import SCHEMA
+from pipeline.heads.search import Setting
+from pipeline.heads.search_result import Search
+from pipeline.heads.streamed_rows import StoredRows, in_memory, sampled, scores_of
+from pipeline.heads.svm import nystroem
+from pipeline.heads.svm.classifier import Svm, fit_svm
+from pipeline.heads.svm.nystroem_streamed import fit_regression, fit_streamed
+from pipeline.heads.xgb.booster import POINTS, search_boosting
+from pipeline.heads.xgb.external_memory import bins_bytes, external_matrix
+from pipeline.storage import atomic
+from pipeline.storage.embeddings.feature_rows import StoredFeatures
+from pipeline.storage.embeddings.reader import SCHEMA
 from pipeline.storage.hdf5 import created, finish
-from pipeline.storage.stored_features import StoredFeatures
 
 POINT = {"kernel": "rbf", "gamma": 0.05, "landmarks": 40, "C": 10.0}
 
@@ -103,7 +105,7 @@ def test_xgboost_with_the_borders_of_a_sample_is_as_good(store: Store) -> None:
 def test_the_regression_in_blocks_is_scikit_learns(
     monkeypatch: pytest.MonkeyPatch, n_classes: int, tolerance: float, near: float
 ) -> None:
-    monkeypatch.setattr(landmarks, "new_regression", lambda C: LogisticRegression(C=C, tol=tolerance, max_iter=1000))
+    monkeypatch.setattr(nystroem, "new_regression", lambda C: LogisticRegression(C=C, tol=tolerance, max_iter=1000))
     rows = rows_of(250, n_classes=n_classes)
     classes = np.array([1, 4, 6])[:n_classes]  # codes with gaps: a class may have no rows
     y = classes[rows.y]
@@ -251,7 +253,7 @@ def test_too_little_disk_is_said_before_anything_is_written(
     store: Store, monkeypatch: pytest.MonkeyPatch, head: str
 ) -> None:
     rows = store(rows_of(200))
-    monkeypatch.setattr(artifacts.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(atomic.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
     fit = {
         "svm": lambda: fit_streamed(rows, POINT, seed=0),
         "xgboost": lambda: search_boosting(rows, rows, seed=0, jobs=1, rounds=2),

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import BadInput
-from pipeline.maps.grid import MISSING, NONE, ClassMap, areas, average_cells, class_map, grid_of
-from pipeline.storage.slides import SlideInfo
+from pipeline.maps.cells import MISSING, NONE, ClassMap, areas, average_cells, class_map, grid_of
+from pipeline.storage.embeddings.slide_info import SlideInfo
 
 SLIDE = SlideInfo("s.tif", "a" * 64, 1000, 800, 0.5, 100, 0.5, 100, 100)
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.figures.slide_map import (
+from pipeline.figures.style import CLASS_COLOURS, area_colours
+from pipeline.maps.cells import MISSING, NONE, Grid
+from pipeline.maps.figures import (
     SlideView,
     draw_class_map,
     draw_disagreement,
@@ -13,8 +15,6 @@ from pipeline.figures.slide_map import (
     draw_uncertainty,
     nice_length,
 )
-from pipeline.figures.style import CLASS_COLOURS, area_colours
-from pipeline.maps.grid import MISSING, NONE, Grid
 
 NAMES = ["$\\frac{1}$", "_hidden", "x" * 300, "\u5375\n\ttab", ""]
 

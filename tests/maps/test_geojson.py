@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
-from pipeline.maps.grid import ClassMap, areas, grid_of
-from pipeline.maps.regions import COLON, cell_shapes, region_shapes, write_geojson
-from pipeline.storage.slides import SlideInfo
+from pipeline.maps.cells import ClassMap, areas, grid_of
+from pipeline.maps.geojson import COLON, cell_shapes, region_shapes, write_geojson
+from pipeline.storage.embeddings.slide_info import SlideInfo
 
 shapely = pytest.importorskip("shapely")
 SLIDE = SlideInfo("s.tif", "a" * 64, 5000, 4000, 0.5, 100, 0.5, 100, 100)

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import BadInput, PipelineError
-from pipeline.evaluation.agreement import jaccard_index, share_agreed
-from pipeline.maps.grid import class_map, grid_of
-from pipeline.maps.truth import GLASS, Truth, read_truth, score_map
-from pipeline.storage.slides import SlideInfo
+from pipeline.evaluation.map_agreement import jaccard_index, share_agreed
+from pipeline.maps.cells import class_map, grid_of
+from pipeline.maps.ground_truth import GLASS, Truth, read_truth, score_map
+from pipeline.storage.embeddings.slide_info import SlideInfo
 
 SLIDE = SlideInfo("s.tif", "a" * 64, 400, 300, 0.5, 100, 0.5, 100, 100)
 CLASSES = ["ADI", "LYM", "TUM"]

@@ -2,7 +2,7 @@ import base64
 
 import pytest
 
-from pipeline.comparison.document import Bullets, Document, Figure, Note, Section, Table, Text, to_html, to_markdown
+from pipeline.markup.document import Bullets, Document, Figure, Note, Section, Table, Text, to_html, to_markdown
 
 DOCUMENT = Document(
     "A & <b>",

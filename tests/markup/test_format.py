@@ -2,29 +2,29 @@ import math
 
 import pytest
 
-from pipeline.comparison import wording
+from pipeline.markup import format
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, "1", True, [1]])
 def test_what_is_no_finite_number_is_not_available(value):
-    assert {wording.number(value), wording.seconds(value), wording.size(value), wording.percent(value)} == {"n/a"}
+    assert {format.number(value), format.seconds(value), format.size(value), format.percent(value)} == {"n/a"}
 
 
 def test_numbers():
-    assert wording.number(0.12345) == "0.123"
-    assert wording.points(-0.0004) == "0.0"
-    assert wording.points(-0.0216) == "-2.2"
-    assert wording.interval(0.1, 0.25) == " (0.100 to 0.250)"
-    assert wording.interval(math.nan, 0.25) == ""
-    assert [wording.level_text(level) for level in (0.95, 0.9, 0.999)] == ["95 %", "90 %", "99.9 %"]
+    assert format.number(0.12345) == "0.123"
+    assert format.points(-0.0004) == "0.0"
+    assert format.points(-0.0216) == "-2.2"
+    assert format.interval(0.1, 0.25) == " (0.100 to 0.250)"
+    assert format.interval(math.nan, 0.25) == ""
+    assert [format.level_text(level) for level in (0.95, 0.9, 0.999)] == ["95 %", "90 %", "99.9 %"]
 
 
 def test_sizes_and_times():
-    assert [wording.size(n) for n in (12, 1500, 2_345_678, 3e9)] == ["12 bytes", "1.5 kB", "2.3 MB", "3.0 GB"]
-    assert [wording.seconds(s) for s in (0.5, 61.2, 1200)] == ["0.50 s", "61 s", "20 min"]
+    assert [format.size(n) for n in (12, 1500, 2_345_678, 3e9)] == ["12 bytes", "1.5 kB", "2.3 MB", "3.0 GB"]
+    assert [format.seconds(s) for s in (0.5, 61.2, 1200)] == ["0.50 s", "61 s", "20 min"]
 
 
 def test_words():
-    assert [wording.count(n, "class") for n in (0, 1, 2)] == ["0 classes", "1 class", "2 classes"]
-    assert wording.listing(["a", "b", "c"]) == "a, b and c"
-    assert wording.compact({"a": 1.5, "b": [1, None], "c": {}}) == "a=1.5, b=(1, none), c=none"
+    assert [format.count(n, "class") for n in (0, 1, 2)] == ["0 classes", "1 class", "2 classes"]
+    assert format.listing(["a", "b", "c"]) == "a, b and c"
+    assert format.compact({"a": 1.5, "b": [1, None], "c": {}}) == "a=1.5, b=(1, none), c=none"

@@ -20,9 +20,9 @@ from torch import distributed, nn
 
 from pipeline import prepare, train
 from pipeline.errors import PeerLost
-from pipeline.network.norms import SharedBatchNorm2d, synchronise
-from pipeline.network.ranks import Ranks, deaths_told
+from pipeline.network.distributed import Ranks, deaths_told
 from pipeline.network.resnet import build_network
+from pipeline.network.training.sync_batchnorm import SharedBatchNorm2d, synchronise
 
 TIMES = ["seconds", "images_per_second", "share_of_limit"]
 

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import BadArtifact, DiskFull
+from pipeline.network.model_file import SCHEMA, load_model, save_model
 from pipeline.network.resnet import build_network
 from pipeline.storage import records
-from pipeline.storage.models import SCHEMA, load_model, save_model
-from pipeline.tiles.stain import Reinhard
+from pipeline.tiles.stain_normalisation import Reinhard
 
 INFO = {
     "arch": "resnet10",
@@ -160,12 +160,12 @@ def test_a_full_disk_leaves_the_former_model(saved: Path, monkeypatch: pytest.Mo
     """P1. The message is the one that safetensors gives."""
     from safetensors import SafetensorError
 
-    from pipeline.storage import models
+    from pipeline.network import model_file
 
     def full(tensors: object, path: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(models, "save_file", full)
+    monkeypatch.setattr(model_file, "save_file", full)
     with pytest.raises(DiskFull, match=r"model\.safetensors"):
         save_model(saved, build_network("resnet10", n_classes=2, seed=5).state_dict(), INFO)
     load_model(saved)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pipeline.errors import BadArtifact, BadInput
-from pipeline.network.imagenet import WEIGHTS, imagenet_file
-from pipeline.network.ranks import Ranks
+from pipeline.network.distributed import Ranks
+from pipeline.network.pretrained import WEIGHTS, imagenet_file
 from pipeline.network.resnet import ARCHITECTURES, build_network, load_start_weights
 
 Publish = Callable[[dict], Path]

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from pipeline.network import limits
-from pipeline.network.limits import flops_per_tile, peak_flops
+from pipeline.network import throughput
 from pipeline.network.resnet import build_network
+from pipeline.network.throughput import flops_per_tile, peak_flops
 
 
 def test_resnet50_has_the_operations_that_its_layers_have() -> None:
@@ -32,7 +32,7 @@ def test_counting_leaves_the_network_alone() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_ceiling_is_that_of_the_timed_product(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(limits.SIDE, "cpu", 64)
+    monkeypatch.setitem(throughput.SIDE, "cpu", 64)
     clock = iter(float(i) for i in range(10_000))  # every look at the clock is one second later
-    monkeypatch.setattr(limits.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: next(clock))
     assert peak_flops(torch.device("cpu"), precision, seconds=20.0) == 2 * 64**3  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.network.memory import free_bytes
+from pipeline.runtime.memory import free_bytes
 
 CPU = torch.device("cpu")
 PAGE = resource.getpagesize()

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from pipeline import prepare, train
-from pipeline.cli import machine, ranks
-from pipeline.cli.options import complain, say
 from pipeline.errors import Locked, UsageError
-from pipeline.storage.lock import NAME, locked
+from pipeline.runtime import device, process
+from pipeline.runtime.console import complain, say
+from pipeline.storage.lock import NAME, locked, run_held
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.setenv(name, "3")
-    assert (ranks.rank(), ranks.n_ranks(), ranks.local_rank(), ranks.n_local_ranks()) == (0, 1, 0, 1)
-    assert ranks.is_first()
+    assert (process.rank(), process.n_ranks(), process.local_rank(), process.n_local_ranks()) == (0, 1, 0, 1)
+    assert process.is_first()
 
 
 def test_the_first_alone_says_how_it_goes_and_any_may_complain(
@@ -52,7 +52,7 @@ def test_the_first_alone_says_how_it_goes_and_any_may_complain(
 def test_what_all_print_is_printed_once(as_rank: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     for rank in (0, 1):
         as_rank(rank, 2)
-        with ranks.told_once():
+        with process.told_once():
             print("out")
             print("err", file=sys.stderr)
     assert capsys.readouterr() == ("out\n", "err\n")
@@ -60,22 +60,22 @@ def test_what_all_print_is_printed_once(as_rank: Callable[..., None], capsys: py
 
 def test_the_first_alone_holds_the_run(as_rank: Callable[..., None], tmp_path: Path) -> None:
     as_rank(1, 2)
-    with ranks.run_held(tmp_path):
+    with run_held(tmp_path):
         assert not (tmp_path / NAME).exists()
     as_rank(0, 2)
-    with ranks.run_held(tmp_path), pytest.raises(Locked), locked(tmp_path):
+    with run_held(tmp_path), pytest.raises(Locked), locked(tmp_path):
         pass
 
 
 def test_cores_are_shared_by_the_processes_of_a_machine(
     as_rank: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "n_cores", lambda: 6)
-    assert (machine.own_cores(), machine.n_workers(None)) == (6, 4)
+    monkeypatch.setattr(device, "n_cores", lambda: 6)
+    assert (device.own_cores(), device.n_workers(None)) == (6, 4)
     as_rank(5, 8, local=1, n_local=2)
-    assert (machine.own_cores(), machine.n_workers(None), machine.n_workers(7)) == (3, 3, 7)
+    assert (device.own_cores(), device.n_workers(None), device.n_workers(7)) == (3, 3, 7)
     as_rank(5, 8)
-    assert machine.own_cores() == 1
+    assert device.own_cores() == 1
 
 
 def test_each_process_takes_the_gpu_of_its_number(
@@ -85,14 +85,14 @@ def test_each_process_takes_the_gpu_of_its_number(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     as_rank(3, 4, local=1, n_local=2)
-    assert machine.use_device("auto", None) == machine.use_device("cuda", None) == torch.device("cuda:1")
-    assert machine.use_device("cpu", None) == torch.device("cpu")
+    assert device.use_device("auto", None) == device.use_device("cuda", None) == torch.device("cuda:1")
+    assert device.use_device("cpu", None) == torch.device("cpu")
     for name in ("cuda:0", "mps"):
         with pytest.raises(UsageError, match=f"--device {name}: under torchrun cpu, or cuda"):
-            machine.use_device(name, None)
+            device.use_device(name, None)
     as_rank(3, 4)
     with pytest.raises(UsageError, match=r"4 processes on a machine with 2 GPU\(s\): pass --nproc-per-node 2"):
-        machine.use_device("auto", None)
+        device.use_device("auto", None)
 
 
 def test_only_what_several_can_do_together_is_begun(

@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from pipeline.cli.signals import StopRequest
 from pipeline.errors import Interrupted, WorkerLost
+from pipeline.runtime.signals import StopRequest
 
 
 def test_a_worker_that_the_same_signal_killed_is_no_failure() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.tiles.slide_list import SlideEntry, find_slides
+from pipeline.slides.find import SlideEntry, find_slides
 
 
 def make(folder: Path, *names: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.tiles.kather2016_large import Record, large_images
+from pipeline.slides.kather2016_large import Record, large_images
 
 NAMES = [f"CRC-Prim-HE-{number:02d}_APPLICATION.tif" for number in range(1, 11)]
 

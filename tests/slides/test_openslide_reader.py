@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import BadSlide, BadTile
-from pipeline.tiles import slide as base
-from pipeline.tiles.slides import open_slide
+from pipeline.slides import base
+from pipeline.slides.openslide_reader import open_slide
 
 Make = Callable[..., Path]
 REAL = Path(__file__).parents[2] / "../shared/data/slides"
@@ -145,7 +145,7 @@ def test_what_cannot_be_opened(slide_file: Make, tmp_path: Path) -> None:
 LARGE = """
 import resource, sys
 from pathlib import Path
-from pipeline.tiles.slides import open_slide
+from pipeline.slides.openslide_reader import open_slide
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with open_slide(Path(sys.argv[1]), 0.5) as slide:
     assert slide.dimensions == (60000, 60000), slide.dimensions

@@ -9,15 +9,15 @@ from PIL import Image
 
 from pipeline import demo_slide as command
 from pipeline.errors import BadArtifact
-from pipeline.tiles import demo_slide
-from pipeline.tiles.demo import CLASSES
-from pipeline.tiles.demo_slide import CELL_PX, EMPTY, GLASS, DemoSlide, class_map, make_demo_slide, truth_paths
+from pipeline.slides import synthetic
+from pipeline.slides.synthetic import CELL_PX, EMPTY, GLASS, DemoSlide, class_map, make_demo_slide, truth_paths
+from pipeline.tiles.synthetic.tiles import CLASSES
 
 
 @pytest.fixture(autouse=True)
 def few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw one block per class: drawing is what takes time."""
-    monkeypatch.setattr(demo_slide, "BLOCKS", 1)
+    monkeypatch.setattr(synthetic, "BLOCKS", 1)
 
 
 def test_the_map_has_every_class_and_glass_around() -> None:
@@ -41,7 +41,7 @@ def test_pixels_are_those_of_the_class_in_the_map(tmp_path: Path) -> None:
         assert float(opened.properties["openslide.mpp-x"]) == pytest.approx(0.495)
         pixels = np.asarray(opened.read_region((0, 0), 0, opened.dimensions).convert("RGB")).astype(int)
         small = np.asarray(opened.read_region((0, 0), 1, (325, 325)).convert("RGB")).astype(int)
-    blocks = demo_slide.library(slide).astype(int)
+    blocks = synthetic.library(slide).astype(int)
     codes = np.where(truth == GLASS, EMPTY, truth)
     for row, column in np.argwhere(np.ones((25, 25))):  # the cells that lie whole in whole blocks
         cell = pixels[row * CELL_PX : (row + 1) * CELL_PX, column * CELL_PX : (column + 1) * CELL_PX]
@@ -59,7 +59,7 @@ def test_levels_keep_their_own_pixels(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     grey = rng.integers(0, 255, (130, 130, 1), dtype=np.uint8)  # colour is stored at half the resolution
     whole = grey.repeat(40, axis=0).repeat(40, axis=1).repeat(3, axis=2)
-    demo_slide.write_pyramid(path, iter(np.split(whole, 8)), side=5200, mpp=0.5)
+    synthetic.write_pyramid(path, iter(np.split(whole, 8)), side=5200, mpp=0.5)
     with openslide.OpenSlide(path) as opened:
         assert [side for side, _ in opened.level_dimensions] == [5200, 1300, 325]
         for level, step in ((1, 4), (2, 16)):

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.tiles.demo import CLASSES, render_tile
-from pipeline.tiles.slide import Thumbnail
-from pipeline.tiles.tissue import THRESHOLDS, closed, saturation, tissue_mask, tissue_shares
+from pipeline.slides.base import Thumbnail
+from pipeline.slides.tissue import THRESHOLDS, closed, saturation, tissue_mask, tissue_shares
+from pipeline.tiles.synthetic.tiles import CLASSES, render_tile
 
 
 def thumbnail(pixels: np.ndarray, downsample: float = 8.0) -> Thumbnail:

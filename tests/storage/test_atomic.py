@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import BadArtifact, DiskFull, PipelineError, StaleInput
-from pipeline.storage.artifacts import (
+from pipeline.storage.atomic import (
     atomic,
     disk_errors,
     remove_temporaries,
@@ -91,7 +91,7 @@ def test_p1_a_real_limit_on_file_size_leaves_the_old(tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 from pipeline.errors import DiskFull
-from pipeline.storage.artifacts import write_bytes
+from pipeline.storage.atomic import write_bytes
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     write_bytes(Path({str(path)!r}), bytes(100_000))
@@ -110,7 +110,7 @@ def test_p1_a_kill_while_writing_leaves_the_old_and_its_rubbish_is_removed(tmp_p
     code = f"""
 import os, signal
 from pathlib import Path
-from pipeline.storage.artifacts import atomic
+from pipeline.storage.atomic import atomic
 with atomic(Path({str(path)!r})) as temporary:
     temporary.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)

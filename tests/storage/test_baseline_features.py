@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.storage.floors import FEATURES, read_floors, row_type, write_floors
+from pipeline.storage.baseline_features import FEATURES, read_floors, row_type, write_floors
 from pipeline.storage.hdf5 import write_attributes
 
 N = 7

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import BadArtifact
-from pipeline.storage.tables import read_table
+from pipeline.storage.csv_files import read_table
 
 
 def read(path: Path):

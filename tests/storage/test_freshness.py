@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.storage import inputs, records
-from pipeline.storage.artifacts import write_text
-from pipeline.storage.inputs import check_input
-from pipeline.storage.records import is_current, write_record
+from pipeline.storage import freshness, records
+from pipeline.storage.atomic import write_text
+from pipeline.storage.freshness import check_input, is_current
+from pipeline.storage.records import write_record
 
 SCHEMA = "thing/1.0"
 
@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were hashed."""
     seen: list[Path] = []
-    for module in (inputs, records):
+    for module in (freshness, records):
         whole = module.sha256_file
         monkeypatch.setattr(module, "sha256_file", lambda path, whole=whole: (seen.append(path), whole(path))[1])
     return seen

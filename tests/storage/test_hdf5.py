@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadArtifact, DiskFull
-from pipeline.storage import artifacts, hdf5
+from pipeline.storage import atomic, hdf5
 from pipeline.storage.hdf5 import Claim, as_utf8, created, finish, opened, read_dataset, write_attributes
 
 Change = Callable[[h5py.File], object]
@@ -98,7 +98,7 @@ def test_a_disk_that_is_full_after_some_writes_is_told_and_nothing_else_happens(
 ) -> None:
     """HDF5 itself ends the process by a segmentation fault when it cannot write."""
     path = tmp_path / "f.h5"
-    artifacts.write_text(path, "old")
+    atomic.write_text(path, "old")
     done = 0
 
     class Full:
@@ -125,7 +125,7 @@ def test_a_disk_that_is_full_after_some_writes_is_told_and_nothing_else_happens(
     monkeypatch.setattr(hdf5, "_Patient", Patient)
 
     def fill() -> None:
-        with artifacts.atomic(path) as temporary, created(temporary) as file:
+        with atomic.atomic(path) as temporary, created(temporary) as file:
             for i in range(4):
                 file[f"numbers{i}"] = np.full(100_000, i)
                 file.flush()

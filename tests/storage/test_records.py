@@ -8,18 +8,9 @@ from typing import Any
 import pytest
 
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.storage.artifacts import write_text
-from pipeline.storage.records import (
-    check_artifact,
-    check_fresh,
-    damaged_outputs,
-    is_current,
-    read_record,
-    read_record_alone,
-    record_path,
-    refuse_other_options,
-    write_record,
-)
+from pipeline.storage.atomic import write_text
+from pipeline.storage.freshness import check_fresh, damaged_outputs, is_current, refuse_other_options
+from pipeline.storage.records import check_artifact, read_record, read_record_alone, record_path, write_record
 
 OPTIONS: dict[str, Any] = {"epochs": 3, "rate": 0.1, "name": "Zöllner", "sizes": (1, 2)}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.color import rgb2hsv
 
-from pipeline.tiles.handmade import (
+from pipeline.tiles.handcrafted_features import (
     CHANNELS,
     GLCM_DISTANCES,
     HANDMADE_NAMES,

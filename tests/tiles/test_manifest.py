@@ -9,7 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.storage.records import check_fresh, read_record, record_path, write_record
+from pipeline.storage.freshness import check_fresh
+from pipeline.storage.records import read_record, record_path, write_record
 from pipeline.tiles.manifest import COLUMNS, SCHEMA, Manifest, is_below, read_manifest, tile_ids, write_manifest
 
 HOSTILE = ["a, b", 'say "x"', "Zöllner 日本", "=1+1", "+SUM(A1)", " outer ", "NA", "007", "#", "'", "a\\b", "null", "-"]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from skimage.color import lab2rgb, rgb2lab
 
-from pipeline.tiles import stain as module
+from pipeline.tiles import stain_normalisation as module
 from pipeline.tiles.decoding import SUFFIXES, decode_tile
-from pipeline.tiles.demo import render_tile
-from pipeline.tiles.stain import KINDS, Macenko, Reinhard, Stain, from_lab, stain_of, to_lab
+from pipeline.tiles.stain_normalisation import KINDS, Macenko, Reinhard, Stain, from_lab, stain_of, to_lab
+from pipeline.tiles.synthetic.tiles import render_tile
 
 ONE = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
 """Haematoxylin and eosin of Ruifrok and Johnston 2001."""

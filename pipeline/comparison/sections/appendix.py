@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from pipeline.comparison.document import Block, Bullets, Figure, Section, Table, Text
-from pipeline.comparison.material import Material
-from pipeline.comparison.wording import (
+from pipeline.comparison.report_data import Material
+from pipeline.errors import BadArtifact
+from pipeline.markup.document import Block, Bullets, Figure, Section, Table, Text
+from pipeline.markup.format import (
     NOT_AVAILABLE,
     compact,
     count,
@@ -14,8 +15,7 @@ from pipeline.comparison.wording import (
     seconds,
     size,
 )
-from pipeline.errors import BadArtifact
-from pipeline.storage import records
+from pipeline.storage import environment, records
 
 MOST_FINDINGS = 30
 SHORT_HASH = 12
@@ -167,7 +167,7 @@ def provenance(material: Material) -> Section:
             Bullets([*commands, f"comparison.csv (report): {compact(dict(material.options))}"]),
             Text(f"Versions when the heads were fitted: {compact(versions)}."),
             Text(
-                f"This report was made by commit {_commit(records.git_state())}; its command, time and versions "
+                f"This report was made by commit {_commit(environment.git_state())}; its command, time and versions "
                 "stand in comparison.csv.json. python -m pipeline.verify checks every file against its recorded hash."
             ),
         ],

@@ -1,10 +1,11 @@
 """What the heads must beat: the floors on the same test rows, and whether each head clears the highest of them."""
 
-from pipeline.comparison.document import Bullets, Section, Table, Text
-from pipeline.comparison.evidence import METRIC
-from pipeline.comparison.material import Material
+from pipeline.comparison.pairwise_tests import METRIC
+from pipeline.comparison.report_data import Material
 from pipeline.comparison.verdict import FEW_UNITS
-from pipeline.comparison.wording import (
+from pipeline.evaluation.bootstrap import paired_difference
+from pipeline.markup.document import Bullets, Section, Table, Text
+from pipeline.markup.format import (
     NOT_AVAILABLE,
     count,
     head_name,
@@ -15,8 +16,7 @@ from pipeline.comparison.wording import (
     number,
     points,
 )
-from pipeline.evaluation.intervals import paired_difference
-from pipeline.heads.names import FLOORS
+from pipeline.names import FLOORS
 
 KNOWS = {
     "majority": "the most frequent class of the fitted rows, the same answer for every tile",

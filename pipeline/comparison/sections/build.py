@@ -1,41 +1,40 @@
 """The table of contents: the report's sections in their order."""
 
-from pipeline.comparison import (
+from pipeline.comparison import label_errors, robustness
+from pipeline.comparison.report_data import Material
+from pipeline.comparison.sections import (
     appendix,
-    closer_look,
-    embeddings,
-    floors,
-    label_errors,
-    opening,
-    plan,
-    robustness,
-    statistics,
-    trust,
+    baselines,
+    calibration,
+    cross_validation,
+    embedding_quality,
+    overview,
+    per_class,
+    significance,
 )
-from pipeline.comparison.document import Document
-from pipeline.comparison.material import Material
-from pipeline.comparison.wording import listing
+from pipeline.markup.document import Document
+from pipeline.markup.format import listing
 
 
 def build(material: Material) -> Document:
     """Return the report; it reads from top to bottom, from the verdict down to the hashes."""
     sections = [
-        opening.compared(material),
-        opening.results(material),
-        opening.verdict(material),
-        statistics.section(material),
-        plan.twin(material),
-        floors.section(material),
-        statistics.per_group(material),
-        plan.parts(material),
-        closer_look.per_class(material),
-        closer_look.confusions(material),
-        trust.calibration(material),
-        trust.selective(material),
+        overview.compared(material),
+        overview.results(material),
+        overview.verdict(material),
+        significance.section(material),
+        cross_validation.twin(material),
+        baselines.section(material),
+        significance.per_group(material),
+        cross_validation.parts(material),
+        per_class.per_class(material),
+        per_class.confusions(material),
+        calibration.calibration(material),
+        calibration.selective(material),
         robustness.section(material),
-        embeddings.section(material),
-        closer_look.embedding_map(material),
-        closer_look.worst_errors(material),
+        embedding_quality.section(material),
+        per_class.embedding_map(material),
+        per_class.worst_errors(material),
         label_errors.section(material),
         appendix.training(material),
         appendix.costs(material),

@@ -1,18 +1,20 @@
 """How far a head's probabilities can be trusted: calibration, referral of unsure tiles, prediction sets."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.comparison.document import Block, Section, Table, Text
-from pipeline.comparison.material import Material
-from pipeline.comparison.wording import NOT_AVAILABLE, head_name, number, percent
+from pipeline.comparison.report_data import Material
 from pipeline.errors import PipelineError
 from pipeline.evaluation import conformal
 from pipeline.evaluation.calibration import METHODS
 from pipeline.evaluation.calibration_choice import LEAST_GROUPS, WORTH_IT
 from pipeline.evaluation.metrics import ECE_BINS
+from pipeline.markup.document import Block, Section, Table, Text
+from pipeline.markup.format import NOT_AVAILABLE, head_name, number, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SCORES = {"nll": "NLL", "brier": "Brier", "ece": "ECE"}
 

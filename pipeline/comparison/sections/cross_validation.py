@@ -2,11 +2,13 @@
 
 import numpy as np
 
-from pipeline.comparison.document import Block, Bullets, Note, Section, Table, Text
-from pipeline.comparison.material import Material
 from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.report_data import Material
 from pipeline.comparison.verdict import FEW_UNITS
-from pipeline.comparison.wording import (
+from pipeline.evaluation.bootstrap import Difference, paired_difference
+from pipeline.evaluation.metrics import confusion, scores_from_confusion
+from pipeline.markup.document import Block, Bullets, Note, Section, Table, Text
+from pipeline.markup.format import (
     NOT_AVAILABLE,
     count,
     head_name,
@@ -16,8 +18,6 @@ from pipeline.comparison.wording import (
     number,
     points,
 )
-from pipeline.evaluation.intervals import Difference, paired_difference
-from pipeline.evaluation.metrics import confusion, scores_from_confusion
 
 MOST_PARTS = 60
 """Parts that are listed one by one."""

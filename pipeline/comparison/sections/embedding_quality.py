@@ -1,8 +1,8 @@
 """The report's section on what the embeddings know beside the class."""
 
-from pipeline.comparison.document import Block, Section, Table, Text
-from pipeline.comparison.material import Material
-from pipeline.comparison.wording import is_number, number, percent
+from pipeline.comparison.report_data import Material
+from pipeline.markup.document import Block, Section, Table, Text
+from pipeline.markup.format import is_number, number, percent
 
 
 def section(material: Material) -> Section:

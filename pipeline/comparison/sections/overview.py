@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from pipeline.comparison.document import Block, Bullets, Figure, Note, Section, Table, Text
-from pipeline.comparison.material import Material
 from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.report_data import Material
 from pipeline.comparison.verdict import FEW_UNITS
-from pipeline.comparison.wording import NOT_AVAILABLE, count, head_name, interval, level_text, listing, number
+from pipeline.markup.document import Block, Bullets, Figure, Note, Section, Table, Text
+from pipeline.markup.format import NOT_AVAILABLE, count, head_name, interval, level_text, listing, number
+from pipeline.names import SPLITS
 from pipeline.storage.protocol import Protocol
-from pipeline.tiles.split import SPLITS
 
 FIT_ON = {
     "train": "on embeddings of tiles the network was trained on (--fit-on train); how much further apart these lie "

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from pipeline.comparison.document import Block, Figure, Section, Table, Text
-from pipeline.comparison.illustrations import answers_of
-from pipeline.comparison.material import Material
-from pipeline.comparison.wording import count, number, percent
+from pipeline.comparison.report_data import Material
+from pipeline.comparison.report_figures import answers_of
 from pipeline.evaluation import metrics
+from pipeline.markup.document import Block, Figure, Section, Table, Text
+from pipeline.markup.format import count, number, percent
 
 MOST_PAIRS = 10
 """Confused pairs that are listed."""

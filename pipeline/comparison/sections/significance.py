@@ -6,16 +6,16 @@ import io
 
 import numpy as np
 
-from pipeline.comparison.document import Block, Bullets, Section, Table, Text
-from pipeline.comparison.evidence import Evidence
-from pipeline.comparison.material import Material
+from pipeline.comparison.pairwise_tests import Evidence
 from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.report_data import Material
 from pipeline.comparison.verdict import Pair, Verdict, p_text, rope_text, rule_text
-from pipeline.comparison.wording import NOT_AVAILABLE, count, head_name, is_number, level_text, number, percent, points
-from pipeline.evaluation.arrays import FloatArray, IntArray
-from pipeline.evaluation.intervals import Difference
+from pipeline.evaluation.bootstrap import Difference
 from pipeline.evaluation.significance import EXACT_UNITS, FLIP_DRAWS
-from pipeline.storage.tables import no_formula
+from pipeline.evaluation.validate import FloatArray, IntArray
+from pipeline.markup.document import Block, Bullets, Section, Table, Text
+from pipeline.markup.format import NOT_AVAILABLE, count, head_name, is_number, level_text, number, percent, points
+from pipeline.storage.csv_files import no_formula
 
 GROUP_ROWS = 40
 """Groups in the report's table; per_group.csv holds all."""

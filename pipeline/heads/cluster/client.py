@@ -1,7 +1,7 @@
 """A Dask cluster that works for fit_heads: processes of this machine, or workers of a scheduler elsewhere.
 
 They have this package in the same versions, and the run folder under the same path. Dask gives the tasks of a lost
-worker to another; a training that all take part in ends with the loss. Which tasks there are: `pipeline.heads.spread`.
+worker to another; a training that all take part in ends with the loss. Which tasks there are: `pipeline.heads.cluster.fit`.
 """
 
 import contextlib
@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.errors import BadInput, WorkerLost
-from pipeline.storage import records
+from pipeline.heads.memory_budget import Shares
+from pipeline.storage import environment
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -27,8 +28,6 @@ ANSWER_S, WORKERS_S = 5, 30
 LOOK_S = 1.0
 """Seconds between two looks whether all workers of a training are there."""
 
-LEAST_SHARE = 2_000_000_000
-"""Memory of a process of a local cluster at least, where there is as much: fewer processes with more."""
 
 SAME = ("histoheads", "xgboost", "scikit-learn", "numpy")
 """Packages that must have the same version everywhere."""
@@ -122,30 +121,6 @@ class Pool:
             ) from error
 
 
-class Shares(NamedTuple):
-    """How memory is shared out."""
-
-    n_workers: int
-    """Processes of a local cluster; 0 without one."""
-
-    each: int
-    """Bytes for each of them and for this process."""
-
-
-def shares(memory: int, cores: int, address: str | None) -> Shares:
-    """Return how memory is shared out.
-
-    Args:
-        memory: bytes; of a local cluster for all of its processes and this one, else for each.
-        cores: that may be used.
-        address: of the cluster, if there is one.
-    """
-    if address != "local":
-        return Shares(0, memory)
-    n_workers = max(1, min(cores, memory // LEAST_SHARE - 1))
-    return Shares(n_workers, memory // (n_workers + 1))
-
-
 def plain(text: str) -> str:
     """Return an error's message as one short line, without the places in XGBoost's code."""
     return " ".join(re.sub(r"\[[^]]*\]:?|/\S+:\d+:|Stack trace.*", " ", text, flags=re.S).split())[:200].strip(" -")
@@ -197,9 +172,9 @@ def _check_versions(client: "Client", address: str) -> None:
     Raises:
         BadInput: names a worker and a package, or says that the workers lack this one.
     """
-    here = records.versions()
+    here = environment.versions()
     try:
-        found = client.run(records.versions)
+        found = client.run(environment.versions)
     except Exception as error:  # noqa: BLE001  (whatever an import on another machine may raise)
         raise BadInput(
             f"--cluster {address}: its workers do not have this package ({' '.join(str(error).split())[:120]}): "

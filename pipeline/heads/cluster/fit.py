@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import xgboost
 
-from pipeline.heads import boosting, svm
-from pipeline.heads.base import Rows, Search, subsample
-from pipeline.heads.cluster import Pool
-from pipeline.heads.stored import StoredRows, scores_of
-from pipeline.heads.streamed_landmarks import fit_streamed
+from pipeline.heads.base import Rows, subsample
+from pipeline.heads.cluster.client import Pool
+from pipeline.heads.search_result import Search
+from pipeline.heads.streamed_rows import StoredRows, scores_of
+from pipeline.heads.svm import classifier
+from pipeline.heads.svm.nystroem_streamed import fit_streamed
+from pipeline.heads.xgb import booster
 
 TRACKER_S = 60
 """Seconds that XGBoost's tracker may take to end after its workers."""
@@ -43,9 +45,9 @@ class _Point(NamedTuple):
 
 def _boost_point(*, train: Rows, val: Rows, point: dict[str, Any], seed: int, rounds: int) -> _Point:
     """Boost one point with early stopping."""
-    matrix = boosting.binned(train, jobs=1, seed=seed)
-    held = boosting.binned(val, jobs=1, seed=seed, like=matrix)
-    course = boosting.Course(boosting.params_of(train, point, seed=seed, jobs=1, device="cpu"), matrix, held)
+    matrix = booster.binned(train, jobs=1, seed=seed)
+    held = booster.binned(val, jobs=1, seed=seed, like=matrix)
+    course = booster.Course(booster.params_of(train, point, seed=seed, jobs=1, device="cpu"), matrix, held)
     course.go_on(rounds)
     head = course.head()
     return _Point(bytes(head.booster.save_raw(raw_format="ubj")), course.losses, head.scores(val), course.seconds)
@@ -59,23 +61,23 @@ def search_boosting(
     seed: int,
     rounds: int,
     on_point: Callable[[], object] = lambda: None,
-) -> tuple[Search, boosting.Boosting, float]:
+) -> tuple[Search, booster.Boosting, float]:
     """Do what `boosting.search_boosting` does, each point by a worker of its own: the same choice and head.
 
     Points that go on after the first look begin anew, so that no booster has to travel.
     """
-    first = [{"point": point, "rounds": min(rounds, boosting.LOOK), "seed": seed} for point in boosting.POINTS]
+    first = [{"point": point, "rounds": min(rounds, booster.LOOK), "seed": seed} for point in booster.POINTS]
     found = pool.map(_boost_point, first, train=train, val=val)
-    ahead = boosting.better_half([course.losses for course in found])
+    ahead = booster.better_half([course.losses for course in found])
     again = [first[i] | {"rounds": rounds} for i in ahead]
     for i, course in zip(ahead, pool.map(_boost_point, again, train=train, val=val), strict=True):
         found[i] = course
     search = Search()
-    for point, course in zip(boosting.POINTS, found, strict=True):
+    for point, course in zip(booster.POINTS, found, strict=True):
         search.add(point | {"rounds": course.rounds}, course.scores, val.y, seconds=course.seconds)
         on_point()
     best = found[search.best_index]
-    return search, boosting.Boosting.of_bytes(best.model), best.seconds
+    return search, booster.Boosting.of_bytes(best.model), best.seconds
 
 
 def search_svm(
@@ -88,8 +90,8 @@ def search_svm(
     on_point: Callable[[], object] = lambda: None,
 ) -> Search:
     """Do what `svm.search_svm` does, each kernel by a worker of its own: the same scores of every point."""
-    known = train.take(subsample(train.y, svm.SEARCH_ROWS, seed=seed))
-    groups = svm.by_kernel(points)
+    known = train.take(subsample(train.y, classifier.SEARCH_ROWS, seed=seed))
+    groups = classifier.by_kernel(points)
     tasks = [{"points": [points[i] for i in numbers], "seed": seed, "jobs": 1} for numbers in groups]
     judged: dict[int, tuple[np.ndarray, float]] = {}
     for numbers, own in zip(groups, pool.map(_search_svm, tasks, train=known, val=val), strict=True):
@@ -103,17 +105,19 @@ def search_svm(
 
 
 def _search_svm(*, train: Rows, val: Rows, **how: Any) -> Search:
-    return svm.search_svm(train, val, **how)
+    return classifier.search_svm(train, val, **how)
 
 
 def fit_svm(
     pool: Pool, fit: StoredRows, held: StoredRows, params: dict[str, Any], *, seed: int
-) -> tuple[svm.Svm, np.ndarray]:
+) -> tuple[classifier.Svm, np.ndarray]:
     """Fit a point on rows that do not fit into memory by a worker; return the head and its scores of the held rows."""
     return pool.map(_fit_svm, [{"params": params, "seed": seed}], fit=fit, held=held)[0]
 
 
-def _fit_svm(*, fit: StoredRows, held: StoredRows, params: dict[str, Any], seed: int) -> tuple[svm.Svm, np.ndarray]:
+def _fit_svm(
+    *, fit: StoredRows, held: StoredRows, params: dict[str, Any], seed: int
+) -> tuple[classifier.Svm, np.ndarray]:
     with _own_folder() as folder:
         head = fit_streamed(dataclasses.replace(fit, cache=folder), params, seed=seed)
     return head, scores_of(head, held)
@@ -130,7 +134,7 @@ def _own_folder() -> Iterator[Path]:
 
 def finish_boosting(
     pool: Pool, train: StoredRows, val: StoredRows, point: dict[str, Any], *, seed: int, rounds: int
-) -> tuple[Search, boosting.Boosting, float]:
+) -> tuple[Search, booster.Boosting, float]:
     """Do what `boosting.search_boosting` does with one point, by all workers together."""
     start = time.perf_counter()
     head = boost_together(pool, train, val, point, seed=seed, rounds=rounds)
@@ -142,7 +146,7 @@ def finish_boosting(
 
 def boost_together(
     pool: Pool, train: StoredRows, val: StoredRows | None, point: dict[str, Any], *, seed: int, rounds: int
-) -> boosting.Boosting:
+) -> booster.Boosting:
     """Boost a point on rows that each worker reads its part of, and return the head.
 
     Every worker bins its rows by the borders of one and the same sample; XGBoost's own tracker joins them. Its module
@@ -184,7 +188,7 @@ def boost_together(
     finally:
         with contextlib.suppress(xgboost.core.XGBoostError):  # it complains of workers that never came back
             tracker.free()
-    return boosting.Boosting.of_bytes(model)
+    return booster.Boosting.of_bytes(model)
 
 
 def _part(rows: StoredRows, i: int, n: int) -> StoredRows:
@@ -210,13 +214,13 @@ def _boosted(
     jobs: int,
     joined: dict[str, Any],
 ) -> bytes:
-    like = boosting.binned(cuts.held(), jobs=jobs, seed=seed)  # before it joins: else all samples were merged
-    given = boosting.params_of(train, point, seed=seed, jobs=jobs, device="cpu")
+    like = booster.binned(cuts.held(), jobs=jobs, seed=seed)  # before it joins: else all samples were merged
+    given = booster.params_of(train, point, seed=seed, jobs=jobs, device="cpu")
     with xgboost.collective.CommunicatorContext(**joined):
-        matrix = boosting.binned(train, jobs=jobs, seed=seed, like=like)
+        matrix = booster.binned(train, jobs=jobs, seed=seed, like=like)
         if val is None:
             return bytes(xgboost.train(given, matrix, rounds).save_raw(raw_format="ubj"))
-        held = boosting.binned(dataclasses.replace(val, cache=train.cache), jobs=jobs, seed=seed, like=like)
-        course = boosting.Course(given, matrix, held)
+        held = booster.binned(dataclasses.replace(val, cache=train.cache), jobs=jobs, seed=seed, like=like)
+        course = booster.Course(given, matrix, held)
         course.go_on(rounds)
         return bytes(course.booster[: course.rounds].save_raw(raw_format="ubj"))

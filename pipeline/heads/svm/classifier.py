@@ -2,7 +2,7 @@
 
 One matrix of products (BLAS) serves every C and gamma of the search. The chosen point is solved from kernel values,
 too, and kept as a plain scikit-learn pipeline: the same support vectors and predictions, readable by anyone. Above
-`EXACT_ROWS` rows the kernel is approximated (`pipeline.heads.landmarks`), because kernel values grow with the square.
+`EXACT_ROWS` rows the kernel is approximated (`pipeline.heads.svm.nystroem`), because kernel values grow with the square.
 """
 
 import time
@@ -20,13 +20,14 @@ from sklearn.svm import SVC
 from sklearn.utils.validation import check_is_fitted
 
 from pipeline.errors import BadArtifact
-from pipeline.heads import landmarks
-from pipeline.heads.base import SCHEMA, Rows, Search, as_columns, refuse_other_version, subsample
-from pipeline.heads.kernels import check_memory, decision_values, kernel_values, runs, square_lengths, votes
-from pipeline.heads.skops_bytes import stable_bytes
-from pipeline.heads.threads import side_by_side
-from pipeline.storage import artifacts, records
-from pipeline.storage.archives import refuse_packed
+from pipeline.heads.base import SCHEMA, Rows, as_columns, refuse_other_version, subsample
+from pipeline.heads.parallel import side_by_side
+from pipeline.heads.search_result import Search
+from pipeline.heads.skops_io import stable_bytes
+from pipeline.heads.svm import nystroem
+from pipeline.heads.svm.kernels import check_memory, decision_values, kernel_values, runs, square_lengths, votes
+from pipeline.storage import atomic, records
+from pipeline.storage.zip_guard import refuse_packed
 
 EXACT_ROWS = 20_000
 """Rows that an exact SVM is fitted on at most, if nothing else is asked for: their kernel values take 3.2 GB."""
@@ -82,14 +83,14 @@ class Svm:
         else:
             n = last.coef_.shape[1]
             told = [f"no exact SVM of so many rows ({n_rows}): Nystroem, {n} landmarks, and a logistic regression"]
-            converged = last.n_iter_.max() < landmarks.MOST_STEPS
+            converged = last.n_iter_.max() < nystroem.MOST_STEPS
         if n_rows > SEARCH_ROWS:
             told.append(f"searched on a stratified sample of {SEARCH_ROWS} rows")
         return told + ([] if converged else ["did not converge"])
 
     def save(self, path: Path) -> None:
         """Write the scikit-learn pipeline as a skops file."""
-        artifacts.write_bytes(path, stable_bytes(self.pipeline))
+        atomic.write_bytes(path, stable_bytes(self.pipeline))
 
     @classmethod
     def load(cls, path: Path) -> "Svm":
@@ -151,7 +152,7 @@ def affordable(points: Sequence[dict[str, Any]], n_rows: int, *, most: int) -> l
         BadInput: kernel values of so many rows do not fit into this machine's memory.
     """
     if n_rows > most:
-        return landmarks.landmark_points(points)
+        return nystroem.landmark_points(points)
     check_memory(n_rows)
     return list(points)
 
@@ -192,7 +193,7 @@ def search_svm(
         numbers = sorted(numbers, key=lambda i: chosen[i]["C"])
         own = [chosen[i] for i in numbers]
         if solver is None or "landmarks" in own[0]:
-            each = landmarks.solutions(a, b, y, own, seed=seed)
+            each = nystroem.solutions(a, b, y, own, seed=seed)
         else:
             each = solver.solutions(own)
         return [(i, *solution) for i, solution in zip(numbers, each, strict=True)]
@@ -280,7 +281,7 @@ def fit_svm(train: Rows, params: dict[str, Any], *, seed: int = 0, standardise: 
     scaler = [StandardScaler().fit(train.features)] if standardise else []
     x = scaler[0].transform(train.features) if standardise else train.features
     if "landmarks" in params:
-        return Svm(make_pipeline(*scaler, *landmarks.fit_landmarks(x, train.y, params, seed=seed)))
+        return Svm(make_pipeline(*scaler, *nystroem.fit_landmarks(x, train.y, params, seed=seed)))
     return Svm(make_pipeline(*scaler, fit_svc(x, train.y, params)))
 
 

@@ -15,7 +15,7 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.heads.base import subsample
-from pipeline.heads.threads import quiet
+from pipeline.heads.parallel import quiet
 
 LANDMARKS = 1000
 """On overlapping synthetic classes, 500, 1000 and 2000 differ by less than the rows' own noise."""

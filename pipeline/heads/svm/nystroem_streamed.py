@@ -1,6 +1,6 @@
 """The SVM head of rows that do not fit into memory: standardised, set against landmarks and weighed block by block.
 
-The same pipeline as `pipeline.heads.landmarks` fits, by passes over the file: mean and deviation, kernel values with
+The same pipeline as `pipeline.heads.svm.nystroem` fits, by passes over the file: mean and deviation, kernel values with
 the landmarks (kept on disk), and L-BFGS, each of whose steps sums the regression's loss over all blocks. The steps
 end where scikit-learn's do, so that the weights are those of a fit in memory to its tolerance, in whatever blocks.
 """
@@ -17,11 +17,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.heads import landmarks
 from pipeline.heads.base import subsample
-from pipeline.heads.stored import StoredRows
-from pipeline.heads.svm import Svm
-from pipeline.storage import artifacts
+from pipeline.heads.streamed_rows import StoredRows
+from pipeline.heads.svm import nystroem
+from pipeline.heads.svm.classifier import Svm
+from pipeline.storage import atomic
 
 Blocks = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
 """Begins a pass over (B, L) kernel values and (B,) classes."""
@@ -47,7 +47,7 @@ def fit_streamed(
     on_pass()
     chosen = subsample(rows.y, params["landmarks"], seed=seed)
     x = scaler.transform(rows.take(chosen).held().features)
-    kernel = landmarks.fit_kernel(x, rows.y[chosen], params | {"landmarks": len(chosen)}, seed=seed)
+    kernel = nystroem.fit_kernel(x, rows.y[chosen], params | {"landmarks": len(chosen)}, seed=seed)
     path = rows.cache / "kernel-values"
     try:
         _write_values(path, rows, scaler, kernel)
@@ -62,10 +62,10 @@ def fit_streamed(
 
 def _write_values(path: Path, rows: StoredRows, scaler: StandardScaler, kernel: Nystroem) -> None:
     """Write the kernel values of all rows with the landmarks, (N, L) float32."""
-    artifacts.try_room(path, 4 * len(rows.y) * len(kernel.components_))
-    with artifacts.disk_errors(path), path.open("wb") as file:
+    atomic.try_room(path, 4 * len(rows.y) * len(kernel.components_))
+    with atomic.disk_errors(path), path.open("wb") as file:
         for _, block in rows.blocks():
-            file.write(landmarks.landmark_values(kernel, scaler.transform(block.features)).data)
+            file.write(nystroem.landmark_values(kernel, scaler.transform(block.features)).data)
 
 
 def _read_values(path: Path, rows: StoredRows, n_weights: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -116,7 +116,7 @@ def fit_regression(
         on_pass()
         return loss / len(y) + strength / 2 * float((w[:, :-1] ** 2).sum()), slope.ravel()
 
-    regression = landmarks.new_regression(C=C)
+    regression = nystroem.new_regression(C=C)
     given = {"maxiter": regression.max_iter, "maxls": 50, "gtol": regression.tol, "ftol": 64 * np.finfo(float).eps}
     found = minimize(objective, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=given)
     w = found.x.reshape(shape)

@@ -13,10 +13,11 @@ import numpy as np
 import xgboost
 
 from pipeline.errors import BadArtifact
-from pipeline.heads.base import SCHEMA, Rows, Search
-from pipeline.heads.external import external_matrix
-from pipeline.heads.stored import StoredRows, scores_of
-from pipeline.storage import artifacts, records
+from pipeline.heads.base import SCHEMA, Rows
+from pipeline.heads.search_result import Search
+from pipeline.heads.streamed_rows import StoredRows, scores_of
+from pipeline.heads.xgb.external_memory import external_matrix
+from pipeline.storage import atomic, records
 
 MOST_ROUNDS = 400
 PATIENCE = 15
@@ -57,7 +58,7 @@ class Boosting:
 
     def save(self, path: Path) -> None:
         """Write XGBoost's own binary JSON."""
-        with artifacts.atomic(path) as temporary:
+        with atomic.atomic(path) as temporary:
             temporary.write_bytes(bytes(self.booster.save_raw(raw_format="ubj")))
 
     @classmethod

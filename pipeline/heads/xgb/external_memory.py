@@ -9,8 +9,8 @@ from typing import Any
 
 import xgboost
 
-from pipeline.heads.stored import StoredRows
-from pipeline.storage import artifacts
+from pipeline.heads.streamed_rows import StoredRows
+from pipeline.storage import atomic
 
 
 def bins_bytes(n_rows: int, width: int, *, block_rows: int, max_bin: int) -> int:
@@ -58,7 +58,7 @@ def external_matrix(
         DiskFull: no room for the bins.
     """
     size = bins_bytes(len(rows.y), rows.features.width, block_rows=rows.block_rows, max_bin=max_bin)
-    artifacts.try_room(rows.cache / "bins", size)  # XGBoost ends the process where a disk is full
+    atomic.try_room(rows.cache / "bins", size)  # XGBoost ends the process where a disk is full
     if like is None:
         known = rows.sample(seed=seed)
         like = xgboost.QuantileDMatrix(known.features, known.y, max_bin=max_bin, nthread=jobs)

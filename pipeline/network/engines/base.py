@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.network.augmentation import turned
+from pipeline.network.orientation import turned
 
 Answer = tuple[np.ndarray, np.ndarray]
 """Features (B, D) and logits (B, K), float32; the arrays are the caller's to change."""

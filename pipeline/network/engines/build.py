@@ -4,8 +4,8 @@ import torch
 
 from pipeline.errors import PipelineError, UsageError
 from pipeline.network.engines.base import ENGINES, Engine
-from pipeline.network.engines.eager import TorchEngine
-from pipeline.storage.models import Model
+from pipeline.network.engines.torch_engine import TorchEngine
+from pipeline.network.model_file import Model
 
 DEVICES = {"torch": ("cpu", "cuda", "mps"), "compiled": ("cpu", "cuda"), "openvino": ("cpu",)}
 """Kinds of device that each engine runs on."""
@@ -42,11 +42,11 @@ def build_engine(
             f"--engine {name} does not run on {device.type}: give --device {DEVICES[name][0]}, or another --engine"
         )
     if name == "openvino":
-        from pipeline.network.engines.openvino import OpenvinoEngine
+        from pipeline.network.engines.openvino_engine import OpenvinoEngine
 
         return OpenvinoEngine(model, precision=precision, batch=batch, calibration=calibration)
     if name == "compiled":
-        from pipeline.network.engines.compiled import CompiledEngine
+        from pipeline.network.engines.compiled_engine import CompiledEngine
 
         return CompiledEngine(model, device=device, precision=precision, batch=batch)
     return TorchEngine(model, device=device, precision=precision, batch=batch)

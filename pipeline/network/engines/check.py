@@ -7,8 +7,8 @@ import torch
 
 from pipeline.network.batches import normalise
 from pipeline.network.engines.base import Answer
+from pipeline.network.model_file import Model
 from pipeline.network.resnet import features, logits
-from pipeline.storage.models import Model
 
 LEAST_COSINE = 0.999
 """Of centred features: errors of 4.5 % of the features' spread."""

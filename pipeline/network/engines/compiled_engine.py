@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
-from pipeline.network.compiling import compiler_errors, own_cache
-from pipeline.network.engines.eager import TorchEngine
-from pipeline.storage.models import Model
+from pipeline.network.engines.torch_engine import TorchEngine
+from pipeline.network.model_file import Model
+from pipeline.network.torch_compile import compiler_errors, own_cache
 
 
 def _frozen() -> dict[str, bool]:

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import ResNet
 
+from pipeline.network.model_file import Model
 from pipeline.network.resnet import features, logits
-from pipeline.storage.models import Model
 
 PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))
 """torchvision's names of a convolution and the normalisation behind it; the last pair is that of a shortcut."""

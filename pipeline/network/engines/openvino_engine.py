@@ -13,8 +13,8 @@ import torch
 
 from pipeline.errors import PipelineError
 from pipeline.network.engines.base import Answer, Engine
-from pipeline.network.engines.folding import Embed
-from pipeline.storage.models import Model
+from pipeline.network.engines.fold_batchnorm import Embed
+from pipeline.network.model_file import Model
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """OpenVINO's INFERENCE_PRECISION_HINT; in int8 it is that of the layers that are not quantised."""

@@ -7,18 +7,18 @@ from typing import Any
 
 import torch
 
-from pipeline.cli.options import say
 from pipeline.errors import BadArtifact, StaleInput, UsageError
 from pipeline.network.batches import TileSource
 from pipeline.network.engines.base import MOST_BATCH, Engine
 from pipeline.network.engines.build import build_engine
-from pipeline.network.engines.choice import choose_engine
 from pipeline.network.engines.samples import calibration_pixels, fingerprint, sample_pixels
+from pipeline.network.engines.select import choose_engine
+from pipeline.network.model_file import Model
+from pipeline.runtime.console import say
 from pipeline.storage import records
-from pipeline.storage.embeddings import VIEWS
-from pipeline.storage.models import Model
-from pipeline.storage.scratch import Scratch
-from pipeline.storage.shards import Shard
+from pipeline.storage.embeddings.partial_rows import Scratch
+from pipeline.storage.embeddings.reader import VIEWS
+from pipeline.storage.embeddings.shards import Shard
 from pipeline.tiles.manifest import Manifest
 
 SETTLED = ("engine", "precision", "agreement", "calibration", "views")

@@ -1,34 +1,19 @@
 """Tiles that engines are tried on: a few of all for the check, training tiles alone for int8."""
 
 import hashlib
-from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from pipeline.errors import BadInput
-from pipeline.network.batches import TileFiles, TileSource
+from pipeline.network.batches import TileFiles, TileSource, decoded, spread
 from pipeline.tiles.manifest import Manifest
-from pipeline.tiles.stain import Stain
+from pipeline.tiles.stain_normalisation import Stain
 
 N_SAMPLE = 64
 """Tiles on which an engine is compared with plain fp32."""
 
 N_CALIBRATION = 128
 """Training tiles that int8's scales come from."""
-
-
-def spread(rows: Sequence[int] | np.ndarray, n: int) -> np.ndarray:
-    """Return at most n of the rows, evenly spread over their order."""
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int))
-    return np.asarray(rows, dtype=int)[chosen]
-
-
-def decoded(tiles: TileSource, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
-    """Return the tiles of some rows, (N, 3, S, S) uint8, channels_last, without those that cannot be read."""
-    found = [pixels for _, pixels, _, problem in (tiles[int(row)] for row in rows) if not problem]
-    stacked = np.stack(found) if found else np.zeros((0, tiles.size, tiles.size, 3), np.uint8)
-    return torch.from_numpy(stacked).permute(0, 3, 1, 2)
 
 
 def sample_pixels(tiles: TileSource) -> torch.Tensor:

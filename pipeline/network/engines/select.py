@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.network.engines.agreement import Agreement, agree, in_plain_fp32
 from pipeline.network.engines.base import Answer, Engine, filled
 from pipeline.network.engines.build import build_engine
+from pipeline.network.engines.check import Agreement, agree, in_plain_fp32
+from pipeline.network.model_file import Model
 from pipeline.network.precision import choose_precision
-from pipeline.storage.models import Model
 
 GAIN = 1.15
 """An engine must be this much faster than a simpler one to be taken: differences below it are noise on a busy machine,

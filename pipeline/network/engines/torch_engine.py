@@ -1,15 +1,17 @@
 """The engine that needs nothing but torch: layer after layer, channels_last, norms folded, fp32 or bf16."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipeline.cli.options import say
 from pipeline.errors import PipelineError
 from pipeline.network.engines.base import Answer, Engine
-from pipeline.network.engines.folding import Embed
-from pipeline.storage.models import Model
+from pipeline.network.engines.fold_batchnorm import Embed
+from pipeline.network.model_file import Model
+from pipeline.runtime.console import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

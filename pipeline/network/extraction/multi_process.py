@@ -6,13 +6,10 @@ They exchange nothing but the word that they are ready; the engine is what the f
 import datetime
 from pathlib import Path
 
-from pipeline.cli.machine import use_device
-from pipeline.cli.options import say
-from pipeline.cli.progress import progress
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED
+from pipeline.network.distributed import Ranks
 from pipeline.network.engines import default_batch
-from pipeline.network.ranks import Ranks
-from pipeline.network.tile_extraction import (
+from pipeline.network.extraction.tiles import (
     TileExtraction,
     code_if_current,
     extract_shard,
@@ -20,10 +17,13 @@ from pipeline.network.tile_extraction import (
     ranks_folder,
     remove_unfinished,
 )
-from pipeline.storage import artifacts, records
-from pipeline.storage.merging import merge
-from pipeline.storage.pieces import read_piece
-from pipeline.storage.shards import Shard
+from pipeline.runtime.console import say
+from pipeline.runtime.device import use_device
+from pipeline.runtime.progress import progress
+from pipeline.storage import atomic, records
+from pipeline.storage.embeddings.merge import merge
+from pipeline.storage.embeddings.shard_checks import read_piece
+from pipeline.storage.embeddings.shards import Shard
 
 PATIENCE = datetime.timedelta(days=7)
 """How long the processes wait for the slowest of them: after a stop one may have nothing left to do."""
@@ -40,7 +40,7 @@ def extract_jointly(work: TileExtraction, out: Path) -> int:
     """
     common, n_rows, ranks = work.common, len(work.manifest.table), Ranks()
     folder = ranks_folder(out)
-    artifacts.refuse_link(folder)
+    atomic.refuse_link(folder)
     code = code_if_current(work, out)
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     shard = Shard(ranks.rank + 1, ranks.n)

@@ -5,18 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cli.options import Common, say
-from pipeline.cli.progress import progress
-from pipeline.cli.ranks import n_ranks
-from pipeline.cli.signals import StopRequest
+from pipeline.cli.options import Common
 from pipeline.errors import BadInput
 from pipeline.network.batches import CHANGED_PIXELS, TileSource
-from pipeline.network.embedding import embed_batches
 from pipeline.network.engines import Engine
-from pipeline.storage import records
-from pipeline.storage.embeddings import CHANGED, OK, UNREADABLE
-from pipeline.storage.models import Model
-from pipeline.storage.scratch import Scratch
+from pipeline.network.extraction.forward import embed_batches
+from pipeline.network.model_file import Model
+from pipeline.runtime.console import say
+from pipeline.runtime.process import n_ranks
+from pipeline.runtime.progress import progress
+from pipeline.runtime.signals import StopRequest
+from pipeline.storage import environment
+from pipeline.storage.embeddings.partial_rows import Scratch
+from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE
 
 
 def attributes(model: Model, engine: Engine, *, model_sha256: str, manifest_sha256: str) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def attributes(model: Model, engine: Engine, *, model_sha256: str, manifest_sha2
         "preprocess": dataclasses.asdict(model.preprocess),
         "model_sha256": model_sha256,
         "manifest_sha256": manifest_sha256,
-        "versions": records.versions() | dict(engine.versions),
+        "versions": environment.versions() | dict(engine.versions),
         "engine": engine.name,
         "precision": engine.precision,
         "views": engine.views,

@@ -3,14 +3,14 @@
 import dataclasses
 from pathlib import Path
 
-from pipeline.cli.options import say
 from pipeline.errors import BadArtifact, PipelineError
-from pipeline.storage import artifacts, records
+from pipeline.runtime.console import say
+from pipeline.slides.find import SlideEntry
+from pipeline.storage import atomic, records
 from pipeline.storage.protocol import read_protocol
-from pipeline.tiles.datasets import parse_groups
-from pipeline.tiles.kather2016 import GROUP_REGEX
+from pipeline.tiles.datasets.groups import parse_groups
+from pipeline.tiles.datasets.kather2016 import GROUP_REGEX
 from pipeline.tiles.manifest import Manifest, read_manifest
-from pipeline.tiles.slide_list import SlideEntry
 
 UNKNOWN = "unknown"
 """Said of `saw_source` where the slide's source is not known."""
@@ -101,4 +101,4 @@ def _manifest_of(model: Path) -> Manifest | None:
         made_from = records.read_record(model)["inputs"]
     except BadArtifact:
         return None
-    return manifest if artifacts.sha256_file(path) in made_from.values() else None
+    return manifest if atomic.sha256_file(path) in made_from.values() else None

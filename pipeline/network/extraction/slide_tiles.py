@@ -4,9 +4,9 @@ import numpy as np
 
 from pipeline.errors import BadTile
 from pipeline.network.batches import Item, TileSource, network_input
+from pipeline.slides.base import Slide
 from pipeline.tiles.decoding import pixel_hash
-from pipeline.tiles.slide import Slide
-from pipeline.tiles.stain import Stain
+from pipeline.tiles.stain_normalisation import Stain
 
 
 class SlideTiles(TileSource):

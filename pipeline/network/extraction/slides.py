@@ -9,25 +9,26 @@ from typing import Any
 import pandas as pd
 import torch
 
-from pipeline.cli.machine import n_workers
-from pipeline.cli.options import Common, say
-from pipeline.cli.slides import Outcome
+from pipeline.cli.options import Common
+from pipeline.cli.slide_options import Outcome
 from pipeline.errors import BadSlide, StaleInput
 from pipeline.network.engines import Engine
-from pipeline.network.engines.settling import SETTLED, settle_engine
-from pipeline.network.filling import attributes, fill
-from pipeline.network.slide_model import SlideModel
-from pipeline.network.slide_tiles import SlideTiles
-from pipeline.storage import artifacts, records
-from pipeline.storage.embeddings import SCHEMA
-from pipeline.storage.embeddings_writing import write_embeddings
-from pipeline.storage.models import Model
-from pipeline.storage.scratch import Scratch, row_type
-from pipeline.storage.tables import no_formula
-from pipeline.tiles.grid import Grid, grid_path, read_grid, thumbnail_path
-from pipeline.tiles.slide_list import SlideEntry
-from pipeline.tiles.slides import open_slide
-from pipeline.tiles.tiling import Tiling, check_scale, tile_slide
+from pipeline.network.engines.resume import SETTLED, settle_engine
+from pipeline.network.extraction.resumable_rows import attributes, fill
+from pipeline.network.extraction.slide_model import SlideModel
+from pipeline.network.extraction.slide_tiles import SlideTiles
+from pipeline.network.model_file import Model
+from pipeline.runtime.console import say
+from pipeline.runtime.device import n_workers
+from pipeline.slides.find import SlideEntry
+from pipeline.slides.grid import Grid, grid_path, read_grid, thumbnail_path
+from pipeline.slides.openslide_reader import open_slide
+from pipeline.slides.tiling import Tiling, check_scale, tile_slide
+from pipeline.storage import atomic, freshness, records
+from pipeline.storage.csv_files import no_formula
+from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.reader import SCHEMA
+from pipeline.storage.embeddings.writer import write_embeddings
 
 TABLE_SCHEMA = "slides/1.0"
 
@@ -66,15 +67,15 @@ class SlideExtraction:
             Interrupted: the rows so far are kept.
         """
         if not self.common.force:
-            records.check_fresh(trained.path, model.record)
+            freshness.check_fresh(trained.path, model.record)
         grid = self.grid(entry, model)
         inputs = [grid.path, trained.path, entry.path]
         if not self.common.restart:
-            if records.is_current(out, schema=SCHEMA, options=self.chosen, inputs=inputs, seed=None):
+            if freshness.is_current(out, schema=SCHEMA, options=self.chosen, inputs=inputs, seed=None):
                 say(f"extract: current, {out}")
                 skipped = len(records.read_record(out)["details"]["skipped"])
                 return Outcome(entry.name, tiles=len(grid.table), skipped=skipped)
-            records.refuse_other_options(out, options=self.chosen, seed=None)
+            freshness.refuse_other_options(out, options=self.chosen, seed=None)
         return self.embed(entry, trained, as_seen(model, grid), grid, out=out, inputs=inputs)
 
     def grid(self, entry: SlideEntry, model: Model) -> Grid:
@@ -97,7 +98,7 @@ class SlideExtraction:
         info = grid.info
         if entry.mpp is not None and entry.mpp != info.mpp:
             raise StaleInput(f"{path} was made with {info.mpp:g} um/px, not {entry.mpp:g}: run pipeline.tile again")
-        if entry.path.is_file() and artifacts.sha256_file(entry.path) != info.slide_sha256:
+        if entry.path.is_file() and atomic.sha256_file(entry.path) != info.slide_sha256:
             raise StaleInput(f"{path} is the grid of another file than {entry.path}: run pipeline.tile again")
         check_scale(seen.size, seen.mpp, tile_px=info.tile_px, tile_mpp=info.tile_mpp, force=self.common.force)
         return grid
@@ -108,7 +109,7 @@ class SlideExtraction:
         """Compute the rows that are missing, build the HDF5 file, its thumbnail and its record."""
         info, network = grid.info, model.network
         table = rows_of(entry, grid)
-        hashes = {path.name: artifacts.sha256_file(path) for path in inputs[:2]} | {info.slide: info.slide_sha256}
+        hashes = {path.name: atomic.sha256_file(path) for path in inputs[:2]} | {info.slide: info.slide_sha256}
         scratch = Scratch(
             out,
             row=row_type(network.fc.in_features, len(model.classes)),
@@ -144,7 +145,7 @@ class SlideExtraction:
             self.asked = engine.name, engine.precision
             self.ready = {(trained.path, info.tile_px): engine}
             there = scratch.path.stat().st_size if scratch.path.is_file() else 0
-            artifacts.require_space(out.parent, len(table) * scratch.row.itemsize * 2 - there)
+            atomic.require_space(out.parent, len(table) * scratch.row.itemsize * 2 - there)
             skipped = fill(scratch, engine, tiles, self.common, workers=n_workers(self.common.workers))
         write_embeddings(
             out,
@@ -158,7 +159,7 @@ class SlideExtraction:
         )
         thumbnail = thumbnail_path(out, entry.name)
         if (own := thumbnail_path(grid.path, entry.name)).resolve() != thumbnail.resolve():
-            with artifacts.atomic(thumbnail) as temporary:
+            with atomic.atomic(thumbnail) as temporary:
                 shutil.copyfile(own, temporary)
         problems = {str(table["tile_id"].iloc[row]): problem for row, problem in skipped.items()}
         records.write_record(
@@ -215,6 +216,6 @@ def write_outcomes(path: Path, outcomes: Sequence[Outcome], *, inputs: Sequence[
     table["seconds"] = table["seconds"].round(1)
     for column in ("slide", "problem"):
         table[column] = table[column].map(no_formula)
-    artifacts.write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    atomic.write_text(path, table.to_csv(index=False, lineterminator="\n"))
     counts = {"slides": len(table), "failed": int(table["problem"].ne("").sum())}
     records.write_record(path, schema=TABLE_SCHEMA, stage="extract", options={}, inputs=inputs, details=counts)

@@ -8,20 +8,21 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.cli.machine import n_workers, use_device
-from pipeline.cli.options import Common, say
+from pipeline.cli.options import Common
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact
 from pipeline.network.batches import TileFiles
 from pipeline.network.engines import default_batch
-from pipeline.network.engines.settling import SETTLED, settle_engine, settled_beside
-from pipeline.network.filling import attributes, fill
-from pipeline.storage import artifacts, records
-from pipeline.storage.embeddings import SCHEMA
-from pipeline.storage.embeddings_writing import write_embeddings
+from pipeline.network.engines.resume import SETTLED, settle_engine, settled_beside
+from pipeline.network.extraction.resumable_rows import attributes, fill
+from pipeline.network.model_file import Model
+from pipeline.runtime.console import say
+from pipeline.runtime.device import n_workers, use_device
+from pipeline.storage import atomic, freshness, records
+from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.reader import SCHEMA
+from pipeline.storage.embeddings.shards import Shard, ShardRows, parse_shard
+from pipeline.storage.embeddings.writer import write_embeddings
 from pipeline.storage.lock import locked_file
-from pipeline.storage.models import Model
-from pipeline.storage.scratch import Scratch, row_type
-from pipeline.storage.shards import Shard, ShardRows, parse_shard
 from pipeline.tiles.manifest import Manifest
 
 
@@ -61,12 +62,12 @@ def code_if_current(work: TileExtraction, out: Path) -> int | None:
     """
     if work.common.restart:
         return None
-    if records.is_current(out, schema=SCHEMA, options=work.chosen, inputs=work.inputs, seed=None):
+    if freshness.is_current(out, schema=SCHEMA, options=work.chosen, inputs=work.inputs, seed=None):
         say(f"extract: current, {out}")
         return EXIT_SKIPPED if records.read_record(out)["details"]["skipped"] else EXIT_OK
-    records.refuse_other_options(out, options=work.chosen, seed=None)
+    freshness.refuse_other_options(out, options=work.chosen, seed=None)
     is_there = out.is_file() and records.record_path(out).is_file()
-    if is_there and (lost := records.damaged_outputs(out, records.read_record(out))):
+    if is_there and (lost := freshness.damaged_outputs(out, records.read_record(out))):
         raise BadArtifact(
             f"{out.parent / lost[0]}: missing or changed since {out.name} was merged: restore it, extract that shard "
             "and merge again, or pass --restart to embed all tiles here"
@@ -91,7 +92,7 @@ def extract_tiles(work: TileExtraction, out: Path, *, settled: Callable[[], None
 def extract_shard(work: TileExtraction, out: Path, *, settled: Callable[[], None] = nothing) -> int:
     """As `extract_tiles`, beside others that work on the run: this shard's file is held."""
     with locked_file(out):
-        artifacts.remove_temporaries_of(out)
+        atomic.remove_temporaries_of(out)
         return extract_tiles(work, out, settled=settled)
 
 
@@ -121,7 +122,7 @@ def embed(work: TileExtraction, out: Path, *, settled: Callable[[], None]) -> in
     own = range(n_tiles) if shard is None else shard.rows(n_tiles, batch)
     table = manifest.table.iloc[own.start : own.stop]
     tiles = files(table)
-    hashes = {path.name: artifacts.sha256_file(path) for path in work.inputs}
+    hashes = {path.name: atomic.sha256_file(path) for path in work.inputs}
     scratch = Scratch(
         out,
         row=row_type(model.network.fc.in_features, len(model.classes)),
@@ -144,7 +145,7 @@ def embed(work: TileExtraction, out: Path, *, settled: Callable[[], None]) -> in
     )
     settled()
     there = scratch.path.stat().st_size if scratch.path.is_file() else 0
-    artifacts.require_space(out.parent, len(table) * scratch.row.itemsize * 2 - there)
+    atomic.require_space(out.parent, len(table) * scratch.row.itemsize * 2 - there)
     skipped = fill(scratch, engine, tiles, common, workers=n_workers(common.workers), of=n_tiles)
     skipped = {row: table["problem"].iloc[row] or problem for row, problem in skipped.items()}
     attrs = attributes(

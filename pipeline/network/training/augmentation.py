@@ -14,10 +14,8 @@ from skimage.color import hed_from_rgb, rgb_from_hed
 from torch.nn import functional
 
 from pipeline.network.batches import to_device
-from pipeline.network.recipe import Recipe
-
-AXES = (-1, -2)
-"""What the first two coins turn around: left and right, top and bottom. The third coin swaps the two."""
+from pipeline.network.orientation import turned
+from pipeline.network.training.recipe import Recipe
 
 DRAWN = 14
 """Numbers per tile: coins (3), stain scale (3), stain shift (3), brightness, contrast, saturation, blur, resolution."""
@@ -38,13 +36,6 @@ def draw(seed: Sequence[int], n: int) -> np.ndarray:
     All are drawn whatever the recipe, so that a switch changes its own effect alone.
     """
     return np.random.default_rng(list(seed)).random((DRAWN, n))
-
-
-def turned(pixels: torch.Tensor, orientation: int) -> torch.Tensor:
-    """Return (B, 3, S, S) in one of the eight exact orientations of a square, 0 for as it is: the same pixels."""
-    axes = [axis for bit, axis in enumerate(AXES) if orientation >> bit & 1]
-    pixels = pixels.flip(axes) if axes else pixels
-    return pixels.transpose(*AXES) if orientation & 4 else pixels
 
 
 def turned_each(pixels: torch.Tensor, coins: np.ndarray) -> torch.Tensor:

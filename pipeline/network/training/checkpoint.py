@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import torch
 
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.storage import artifacts
-from pipeline.storage.archives import refuse_packed
+from pipeline.storage import atomic
+from pipeline.storage.zip_guard import refuse_packed
 
 Weights = dict[str, torch.Tensor]
 
@@ -107,7 +107,7 @@ class Checkpoint:
         """
         states = {name: part.state_dict() for name, part in self.parts.items()}
         content = {"identity": self.identity, "progress": dataclasses.asdict(progress), **states, "best": best}
-        with artifacts.atomic(self.path) as temporary, temporary.open("wb") as file:
+        with atomic.atomic(self.path) as temporary, temporary.open("wb") as file:
             torch.save(content, file)  # given a path, torch would not say why it cannot write
 
     def read(self) -> tuple[Progress, Weights] | None:

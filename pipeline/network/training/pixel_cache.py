@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import torch
 
-from pipeline.cli.options import say
-from pipeline.cli.progress import progress
-from pipeline.cli.ranks import n_local_ranks
 from pipeline.errors import BadInput
 from pipeline.network.batches import Batch, TileFiles, load_batches, to_device
-from pipeline.network.memory import free_bytes
+from pipeline.runtime.console import say
+from pipeline.runtime.memory import free_bytes
+from pipeline.runtime.process import n_local_ranks
+from pipeline.runtime.progress import progress
 
 SHARE = {"cpu": 0.5, "cuda": 0.25}
 """The most of a device's free memory that is taken for tiles; a step of a large batch needs much of a GPU's."""

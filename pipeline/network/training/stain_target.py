@@ -4,10 +4,9 @@ import dataclasses
 import json
 
 from pipeline.errors import BadInput
-from pipeline.network.batches import TileFiles
-from pipeline.network.engines.samples import decoded, spread
-from pipeline.network.ranks import Ranks
-from pipeline.tiles.stain import KINDS, Method, Stain, stain_of
+from pipeline.network.batches import TileFiles, decoded, spread
+from pipeline.network.distributed import Ranks
+from pipeline.tiles.stain_normalisation import KINDS, Method, Stain, stain_of
 
 N_FITTED = 512
 """Training tiles that the target is fitted on, evenly spread over the manifest: their medians no longer move much."""

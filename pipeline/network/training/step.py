@@ -1,23 +1,26 @@
 """What one step does to a network: this process's share of the batch through it, and the update that all make alike."""
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.nn import functional
 from torchvision.models.resnet import ResNet
 
-from pipeline.cli.options import say
-from pipeline.network.augmentation import augment, draw, mix
-from pipeline.network.averaging import Average
 from pipeline.network.batches import normalise, to_device
-from pipeline.network.compiling import compile_steps
-from pipeline.network.norms import synchronise
-from pipeline.network.optimising import build_optimizer, learning_rate
+from pipeline.network.distributed import Ranks
+from pipeline.network.model_file import Preprocess
 from pipeline.network.precision import Precision, autocast
-from pipeline.network.ranks import Ranks
-from pipeline.network.recipe import Recipe
-from pipeline.storage.models import Preprocess
+from pipeline.network.torch_compile import compile_steps
+from pipeline.network.training.augmentation import augment, draw, mix
+from pipeline.network.training.optimizer import Average, build_optimizer, learning_rate
+from pipeline.network.training.pixel_cache import Held, Streamed
+from pipeline.network.training.recipe import Recipe
+from pipeline.network.training.sync_batchnorm import synchronise
+from pipeline.runtime.console import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Learner:
@@ -127,3 +130,30 @@ class Learner:
         with autocast(self.device, self.precision):
             x = normalise(pixels, mean=self.preprocess.mean, std=self.preprocess.std)
             return (self.trained if network is None else network)(x).float()
+
+
+EVAL_BATCH = 64
+
+
+@torch.inference_mode()
+def validate(learner: Learner, network: ResNet, pixels: Held | Streamed, labels: np.ndarray) -> tuple[float, float]:
+    """Return (mean cross-entropy without smoothing, accuracy), every tile seen by one process.
+
+    Args:
+        learner: whose input, precision and processes are used.
+        network: on its device.
+        pixels: of N tiles.
+        labels: (N,) class codes.
+    """
+    network.eval()
+    rows = np.array(learner.ranks.share(len(labels)), dtype=np.int64)
+    steps = [rows[start : start + EVAL_BATCH] for start in range(0, len(rows), EVAL_BATCH)]
+    losses, hits = [], []
+    for chosen, batch in zip(steps, pixels.batches(steps), strict=True):
+        target = to_device(torch.from_numpy(labels[chosen]), learner.device)
+        scores = learner.scores(to_device(batch, learner.device), network)
+        losses.append(functional.cross_entropy(scores, target, reduction="sum"))
+        hits.append((scores.argmax(1) == target).sum())
+    # no steps, where there are fewer tiles than processes
+    loss, right = learner.ranks.total([sum(torch.stack(each).tolist()) if each else 0 for each in (losses, hits)])
+    return loss / len(labels), right / len(labels)

@@ -6,8 +6,8 @@ import time
 import numpy as np
 import torch
 
-from pipeline.network.checkpoint import Progress
-from pipeline.network.ranks import Ranks
+from pipeline.network.distributed import Ranks
+from pipeline.network.training.checkpoint import Progress
 
 
 class Tally:

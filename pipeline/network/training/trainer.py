@@ -22,21 +22,20 @@ import numpy as np
 import torch
 from torchvision.models.resnet import ResNet
 
-from pipeline.cli.options import say
-from pipeline.cli.progress import progress
-from pipeline.cli.signals import StopRequest
 from pipeline.errors import PipelineError, WorkerLost
 from pipeline.network.batches import TileFiles
-from pipeline.network.checkpoint import Checkpoint, Progress, Stateful, Weights
-from pipeline.network.held import Held, Streamed, supply
-from pipeline.network.learning import Learner
-from pipeline.network.pace import share_of_limit
+from pipeline.network.distributed import Ranks
+from pipeline.network.model_file import Preprocess
 from pipeline.network.precision import Precision
-from pipeline.network.ranks import Ranks
-from pipeline.network.recipe import Recipe
-from pipeline.network.tally import Tally
-from pipeline.network.validating import validate
-from pipeline.storage.models import Preprocess
+from pipeline.network.throughput import share_of_limit
+from pipeline.network.training.checkpoint import Checkpoint, Progress, Stateful, Weights
+from pipeline.network.training.pixel_cache import Held, Streamed, supply
+from pipeline.network.training.recipe import Recipe
+from pipeline.network.training.step import Learner, validate
+from pipeline.network.training.step_metrics import Tally
+from pipeline.runtime.console import say
+from pipeline.runtime.progress import progress
+from pipeline.runtime.signals import StopRequest
 
 SAVE_EVERY_S = 600
 """Time between checkpoints within an epoch: what a kill -9 can cost."""

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadInput, PipelineError
-from pipeline.storage import artifacts
-from pipeline.storage.embeddings import OK, Embeddings, feature_blocks
+from pipeline.names import SPLITS
+from pipeline.storage import atomic
+from pipeline.storage.embeddings.reader import OK, Embeddings, feature_blocks
+from pipeline.storage.embeddings.slide_info import attributes, trident_attributes
 from pipeline.storage.hdf5 import created, write_attributes
-from pipeline.storage.slides import attributes, trident_attributes
-from pipeline.tiles.split import SPLITS
 
 SCHEMA = "export/1.0"
 
@@ -89,10 +89,10 @@ def to_clam(path: Path, content: Embeddings, out: Path) -> list[Path]:
     assert content.coords is not None, "else refused"  # noqa: S101
     target = first_file("clam", path, out)
     tensor = out / "pt_files" / f"{path.stem}.pt"
-    with artifacts.atomic(target) as temporary, created(temporary) as file:
+    with atomic.atomic(target) as temporary, created(temporary) as file:
         features = _write_features(file, path, content)[()]
         file["coords"] = content.coords[content.status == OK]
-    with artifacts.atomic(tensor) as temporary:
+    with atomic.atomic(tensor) as temporary:
         torch.save(torch.from_numpy(features), temporary)
     return [target, tensor]
 
@@ -109,7 +109,7 @@ def to_trident(path: Path, content: Embeddings, out: Path) -> list[Path]:
     assert content.coords is not None, "else refused"  # noqa: S101
     assert content.slide is not None, "likewise"  # noqa: S101
     target = first_file("trident", path, out)
-    with artifacts.atomic(target) as temporary, created(temporary) as file:
+    with atomic.atomic(target) as temporary, created(temporary) as file:
         features = _write_features(file, path, content)
         write_attributes(features, {"name": path.stem, "savetodir": "", "encoder": ENCODER})
         coords = file.create_dataset("coords", data=content.coords[content.status == OK].astype(np.int64))
@@ -152,7 +152,7 @@ def to_anndata(path: Path, content: Embeddings, out: Path) -> list[Path]:
     if content.coords is not None:
         found.obsm["spatial"] = content.coords[used]
     found.uns["histoheads"] = {name: _plain(value) for name, value in content.attrs.items()}
-    with artifacts.atomic(out) as temporary:
+    with atomic.atomic(out) as temporary:
         found.write_h5ad(temporary)
     return [out]
 
@@ -171,7 +171,7 @@ def to_csv(path: Path, content: Embeddings, out: Path) -> list[Path]:
     """
     table = tile_table(content)
     start = 0
-    with artifacts.atomic(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic.atomic(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         for block in _used_blocks(path, content):
             columns = [f"f{i}" for i in range(block.shape[1])]
             part = table.iloc[start : start + len(block)].reset_index(drop=True)

@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 
 from pipeline.errors import BadArtifact
+from pipeline.storage.embeddings.virtual import names_in, open_features
 from pipeline.storage.hdf5 import Claim, Refuse, open_dataset, opened
-from pipeline.storage.virtual import names_in, open_features
 
 SPAN = 1024
 """Rows of the file that are read at once: 8 MB of 2048 features."""

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact, BadInput, UsageError
-from pipeline.storage import records
-from pipeline.storage.artifacts import sha256_file
-from pipeline.storage.embeddings import OK, SCHEMA, Embeddings, feature_blocks, read_embeddings
-from pipeline.storage.embeddings_writing import codes_of, write_embeddings
-from pipeline.storage.pieces import Piece, by_value, mixed, ordered
-from pipeline.storage.scratch import row_type
-from pipeline.storage.virtual import names_below
+from pipeline.storage import freshness, records
+from pipeline.storage.atomic import sha256_file
+from pipeline.storage.embeddings.partial_rows import row_type
+from pipeline.storage.embeddings.reader import OK, SCHEMA, Embeddings, feature_blocks, read_embeddings
+from pipeline.storage.embeddings.shard_checks import Piece, by_value, mixed, ordered
+from pipeline.storage.embeddings.virtual import names_below
+from pipeline.storage.embeddings.writer import codes_of, write_embeddings
 
 ATTRS = ("classes", "preprocess", "model_sha256", "manifest_sha256", "versions", "engine", "precision", "views")
 """Root attributes that a merged file has from its shards."""
@@ -39,7 +39,7 @@ def check_bytes(pieces: Sequence[Piece], *, force: bool, advance: Callable[[int]
             raise BadArtifact(f"{piece.path}: its record names other inputs than the file: extract this shard again")
         advance(piece.header.shape[0])
     if not force:
-        records.check_fresh(pieces[0].path, pieces[0].record)
+        freshness.check_fresh(pieces[0].path, pieces[0].record)
 
 
 class MergedRows:
@@ -188,7 +188,7 @@ def merge(
     if not restart:
         if is_merged(out, details, virtual=virtual):
             return False
-        records.refuse_other_options(out, options=options, seed=None)
+        freshness.refuse_other_options(out, options=options, seed=None)
     check_bytes(pieces, force=force, advance=advance)
     first = pieces[0]
     write_embeddings(
@@ -239,7 +239,7 @@ def is_merged(out: Path, details: Mapping[str, Any], *, virtual: bool) -> bool:
     except BadArtifact:
         return False
     same = record["details"].get("shards") == details["shards"] and bool(record["outputs"]) is virtual
-    return same and not records.damaged_outputs(out, record)
+    return same and not freshness.damaged_outputs(out, record)
 
 
 def model_place(piece: Piece, manifest: Path) -> Path:

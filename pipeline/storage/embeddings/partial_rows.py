@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import StaleInput
-from pipeline.storage import artifacts
+from pipeline.storage import atomic
 
 BLOCK_ROWS = 256
 """Rows that are read at once: memory stays flat whatever N."""
@@ -35,7 +35,7 @@ def row_type(n_features: int, n_classes: int) -> np.dtype:
 
 def _crc(identity: Mapping[str, Any]) -> int:
     """Return the checksum of an identity as it will be read."""
-    return zlib.crc32(artifacts.to_json(json.loads(artifacts.to_json(identity))).encode())
+    return zlib.crc32(atomic.to_json(json.loads(atomic.to_json(identity))).encode())
 
 
 class Scratch:
@@ -61,7 +61,7 @@ class Scratch:
             StaleInput: the rows there were computed by another model, manifest or setting.
             BadArtifact: the file of rows is a link, whose target would be written to.
         """
-        artifacts.refuse_link(self.path)
+        atomic.refuse_link(self.path)
         if restart:
             self.remove()
         if self.header.is_file() and self.path.is_file():
@@ -73,7 +73,7 @@ class Scratch:
                 )
             return self.cut(self._good_rows())
         self.path.unlink(missing_ok=True)  # rows without a header could be anything's
-        artifacts.write_text(self.header, artifacts.to_json(self.identity | {"crc": _crc(self.identity)}))
+        atomic.write_text(self.header, atomic.to_json(self.identity | {"crc": _crc(self.identity)}))
         return self.cut(0)
 
     def begun(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Scratch:
     def cut(self, rows: int) -> int:
         """Keep only the whole batches within the first `rows` rows; return the number of rows kept."""
         kept = rows // self.batch * self.batch
-        with artifacts.disk_errors(self.path), self.path.open("ab") as file:
+        with atomic.disk_errors(self.path), self.path.open("ab") as file:
             file.truncate(kept * self.row.itemsize)
         return kept
 
@@ -106,7 +106,7 @@ class Scratch:
         """Append rows (B,) of the row type; fills in their checksums."""
         for i in range(len(rows)):
             rows["crc"][i] = zlib.crc32(rows[i].tobytes()[:-4])
-        with artifacts.disk_errors(self.path), self.path.open("ab", buffering=0) as file:
+        with atomic.disk_errors(self.path), self.path.open("ab", buffering=0) as file:
             data = rows.tobytes()
             if file.write(data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))

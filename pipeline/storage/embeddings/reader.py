@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import BadArtifact
+from pipeline.names import SPLITS
+from pipeline.storage.embeddings.shards import ShardRows, read_shard_rows
+from pipeline.storage.embeddings.slide_info import SlideInfo, check_coords, read_info
+from pipeline.storage.embeddings.virtual import names_in, open_features
 from pipeline.storage.hdf5 import Claim, Refuse, opened, read_dataset
-from pipeline.storage.shards import ShardRows, read_shard_rows
-from pipeline.storage.slides import SlideInfo, check_coords, read_info
-from pipeline.storage.virtual import names_in, open_features
-from pipeline.tiles.split import SPLITS
 
 SCHEMA = "embeddings/1.0"
 

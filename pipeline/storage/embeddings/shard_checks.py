@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.errors import BadArtifact, BadInput
 from pipeline.storage import records
-from pipeline.storage.embeddings import Header, read_header
-from pipeline.storage.shards import Shard, ShardRows
+from pipeline.storage.embeddings.reader import Header, read_header
+from pipeline.storage.embeddings.shards import Shard, ShardRows
 
 LISTED = 8
 """Shards that a message names at most."""

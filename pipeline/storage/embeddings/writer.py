@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact, BadInput
-from pipeline.storage import artifacts
-from pipeline.storage.embeddings import NO_SPLIT, SCHEMA, STRINGS
+from pipeline.names import SPLITS
+from pipeline.storage import atomic
+from pipeline.storage.embeddings.reader import NO_SPLIT, SCHEMA, STRINGS
+from pipeline.storage.embeddings.slide_info import SlideInfo, attributes, trident_attributes
+from pipeline.storage.embeddings.virtual import create_virtual
 from pipeline.storage.hdf5 import as_utf8, created, finish, write_attributes
-from pipeline.storage.slides import SlideInfo, attributes, trident_attributes
-from pipeline.storage.virtual import create_virtual
-from pipeline.tiles.split import SPLITS
 
 LAYER = "avgpool"
 """torchvision's name of the layer whose output the features are."""
@@ -83,9 +83,9 @@ def write_embeddings(
     n, n_features, n_classes = len(table), scratch.row["features"].shape[0], scratch.row["logits"].shape[0]
     item = np.dtype(dtype).itemsize
     written = 0 if virtual else n_features * item
-    artifacts.require_space(path.parent, n * (written + n_classes * 4 + 400))
+    atomic.require_space(path.parent, n * (written + n_classes * 4 + 400))
     digest = hashlib.sha256()
-    with artifacts.atomic(path) as temporary, created(temporary) as file:
+    with atomic.atomic(path) as temporary, created(temporary) as file:
         features = None if virtual else file.create_dataset("features", (n, n_features), dtype)
         logits = file.create_dataset("logits", (n, n_classes), "float32")
         status, hashes = np.empty(n, np.uint8), np.empty((n, 32), np.uint8)

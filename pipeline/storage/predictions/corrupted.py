@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact
-from pipeline.heads.names import MAIN
-from pipeline.storage.predictions import Answer
-from pipeline.storage.tables import read_table
+from pipeline.names import MAIN
+from pipeline.storage.csv_files import read_table
+from pipeline.storage.predictions.csv_table import Answer
 
 SCHEMA = "stress/1.0"
 COLUMNS = ("tile_id", "group", "label", "head", "corruption", "predicted")
@@ -65,7 +65,7 @@ def read_stress(path: Path) -> pd.DataFrame:
     """
 
     def refuse(rule: str) -> BadArtifact:
-        return BadArtifact(f"{path}: {rule}: run `python -m pipeline.stress --restart`")
+        return BadArtifact(f"{path}: {rule}: run `python -m pipeline.robustness --restart`")
 
     table = read_table(path, texts=COLUMNS, refuse=refuse)
     rest = tuple(table.columns[len(COLUMNS) :])
@@ -125,7 +125,7 @@ def pool(parts: Sequence[tuple[int, int, Path]]) -> str:
         first = first or found
         if found != first:
             raise BadArtifact(
-                f"{path}: other heads, corruptions or classes than in {parts[0][2]}: run `python -m pipeline.stress` "
+                f"{path}: other heads, corruptions or classes than in {parts[0][2]}: run `python -m pipeline.robustness` "
                 "with the same options for all parts"
             )
         same = by_fold.setdefault((seed, fold), [])

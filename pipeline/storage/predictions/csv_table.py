@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact
-from pipeline.storage import artifacts, records
-from pipeline.storage.embeddings import OK, Embeddings
-from pipeline.storage.large_predictions import (
+from pipeline.names import SPLITS
+from pipeline.storage import atomic, records
+from pipeline.storage.csv_files import read_table
+from pipeline.storage.embeddings.reader import OK, Embeddings
+from pipeline.storage.predictions.parquet_table import (
     BLOCK_ROWS,
     COLUMNS,
     PART_COLUMNS,
@@ -26,8 +28,6 @@ from pipeline.storage.large_predictions import (
     LargePredictions,
     parquet_lines,
 )
-from pipeline.storage.tables import read_table
-from pipeline.tiles.split import SPLITS
 
 SCHEMA = "predictions/1.0"
 
@@ -68,7 +68,7 @@ def written(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
         path: predictions.csv or predictions.parquet (`table_for`); complete or not there.
     """
     other = path.with_suffix(".csv" if path.suffix == ".parquet" else ".parquet")
-    with artifacts.atomic(path) as temporary:
+    with atomic.atomic(path) as temporary:
         with _csv_lines(temporary) if path.suffix == ".csv" else parquet_lines(temporary) as add:
             yield add
         for old in (other, records.record_path(other)):  # two tables would contradict each other

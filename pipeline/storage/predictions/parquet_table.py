@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact, PipelineError
-from pipeline.tiles.split import SPLITS
+from pipeline.names import SPLITS
 
 COLUMNS = ("tile_id", "group", "split", "label", "head", "predicted")
 """Columns before the probabilities `p_<class>`, which stand in the order of the classes."""

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.storage import artifacts, predictions, records
-from pipeline.storage.large_predictions import hash_names
+from pipeline.storage import atomic, freshness, records
+from pipeline.storage.predictions import csv_table
+from pipeline.storage.predictions.parquet_table import hash_names
 from pipeline.storage.protocol import NAME, PartEntry, Protocol, check_part
 
 PLACE = ("memory", "cluster")
@@ -44,26 +45,26 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
     files = [records.standing(protocol.folder(part) / "predictions.csv") for part in parts]
     out = records.standing(protocol.predictions(arm))
     seed = protocol.seeds[0]
-    current: dict[str, Any] = {"schema": predictions.SCHEMA, "options": options, "inputs": files, "seed": seed}
+    current: dict[str, Any] = {"schema": csv_table.SCHEMA, "options": options, "inputs": files, "seed": seed}
     found = []
     for part, path in zip(parts, files, strict=True):
         check_part(protocol, part)
-        record = records.check_artifact(path, schema=predictions.SCHEMA)
+        record = records.check_artifact(path, schema=csv_table.SCHEMA)
         if not force:
-            records.check_fresh(path, record)
+            freshness.check_fresh(path, record)
         refuse_other_making(path.parent, files[0].parent)
         found.append(record["details"])
-    if records.is_current(out, **current):
+    if freshness.is_current(out, **current):
         return
     out = write_pooled(protocol, parts, files)
     summary = []
     if arm == protocol.main_arm:
-        contents = [artifacts.from_json(path.parent / "heads" / "heads.json") for path in files]
-        networks = [artifacts.from_json(path.parent / "model.json") for path in files]
+        contents = [atomic.from_json(path.parent / "heads" / "heads.json") for path in files]
+        networks = [atomic.from_json(path.parent / "model.json") for path in files]
         facts = [{name: network[name] for name in NETWORK_FACTS} | stain_in(network) for network in networks]
         training = typical(facts)
         summary.append(out.with_name("heads") / "heads.json")
-        artifacts.write_text(summary[0], artifacts.to_json(summary_of(contents) | {"training": training}))
+        atomic.write_text(summary[0], atomic.to_json(summary_of(contents) | {"training": training}))
     shared = {name: found[0][name] for name in ("dataset", "credit", "fit_on", "calibrated_on")}
     records.write_record(
         out,
@@ -74,7 +75,7 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
         | {
             "protocol": protocol.protocol if arm == protocol.main_arm else arm,
             "fit_on": "crossfit" if protocol.n_inner else shared["fit_on"],
-            "protocol_sha256": artifacts.sha256_file(protocol.run / NAME),
+            "protocol_sha256": atomic.sha256_file(protocol.run / NAME),
             "n_folds": protocol.n_folds,
             "seeds": protocol.seeds,
             "n_inner": protocol.n_inner,
@@ -110,10 +111,10 @@ def write_pooled(protocol: Protocol, parts: list[PartEntry], files: list[Path]) 
     head_fold = next(folds)
     n_test = {(part.seed, part.fold): part.n["test"] for part in parts}
     heads = list(head_fold["head"].unique())
-    out = predictions.table_for(protocol.predictions(parts[0].arm), sum(n_test.values()) * len(heads))
+    out = csv_table.table_for(protocol.predictions(parts[0].arm), sum(n_test.values()) * len(heads))
     folds = itertools.chain([head_fold], folds)
     keys: dict[Any, list[np.ndarray]] = {}
-    with predictions.written(out) as add:
+    with csv_table.written(out) as add:
         for table in folds if out.suffix == ".parquet" else [pd.concat(folds)]:
             for head, lines in table.groupby("head", sort=False):
                 add(lines)
@@ -133,7 +134,7 @@ def _pooled_folds(by_fold: Mapping[tuple[int, int], list[Path]], first: Path) ->
     for (seed, fold), paths in by_fold.items():
         tables = []
         for path in paths:
-            table = predictions.read_predictions(path)
+            table = csv_table.read_predictions(path)
             found = list(table.columns), list(table["head"].unique())
             kind = kind or found
             if found != kind:
@@ -180,7 +181,7 @@ def mean_of(tables: list[pd.DataFrame], *, seed: int, fold: int) -> pd.DataFrame
     if any(not table[keys].reset_index(drop=True).equals(first[keys]) for table in tables):
         raise BadArtifact(f"the parts of seed {seed}, fold {fold} do not hold the same test rows: run prepare again")
     p = np.mean([table[names].to_numpy() for table in tables], axis=0)
-    classes = np.array(predictions.classes_of(first), dtype=object)
+    classes = np.array(csv_table.classes_of(first), dtype=object)
     if len(tables) > 1:
         first[names] = p
         first["predicted"] = classes[p.argmax(axis=1)]

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact
-from pipeline.heads.names import MAIN
-from pipeline.storage import artifacts
-from pipeline.storage.predictions import Answer, check_probabilities
-from pipeline.storage.tables import read_table
+from pipeline.names import MAIN
+from pipeline.storage import atomic
+from pipeline.storage.csv_files import read_table
+from pipeline.storage.predictions.csv_table import Answer, check_probabilities
 
 SCHEMA = "tile_predictions/1.0"
 COLUMNS = ("tile_id", "x", "y", "head", "predicted")
@@ -37,7 +37,7 @@ def write_predictions(
         coords: (N, 2) level-0 x and y of a slide's tiles.
         classes: K names.
     """
-    with artifacts.atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic.atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         for i, block in enumerate(_blocks(tile_id, answers, coords, classes)):
             block.to_csv(file, index=False, header=i == 0, float_format="%.9g", lineterminator="\n")
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
-from pipeline.tiles.finding import Finding, finding_of_sets
-from pipeline.tiles.split import SPLITS
+from pipeline.names import SPLITS
+from pipeline.tiles.audit.finding import Finding, finding_of_sets
 
 PATTERNS = (
     re.compile(r"(?P<image>CRC-Prim-HE-.*?)_Row_(?P<y>\d+)_Col_(?P<x>\d+)"),  # a number of the tile stands before it

@@ -7,14 +7,15 @@ from collections import Counter
 
 import pandas as pd
 
-from pipeline.tiles.audit_duplicates import duplicate_findings
-from pipeline.tiles.audit_groups import group_findings
-from pipeline.tiles.audit_quality import quality_findings
-from pipeline.tiles.audit_report import audit_markdown, markdown_cell
-from pipeline.tiles.finding import Finding, counted
-from pipeline.tiles.neighbours import neighbour_findings
-from pipeline.tiles.split import SPLITS
-from pipeline.tiles.survey import Measurements
+from pipeline.markup.escape import markdown_cell
+from pipeline.names import SPLITS
+from pipeline.tiles.audit.adjacency import neighbour_findings
+from pipeline.tiles.audit.confounding import group_findings
+from pipeline.tiles.audit.duplicates import duplicate_findings
+from pipeline.tiles.audit.finding import Finding, counted
+from pipeline.tiles.audit.markdown import audit_markdown
+from pipeline.tiles.audit.measure import Measurements
+from pipeline.tiles.audit.quality import quality_findings
 
 __all__ = ["Finding", "audit", "audit_markdown", "markdown_cell"]
 

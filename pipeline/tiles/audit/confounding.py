@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from pipeline.tiles.finding import Finding, counted
+from pipeline.tiles.audit.finding import Finding, counted
 
 FEW_GROUPS = 2
 """A class in this many groups or fewer is bound to them."""

@@ -5,10 +5,10 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.tiles.finding import Finding, Severity, finding_of_sets
-from pipeline.tiles.perceptual import near_duplicates
-from pipeline.tiles.split import SPLITS
-from pipeline.tiles.survey import Measurements
+from pipeline.names import SPLITS
+from pipeline.tiles.audit.finding import Finding, Severity, finding_of_sets
+from pipeline.tiles.audit.measure import Measurements
+from pipeline.tiles.audit.perceptual_hash import near_duplicates
 
 SAME = "the same pixels"
 ALIKE = "almost the same pixels (turned, mirrored, re-encoded, resized or brightened)"

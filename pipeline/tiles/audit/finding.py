@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pipeline.tiles.datasets import list_names
+from pipeline.runtime.console import list_names
 
 NAMED_SETS = 4
 """How many sets of tiles one message lists before it counts the rest."""

@@ -1,30 +1,19 @@
 """audit.md: the findings, worst first, and the counts and measurements behind them."""
 
-import re
-
 import pandas as pd
 
-from pipeline.cli.options import visible
-from pipeline.tiles.audit_groups import confounding, confounding_line, group_table
-from pipeline.tiles.audit_quality import blank
-from pipeline.tiles.finding import Finding
-from pipeline.tiles.split import SPLITS
-from pipeline.tiles.survey import Measurements
+from pipeline.markup.escape import markdown_cell
+from pipeline.names import SPLITS
+from pipeline.tiles.audit.confounding import confounding, confounding_line, group_table
+from pipeline.tiles.audit.finding import Finding
+from pipeline.tiles.audit.measure import Measurements
+from pipeline.tiles.audit.quality import blank
 
 MOST_GROUPS = 40
 """With more groups than this their table is summed up."""
 
 SHOWN = ("brightness", "contrast", "saturation", "background", "sharpness")
 """Measurements whose medians are shown for each class."""
-
-
-MARKUP = re.compile(r"[\\|<>*_`\[\]~$]|&(?=[#\w]+;)|:(?=//)|(?<=www)\.", re.IGNORECASE)
-"""What Markdown, as GitHub shows it, takes for more than a character; the last two make links of addresses."""
-
-
-def markdown_cell(text: str) -> str:
-    """Return text that cannot break a Markdown table, become markup, or command a terminal that shows the page."""
-    return visible(" ".join(MARKUP.sub(r"\\\g<0>", text).split()))
 
 
 def _table(header: list[str], rows: list[list[str]]) -> list[str]:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pipeline.cli.progress import progress
 from pipeline.errors import BadTile
+from pipeline.runtime.progress import progress
+from pipeline.tiles.audit.perceptual_hash import ORIENTATIONS, perceptual_hashes
 from pipeline.tiles.decoding import decode_tile, pixel_hash
-from pipeline.tiles.perceptual import ORIENTATIONS, perceptual_hashes
 
 SIDE = 128
 """Side in px at which tiles are measured, so that sharpness and contrast compare over tiles of different sizes."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from pipeline.tiles.finding import Finding, counted
+from pipeline.tiles.audit.finding import Finding, counted
 
 BLANK_CONTRAST = 0.03
 """Standard deviation of the grey values (0..1) below which a tile is blank."""

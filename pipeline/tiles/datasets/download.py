@@ -14,13 +14,14 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from tqdm import tqdm
-
-from pipeline.cli.progress import progress
 from pipeline.errors import BadInput, DiskFull, PipelineError, UsageError
+from pipeline.runtime.progress import progress
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 TIMEOUT_S = 30.0
 """Silence of the server, in seconds, after which a connection counts as lost."""

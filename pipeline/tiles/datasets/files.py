@@ -5,9 +5,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from pipeline.cli.options import UNPRINTABLE, visible
 from pipeline.errors import BadInput
-from pipeline.storage.artifacts import sha256_file
+from pipeline.runtime.console import UNPRINTABLE, visible
+from pipeline.storage.atomic import sha256_file
 from pipeline.tiles.decoding import SUFFIXES
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import BadInput, Locked
-from pipeline.tiles.download import disk_error, download, md5_of
-from pipeline.tiles.unpack import unpack_zip
+from pipeline.tiles.datasets.download import disk_error, download, md5_of
+from pipeline.tiles.datasets.unzip import unpack_zip
 
 if sys.platform != "win32":
     import fcntl

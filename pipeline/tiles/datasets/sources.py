@@ -3,36 +3,29 @@
 Every source ends as a `TileSet`: paths, labels, groups and, if the user gave them, splits, sorted by path.
 """
 
-import contextlib
 import csv
 import dataclasses
 import os
 import re
-import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pandas as pd
 
-from pipeline.cli.options import visible
-from pipeline.errors import BadInput, UsageError
-from pipeline.tiles import demo, kather2016
+from pipeline.errors import BadInput
+from pipeline.runtime.console import visible
+from pipeline.tiles.datasets import kather2016
+from pipeline.tiles.datasets.files import files_below, refuse_unwritable
+from pipeline.tiles.datasets.groups import parse_groups
 from pipeline.tiles.decoding import SUFFIXES
-from pipeline.tiles.folders import files_below, refuse_unwritable
+from pipeline.tiles.synthetic import tiles as demo
 
 KNOWN_COLUMNS = ("path", "label", "group", "split")
 """Columns of a CSV file that are read."""
 
 SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
 """Folder names that say split, not class."""
-
-REGEX_S = 20.0
-"""Seconds that `--group-regex` may take for all names; a pattern such as (a+)+b takes for ever on some."""
-
-NAMED = 12
-"""How many file names one message lists before it counts the rest."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,68 +43,6 @@ class TileSet:
 
     facts: Mapping[str, Any]
     """What is known of the set: credit, licence, mpp."""
-
-
-def list_names(names: list[str]) -> str:
-    """Return names for a one-line message: the first dozen, then a count."""
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def group_pattern(regex: str) -> re.Pattern[str]:
-    """Return the compiled `--group-regex`.
-
-    Raises:
-        UsageError: not a regular expression, or it has no parenthesis.
-    """
-    try:
-        pattern = re.compile(regex)
-    except re.error as error:
-        raise UsageError(f"--group-regex '{regex}': not a regular expression: {error}") from None
-    if pattern.groups < 1:
-        raise UsageError(f"--group-regex '{regex}': put the part that names the group into parentheses")
-    return pattern
-
-
-@contextlib.contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the block after that time; regular expressions look for signals while they match."""
-
-    def out_of_time(signum: int, frame: FrameType | None) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, out_of_time)
-    others = signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, *others)
-        signal.signal(signal.SIGALRM, before)
-
-
-def parse_groups(paths: list[str], regex: str) -> list[str]:
-    """Return the group of each tile: the first parenthesis of `regex`, searched in the tile's relative path.
-
-    Raises:
-        UsageError: as `group_pattern`, or it takes too long.
-        BadInput: some paths do not match; they are named and counted, never dropped.
-    """
-    pattern = group_pattern(regex)
-    try:
-        with _at_most(REGEX_S):
-            matches = [pattern.search(path) for path in paths]
-    except TimeoutError:
-        raise UsageError(
-            f"--group-regex '{regex}': it takes more than {REGEX_S:.0f} s on these names: give one without "
-            "repetitions inside repetitions"
-        ) from None
-    lost = [path for path, match in zip(paths, matches, strict=True) if match is None or not match[1]]
-    if lost:
-        raise BadInput(
-            f"{len(lost)} of {len(paths)} tile names do not tell their group by '{regex}': {list_names(lost)}: "
-            "rename or remove them, or give another --group-regex ('' for none)"
-        )
-    return [match[1] for match in matches if match is not None]
 
 
 def folder_tiles(folder: Path, *, name: str, group_regex: str, facts: Mapping[str, Any]) -> TileSet:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadInput
-from pipeline.tiles.datasets import TileSet
+from pipeline.tiles.datasets.sources import TileSet
 
 
 def drawn_rows(tiles: TileSet, n: int, *, seed: int) -> pd.DataFrame:

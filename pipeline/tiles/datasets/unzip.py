@@ -14,9 +14,9 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from pipeline.cli.progress import progress
 from pipeline.errors import BadInput
-from pipeline.tiles.download import disk_error
+from pipeline.runtime.progress import progress
+from pipeline.tiles.datasets.download import disk_error
 
 BLOCK_BYTES = 1 << 16
 

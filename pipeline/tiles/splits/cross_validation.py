@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from pipeline.errors import BadInput
-from pipeline.tiles.folds import fold_numbers, held_out
-from pipeline.tiles.split import SPLITS, grouped_split, random_split
+from pipeline.names import SPLITS
+from pipeline.tiles.splits.folds import fold_numbers, held_out
+from pipeline.tiles.splits.holdout import grouped_split, random_split
 
 Arm = Literal["grouped", "random", "given"]
 """How a part's tiles were dealt: by whole groups, singly, or by the data's own split column."""

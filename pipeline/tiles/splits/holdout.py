@@ -7,9 +7,7 @@ says so). `grouped_split` keeps every group (source, slide, patient) whole.
 import numpy as np
 
 from pipeline.errors import BadInput
-
-SPLITS = ("train", "val", "test")
-"""Names of the splits; their order is the code stored in embeddings.h5 (`/split` uint8)."""
+from pipeline.names import SPLITS
 
 ENUMERATED = 8
 """Up to this many groups all splits are tried: 3^8 = 6561. A search by single moves would get stuck there."""

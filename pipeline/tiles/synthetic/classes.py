@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.tiles.demo_texture import FIELD, Field, Floats
-from pipeline.tiles.demo_tissue import (
+from pipeline.tiles.synthetic.texture import FIELD, Field, Floats
+from pipeline.tiles.synthetic.tissue import (
     Layer,
     bodies,
     epithelium,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.tiles.demo_texture import FIELD, Field, Floats
+from pipeline.tiles.synthetic.texture import FIELD, Field, Floats
 
 
 @dataclass

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from pipeline.tiles.demo_texture import FIELD, Field, Floats
+from pipeline.tiles.synthetic.texture import FIELD, Field, Floats
 
 
 class Stain(NamedTuple):

@@ -15,25 +15,25 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.cli.progress import progress
 from pipeline.errors import BadInput, DiskFull
-from pipeline.tiles import demo_classes
-from pipeline.tiles.demo_nuclei import paint
-from pipeline.tiles.demo_stain import develop
-from pipeline.tiles.demo_texture import Field
-from pipeline.tiles.demo_tissue import blank
+from pipeline.runtime.progress import progress
+from pipeline.tiles.synthetic import classes
+from pipeline.tiles.synthetic.nuclei import paint
+from pipeline.tiles.synthetic.stain import develop
+from pipeline.tiles.synthetic.texture import Field
+from pipeline.tiles.synthetic.tissue import blank
 
 GENERATOR = 1
 """Raised whenever the same arguments give other pixels or names."""
 
 _TISSUES = {
-    "01_TUMOR": demo_classes.tumor,
-    "02_STROMA": demo_classes.fibrous,
-    "03_COMPLEX": demo_classes.mixed,
-    "04_LYMPHO": demo_classes.lympho,
-    "05_DEBRIS": demo_classes.debris,
-    "06_MUCOSA": demo_classes.mucosa,
-    "07_ADIPOSE": demo_classes.adipose,
+    "01_TUMOR": classes.tumor,
+    "02_STROMA": classes.fibrous,
+    "03_COMPLEX": classes.mixed,
+    "04_LYMPHO": classes.lympho,
+    "05_DEBRIS": classes.debris,
+    "06_MUCOSA": classes.mucosa,
+    "07_ADIPOSE": classes.adipose,
     "08_EMPTY": blank,
 }
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.tiles.demo_nuclei import Nuclei
-from pipeline.tiles.demo_texture import FIELD, Field, Floats, Flow
+from pipeline.tiles.synthetic.nuclei import Nuclei
+from pipeline.tiles.synthetic.texture import FIELD, Field, Floats, Flow
 
 
 @dataclass

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from pipeline.comparison import floors
-from pipeline.comparison.document import Bullets, Table, Text
-from pipeline.comparison.material import Material
+from pipeline.comparison.report_data import Material
 from pipeline.comparison.scores import by_key, choose_resampling, score_heads
-from pipeline.heads.names import FLOORS
+from pipeline.comparison.sections import baselines
+from pipeline.markup.document import Bullets, Table, Text
+from pipeline.names import FLOORS
 
 Y = [0, 1, 2] * 20
 POOR = [(code + 1) % 3 if i % 5 < 2 else code for i, code in enumerate(Y)]
@@ -34,7 +34,7 @@ def sentences(section):
 
 
 def test_no_floors_is_said(material):
-    section = floors.section(material({"softmax": Y, "svm": Y}))
+    section = baselines.section(material({"softmax": Y, "svm": Y}))
     assert section.title == "Floors"
     (block,) = section.blocks
     assert isinstance(block, Text)
@@ -42,7 +42,7 @@ def test_no_floors_is_said(material):
 
 
 def test_table_holds_floors_then_heads_on_the_same_rows(material):
-    section = floors.section(material({"softmax": Y, "majority": [0] * 60, "knn": POOR}))
+    section = baselines.section(material({"softmax": Y, "majority": [0] * 60, "knn": POOR}))
     (table,) = (block for block in section.blocks if isinstance(block, Table))
     assert [row[0] for row in table.rows] == ["majority class", "20 nearest neighbours", "softmax"]
     assert table.rows[0][2].startswith("0.167 (")
@@ -55,7 +55,7 @@ def test_table_holds_floors_then_heads_on_the_same_rows(material):
 
 def test_a_head_clears_the_highest_floor_or_not(material):
     answers = {"softmax": Y, "svm": POOR, "xgboost": [0] * 60, "majority": [0] * 60, "linear": POOR}
-    told = sentences(floors.section(material(answers)))
+    told = sentences(baselines.section(material(answers)))
     assert told[0].startswith("softmax clears the floor linear probe (0.600): 40.0 points of macro-F1 (95 % interval ")
     assert told[1].startswith("SVM is not shown to clear the floor linear probe (0.600): 0.0 points")
     assert told[2].startswith("XGBoost lies below the floor linear probe (0.600): -43.3 points")
@@ -64,32 +64,32 @@ def test_a_head_clears_the_highest_floor_or_not(material):
 
 def test_few_groups_say_nothing_and_one_group_has_no_interval(material):
     answers = {"softmax": Y, "majority": POOR}
-    assert sentences(floors.section(material(answers, n_groups=4)))[0].endswith(
+    assert sentences(baselines.section(material(answers, n_groups=4)))[0].endswith(
         "4 groups), too few to say whether it clears it."
     )
-    section = floors.section(material(answers, n_groups=1))
+    section = baselines.section(material(answers, n_groups=1))
     assert "no interval (n/a), the rows come from 1 group" in sentences(section)[0]
     (table,) = (block for block in section.blocks if isinstance(block, Table))
     assert "No intervals (n/a)" in table.caption
 
 
 def test_floors_that_were_not_fitted_are_named(material):
-    told = sentences(floors.section(material({"softmax": Y, "majority": POOR, "knn": POOR, "linear": POOR})))
+    told = sentences(baselines.section(material({"softmax": Y, "majority": POOR, "knn": POOR, "linear": POOR})))
     assert told[-1] == (
         "n/a: colour histogram + SVM, hand-made features + XGBoost and untrained ResNet-50 + SVM not fitted "
         "(floors.h5 was not there when fit_heads ran)."
     )
-    every = sentences(floors.section(material({"softmax": Y, **dict.fromkeys(FLOORS, POOR)})))
+    every = sentences(baselines.section(material({"softmax": Y, **dict.fromkeys(FLOORS, POOR)})))
     assert not any(line.startswith("n/a") for line in every)
     assert any("batch normalisation does nothing" in line for line in every)
 
 
 def test_a_random_split_says_that_it_flatters(material):
-    section = floors.section(material({"softmax": Y, "majority": POOR}, protocol="random"))
+    section = baselines.section(material({"softmax": Y, "majority": POOR}, protocol="random"))
     (table,) = (block for block in section.blocks if isinstance(block, Table))
     assert table.caption.startswith("Random split: these figures flatter. ")
 
 
 def test_every_floor_is_explained():
-    assert set(floors.KNOWS) == set(FLOORS)
-    assert set(floors.WITHOUT_NETWORK) < set(FLOORS)
+    assert set(baselines.KNOWS) == set(FLOORS)
+    assert set(baselines.WITHOUT_NETWORK) < set(FLOORS)

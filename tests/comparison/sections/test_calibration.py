@@ -3,12 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipeline.comparison import trust
-from pipeline.comparison.context import Context
-from pipeline.comparison.document import Figure, Table, Text
-from pipeline.comparison.material import Material
+from pipeline.comparison.report_data import Material
+from pipeline.comparison.run_files import Context
 from pipeline.comparison.scores import by_key, choose_resampling, score_heads
+from pipeline.comparison.sections import calibration
 from pipeline.evaluation import conformal
+from pipeline.markup.document import Figure, Table, Text
 
 needs_mapie = pytest.mark.skipif(not conformal.is_installed(), reason="needs mapie")
 
@@ -64,7 +64,7 @@ def tables(section):
 
 
 def test_calibration_of_a_plan_has_test_columns_only(make_material):
-    section = trust.calibration(make_material())
+    section = calibration.calibration(make_material())
     (table,) = tables(section)
     assert list(table.head) == ["head", "NLL test", "Brier test", "ECE test"]
     assert [row[0] for row in table.rows] == ["SVM", "softmax", "majority class"]
@@ -76,7 +76,7 @@ def test_calibration_of_a_plan_has_test_columns_only(make_material):
 
 def test_calibration_with_validation_rows(make_material):
     material = make_material(n_val=40)
-    (table,) = tables(trust.calibration(material))
+    (table,) = tables(calibration.calibration(material))
     assert list(table.head)[1:3] == ["NLL validation", "NLL test"]
     assert all(cell != "n/a" for row in table.rows for cell in row)
 
@@ -84,34 +84,34 @@ def test_calibration_with_validation_rows(make_material):
 def test_heads_fitted_on_validation_rows_are_not_judged_on_them(make_material):
     material = make_material(n_val=40)
     material.predictions.record["details"]["fit_on"] = "heldout"
-    (table,) = tables(trust.calibration(material))
+    (table,) = tables(calibration.calibration(material))
     assert list(table.head) == ["head", "NLL test", "Brier test", "ECE test"]
 
 
 def test_validation_rows_do_not_set_the_threshold(make_material):
     material = make_material(n_val=40)
-    before = trust.selective(material)
+    before = calibration.selective(material)
     val = material.predictions.rows("val")
     for p in material.predictions.p.values():
         p[val] = np.eye(3)[material.predictions.y[val]]
-    assert trust.selective(material) == before
+    assert calibration.selective(material) == before
 
 
 def test_methods_are_listed_where_heads_json_has_them(make_material):
     heads = {"svm": {"calibration": COMPARED}, "softmax": {"calibration": {"method": "temperature", "rows": "val"}}}
-    _, table = tables(trust.calibration(make_material(heads=heads)))
+    _, table = tables(calibration.calibration(make_material(heads=heads)))
     assert table.rows == [["SVM", "isotonic", "group", "0.500", "0.400", "0.300"]]
 
 
 @pytest.mark.parametrize("nll", [None, [], {}, "low", {"temperature": "x"}])
 def test_a_foreign_comparison_of_methods_is_no_crash(make_material, nll):
-    section = trust.calibration(make_material(heads={"svm": {"calibration": {"nll": nll}}, "softmax": {}}))
+    section = calibration.calibration(make_material(heads={"svm": {"calibration": {"nll": nll}}, "softmax": {}}))
     for table in tables(section)[1:]:
         assert table.rows == [["SVM", "n/a", "n/a", "n/a", "n/a", "n/a"]]
 
 
 def test_referral_lists_the_main_heads(make_material):
-    table = tables(trust.selective(make_material()))[0]
+    table = tables(calibration.selective(make_material()))[0]
     assert table.rows[0] == ["SVM", "0.750", "0.750", "0.750", "0.750", "0.250"]  # every tile has confidence 0.8
     assert table.rows[1] == ["softmax", "1.000", "1.000", "1.000", "1.000", "0.000"]
     assert len(table.rows) == 2
@@ -121,7 +121,7 @@ def test_referral_lists_the_main_heads(make_material):
 @pytest.mark.parametrize("classes", [("a", "b"), tuple("abcdefghi")])
 @pytest.mark.parametrize(("n_val", "n_groups"), [(0, 8), (0, 1), (0, 0), (60, 8)])
 def test_prediction_sets(make_material, classes, n_val, n_groups):
-    section = trust.selective(make_material(n_val=n_val, n_groups=n_groups, classes=classes))
+    section = calibration.selective(make_material(n_val=n_val, n_groups=n_groups, classes=classes))
     sets = tables(section)[1]
     assert sets.rows[1] == ["softmax", "100.0 %", "1.00", "100.0 %", "0.0 %", "100.0 % (a)"]
     # a quarter of svm's answers are wrong with the smallest probability: only sets of all classes hold 95 %
@@ -142,31 +142,31 @@ def test_a_tile_of_several_seeds_does_not_cover_itself(make_material, monkeypatc
         return fold, unit
 
     monkeypatch.setattr(conformal, "assign_folds", spy)
-    trust.selective(material)
+    calibration.selective(material)
     for names, fold in seen:
         assert not set(names[fold == 0]) & set(names[fold == 1])
     assert len(seen) == 2
 
 
 def test_why_there_are_no_prediction_sets(make_material, monkeypatch):
-    reason = trust.selective(make_material(n=30)).blocks[-1]
+    reason = calibration.selective(make_material(n=30)).blocks[-1]
     if conformal.is_installed():
         assert isinstance(reason, Text)
         assert reason.text.startswith("Prediction sets: n/a: sets at 95 % need more than 20 calibration rows")
     monkeypatch.setattr(conformal, "is_installed", lambda: False)
-    assert trust.selective(make_material()).blocks[-1] == Text(
+    assert calibration.selective(make_material()).blocks[-1] == Text(
         "Prediction sets: n/a: pip install 'histoheads[conformal]'"
     )
 
 
 def test_tables_after_a_random_split_say_that_they_flatter(make_material):
     material = make_material(protocol="random")
-    for table in [*tables(trust.calibration(material)), *tables(trust.selective(material))]:
+    for table in [*tables(calibration.calibration(material)), *tables(calibration.selective(material))]:
         assert table.caption.startswith("Random split")
 
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_a_tile_or_two(make_material, n):
     material = make_material(n=n, n_groups=1)
-    assert tables(trust.calibration(material))
-    assert tables(trust.selective(material))
+    assert tables(calibration.calibration(material))
+    assert tables(calibration.selective(material))

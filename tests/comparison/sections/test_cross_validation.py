@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.comparison.plan import aligned, gap_sentence
-from pipeline.evaluation.intervals import Difference
+from pipeline.comparison.sections.cross_validation import aligned, gap_sentence
+from pipeline.evaluation.bootstrap import Difference
 
 
 def test_rows_are_aligned_by_tile_and_seed(make_predictions) -> None:

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pipeline.comparison.document import Bullets, Document, Table, Text, to_markdown
 from pipeline.comparison.scores import by_key, choose_resampling, score_heads
-from pipeline.comparison.statistics import per_group, per_group_csv, section
+from pipeline.comparison.sections.significance import per_group, per_group_csv, section
 from pipeline.comparison.verdict import judge
+from pipeline.markup.document import Bullets, Document, Table, Text, to_markdown
 
 Y = [0, 1, 2] * 20
 GOOD = list(Y)

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadInput, WorkerLost
-from pipeline.heads import boosting, cluster, spread, svm
 from pipeline.heads.base import Rows
-from pipeline.heads.cluster import Pool, Shares, connected, shares
-from pipeline.heads.stored import StoredRows
-from pipeline.storage.embeddings import SCHEMA
+from pipeline.heads.cluster import client, fit
+from pipeline.heads.cluster.client import Pool, connected
+from pipeline.heads.memory_budget import Shares, shares
+from pipeline.heads.streamed_rows import StoredRows
+from pipeline.heads.svm import classifier
+from pipeline.heads.xgb import booster
+from pipeline.storage.embeddings.feature_rows import StoredFeatures
+from pipeline.storage.embeddings.reader import SCHEMA
 from pipeline.storage.hdf5 import created, finish
-from pipeline.storage.stored_features import StoredFeatures
 
 pytest.importorskip("distributed")
 
@@ -59,22 +62,22 @@ def own_pool(tmp_path: Path) -> Iterator[Pool]:
 
 def test_a_search_of_boosted_points_is_that_of_one_machine(pool: Pool) -> None:
     train, val = rows_of(200), rows_of(100, seed=2)
-    here, head, _ = boosting.search_boosting(train, val, seed=3, jobs=1, rounds=60)
+    here, head, _ = booster.search_boosting(train, val, seed=3, jobs=1, rounds=60)
     told: list[int] = []
-    there, other, seconds = spread.search_boosting(pool, train, val, seed=3, rounds=60, on_point=lambda: told.append(1))
+    there, other, seconds = fit.search_boosting(pool, train, val, seed=3, rounds=60, on_point=lambda: told.append(1))
     drop = [{name: value for name, value in point.items() if name != "seconds"} for point in here.points]
     assert [{name: value for name, value in point.items() if name != "seconds"} for point in there.points] == drop
     np.testing.assert_array_equal(other.scores(val), head.scores(val))
-    assert len(told) == len(boosting.POINTS)
+    assert len(told) == len(booster.POINTS)
     assert seconds > 0
 
 
 def test_a_search_of_kernels_is_that_of_one_machine(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     train, val = rows_of(200), rows_of(100, seed=2)
-    monkeypatch.setattr(svm, "SEARCH_ROWS", 120)
-    for points in (svm.standard_points(8), svm.affordable(svm.standard_points(8), 200, most=0)):
-        here = svm.search_svm(train, val, seed=3, jobs=1, points=points)
-        there = spread.search_svm(pool, train, val, seed=3, points=points)
+    monkeypatch.setattr(classifier, "SEARCH_ROWS", 120)
+    for points in (classifier.standard_points(8), classifier.affordable(classifier.standard_points(8), 200, most=0)):
+        here = classifier.search_svm(train, val, seed=3, jobs=1, points=points)
+        there = fit.search_svm(pool, train, val, seed=3, points=points)
         assert [point["params"] for point in there.points] == points
         assert there.best == here.best
         for own, other in zip(here.scores, there.scores, strict=True):
@@ -85,16 +88,16 @@ def test_xgboost_by_all_workers_is_as_good_as_by_one(pool: Pool, tmp_path: Path)
     """Each worker draws rows of its own, so that trees differ; one worker alone makes the trees of one machine."""
     known = rows_of(600), rows_of(300, seed=2)
     train, val = (stored(rows, tmp_path) for rows in known)
-    plain, head, _ = boosting.search_boosting(*known, seed=3, jobs=1, rounds=60, points=[POINT])
-    found, other, _ = spread.finish_boosting(pool, train, val, POINT, seed=3, rounds=60)
+    plain, head, _ = booster.search_boosting(*known, seed=3, jobs=1, rounds=60, points=[POINT])
+    found, other, _ = fit.finish_boosting(pool, train, val, POINT, seed=3, rounds=60)
     right = [(h.scores(known[1]).argmax(axis=1) == known[1].y).mean() for h in (head, other)]
     assert right[0] > 0.8
     assert right[1] == pytest.approx(right[0], abs=0.03)
     assert found.points[0]["val_nll"] == pytest.approx(plain.points[0]["val_nll"], abs=0.03)
     assert other.booster.num_boosted_rounds() == found.best["rounds"] < 60, "it should stop early"
-    again = spread.boost_together(pool, train, val, POINT, seed=3, rounds=60)
+    again = fit.boost_together(pool, train, val, POINT, seed=3, rounds=60)
     np.testing.assert_array_equal(again.scores(known[1]), other.scores(known[1]))
-    short = spread.boost_together(pool, train, None, POINT, seed=3, rounds=7)
+    short = fit.boost_together(pool, train, None, POINT, seed=3, rounds=7)
     assert short.booster.num_boosted_rounds() == 7
     assert not [path for path in tmp_path.iterdir() if path.suffix != ".h5"]
 
@@ -104,19 +107,19 @@ def test_xgboost_by_one_worker_is_that_of_one_machine(
 ) -> None:
     known = rows_of(300), rows_of(150, seed=2)
     train, val = (stored(rows, tmp_path) for rows in known)
-    _, head, _ = boosting.search_boosting(*known, seed=3, jobs=1, rounds=30, points=[POINT])
+    _, head, _ = booster.search_boosting(*known, seed=3, jobs=1, rounds=30, points=[POINT])
     threads = Pool.threads
     monkeypatch.setattr(Pool, "threads", lambda self: dict(list(threads(self).items())[:1]))
-    _, other, _ = spread.finish_boosting(pool, train, val, POINT, seed=3, rounds=30)
+    _, other, _ = fit.finish_boosting(pool, train, val, POINT, seed=3, rounds=30)
     np.testing.assert_array_equal(other.scores(known[1]), head.scores(known[1]))
 
 
 def test_a_streamed_svm_of_a_worker_is_that_of_one_machine(pool: Pool, tmp_path: Path) -> None:
-    from pipeline.heads.streamed_landmarks import fit_streamed
+    from pipeline.heads.svm.nystroem_streamed import fit_streamed
 
     point = {"kernel": "rbf", "gamma": 0.05, "landmarks": 30, "C": 10.0}
     train, val = stored(rows_of(200), tmp_path), stored(rows_of(100, seed=2), tmp_path)
-    head, scores = spread.fit_svm(pool, train, val, point, seed=0)
+    head, scores = fit.fit_svm(pool, train, val, point, seed=0)
     expected = fit_streamed(train, point, seed=0).scores(val.held())
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(head.scores(val.held()), expected, rtol=1e-4, atol=1e-5)
@@ -187,11 +190,11 @@ def test_a_task_that_ends_every_worker_is_one_line(own_pool: Pool) -> None:
 
 
 def test_workers_with_other_versions_are_refused(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = cluster.records.versions() | {"xgboost": "9.9"}
-    monkeypatch.setattr(cluster.records, "versions", lambda: here)
+    here = client.environment.versions() | {"xgboost": "9.9"}
+    monkeypatch.setattr(client.environment, "versions", lambda: here)
     monkeypatch.setattr(pool.client, "run", lambda work: {"tcp://a:1": here | {"xgboost": "3.0"}})
     with pytest.raises(BadInput, match=r"worker tcp://a:1 has xgboost 3.0, here is 9.9"):
-        cluster._check_versions(pool.client, "tcp://a:2")
+        client._check_versions(pool.client, "tcp://a:2")
 
 
 def test_memory_is_shared_out_among_the_processes_of_this_machine() -> None:

@@ -9,11 +9,12 @@ from sklearn.svm import SVC
 
 from pipeline.errors import BadArtifact, BadInput, StaleInput
 from pipeline.fit_heads import FitHeadsOptions
-from pipeline.heads import svm
-from pipeline.heads.base import SCHEMA, Rows, Search, as_columns, subsample
-from pipeline.heads.landmarks import landmark_points
-from pipeline.heads.svm import EXACT_ROWS, Svm, affordable, fit_svc, fit_svm, search_svm, standard_points
-from pipeline.storage import records
+from pipeline.heads.base import SCHEMA, Rows, as_columns, subsample
+from pipeline.heads.search_result import Search
+from pipeline.heads.svm import classifier
+from pipeline.heads.svm.classifier import EXACT_ROWS, Svm, affordable, fit_svc, fit_svm, search_svm, standard_points
+from pipeline.heads.svm.nystroem import landmark_points
+from pipeline.storage import environment, records
 from pipeline.storage.records import write_record
 
 
@@ -74,7 +75,7 @@ def test_saved_head_scores_the_same_and_needs_no_trust(tmp_path) -> None:
 
 @pytest.mark.parametrize(("made", "fits"), [("now", True), ("minor", False), ("major", False), ("patch", True)])
 def test_a_head_of_another_scikit_learn(tmp_path, monkeypatch: pytest.MonkeyPatch, made: str, *, fits: bool) -> None:
-    path, found = tmp_path / "svm.skops", records.versions()
+    path, found = tmp_path / "svm.skops", environment.versions()
     fit_svm(blobs(60, n_classes=3, seed=1), {"kernel": "rbf", "gamma": 0.05, "C": 10.0}).save(path)
     major, minor, *_ = str(found["scikit-learn"]).split(".")
     other = {
@@ -172,8 +173,8 @@ def test_a_classifier_that_does_not_take_its_features_is_fitted_the_plain_way(mo
         given(svc, rows, params)
         svc._gamma = 0.5
 
-    given = svm._give_features
-    monkeypatch.setattr(svm, "_give_features", forget_gamma)
+    given = classifier._give_features
+    monkeypatch.setattr(classifier, "_give_features", forget_gamma)
     svc = fit_svc(train.features, train.y, params)
     plain = SVC(**params, break_ties=True).fit(train.features, train.y)
     np.testing.assert_array_equal(svc.decision_function(train.features), plain.decision_function(train.features))
@@ -209,5 +210,5 @@ def test_notes_tell_how_it_was_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     head = fit_svm(blobs(40, n_classes=2, seed=1), {"kernel": "linear", "C": 0.1})
     (note,) = head.notes(40)
     assert note == f"{head.pipeline[-1].n_support_.sum()} support vectors of 40 rows"
-    monkeypatch.setattr(svm, "SEARCH_ROWS", 30)
+    monkeypatch.setattr(classifier, "SEARCH_ROWS", 30)
     assert head.notes(40)[1] == "searched on a stratified sample of 30 rows"

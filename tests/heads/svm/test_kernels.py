@@ -6,7 +6,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.svm import SVC
 
 from pipeline.errors import BadInput
-from pipeline.heads.kernels import BLOCK_ROWS, check_memory, decision_values, kernel_values, square_lengths
+from pipeline.heads.svm.kernels import BLOCK_ROWS, check_memory, decision_values, kernel_values, square_lengths
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-12)])

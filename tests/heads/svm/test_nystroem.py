@@ -7,10 +7,10 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.heads import landmarks
 from pipeline.heads.base import SCHEMA, Rows
-from pipeline.heads.landmarks import C_LANDMARKS, LANDMARKS, landmark_points
-from pipeline.heads.svm import Svm, fit_svm, search_svm, standard_points
+from pipeline.heads.svm import nystroem
+from pipeline.heads.svm.classifier import Svm, fit_svm, search_svm, standard_points
+from pipeline.heads.svm.nystroem import C_LANDMARKS, LANDMARKS, landmark_points
 from pipeline.storage.records import write_record
 
 
@@ -51,7 +51,7 @@ def test_it_tells_what_an_exact_kernel_tells_and_a_linear_one_cannot(n_classes: 
 
 
 def test_it_is_scikit_learns_own_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(landmarks, "BLOCK_ROWS", 13)
+    monkeypatch.setattr(nystroem, "BLOCK_ROWS", 13)
     train, test = rings(100, n_classes=3, seed=1), rings(50, n_classes=3, seed=2)
     head = fit_svm(train, POINT, seed=3)
     scaler, kernel, regression = head.pipeline.named_steps.values()
@@ -92,5 +92,5 @@ def test_a_regression_that_takes_all_its_steps_says_so(monkeypatch: pytest.Monke
     assert fit_svm(train, POINT).notes(60) == [
         "no exact SVM of so many rows (60): Nystroem, 60 landmarks, and a logistic regression"
     ]
-    monkeypatch.setattr(landmarks, "MOST_STEPS", 2)
+    monkeypatch.setattr(nystroem, "MOST_STEPS", 2)
     assert "did not converge" in fit_svm(train, POINT).notes(60)

@@ -5,9 +5,9 @@ import pytest
 import xgboost
 
 from pipeline.errors import BadArtifact
-from pipeline.heads import boosting
 from pipeline.heads.base import SCHEMA, Rows
-from pipeline.heads.boosting import FIXED, PATIENCE, POINTS, Boosting, fit_boosting, search_boosting
+from pipeline.heads.xgb import booster
+from pipeline.heads.xgb.booster import FIXED, PATIENCE, POINTS, Boosting, fit_boosting, search_boosting
 from pipeline.storage.records import write_record
 
 
@@ -79,7 +79,7 @@ def test_a_point_is_boosted_as_xgboost_itself_would() -> None:
     watched = {"evals": [(held, "val")], "verbose_eval": False}
     plain = xgboost.train(params, matrix, 200, early_stopping_rounds=PATIENCE, **watched)
     assert search.best["rounds"] == plain.best_iteration + 1 < 200 - PATIENCE, "it should stop early"
-    course = boosting.Course(params, matrix, held)
+    course = booster.Course(params, matrix, held)
     course.go_on(200)
     assert len(course.losses) == plain.num_boosted_rounds(), "it should stop at the same round"
     own = plain[: plain.best_iteration + 1].inplace_predict(val.features, predict_type="margin")
@@ -89,7 +89,7 @@ def test_a_point_is_boosted_as_xgboost_itself_would() -> None:
 
 
 def test_the_better_half_goes_on_as_if_it_were_alone_and_the_rest_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boosting, "LOOK", 4)
+    monkeypatch.setattr(booster, "LOOK", 4)
     train, val = blobs(120, n_classes=3, seed=1), blobs(60, n_classes=3, seed=2)
     slow, useless = {"max_depth": 3, "eta": 0.01}, {"max_depth": 3, "eta": 0.2, "gamma": 1e6}
     points = [slow, POINTS[0], useless, POINTS[2]]

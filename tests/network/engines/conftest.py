@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from pipeline.network.batches import normalise
+from pipeline.network.model_file import Model, Preprocess
 from pipeline.network.resnet import build_network
-from pipeline.storage.models import Model, Preprocess
 
 PX = 32
 PREPROCESS = Preprocess(size=PX, mean=(0.5, 0.4, 0.6), std=(0.2, 0.3, 0.25))

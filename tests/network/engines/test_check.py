@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.network.engines.agreement import LEAST_COSINE, MARGIN, Agreement, agree
+from pipeline.network.engines.check import LEAST_COSINE, MARGIN, Agreement, agree
 
 rng = np.random.default_rng(0)
 FEATURES = rng.random((40, 16)).astype(np.float32)

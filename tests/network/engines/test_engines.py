@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from pipeline.errors import PipelineError, UsageError
-from pipeline.network.augmentation import turned
 from pipeline.network.engines import ENGINES, Engine, build_engine, default_batch
-from pipeline.network.engines.agreement import agree, in_plain_fp32
 from pipeline.network.engines.base import filled
-from pipeline.network.engines.eager import TorchEngine
-from pipeline.network.engines.folding import folded
-from pipeline.storage.models import Model
+from pipeline.network.engines.check import agree, in_plain_fp32
+from pipeline.network.engines.fold_batchnorm import folded
+from pipeline.network.engines.torch_engine import TorchEngine
+from pipeline.network.model_file import Model
+from pipeline.network.orientation import turned
 
 CPU = torch.device("cpu")
 BATCH = 4
@@ -244,7 +244,7 @@ ALONE = """
 import sys, torch
 from pipeline.network.engines import build_engine
 from pipeline.network.resnet import build_network
-from pipeline.storage.models import Model
+from pipeline.network.model_file import Model
 name, precision = sys.argv[1:]
 info = {"arch": "resnet10", "preprocess": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}}
 model = Model(build_network("resnet10", n_classes=2, seed=0).eval(), info, {})

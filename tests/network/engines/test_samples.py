@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.network.batches import TileFiles
-from pipeline.network.engines.samples import calibration_pixels, decoded, fingerprint, sample_pixels, spread
+from pipeline.network.batches import TileFiles, decoded, spread
+from pipeline.network.engines.samples import calibration_pixels, fingerprint, sample_pixels
 from pipeline.tiles.manifest import read_manifest
 
 

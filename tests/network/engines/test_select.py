@@ -10,10 +10,10 @@ import torch
 from pipeline.errors import PipelineError
 from pipeline.network import precision as precisions
 from pipeline.network.engines import Engine, choose_engine
-from pipeline.network.engines import choice as module
-from pipeline.network.engines.agreement import in_plain_fp32
-from pipeline.network.engines.choice import PROSPECTS, Choice, Prospect
-from pipeline.storage.models import Model
+from pipeline.network.engines import select as module
+from pipeline.network.engines.check import in_plain_fp32
+from pipeline.network.engines.select import PROSPECTS, Choice, Prospect
+from pipeline.network.model_file import Model
 
 CPU = torch.device("cpu")
 MANY = 1_000_000

@@ -7,10 +7,10 @@ import pytest
 
 from pipeline import prepare
 from pipeline.errors import BadArtifact
-from pipeline.network.slide_model import UNKNOWN, slide_model, source_of
+from pipeline.network.extraction.slide_model import UNKNOWN, slide_model, source_of
+from pipeline.slides.find import SlideEntry
 from pipeline.storage.protocol import read_protocol
 from pipeline.tiles.manifest import read_manifest
-from pipeline.tiles.slide_list import SlideEntry
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ from scipy import ndimage
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as theirs
 
-from pipeline.network import augmentation
-from pipeline.network.augmentation import augment, draw, mix, turned, turned_each
-from pipeline.network.recipe import RECIPES, Recipe
+from pipeline.network.orientation import turned
+from pipeline.network.training import augmentation
+from pipeline.network.training.augmentation import augment, draw, mix, turned_each
+from pipeline.network.training.recipe import RECIPES, Recipe
 from pipeline.tiles.corruptions import STAIN, stain_change
 
 FLIPS = Recipe(tile_px=4, epochs=1)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.network.averaging import Average
 from pipeline.network.resnet import as_channels_last, build_network
+from pipeline.network.training.optimizer import Average
 
 
 def test_the_mean_is_its_recursion() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.network.checkpoint import Checkpoint, Progress
+from pipeline.network.training.checkpoint import Checkpoint, Progress
 
 OPTIONS = {"lr": 1e-3, "precision": "fp32"}
 

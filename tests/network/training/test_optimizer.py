@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from pipeline.network.optimising import build_optimizer, learning_rate
-from pipeline.network.recipe import Recipe
 from pipeline.network.resnet import build_network
+from pipeline.network.training.optimizer import build_optimizer, learning_rate
+from pipeline.network.training.recipe import Recipe
 
 STEPS = 5
 

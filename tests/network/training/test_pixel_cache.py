@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from pipeline.errors import BadInput
-from pipeline.network import held
 from pipeline.network.batches import TileFiles
-from pipeline.network.held import Held, Streamed, hold, place_for, supply
+from pipeline.network.training import pixel_cache
+from pipeline.network.training.pixel_cache import Held, Streamed, hold, place_for, supply
 from pipeline.tiles.decoding import pixel_hash
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ def tiles(tmp_path: Path) -> TileFiles:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("together", [3, 64])
 def test_held_is_streamed(tiles: TileFiles, monkeypatch: pytest.MonkeyPatch, workers: int, together: int) -> None:
-    monkeypatch.setattr(held, "DECODED_TOGETHER", together)
+    monkeypatch.setattr(pixel_cache, "DECODED_TOGETHER", together)
     steps = [np.array(rows) for rows in ([3, 9, 0], [5, 5], [1, 2, 4, 6, 7, 8])]
     came: list[int] = []
     ours = hold(tiles, CPU, workers=workers, tell=came.append)
@@ -66,7 +66,7 @@ def test_both_name_a_tile_that_cannot_be_used(tiles: TileFiles, damage: str) -> 
 def test_where_tiles_fit(tiles: TileFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both splits count; the device comes first."""
     free = {"cpu": 0, "cuda": 0}
-    monkeypatch.setattr(held, "free_bytes", lambda device: free.get(device.type, 0))
+    monkeypatch.setattr(pixel_cache, "free_bytes", lambda device: free.get(device.type, 0))
     need, gpu, both = 10 * 16 * 16 * 3, torch.device("cuda"), [tiles, tiles]
     assert place_for(both, CPU) is place_for(both, gpu) is None
     free["cpu"] = 4 * need
@@ -85,7 +85,7 @@ def test_where_tiles_fit(tiles: TileFiles, monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_does_not_fit_is_streamed(
     tiles: TileFiles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], free: int, kind: type
 ) -> None:
-    monkeypatch.setattr(held, "free_bytes", lambda _: free)
+    monkeypatch.setattr(pixel_cache, "free_bytes", lambda _: free)
     heeded: list[bool] = []
     sources = supply({"train": tiles, "val": tiles}, CPU, workers=0, heed=lambda: heeded.append(True))
     assert {name: type(source) for name, source in sources.items()} == {"train": kind, "val": kind}

@@ -13,25 +13,25 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import extract, fit_heads, predict, report, stress, train
+from pipeline import extract, fit_heads, predict, report, robustness, train
 from pipeline.errors import BadInput
-from pipeline.network import staining
 from pipeline.network.batches import TileFiles, normalise
+from pipeline.network.distributed import Ranks
 from pipeline.network.engines.samples import calibration_pixels
-from pipeline.network.ranks import Ranks
+from pipeline.network.extraction.slide_tiles import SlideTiles
+from pipeline.network.model_file import load_model
 from pipeline.network.resnet import features
-from pipeline.network.slide_tiles import SlideTiles
-from pipeline.network.staining import fit_stain
-from pipeline.network.training import Training
-from pipeline.storage.embeddings import read_embeddings
-from pipeline.storage.models import load_model
-from pipeline.storage.predictions import read_predictions
-from pipeline.storage.stress import blocks, read_stress
-from pipeline.storage.tile_predictions import read_predictions as read_tiles
+from pipeline.network.training import stain_target
+from pipeline.network.training.stain_target import fit_stain
+from pipeline.network.training.trainer import Training
+from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.predictions.corrupted import blocks, read_stress
+from pipeline.storage.predictions.csv_table import read_predictions
+from pipeline.storage.predictions.unlabelled import read_predictions as read_tiles
 from pipeline.tiles.corruptions import CORRUPTIONS, Corruption
 from pipeline.tiles.decoding import decode_tile, pixel_hash, resize
 from pipeline.tiles.manifest import read_manifest
-from pipeline.tiles.stain import Macenko
+from pipeline.tiles.stain_normalisation import Macenko
 
 Words = Callable[..., list[str]]
 STAIN = Macenko(((0.55, 0.75, 0.37), (0.2, 0.83, 0.52)), (2.0, 1.2))
@@ -72,7 +72,7 @@ def test_the_target_is_that_of_the_training_tiles(stained: Path, prepared_base: 
 
 def test_at_most_some_tiles_are_fitted_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = tissue(tmp_path / "tiles")
-    monkeypatch.setattr(staining, "N_FITTED", 3)
+    monkeypatch.setattr(stain_target, "N_FITTED", 3)
     some = [names[i] for i in (0, 4, 7)]
     assert fit_stain("reinhard", TileFiles(tmp_path / "tiles", names, None, 24), Ranks()) == fit_stain(
         "reinhard", TileFiles(tmp_path / "tiles", some, None, 24), Ranks()
@@ -144,7 +144,7 @@ def test_the_stain_goes_with_the_model(
     assert fit_heads.main(["--run", str(run), "--threads", "1", "--heads", "svm", "--no-floors"]) == 0
     monkeypatch.setitem(CORRUPTIONS, "blur", Corruption(lambda pixels: pixels, "nothing"))
     small = ["--run", str(run), "--device", "cpu", "--threads", "1", "--workers", "0"]
-    assert stress.main([*small, "--corruptions", "blur"]) == 0
+    assert robustness.main([*small, "--corruptions", "blur"]) == 0
     rows = {(name, head): table for name, head, table in blocks(read_stress(run / "stress.csv"))}
     for head in ("softmax", "svm"):
         pd.testing.assert_frame_equal(

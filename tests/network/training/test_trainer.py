@@ -12,15 +12,17 @@ import pytest
 import torch
 
 from pipeline.errors import BadInput, DiskFull, Interrupted, PipelineError, WorkerLost
-from pipeline.network import held, learning, pace
-from pipeline.network import training as module
-from pipeline.network.augmentation import mix
+from pipeline.network import throughput
 from pipeline.network.batches import TileFiles
-from pipeline.network.limits import flops_per_tile
-from pipeline.network.recipe import RECIPES, Recipe
+from pipeline.network.model_file import Preprocess
 from pipeline.network.resnet import as_channels_last, build_network
-from pipeline.network.training import Training
-from pipeline.storage.models import Preprocess
+from pipeline.network.throughput import flops_per_tile
+from pipeline.network.training import pixel_cache
+from pipeline.network.training import step as learning
+from pipeline.network.training import trainer as module
+from pipeline.network.training.augmentation import mix
+from pipeline.network.training.recipe import RECIPES, Recipe
+from pipeline.network.training.trainer import Training
 from pipeline.tiles.manifest import read_manifest
 
 RECIPE = Recipe(tile_px=32, epochs=2, batch_size=7, lr_step=1)
@@ -126,7 +128,7 @@ def test_it_learns_and_keeps_the_best_epoch(uninterrupted: Training) -> None:
 
 def stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no tile fit into memory."""
-    monkeypatch.setattr(held, "SHARE", {"cpu": -1.0})
+    monkeypatch.setattr(pixel_cache, "SHARE", {"cpu": -1.0})
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_a_stop_after_any_step_continues_to_the_same_result(
     if streamed[1]:
         stream(monkeypatch)
     second.run()
-    assert isinstance(second.sources["train"], held.Streamed if streamed[1] else held.Held)
+    assert isinstance(second.sources["train"], pixel_cache.Streamed if streamed[1] else pixel_cache.Held)
     assert curve(second) == curve(uninterrupted)
     assert same(outcome(second), outcome(uninterrupted))
 
@@ -317,14 +319,14 @@ def test_a_stop_while_tiles_are_decoded_is_heard(
     prepared_run: Path, uninterrupted: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = begin(prepared_run)
-    load = held.load_batches
+    load = pixel_cache.load_batches
 
     def stopped(tiles: TileFiles, batches: list, *, workers: int) -> object:
         os.kill(os.getpid(), signal.SIGTERM)
         yield from load(tiles, batches, workers=workers)
 
     with monkeypatch.context() as patch:
-        patch.setattr(held, "load_batches", stopped)
+        patch.setattr(pixel_cache, "load_batches", stopped)
         with pytest.raises(Interrupted, match="training saved in"):
             first.run()
     second = begin(prepared_run)
@@ -337,7 +339,7 @@ def test_a_stop_while_tiles_are_decoded_is_heard(
 def test_a_finished_training_decodes_nothing(prepared_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = begin(prepared_run)
     training.state.epoch = 2
-    monkeypatch.delattr(held, "load_batches")
+    monkeypatch.delattr(pixel_cache, "load_batches")
     training.run()
 
 
@@ -356,14 +358,14 @@ def test_a_lost_worker_costs_nothing(
     prepared_run: Path, uninterrupted: Training, monkeypatch: pytest.MonkeyPatch, streamed: bool
 ) -> None:
     first = begin(prepared_run)
-    load = held.load_batches
+    load = pixel_cache.load_batches
 
     def losing(tiles: TileFiles, batches: list, *, workers: int) -> object:
         yield from load(tiles, batches[:2], workers=workers)
         raise WorkerLost("a worker process ended")
 
     with monkeypatch.context() as patch:
-        patch.setattr(held, "load_batches", losing)
+        patch.setattr(pixel_cache, "load_batches", losing)
         if streamed:
             stream(patch)
         with pytest.raises(WorkerLost):
@@ -535,7 +537,7 @@ def test_the_loop_is_the_tutorials_plain_loop(prepared_run: Path) -> None:
 def test_the_rate_and_its_share_of_the_limit(
     prepared_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pace, "_measured_peak", lambda device, precision, threads: 1e9)
+    monkeypatch.setattr(throughput, "_measured_peak", lambda device, precision, threads: 1e9)
     training = begin(prepared_run)
     training.run()
     flops = 3 * flops_per_tile(training.network, 32)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadArtifact
-from pipeline.storage import stored_features
+from pipeline.storage.embeddings import feature_rows
+from pipeline.storage.embeddings.feature_rows import StoredFeatures, width_of
 from pipeline.storage.hdf5 import created, finish
-from pipeline.storage.stored_features import StoredFeatures, width_of
 
 SCHEMA = "embeddings/1.0"
 
@@ -30,8 +30,8 @@ def known(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[StoredFeature
 def test_any_choice_of_rows_is_that_of_the_array(
     known: tuple[StoredFeatures, np.ndarray], monkeypatch: pytest.MonkeyPatch, span: int, dense: int
 ) -> None:
-    monkeypatch.setattr(stored_features, "SPAN", span)
-    monkeypatch.setattr(stored_features, "DENSE", dense)
+    monkeypatch.setattr(feature_rows, "SPAN", span)
+    monkeypatch.setattr(feature_rows, "DENSE", dense)
     stored, array = known
     rng = np.random.default_rng(1)
     for chosen in (

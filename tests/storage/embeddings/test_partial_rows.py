@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DiskFull, StaleInput
-from pipeline.storage.scratch import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import Scratch, row_type
 
 ROW = row_type(3, 2)
 IDENTITY = {"inputs": {"model": "a"}, "precision": "fp32"}

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadArtifact
-from pipeline.storage import embeddings
-from pipeline.storage.embeddings import feature_blocks, read_embeddings
-from pipeline.storage.embeddings_writing import write_embeddings
+from pipeline.storage.embeddings import reader
+from pipeline.storage.embeddings.reader import feature_blocks, read_embeddings
+from pipeline.storage.embeddings.writer import write_embeddings
 from pipeline.storage.hdf5 import write_attributes
 
-from .test_embeddings_writing import ATTRS, D, K, N, filled, table
+from .test_writer import ATTRS, D, K, N, filled, table
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_features_block_by_block_are_the_same(path: Path, monkeypatch: pytest.Mo
     whole, rest = read_embeddings(path), read_embeddings(path, with_features=False)
     assert rest.features.shape == (N, 0)
     assert np.array_equal(rest.logits, whole.logits)
-    monkeypatch.setattr(embeddings, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(reader, "BLOCK_ROWS", 4)
     blocks = list(feature_blocks(path, rest.status))
     assert [len(block) for block in blocks] == [4, 4, 2]
     assert np.array_equal(np.concatenate(blocks), whole.features)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import BadArtifact, UsageError
-from pipeline.storage.shards import Shard, ShardRows, parse_shard, read_shard_rows
+from pipeline.storage.embeddings.shards import Shard, ShardRows, parse_shard, read_shard_rows
 
 
 @given(st.integers(1, 5000), st.integers(1, 300), st.data())

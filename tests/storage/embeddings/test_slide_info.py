@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import BadArtifact
-from pipeline.storage.embeddings import read_embeddings
-from pipeline.storage.embeddings_writing import write_embeddings
+from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.embeddings.slide_info import SlideInfo
+from pipeline.storage.embeddings.writer import write_embeddings
 from pipeline.storage.hdf5 import write_attributes
-from pipeline.storage.scratch import Scratch, row_type
-from pipeline.storage.slides import SlideInfo
 
 INFO = SlideInfo(
     slide="a é.svs",

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import BadArtifact, BadInput, DiskFull
-from pipeline.storage.embeddings import read_embeddings
-from pipeline.storage.embeddings_writing import MOST_CLASS_BYTES, check_classes, write_embeddings
-from pipeline.storage.scratch import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.embeddings.writer import MOST_CLASS_BYTES, check_classes, write_embeddings
 
 N, D, K = 10, 6, 3
 ATTRS = {
@@ -53,7 +53,7 @@ def filled(folder: Path, n: int = N) -> Scratch:
 
 
 def test_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.storage import scratch
+    from pipeline.storage.embeddings import partial_rows as scratch
 
     monkeypatch.setattr(scratch, "BLOCK_ROWS", 3)
     write_embeddings(tmp_path / "embeddings.h5", filled(tmp_path), table(), attrs=ATTRS)

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import BadArtifact
-from pipeline.storage.predictions import Answer
-from pipeline.storage.stress import COLUMNS, blocks, pool, read_stress, to_csv
+from pipeline.storage.predictions.corrupted import COLUMNS, blocks, pool, read_stress, to_csv
+from pipeline.storage.predictions.csv_table import Answer
 
 HEADS = ("softmax", "svm")
 CLASSES = ["a", "b"]
@@ -79,7 +79,7 @@ def test_a_table_that_breaks_a_rule_is_refused(
     with pytest.raises(BadArtifact, match=rule) as caught:
         read_stress(path)
     assert str(path) in str(caught.value)
-    assert "pipeline.stress --restart" in str(caught.value)
+    assert "pipeline.robustness --restart" in str(caught.value)
 
 
 def test_parts_are_pooled_by_corruption_and_head(write: Callable[..., Path]) -> None:

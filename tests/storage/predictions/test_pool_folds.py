@@ -7,8 +7,16 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.storage import pooling
-from pipeline.storage.pooling import made_by, mean_of, refuse_other_making, spread, stain_in, summary_of, typical
+from pipeline.storage.predictions import pool_folds
+from pipeline.storage.predictions.pool_folds import (
+    made_by,
+    mean_of,
+    refuse_other_making,
+    spread,
+    stain_in,
+    summary_of,
+    typical,
+)
 
 
 def table(p: list[float], *, ids: tuple[str, ...] = ("t0", "t1")) -> pd.DataFrame:
@@ -86,7 +94,7 @@ def test_parts_that_were_made_in_another_way_are_refused(
 ) -> None:
     same = {"options": {"lr": 1.0}, "details": {"precision": "bf16"}, "stage": "train"}
     monkeypatch.setattr(
-        pooling.records, "read_record_alone", lambda path: same | (change if path.parent.name == "other" else {})
+        pool_folds.records, "read_record_alone", lambda path: same | (change if path.parent.name == "other" else {})
     )
     refuse_other_making(Path("first"), Path("first"))
     with pytest.raises(StaleInput, match=told):

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import BadArtifact
-from pipeline.storage import tile_predictions
-from pipeline.storage.predictions import Answer
-from pipeline.storage.tile_predictions import read_predictions, write_predictions
+from pipeline.storage.predictions import unlabelled
+from pipeline.storage.predictions.csv_table import Answer
+from pipeline.storage.predictions.unlabelled import read_predictions, write_predictions
 
 CLASSES = ["ADI", 'a,"b"', "=TUM"]
 TILES = ["t_1", "=1+1", "é,x", "NA"]
@@ -31,7 +31,7 @@ def test_what_was_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert (table[["x", "y"]] == "").all(axis=None)
     else:
         assert table[["x", "y"]].to_numpy().tolist() == COORDS.tolist() * 2
-    monkeypatch.setattr(tile_predictions, "BLOCK_ROWS", 3)
+    monkeypatch.setattr(unlabelled, "BLOCK_ROWS", 3)
     write_predictions(tmp_path / "b.csv", TILES, ANSWERS, coords=coords, classes=CLASSES)
     assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
 

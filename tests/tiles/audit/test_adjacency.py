@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.tiles.neighbours import adjacent_pairs, neighbour_findings, positions
-from pipeline.tiles.split import random_split
+from pipeline.tiles.audit.adjacency import adjacent_pairs, neighbour_findings, positions
+from pipeline.tiles.splits.holdout import random_split
 
 NAMES = Path(__file__).parents[2] / "../shared/data/kather2016/names.txt"
 

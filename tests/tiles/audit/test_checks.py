@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.tiles.audit import audit, audit_markdown, markdown_cell
-from pipeline.tiles.finding import Finding
-from pipeline.tiles.survey import QUALITY, Measurements, measure
+from pipeline.tiles.audit.checks import audit, audit_markdown, markdown_cell
+from pipeline.tiles.audit.finding import Finding
+from pipeline.tiles.audit.measure import QUALITY, Measurements, measure
 
 
 def tiles(n: int = 60, **columns: list[object]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.tiles.audit_groups import confounding, group_findings
+from pipeline.tiles.audit.confounding import confounding, group_findings
 
 
 def table(text: str) -> pd.DataFrame:

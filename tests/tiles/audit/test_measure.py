@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from pipeline.tiles.audit.measure import QUALITY, measure, survey
 from pipeline.tiles.decoding import pixel_hash
-from pipeline.tiles.survey import QUALITY, measure, survey
 
 
 def quality(pixels: np.ndarray) -> dict[str, float]:

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 from scipy.ndimage import gaussian_filter
 
-from pipeline.tiles.decoding import SUFFIXES
-from pipeline.tiles.demo import make_demo
-from pipeline.tiles.perceptual import (
+from pipeline.tiles.audit.measure import measure, survey
+from pipeline.tiles.audit.perceptual_hash import (
     MAX_DISTANCE,
     ORIENTATIONS,
     candidates,
@@ -21,7 +20,8 @@ from pipeline.tiles.perceptual import (
     orient,
     perceptual_hashes,
 )
-from pipeline.tiles.survey import measure, survey
+from pipeline.tiles.decoding import SUFFIXES
+from pipeline.tiles.synthetic.tiles import make_demo
 
 IDC = Path(__file__).parents[2] / "../shared/data/idc_patches"
 COLORECTAL = Path(__file__).parents[2] / "../shared/data/colorectal5"

@@ -5,8 +5,8 @@ import pandas as pd
 from PIL import Image, ImageFilter
 from scipy.ndimage import gaussian_filter
 
-from pipeline.tiles.audit_quality import modified_z, quality_findings
-from pipeline.tiles.survey import QUALITY, measure
+from pipeline.tiles.audit.measure import QUALITY, measure
+from pipeline.tiles.audit.quality import modified_z, quality_findings
 
 
 def tissue(seed: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import BadInput, DiskFull, UsageError
-from pipeline.tiles.download import disk_error, download, md5_of
+from pipeline.tiles.datasets.download import disk_error, download, md5_of
 
 BODY = random.Random(0).randbytes(300_001)
 MD5 = hashlib.md5(BODY).hexdigest()
@@ -248,7 +248,7 @@ def test_a_busy_server_is_asked_again(served: Served, target: Path) -> None:
 
 def test_pauses_double(served: Served, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("pipeline.tiles.download.time.sleep", pauses.append)
+    monkeypatch.setattr("pipeline.tiles.datasets.download.time.sleep", pauses.append)
     served.statuses = [503] * 9
     with pytest.raises(BadInput, match="503"):
         download(served.url, target, md5=MD5, tries=4, backoff_s=2)
@@ -293,7 +293,7 @@ def test_a_full_disk_keeps_what_came(served: Served, target: Path, monkeypatch: 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.tiles.download.os.fsync", full)
+        patch.setattr("pipeline.tiles.datasets.download.os.fsync", full)
         with pytest.raises(DiskFull, match="no space left"):
             fetch(served, target)
     assert not target.exists()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.tiles.folders import files_digest, image_files
+from pipeline.tiles.datasets.files import files_digest, image_files
 
 
 def touch(folder: Path, *names: str) -> Path:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.tiles.kather2016 as module
+import pipeline.tiles.datasets.kather2016 as module
 from pipeline.errors import BadInput, Locked
-from pipeline.tiles.kather2016 import CREDIT, GROUP_REGEX, KATHER2016, Facts, kather2016_folder
+from pipeline.tiles.datasets.kather2016 import CREDIT, GROUP_REGEX, KATHER2016, Facts, kather2016_folder
 
 NAMES = Path(__file__).parents[2] / "../shared/data/kather2016/names.txt"
 CLASSES = KATHER2016.classes

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from pipeline.errors import BadInput, PipelineError, UsageError
-from pipeline.tiles.datasets import TileSet, csv_tiles, find_tiles, folder_tiles, list_names, parse_groups
-from pipeline.tiles.kather2016 import GROUP_REGEX
+from pipeline.runtime.console import list_names
+from pipeline.tiles.datasets.groups import parse_groups
+from pipeline.tiles.datasets.kather2016 import GROUP_REGEX
+from pipeline.tiles.datasets.sources import TileSet, csv_tiles, find_tiles, folder_tiles
 
 KATHER = Path(__file__).parents[2] / "../shared/data/kather2016"
 needs_kather = pytest.mark.skipif(not KATHER.is_dir(), reason="../shared/data/kather2016 is not there")

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.tiles.datasets import TileSet, csv_tiles
-from pipeline.tiles.drawing import drawn_rows, listed
+from pipeline.tiles.datasets.sources import TileSet, csv_tiles
+from pipeline.tiles.datasets.subset import drawn_rows, listed
 
 
 def tile_set(root: Path, **counts: int) -> TileSet:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.tiles.unpack as module
+import pipeline.tiles.datasets.unzip as module
 from pipeline.errors import BadInput
-from pipeline.tiles.unpack import unpack_zip
+from pipeline.tiles.datasets.unzip import unpack_zip
 
 NOISE = random.Random(0).randbytes(2000)
 

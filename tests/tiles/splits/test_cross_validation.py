@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import BadInput
-from pipeline.tiles.plan import Part, absent_classes, check_parts, make_parts
+from pipeline.tiles.splits.cross_validation import Part, absent_classes, check_parts, make_parts
 
 FRACTIONS = (0.7, 0.15, 0.15)
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import BadInput
-from pipeline.tiles.folds import fold_numbers, held_out
+from pipeline.tiles.splits.folds import fold_numbers, held_out
 
 
 def tiles(n_groups: int, n_classes: int, *, seed: int) -> tuple[list[str], list[str]]:

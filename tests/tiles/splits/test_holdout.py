@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import BadInput
-from pipeline.tiles.split import SPLITS, grouped_split, random_split
+from pipeline.names import SPLITS
+from pipeline.tiles.splits.holdout import grouped_split, random_split
 
 NAMES = Path(__file__).parents[2] / "../shared/data/kather2016/names.txt"
 TUTORIAL = (0.70, 0.15, 0.15)

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import BadInput, DiskFull
-from pipeline.tiles import demo
-from pipeline.tiles.demo import CLASSES, make_demo, render_tile
+from pipeline.tiles.synthetic import tiles
+from pipeline.tiles.synthetic.tiles import CLASSES, make_demo, render_tile
 
 KATHER_CLASSES = (
     "01_TUMOR 02_STROMA 03_COMPLEX 04_LYMPHO 05_DEBRIS 06_MUCOSA 07_ADIPOSE 08_EMPTY".split()  # noqa: SIM905
@@ -36,7 +36,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
         del label, source
         return np.full((tile_px, tile_px, 3), rng.integers(256), np.uint8)
 
-    monkeypatch.setattr(demo, "render_tile", flat)
+    monkeypatch.setattr(tiles, "render_tile", flat)
 
 
 def sources_by_class(folder: Path) -> dict[str, Counter[int]]:
@@ -55,7 +55,7 @@ def test_the_classes_are_those_of_kather_2016() -> None:
 def test_same_arguments_give_the_same_bytes_whatever_the_number_of_threads(tmp_path: Path) -> None:
     make_demo(tmp_path / "a", n_tiles=24, tile_px=32, seed=5)
     code = (
-        "from pathlib import Path; from pipeline.tiles.demo import make_demo;"
+        "from pathlib import Path; from pipeline.tiles.synthetic.tiles import make_demo;"
         f"make_demo(Path({str(tmp_path / 'b')!r}), n_tiles=24, tile_px=32, seed=5)"
     )
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "3")
@@ -146,7 +146,7 @@ def test_a_build_that_fails_in_the_middle_leaves_nothing(
         return np.zeros((tile_px, tile_px, 3), np.uint8)
 
     with monkeypatch.context() as patch:
-        patch.setattr(demo, "render_tile", failing)
+        patch.setattr(tiles, "render_tile", failing)
         with pytest.raises(DiskFull if isinstance(error, OSError) else KeyboardInterrupt):
             make_demo(tmp_path / "set", n_tiles=16, tile_px=16, seed=0)
     assert list(tmp_path.iterdir()) == []

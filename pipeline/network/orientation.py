@@ -1,0 +1,13 @@
+"""Turn and mirror tiles."""
+
+import torch
+
+AXES = (-1, -2)
+"""What the first two coins turn around: left and right, top and bottom. The third coin swaps the two."""
+
+
+def turned(pixels: torch.Tensor, orientation: int) -> torch.Tensor:
+    """Return (B, 3, S, S) in one of the eight exact orientations of a square, 0 for as it is: the same pixels."""
+    axes = [axis for bit, axis in enumerate(AXES) if orientation >> bit & 1]
+    pixels = pixels.flip(axes) if axes else pixels
+    return pixels.transpose(*AXES) if orientation & 4 else pixels
