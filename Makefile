@@ -26,9 +26,9 @@ $(READY): pyproject.toml $(LOCK)
 demo: $(READY) ## install, run every stage on the synthetic demo tiles, print where the report lies
 	$(BIN)/python -m pipeline --run reports/demo
 
-plan: $(READY) ## sources held out in turn, with the random twin, on small demo tiles
+plan: $(READY) ## sources held out in turn, with the random-split control, on small demo tiles
 	$(BIN)/python -m pipeline --run reports/demo-plan --data-dir data/small --demo-tiles 240 --demo-px 64 \
-		--protocol logo --folds 5 --twin --epochs 3 --tile-px 48 --floor-px 48
+		--protocol logo --folds 5 --random-control --epochs 3 --tile-px 48 --baseline-px 48
 	$(BIN)/python -m pipeline.verify --run reports/demo-plan
 
 SLIDE := CRC-Prim-HE-03_demo3000-seed0

@@ -15,7 +15,7 @@ from pipeline.slides.grid import SCHEMA as GRID
 from pipeline.slides.grid import read_grid
 from pipeline.slides.openslide_reader import open_slide
 from pipeline.storage import records
-from pipeline.storage.baseline_features import read_floors
+from pipeline.storage.baseline_features import read_baselines
 from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.hdf5 import write_attributes
 from pipeline.tiles.datasets.sources import csv_tiles
@@ -83,11 +83,11 @@ def grid(data: bytes, folder: Path) -> None:
 
 
 def hdf5_raw(data: bytes, folder: Path) -> None:
-    """Read bytes as embeddings and floors: this mostly tries the HDF5 library, which is known to fail (SECURITY.md)."""
+    """Read bytes as embeddings and baselines: this mostly tries the HDF5 library, which is known to fail (SECURITY.md)."""
     path = folder / "file.h5"
     path.write_bytes(data)
     check(read_embeddings, path)
-    check(read_floors, path)
+    check(read_baselines, path)
 
 
 class Choices:
@@ -114,7 +114,21 @@ class Choices:
 
 TYPES = ("<f4", "<f2", "<f8", ">f4", "<i2", "|u1", "|b1", "|S1", "|S9", "<c8", "vlen", "<u8")
 SIDES = (0, 1, 2, 3, 32, 512, 1000, 65_537, 10**6, 10**9)
-VALUES: tuple[Any, ...] = (True, False, 3, -1, 0.5, "", "[]", "{}", '["A", "B"]', "embeddings", "floors", "1.0", "2.0")
+VALUES: tuple[Any, ...] = (
+    True,
+    False,
+    3,
+    -1,
+    0.5,
+    "",
+    "[]",
+    "{}",
+    '["A", "B"]',
+    "embeddings",
+    "baselines",
+    "1.0",
+    "2.0",
+)
 
 
 def change(file: h5py.File, choices: Choices) -> None:
@@ -162,7 +176,7 @@ def change(file: h5py.File, choices: Choices) -> None:
 def hdf5(data: bytes, folder: Path) -> None:
     """Read a good file after some changes, made through the HDF5 library."""
     choices, path = Choices(data), folder / "file.h5"
-    path.write_bytes((GOOD / choices.one_of(("embeddings.h5", "half.h5", "floors.h5", "chunked.h5"))).read_bytes())
+    path.write_bytes((GOOD / choices.one_of(("embeddings.h5", "half.h5", "baselines.h5", "chunked.h5"))).read_bytes())
     with h5py.File(path, "r+") as file:
         for _ in range(1 + choices.number(3)):
             try:
@@ -170,7 +184,7 @@ def hdf5(data: bytes, folder: Path) -> None:
             except (OSError, KeyError, ValueError, TypeError, RuntimeError):
                 continue  # the library makes no such file
     check(read_embeddings, path)
-    check(read_floors, path)
+    check(read_baselines, path)
 
 
 TARGETS: dict[str, Callable[[bytes, Path], None]] = {

@@ -5,7 +5,7 @@ so; a stage that was interrupted continues where it stopped. All options of all 
 
     python -m pipeline                                        the demo, about five minutes on two cores
     python -m pipeline --run reports/mine --data my_tiles --group-regex '(slide[0-9]+)_'
-    python -m pipeline --run reports/kather --data kather2016 --protocol logo --seeds 3 --twin
+    python -m pipeline --run reports/kather --data kather2016 --protocol logo --seeds 3 --random-control
 """
 
 import dataclasses
@@ -26,9 +26,9 @@ STAGES: dict[str, tuple[type, Callable[[Common, Any], int]]] = {
     "prepare": (prepare.PrepareOptions, prepare.run),
     "train": (train.TrainOptions, train.run),
     "extract": (extract.ExtractOptions, extract.run),
-    "floors": (baselines.FloorsOptions, baselines.run),
+    "baselines": (baselines.BaselinesOptions, baselines.run),
     "fit_heads": (fit_heads.FitHeadsOptions, fit_heads.run),
-    "stress": (robustness.StressOptions, robustness.run),
+    "robustness": (robustness.RobustnessOptions, robustness.run),
     "report": (report.ReportOptions, report.run),
 }
 """Stage name -> its options and its work, in order."""
@@ -58,8 +58,8 @@ def run(common: Common, options: dict[str, Any]) -> int:
         if getattr(options[stage], name):
             raise UsageError(f"--{name}: only for python -m pipeline.{stage} by itself; here all files are the run's")
     codes = [prepare.run(common, planned(options))]
-    if options["fit_heads"].floors:
-        codes.append(baselines.run(common, options["floors"]))
+    if options["fit_heads"].baselines:
+        codes.append(baselines.run(common, options["baselines"]))
     protocol = read_protocol(common.run)
     heads = fit_heads.for_parts(protocol, options["fit_heads"])
 
@@ -73,7 +73,7 @@ def run(common: Common, options: dict[str, Any]) -> int:
     codes.append(each_part(common, part, what="plan"))
     if protocol is not None:  # the parts are current by now: only their pooling is left
         codes.append(fit_heads.run(dataclasses.replace(common, restart=False), options["fit_heads"]))
-    codes += [robustness.run(common, options["stress"]), report.run(common, options["report"])]
+    codes += [robustness.run(common, options["robustness"]), report.run(common, options["report"])]
     return max(codes)
 
 

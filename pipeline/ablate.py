@@ -41,7 +41,7 @@ from pipeline.cli.ablation_plan import OWN, Plan, Planned, chosen_arms, read_pla
 from pipeline.cli.command import guarded
 from pipeline.cli.options import parse_alone, plain
 from pipeline.errors import EXIT_OK, BadArtifact, DiskFull, Interrupted, Locked, PipelineError, StaleInput
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.storage import atomic, environment, freshness, records
 from pipeline.storage.lock import run_held
 from pipeline.storage.model_reuse import network_folders, take_over
@@ -95,16 +95,16 @@ def run(options: AblateOptions) -> int:
         for i, arm in enumerate(plan.arms):
             if arm.name not in chosen:
                 continue
-            say(f"ablate: arm {chosen.index(arm.name) + 1} of {len(chosen)}, {arm.name}")
+            log.info(f"ablate: arm {chosen.index(arm.name) + 1} of {len(chosen)}, {arm.name}")
             try:
                 codes.append(run_arm(arm, plan.arms[:i]))
             except (Interrupted, DiskFull):
                 raise
             except _ArmHeld as error:
-                say(f"ablate: arm {arm.name} is being run by another process ({error})")
+                log.info(f"ablate: arm {arm.name} is being run by another process ({error})")
                 held.append(arm.name)
             except PipelineError as error:  # of one that diverges, a night's other arms must not be lost
-                say(f"ablate: arm {arm.name} failed: {error}")
+                log.info(f"ablate: arm {arm.name} failed: {error}")
                 failed[arm.name] = error
         elsewhere = f"{len(held)} of {len(chosen)} arms are being run by other processes ({', '.join(held)})"
         if failed:
@@ -117,7 +117,7 @@ def run(options: AblateOptions) -> int:
         if held:
             raise Locked(f"{options.plan}: {elsewhere}: give the same command again once they are done")
         if shared:
-            say("ablate: once all arms are done, the same command without --arms writes the table")
+            log.info("ablate: once all arms are done, the same command without --arms writes the table")
         else:
             write_table(plan)
     return max(codes)
@@ -134,12 +134,16 @@ def run_arm(arm: Planned, before: Sequence[Planned]) -> int:
             stack.enter_context(run_held(arm.common.run))
         except Locked as error:
             raise _ArmHeld(str(error)) from None
-        if twins := same_networks(arm, before):
+        if random_controls := same_networks(arm, before):
             prepare.run(arm.common, whole.planned(arm.options))
-            if source := next((twin for twin in twins if has_networks(twin, arm)), None):
+            if source := next(
+                (random_control for random_control in random_controls if has_networks(random_control, arm)), None
+            ):
                 take_over(source.common.run, arm.common.run)
             elif not has_networks(arm, arm):
-                say(f"ablate: {arm.name} trains what {twins[0].name} would, whose networks are not finished")
+                log.info(
+                    f"ablate: {arm.name} trains what {random_controls[0].name} would, whose networks are not finished"
+                )
         return whole.run(arm.common, arm.options)
 
 
@@ -226,13 +230,13 @@ def write_table(plan: Plan) -> None:
         "options": {arm.name: {name: plain(arm.options[name]) for name in ("prepare", *OWN)} for arm in plan.arms},
         "inputs": [
             *(records.standing(arm.common.run / "predictions.csv") for arm in plan.arms),
-            *(records.standing(arm.common.run / "stress.csv") for arm in plan.arms),
+            *(records.standing(arm.common.run / "robustness.csv") for arm in plan.arms),
             *(folder / name for folder in folders for name in READ),
         ],
         "seed": first.common.seed,
     }
     if freshness.is_current(out, **same):
-        say(f"ablate: current, {out}")
+        log.info(f"ablate: current, {out}")
         return
     arms = [read_arm(arm.common.run, arm.name) for arm in plan.arms]
     rows = compare(arms, seed=first.common.seed)
@@ -247,7 +251,7 @@ def write_table(plan: Plan) -> None:
     atomic.write_text(out, to_csv(rows))
     atomic.write_text(page, to_page(rows, arms=arms, setting=setting))
     records.write_record(out, **same, stage="ablate", outputs=[page], details={"arms": [arm.name for arm in arms]})
-    say(f"ablate: {page}")
+    log.info(f"ablate: {page}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

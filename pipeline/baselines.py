@@ -1,7 +1,7 @@
 """Describe every tile without any training: colours, hand-made texture, and a network with random weights.
 
-Reads manifest.csv; writes floors.h5 (schema floors/1.0). fit_heads fits the floors of the comparison on it. A plan
-has one floors.h5 for all of its parts: nothing in it depends on the split. A run that is stopped begins anew. A tile
+Reads manifest.csv; writes baselines.h5 (schema baselines/1.0). fit_heads fits the baselines of the comparison on it. A plan
+has one baselines.h5 for all of its parts: nothing in it depends on the split. A run that is stopped begins anew. A tile
 that cannot be read keeps its row, marked in /status, and the exit code is 3.
 
     python -m pipeline.baselines --run reports/mine
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, BadTile, PipelineError
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.storage import freshness, records
 
 if TYPE_CHECKING:
@@ -41,16 +41,19 @@ AHEAD = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class FloorsOptions:
+class BaselinesOptions:
     """How the untrained network sees the tiles."""
 
-    floor_px: int | None = None
+    baseline_px: int | None = None
     """Side in px of its input; default: the tiles' median width, at most 150. Colours and texture are always taken
     from the tiles as they are."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        check(self.floor_px is None or 16 <= self.floor_px <= 1024, f"--floor-px {self.floor_px}: 16 to 1024 px")
+        check(
+            self.baseline_px is None or 16 <= self.baseline_px <= 1024,
+            f"--baseline-px {self.baseline_px}: 16 to 1024 px",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +78,10 @@ class Described:
     """(px, px, 3) uint8: the network's input."""
 
 
-def input_side(manifest: "Manifest", options: FloorsOptions) -> int:
+def input_side(manifest: "Manifest", options: BaselinesOptions) -> int:
     """Return the side of the untrained network's input in px."""
-    if options.floor_px is not None:
-        return options.floor_px
+    if options.baseline_px is not None:
+        return options.baseline_px
     return min(MOST_PX, max(LEAST_PX, int(manifest.readable["width"].median())))
 
 
@@ -136,7 +139,7 @@ def build_untrained(seed: int, px: int) -> "Model":
 
     In eval mode its batch normalisation, with the running mean 0 and variance 1 that it starts with, does nothing.
     The activations stay finite all the same (features of about 10, hundreds at most), and no statistic of any tile,
-    test tiles among them, has to go into the network. Statistics estimated from tiles made the floor lower, not
+    test tiles among them, has to go into the network. Statistics estimated from tiles made the baseline lower, not
     higher: normalised random layers amplify noise.
     """
     from pipeline.network.model_file import Model, Preprocess
@@ -179,7 +182,7 @@ def compute(
 
     with (
         StopRequest() as stop,
-        progress(n, unit="tile", label="floors") as bar,
+        progress(n, unit="tile", label="baselines") as bar,
         contextlib.closing(describe_all(manifest, px, workers=n_workers(common.workers))) as tiles,
     ):
         for seen, _ in engine.run(pixels(tiles)):
@@ -205,26 +208,26 @@ def compute(
             yield rows
             bar.update(len(rows))
             if stop.signum:
-                raise stop.interrupted("floors.h5 is not written yet and its work begins anew")
+                raise stop.interrupted("baselines.h5 is not written yet and its work begins anew")
 
 
-def run(common: Common, options: FloorsOptions) -> int:
+def run(common: Common, options: BaselinesOptions) -> int:
     """Describe all tiles, or do nothing if the file is current; return the exit code."""
-    from pipeline.storage.baseline_features import SCHEMA, row_type, write_floors
+    from pipeline.storage.baseline_features import SCHEMA, row_type, write_baselines
     from pipeline.tiles.manifest import read_manifest
 
-    out = common.run / "floors.h5"
+    out = common.run / "baselines.h5"
     manifest = read_manifest(common.run / "manifest.csv")
     px = input_side(manifest, options)
     same: dict[str, Any] = {
         "schema": SCHEMA,
-        "options": {"floor_px": px},
+        "options": {"baseline_px": px},
         "inputs": [manifest.path],
         "seed": common.seed,
     }
     if not common.restart and freshness.is_current(out, **same):
         skipped_before = records.read_record(out)["details"]["skipped"]
-        say(f"floors: current, {out}")
+        log.info(f"baselines: current, {out}")
         return EXIT_SKIPPED if skipped_before else EXIT_OK
 
     from pipeline.network.engines import build_engine
@@ -239,19 +242,19 @@ def run(common: Common, options: FloorsOptions) -> int:
     tile_id = list(manifest.table["tile_id"])
     blocks = compute(manifest, engine, common, px=px, row=row, skipped=skipped)
     with contextlib.closing(blocks):
-        write_floors(out, tile_id, blocks, row=row, names=HANDMADE_NAMES, px=px, seed=common.seed, arch=ARCH)
+        write_baselines(out, tile_id, blocks, row=row, names=HANDMADE_NAMES, px=px, seed=common.seed, arch=ARCH)
     named = {tile_id[number]: problem for number, problem in skipped.items()}
-    records.write_record(out, stage="floors", details={"skipped": named}, device=str(device), **same)
-    say(f"floors: {len(tile_id)} tiles described in {out}, the untrained network at {px} px")
+    records.write_record(out, stage="baselines", details={"skipped": named}, device=str(device), **same)
+    log.info(f"baselines: {len(tile_id)} tiles described in {out}, the untrained network at {px} px")
     for name, problem in named.items():
-        say(f"floors: skipped {name}: {problem}")
+        log.info(f"baselines: skipped {name}: {problem}")
     return EXIT_SKIPPED if skipped else EXIT_OK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `python -m pipeline.baselines`."""
-    stages = {"floors": FloorsOptions}
-    return command("pipeline.baselines", __doc__, stages, lambda common, o: run(common, o["floors"]), argv)
+    stages = {"baselines": BaselinesOptions}
+    return command("pipeline.baselines", __doc__, stages, lambda common, o: run(common, o["baselines"]), argv)
 
 
 if __name__ == "__main__":

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.cli.command import guarded
 from pipeline.cli.options import DEVICE, check, parse_alone, plain
 from pipeline.errors import EXIT_OK, Interrupted
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.storage import environment
 
 if TYPE_CHECKING:
-    from pipeline.benchmark.config import Setting
-    from pipeline.benchmark.inputs import Material
+    from pipeline.benchmark.config import BenchConfig
+    from pipeline.benchmark.inputs import BenchInputs
     from pipeline.benchmark.measurement import Measurement
 
 GROWN_BY = ("arch", "device", "threads", "growth", "seed")
@@ -122,10 +122,10 @@ def given(options: BenchOptions) -> dict[str, Any]:
 def tell(text: str) -> None:
     """Say a line of progress, if somebody watches."""
     if sys.stderr.isatty():
-        say(f"bench: {text}")
+        log.info(f"bench: {text}")
 
 
-def measured(options: BenchOptions, setting: "Setting", table: "list[Measurement]", remarks: list[str]) -> None:
+def measured(options: BenchOptions, setting: "BenchConfig", table: "list[Measurement]", remarks: list[str]) -> None:
     """Measure the parts one after the other, row by row into `table`; `remarks` takes what a reader must know."""
     material = None
     if {"embed", "train"} & set(options.parts):
@@ -145,9 +145,9 @@ def measured(options: BenchOptions, setting: "Setting", table: "list[Measurement
 def rows_of(
     part: str,
     options: BenchOptions,
-    setting: "Setting",
+    setting: "BenchConfig",
     table: "list[Measurement]",
-    material: "Material | None",
+    material: "BenchInputs | None",
     remarks: list[str],
 ) -> "Iterator[Measurement]":
     """Yield the rows of one part as they are measured; `table` holds those of the parts before."""
@@ -189,7 +189,7 @@ def run(options: BenchOptions) -> int:
     Raises:
         Interrupted: Ctrl-C; what was measured is written.
     """
-    from pipeline.benchmark.config import Setting
+    from pipeline.benchmark.config import BenchConfig
     from pipeline.benchmark.hardware import machine_slug
     from pipeline.benchmark.write import write_bench
     from pipeline.network.engines import ENGINES
@@ -201,7 +201,7 @@ def run(options: BenchOptions) -> int:
     environment.git_state()
     device = use_device(options.device, options.threads)
     threads = options.threads or n_cores()
-    setting = Setting(
+    setting = BenchConfig(
         device,
         threads=threads,
         rounds=options.rounds,
@@ -221,7 +221,7 @@ def run(options: BenchOptions) -> int:
 
     def keep(name: str) -> None:
         print(write_bench(options.out, name, table, setting=setting, given=given(options), remarks=remarks))
-        say(f"bench: {options.out / name}.md")
+        log.info(f"bench: {options.out / name}.md")
 
     try:
         measured(options, setting, table, remarks)
@@ -237,7 +237,7 @@ def run(options: BenchOptions) -> int:
     return EXIT_OK
 
 
-def grow(options: BenchOptions, setting: "Setting", machine: str) -> int:
+def grow(options: BenchOptions, setting: "BenchConfig", machine: str) -> int:
     """Measure the stages by number of tiles, write table, page and figure; return the exit code.
 
     Raises:
@@ -251,7 +251,7 @@ def grow(options: BenchOptions, setting: "Setting", machine: str) -> int:
     check(is_told(), "--growth: this system does not show the memory of processes (Linux's /proc is needed)")
     name = f"{machine}-growth"
     work = options.out / f"{name}.partial"
-    same = growth.Setting(options.arch, str(setting.device), setting.threads, options.seed)
+    same = growth.BenchConfig(options.arch, str(setting.device), setting.threads, options.seed)
     try:
         costs = growth.measure_growth(options.sizes, same, work, tell=tell)
     except KeyboardInterrupt:
@@ -259,7 +259,7 @@ def grow(options: BenchOptions, setting: "Setting", machine: str) -> int:
         raise Interrupted(f"SIGINT: {kept}", signum=signal.SIGINT) from None
     print(write_growth(options.out, name, costs, setting=setting, given={key: given(options)[key] for key in GROWN_BY}))
     shutil.rmtree(work)
-    say(f"bench: {options.out / name}.md")
+    log.info(f"bench: {options.out / name}.md")
     return EXIT_OK
 
 

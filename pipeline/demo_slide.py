@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.cli.command import guarded
 from pipeline.cli.options import check, parse_alone
 from pipeline.errors import EXIT_OK
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ def run(options: DemoSlideOptions) -> int:
     path = options.out or Path("data") / "demo-slides" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     made = make_demo_slide(path, DemoSlide(side=options.side, source=options.source, seed=options.seed))
-    say(f"demo_slide: {'' if made else 'current, '}{path}, its map {truth_paths(path)[0].name}")
+    log.info(f"demo_slide: {'' if made else 'current, '}{path}, its map {truth_paths(path)[0].name}")
     return EXIT_OK
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.storage import freshness, records
 from pipeline.storage.protocol import read_protocol
 
@@ -69,7 +69,7 @@ def run(common: Common, options: ExportOptions) -> int:
     refuse_artifact(first_file(options.to, path, out))
     record = records.check_artifact(path, schema=stored.SCHEMA)
     if not common.force:
-        freshness.check_fresh(path, record)
+        freshness.check_inputs_unchanged(path, record)
     content = stored.read_embeddings(path, with_features=False)
     used = int((content.status == stored.OK).sum())
     if not used:
@@ -84,9 +84,9 @@ def run(common: Common, options: ExportOptions) -> int:
         outputs=written[1:],
         details={"n_tiles": used, "n_left_out": len(content.status) - used},
     )
-    say(f"export: {used} tiles in {', '.join(map(str, written))}")
+    log.info(f"export: {used} tiles in {', '.join(map(str, written))}")
     if used < len(content.status):
-        say(f"export: {len(content.status) - used} tiles could not be read and are left out")
+        log.info(f"export: {len(content.status) - used} tiles could not be read and are left out")
     return EXIT_OK if used == len(content.status) else EXIT_SKIPPED
 
 

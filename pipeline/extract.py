@@ -119,7 +119,7 @@ def check_same_ground(manifest: "Manifest", model: "Model", model_path: Path, *,
         )
     if force:
         return
-    freshness.check_fresh(model_path, model.record)
+    freshness.check_inputs_unchanged(model_path, model.record)
     if (found := atomic.sha256_file(manifest.path)) not in model.record["inputs"].values():
         raise StaleInput(
             f"{model_path} was trained on another manifest than {manifest.path} ({found[:12]}), so that tiles it was "
@@ -139,10 +139,10 @@ def run(common: Common, options: ExtractOptions) -> int:
             f"--{given[0]}: {common.run} is a plan, whose parts have files of their own: give a part's --run"
         )
     if not options.shard and n_ranks() > 1:
-        from pipeline.network.distributed import joined
+        from pipeline.network.distributed import process_group
         from pipeline.network.extraction.multi_process import PATIENCE, extract_jointly
 
-        with joined(PATIENCE):
+        with process_group(PATIENCE):
             return each_part(common, lambda place: extract_jointly(*ground(place, options)), what="extract")
     return each_part(common, lambda place: extract(place, options), what="extract")
 

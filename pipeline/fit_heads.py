@@ -1,6 +1,6 @@
-"""Fit SVM and XGBoost heads on the embeddings and predict every row with all heads and floors.
+"""Fit SVM and XGBoost heads on the embeddings and predict every row with all heads and baselines.
 
-Reads embeddings.h5 (and floors.h5, if it is there); writes heads/svm.skops, heads/xgboost.ubj, heads/heads.json and
+Reads embeddings.h5 (and baselines.h5, if it is there); writes heads/svm.skops, heads/xgboost.ubj, heads/heads.json and
 predictions.csv. Hyper-parameters, early stopping and calibration come from val rows, which the network was not
 trained on; test rows are only predicted. A head that is already there and current is not fitted again. Of a plan,
 the test rows of all parts are pooled, so that every tile is predicted by networks trained without its fold. Rows that
@@ -20,17 +20,17 @@ from pipeline.cli.command import command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, UsageError
-from pipeline.names import FILES, FLOORS, SUMMARY
-from pipeline.runtime.console import say
+from pipeline.names import BASELINES, FILES, SUMMARY
+from pipeline.runtime.console import log
 from pipeline.runtime.device import memory_bytes, n_cores, use_device
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage import protocol as protocols
 from pipeline.storage.freshness import Input, check_input
 
 if TYPE_CHECKING:
-    from pipeline.heads.fit import Made
+    from pipeline.heads.fit import CalibratedHead
     from pipeline.heads.memory_budget import Memory
-    from pipeline.heads.search import FitOn, Setting
+    from pipeline.heads.search import FitConfig, FitOn
 
 
 CLUSTER = re.compile(r"(tcp|tls)://[^\s/]+:\d+")
@@ -59,8 +59,8 @@ class FitHeadsOptions:
     """auto: for SVM and XGBoost what has the lowest log-loss in grouped cross-validation on held-out rows; softmax
     keeps its temperature, which leaves the network's own answers as they are."""
 
-    floors: bool = True
-    """Also fit the floors: what a head must beat to be worth its cost."""
+    baselines: bool = True
+    """Also fit the baselines: what a head must beat to be worth its cost."""
 
     rounds: int = 400
     """XGBoost's rounds at most; early stopping on validation rows usually ends sooner."""
@@ -95,10 +95,10 @@ class FitHeadsOptions:
         return "heldout" if self.fit_on == "heldout" else "train"
 
 
-def floors_file(run: Path) -> Path | None:
-    """Return floors.h5 of the run, or of the plan that the run is a part of; None if there is none."""
+def baselines_file(run: Path) -> Path | None:
+    """Return baselines.h5 of the run, or of the plan that the run is a part of; None if there is none."""
     places = [run, *([run.parent.parent] if run.parent.name == protocols.FOLDER else [])]
-    return next((place / "floors.h5" for place in places if (place / "floors.h5").is_file()), None)
+    return next((place / "baselines.h5" for place in places if (place / "baselines.h5").is_file()), None)
 
 
 def for_parts(protocol: protocols.Protocol | None, options: FitHeadsOptions) -> FitHeadsOptions:
@@ -140,7 +140,7 @@ def run(common: Common, options: FitHeadsOptions) -> int:
             asked = {"heads": list(options.heads), "fit_on": options.fit_on}
             pool(protocol, arm, options=asked, force=common.force)
         pooled = records.standing(protocol.predictions(protocol.main_arm))
-        say(f"fit_heads: pooled predictions of {len(protocol.parts)} parts in {pooled}")
+        log.info(f"fit_heads: pooled predictions of {len(protocol.parts)} parts in {pooled}")
     return code
 
 
@@ -151,33 +151,33 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
 
     source = check_input(options.embeddings or common.run / "embeddings.h5", schema=embeddings.SCHEMA)
     if not common.force:
-        freshness.check_fresh(source.path, source.record)
-    floors = floors_file(common.run) if options.floors else None
+        freshness.check_inputs_unchanged(source.path, source.record)
+    baselines = baselines_file(common.run) if options.baselines else None
     stated = None if options.memory is None else memory_bytes(options.memory)
-    memory = None if stated is None else memory_of(common, options, source.path, floors, stated=stated)
+    memory = None if stated is None else memory_of(common, options, source.path, baselines, stated=stated)
     # recorded where a stated memory decides: that can be stated again, what happened to be free cannot
     within: dict[str, Any] = {}
     if memory is not None and memory.room is not None:
         within = {"memory": stated, "cluster": options.cluster is not None}
     chosen = {"heads": list(options.heads), "rounds": options.rounds, "fit_on": options.rows_to_fit_on}
-    chosen |= {"calibration": options.calibration, "floors": options.floors, "svm_rows": options.svm_rows}
+    chosen |= {"calibration": options.calibration, "baselines": options.baselines, "svm_rows": options.svm_rows}
     current: dict[str, Any] = {
         "schema": csv_table.SCHEMA,
         "options": chosen | within,
-        "inputs": [source.path, *([floors] if floors is not None else [])],
+        "inputs": [source.path, *([baselines] if baselines is not None else [])],
         "seed": common.seed,
         "known": source.known,
     }
     out = records.standing(common.run / "predictions.csv")
     if not common.restart and freshness.is_current(out, **current):
-        say(f"fit_heads: current, {out}")
+        log.info(f"fit_heads: current, {out}")
     else:
-        fit_anew(common, options, source, floors, memory=memory, within=within, current=current)
+        fit_anew(common, options, source, baselines, memory=memory, within=within, current=current)
     return EXIT_SKIPPED if source.record["details"]["skipped"] else EXIT_OK
 
 
 def memory_of(
-    common: Common, options: FitHeadsOptions, path: Path, floors: Path | None, *, stated: int | None
+    common: Common, options: FitHeadsOptions, path: Path, baselines: Path | None, *, stated: int | None
 ) -> "Memory":
     """Return what the command may take of memory, and whether the rows fit into it; see `heads.rows.memory_for`."""
     from pipeline.heads.memory_budget import memory_for
@@ -185,7 +185,7 @@ def memory_of(
     return memory_for(
         stated,
         path,
-        floors,
+        baselines,
         cores=common.threads or n_cores(),
         cluster=options.cluster,
         fit_on=options.rows_to_fit_on,
@@ -193,16 +193,16 @@ def memory_of(
     )
 
 
-def setting_of(common: Common, options: FitHeadsOptions) -> "Setting":
+def setting_of(common: Common, options: FitHeadsOptions) -> "FitConfig":
     """Return how heads are fitted on rows that fit into memory, by this process; torch is set up for it.
 
     Raises:
         UsageError: the device is not to be had.
     """
-    from pipeline.heads.search import Setting
+    from pipeline.heads.search import FitConfig
 
     device = use_device(common.device, common.threads, deterministic=common.deterministic).type
-    return Setting(
+    return FitConfig(
         options.rows_to_fit_on,
         common.seed,
         common.threads or n_cores(),
@@ -217,7 +217,7 @@ def fit_anew(
     common: Common,
     options: FitHeadsOptions,
     source: Input,
-    floors: Path | None,
+    baselines: Path | None,
     *,
     memory: "Memory | None",
     within: dict[str, Any],
@@ -229,7 +229,7 @@ def fit_anew(
         common: the run.
         options: of this stage.
         source: the embeddings.
-        floors: floors.h5, if floors are fitted on it.
+        baselines: baselines.h5, if baselines are fitted on it.
         memory: as it was stated and shared out; None: it is measured here, before the rows are read.
         within: the stated memory, and whether a cluster fits, if rows do not fit into that memory.
         current: what the record of the predictions says of how they are made.
@@ -244,11 +244,11 @@ def fit_anew(
     from pipeline.storage.predictions.parquet_table import require_pyarrow
 
     asked = setting_of(common, options)
-    memory = memory or memory_of(common, options, source.path, floors, stated=None)
-    with making.workshop(asked, memory, folder=common.run, cluster=options.cluster) as (setting, streamed):
+    memory = memory or memory_of(common, options, source.path, baselines, stated=None)
+    with making.open_fit_backend(asked, memory, folder=common.run, cluster=options.cluster) as (setting, streamed):
         embeddings, every = material.all_rows(source.path, streamed)
         usable = csv_table.usable_rows(embeddings)
-        if len(every.y) * (1 + len(options.heads) + len(FLOORS) * options.floors) > csv_table.LARGE_LINES:
+        if len(every.y) * (1 + len(options.heads) + len(BASELINES) * options.baselines) > csv_table.LARGE_LINES:
             require_pyarrow()  # before hours of fitting
         if streamed is not None:
             room, _ = streamed
@@ -256,7 +256,7 @@ def fit_anew(
                 raise BadArtifact(
                     f"{source.path.parent / changed[0]}: missing or changed: merge {source.path.name} again"
                 )
-            say(
+            log.info(
                 f"fit_heads: {len(usable)} rows do not fit into memory: they are read {room.block_rows} at once, and "
                 f"searches take up to {room.sample_rows} of a split"
             )
@@ -264,12 +264,12 @@ def fit_anew(
         rows = material.split_rows(every, split, source.path, fit_on=setting.fit_on)
         keep = functools.partial(kept_head, common=common, setting=setting, source=source, within=within)
         heads = making.make_heads(rows, setting, wanted=options.heads, keep=keep)
-        sources = material.floor_rows(embeddings, usable, every, floors) if options.floors else {}
+        sources = material.baseline_rows(embeddings, usable, every, baselines) if options.baselines else {}
         parted = {name: rows if own is every else material.parts(own, split) for name, own in sources.items()}
-        heads |= making.make_floors(parted, setting)
+        heads |= making.make_baselines(parted, setting)
         found = probes(rows, heads["svm"].facts["chosen"] if "svm" in heads else None, seed=common.seed)
         out = csv_table.table_for(common.run / "predictions.csv", len(every.y) * len(heads))
-        answers = making.answers_of(heads, every, sources)
+        answers = making.predict_all(heads, every, sources)
         csv_table.write_predictions(out, embeddings, answers)  # last: nothing is read for long any more
     source.check_unchanged()
     facts = {name: made.facts for name, made in heads.items()}
@@ -280,18 +280,18 @@ def fit_anew(
     details["n_skipped"] = len(source.record["details"]["skipped"])
     outputs = [common.run / name for name in (SUMMARY, *(FILES[head] for head in options.heads))]
     records.write_record(out, **current, stage="fit_heads", outputs=outputs, details=details)
-    say(f"fit_heads: predictions of {', '.join(heads)} for {len(every.y)} tiles in {out}")
+    log.info(f"fit_heads: predictions of {', '.join(heads)} for {len(every.y)} tiles in {out}")
 
 
 def kept_head(
     name: str,
-    make: "Callable[[], Made]",
+    make: "Callable[[], CalibratedHead]",
     *,
     common: Common,
-    setting: "Setting",
+    setting: "FitConfig",
     source: Input,
     within: dict[str, Any],
-) -> "Made":
+) -> "CalibratedHead":
     """Return the head that stands in heads/ if it is current, else a newly made and saved one.
 
     Args:
@@ -306,7 +306,7 @@ def kept_head(
         StaleInput: the embeddings were changed meanwhile.
     """
     from pipeline.heads.base import SCHEMA
-    from pipeline.heads.fit import Made
+    from pipeline.heads.fit import CalibratedHead
     from pipeline.heads.saved import LOADERS
 
     path = common.run / FILES[name]
@@ -315,15 +315,15 @@ def kept_head(
     same: dict[str, Any] = {"schema": SCHEMA, "options": chosen, "inputs": [source.path], "seed": common.seed}
     same["known"] = source.known
     if not common.restart and freshness.is_current(path, **same):
-        say(f"fit_heads: {name} is current")
-        return Made(LOADERS[name](path), records.read_record(path)["details"])
+        log.info(f"fit_heads: {name} is current")
+        return CalibratedHead(LOADERS[name](path), records.read_record(path)["details"])
     made = make()
     made.head.save(path)  # type: ignore[attr-defined]
     made.facts["bytes"] = path.stat().st_size
     source.check_unchanged()
     device = setting.device if name == "xgboost" else "cpu"
     records.write_record(path, stage="fit_heads", details=made.facts, device=device, **same)
-    say(f"fit_heads: {name} fitted in {made.facts['search_seconds'] + made.facts['fit_seconds']:.0f} s")
+    log.info(f"fit_heads: {name} fitted in {made.facts['search_seconds'] + made.facts['fit_seconds']:.0f} s")
     return made
 
 

@@ -17,7 +17,7 @@ import tyro
 from pipeline.cli.command import guarded
 from pipeline.cli.options import check, parse_alone
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, UsageError
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.runtime.progress import progress
 from pipeline.storage import atomic, environment, records
 from pipeline.storage.lock import locked
@@ -87,11 +87,11 @@ def run(options: MergeOptions) -> int:
             )
     skipped = records.read_record(out)["details"]["skipped"]
     if written:
-        say(f"merge: {len(manifest.table)} rows of {len(pieces)} shards in {out}")
+        log.info(f"merge: {len(manifest.table)} rows of {len(pieces)} shards in {out}")
         for name, problem in skipped.items():
-            say(f"merge: skipped {name}: {problem}")
+            log.info(f"merge: skipped {name}: {problem}")
     else:
-        say(f"merge: current, {out}")
+        log.info(f"merge: current, {out}")
     return EXIT_SKIPPED if skipped else EXIT_OK
 
 

@@ -1,13 +1,13 @@
-"""The heads by name: which are compared, which are the floor under them, and how each is spelt."""
+"""The heads by name: which are compared, which are the baseline under them, and how each is spelt."""
 
 MAIN = ("softmax", "svm", "xgboost")
 """The heads that the comparison is about, in the order of every table."""
 
-FLOORS = ("majority", "colour_svm", "handmade_xgboost", "untrained_svm", "knn", "linear")
+BASELINES = ("majority", "colour_svm", "handmade_xgboost", "untrained_svm", "knn", "linear")
 """What a head must beat to be worth its cost: no tile looked at, no texture, no network, no training, no tuning."""
 
 FILES = {"svm": "heads/svm.skops", "xgboost": "heads/xgboost.ubj"}
-"""Head -> its file in the run folder; softmax is the model's own, floors are not kept."""
+"""Head -> its file in the run folder; softmax is the model's own, baselines are not kept."""
 
 SUMMARY = "heads/heads.json"
 """The file in the run folder that says how each head was chosen and calibrated."""

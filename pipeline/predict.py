@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, UsageError
-from pipeline.inference.embeddings import answer_rows
+from pipeline.inference.embeddings import predict_rows
 from pipeline.names import SUMMARY
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.storage import atomic, environment, freshness, records
 from pipeline.storage.lock import locked
 from pipeline.storage.protocol import read_protocol
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pipeline.heads.saved import SavedHeads
     from pipeline.network.batches import TileFiles
     from pipeline.network.engines import Engine
-    from pipeline.storage.predictions.csv_table import Answer
+    from pipeline.storage.predictions.csv_table import HeadOutput
 
 EMBED_SLIDE = "embed the slide by this run's network (`python -m pipeline.extract --slide`), or give the --run it is by"
 
@@ -99,7 +99,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
 
     record = records.check_artifact(path, schema=stored.SCHEMA)
     if not common.force:
-        freshness.check_fresh(path, record)
+        freshness.check_inputs_unchanged(path, record)
     content = stored.read_embeddings(path, with_features=False)
     if content.coords is None or content.slide is None:
         raise BadInput(
@@ -130,25 +130,25 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
         return code
     if options.geojson == "regions":
         shapely()
-    answers = answer_rows(saved, content, path)
+    answers = predict_rows(saved, content, path)
     sources = {file.name: atomic.sha256_file(file) for file in saved.files}
     maps = make_maps(content, answers, truth, made=record["details"], given=saved.embedded, sources=sources)
     kept = [tile for tile, used in zip(content.tile_id, ok, strict=True) if used]
     unlabelled.write_predictions(
         out / "predictions.csv", kept, answers, coords=content.coords[ok], classes=content.classes
     )
-    say("predict: drawing maps")
+    log.info("predict: drawing maps")
     objects: Objects | None = None if options.geojson == "none" else options.geojson
     outputs = write_files(out, maps, thumbnail=read_thumbnail(path, record), truth=truth, objects=objects)
     remove_earlier(out, outputs)
     skipped = record["details"].get("skipped", {})
     details = {"slide": content.slide.slide, "saw_source": maps.saw_source, "n_tiles": len(ok), "skipped": skipped}
     records.write_record(out / "predictions.csv", **same, stage="predict", outputs=outputs, details=details, seed=None)
-    say(f"predict: {', '.join(answers)} on {len(kept)} tiles of {content.slide.slide}: {out / 'map.md'}")
+    log.info(f"predict: {', '.join(answers)} on {len(kept)} tiles of {content.slide.slide}: {out / 'map.md'}")
     if maps.saw_source:
-        say(f"predict: the network was trained on tiles of the source of {content.slide.slide}: the map flatters")
+        log.info(f"predict: the network was trained on tiles of the source of {content.slide.slide}: the map flatters")
     if not ok.all():
-        say(f"predict: {int((~ok).sum())} tiles could not be read; the map shows them as missing")
+        log.info(f"predict: {int((~ok).sum())} tiles could not be read; the map shows them as missing")
     return code
 
 
@@ -162,7 +162,7 @@ def current(common: Common, out: Path, same: Mapping[str, Any]) -> bool:
     path = out / "predictions.csv"
     if common.restart or not freshness.is_current(path, **same, seed=None):
         return False
-    say(f"predict: current, {out}")
+    log.info(f"predict: current, {out}")
     return True
 
 
@@ -175,7 +175,7 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
     from pipeline.network.model_file import load_model
     from pipeline.runtime.device import use_device
     from pipeline.storage.predictions import unlabelled
-    from pipeline.storage.predictions.csv_table import Answer
+    from pipeline.storage.predictions.csv_table import HeadOutput
     from pipeline.tiles.datasets.files import files_digest, image_files
     from pipeline.tiles.manifest import read_manifest
 
@@ -215,7 +215,7 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
     unlabelled.write_predictions(
         out / "predictions.csv",
         [names[row] for row in kept],
-        {head: Answer(answer.predicted[kept], answer.p[kept]) for head, answer in answers.items()},
+        {head: HeadOutput(answer.predicted[kept], answer.p[kept]) for head, answer in answers.items()},
         coords=None,
         classes=model.classes,
     )
@@ -228,15 +228,15 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
         seed=None,
         device=str(device),
     )
-    say(f"predict: {', '.join(answers)} on {len(kept)} tiles in {out / 'predictions.csv'}")
+    log.info(f"predict: {', '.join(answers)} on {len(kept)} tiles in {out / 'predictions.csv'}")
     for problem in problems.values():
-        say(f"predict: skipped {problem}")
+        log.info(f"predict: skipped {problem}")
     return EXIT_SKIPPED if problems else EXIT_OK
 
 
 def answer_folder(
     saved: "SavedHeads", engine: "Engine", tiles: "TileFiles", common: Common
-) -> "tuple[dict[str, Answer], dict[int, str]]":
+) -> "tuple[dict[str, HeadOutput], dict[int, str]]":
     """Return what each head says of N tiles, and row -> problem of those that cannot be read.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, StaleInput
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, records
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class PrepareOptions:
     inner: int = 0
     """Inner networks of each fold, for --fit-on crossfit: every training tile is held out by one of them."""
 
-    twin: bool = False
-    """Also run the random twin of a grouped plan, so that the report shows how much a random split flatters."""
+    random_control: bool = False
+    """Also run the random-split control of a grouped plan, so that the report shows how much a random split flatters."""
 
     fractions: tuple[float, float, float] = (0.70, 0.15, 0.15)
     """Shares of train, val and test; with folds the first two share what is not tested."""
@@ -102,7 +102,10 @@ class PrepareOptions:
         check(self.folds != 1 or self.protocol != "logo", "--folds 1: leaving groups out takes at least 2 folds")
         check(self.seeds >= 1, f"--seeds {self.seeds}: at least 1")
         check(self.inner == 0 or self.inner >= 2, f"--inner {self.inner}: 0, or at least 2 inner networks")
-        check(not self.twin or self.protocol != "random", "--twin: the random protocol has no random twin")
+        check(
+            not self.random_control or self.protocol != "random",
+            "--random-control: the random protocol has no random-split control",
+        )
         check(self.demo_tiles >= 48, f"--demo-tiles {self.demo_tiles}: at least 48 are needed for three splits")
         check(16 <= self.demo_px <= 1024, f"--demo-px {self.demo_px}: 16 to 1024 px")
 
@@ -115,9 +118,9 @@ def given_split(tiles: "TileSet", good: "pd.DataFrame", options: PrepareOptions)
     """
     from pipeline.names import SPLITS
 
-    if options.folds not in (None, 1) or options.protocol == "logo" or options.inner or options.twin:
+    if options.folds not in (None, 1) or options.protocol == "logo" or options.inner or options.random_control:
         raise BadInput(
-            f"{options.data}: it has a split column, which excludes --folds, --protocol logo, --inner and --twin: drop "
+            f"{options.data}: it has a split column, which excludes --folds, --protocol logo, --inner and --random-control: drop "
             "the column or those options"
         )
     if missing := set(SPLITS) - set(good["split"]):
@@ -131,7 +134,7 @@ def given_split(tiles: "TileSet", good: "pd.DataFrame", options: PrepareOptions)
         )
     if absent := set(good["label"]) - set(good.loc[good["split"] == "train", "label"]):
         raise BadInput(f"{options.data}: its split column gives train no tile of '{min(absent)}'")
-    say(f"prepare: the split column of {options.data} is used; --protocol and --fractions do not apply")
+    log.info(f"prepare: the split column of {options.data} is used; --protocol and --fractions do not apply")
     return "random" if (spread > 1).any() else "given"
 
 
@@ -161,11 +164,13 @@ def make_plan(
             "test: name them by --group-regex or a CSV column 'group', or accept that with --protocol random"
         )
     n_folds = options.folds or (len(set(groups)) if protocol == "logo" else 1)
-    if options.twin and n_folds < 2:
-        raise BadInput("--twin compares the same tiles under both protocols, which takes folds: add --folds 5")
+    if options.random_control and n_folds < 2:
+        raise BadInput(
+            "--random-control compares the same tiles under both protocols, which takes folds: add --folds 5"
+        )
     how: dict[str, Any] = {"n_folds": n_folds, "seeds": seeds, "fractions": options.fractions, "n_inner": options.inner}
     parts = make_parts(labels, groups, arm="random" if protocol == "random" else "grouped", **how)
-    if options.twin:
+    if options.random_control:
         parts += make_parts(labels, groups, arm="random", **how)
     check_parts(parts, labels)
     return protocol, n_folds, parts
@@ -205,7 +210,7 @@ def write_parts(
         plan.parts.append(dataclasses.replace(entry, manifest_sha256=atomic.sha256_file(path)))
     for name, classes in {(w, tuple(c)) for part in plan.parts for w, c in part.absent.items()}:
         n = sum(list(classes) == part.absent.get(name) for part in plan.parts)
-        say(f"prepare: warning: {name} holds no tile of {', '.join(classes)} in {n} of {len(plan.parts)} parts")
+        log.warning(f"prepare: warning: {name} holds no tile of {', '.join(classes)} in {n} of {len(plan.parts)} parts")
     return write_protocol(plan)
 
 
@@ -261,8 +266,10 @@ def drop_other_plans(run: Path, parts: "list[Part]") -> None:
 
     stale = [] if len(parts) > 1 else [run / NAME]
     if len({part.arm for part in parts}) < 2:
-        twins = [run / f"predictions-random{suffix}" for suffix in (".csv", ".parquet")]
-        stale += [path for twin in twins for path in (twin, records.record_path(twin))]
+        random_controls = [run / f"predictions-random{suffix}" for suffix in (".csv", ".parquet")]
+        stale += [
+            path for random_control in random_controls for path in (random_control, records.record_path(random_control))
+        ]
     for path in stale:
         path.unlink(missing_ok=True)
 
@@ -316,7 +323,7 @@ def run(common: Common, options: PrepareOptions) -> int:
         manifest = read_manifest(path)
         refuse_other_tiles(manifest, tiles)
         if freshness.is_current(path, schema=SCHEMA, options=chosen, inputs=listing, seed=common.seed):
-            say(f"prepare: current, {len(manifest.table)} tiles in {path}")
+            log.info(f"prepare: current, {len(manifest.table)} tiles in {path}")
             return EXIT_OK if len(manifest.readable) == len(manifest.table) else EXIT_SKIPPED
     table, measurements = build_table(tiles, common)
     protocol, n_folds, parts = make_plan(tiles, table, options, common.seed)
@@ -327,7 +334,7 @@ def run(common: Common, options: PrepareOptions) -> int:
         table.loc[good, "split"] = "test"  # every tile is tested by the parts that were trained without it
     findings = audit(table, measurements, sides=sides, protocol=protocol, ignored=tiles.ignored)
     for finding in findings:
-        say(f"prepare: {finding.severity}: {finding.line}")
+        log.info(f"prepare: {finding.severity}: {finding.line}")
     if any(finding.severity == "error" for finding in findings) and not options.allow_leakage:
         worst = next(finding for finding in findings if finding.severity == "error")
         raise BadInput(f"{worst.line}: remove one of them, or pass --allow-leakage")
@@ -353,10 +360,10 @@ def run(common: Common, options: PrepareOptions) -> int:
     split = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("train", "val", "test"))
     if is_plan:
         split = f"{len(parts)} parts of {n_folds} fold(s) and {options.seeds} seed(s)"
-    say(f"prepare: {len(table)} tiles of {table['label'].nunique()} classes ({split}; {protocol} split) in {path}")
+    log.info(f"prepare: {len(table)} tiles of {table['label'].nunique()} classes ({split}; {protocol} split) in {path}")
     bad = list(table.loc[table["problem"] != "", "path"])
     if bad:
-        say(f"prepare: {len(bad)} unreadable tile(s) left out, see audit.md: {list_names(bad)}")
+        log.info(f"prepare: {len(bad)} unreadable tile(s) left out, see audit.md: {list_names(bad)}")
         return EXIT_SKIPPED
     return EXIT_OK
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, StaleInput
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, records
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.comparison.predictions import Predictions
-    from pipeline.comparison.report_data import Material
+    from pipeline.comparison.report_data import ReportData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +73,12 @@ def run(common: Common, options: ReportOptions) -> int:
     if not common.force:
         for path in inputs:
             if path.suffix in (".csv", ".parquet") and records.record_path(path).is_file():
-                freshness.check_fresh(path, records.read_record(path))
+                freshness.check_inputs_unchanged(path, records.read_record(path))
     extras = [name for name in ("cleanlab", "mapie") if importlib.util.find_spec(name) is not None]
     chosen |= {"extras": extras}  # an extra that was installed since has something to say
     current = freshness.is_current(table, schema=SCHEMA, options=chosen, inputs=inputs, seed=common.seed)
     if current and not common.restart:
-        say(f"report: current, {folder / 'report.html'}")
+        log.info(f"report: current, {folder / 'report.html'}")
         return EXIT_OK
 
     material = collect(common, options, predictions, files)
@@ -111,19 +111,19 @@ def run(common: Common, options: ReportOptions) -> int:
         | {"protocol": predictions.protocol, "verdict": verdict.action, "left_out": material.context.missing},
         seed=common.seed,
     )
-    say(f"report: {folder / 'comparison.md'} and {folder / 'report.html'}")
-    say(f"report: {verdict.action}")
+    log.info(f"report: {folder / 'comparison.md'} and {folder / 'report.html'}")
+    log.info(f"report: {verdict.action}")
     return EXIT_OK
 
 
-def collect(common: Common, options: ReportOptions, predictions: "Predictions", files: "list[Path]") -> "Material":
+def collect(common: Common, options: ReportOptions, predictions: "Predictions", files: "list[Path]") -> "ReportData":
     """Score, judge and draw everything that the report's sections are made from."""
     from pipeline.comparison.label_errors import find_suspects
     from pipeline.comparison.read import read_predictions
-    from pipeline.comparison.report_data import Material
+    from pipeline.comparison.report_data import ReportData
     from pipeline.comparison.report_figures import draw_embedding_map, draw_errors, draw_scores, worst_errors
     from pipeline.comparison.robustness import read_answers
-    from pipeline.comparison.run_files import TWIN, read_context
+    from pipeline.comparison.run_files import RANDOM_CONTROL, read_context
     from pipeline.comparison.scores import by_key, choose_resampling, score_heads
     from pipeline.comparison.verdict import judge
     from pipeline.storage.protocol import read_protocol
@@ -134,13 +134,15 @@ def collect(common: Common, options: ReportOptions, predictions: "Predictions", 
     scores = by_key(score_heads(predictions, resampling, context.heads))
     n_train = predictions.details.get("n_train")
     verdict = judge(predictions, scores, resampling, rope=options.rope, n_train=n_train)
-    twin_file = records.standing(folder / TWIN)
-    twin = read_predictions(twin_file, force=common.force) if twin_file in files else None
-    if twin is not None and twin.details.get("protocol_sha256") != predictions.details.get("protocol_sha256"):
-        raise StaleInput(f"{twin_file} is of another plan than predictions.csv: run fit_heads, or remove it")
-    say("report: drawing figures")
+    random_control_file = records.standing(folder / RANDOM_CONTROL)
+    random_control = read_predictions(random_control_file, force=common.force) if random_control_file in files else None
+    if random_control is not None and random_control.details.get("protocol_sha256") != predictions.details.get(
+        "protocol_sha256"
+    ):
+        raise StaleInput(f"{random_control_file} is of another plan than predictions.csv: run fit_heads, or remove it")
+    log.info("report: drawing figures")
     worst = worst_errors(predictions, options.gallery)
-    return Material(
+    return ReportData(
         run=folder,
         predictions=predictions,
         context=context,
@@ -148,9 +150,9 @@ def collect(common: Common, options: ReportOptions, predictions: "Predictions", 
         scores=scores,
         verdict=verdict,
         protocol=read_protocol(folder),
-        twin=twin,
-        stress=read_answers(folder / "stress.csv", predictions, force=common.force)
-        if folder / "stress.csv" in files
+        random_control=random_control,
+        corrupted=read_answers(folder / "robustness.csv", predictions, force=common.force)
+        if folder / "robustness.csv" in files
         else None,
         suspects=find_suspects(predictions),
         figures=draw_scores(figures, predictions),

@@ -2,7 +2,7 @@
 
 Each corruption is applied to a tile's own pixels, which then go through the trained network once, so that all heads
 answer to the same pixels. Test rows are only predicted. Reads predictions.csv, the tiles, the model and heads/; writes
-stress.csv. A run that is stopped keeps nothing of it and starts anew. Of a plan, the parts are pooled.
+robustness.csv. A run that is stopped keeps nothing of it and starts anew. Of a plan, the parts are pooled.
 
     python -m pipeline.robustness --run reports/mine
 """
@@ -17,7 +17,7 @@ from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput
 from pipeline.names import FILES, SUMMARY
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.protocol import read_protocol
 
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from pipeline.heads.saved import SavedHeads
     from pipeline.network.engines import Engine
     from pipeline.network.model_file import Model, Preprocess
-    from pipeline.storage.predictions.csv_table import Answer
+    from pipeline.storage.predictions.csv_table import HeadOutput
     from pipeline.storage.protocol import Protocol
 
 Name = Literal["colour_shift", "stain_change", "brightness", "blur", "jpeg", "half_resolution", "rotation"]
 
 
 @dataclasses.dataclass(frozen=True)
-class StressOptions:
+class RobustnessOptions:
     """Which corruptions, and on how many tiles."""
 
     corruptions: tuple[Name, ...] = get_args(Name)
     """What the test tiles are put through."""
 
-    stress_tiles: int | None = None
+    robustness_tiles: int | None = None
     """Test tiles at most, drawn at random by --seed; default: all."""
 
     def __post_init__(self) -> None:
@@ -50,11 +50,14 @@ class StressOptions:
         names = " ".join(self.corruptions)
         check(self.corruptions, "--corruptions: at least one is needed")
         check(len(set(self.corruptions)) == len(self.corruptions), f"--corruptions {names}: one is named twice")
-        check(self.stress_tiles is None or self.stress_tiles >= 1, f"--stress-tiles {self.stress_tiles}: at least 1")
+        check(
+            self.robustness_tiles is None or self.robustness_tiles >= 1,
+            f"--robustness-tiles {self.robustness_tiles}: at least 1",
+        )
 
 
 def draw_rows(predictions: "Predictions", n: int | None, *, seed: int) -> "np.ndarray":
-    """Return the rows of `Predictions.tiles` to put under stress, in their order: test rows, at most n of them."""
+    """Return the rows of `Predictions.tiles` to put under robustness, in their order: test rows, at most n of them."""
     import numpy as np
 
     rows = predictions.rows("test")
@@ -64,7 +67,7 @@ def draw_rows(predictions: "Predictions", n: int | None, *, seed: int) -> "np.nd
 
 
 def input_files(run: Path, predictions: "Predictions") -> list[Path]:
-    """Return what decides the content of stress.csv."""
+    """Return what decides the content of robustness.csv."""
     heads = [FILES[head] for head in predictions.main_heads if head in FILES]
     others = [run / name for name in ("manifest.csv", "model.safetensors", SUMMARY, *heads)]
     return [records.standing(run / "predictions.csv"), *others]
@@ -97,24 +100,26 @@ def load_trained(run: Path, predictions: "Predictions") -> "tuple[Model, SavedHe
     return model, load_heads(run, summary, predictions.main_heads, embedded=embedded)
 
 
-def run(common: Common, options: StressOptions) -> int:
-    """Put the heads of the run under stress, or those of its plan part by part; return the exit code."""
+def run(common: Common, options: RobustnessOptions) -> int:
+    """Put the heads of the run under robustness, or those of its plan part by part; return the exit code."""
     protocol = read_protocol(common.run)
     if protocol is None:
         return put(common, options)
-    twins = {protocol.folder(part) for part in protocol.parts if part.arm != protocol.main_arm}
-    code = each_part(common, lambda place: EXIT_OK if place.run in twins else put(place, options), what="stress")
+    random_controls = {protocol.folder(part) for part in protocol.parts if part.arm != protocol.main_arm}
+    code = each_part(
+        common, lambda place: EXIT_OK if place.run in random_controls else put(place, options), what="robustness"
+    )
     pool_parts(protocol, options)
     return code
 
 
-def pool_parts(protocol: "Protocol", options: StressOptions) -> None:
-    """Write the stress.csv of a plan's main arm unless it is current."""
+def pool_parts(protocol: "Protocol", options: RobustnessOptions) -> None:
+    """Write the robustness.csv of a plan's main arm unless it is current."""
     from pipeline.storage.predictions import corrupted as stored
 
     parts = [part for part in protocol.parts if part.arm == protocol.main_arm]
-    files = [protocol.folder(part) / "stress.csv" for part in parts]
-    out = protocol.run / "stress.csv"
+    files = [protocol.folder(part) / "robustness.csv" for part in parts]
+    out = protocol.run / "robustness.csv"
     same: dict[str, Any] = {
         "schema": stored.SCHEMA,
         "options": plain(options),
@@ -122,23 +127,23 @@ def pool_parts(protocol: "Protocol", options: StressOptions) -> None:
         "seed": protocol.seeds[0],
     }
     if freshness.is_current(out, **same):
-        say(f"stress: current, {out}")
+        log.info(f"robustness: current, {out}")
         return
     atomic.write_text(out, stored.pool([(part.seed, part.fold, path) for part, path in zip(parts, files, strict=True)]))
-    records.write_record(out, **same, stage="stress", details={"n_parts": len(parts)})
-    say(f"stress: pooled {len(parts)} parts in {out}")
+    records.write_record(out, **same, stage="robustness", details={"n_parts": len(parts)})
+    log.info(f"robustness: pooled {len(parts)} parts in {out}")
 
 
-def put(common: Common, options: StressOptions) -> int:
-    """Predict the corrupted test tiles, or do nothing if stress.csv is current; return the exit code."""
+def put(common: Common, options: RobustnessOptions) -> int:
+    """Predict the corrupted test tiles, or do nothing if robustness.csv is current; return the exit code."""
     from pipeline.comparison.read import read_predictions
     from pipeline.network.engines.resume import recorded_engine
     from pipeline.runtime.device import use_device
     from pipeline.storage.predictions import corrupted as stored
-    from pipeline.storage.predictions.csv_table import Answer
+    from pipeline.storage.predictions.csv_table import HeadOutput
     from pipeline.tiles.manifest import read_manifest
 
-    folder, out = common.run, common.run / "stress.csv"
+    folder, out = common.run, common.run / "robustness.csv"
     predictions = read_predictions(folder / "predictions.csv", force=common.force)
     inputs = input_files(folder, predictions)
     if absent := [path for path in inputs if not path.is_file()]:
@@ -150,11 +155,11 @@ def put(common: Common, options: StressOptions) -> int:
         "seed": common.seed,
     }
     if not common.restart and freshness.is_current(out, **same):
-        say(f"stress: current, {out}")
+        log.info(f"robustness: current, {out}")
         return EXIT_SKIPPED if records.read_record(out)["details"]["skipped"] else EXIT_OK
     model, saved = load_trained(folder, predictions)
     manifest = read_manifest(folder / "manifest.csv")
-    rows = draw_rows(predictions, options.stress_tiles, seed=common.seed)
+    rows = draw_rows(predictions, options.robustness_tiles, seed=common.seed)
     files = manifest.table.set_index("tile_id")
     tiles = predictions.tiles.iloc[rows]
     if unknown := set(tiles["tile_id"]) - set(files.index):
@@ -174,17 +179,18 @@ def put(common: Common, options: StressOptions) -> int:
     if not kept:
         raise BadInput(f"{manifest.root}: no test tile can be read; the first: {skipped[0]}")
     as_they_are = {
-        head: Answer(predictions.predicted[head][rows], predictions.probabilities(head, rows)) for head in saved.heads
+        head: HeadOutput(predictions.predicted[head][rows], predictions.probabilities(head, rows))
+        for head in saved.heads
     }
     answered = {
-        corruption: {head: Answer(answer.predicted[kept], answer.p[kept]) for head, answer in heads.items()}
+        corruption: {head: HeadOutput(answer.predicted[kept], answer.p[kept]) for head, answer in heads.items()}
         for corruption, heads in ({stored.NONE: as_they_are} | answers).items()
     }
     atomic.write_text(out, stored.to_csv(tiles.iloc[kept], answered, predictions.classes))
     records.write_record(
         out,
         **same,
-        stage="stress",
+        stage="robustness",
         details={
             "skipped": {tiles["tile_id"].iloc[i]: problem for i, problem in skipped.items()},
             "n_test": len(predictions.rows("test")),
@@ -193,9 +199,11 @@ def put(common: Common, options: StressOptions) -> int:
         },
         device=str(device),
     )
-    say(f"stress: {', '.join(saved.heads)} on {len(kept)} test tiles under {len(answers)} corruptions in {out}")
+    log.info(
+        f"robustness: {', '.join(saved.heads)} on {len(kept)} test tiles under {len(answers)} corruptions in {out}"
+    )
     for i, problem in skipped.items():
-        say(f"stress: skipped {tiles['tile_id'].iloc[i]}: {problem}")
+        log.info(f"robustness: skipped {tiles['tile_id'].iloc[i]}: {problem}")
     return EXIT_SKIPPED if skipped else EXIT_OK
 
 
@@ -208,7 +216,7 @@ def put_through(
     names: Sequence[str],
     root: Path,
     preprocess: "Preprocess",
-) -> "tuple[dict[str, dict[str, Answer]], dict[int, str]]":
+) -> "tuple[dict[str, dict[str, HeadOutput]], dict[int, str]]":
     """Return corruption -> head -> what it says of N tiles, and row -> problem of tiles that cannot be read.
 
     Args:
@@ -231,9 +239,9 @@ def put_through(
     from pipeline.runtime.signals import StopRequest
     from pipeline.tiles.corruptions import CORRUPTIONS
 
-    answers: dict[str, dict[str, Answer]] = {}
+    answers: dict[str, dict[str, HeadOutput]] = {}
     skipped: dict[int, str] = {}
-    with StopRequest() as stop, progress(len(names) * len(files), unit="tile", label="stress") as bar:
+    with StopRequest() as stop, progress(len(names) * len(files), unit="tile", label="robustness") as bar:
         for name in names:
             bar.set_postfix_str(name)
             answers[name], problems = answer_tiles(
@@ -250,7 +258,7 @@ def put_through(
                 workers=n_workers(common.workers),
                 max_bad=common.max_bad,
                 stop=stop,
-                lost="stress.csv was not finished and begins anew",
+                lost="robustness.csv was not finished and begins anew",
                 advance=bar.update,
             )
             skipped |= problems
@@ -259,8 +267,8 @@ def put_through(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `python -m pipeline.robustness`."""
-    stages = {"stress": StressOptions}
-    return command("pipeline.robustness", __doc__, stages, lambda common, o: run(common, o["stress"]), argv)
+    stages = {"robustness": RobustnessOptions}
+    return command("pipeline.robustness", __doc__, stages, lambda common, o: run(common, o["robustness"]), argv)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,13 @@ from pipeline.cli.command import command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, BadInput, UsageError
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.runtime.process import is_first, n_ranks
 from pipeline.storage import atomic, freshness, records
 
 if TYPE_CHECKING:
     from pipeline.network.training.recipe import Recipe
-    from pipeline.network.training.trainer import Training
+    from pipeline.network.training.trainer import Trainer
     from pipeline.tiles.manifest import Manifest
     from pipeline.tiles.stain_normalisation import Stain
 
@@ -194,7 +194,7 @@ def is_trained(manifest: "Manifest", options: TrainOptions, *, seed: int) -> boo
 
 def start_training(
     manifest: "Manifest", recipe: "Recipe", options: TrainOptions, common: Common, chosen: dict[str, Any]
-) -> "Training":
+) -> "Trainer":
     """Build network, tiles and training state; nothing is trained yet."""
     import numpy as np
 
@@ -205,7 +205,7 @@ def start_training(
     from pipeline.network.pretrained import imagenet_file
     from pipeline.network.resnet import as_channels_last, build_network, load_start_weights
     from pipeline.network.training.stain_target import fit_stain
-    from pipeline.network.training.trainer import Training
+    from pipeline.network.training.trainer import Trainer
     from pipeline.runtime.device import n_workers, use_device
     from pipeline.storage.protocol import decided_alike
 
@@ -240,10 +240,12 @@ def start_training(
     asked: str = options.precision
     if asked == "auto":
         asked = decided_alike(common.run, "model.safetensors", options=chosen).get("precision", asked)
-    asked = ranks.of_first(choose_precision(asked, device))  # of several processes' timings one must hold for all
+    asked = ranks.broadcast_from_first(
+        choose_precision(asked, device)
+    )  # of several processes' timings one must hold for all
     mpp, sides = manifest.details.get("mpp"), manifest.readable["width"]
     mpp = mpp * float(sides.iloc[0]) / recipe.tile_px if mpp and sides.nunique() == 1 else None
-    return Training(
+    return Trainer(
         network,
         train=tiles["train"],
         val=tiles["val"],
@@ -289,9 +291,9 @@ def run(common: Common, options: TrainOptions) -> int:
         return all_parts()
     if options.compiled:
         raise UsageError("--compiled: only for a single process: leave it out under torchrun")
-    from pipeline.network.distributed import joined
+    from pipeline.network.distributed import process_group
 
-    with joined():
+    with process_group():
         return all_parts()
 
 
@@ -312,7 +314,7 @@ def train(common: Common, options: TrainOptions) -> int:
         if is_first():
             checkpoint.unlink(missing_ok=True)
     elif is_trained(manifest, options, seed=common.seed):
-        say(f"train: current, {path}")
+        log.info(f"train: current, {path}")
         return EXIT_OK
     elif not checkpoint.is_file():  # a checkpoint is the unfinished replacement that --restart asked for
         freshness.refuse_other_options(path, options=chosen, seed=common.seed, inputs=inputs)
@@ -320,9 +322,9 @@ def train(common: Common, options: TrainOptions) -> int:
 
     training = start_training(manifest, recipe, options, common, chosen)
     if training.resume():
-        say(f"train: continuing after epoch {training.state.epoch}, step {training.state.step}")
+        log.info(f"train: continuing after epoch {training.state.epoch}, step {training.state.step}")
     else:
-        say(
+        log.info(
             f"train: {options.arch} from {started_from(options) or 'scratch'}, recipe {name}, {recipe.epochs} epochs "
             f"of {len(training.train[0])} tiles, {', '.join(map(str, recipe.sides()))} px, {training.device}, "
             f"{training.precision}"
@@ -337,7 +339,7 @@ def train(common: Common, options: TrainOptions) -> int:
 
 
 def finish(
-    manifest: "Manifest", training: "Training", common: Common, options: TrainOptions, chosen: dict[str, Any]
+    manifest: "Manifest", training: "Trainer", common: Common, options: TrainOptions, chosen: dict[str, Any]
 ) -> None:
     """Write the model, its description, the history and the figures, and last the record."""
     import pandas as pd
@@ -399,7 +401,7 @@ def finish(
         seed=common.seed,
         device=str(training.device),
     )
-    say(
+    log.info(
         f"train: best validation accuracy {state.best_accuracy:.3f} in epoch {state.best_epoch} of "
         f"{training.recipe.epochs}, {path}"
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.cli.command import command
 from pipeline.cli.options import Common
 from pipeline.errors import EXIT_FAILED, EXIT_OK, BadArtifact, PipelineError, StaleInput
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, lock, records
 from pipeline.storage.protocol import Protocol, check_part, read_protocol
 
@@ -40,7 +40,7 @@ def check_one(path: Path, schema: str, stage: str, *, light: bool) -> list[str]:
         damaged = [name for name in damaged if (path.parent / name).exists()]
     faults = [f"{path.parent / name}: missing or changed since {stage} wrote it" for name in damaged]
     try:
-        freshness.check_fresh(path, record)
+        freshness.check_inputs_unchanged(path, record)
     except StaleInput as error:
         faults.append(str(error))
     return faults
@@ -77,7 +77,7 @@ def unknown_files(run: Path, known: set[Path]) -> list[Path]:
     return sorted(path for path in left if not path.parent.name.endswith(".ranks"))
 
 
-OPTIONAL = ("floors.h5", "predictions-random.csv", "stress.csv")
+OPTIONAL = ("baselines.h5", "predictions-random.csv", "robustness.csv")
 """Artefacts that a finished run may lack."""
 
 
@@ -193,7 +193,7 @@ def check_parts(protocol: Protocol, *, light: bool) -> tuple[list[str], set[Path
             faults.append(str(error))
         found, files = check_folder(folder, light=light)
         if records.standing(folder / "predictions.csv") not in files:
-            say(f"verify: {folder}: this part of the plan is not finished")
+            log.info(f"verify: {folder}: this part of the plan is not finished")
         faults += found
         known |= files
     return faults, known
@@ -215,17 +215,17 @@ def run(common: Common, options: VerifyOptions) -> int:
         expected = ["manifest.csv", "predictions.csv", "comparison.csv"]
     for name in expected:
         if records.standing(folder / name) not in known:
-            say(f"verify: {name}: not made yet")
+            log.info(f"verify: {name}: not made yet")
     if not known:
         faults.append(f"{folder}: no run: run `python -m pipeline.prepare` first")
     for fault in faults:
-        say(f"verify: {fault}")
+        log.info(f"verify: {fault}")
     for path in unknown_files(folder, {known_path.resolve() for known_path in known} | known):
-        say(f"verify: note: {path} belongs to no record")
+        log.info(f"verify: note: {path} belongs to no record")
     if faults:
-        say(f"verify: {len(faults)} fault(s) in {folder}")
+        log.info(f"verify: {len(faults)} fault(s) in {folder}")
         return EXIT_FAILED
-    say(f"verify: {len(known)} files of {folder} are what their records say")
+    log.info(f"verify: {len(known)} files of {folder} are what their records say")
     return EXIT_OK
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.runtime.console import start_logging
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--reliability PAGE`; what it does stands in tests/faults/ledger.py."""
@@ -25,6 +27,12 @@ def is_here(host: object) -> bool:
         return host in ("localhost", "", None) or ipaddress.ip_address(str(host)).is_loopback
     except ValueError:
         return False
+
+
+@pytest.fixture(autouse=True, scope="session")
+def messages() -> None:
+    """Write messages to stderr, as commands do."""
+    start_logging()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -206,7 +214,7 @@ def embedded_slide() -> Callable[..., Path]:
         import pandas as pd
 
         from pipeline.storage import records
-        from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+        from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
         from pipeline.storage.embeddings.reader import SCHEMA, read_embeddings
         from pipeline.storage.embeddings.slide_info import SlideInfo
         from pipeline.storage.embeddings.writer import write_embeddings
@@ -215,7 +223,7 @@ def embedded_slide() -> Callable[..., Path]:
         n = shape[0] * shape[1]
         chosen = 7 * np.arange(n) % len(known.label)
         info = SlideInfo("slide one.tif", "5" * 64, 1000, 900, 0.5, patch, 0.5, patch, stride)
-        scratch = Scratch(path, row=row_type(known.features.shape[1], len(known.classes)), identity={}, batch=1)
+        scratch = PartialRows(path, row=row_type(known.features.shape[1], len(known.classes)), identity={}, batch=1)
         scratch.open(restart=True)
         rows = np.zeros(n, scratch.row)
         rows["features"], rows["logits"] = known.features[chosen], known.logits[chosen]

@@ -18,7 +18,7 @@ from pipeline.errors import DiskFull, Interrupted, Locked, PipelineError, UsageE
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.lock import locked
-from pipeline.storage.predictions.corrupted import read_stress
+from pipeline.storage.predictions.corrupted import read_robustness
 
 PLAN = """
 run = "{run}"
@@ -42,8 +42,8 @@ engine = "torch"
 embed_precision = "fp32"
 [fit_heads]
 heads = ["svm"]
-floors = false
-[stress]
+baselines = false
+[robustness]
 corruptions = ["colour_shift", "rotation"]
 [report]
 draws = 100
@@ -187,7 +187,7 @@ def test_the_table_is_what_the_runs_say(finished: Path) -> None:
     table = pd.read_csv(finished / "out" / "ablation.csv").set_index(["arm", "head", "metric"])
     for name in ARMS:
         predictions = read_predictions(arm(finished, name) / "predictions.csv")
-        stress = read_stress(arm(finished, name) / "stress.csv")
+        corrupted = read_robustness(arm(finished, name) / "robustness.csv")
         seeds = predictions.tiles["seed"].to_numpy()
         for head in ("softmax", "svm"):
             right = predictions.predicted[head] == predictions.y
@@ -205,7 +205,7 @@ def test_the_table_is_what_the_runs_say(finished: Path) -> None:
                 before = (first.predicted[head] == first.y).mean()
                 assert row["difference"] == pytest.approx(right.mean() - before)
                 assert row["difference_low"] <= row["difference"] <= row["difference_high"]
-            rows = stress[(stress["head"] == head) & (stress["corruption"] == "colour_shift")]
+            rows = corrupted[(corrupted["head"] == head) & (corrupted["corruption"] == "colour_shift")]
             both = [
                 2
                 * ((rows["label"] == c) & (rows["predicted"] == c)).sum()

@@ -18,7 +18,7 @@ from pipeline.network.engines.torch_engine import TorchEngine
 from pipeline.network.model_file import Preprocess
 from pipeline.network.resnet import build_network, features
 from pipeline.storage import records
-from pipeline.storage.baseline_features import SCHEMA, Floors, read_floors
+from pipeline.storage.baseline_features import SCHEMA, Baselines, read_baselines
 from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE
 from pipeline.tiles.decoding import decode_tile, pixel_hash, resize
 from pipeline.tiles.handcrafted_features import HANDMADE_NAMES, colour_histogram, handmade_features
@@ -64,10 +64,10 @@ def one_line(text: str) -> str:
     return lines[0]
 
 
-def content(run: Path) -> Floors:
+def content(run: Path) -> Baselines:
     """Return the file's content after checking it against its record."""
-    records.check_artifact(run / "floors.h5", schema=SCHEMA)
-    return read_floors(run / "floors.h5")
+    records.check_artifact(run / "baselines.h5", schema=SCHEMA)
+    return read_baselines(run / "baselines.h5")
 
 
 def tile(run: Path, row: int) -> Path:
@@ -76,7 +76,7 @@ def tile(run: Path, row: int) -> Path:
     return manifest.root / manifest.table["path"][row]
 
 
-def assert_same(a: Floors, b: Floors) -> None:
+def assert_same(a: Baselines, b: Baselines) -> None:
     """Check that two files hold the same rows."""
     assert a.tile_id == b.tile_id
     np.testing.assert_array_equal(a.status, b.status)
@@ -101,13 +101,13 @@ def test_rows_are_the_tiles_whatever_the_workers(run: Path, capsys: pytest.Captu
         batch = normalise(inputs, mean=constants.mean, std=constants.std)
         expected = features(build_network("resnet50", n_classes=2, seed=0).eval(), batch).numpy()
     np.testing.assert_allclose(found.untrained, expected, rtol=1e-3, atol=1e-3)
-    # without batch statistics activations must neither vanish nor run away, or this were no floor
+    # without batch statistics activations must neither vanish nor run away, or this were no baseline
     assert 0.01 < expected.mean() < 1000
     assert (expected.std(axis=0) > 0.01 * expected.mean(axis=0)).mean() > 0.5
 
     capsys.readouterr()
     assert baselines.main(words(run)) == 0
-    assert "floors: current" in capsys.readouterr().err
+    assert "baselines: current" in capsys.readouterr().err
     assert baselines.main([*words(run, "--restart"), "--workers", "3"]) == 0
     assert_same(content(run), found)
 
@@ -116,8 +116,8 @@ def test_rows_are_the_tiles_whatever_the_workers(run: Path, capsys: pytest.Captu
 def test_the_input_side_is_the_median_width_within_bounds(widths: list[int], side: int) -> None:
     table = pd.DataFrame({"width": [*widths, 0], "problem": [""] * len(widths) + ["not readable"]})
     manifest = Manifest(Path(), table, Path(), {})
-    assert baselines.input_side(manifest, baselines.FloorsOptions()) == side
-    assert baselines.input_side(manifest, baselines.FloorsOptions(floor_px=64)) == 64
+    assert baselines.input_side(manifest, baselines.BaselinesOptions()) == side
+    assert baselines.input_side(manifest, baselines.BaselinesOptions(baseline_px=64)) == 64
 
 
 def test_bad_tiles_are_marked_and_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +132,7 @@ def test_bad_tiles_are_marked_and_named(run: Path, capsys: pytest.CaptureFixture
     assert not any(values[[3, 7, 10]].any() for values in found.features().values())
     err = capsys.readouterr().err
     assert all(f"skipped {found.tile_id[row]}" in err for row in (3, 7, 10))
-    reasons = records.read_record(run / "floors.h5")["details"]["skipped"]
+    reasons = records.read_record(run / "baselines.h5")["details"]["skipped"]
     assert "not a readable" in reasons[found.tile_id[3]]
     assert "its pixels changed" in reasons[found.tile_id[10]]
     assert baselines.main(words(run, "--max-bad", "0.3")) == 3, "current, but not whole"
@@ -145,7 +145,7 @@ def test_too_many_bad_tiles_stop_the_run(run: Path, capsys: pytest.CaptureFixtur
     line = one_line(capsys.readouterr().err)
     assert "above --max-bad 0.01" in line
     assert f"{tile(run, 3)}: not there" in line
-    assert not list(run.glob("*floors.h5*"))
+    assert not list(run.glob("*baselines.h5*"))
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -165,7 +165,7 @@ def test_a_stop_leaves_no_file_and_the_next_run_is_whole(
         assert baselines.main(words(run)) == 128 + signum
     assert len(calls) == 1, "it stops after the batch in hand"
     assert "run the same command again" in one_line(capsys.readouterr().err)
-    assert not list(run.glob("*floors.h5*"))
+    assert not list(run.glob("*baselines.h5*"))
     assert baselines.main(words(run)) == 0
     assert (content(run).status == OK).all()
 
@@ -175,7 +175,7 @@ def test_a_damaged_file_is_made_anew_and_another_seed_or_side_is_another_file(
 ) -> None:
     assert baselines.main(words(run)) == 0
     before = content(run)
-    path = run / "floors.h5"
+    path = run / "baselines.h5"
     data = bytearray(path.read_bytes())
     data[-100] ^= 1
     path.write_bytes(data)
@@ -183,7 +183,7 @@ def test_a_damaged_file_is_made_anew_and_another_seed_or_side_is_another_file(
     assert baselines.main(words(run)) == 0
     assert "current" not in capsys.readouterr().err
     assert_same(content(run), before)
-    assert baselines.main(words(run, "--seed", "1", "--floor-px", "24")) == 0
+    assert baselines.main(words(run, "--seed", "1", "--baseline-px", "24")) == 0
     other = content(run)
     assert (other.px, other.seed) == (24, 1)
     np.testing.assert_array_equal(other.handmade, before.handmade)
@@ -192,7 +192,7 @@ def test_a_damaged_file_is_made_anew_and_another_seed_or_side_is_another_file(
 
 def test_wrong_use_is_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        baselines.main(words(run, "--floor-px", "many"))
+        baselines.main(words(run, "--baseline-px", "many"))
     assert caught.value.code == 2
     capsys.readouterr()
     assert baselines.main(words(run.parent)) == 1

@@ -20,7 +20,7 @@ from PIL import Image
 from pipeline import extract, prepare, train
 from pipeline.network.model_file import load_model
 from pipeline.storage import atomic, records
-from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE, read_embeddings
 from pipeline.tiles.manifest import read_manifest
 
@@ -55,16 +55,16 @@ def uninterrupted(trained_base: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, batches: int, signum: int = signal.SIGTERM) -> None:
     """Send this process a signal once `batches` batches are in the scratch."""
-    append, count = Scratch.append, 0
+    append, count = PartialRows.append, 0
 
-    def counted(self: Scratch, rows: np.ndarray) -> None:
+    def counted(self: PartialRows, rows: np.ndarray) -> None:
         nonlocal count
         append(self, rows)
         count += 1
         if count == batches:
             os.kill(os.getpid(), signum)
 
-    monkeypatch.setattr(Scratch, "append", counted)
+    monkeypatch.setattr(PartialRows, "append", counted)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from pipeline.network.model_file import load_model
 from pipeline.network.resnet import features
 from pipeline.slides.openslide_reader import open_slide
 from pipeline.storage import atomic, records
-from pipeline.storage.embeddings.partial_rows import Scratch
+from pipeline.storage.embeddings.partial_rows import PartialRows
 from pipeline.storage.embeddings.reader import OK, UNREADABLE, Embeddings, read_embeddings
 from pipeline.tiles.decoding import pixel_hash
 
@@ -194,9 +194,9 @@ def test_a_stop_continues_to_the_same_rows(
     ground: Ground, uninterrupted: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """P2."""
-    append, count = Scratch.append, 0
+    append, count = PartialRows.append, 0
 
-    def counted(self: Scratch, block: np.ndarray) -> None:
+    def counted(self: PartialRows, block: np.ndarray) -> None:
         nonlocal count
         append(self, block)
         count += 1
@@ -204,7 +204,7 @@ def test_a_stop_continues_to_the_same_rows(
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Scratch, "append", counted)
+        patch.setattr(PartialRows, "append", counted)
         assert ground.extract() == 143
     assert not result(ground.run).exists()
     capsys.readouterr()

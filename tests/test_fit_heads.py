@@ -19,7 +19,7 @@ from pipeline.heads.base import Rows
 from pipeline.heads.svm.classifier import Svm
 from pipeline.storage import freshness, records
 from pipeline.storage.embeddings import reader as stored
-from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.reader import SCHEMA, read_embeddings
 from pipeline.storage.embeddings.writer import write_embeddings
 from pipeline.storage.predictions.csv_table import read_predictions, usable_rows
@@ -58,7 +58,7 @@ def make_run(
     )
     run.mkdir(parents=True, exist_ok=True)
     path = run / "embeddings.h5"
-    scratch = Scratch(path, row=row_type(D, 3), identity={}, batch=8)
+    scratch = PartialRows(path, row=row_type(D, 3), identity={}, batch=8)
     scratch.open(restart=True)
     rows = np.zeros(n, scratch.row)
     rows["features"], rows["logits"], rows["sha256"] = features, logits, 1
@@ -176,7 +176,7 @@ def test_test_rows_serve_for_nothing_before_prediction(fit_on: search.FitOn, tmp
     rows = split_rows(run, fit_on=fit_on)
     noise = np.random.default_rng(3).normal(size=rows["test"].features.shape).astype(np.float32)
     other = dict(rows, test=Rows(noise, noise[:, :3], rows["test"].y[::-1].copy(), rows["test"].groups))
-    setting = search.Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=3, svm_rows=10_000, calibration="auto")
+    setting = search.FitConfig(fit_on, seed=0, jobs=1, device="cpu", rounds=3, svm_rows=10_000, calibration="auto")
     for make in (search.fit_softmax, search.fit_svm_head, search.fit_xgboost_head):
         arguments = () if make is search.fit_softmax else (setting,)
         one, two = make(rows, *arguments), make(other, *arguments)  # type: ignore[operator]
@@ -184,7 +184,7 @@ def test_test_rows_serve_for_nothing_before_prediction(fit_on: search.FitOn, tmp
         np.testing.assert_array_equal(one.head.scores(rows["test"]), two.head.scores(rows["test"]))
 
 
-def calibration_of(fitted: search.Fitted, setting: search.Setting) -> object:
+def calibration_of(fitted: search.FitResult, setting: search.FitConfig) -> object:
     return making.calibrated(fitted, setting).facts["calibration"]
 
 

@@ -71,7 +71,7 @@ def test_a_worker_lost_in_the_midst_of_training_loses_nothing(
     """The SVM, which was there already, stays; the same command ends as if nothing had happened."""
 
     def dying(**given: Any) -> bytes:
-        if given["joined"]["dmlc_task_id"] == "00001":
+        if given["process_group"]["dmlc_task_id"] == "00001":
             os.kill(os.getpid(), signal.SIGKILL)
         return work(**given)
 

@@ -103,8 +103,8 @@ def test_memory_that_is_enough_changes_nothing(tmp_path: Path, capfd: pytest.Cap
 
 
 @pytest.mark.usefixtures("little_memory")
-def test_floors_of_tiles_are_streamed_from_their_own_file(fitted_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert baselines.main(["--run", str(fitted_run), "--floor-px", "32", "--threads", "1", "--workers", "0"]) == 0
+def test_baselines_of_tiles_are_streamed_from_their_own_file(fitted_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert baselines.main(["--run", str(fitted_run), "--baseline-px", "32", "--threads", "1", "--workers", "0"]) == 0
     read: list[str] = []
     blocks = StoredRows.blocks
 
@@ -131,7 +131,7 @@ def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path: Path) -> No
         folder.mkdir()
         (folder / "bins-0x1.gradient_index.page").write_bytes(b"x")
     (run / ".streamed.abcd_456.tmp").symlink_to(elsewhere)
-    assert fit(run, "--heads", "svm", "--no-floors") == 0
+    assert fit(run, "--heads", "svm", "--no-baselines") == 0
     assert not left.exists()
     assert len(list(own.iterdir())) == len(list(elsewhere.iterdir())) == 1, "P5"
 
@@ -200,13 +200,13 @@ def test_p2_kills_in_the_midst_of_a_pass_end_in_the_same_heads(tmp_path: Path, m
 @pytest.mark.parametrize(("head", "limit"), [("svm", 10_000), ("xgboost", 5_000)])
 def test_p1_no_room_for_what_is_kept_on_disk_is_one_line(tmp_path: Path, head: str, limit: int) -> None:
     run = make_run(tmp_path / "run")
-    ended = run_program(run, "--heads", head, "--no-floors", limit=limit)
+    ended = run_program(run, "--heads", head, "--no-baselines", limit=limit)
     errors = [line for line in ended.stderr.splitlines() if not line.startswith("fit_heads:")]
     assert ended.returncode == 1
     assert len(errors) == 1, ended.stderr
     assert "no space left" in errors[0]
     assert not list(run.glob(".*tmp"))
-    assert fit(run, "--memory", "4GB", "--heads", head, "--no-floors") == 0
+    assert fit(run, "--memory", "4GB", "--heads", head, "--no-baselines") == 0
 
 
 @pytest.fixture

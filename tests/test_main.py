@@ -95,8 +95,8 @@ def test_the_same_seed_gives_the_same_results(finished: Path, data: Path, tmp_pa
     """P6: model, embeddings, heads, predictions and figures of merit; costs (seconds) differ."""
     run = finished.parent / "again"
     assert whole.main(words(run, data)) == 0
-    repeated = ("manifest.csv", "model.safetensors", "model.json", "embeddings.h5", "floors.h5", "heads/svm.skops")
-    for name in (*repeated, "heads/xgboost.ubj", "predictions.csv", "stress.csv"):
+    repeated = ("manifest.csv", "model.safetensors", "model.json", "embeddings.h5", "baselines.h5", "heads/svm.skops")
+    for name in (*repeated, "heads/xgboost.ubj", "predictions.csv", "robustness.csv"):
         assert atomic.sha256_file(run / name) == atomic.sha256_file(finished / name), name
 
     def merits(folder: Path) -> list[list[str]]:

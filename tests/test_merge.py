@@ -239,18 +239,18 @@ def test_a_shard_takes_over_the_engine_of_one_that_is_begun(
 ) -> None:
     """What auto decides by timing need not differ between the shards of one folder; a finished one tells it, too."""
     from pipeline.network import precision
-    from pipeline.storage.embeddings.partial_rows import Scratch
+    from pipeline.storage.embeddings.partial_rows import PartialRows
 
     auto = [word if word != "fp32" else "auto" for word in words("extract", trained_run)]
 
-    def stop(self: Scratch, rows: np.ndarray) -> None:
+    def stop(self: PartialRows, rows: np.ndarray) -> None:
         append(self, rows)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    append = Scratch.append
+    append = PartialRows.append
     monkeypatch.setattr(precision, "GAIN", 1e9)
     with monkeypatch.context() as patch:
-        patch.setattr(Scratch, "append", stop)
+        patch.setattr(PartialRows, "append", stop)
         assert extract.main([*auto, "--shard", "1/3"]) == 143
     monkeypatch.setattr(precision, "GAIN", 0)
     assert extract.main([*auto, "--shard", "2/3"]) == 0

@@ -1,4 +1,4 @@
-"""A plan from end to end on tiny tiles: folds, seeds, twin, inner networks; what is refused."""
+"""A plan from end to end on tiny tiles: folds, seeds, random-split control, inner networks; what is refused."""
 
 import json
 import shutil
@@ -35,18 +35,18 @@ def tiles(prepared_run: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, prepared_base: Path, words: Callable[..., list[str]]) -> Path:
-    """A logo plan over two folds with its twin, up to the pooled predictions."""
+    """A logo plan over two folds with its random-split control, up to the pooled predictions."""
     base = tmp_path_factory.mktemp("plan")
     shutil.copytree(prepared_base / "tiles", base / "tiles")
-    run = make_plan(base, "--protocol", "logo", "--folds", "2", "--twin")
+    run = make_plan(base, "--protocol", "logo", "--folds", "2", "--random-control")
     assert train.main([*words("train", run), "--epochs", "1"]) == 0
     assert extract.main(words("extract", run)) == 0
-    assert fit_heads.main(["--run", str(run), "--threads", "1", "--rounds", "4", "--no-floors"]) == 0
+    assert fit_heads.main(["--run", str(run), "--threads", "1", "--rounds", "4", "--no-baselines"]) == 0
     return run
 
 
 def test_the_plan_names_every_part_before_anything_runs(tiles: Path) -> None:
-    run = make_plan(tiles, "--protocol", "logo", "--seeds", "2", "--twin")
+    run = make_plan(tiles, "--protocol", "logo", "--seeds", "2", "--random-control")
     protocol = read_protocol(run)
     assert protocol is not None
     assert (protocol.n_folds, protocol.seeds, protocol.arms) == (4, [0, 1], ["grouped", "random"])
@@ -127,7 +127,7 @@ def test_predictions_of_two_plans_are_not_mixed(
     one, other = (protocol.folder(part) for part in protocol.parts[:2])
     shutil.rmtree(one)
     shutil.copytree(other, one)
-    assert fit_heads.main(["--run", str(base / "run"), "--threads", "1", "--rounds", "4", "--no-floors"]) == 1
+    assert fit_heads.main(["--run", str(base / "run"), "--threads", "1", "--rounds", "4", "--no-baselines"]) == 1
     told = capfd.readouterr().err
     assert "is not the one of this plan" in told
     assert told.count("error:") == 1
@@ -158,7 +158,7 @@ def test_inner_networks_predict_together(tiles: Path, words: Callable[..., list[
     run = make_plan(tiles, "--folds", "2", "--inner", "2")
     assert train.main([*words("train", run), "--epochs", "1"]) == 0
     assert extract.main(words("extract", run)) == 0
-    assert fit_heads.main(["--run", str(run), "--threads", "1", "--rounds", "4", "--no-floors"]) == 0
+    assert fit_heads.main(["--run", str(run), "--threads", "1", "--rounds", "4", "--no-baselines"]) == 0
     protocol = read_protocol(run)
     assert protocol is not None
     assert len(protocol.parts) == 4
@@ -187,7 +187,7 @@ def test_one_lost_part_is_made_again_and_only_that_one(
         (lost / name).unlink()
     capfd.readouterr()
     assert extract.main(words("extract", run)) == 0
-    assert fit_heads.main(["--run", str(run), "--threads", "1", "--rounds", "4", "--no-floors"]) == 0
+    assert fit_heads.main(["--run", str(run), "--threads", "1", "--rounds", "4", "--no-baselines"]) == 0
     told = capfd.readouterr().err
     assert told.count("rows of 512 features") == 1
     assert told.count("svm is current") == 1
@@ -219,7 +219,7 @@ def test_the_report_of_a_plan_shows_its_parts_and_the_gap_to_the_random_split(
     for title in (
         "Statistics of the differences",
         "What a random split would have shown",
-        "Floors",
+        "Baselines",
         "Group by group",
         "The plan",
         "Referring unsure tiles",
@@ -249,7 +249,7 @@ def test_a_part_made_with_other_options_is_not_pooled(
     protocol = read_protocol(base / "run")
     assert protocol is not None
     part = protocol.folder(protocol.parts[1])
-    words = ["--threads", "1", "--rounds", "4", "--no-floors"]
+    words = ["--threads", "1", "--rounds", "4", "--no-baselines"]
     assert fit_heads.main(["--run", str(part), "--seed", "0", *words, "--calibration", "sigmoid"]) == 0
     with pytest.raises(StaleInput, match="calibration='sigmoid', there 'auto'"):
         pool(protocol, "grouped", options={"heads": ["svm", "xgboost"], "fit_on": None})
@@ -257,14 +257,14 @@ def test_a_part_made_with_other_options_is_not_pooled(
     assert "is a plan, whose parts have files of their own" in capfd.readouterr().err
 
 
-def test_without_folds_there_is_no_twin(tiles: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = ["--run", str(tiles / "run"), "--data", str(tiles / "tiles"), *GROUPED, "--twin"]
+def test_without_folds_there_is_no_random_control(tiles: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["--run", str(tiles / "run"), "--data", str(tiles / "tiles"), *GROUPED, "--random-control"]
     assert prepare.main(words) == 1
     assert "which takes folds: add --folds 5" in capfd.readouterr().err
 
 
 def test_a_plan_can_become_a_single_split(tiles: Path) -> None:
-    run = make_plan(tiles, "--folds", "2", "--twin")
+    run = make_plan(tiles, "--folds", "2", "--random-control")
     words = ["--run", str(run), "--data", str(tiles / "tiles"), *GROUPED, "--restart"]
     assert prepare.main(words) == 0
     assert read_protocol(run) is None

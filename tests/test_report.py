@@ -200,7 +200,7 @@ def test_the_report_has_its_parts_in_order_and_leaves_nothing_out(full_run):
     titles = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
     assert titles[:3] == ["What was compared", "Results on the test rows", "Verdict"]
     assert titles[-1] == "Credit and use"
-    assert re.findall(r"n/a: (\S+) was left out", text) == ["stress.csv"]
+    assert re.findall(r"n/a: (\S+) was left out", text) == ["robustness.csv"]
     assert "Somebody, CC BY 4.0" in text
     assert "research use only" in text
     assert "2 tiles could not be read" in text

@@ -1,4 +1,4 @@
-"""stress as a command: the same changed pixels for all heads, the heads that stand in the run, what is refused."""
+"""robustness as a command: the same changed pixels for all heads, the heads that stand in the run, what is refused."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from pipeline.heads.svm.classifier import Svm
 from pipeline.network.batches import TileFiles, normalise
 from pipeline.network.model_file import Model, load_model
 from pipeline.storage import atomic, records
-from pipeline.storage.predictions.corrupted import blocks, read_stress
+from pipeline.storage.predictions.corrupted import blocks, read_robustness
 from pipeline.storage.predictions.csv_table import read_predictions
 from pipeline.storage.protocol import PartEntry, Protocol, write_protocol
 from pipeline.tiles.corruptions import CORRUPTIONS, Corruption
@@ -48,13 +48,13 @@ def rows_tested(run: Path) -> pd.DataFrame:
 
 
 def named(run: Path, corruption: str) -> dict[str, list[str]]:
-    table = read_stress(run / "stress.csv")
+    table = read_robustness(run / "robustness.csv")
     return {head: list(rows["predicted"]) for name, head, rows in blocks(table) if name == corruption}
 
 
 def test_every_head_answers_under_every_corruption(fitted_run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert put(fitted_run) == 0
-    table = read_stress(fitted_run / "stress.csv")
+    table = read_robustness(fitted_run / "robustness.csv")
     assert list(dict.fromkeys(table["corruption"])) == ["none", *CORRUPTIONS]
     assert list(dict.fromkeys(table["head"])) == HEADS
     clean, rows = rows_tested(fitted_run), table[table["corruption"] == "none"].reset_index(drop=True)
@@ -62,21 +62,21 @@ def test_every_head_answers_under_every_corruption(fitted_run: Path, capfd: pyte
     pd.testing.assert_frame_equal(rows[same], clean[same])
     p = table[["p_ADI", "p_TUM"]].to_numpy()
     assert (np.array(["ADI", "TUM"])[p.argmax(axis=1)] == table["predicted"]).all()
-    record = records.check_artifact(fitted_run / "stress.csv", schema="stress/1.0")
+    record = records.check_artifact(fitted_run / "robustness.csv", schema="robustness/1.0")
     names = ["heads/heads.json", "heads/svm.skops", "heads/xgboost.ubj", "manifest.csv", "model.safetensors"]
     assert sorted(record["inputs"]) == [*names, "predictions.csv"]
     assert record["details"]["skipped"] == {}
     assert record["device"] == "cpu"
 
-    before = (fitted_run / "stress.csv").read_bytes()
+    before = (fitted_run / "robustness.csv").read_bytes()
     capfd.readouterr()
     assert put(fitted_run) == 0
     assert "current" in capfd.readouterr().err
-    (fitted_run / "stress.csv").write_bytes(before[:-40])  # damaged: made again, by two workers this time
+    (fitted_run / "robustness.csv").write_bytes(before[:-40])  # damaged: made again, by two workers this time
     assert put(fitted_run, "--workers", "2") == 0
-    assert (fitted_run / "stress.csv").read_bytes() == before
+    assert (fitted_run / "robustness.csv").read_bytes() == before
     assert put(fitted_run, "--corruptions", "jpeg", "rotation") == 0
-    table = read_stress(fitted_run / "stress.csv")
+    table = read_robustness(fitted_run / "robustness.csv")
     assert list(dict.fromkeys(table["corruption"])) == ["none", "jpeg", "rotation"]
 
 
@@ -86,7 +86,7 @@ def test_tiles_that_are_not_changed_get_the_answers_of_predictions_csv(
     """The way through network and heads is that of extract and fit_heads, so that a fall is the corruption's."""
     monkeypatch.setitem(CORRUPTIONS, "blur", Corruption(lambda pixels: pixels, "nothing"))
     assert put(fitted_run, "--corruptions", "blur") == 0
-    table = {(name, head): rows for name, head, rows in blocks(read_stress(fitted_run / "stress.csv"))}
+    table = {(name, head): rows for name, head, rows in blocks(read_robustness(fitted_run / "robustness.csv"))}
     for head in HEADS:
         one, other = table["none", head], table["blur", head]
         pd.testing.assert_frame_equal(one.drop(columns="corruption"), other.drop(columns="corruption"), rtol=1e-4)
@@ -107,9 +107,9 @@ def test_tiles_go_through_the_engine_of_the_embeddings(
         assert put(fitted_run, "--corruptions", "blur") == 1
         assert "pip install 'histoheads[cpu]'" in one_line(capfd.readouterr().err)
     assert put(fitted_run, "--corruptions", "blur") == 0
-    details = records.read_record(fitted_run / "stress.csv")["details"]
+    details = records.read_record(fitted_run / "robustness.csv")["details"]
     assert (details["engine"], details["precision"]) == ("openvino", "fp32")
-    table = {(name, head): rows for name, head, rows in blocks(read_stress(fitted_run / "stress.csv"))}
+    table = {(name, head): rows for name, head, rows in blocks(read_robustness(fitted_run / "robustness.csv"))}
     for head in HEADS:
         one, other = table["none", head], table["blur", head]
         pd.testing.assert_frame_equal(one.drop(columns="corruption"), other.drop(columns="corruption"), rtol=1e-4)
@@ -123,7 +123,7 @@ def test_tiles_are_seen_in_as_many_views_as_the_embeddings(fitted_run: Path, mon
     assert fit_heads.main(["--run", str(fitted_run), "--threads", "1", "--rounds", "4", "--restart"]) == 0
     monkeypatch.setitem(CORRUPTIONS, "blur", Corruption(lambda pixels: pixels, "nothing"))
     assert put(fitted_run, "--corruptions", "blur", "rotation") == 0
-    table = {(name, head): rows for name, head, rows in blocks(read_stress(fitted_run / "stress.csv"))}
+    table = {(name, head): rows for name, head, rows in blocks(read_robustness(fitted_run / "robustness.csv"))}
     for head in HEADS:
         for name in ("blur", "rotation"):
             one, other = table["none", head], table[name, head]
@@ -191,11 +191,11 @@ def test_all_heads_see_the_tiles_own_pixels_changed_before_resizing(
 def test_a_drawn_part_of_the_test_rows(fitted_run: Path) -> None:
     """The same tiles for one seed; the answers for a tile do not change with the number of tiles."""
     assert put(fitted_run, "--corruptions", "jpeg") == 0
-    all_rows = read_stress(fitted_run / "stress.csv")
+    all_rows = read_robustness(fitted_run / "robustness.csv")
     drawn = []
     for seed in ("0", "0", "3"):
-        assert put(fitted_run, "--corruptions", "jpeg", "--stress-tiles", "2", "--seed", seed, "--restart") == 0
-        part = read_stress(fitted_run / "stress.csv")
+        assert put(fitted_run, "--corruptions", "jpeg", "--robustness-tiles", "2", "--seed", seed, "--restart") == 0
+        part = read_robustness(fitted_run / "robustness.csv")
         assert len(part) == 2 * 2 * 3
         merged = part.merge(all_rows, on=ANSWER, how="left", indicator=True)
         assert (merged["_merge"] == "both").all()
@@ -207,7 +207,7 @@ def test_a_drawn_part_of_the_test_rows(fitted_run: Path) -> None:
 def test_stale_and_damaged_inputs_are_refused(fitted_run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     def refused(*words: str) -> str:
         assert put(fitted_run, *words) == 1
-        assert not (fitted_run / "stress.csv").exists()
+        assert not (fitted_run / "robustness.csv").exists()
         return one_line(capfd.readouterr().err)
 
     for name in ("heads/svm.skops", "heads/xgboost.ubj", "heads/heads.json", "model.safetensors", "model.json"):
@@ -246,8 +246,8 @@ def test_a_tile_that_is_gone_is_left_out_everywhere_and_told(
     assert "above --max-bad 0.01" in one_line(capfd.readouterr().err)
     assert put(fitted_run, "--max-bad", "0.5") == 3
     assert f"skipped {gone['tile_id']}" in capfd.readouterr().err
-    assert gone["tile_id"] not in set(read_stress(fitted_run / "stress.csv")["tile_id"])
-    assert list(records.read_record(fitted_run / "stress.csv")["details"]["skipped"]) == [gone["tile_id"]]
+    assert gone["tile_id"] not in set(read_robustness(fitted_run / "robustness.csv")["tile_id"])
+    assert list(records.read_record(fitted_run / "robustness.csv")["details"]["skipped"]) == [gone["tile_id"]]
     assert put(fitted_run, "--max-bad", "0.5") == 3
     assert "current" in capfd.readouterr().err
 
@@ -256,7 +256,7 @@ def test_a_stop_keeps_what_stood_there(
     fitted_run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert put(fitted_run, "--corruptions", "blur") == 0
-    before = (fitted_run / "stress.csv").read_bytes()
+    before = (fitted_run / "robustness.csv").read_bytes()
     load = robustness.load_trained
 
     def stopping(*args: object) -> tuple[Model, SavedHeads]:
@@ -268,13 +268,13 @@ def test_a_stop_keeps_what_stood_there(
     monkeypatch.setattr(robustness, "load_trained", stopping)
     assert put(fitted_run) == 143
     assert "SIGTERM" in one_line(capfd.readouterr().err)
-    assert (fitted_run / "stress.csv").read_bytes() == before
+    assert (fitted_run / "robustness.csv").read_bytes() == before
 
 
-def test_of_a_plan_the_main_arm_is_put_under_stress_and_pooled(
+def test_of_a_plan_the_main_arm_is_put_under_robustness_and_pooled(
     fitted_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Two seeds of the main arm; the twin's folder holds no network, which nobody asks for."""
+    """Two seeds of the main arm; the random-split control's folder holds no network, which nobody asks for."""
     run = tmp_path / "plan"
     (run / "parts").mkdir(parents=True)
     (run / "parts" / "tiles").symlink_to(fitted_run.parent / "tiles")
@@ -291,20 +291,20 @@ def test_of_a_plan_the_main_arm_is_put_under_stress_and_pooled(
         run / "manifest.csv", schema="manifest/1.0", stage="prepare", options={}, outputs=outputs, details={}
     )
     assert put(run, "--corruptions", "blur") == 0
-    pooled = read_stress(run / "stress.csv")
-    one = read_stress(plan.folder(plan.parts[0]) / "stress.csv")
-    assert not (plan.folder(plan.parts[2]) / "stress.csv").exists()
+    pooled = read_robustness(run / "robustness.csv")
+    one = read_robustness(plan.folder(plan.parts[0]) / "robustness.csv")
+    assert not (plan.folder(plan.parts[2]) / "robustness.csv").exists()
     for seed in (0, 1):
         rows = pooled[pooled["seed"] == seed].reset_index(drop=True)
         pd.testing.assert_frame_equal(rows[ANSWER], one[ANSWER])
     capfd.readouterr()
-    before = (run / "stress.csv").read_bytes()
+    before = (run / "robustness.csv").read_bytes()
     assert put(run, "--corruptions", "blur") == 0
-    assert f"current, {run / 'stress.csv'}" in capfd.readouterr().err
-    assert (run / "stress.csv").read_bytes() == before
+    assert f"current, {run / 'robustness.csv'}" in capfd.readouterr().err
+    assert (run / "robustness.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize("words", [("--stress-tiles", "0"), ("--corruptions", "jpeg", "jpeg")])
+@pytest.mark.parametrize("words", [("--robustness-tiles", "0"), ("--corruptions", "jpeg", "jpeg")])
 def test_options_out_of_range_are_usage_errors(fitted_base: Path, words: tuple[str, ...]) -> None:
     assert put(fitted_base / "run", *words) == 2
 

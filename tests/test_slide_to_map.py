@@ -32,7 +32,7 @@ def mapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert train.main(["--run", str(run), *words.split(), *SMALL]) == 0
     torch_only = ("--engine", "torch", "--embed-precision", "fp32", *SMALL)
     assert extract.main(["--run", str(run), *torch_only]) == 0
-    assert fit_heads.main(["--run", str(run), "--threads", "1", "--rounds", "4", "--no-floors"]) == 0
+    assert fit_heads.main(["--run", str(run), "--threads", "1", "--rounds", "4", "--no-baselines"]) == 0
     assert demo_slide.main(["--side", str(SIDE), "--source", "1", "--out", str(slide)]) == 0
     assert tile.main([str(slide), "--run", str(run), "--stride", "75"]) == 0
     assert extract.main(["--run", str(run), "--slide", str(slide), *torch_only]) == 0

@@ -19,7 +19,7 @@ from pipeline import train
 from pipeline.errors import BadInput
 from pipeline.network.model_file import load_model
 from pipeline.network.resnet import build_network
-from pipeline.network.training.trainer import Training
+from pipeline.network.training.trainer import Trainer
 from pipeline.storage import atomic, freshness, records
 from pipeline.tiles.manifest import read_manifest
 
@@ -41,16 +41,16 @@ def one_line(text: str) -> str:
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, k: int, signum: int) -> None:
     """Send this process a signal once `k` steps are done."""
-    step, count = Training.step, 0
+    step, count = Trainer.step, 0
 
-    def counted(self: Training, *batch: object) -> None:
+    def counted(self: Trainer, *batch: object) -> None:
         nonlocal count
         step(self, *batch)  # type: ignore[arg-type]
         count += 1
         if count == k:
             os.kill(os.getpid(), signum)
 
-    monkeypatch.setattr(Training, "step", counted)
+    monkeypatch.setattr(Trainer, "step", counted)
 
 
 def test_what_it_leaves_behind(trained_run: Path) -> None:
@@ -234,10 +234,10 @@ def test_a_training_that_diverges_is_one_line(
 def test_a_full_memory_is_one_line(
     prepared_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def out_of_memory(self: Training) -> None:
+    def out_of_memory(self: Trainer) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
 
-    monkeypatch.setattr(Training, "run", out_of_memory)
+    monkeypatch.setattr(Trainer, "run", out_of_memory)
     assert train.main(words("train", prepared_run)) == 1
     assert "not enough memory (CUDA out of memory. Tried to allocate 2 GiB.)" in one_line(capsys.readouterr().err)
 
@@ -250,9 +250,9 @@ def test_a_step_that_the_memory_does_not_hold_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The checkpoint of the epoch before stays, and with memory the same model comes of it."""
-    step, count = Training.step, 0
+    step, count = Trainer.step, 0
 
-    def crowded(self: Training, *batch: object) -> None:
+    def crowded(self: Trainer, *batch: object) -> None:
         nonlocal count
         count += 1
         if count == 5:
@@ -260,7 +260,7 @@ def test_a_step_that_the_memory_does_not_hold_is_one_line(
         step(self, *batch)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "step", crowded)
+        patch.setattr(Trainer, "step", crowded)
         assert train.main(words("train", prepared_run)) == 1
     line = one_line(capsys.readouterr().err)
     assert "the memory of cpu does not hold a step of 8 tiles of 32 px (CUDA out of memory." in line
@@ -273,13 +273,13 @@ def test_deterministic_asks_torch_for_repeatable_kernels_and_changes_nothing_on_
     prepared_run: Path, trained_base: Path, words: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P6."""
-    step, seen = Training.step, set()
+    step, seen = Trainer.step, set()
 
-    def watched(self: Training, *batch: object) -> None:
+    def watched(self: Trainer, *batch: object) -> None:
         seen.add((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark))
         step(self, *batch)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Training, "step", watched)
+    monkeypatch.setattr(Trainer, "step", watched)
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     try:
         assert train.main(words("train", prepared_run, "--deterministic")) == 0
@@ -295,10 +295,10 @@ def test_a_kernel_that_cannot_repeat_is_one_line(
 ) -> None:
     """What torch itself says of one, with an operation that has no repeatable kernel on any device."""
 
-    def unrepeatable(self: Training, *batch: object) -> None:
+    def unrepeatable(self: Trainer, *batch: object) -> None:
         torch.zeros(4).put_(torch.tensor([0]), torch.ones(1), accumulate=False)
 
-    monkeypatch.setattr(Training, "step", unrepeatable)
+    monkeypatch.setattr(Trainer, "step", unrepeatable)
     try:
         assert train.main(words("train", prepared_run, "--deterministic")) == 1
     finally:

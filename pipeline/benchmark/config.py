@@ -8,7 +8,7 @@ import torch
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class BenchConfig:
     """The same for all parts."""
 
     device: torch.device

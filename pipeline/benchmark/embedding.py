@@ -9,17 +9,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pipeline.benchmark.config import Setting
+from pipeline.benchmark.config import BenchConfig, Contender, interleaved
 from pipeline.benchmark.hardware_limits import PRECISIONS, peak_name, peaks
-from pipeline.benchmark.inputs import Material
+from pipeline.benchmark.inputs import BenchInputs
 from pipeline.benchmark.measurement import PLAIN, Measurement, paired
-from pipeline.benchmark.config import Contender, interleaved
 from pipeline.errors import PipelineError
 from pipeline.heads.base import Rows
 from pipeline.heads.svm.classifier import Svm, fit_svm
 from pipeline.network.batches import normalise
 from pipeline.network.engines import ENGINES, Engine, build_engine
-from pipeline.network.engines.base import Answer
+from pipeline.network.engines.base import HeadOutput
 from pipeline.network.engines.check import agree, in_plain_fp32
 from pipeline.network.engines.samples import N_CALIBRATION
 from pipeline.network.model_file import Model
@@ -57,7 +56,7 @@ class PlainLoop:
         self.network = network.to(device, memory_format=torch.contiguous_format).eval()
         self.preprocess, self.device = model.preprocess, device
 
-    def run(self, batches: Iterable[torch.Tensor]) -> Iterator[Answer]:
+    def run(self, batches: Iterable[torch.Tensor]) -> Iterator[HeadOutput]:
         """Yield features and logits of each batch of uint8 tiles (B, 3, S, S)."""
         for pixels in batches:
             with torch.inference_mode():
@@ -80,7 +79,9 @@ def sustained(engine: PlainLoop | Engine, batches: list[torch.Tensor], *, window
     return lambda: rate(engine, batches, n)
 
 
-def built(setting: Setting, material: Material, keys: Iterable[Key], batch: int) -> Iterator[tuple[Key, Engine | str]]:
+def built(
+    setting: BenchConfig, material: BenchInputs, keys: Iterable[Key], batch: int
+) -> Iterator[tuple[Key, Engine | str]]:
     """Yield the engines, each ready for batches of `batch` tiles, or why this machine does not have it."""
     for key in keys:
         setting.tell(f"embed: {key}: getting ready for batches of {batch}")
@@ -99,7 +100,7 @@ def built(setting: Setting, material: Material, keys: Iterable[Key], batch: int)
             yield key, engine
 
 
-def measure_embedding(setting: Setting, material: Material, remarks: list[str]) -> Iterator[Measurement]:
+def measure_embedding(setting: BenchConfig, material: BenchInputs, remarks: list[str]) -> Iterator[Measurement]:
     """Yield the rates of all engines by batch size, of the plain loop and of the limits, and the engines' agreement.
 
     Args:
@@ -148,18 +149,20 @@ def measure_embedding(setting: Setting, material: Material, remarks: list[str]) 
                 remarks.append(f"Measured at one batch size, because getting ready takes long: {', '.join(slow)}.")
 
 
-def answers(engine: Engine, pixels: torch.Tensor) -> Answer:
+def answers(engine: Engine, pixels: torch.Tensor) -> HeadOutput:
     """Return an engine's features and logits of N tiles."""
     found = list(engine.run(pixels.split(engine.batch)))
     return np.concatenate([f for f, _ in found]), np.concatenate([z for _, z in found])
 
 
-def named_by(head: Svm, answer: Answer) -> np.ndarray:
+def named_by(head: Svm, answer: HeadOutput) -> np.ndarray:
     """Return the classes that a head names, (N,)."""
     return head.scores(Rows(*answer, np.zeros(len(answer[0]), np.int64))).argmax(axis=1)
 
 
-def compare(setting: Setting, material: Material, engines: Mapping[Key, Engine], batch: int) -> Iterator[Measurement]:
+def compare(
+    setting: BenchConfig, material: BenchInputs, engines: Mapping[Key, Engine], batch: int
+) -> Iterator[Measurement]:
     """Yield how far each engine says what the network says in plain fp32 of the held tiles.
 
     By the features' cosine, by the class of the largest logit, and by the accuracy of an SVM at scikit-learn's usual

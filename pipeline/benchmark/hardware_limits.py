@@ -5,9 +5,8 @@ from collections.abc import Iterator
 
 import torch
 
-from pipeline.benchmark.config import Setting
+from pipeline.benchmark.config import BenchConfig, Contender, interleaved
 from pipeline.benchmark.measurement import Measurement
-from pipeline.benchmark.config import Contender, interleaved
 from pipeline.network.precision import Precision
 from pipeline.network.throughput import peak_flops
 
@@ -24,7 +23,7 @@ def peak_name(precision: Precision) -> str:
     return f"{precision} matrix product"
 
 
-def peaks(setting: Setting) -> dict[str, Contender]:
+def peaks(setting: BenchConfig) -> dict[str, Contender]:
     """Return what measures the machine's matrix products, GFLOP/s, by `peak_name`; for rounds with other work."""
 
     def rate(precision: Precision) -> float:
@@ -47,7 +46,7 @@ def copy_rate(device: torch.device, *, n_bytes: int = COPY_BYTES) -> float:
     return 2 * n * n_bytes / spent / 1e9
 
 
-def measure_ceilings(setting: Setting) -> Iterator[Measurement]:
+def measure_ceilings(setting: BenchConfig) -> Iterator[Measurement]:
     """Yield the ceilings."""
     contenders = peaks(setting) | {"memory copy": lambda: copy_rate(setting.device)}
     for contender in contenders.values():

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.benchmark.config import Setting
+from pipeline.benchmark.config import BenchConfig, interleaved, seconds_of
 from pipeline.benchmark.measurement import OURS, Measurement
-from pipeline.benchmark.config import interleaved, seconds_of
 from pipeline.benchmark.targets import best_engine, named
-from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.writer import write_embeddings
 
 WIDTH, N_CLASSES, BATCH = 2048, 8, 16
@@ -21,7 +20,7 @@ def store(folder: Path, features: np.ndarray, logits: np.ndarray) -> None:
     """Write rows as `extract` does: batch by batch into the scratch, then into embeddings.h5."""
     n = len(features)
     target = folder / "embeddings.h5"
-    scratch = Scratch(target, row=row_type(features.shape[1], logits.shape[1]), identity={}, batch=BATCH)
+    scratch = PartialRows(target, row=row_type(features.shape[1], logits.shape[1]), identity={}, batch=BATCH)
     scratch.open(restart=True)
     for start in range(0, n, BATCH):
         rows = np.zeros(min(BATCH, n - start), scratch.row)
@@ -35,7 +34,7 @@ def store(folder: Path, features: np.ndarray, logits: np.ndarray) -> None:
     scratch.remove()
 
 
-def measure_storing(setting: Setting, table: Sequence[Measurement], folder: Path) -> Iterator[Measurement]:
+def measure_storing(setting: BenchConfig, table: Sequence[Measurement], folder: Path) -> Iterator[Measurement]:
     """Yield the rate of writing rows and its share of an extraction by the fastest engine measured before.
 
     Args:

@@ -12,9 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from pipeline.benchmark.config import Setting
+from pipeline.benchmark.config import BenchConfig, seconds_of
 from pipeline.benchmark.measurement import OURS, PLAIN, Measurement
-from pipeline.benchmark.config import seconds_of
 from pipeline.benchmark.synthetic_data import synthetic_features, synthetic_logits
 from pipeline.evaluation.metrics import row_nll
 from pipeline.heads.base import Rows
@@ -53,7 +52,7 @@ class Choice:
         return f"C {self.best[0]:g}, gamma {self.best[1]:.3g}: accuracy {self.accuracy[self.best]:.4f}"
 
 
-def our_search(rows: Rows, folds: np.ndarray, *, setting: Setting) -> Choice:
+def our_search(rows: Rows, folds: np.ndarray, *, setting: BenchConfig) -> Choice:
     """Search by `heads.svm`."""
     gammas = [factor / rows.features.shape[1] for factor in GAMMA_PER_FEATURE]
     points = [{"kernel": "rbf", "gamma": gamma, "C": c} for gamma in gammas for c in C]
@@ -65,7 +64,7 @@ def our_search(rows: Rows, folds: np.ndarray, *, setting: Setting) -> Choice:
     return Choice({(point["params"]["C"], point["params"]["gamma"]): point["val_accuracy"] for point in found})
 
 
-def grid_search(rows: Rows, folds: np.ndarray, *, setting: Setting) -> Choice:
+def grid_search(rows: Rows, folds: np.ndarray, *, setting: BenchConfig) -> Choice:
     """Search the same points on the same folds by scikit-learn's GridSearchCV, which standardises in each fold too."""
     gammas = [factor / rows.features.shape[1] for factor in GAMMA_PER_FEATURE]
     search = GridSearchCV(
@@ -83,7 +82,7 @@ def grid_search(rows: Rows, folds: np.ndarray, *, setting: Setting) -> Choice:
     return Choice(dict(zip(keys, values.tolist(), strict=True)))
 
 
-def measure_svm(setting: Setting) -> Iterator[Measurement]:
+def measure_svm(setting: BenchConfig) -> Iterator[Measurement]:
     """Yield the times of both searches, and whether they choose the same.
 
     scikit-learn's search takes minutes: it is timed once, ours in the rounds around it.
@@ -121,7 +120,7 @@ def log_loss(scores: np.ndarray, y: np.ndarray) -> float:
     return float(row_nll(y, p).mean())
 
 
-def measure_xgboost(setting: Setting) -> Iterator[Measurement]:
+def measure_xgboost(setting: BenchConfig) -> Iterator[Measurement]:
     """Yield the times of our boosting and of XGBoost's defaults, and the log-loss of both on validation rows.
 
     The defaults sample nothing, so that no seed changes them: they are fitted once, in the midst of our seeds.
@@ -162,6 +161,6 @@ def measure_xgboost(setting: Setting) -> Iterator[Measurement]:
         yield Measurement("xgboost", name, "log-loss", tuple(losses[name]), note=f"{len(val.y)} validation rows")
 
 
-def measure_heads(setting: Setting) -> Iterator[Measurement]:
+def measure_heads(setting: BenchConfig) -> Iterator[Measurement]:
     """Yield what was measured of SVM and XGBoost."""
     return itertools.chain(measure_svm(setting), measure_xgboost(setting))

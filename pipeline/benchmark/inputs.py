@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.benchmark.config import Setting
+from pipeline.benchmark.config import BenchConfig
 from pipeline.benchmark.training import train_briefly
 from pipeline.errors import BadInput
 from pipeline.network.batches import TileFiles, load_batches
@@ -45,7 +45,7 @@ class Tiles:
 
 
 @dataclasses.dataclass(frozen=True)
-class Material:
+class BenchInputs:
     """What is measured with."""
 
     model: Model
@@ -68,7 +68,7 @@ def demo_tiles(n: int, *, tile_px: int, seed: int) -> Tiles:
     return Tiles(torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2), y.astype(np.int64))
 
 
-def demo_material(setting: Setting, *, arch: str, tile_px: int) -> Material:
+def demo_material(setting: BenchConfig, *, arch: str, tile_px: int) -> BenchInputs:
     """Draw demo tiles and train a network on them for `STEPS` steps of the real training."""
     n_train, n_held = setting.sized(N_TRAIN, 64), setting.sized(N_HELD, 64)
     setting.tell(f"drawing {n_train + n_held} demo tiles of {tile_px} px")
@@ -83,10 +83,10 @@ def demo_material(setting: Setting, *, arch: str, tile_px: int) -> Material:
     info = {"arch": arch, "classes": list(CLASSES), "preprocess": dataclasses.asdict(preprocess)}
     model = Model(network=network.cpu().to(memory_format=torch.contiguous_format).eval(), info=info, record={})
     said = f"{arch}, trained for {steps} steps on {n_train} synthetic tiles of {tile_px} px; {n_held} others compared"
-    return Material(model, train, held, said)
+    return BenchInputs(model, train, held, said)
 
 
-def run_material(path: Path, setting: Setting) -> Material:
+def run_material(path: Path, setting: BenchConfig) -> BenchInputs:
     """Load a run's network and tiles of its manifest, which stands beside it.
 
     Args:
@@ -113,4 +113,4 @@ def run_material(path: Path, setting: Setting) -> Material:
         parts.append(Tiles(batch.pixels, np.array([code[label] for label in rows["label"]], dtype=np.int64)))
     said = f"{model.info['arch']} of a run on {manifest.details['dataset']}, {model.preprocess.size} px"
     train, held = parts
-    return Material(model, train, held, f"{said}; {len(held.y)} tiles of val and test compared")
+    return BenchInputs(model, train, held, f"{said}; {len(held.y)} tiles of val and test compared")

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pipeline.benchmark.measurement import Measurement
 from pipeline.benchmark.targets import Verdict
 from pipeline.markup.document import Bullets, Document, Figure, Section, Table, Text, to_markdown
-from pipeline.markup.format import NOT_AVAILABLE
+from pipeline.markup.number_format import NOT_AVAILABLE
 
 TITLES = {
     "ceilings": "Ceilings of the machine",
     "embed": "Embedding",
     "agreement": "Agreement with fp32",
-    "train": "Training",
+    "train": "Trainer",
     "svm": "SVM search",
     "xgboost": "XGBoost",
     "hdf5": "Writing embeddings",

@@ -21,7 +21,7 @@ from pipeline.benchmark.scaling import Cost, Costs
 from pipeline.benchmark.synthetic_data import synthetic_features, synthetic_logits
 from pipeline.errors import BadArtifact, PipelineError
 from pipeline.storage import atomic, records
-from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.reader import SCHEMA as EMBEDDINGS
 from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.embeddings.writer import write_embeddings
@@ -37,7 +37,7 @@ BYTES_PER_TILE = 40_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class BenchConfig:
     """What all commands of a growth run are given; results of another setting are not continued."""
 
     arch: str
@@ -100,7 +100,7 @@ def replace_embeddings(run: Path, *, seed: int) -> None:
     y = found.label.astype(np.int64)
     features = synthetic_features(y, found.features.shape[1], seed=seed)
     logits = synthetic_logits(features, y, len(found.classes))
-    scratch = Scratch(path, row=row_type(features.shape[1], len(found.classes)), identity={}, batch=BLOCK)
+    scratch = PartialRows(path, row=row_type(features.shape[1], len(found.classes)), identity={}, batch=BLOCK)
     scratch.open(restart=True)
     for start in range(0, len(y), BLOCK):
         block = slice(start, start + BLOCK)
@@ -120,7 +120,7 @@ def replace_embeddings(run: Path, *, seed: int) -> None:
     )
 
 
-def read_costs(work: Path, setting: Setting) -> Costs:
+def read_costs(work: Path, setting: BenchConfig) -> Costs:
     """Return what an interrupted growth run has measured; nothing if there is none.
 
     Raises:
@@ -138,14 +138,14 @@ def read_costs(work: Path, setting: Setting) -> Costs:
     return costs
 
 
-def write_costs(work: Path, setting: Setting, costs: Costs) -> None:
+def write_costs(work: Path, setting: BenchConfig, costs: Costs) -> None:
     """Keep what was measured so far."""
     plain = {stage: {str(n): dataclasses.asdict(cost) for n, cost in sizes.items()} for stage, sizes in costs.items()}
     atomic.write_text(work / "costs.json", atomic.to_json({"setting": dataclasses.asdict(setting), "costs": plain}))
 
 
 def measure_growth(
-    sizes: Sequence[int], setting: Setting, work: Path, *, tell: Callable[[str], object] = lambda text: None
+    sizes: Sequence[int], setting: BenchConfig, work: Path, *, tell: Callable[[str], object] = lambda text: None
 ) -> Costs:
     """Run the stages at every size and return their costs; what `work` holds already is not run again.
 
@@ -183,7 +183,7 @@ def measure_growth(
     return {stage: {size: costs[stage][size] for size in sizes} for stage in STAGES}
 
 
-def commands(size: int, folder: Path, model: Path, setting: Setting) -> dict[str, list[str]]:
+def commands(size: int, folder: Path, model: Path, setting: BenchConfig) -> dict[str, list[str]]:
     """Return the words of every stage's command line at one size; one engine throughout, so that sizes compare."""
     run = ["--run", str(folder / "run"), *setting.words]
     demo = ["--data", "demo", "--demo-tiles", str(size), "--demo-px", str(TILE_PX), "--data-dir", str(folder / "data")]
@@ -195,7 +195,7 @@ def commands(size: int, folder: Path, model: Path, setting: Setting) -> dict[str
     }
 
 
-def train_small(size: int, run: Path, setting: Setting, *, tell: Callable[[str], object]) -> None:
+def train_small(size: int, run: Path, setting: BenchConfig, *, tell: Callable[[str], object]) -> None:
     """Train a network for one epoch on the smallest set, by the real commands."""
     tell("growth: training a network for an epoch")
     demo = ["--data", "demo", "--demo-tiles", str(size), "--demo-px", str(TILE_PX), "--data-dir", str(run / "data")]

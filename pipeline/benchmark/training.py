@@ -9,18 +9,17 @@ import torch
 from torch.nn import functional
 from torchvision.models.resnet import ResNet
 
-from pipeline.benchmark.config import Setting
+from pipeline.benchmark.config import BenchConfig, interleaved, seconds_of
 from pipeline.benchmark.hardware_limits import PRECISIONS, peak_name, peaks
 from pipeline.benchmark.measurement import OURS, PLAIN, Measurement, paired
-from pipeline.benchmark.config import interleaved, seconds_of
 from pipeline.network.batches import TileFiles, normalise
 from pipeline.network.model_file import Model, Preprocess
 from pipeline.network.precision import choose_precision
 from pipeline.network.resnet import as_channels_last
 from pipeline.network.throughput import TRAINING_PASSES, flops_per_tile
-from pipeline.network.training.pixel_cache import Held
+from pipeline.network.training.pixel_cache import CachedTiles
 from pipeline.network.training.recipe import Recipe
-from pipeline.network.training.trainer import Training
+from pipeline.network.training.trainer import Trainer
 
 PLAIN_BATCH = 32
 COMPILED = "ours, compiled"
@@ -35,7 +34,7 @@ WINDOW_S = 6.0
 """About how long one value is measured."""
 
 
-def start(network: ResNet, y: np.ndarray, *, setting: Setting, preprocess: Preprocess, batch: int) -> Training:
+def start(network: ResNet, y: np.ndarray, *, setting: BenchConfig, preprocess: Preprocess, batch: int) -> Trainer:
     """Return a training of the tutorial's recipe whose batches the caller gives; it reads and writes no file.
 
     Args:
@@ -47,7 +46,7 @@ def start(network: ResNet, y: np.ndarray, *, setting: Setting, preprocess: Prepr
     """
     as_channels_last(network, setting.device)
     nowhere = TileFiles(Path(), [""] * len(y), [""] * len(y), preprocess.size)
-    return Training(
+    return Trainer(
         network,
         train=(nowhere, y),
         val=(nowhere, y),
@@ -61,7 +60,7 @@ def start(network: ResNet, y: np.ndarray, *, setting: Setting, preprocess: Prepr
     )
 
 
-def take_steps(training: Training, tiles: Held, *, steps: int, seed: int) -> None:
+def take_steps(training: Trainer, tiles: CachedTiles, *, steps: int, seed: int) -> None:
     """Take steps on batches drawn from tiles in memory, and look at what they say.
 
     Args:
@@ -80,13 +79,13 @@ def take_steps(training: Training, tiles: Held, *, steps: int, seed: int) -> Non
         training.look()
 
 
-def held_on(pixels: torch.Tensor, device: torch.device) -> Held:
+def held_on(pixels: torch.Tensor, device: torch.device) -> CachedTiles:
     """Return tiles (N, 3, S, S) uint8, channels_last, in the device's memory, where a training holds them."""
-    return Held(pixels.permute(0, 2, 3, 1).contiguous().to(device))
+    return CachedTiles(pixels.permute(0, 2, 3, 1).contiguous().to(device))
 
 
 def train_briefly(
-    network: ResNet, pixels: torch.Tensor, y: np.ndarray, *, setting: Setting, preprocess: Preprocess, steps: int
+    network: ResNet, pixels: torch.Tensor, y: np.ndarray, *, setting: BenchConfig, preprocess: Preprocess, steps: int
 ) -> None:
     """Train a network in place for some steps of the real training."""
     training = start(network, y, setting=setting, preprocess=preprocess, batch=min(PLAIN_BATCH, len(y)))
@@ -111,7 +110,7 @@ class PlainTraining:
         return loss.item()
 
 
-def measure_training(setting: Setting, model: Model, pixels: torch.Tensor, y: np.ndarray) -> Iterator[Measurement]:
+def measure_training(setting: BenchConfig, model: Model, pixels: torch.Tensor, y: np.ndarray) -> Iterator[Measurement]:
     """Yield the rates of the real training's steps and of a plain loop's, and the machine's limits.
 
     Args:
@@ -144,7 +143,7 @@ def measure_training(setting: Setting, model: Model, pixels: torch.Tensor, y: np
         if way == COMPILED:
             training.learner.compile()
 
-        def our_steps(steps: int, training: Training = training, batch: int = batch) -> float:
+        def our_steps(steps: int, training: Trainer = training, batch: int = batch) -> float:
             def work() -> None:
                 take_steps(training, tiles, steps=steps, seed=setting.seed)
 

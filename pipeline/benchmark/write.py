@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.benchmark import measurement, report_page, scaling
-from pipeline.benchmark.config import Setting
-from pipeline.benchmark.figures import draw_growth, draw_rates
+from pipeline.benchmark.config import BenchConfig
+from pipeline.benchmark.figures import draw_growth, draw_rates, levels, rate_curves, ratios
 from pipeline.benchmark.hardware import described
-from pipeline.benchmark.figures import levels, rate_curves, ratios
 from pipeline.benchmark.targets import judge
 from pipeline.storage import atomic, environment, records
 
@@ -21,7 +20,7 @@ def write_bench(
     name: str,
     table: Sequence[measurement.Measurement],
     *,
-    setting: Setting,
+    setting: BenchConfig,
     given: Mapping[str, Any],
     remarks: Sequence[str],
 ) -> str:
@@ -60,7 +59,7 @@ def write_bench(
     return text
 
 
-def write_growth(out: Path, name: str, found: scaling.Costs, *, setting: Setting, given: Mapping[str, Any]) -> str:
+def write_growth(out: Path, name: str, found: scaling.Costs, *, setting: BenchConfig, given: Mapping[str, Any]) -> str:
     """Write `<name>.csv`, .md, .png and the record; return the page.
 
     Args:
@@ -85,7 +84,7 @@ def keep(
     outputs: Sequence[Path],
     *,
     schema: str,
-    setting: Setting,
+    setting: BenchConfig,
     given: Mapping[str, Any],
     details: Mapping[str, Any],
 ) -> None:
@@ -102,7 +101,7 @@ def keep(
     )
 
 
-def facts(setting: Setting, given: Mapping[str, Any]) -> list[str]:
+def facts(setting: BenchConfig, given: Mapping[str, Any]) -> list[str]:
     """Return what readers need to compare or repeat the figures."""
     state = environment.git_state()
     commit = "not in a checkout" if state is None else state["commit"] + (", changed since" if state["dirty"] else "")

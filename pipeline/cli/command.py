@@ -6,8 +6,8 @@ from typing import Any
 
 from pipeline.cli.options import Common, StageTypes, parse
 from pipeline.errors import EXIT_FAILED, BadInput, PipelineError
-from pipeline.runtime.console import complain
-from pipeline.runtime.process import refuse_several, told_once
+from pipeline.runtime.console import log, start_logging
+from pipeline.runtime.process import refuse_several, report_once
 from pipeline.storage.environment import git_state
 from pipeline.storage.lock import run_held
 
@@ -47,7 +47,7 @@ def command(
 
     def begin() -> int:
         words = sys.argv[1:] if argv is None else argv
-        with told_once():
+        with report_once():
             common, options = parse(f"python -m {name}", description or "", stages, words)
         if not creates and not common.run.is_dir():
             raise BadInput(f"{common.run}: no such run folder: check --run, or begin with python -m pipeline.prepare")
@@ -68,28 +68,29 @@ def guarded(name: str, work: Callable[[], int], *, together: bool = False) -> in
         work: returns the exit code.
         together: whether several processes, started by torchrun, can do the work together.
     """
+    start_logging()
     try:
         if not together:
             refuse_several(name)
         return work()
     except PipelineError as error:
-        complain(f"error: {error}")
+        log.error(f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        complain("interrupted: run the same command again to continue")
+        log.error("interrupted: run the same command again to continue")
         return 130
     except OSError as error:
-        complain(f"error: {error.filename or name}: {error.strerror or error}")
+        log.error(f"error: {error.filename or name}: {error.strerror or error}")
         return EXIT_FAILED
     except (MemoryError, RuntimeError) as error:
         reason = (str(error).splitlines() or ["no size given"])[0]
         if NOT_REPEATABLE in reason:
-            complain(
+            log.error(
                 f"error: --deterministic: {reason.partition(',')[0]} in this version of torch: leave the option out"
             )
             return EXIT_FAILED
         # torch tells of a full memory, its own or an accelerator's, by a RuntimeError
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
-        complain(f"error: not enough memory ({reason}): lower --workers or the batch size")
+        log.error(f"error: not enough memory ({reason}): lower --workers or the batch size")
         return EXIT_FAILED

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from pipeline.cli.options import Common
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.storage.lock import run_held
 from pipeline.storage.protocol import check_part, read_protocol
 
@@ -36,7 +36,7 @@ def each_part(common: Common, work: Callable[[Common], int], *, what: str) -> in
         left = ""
         if took:
             left = f", about {duration((len(protocol.parts) - i) * sum(took) / len(took))} left"
-        say(f"{what}: part {i + 1} of {len(protocol.parts)}, {part.name}{left}")
+        log.info(f"{what}: part {i + 1} of {len(protocol.parts)}, {part.name}{left}")
         start = time.monotonic()
         place = dataclasses.replace(common, run=protocol.folder(part), seed=part.seed)
         with run_held(place.run):

@@ -65,7 +65,7 @@ DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 StageTypes = Mapping[str, type]
 STAGES = (
-    *("prepare", "train", "extract", "floors", "fit_heads", "stress", "report", "verify"),
+    *("prepare", "train", "extract", "baselines", "fit_heads", "robustness", "report", "verify"),
     *("tile", "slides", "predict", "export"),
 )
 """Names of the tables a TOML file may hold."""

@@ -17,7 +17,7 @@ from pipeline.errors import (
     PipelineError,
     UsageError,
 )
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 
 if TYPE_CHECKING:
     from pipeline.slides.find import SlideEntry
@@ -108,7 +108,7 @@ def each_slide(
     outcomes = []
     for i, entry in enumerate(entries):
         if len(entries) > 1:
-            say(f"{what}: slide {i + 1} of {len(entries)}, {entry.name}")
+            log.info(f"{what}: slide {i + 1} of {len(entries)}, {entry.name}")
         start = time.monotonic()
         try:
             outcome = work(entry)
@@ -117,12 +117,12 @@ def each_slide(
         except PipelineError as error:
             if len(entries) == 1:
                 raise
-            say(f"{what}: skipped {entry.name}: {error}")
+            log.info(f"{what}: skipped {entry.name}: {error}")
             outcome = Outcome(entry.name, problem=str(error))
         outcomes.append(dataclasses.replace(outcome, seconds=time.monotonic() - start))
     failed = sum(bool(outcome.problem) for outcome in outcomes)
     if failed:
-        say(f"{what}: {failed} of {len(outcomes)} slides could not be used")
+        log.info(f"{what}: {failed} of {len(outcomes)} slides could not be used")
     if failed == len(outcomes):
         return EXIT_FAILED, outcomes
     return EXIT_SKIPPED if failed or any(outcome.skipped for outcome in outcomes) else EXIT_OK, outcomes

@@ -22,10 +22,10 @@ from pipeline.comparison.sections.cross_validation import aligned
 from pipeline.evaluation.bootstrap import Difference, paired_difference
 from pipeline.evaluation.metrics import scalar_metrics
 from pipeline.markup.document import Block, Document, Note, Section, Table, Text, to_markdown
-from pipeline.markup.format import count, head_name, interval, level_text, listing, number, points, seconds
+from pipeline.markup.number_format import count, head_name, interval, level_text, listing, number, points, seconds
 from pipeline.storage import atomic, records
 from pipeline.storage.model_reuse import network_folders
-from pipeline.storage.predictions.corrupted import NONE, blocks, read_stress
+from pipeline.storage.predictions.corrupted import NONE, blocks, read_robustness
 
 SCHEMA = "ablation/1.0"
 
@@ -41,7 +41,7 @@ APART = {"training": "their times do not compare", "embedding": "rounding is amo
 """Work -> what it means that it was done differently."""
 
 READ = ("history.csv", "model.json", *(records.record_path(Path(name)).name for name, _ in RAN.values()))
-"""What `read_arm` reads beside predictions and stress, in the folder of each network."""
+"""What `read_arm` reads beside predictions and robustness, in the folder of each network."""
 
 LEVEL, N_DRAWS = 0.95, 2000
 
@@ -52,8 +52,8 @@ class Arm:
 
     name: str
     predictions: Predictions
-    stress: pd.DataFrame
-    """Content of stress.csv."""
+    corrupted: pd.DataFrame
+    """Content of robustness.csv."""
 
     train_seconds: float
     """Time of all steps, of all its networks together."""
@@ -98,7 +98,7 @@ def read_arm(run: Path, name: str) -> Arm:
     return Arm(
         name,
         predictions=read_predictions(run / "predictions.csv"),
-        stress=read_stress(run / "stress.csv"),
+        corrupted=read_robustness(run / "robustness.csv"),
         train_seconds=float(sum(pd.read_csv(folder / "history.csv")["seconds"].sum() for folder in folders)),
         start=listing(given) if given else None,
         ran=how_it_ran(folders),
@@ -200,7 +200,7 @@ def _scores(arm: Arm, first: Arm, head: str, resampling: Resampling) -> Iterator
 def _falls(arm: Arm, head: str, resampling: Resampling) -> Iterator[Row]:
     """Yield macro-F1 under each corruption; `difference` is the fall from the same tiles as they are."""
     code = {name: i for i, name in enumerate(arm.predictions.classes)}
-    found = {name: rows for name, which, rows in blocks(arm.stress) if which == head}
+    found = {name: rows for name, which, rows in blocks(arm.corrupted) if which == head}
     clean = found[NONE]
     y, as_it_is = (clean[column].map(code).to_numpy(dtype=np.int64) for column in ("label", "predicted"))
     units = np.unique(clean["group" if resampling.unit == "group" else "tile_id"].to_numpy(str), return_inverse=True)[1]
@@ -247,7 +247,7 @@ def to_page(rows: Sequence[Row], *, arms: Sequence[Arm], setting: str) -> str:
     seeds = sorted(set(first.predictions.tiles["seed"]))
     resampling = choose_resampling(first.predictions, n_draws=N_DRAWS, seed=0, level=LEVEL)
     table, falls = [], []
-    corruptions = [name for name in dict.fromkeys(first.stress["corruption"]) if name != NONE]
+    corruptions = [name for name in dict.fromkeys(first.corrupted["corruption"]) if name != NONE]
     for arm in arms:
         for head in arm.predictions.main_heads:
             f1, accuracy = (by_key[arm.name, head, metric] for metric in ("macro_f1", "accuracy"))
@@ -291,8 +291,8 @@ def to_page(rows: Sequence[Row], *, arms: Sequence[Arm], setting: str) -> str:
         if (how := unlike(arms, work))
     ]
     body.append(Table(columns, table, caption, left=2))
-    under_stress = Table(
+    under_corruption = Table(
         ["arm", "head", *corruptions], falls, "Macro-F1 on corrupted test tiles; falls with intervals: CSV.", left=2
     )
-    sections = [Section("What each arm comes to", body), Section("Under corruptions", [under_stress])]
+    sections = [Section("What each arm comes to", body), Section("Under corruptions", [under_corruption])]
     return to_markdown(Document("Ablation", sections))

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline.comparison.predictions import Predictions
-from pipeline.comparison.report_data import Material
+from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.report_figures import tile_reader
 from pipeline.figures.gallery import Answer, Picture, draw_gallery
 from pipeline.markup.document import Block, Figure, Note, Section, Table, Text
-from pipeline.markup.format import NOT_AVAILABLE, count, head_name, listing, number
+from pipeline.markup.number_format import NOT_AVAILABLE, count, head_name, listing, number
 from pipeline.storage.csv_files import no_formula
 from pipeline.tiles.manifest import Manifest
 
@@ -121,7 +121,7 @@ def draw_suspects(path: Path, suspects: pd.DataFrame, predictions: Predictions, 
     return ""
 
 
-def section(material: Material) -> Section:
+def section(material: ReportData) -> Section:
     """Return the section; its gallery is drawn into the run's folder unless no tile may be shown."""
     title = "Likely label errors"
     suspects, predictions = material.suspects, material.predictions
@@ -167,7 +167,7 @@ def section(material: Material) -> Section:
     return Section(title, [*blocks, _gallery(material, suspects), Table(head, rows, caption, left=6)])
 
 
-def _gallery(material: Material, suspects: pd.DataFrame) -> Block:
+def _gallery(material: ReportData, suspects: pd.DataFrame) -> Block:
     n = int(material.options["gallery"])
     if n == 0:
         return Text("Gallery: not asked for (--gallery 0).")

@@ -13,7 +13,7 @@ from pipeline.evaluation import metrics
 from pipeline.evaluation.bootstrap import bootstrap_metrics
 from pipeline.evaluation.selective import SelectiveCurve, selective_curve
 from pipeline.evaluation.validate import FloatArray, IntArray
-from pipeline.names import FLOORS
+from pipeline.names import BASELINES
 from pipeline.storage.predictions.parquet_table import PART_COLUMNS, hash_names
 
 TILE_COLUMNS = ["tile_id", "group", "split", "label", *PART_COLUMNS]
@@ -143,12 +143,12 @@ class Predictions:
     @property
     def main_heads(self) -> list[str]:
         """The heads that the comparison is about."""
-        return [head for head in self.heads if head not in FLOORS]
+        return [head for head in self.heads if head not in BASELINES]
 
     @property
-    def floors(self) -> list[str]:
-        """The floors under them."""
-        return [head for head in self.heads if head in FLOORS]
+    def baselines(self) -> list[str]:
+        """The baselines under them."""
+        return [head for head in self.heads if head in BASELINES]
 
     @property
     def details(self) -> Mapping[str, Any]:

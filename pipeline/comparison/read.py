@@ -26,7 +26,7 @@ def read_predictions(path: Path, *, force: bool = False) -> Predictions:
     path = records.standing(path)
     record = records.check_artifact(path, schema=stored.SCHEMA)
     if not force:
-        freshness.check_fresh(path, record)
+        freshness.check_inputs_unchanged(path, record)
     if path.suffix == ".parquet":
         from pipeline.comparison.large_predictions import read_large
 

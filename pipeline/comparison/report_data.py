@@ -13,12 +13,12 @@ from pipeline.comparison.run_files import Context
 from pipeline.comparison.scores import Resampling, Score
 from pipeline.comparison.verdict import Verdict
 from pipeline.markup.document import Figure
-from pipeline.markup.format import NOT_AVAILABLE, count, head_name, number
+from pipeline.markup.number_format import NOT_AVAILABLE, count, head_name, number
 from pipeline.storage.protocol import Protocol
 
 
 @dataclasses.dataclass(frozen=True)
-class Material:
+class ReportData:
     """Everything the sections are made from."""
 
     run: Path
@@ -33,11 +33,11 @@ class Material:
     protocol: Protocol | None
     """The plan; None for a single split."""
 
-    twin: Predictions | None
-    """The same of the plan's random twin."""
+    random_control: Predictions | None
+    """The same of the plan's random-split control."""
 
-    stress: pd.DataFrame | None
-    """What the heads say of corrupted test tiles (`storage.stress.read_stress`)."""
+    corrupted: pd.DataFrame | None
+    """What the heads say of corrupted test tiles (`storage.corrupted.read_robustness`)."""
 
     suspects: pd.DataFrame | str
     """Likely label errors, or why there are none."""

@@ -16,7 +16,7 @@ from pipeline.figures.gallery import Answer, Picture, draw_gallery
 from pipeline.figures.heads import draw_class_bars, draw_confusion, draw_reliability
 from pipeline.figures.selective import draw_selective
 from pipeline.markup.document import Figure
-from pipeline.markup.format import count, head_name
+from pipeline.markup.number_format import count, head_name
 from pipeline.names import SPLITS
 from pipeline.storage.embeddings.reader import OK, Embeddings, feature_rows
 from pipeline.tiles.decoding import decode_tile, pixel_hash

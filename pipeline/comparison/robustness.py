@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import sparse
 
 from pipeline.comparison.predictions import Predictions, row_keys
-from pipeline.comparison.report_data import Material
+from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.scores import Resampling
 from pipeline.comparison.verdict import FEW_UNITS
 from pipeline.errors import StaleInput
@@ -18,9 +18,9 @@ from pipeline.evaluation.metrics import scores_from_confusion
 from pipeline.evaluation.validate import FloatArray, IntArray
 from pipeline.figures.robustness import draw_falls
 from pipeline.markup.document import Figure, Note, Section, Table, Text
-from pipeline.markup.format import count, head_name, interval, level_text, listing, number, points
+from pipeline.markup.number_format import count, head_name, interval, level_text, listing, number, points
 from pipeline.storage import freshness, records
-from pipeline.storage.predictions.corrupted import NONE, SCHEMA, blocks, read_stress
+from pipeline.storage.predictions.corrupted import NONE, SCHEMA, blocks, read_robustness
 from pipeline.storage.predictions.parquet_table import hash_names
 from pipeline.tiles.corruptions import CORRUPTIONS
 
@@ -77,10 +77,10 @@ class Falls:
 
 
 def read_answers(path: Path, predictions: Predictions, *, force: bool = False) -> pd.DataFrame:
-    """Read stress.csv after checking it against its record, its inputs, and the predictions that the report is about.
+    """Read robustness.csv after checking it against its record, its inputs, and the predictions that the report is about.
 
     Args:
-        path: stress.csv of a run.
+        path: robustness.csv of a run.
         predictions: of the same run.
         force: use it although an input of it has changed since.
 
@@ -91,14 +91,14 @@ def read_answers(path: Path, predictions: Predictions, *, force: bool = False) -
     """
     record = records.check_artifact(path, schema=SCHEMA)
     if not force:
-        freshness.check_fresh(path, record)
-    stress = read_stress(path)
+        freshness.check_inputs_unchanged(path, record)
+    corrupted = read_robustness(path)
     stale = StaleInput(
         f"{path}: its '{NONE}' rows are not those of predictions.csv: run `python -m pipeline.robustness`"
     )
-    if not set(stress["label"]) | set(stress["predicted"]) <= set(predictions.classes):
+    if not set(corrupted["label"]) | set(corrupted["predicted"]) <= set(predictions.classes):
         raise stale
-    for corruption, head, rows in blocks(stress):
+    for corruption, head, rows in blocks(corrupted):
         if corruption != NONE:
             break
         if head not in predictions.predicted:
@@ -112,7 +112,7 @@ def read_answers(path: Path, predictions: Predictions, *, force: bool = False) -
         for name in ("tile_id", "seed", "group", "label", "predicted"):
             if known[name].tolist() != rows[name].tolist():
                 raise stale
-    return stress
+    return corrupted
 
 
 def units_of(tiles: pd.DataFrame, resampling: Resampling) -> IntArray:
@@ -121,14 +121,14 @@ def units_of(tiles: pd.DataFrame, resampling: Resampling) -> IntArray:
     return np.unique(tiles[column].to_numpy(dtype=str), return_inverse=True)[1]
 
 
-def measure_falls(stress: pd.DataFrame, classes: Sequence[str], resampling: Resampling) -> Falls:
+def measure_falls(corrupted: pd.DataFrame, classes: Sequence[str], resampling: Resampling) -> Falls:
     """Return macro-F1 and its falls with paired intervals over whole units.
 
     In every draw all heads and corruptions are scored on the same resampled units, as by
     `intervals.paired_difference`, which gives the same intervals for equal seeds and draws.
 
     Args:
-        stress: rows of stress.csv as `read_stress` returns them.
+        corrupted: rows of robustness.csv as `read_robustness` returns them.
         classes: K class names; every label and answer is one of them.
         resampling: unit, size, seed and level of the bootstrap.
     """
@@ -136,11 +136,11 @@ def measure_falls(stress: pd.DataFrame, classes: Sequence[str], resampling: Resa
     width = len(classes) ** 2
     cells: dict[tuple[str, str], IntArray] = {}
     first = None
-    for corruption, head, rows in blocks(stress):
+    for corruption, head, rows in blocks(corrupted):
         first = rows if first is None else first
         y, predicted = (rows[name].map(codes).to_numpy(dtype=np.int64) for name in ("label", "predicted"))
         cells[head, corruption] = y * len(classes) + predicted
-    assert first is not None, "read_stress refuses an empty table"  # noqa: S101
+    assert first is not None, "read_robustness refuses an empty table"  # noqa: S101
     heads = list(dict.fromkeys(head for head, _ in cells))
     corruptions = [name for name in dict.fromkeys(name for _, name in cells) if name != NONE]
     units = units_of(first, resampling)
@@ -192,16 +192,16 @@ def _draws(
     return {key: np.concatenate(values) if values else np.zeros(0) for key, values in parts.items()}
 
 
-def section(material: Material) -> Section:
+def section(material: ReportData) -> Section:
     """Return the section; its figure is drawn into the run's folder."""
     title = "Robustness"
-    stress = material.stress
-    if stress is None:
-        reason = material.context.missing.get("stress.csv", "not there")
+    corrupted = material.corrupted
+    if corrupted is None:
+        reason = material.context.missing.get("robustness.csv", "not there")
         return Section(
-            title, [Text(f"n/a: stress.csv was left out ({reason}): python -m pipeline.robustness makes it.")]
+            title, [Text(f"n/a: robustness.csv was left out ({reason}): python -m pipeline.robustness makes it.")]
         )
-    falls = measure_falls(stress, material.predictions.classes, material.resampling)
+    falls = measure_falls(corrupted, material.predictions.classes, material.resampling)
     level = level_text(material.resampling.level)
     heads = [head_name(head) for head in falls.heads]
     draw_falls(
@@ -211,7 +211,7 @@ def section(material: Material) -> Section:
         corruptions=[name.replace("_", " ") for name in falls.corruptions],
         level=level,
     )
-    first = stress[(stress["head"] == falls.heads[0]) & (stress["corruption"] == NONE)]
+    first = corrupted[(corrupted["head"] == falls.heads[0]) & (corrupted["corruption"] == NONE)]
     n_seeds = first["seed"].nunique()
     over = f", each under {count(n_seeds, 'seed')}" if n_seeds > 1 else ""
     intervals = (

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from pipeline.errors import BadArtifact, PipelineError
-from pipeline.markup.format import is_number
+from pipeline.markup.number_format import is_number
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.embeddings.reader import Embeddings, read_embeddings
 from pipeline.tiles.manifest import Manifest, read_manifest
@@ -26,8 +26,8 @@ OWNERS = {
 }
 """File -> the artefact whose record lists it."""
 
-TWIN = "predictions-random.csv"
-"""The pooled predictions of a plan's random twin."""
+RANDOM_CONTROL = "predictions-random.csv"
+"""The pooled predictions of a plan's random-split control."""
 
 PLAIN_FIGURES = ("figures/history.png",)
 PIXEL_FIGURES = ("figures/classes.png", "figures/batch.png")
@@ -101,7 +101,7 @@ def context_files(run: Path, *, pixels: bool, embeddings: bool, is_large: bool =
         is_large: whether the predictions are too many for files of all tiles beside them.
     """
     names = [*OWNERS, *PLAIN_FIGURES]
-    names += [records.standing(run / TWIN).name, "stress.csv"]
+    names += [records.standing(run / RANDOM_CONTROL).name, "robustness.csv"]
     names += PIXEL_FIGURES if pixels else []
     names += ["manifest.csv"] if pixels and not is_large else []
     names += ["embeddings.h5"] if embeddings and not is_large else []
@@ -129,7 +129,7 @@ def read_context(run: Path, files: Iterable[Path], *, is_large: bool = False) ->
             missing[name] = "its content is not what the schema says: run the stage that makes it again"
         return None
 
-    of_rows = (records.standing(run / TWIN).name, "stress.csv")
+    of_rows = (records.standing(run / RANDOM_CONTROL).name, "robustness.csv")
     missing |= {name: "not there" for name in of_rows if name not in present}
     return Context(
         heads=attempt("heads/heads.json", _read_heads) or {},

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.comparison.predictions import Predictions
 from pipeline.evaluation import metrics
 from pipeline.evaluation.validate import IntArray
-from pipeline.markup.format import is_number
+from pipeline.markup.number_format import is_number
 from pipeline.names import SPLITS
 
 SCHEMA = "comparison/1.1"

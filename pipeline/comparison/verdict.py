@@ -18,7 +18,7 @@ from pipeline.comparison.scores import Resampling, Score
 from pipeline.evaluation.bayesian_bootstrap import ROPE
 from pipeline.evaluation.bootstrap import Difference
 from pipeline.evaluation.significance import holm
-from pipeline.markup.format import count, head_name, is_number, level_text, listing, number, points
+from pipeline.markup.number_format import count, head_name, is_number, level_text, listing, number, points
 
 FEW_UNITS = 6
 """Below this nothing is decided: with five groups the smallest two-sided sign-flip p is 0.0625."""
@@ -98,13 +98,13 @@ def judge(
     ]
     adjusted = holm(np.array([evidence.flip.p for evidence in evidences]))
     # What Holm's adjustment makes of the smallest p of all, were every pair as clear as its units allow.
-    floor = len(evidences) * min((evidence.flip.smallest_p for evidence in evidences), default=1.0)
+    baseline = len(evidences) * min((evidence.flip.smallest_p for evidence in evidences), default=1.0)
     pairs = []
     for evidence, p in zip(evidences, adjusted.tolist(), strict=True):
         outcome = decide(
             evidence.difference, p=p, level=resampling.level, rope=rope, same_answers=evidence.same_answers
         )
-        smallest_p = min(1.0, max(floor, evidence.flip.smallest_p))
+        smallest_p = min(1.0, max(baseline, evidence.flip.smallest_p))
         test = f"sign-flip p {p_text(p)}" + (" after Holm" if len(evidences) > 1 else "")
         if outcome == "undecided" and smallest_p >= _alpha(resampling.level):
             test += f", and no smaller one than {p_text(smallest_p)} was possible"
@@ -218,7 +218,7 @@ def _sentence(evidence: Evidence, outcome: Outcome, *, test: str, resampling: Re
 def _action(heads: list[str], ranked: list[str], pairs: list[Pair], *, resampling: Resampling, n_units: int) -> str:
     """Return the sentence to act on: keep the baseline unless a head measurably beats it."""
     if not heads:
-        return "No head was evaluated, only floors under it: there is nothing to choose between."
+        return "No head was evaluated, only baselines under it: there is nothing to choose between."
     if len(heads) == 1:
         return f"Only {head_name(heads[0])} was evaluated: there is nothing to choose between."
     no_second = f"{head_name(BASELINE)}, which needs no second model" if BASELINE in heads else ""

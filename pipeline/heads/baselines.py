@@ -1,4 +1,4 @@
-"""The floors: what a head must beat to be worth its cost, fitted and tuned on the same rows as the heads.
+"""The baselines: what a head must beat to be worth its cost, fitted and tuned on the same rows as the heads.
 
 Each leaves out something that the others have: `majority` the tile, `colour_svm` the texture, `handmade_xgboost` the
 network, `untrained_svm` its training, `knn` and `linear` the tuned classifier on the trained embeddings.
@@ -16,12 +16,12 @@ from sklearn.preprocessing import StandardScaler
 
 from pipeline.heads.base import Head, Rows, as_columns
 from pipeline.heads.parallel import quiet, side_by_side
-from pipeline.heads.search import Fitted, Setting, held_scores, heldout_folds, judge, times
+from pipeline.heads.search import FitConfig, FitResult, held_scores, heldout_folds, judge, times
 from pipeline.heads.search_result import Search
 from pipeline.heads.streamed_rows import sampled
 from pipeline.heads.svm import classifier
 from pipeline.heads.xgb import booster
-from pipeline.names import FLOORS
+from pipeline.names import BASELINES
 
 EMBEDDINGS = "embeddings"
 
@@ -33,7 +33,7 @@ SOURCES = {
     "knn": EMBEDDINGS,
     "linear": EMBEDDINGS,
 }
-"""Floor -> whose features its rows must hold: the embeddings, or a feature set of floors.h5."""
+"""Baseline -> whose features its rows must hold: the embeddings, or a feature set of baselines.h5."""
 
 NEIGHBOURS = 20
 """As is usual for embeddings (Caron et al. 2021, "Emerging Properties in Self-Supervised Vision Transformers")."""
@@ -110,16 +110,16 @@ def fit_probe(fit: Rows, params: Mapping[str, Any]) -> LinearProbe:
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """How one floor is searched and fitted."""
+    """How one baseline is searched and fitted."""
 
-    search: Callable[[Rows, Rows, Setting], Search]
-    fit: Callable[[Rows, dict[str, Any], Setting], Head]
+    search: Callable[[Rows, Rows, FitConfig], Search]
+    fit: Callable[[Rows, dict[str, Any], FitConfig], Head]
 
 
 def _each(fit: Callable[[Rows, dict[str, Any]], Head], points: list[dict[str, Any]]) -> Kind:
     """Return the plain way: fit every point and judge it."""
 
-    def search(fit_rows: Rows, held: Rows, setting: Setting) -> Search:
+    def search(fit_rows: Rows, held: Rows, setting: FitConfig) -> Search:
         def judge(point: dict[str, Any]) -> tuple[np.ndarray, float]:
             start = time.perf_counter()
             return fit(fit_rows, point).scores(held), time.perf_counter() - start
@@ -129,7 +129,7 @@ def _each(fit: Callable[[Rows, dict[str, Any]], Head], points: list[dict[str, An
             found.add(point, scores, held.y, seconds=seconds)
         return found
 
-    def last_fit(rows: Rows, params: dict[str, Any], setting: Setting) -> Head:
+    def last_fit(rows: Rows, params: dict[str, Any], setting: FitConfig) -> Head:
         with quiet():
             return fit(rows, params)
 
@@ -139,13 +139,13 @@ def _each(fit: Callable[[Rows, dict[str, Any]], Head], points: list[dict[str, An
 def _svm(points_of: Callable[[int], Sequence[dict[str, Any]]], *, standardise: bool) -> Kind:
     """Return how an SVM is searched over the points for D features."""
 
-    def search(fit: Rows, held: Rows, setting: Setting) -> Search:
+    def search(fit: Rows, held: Rows, setting: FitConfig) -> Search:
         n_rows = len(fit.y) + (0 if setting.fit_on == "train" else len(held.y))  # of the last fit
         points = classifier.affordable(points_of(fit.features.shape[1]), n_rows, most=setting.svm_rows)
         how: dict[str, Any] = {"seed": setting.seed, "jobs": setting.jobs, "points": points}
         return classifier.search_svm(fit, held, **how, standardise=standardise)
 
-    def fit(rows: Rows, params: dict[str, Any], setting: Setting) -> Head:
+    def fit(rows: Rows, params: dict[str, Any], setting: FitConfig) -> Head:
         return classifier.fit_svm(rows, params, seed=setting.seed, standardise=standardise)
 
     return Kind(search, fit)
@@ -157,10 +157,10 @@ def _untrained_points(n_features: int) -> list[dict[str, Any]]:
 
 
 def _handmade() -> Kind:
-    def how(setting: Setting) -> dict[str, Any]:
+    def how(setting: FitConfig) -> dict[str, Any]:
         return {"seed": setting.seed, "jobs": setting.jobs, "device": setting.device}
 
-    def search(fit: Rows, held: Rows, setting: Setting) -> Search:
+    def search(fit: Rows, held: Rows, setting: FitConfig) -> Search:
         given = how(setting) | {"rounds": setting.rounds, "points": HANDMADE_POINTS}
         return booster.search_boosting(fit, held, **given)[0]
 
@@ -177,11 +177,11 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def fit_floor(name: str, rows: dict[str, Rows], setting: Setting) -> Fitted:
-    """Search and fit one floor on the rows that the heads are fitted and tuned on.
+def fit_baseline(name: str, rows: dict[str, Rows], setting: FitConfig) -> FitResult:
+    """Search and fit one baseline on the rows that the heads are fitted and tuned on.
 
     Args:
-        name: one of `FLOORS`.
+        name: one of `BASELINES`.
         rows: "train" and "val" rows, whose features are those of `SOURCES[name]`; of those that do not fit into memory
             a stratified sample is taken.
         setting: as for the heads.
@@ -202,7 +202,7 @@ def fit_floor(name: str, rows: dict[str, Rows], setting: Setting) -> Fitted:
         )
     facts = {"search": found.points, "chosen": found.best, "notes": notes, "features": SOURCES[name]}
     held, val = held_scores(head, found, rows, setting), rows["val"]
-    return Fitted(head, held, val.y, val.groups, facts | seconds)
+    return FitResult(head, held, val.y, val.groups, facts | seconds)
 
 
 def _notes(head: Head, fit_rows: Rows) -> list[str]:
@@ -218,28 +218,28 @@ def _notes(head: Head, fit_rows: Rows) -> list[str]:
     return notes
 
 
-def fit_floors(
+def fit_baselines(
     sources: Mapping[str, dict[str, Rows]],
-    setting: Setting,
+    setting: FitConfig,
     *,
-    on_floor: Callable[[], object] = lambda: None,
-) -> dict[str, Fitted]:
-    """Fit every floor whose features are given, in the order of `FLOORS`.
+    on_baseline: Callable[[], object] = lambda: None,
+) -> dict[str, FitResult]:
+    """Fit every baseline whose features are given, in the order of `BASELINES`.
 
     Args:
-        sources: "embeddings", and the feature sets of floors.h5 where there is one -> "train" and "val" rows. Labels,
+        sources: "embeddings", and the feature sets of baselines.h5 where there is one -> "train" and "val" rows. Labels,
             logits and groups are the same in all; only the features differ.
         setting: as for the heads.
-        on_floor: called after each floor.
+        on_baseline: called after each baseline.
 
     Returns:
-        Floor -> what was fitted. Its scores are asked for with rows of `SOURCES[floor]`.
+        Baseline -> what was fitted. Its scores are asked for with rows of `SOURCES[baseline]`.
     """
     fitted = {}
-    for name in FLOORS:
+    for name in BASELINES:
         if SOURCES[name] in sources:
-            fitted[name] = fit_floor(name, sources[SOURCES[name]], setting)
-            on_floor()
+            fitted[name] = fit_baseline(name, sources[SOURCES[name]], setting)
+            on_baseline()
     return fitted
 
 

@@ -13,24 +13,24 @@ from typing import Any, NamedTuple
 
 from pipeline.evaluation.calibration_choice import choose_calibration
 from pipeline.heads.base import Head, Rows
-from pipeline.heads.baselines import SOURCES, fit_floors
+from pipeline.heads.baselines import SOURCES, fit_baselines
 from pipeline.heads.cluster.client import connected
 from pipeline.heads.memory_budget import Memory, Room
 from pipeline.heads.saved import decide
-from pipeline.heads.search import Fitted, Setting, fit_softmax, fit_svm_head, fit_xgboost_head
+from pipeline.heads.search import FitConfig, FitResult, fit_softmax, fit_svm_head, fit_xgboost_head
 from pipeline.heads.streamed_rows import scores_of
 from pipeline.runtime.progress import progress
 from pipeline.storage import atomic
-from pipeline.storage.predictions.csv_table import Answer
+from pipeline.storage.predictions.csv_table import HeadOutput
 
-FITTERS: Mapping[str, Callable[[dict[str, Rows], Setting], Fitted]] = {
+FITTERS: Mapping[str, Callable[[dict[str, Rows], FitConfig], FitResult]] = {
     "svm": fit_svm_head,
     "xgboost": fit_xgboost_head,
 }
 """Head -> what searches and fits it; those of `names.FILES`."""
 
 
-class Made(NamedTuple):
+class CalibratedHead(NamedTuple):
     """A fitted and calibrated head."""
 
     head: Head
@@ -38,14 +38,14 @@ class Made(NamedTuple):
     """Its entry of heads.json: search, chosen, notes, seconds, calibration."""
 
 
-Keep = Callable[[str, Callable[[], Made]], Made]
+Keep = Callable[[str, Callable[[], CalibratedHead]], CalibratedHead]
 """Name of a head and what makes it -> the head: one that is there already, or the new one after it was saved."""
 
 
 @contextlib.contextmanager
-def workshop(
-    asked: Setting, memory: Memory, *, folder: Path, cluster: str | None
-) -> Iterator[tuple[Setting, tuple[Room, Path] | None]]:
+def open_fit_backend(
+    asked: FitConfig, memory: Memory, *, folder: Path, cluster: str | None
+) -> Iterator[tuple[FitConfig, tuple[Room, Path] | None]]:
     """Yield how heads are fitted in that memory, and where rows stay in their file, the room for them with a folder.
 
     Rows that do not fit are fitted on the CPU, and so are those of a cluster.
@@ -71,7 +71,9 @@ def workshop(
         yield setting, streamed
 
 
-def make_heads(rows: dict[str, Rows], setting: Setting, *, wanted: Sequence[str], keep: Keep) -> dict[str, Made]:
+def make_heads(
+    rows: dict[str, Rows], setting: FitConfig, *, wanted: Sequence[str], keep: Keep
+) -> dict[str, CalibratedHead]:
     """Make softmax, which costs nothing, and the heads that are wanted beside it, in their order.
 
     Args:
@@ -90,30 +92,30 @@ def make_heads(rows: dict[str, Rows], setting: Setting, *, wanted: Sequence[str]
     return made
 
 
-def make_softmax(rows: dict[str, Rows], setting: Setting) -> Made:
+def make_softmax(rows: dict[str, Rows], setting: FitConfig) -> CalibratedHead:
     """Return the network's own head; "auto" is its temperature, which leaves the network's own answers as they are."""
     if setting.calibration == "auto":
         setting = dataclasses.replace(setting, calibration="temperature")
     return calibrated(fit_softmax(rows), setting)
 
 
-def _make_head(name: str, rows: dict[str, Rows], setting: Setting) -> Made:
+def _make_head(name: str, rows: dict[str, Rows], setting: FitConfig) -> CalibratedHead:
     return calibrated(FITTERS[name](rows, setting), setting)
 
 
-def make_floors(sources: Mapping[str, dict[str, Rows]], setting: Setting) -> dict[str, Made]:
-    """Make every floor whose features are given, calibrated as the heads are.
+def make_baselines(sources: Mapping[str, dict[str, Rows]], setting: FitConfig) -> dict[str, CalibratedHead]:
+    """Make every baseline whose features are given, calibrated as the heads are.
 
     Args:
-        sources: as for `floors.fit_floors`.
+        sources: as for `baselines.fit_baselines`.
         setting: as for the heads.
     """
-    with progress(sum(source in sources for source in SOURCES.values()), unit="floor", label="floors") as bar:
-        floors = fit_floors(sources, setting, on_floor=bar.update)
-    return {name: calibrated(fitted, setting) for name, fitted in floors.items()}
+    with progress(sum(source in sources for source in SOURCES.values()), unit="baseline", label="baselines") as bar:
+        baselines = fit_baselines(sources, setting, on_baseline=bar.update)
+    return {name: calibrated(fitted, setting) for name, fitted in baselines.items()}
 
 
-def calibrated(fitted: Fitted, setting: Setting) -> Made:
+def calibrated(fitted: FitResult, setting: FitConfig) -> CalibratedHead:
     """Return a head with its calibration, which is fitted on held-out scores of the val rows."""
     choice = choose_calibration(
         fitted.held_scores,
@@ -123,22 +125,24 @@ def calibrated(fitted: Fitted, setting: Setting) -> Made:
         method=setting.calibration,
     )
     how = dataclasses.asdict(choice.calibration) | {"rows": "val", "unit": choice.unit, "nll": choice.nll}
-    return Made(fitted.head, fitted.facts | {"calibration": how})
+    return CalibratedHead(fitted.head, fitted.facts | {"calibration": how})
 
 
-def answers_of(heads: Mapping[str, Made], every: Rows, sources: Mapping[str, Rows]) -> Iterator[tuple[str, Answer]]:
+def predict_all(
+    heads: Mapping[str, CalibratedHead], every: Rows, sources: Mapping[str, Rows]
+) -> Iterator[tuple[str, HeadOutput]]:
     """Yield each head with what it says of all rows.
 
     Args:
         heads: by name.
         every: M rows with the embeddings.
-        sources: the same rows with the features that floors take, as for `make_floors`.
+        sources: the same rows with the features that baselines take, as for `make_baselines`.
     """
     for name, made in heads.items():
         yield name, answer_of(made, sources.get(SOURCES.get(name, ""), every))
 
 
-def answer_of(made: Made, every: Rows) -> Answer:
+def answer_of(made: CalibratedHead, every: Rows) -> HeadOutput:
     """Return what a head says of rows; its speed, `predict_tiles_per_second`, goes into its facts.
 
     Args:

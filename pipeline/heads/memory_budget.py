@@ -13,7 +13,7 @@ from pipeline.errors import BadInput
 from pipeline.heads.svm.kernels import gram_bytes
 from pipeline.heads.svm.nystroem import LANDMARKS
 from pipeline.names import SPLITS
-from pipeline.storage import baseline_features as stored_floors
+from pipeline.storage import baseline_features as stored_baselines
 from pipeline.storage.embeddings import reader as stored
 from pipeline.storage.embeddings.feature_rows import width_of
 
@@ -144,7 +144,7 @@ class Memory(NamedTuple):
 def memory_for(
     stated: int | None,
     path: Path,
-    floors: Path | None,
+    baselines: Path | None,
     *,
     cores: int,
     cluster: str | None,
@@ -156,7 +156,7 @@ def memory_for(
     Args:
         stated: bytes that the whole command may take; None: a share of what is free now, before rows are read.
         path: the embeddings file.
-        floors: floors.h5, if floors are fitted on it.
+        baselines: baselines.h5, if baselines are fitted on it.
         cores: that may be used.
         cluster: its address, if there is one.
         fit_on: train or heldout.
@@ -167,10 +167,10 @@ def memory_for(
         BadArtifact: a file is not what its schema says.
     """
     shared = shares(free_share() if stated is None else stated, cores, cluster)
-    return Memory(shared, room_for(shared.each, path, floors, fit_on=fit_on, svm_rows=svm_rows))
+    return Memory(shared, room_for(shared.each, path, baselines, fit_on=fit_on, svm_rows=svm_rows))
 
 
-def room_for(memory: int, path: Path, floors: Path | None, *, fit_on: str, svm_rows: int) -> Room | None:
+def room_for(memory: int, path: Path, baselines: Path | None, *, fit_on: str, svm_rows: int) -> Room | None:
     """Return how many rows may be held at once if not all fit into memory; None if they do.
 
     Only sizes and splits are read, no row.
@@ -178,7 +178,7 @@ def room_for(memory: int, path: Path, floors: Path | None, *, fit_on: str, svm_r
     Args:
         memory: bytes that a process may take.
         path: the embeddings file.
-        floors: floors.h5, if floors are fitted on it.
+        baselines: baselines.h5, if baselines are fitted on it.
         fit_on: train or heldout.
         svm_rows: rows of an exact SVM at most.
 
@@ -190,8 +190,8 @@ def room_for(memory: int, path: Path, floors: Path | None, *, fit_on: str, svm_r
     n_rows, width = header.shape
     n_classes = len(header.attrs["classes"])
     widths = [width]
-    if floors is not None:
-        widths += [width_of(floors, stored_floors.SCHEMA, name) for name in stored_floors.FEATURES]
+    if baselines is not None:
+        widths += [width_of(baselines, stored_baselines.SCHEMA, name) for name in stored_baselines.FEATURES]
     fitted = SPLITS.index("train" if fit_on == "train" else "val")
     n_fit = int((stored.read_split(path) == fitted).sum())
     if needed(n_rows, n_classes, n_fit, sum(widths), svm_rows=svm_rows) <= memory:

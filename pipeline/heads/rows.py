@@ -1,4 +1,4 @@
-"""Which rows of a run's files heads are fitted on: of embeddings.h5, and for the floors of floors.h5.
+"""Which rows of a run's files heads are fitted on: of embeddings.h5, and for the baselines of baselines.h5.
 
 In memory, or, of files that do not fit into it, as rows that stay in them (`heads.stored`).
 """
@@ -14,7 +14,7 @@ from pipeline.heads.base import Rows
 from pipeline.heads.memory_budget import Room
 from pipeline.heads.streamed_rows import StoredRows
 from pipeline.names import SPLITS
-from pipeline.storage import baseline_features as stored_floors
+from pipeline.storage import baseline_features as stored_baselines
 from pipeline.storage import records
 from pipeline.storage.embeddings import reader as stored
 from pipeline.storage.embeddings.feature_rows import StoredFeatures, width_of
@@ -103,27 +103,27 @@ def split_rows(every: Rows, split: np.ndarray, path: Path, *, fit_on: str) -> di
     return rows
 
 
-def floor_rows(embeddings: Embeddings, usable: np.ndarray, every: Rows, path: Path | None) -> dict[str, Rows]:
-    """Return what floors are fitted on: the usable rows with the embeddings and with each feature set of floors.h5.
+def baseline_rows(embeddings: Embeddings, usable: np.ndarray, every: Rows, path: Path | None) -> dict[str, Rows]:
+    """Return what baselines are fitted on: the usable rows with the embeddings and with each feature set of baselines.h5.
 
     Features that need no other order are not copied; where the embeddings stay in their file, these do, too.
 
     Raises:
-        BadArtifact: floors.h5 is damaged.
+        BadArtifact: baselines.h5 is damaged.
         StaleInput: it is of other tiles, or of their former pixels.
     """
     sources = {"embeddings": every}
     if path is not None:
-        records.check_artifact(path, schema=stored_floors.SCHEMA)
+        records.check_artifact(path, schema=stored_baselines.SCHEMA)
         is_streamed = isinstance(every, StoredRows)
-        content = stored_floors.read_floors(path, with_features=not is_streamed)
+        content = stored_baselines.read_baselines(path, with_features=not is_streamed)
         ids = [name for name, is_usable in zip(embeddings.tile_id, usable, strict=True) if is_usable]
         at = content.rows_of(ids, embeddings.sha256[usable], path=path)
         as_they_are = at.tolist() == list(range(len(content.tile_id)))
         for name, matrix in content.features().items():
             features: Any = matrix if as_they_are else matrix[at]
             if is_streamed:
-                width = width_of(path, stored_floors.SCHEMA, name)
-                features = StoredFeatures(path, stored_floors.SCHEMA, name, at, width)
+                width = width_of(path, stored_baselines.SCHEMA, name)
+                features = StoredFeatures(path, stored_baselines.SCHEMA, name, at, width)
             sources[name] = dataclasses.replace(every, features=features)
     return sources

@@ -17,7 +17,7 @@ from pipeline.heads.svm.classifier import Svm
 from pipeline.heads.xgb.booster import Boosting
 from pipeline.names import FILES, MAIN, SUMMARY
 from pipeline.storage import atomic, freshness, records
-from pipeline.storage.predictions.csv_table import SCHEMA, Answer
+from pipeline.storage.predictions.csv_table import SCHEMA, HeadOutput
 from pipeline.storage.protocol import check_part, read_protocol
 
 LOADERS: Mapping[str, Callable[[Path], Head]] = {"svm": Svm.load, "xgboost": Boosting.load}
@@ -51,12 +51,12 @@ class SavedHeads:
             raise BadArtifact(f"the record of {self.embedded['artifact']} names no known dtype: run extract --restart")
         return str(stored)
 
-    def answers(self, rows: Rows) -> dict[str, Answer]:
+    def answers(self, rows: Rows) -> dict[str, HeadOutput]:
         """Return what each head says of N rows."""
         return {name: decide(self.calibration[name], head.scores(rows)) for name, head in self.heads.items()}
 
 
-def decide(calibration: Mapping[str, Any], scores: np.ndarray) -> Answer:
+def decide(calibration: Mapping[str, Any], scores: np.ndarray) -> HeadOutput:
     """Return what a head says, as in predictions.csv: calibrated probabilities, and the class its scores decide for.
 
     Args:
@@ -64,7 +64,7 @@ def decide(calibration: Mapping[str, Any], scores: np.ndarray) -> Answer:
         scores: (N, K).
     """
     p = Calibration(calibration["method"], calibration["params"]).apply(scores)
-    return Answer(scores.argmax(axis=1), p)
+    return HeadOutput(scores.argmax(axis=1), p)
 
 
 def read_summary(run: Path, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def read_heads(run: Path, head: str, *, model: str, whose: str, todo: str, force
     record = records.check_artifact(path, schema=SCHEMA)
     embedded = embeddings_record(run, record, model=model, whose=whose, todo=todo)
     if not force:
-        freshness.check_fresh(path, record)
+        freshness.check_inputs_unchanged(path, record)
     summary = read_summary(run, record)
     names = [name for name in MAIN if name in summary["heads"]] if head == "all" else [head]
     return load_heads(run, summary, names, embedded=embedded)

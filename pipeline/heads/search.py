@@ -36,7 +36,7 @@ HELDOUT_FOLDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """A head with what its calibration is fitted on and the facts that heads.json states."""
 
     head: Head
@@ -53,7 +53,7 @@ class Fitted:
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class FitConfig:
     """How the heads of a run are fitted."""
 
     fit_on: FitOn
@@ -82,16 +82,16 @@ class Setting:
         return "train" if self.fit_on == "train" else "val"
 
 
-def fit_softmax(rows: dict[str, Rows]) -> Fitted:
+def fit_softmax(rows: dict[str, Rows]) -> FitResult:
     """Return the network's own head: trained with the network, computed with the embeddings, so at no cost here."""
     head, val = Softmax(), rows["val"]
     n_weights = (val.features.shape[1] + 1) * val.logits.shape[1]
     notes = ["the network's last layer; its logits were computed with the embeddings"]
     facts = {"search": [], "chosen": {}, "notes": notes, "bytes": 4 * n_weights} | times(0, 0)
-    return Fitted(head, head.scores(val), val.y, val.groups, facts)
+    return FitResult(head, head.scores(val), val.y, val.groups, facts)
 
 
-def fit_svm_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
+def fit_svm_head(rows: dict[str, Rows], setting: FitConfig) -> FitResult:
     """Search and fit the SVM.
 
     Raises:
@@ -124,11 +124,11 @@ def fit_svm_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
         held = held_scores(head, found, rows, setting)
     facts["notes"] = head.notes(len(fit_rows.y)) + told
     seconds = times(searched - start, time.perf_counter() - searched)
-    return Fitted(head, held, rows["val"].y, rows["val"].groups, facts | seconds)
+    return FitResult(head, held, rows["val"].y, rows["val"].groups, facts | seconds)
 
 
 def fit_svm_streamed(
-    rows: dict[str, Rows], setting: Setting, chosen: dict[str, Any]
+    rows: dict[str, Rows], setting: FitConfig, chosen: dict[str, Any]
 ) -> tuple[classifier.Svm, np.ndarray]:
     """Fit a point on all rows that do not fit into memory; return the head and its held-out scores (M, K)."""
     heads: list[classifier.Svm] = []
@@ -152,7 +152,7 @@ def fit_svm_streamed(
     return head, found.scores[0]
 
 
-def fit_xgboost_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
+def fit_xgboost_head(rows: dict[str, Rows], setting: FitConfig) -> FitResult:
     """Search and fit XGBoost.
 
     Raises:
@@ -210,7 +210,7 @@ def fit_xgboost_head(rows: dict[str, Rows], setting: Setting) -> Fitted:
         notes.append(f"all {setting.rounds} rounds were used: raise --rounds")
     facts = {"search": tried, "chosen": found.best, "notes": notes}
     held = held_scores(head, found, rows, setting)
-    return Fitted(head, held, rows["val"].y, rows["val"].groups, facts | seconds)
+    return FitResult(head, held, rows["val"].y, rows["val"].groups, facts | seconds)
 
 
 def is_streamed(rows: dict[str, Rows]) -> bool:
@@ -218,7 +218,7 @@ def is_streamed(rows: dict[str, Rows]) -> bool:
     return isinstance(rows["val"], StoredRows)
 
 
-def streamed_notes(rows: dict[str, Rows], known: dict[str, Rows], setting: Setting) -> list[str]:
+def streamed_notes(rows: dict[str, Rows], known: dict[str, Rows], setting: FitConfig) -> list[str]:
     """Return what a reader of heads.json should know of a head whose rows did not fit into memory; else nothing.
 
     Args:
@@ -233,7 +233,7 @@ def streamed_notes(rows: dict[str, Rows], known: dict[str, Rows], setting: Setti
     return [f"streamed: fitted on all {len(rows[setting.fit_split].y)} rows, block by block; searched on {samples}"]
 
 
-def heldout_folds(val: Rows, setting: Setting) -> np.ndarray:
+def heldout_folds(val: Rows, setting: FitConfig) -> np.ndarray:
     """Return the fold of each validation row, (M,): -1 throughout where heads are fitted on training rows."""
     if setting.fit_on == "train":
         return np.full(len(val.y), -1)
@@ -244,7 +244,7 @@ def judge(
     rows: dict[str, Rows],
     folds: np.ndarray,
     search: Callable[[Rows, Rows], Search],
-    setting: Setting,
+    setting: FitConfig,
     *,
     pool: Pool | None = None,
 ) -> Search:
@@ -254,7 +254,7 @@ def judge(
     return cross_search(rows["val"], folds, search, each_of=map if pool is None else pool.side_by_side)
 
 
-def held_scores(head: Head, found: Search, rows: dict[str, Rows], setting: Setting) -> np.ndarray:
+def held_scores(head: Head, found: Search, rows: dict[str, Rows], setting: FitConfig) -> np.ndarray:
     """Return the scores of the validation rows that the calibration is fitted on."""
     return scores_of(head, rows["val"]) if setting.fit_on == "train" else found.scores[found.best_index]
 

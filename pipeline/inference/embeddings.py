@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pipeline.heads.saved import SavedHeads
     from pipeline.storage.embeddings.reader import Embeddings
-    from pipeline.storage.predictions.csv_table import Answer
+    from pipeline.storage.predictions.csv_table import HeadOutput
 
 
-def answer_rows(saved: "SavedHeads", content: "Embeddings", path: Path) -> "dict[str, Answer]":
+def predict_rows(saved: "SavedHeads", content: "Embeddings", path: Path) -> "dict[str, HeadOutput]":
     """Return what each head says of the rows of an embeddings file that stand for a tile; they are read in blocks.
 
     Raises:
@@ -21,9 +21,9 @@ def answer_rows(saved: "SavedHeads", content: "Embeddings", path: Path) -> "dict
     from pipeline.runtime.progress import progress
     from pipeline.runtime.signals import StopRequest
     from pipeline.storage.embeddings.reader import OK, feature_blocks
-    from pipeline.storage.predictions.csv_table import Answer
+    from pipeline.storage.predictions.csv_table import HeadOutput
 
-    blocks: list[dict[str, Answer]] = []
+    blocks: list[dict[str, HeadOutput]] = []
     start = 0
     with StopRequest() as stop, progress(len(content.status), unit="tile", label="predict") as bar:
         for features in feature_blocks(path, content.status):
@@ -37,5 +37,6 @@ def answer_rows(saved: "SavedHeads", content: "Embeddings", path: Path) -> "dict
             if stop.signum:
                 raise stop.interrupted("no map was written")
     return {
-        head: Answer(*(np.concatenate([block[head][i] for block in blocks]) for i in range(2))) for head in saved.heads
+        head: HeadOutput(*(np.concatenate([block[head][i] for block in blocks]) for i in range(2)))
+        for head in saved.heads
     }

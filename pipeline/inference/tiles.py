@@ -11,7 +11,7 @@ from pipeline.network.batches import TileSource
 from pipeline.network.engines import Engine
 from pipeline.network.extraction.forward import embed_batches
 from pipeline.runtime.signals import StopRequest
-from pipeline.storage.predictions.csv_table import Answer
+from pipeline.storage.predictions.csv_table import HeadOutput
 
 BLOCK_ROWS = 1024
 """Tiles whose features are held at once."""
@@ -27,7 +27,7 @@ def answer_tiles(
     stop: StopRequest,
     lost: str,
     advance: Callable[[int], object],
-) -> tuple[dict[str, Answer], dict[int, str]]:
+) -> tuple[dict[str, HeadOutput], dict[int, str]]:
     """Return what each head says of N tiles, and row -> problem of unreadable ones: their answers say nothing.
 
     Args:
@@ -44,7 +44,7 @@ def answer_tiles(
         BadInput: too many tiles cannot be read; names the first.
         Interrupted: SIGINT or SIGTERM; nothing is kept.
     """
-    answers: list[dict[str, Answer]] = []
+    answers: list[dict[str, HeadOutput]] = []
     skipped: dict[int, str] = {}
     features: list[np.ndarray] = []
     logits: list[np.ndarray] = []
@@ -74,7 +74,7 @@ def answer_tiles(
     if logits:
         answer()
     merged = {
-        head: Answer(
+        head: HeadOutput(
             np.concatenate([block[head].predicted for block in answers]),
             np.concatenate([block[head].p for block in answers]),
         )

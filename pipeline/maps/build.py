@@ -10,16 +10,16 @@ from pipeline.errors import BadTile
 from pipeline.maps.cells import class_map, grid_of
 from pipeline.maps.ground_truth import Truth, score_map
 from pipeline.maps.map_data import Maps
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.storage import freshness
 from pipeline.storage.embeddings.reader import OK, Embeddings
-from pipeline.storage.predictions.csv_table import Answer
+from pipeline.storage.predictions.csv_table import HeadOutput
 from pipeline.tiles.decoding import decode_tile
 
 
 def make_maps(
     content: Embeddings,
-    answers: Mapping[str, Answer],
+    answers: Mapping[str, HeadOutput],
     truth: Truth | None,
     *,
     made: Mapping[str, Any],
@@ -82,13 +82,13 @@ def read_thumbnail(path: Path, record: Mapping[str, Any]) -> np.ndarray | None:
     """
     name = record["details"].get("thumbnail")
     if not isinstance(name, str) or Path(name).name != name or name not in record["outputs"]:
-        say(f"predict: {path}: its record names no thumbnail, so that maps are drawn over white")
+        log.info(f"predict: {path}: its record names no thumbnail, so that maps are drawn over white")
         return None
     if name in freshness.damaged_outputs(path, record):
-        say(f"predict: {path.parent / name}: missing or changed, so that maps are drawn over white")
+        log.info(f"predict: {path.parent / name}: missing or changed, so that maps are drawn over white")
         return None
     try:
         return decode_tile(path.parent / name)
     except BadTile as error:
-        say(f"predict: {error}: maps are drawn over white")
+        log.info(f"predict: {error}: maps are drawn over white")
         return None

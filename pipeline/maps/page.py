@@ -7,7 +7,7 @@ from pipeline.evaluation.metrics import most_confused
 from pipeline.maps.cells import areas
 from pipeline.maps.map_data import Maps, classes_named, pairs
 from pipeline.markup.document import Block, Document, Figure, Note, Section, Table, Text
-from pipeline.markup.format import count, head_name, listing, number, percent
+from pipeline.markup.number_format import count, head_name, listing, number, percent
 
 MOST_PAIRS = 3
 """Confused pairs of classes that are listed for each pair of heads."""

@@ -17,7 +17,7 @@ from pipeline.maps.map_data import SOURCE_WORDS, Maps, classes_named
 from pipeline.maps.page import build
 from pipeline.maps.tables import agreement_csv, areas_csv, iou_csv
 from pipeline.markup.document import to_markdown
-from pipeline.markup.format import head_name
+from pipeline.markup.number_format import head_name
 from pipeline.names import MAIN
 from pipeline.storage import atomic, records
 

@@ -25,7 +25,7 @@ SPEAKERS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by pe
 
 
 @contextlib.contextmanager
-def joined(patience: datetime.timedelta = PATIENCE) -> Iterator[None]:
+def process_group(patience: datetime.timedelta = PATIENCE) -> Iterator[None]:
     """Connect the processes that torchrun started.
 
     Args:
@@ -39,14 +39,14 @@ def joined(patience: datetime.timedelta = PATIENCE) -> Iterator[None]:
         backend = "cpu:gloo,cuda:nccl"
         if local_rank() < torch.cuda.device_count():
             torch.cuda.set_device(local_rank())
-    with deaths_told():
+    with peer_errors_as_one_line():
         distributed.init_process_group(backend, timeout=patience)
         yield
         distributed.destroy_process_group()  # after an error the process ends: others may wait in the group for ever
 
 
 @contextlib.contextmanager
-def deaths_told() -> Iterator[None]:
+def peer_errors_as_one_line() -> Iterator[None]:
     """Turn torch's errors about a process that cannot be reached into one line.
 
     Raises:
@@ -64,7 +64,7 @@ def deaths_told() -> Iterator[None]:
 
 
 class Ranks:
-    """The processes of one work, which are `joined`; one by itself asks nobody.
+    """The processes of one work, which are `process_group`; one by itself asks nobody.
 
     Attributes:
         n: how many.
@@ -117,7 +117,7 @@ class Ranks:
         distributed.all_reduce(found)
         return found.tolist()
 
-    def of_first(self, text: str) -> str:
+    def broadcast_from_first(self, text: str) -> str:
         """Return what the first process says."""
         if self.n == 1:
             return text

@@ -1,12 +1,16 @@
-"""Print messages to the user."""
+"""Print messages to the user: one logger, one handler on stderr."""
 
+import logging
 import re
 import sys
 
-from pipeline.runtime.process import is_first, is_news
+from pipeline.runtime.process import is_first, is_new_message
 
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, line breaks, and bytes that are not UTF-8."""
+
+log = logging.getLogger("pipeline")
+"""The logger of all commands: info for progress, warning, error."""
 
 
 def visible(text: str) -> str:
@@ -14,20 +18,25 @@ def visible(text: str) -> str:
     return UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
-def say(text: str) -> None:
-    """Print one line of progress to the user (stderr, so that results can be piped); only in the first process."""
-    if is_first():
-        _print(text)
+class Console(logging.Handler):
+    """Write each message as one line to stderr, so that results can be piped.
+
+    The first of several processes writes progress and warnings. Each process writes its errors, unless another one
+    has written the same.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        text = record.getMessage()
+        if is_new_message(text) if record.levelno >= logging.ERROR else is_first():
+            print(visible(" ".join(text.splitlines())), file=sys.stderr, flush=True)
 
 
-def complain(text: str) -> None:
-    """Print one line about what went wrong, whichever process this is, unless another one has said the same."""
-    if is_news(text):
-        _print(text)
-
-
-def _print(text: str) -> None:
-    print(visible(" ".join(text.splitlines())), file=sys.stderr, flush=True)
+def start_logging(level: int = logging.INFO) -> None:
+    """Send the messages of all commands to stderr, from this level up."""
+    log.setLevel(level)
+    if not any(isinstance(handler, Console) for handler in log.handlers):
+        log.addHandler(Console())
 
 
 NAMED = 12

@@ -50,7 +50,7 @@ def is_first() -> bool:
 
 
 @contextlib.contextmanager
-def told_once() -> Iterator[None]:
+def report_once() -> Iterator[None]:
     """Let what is printed in here, which is the same in all processes, be printed by the first one alone."""
     if is_first():
         yield
@@ -69,7 +69,7 @@ def refuse_several(name: str) -> None:
         raise UsageError(f"python -m {name} works in one process: start it without torchrun")
 
 
-def is_news(text: str) -> bool:
+def is_new_message(text: str) -> bool:
     """Tell whether no process of this start has said a line yet: an error that all meet is told once."""
     if n_ranks() == 1:
         return True

@@ -134,9 +134,9 @@ def strips(rows: Iterator[Pixels], *, height: int) -> Iterator[Pixels]:
     for given in rows:
         held.append(given.copy())
         while sum(len(part) for part in held) >= height:
-            joined = np.concatenate(held)
-            yield joined[:height].copy()
-            held = [joined[height:]]
+            process_group = np.concatenate(held)
+            yield process_group[:height].copy()
+            held = [process_group[height:]]
     if rest := sum(len(part) for part in held):
         yield np.concatenate(held)[:rest]
 

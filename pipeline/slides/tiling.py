@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BadSlide, UsageError
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.slides.find import SlideEntry
 from pipeline.slides.grid import SCHEMA, THUMBNAIL_PX, Grid, grid_path, place, read_grid, squares_of, write_grid
 from pipeline.slides.openslide_reader import open_slide
@@ -97,7 +97,7 @@ def tile_slide(run: Path, entry: SlideEntry, tiling: Tiling, *, force: bool, res
         raise BadSlide(f"{entry.path}: no such slide")
     if not restart and freshness.is_current(path, schema=SCHEMA, options=chosen, inputs=[entry.path], seed=None):
         grid = read_grid(path)
-        say(f"tile: current, {len(grid.table)} tiles in {path}")
+        log.info(f"tile: current, {len(grid.table)} tiles in {path}")
         return grid
     with open_slide(entry.path, entry.mpp) as slide:
         squares = squares_of(
@@ -131,7 +131,7 @@ def tile_slide(run: Path, entry: SlideEntry, tiling: Tiling, *, force: bool, res
             overlay=overlay,
         )
         how = "as it is" if abs(squares.reduction - 1) < 1e-9 else f"{squares.reduction:.3g} px of it for each px seen"
-        say(
+        log.info(
             f"tile: {entry.name}: {len(table)} of {details['squares']} tiles, {squares.side} px at {slide.mpp:.4g} "
             f"um/px seen as {squares.tile_px} px; read from level {squares.level} of {len(slide.level_downsamples)} "
             f"({how}), stride {squares.stride} px, tissue above saturation {details['threshold']:.3f}: {overlay}"

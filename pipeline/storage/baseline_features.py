@@ -1,4 +1,4 @@
-"""floors.h5, schema 1.0: for every tile what can be known of it without training; one row per tile of the manifest.
+"""baselines.h5, schema 1.0: for every tile what can be known of it without training; one row per tile of the manifest.
 
 | data set | shape, dtype | |
 |---|---|---|
@@ -25,7 +25,7 @@ from pipeline.storage import atomic
 from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE
 from pipeline.storage.hdf5 import Claim, as_utf8, created, finish, opened, read_dataset, write_attributes
 
-SCHEMA = "floors/1.0"
+SCHEMA = "baselines/1.0"
 
 FEATURES = ("colour_histogram", "handmade", "untrained")
 """The feature sets, which are data sets of these names."""
@@ -39,8 +39,8 @@ DATASETS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Floors:
-    """The content of a floors file."""
+class Baselines:
+    """The content of a baselines file."""
 
     tile_id: list[str]
     sha256: np.ndarray
@@ -104,7 +104,7 @@ def row_type(*, colour_histogram: int, handmade: int, untrained: int) -> np.dtyp
     )
 
 
-def write_floors(
+def write_baselines(
     path: Path,
     tile_id: Sequence[str],
     blocks: Iterable[np.ndarray],
@@ -120,7 +120,7 @@ def write_floors(
     Whatever the blocks raise (a stop, too many bad tiles) leaves no file behind, and the former one as it was.
 
     Args:
-        path: `floors.h5`.
+        path: `baselines.h5`.
         tile_id: N names.
         blocks: arrays of rows of the type `row` in the tiles' order, N rows in all.
         row: `row_type(...)`.
@@ -153,8 +153,8 @@ def write_floors(
         finish(file, SCHEMA)
 
 
-def read_floors(path: Path, *, with_features: bool = True) -> Floors:
-    """Read a floors file into memory after checking it against the schema; its record is the caller's to check.
+def read_baselines(path: Path, *, with_features: bool = True) -> Baselines:
+    """Read a baselines file into memory after checking it against the schema; its record is the caller's to check.
 
     Args:
         path: the HDF5 file.
@@ -196,4 +196,4 @@ def read_floors(path: Path, *, with_features: bool = True) -> Floors:
             raise refuse(f"a row of /{name} is not finite")
         if arrays[name][~used].any():
             raise refuse(f"a row of /{name} that stands for no tile (/status not 0) is not zero")
-    return Floors(tile_id=tile_id, names=names, px=attrs["px"], seed=attrs["seed"], arch=attrs["arch"], **arrays)
+    return Baselines(tile_id=tile_id, names=names, px=attrs["px"], seed=attrs["seed"], arch=attrs["arch"], **arrays)

@@ -11,7 +11,7 @@ from pipeline.storage.atomic import sha256_file
 from pipeline.storage.records import _hashes, check_artifact, read_record, read_record_alone, record_path
 
 
-def check_fresh(artifact: Path, record: Mapping[str, Any]) -> None:
+def check_inputs_unchanged(artifact: Path, record: Mapping[str, Any]) -> None:
     """Check that what an artefact was made from, and what that was made from, still stands there unchanged.
 
     A model that is trained anew leaves embeddings.h5, and so predictions.csv, as they were: only the whole chain

@@ -46,12 +46,12 @@ ARTIFACTS = (
     ("manifest.csv", "manifest/1.0", "prepare"),
     ("model.safetensors", "model/1.0", "train"),
     ("embeddings.h5", "embeddings/1.0", "extract"),
-    ("floors.h5", "floors/1.0", "floors"),
+    ("baselines.h5", "baselines/1.0", "baselines"),
     ("heads/svm.skops", "head/1.0", "fit_heads"),
     ("heads/xgboost.ubj", "head/1.0", "fit_heads"),
     ("predictions.csv", "predictions/1.0", "fit_heads"),
     ("predictions-random.csv", "predictions/1.0", "fit_heads"),
-    ("stress.csv", "stress/1.0", "stress"),
+    ("robustness.csv", "robustness/1.0", "robustness"),
     ("comparison.csv", "comparison/1.1", "report"),
 )
 """The artefacts of a run, their schemas, and the stages that make them, in the order of the work."""

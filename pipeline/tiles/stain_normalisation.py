@@ -37,7 +37,7 @@ DIGITS = 6
 """Digits behind the point that a target is kept with."""
 
 DENSITY = -np.log(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
-"""8-bit value -> optical density; 0 counts as 1, as in the stress test."""
+"""8-bit value -> optical density; 0 counts as 1, as in the robustness test."""
 
 _srgb = np.arange(256) / 255
 LINEAR = np.where(_srgb <= 0.04045, _srgb / 12.92, ((_srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)

@@ -24,7 +24,7 @@ from pipeline.tiles.corruptions import CORRUPTIONS
 from pipeline.tiles.manifest import read_manifest
 
 N_FITTED = 300
-"""Training tiles that the target is taken from."""
+"Trainer tiles that the target is taken from."
 
 
 def pixels_of(paths, size, corruption=None):

@@ -23,7 +23,7 @@ from pipeline.benchmark.hardware import described
 from pipeline.benchmark.scaling_run import run_stage
 from pipeline.benchmark.synthetic_data import synthetic_features
 from pipeline.storage import atomic, records
-from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.reader import SCHEMA
 from pipeline.storage.embeddings.writer import write_embeddings
 
@@ -47,7 +47,7 @@ COLUMNS = (
 """Seconds of a head are those of its search and fit; accuracies are of the test rows."""
 
 
-class Synthetic(Scratch):
+class Synthetic(PartialRows):
     """Rows that are made when they are asked for."""
 
     def __init__(self, target: Path, y: np.ndarray, *, seed: int) -> None:
@@ -150,7 +150,7 @@ def page(lines: list[dict[str, str]], command: str, threads: int) -> str:
     head = [
         "# fit_heads by number of rows",
         "",
-        f"{WIDTH} features, {N_CLASSES} classes, synthetic; floors on embeddings included. Made by `{command}`.",
+        f"{WIDTH} features, {N_CLASSES} classes, synthetic; baselines on embeddings included. Made by `{command}`.",
         "",
         *(f"- {line}" for line in described(torch.device("cpu"), threads)),
         "",

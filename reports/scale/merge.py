@@ -20,7 +20,7 @@ import pandas as pd
 from pipeline.benchmark.memory import Watch
 from pipeline.storage import environment, records
 from pipeline.storage.atomic import SHARDS, sha256_file
-from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.reader import SCHEMA
 from pipeline.storage.embeddings.shards import Shard, ShardRows
 from pipeline.storage.embeddings.writer import write_embeddings
@@ -107,7 +107,7 @@ def write_shards(run, n_shards, n_rows):
         own = shard.rows(n, BATCH)
         file = run / SHARDS / shard.file_name
         file.parent.mkdir(exist_ok=True)
-        scratch = Scratch(file, row=row_type(WIDTH, len(CLASSES)), identity={}, batch=BATCH)
+        scratch = PartialRows(file, row=row_type(WIDTH, len(CLASSES)), identity={}, batch=BATCH)
         scratch.open(restart=True)
         rows = np.zeros(len(own), scratch.row)
         rows["features"] = np.maximum(rng.standard_normal((len(own), WIDTH), dtype=np.float32), 0)

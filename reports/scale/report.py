@@ -17,9 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.benchmark.synthetic_data import HEADS, write_synthetic
-
 from pipeline.benchmark.memory import Watch
+from pipeline.benchmark.synthetic_data import HEADS, write_synthetic
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -4,7 +4,7 @@
 
 An epoch costs the same as the next, so that few are run (--epochs of ours, --plain-epochs of the plain script), and the
 job of the recipe's 15 epochs is what was measured with as many of its own epochs more. What `pipeline` alone does
-(floors, stress) is left out; preparing with its audit and the report are counted.
+(baselines, robustness) is left out; preparing with its audit and the report are counted.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def main():
     told = stage("train", "--recipe", "tutorial", "--epochs", args.epochs)
     theirs["extract"], _ = timed(plain, "embed", *given)
     stage("extract")
-    stage("fit_heads", "--no-floors")
+    stage("fit_heads", "--no-baselines")
     theirs["fit_heads"], _ = timed(plain, "heads", *given)
     stage("report", "--gallery", "0")
 

@@ -11,7 +11,7 @@ import pytest
 from pipeline.network.model_file import SCHEMA as MODEL_SCHEMA
 from pipeline.network.model_file import save_model
 from pipeline.network.resnet import build_network
-from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.writer import write_embeddings
 
 from .hostile import vouch
@@ -34,7 +34,7 @@ def change_hdf5(tmp_path: Path) -> Callable[[Callable[[h5py.File], object]], Pat
     """`change_hdf5(change)`: a good embeddings.h5 after that change."""
 
     def make(change: Callable[[h5py.File], object]) -> Path:
-        scratch = Scratch(tmp_path / "embeddings.h5", row=row_type(D, len(CLASSES)), identity={}, batch=N)
+        scratch = PartialRows(tmp_path / "embeddings.h5", row=row_type(D, len(CLASSES)), identity={}, batch=N)
         scratch.open(restart=True)
         rows = np.zeros(N, scratch.row)
         rows["features"] = np.arange(N * D, dtype=np.float32).reshape(N, D)

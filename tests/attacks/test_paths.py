@@ -23,7 +23,7 @@ from pipeline.errors import BadArtifact, PipelineError
 from pipeline.storage import atomic as artifacts
 from pipeline.storage import freshness, records
 from pipeline.storage.atomic import atomic, remove_temporaries
-from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.lock import locked
 from pipeline.storage.protocol import NAME, PartEntry, Protocol, check_part, read_protocol, write_protocol
 from pipeline.tiles.datasets.sources import csv_tiles
@@ -255,7 +255,7 @@ def test_a_lock_that_is_a_link(tmp_path: Path, outside: Path) -> None:
 @pytest.mark.parametrize("header", [True, False])
 def test_a_scratch_that_is_a_link(tmp_path: Path, outside: Path, header: bool) -> None:
     """Rows are cut to whole batches and appended to: a letter would be emptied."""
-    scratch = Scratch(tmp_path / "e.h5", row=row_type(2, 2), identity={"a": 1}, batch=2)
+    scratch = PartialRows(tmp_path / "e.h5", row=row_type(2, 2), identity={"a": 1}, batch=2)
     scratch.path.symlink_to(outside / "letter.txt")
     if header:
         artifacts.write_text(scratch.header, artifacts.to_json(scratch.identity))
@@ -372,7 +372,7 @@ def test_records_that_name_each_other_come_to_an_end(tmp_path: Path) -> None:
         path.write_text("x")
     for path in paths:
         vouch(path, "thing/1.0", inputs=paths)  # itself too; by every way there are more than 11! walks
-    freshness.check_fresh(paths[0], records.read_record(paths[0]))
+    freshness.check_inputs_unchanged(paths[0], records.read_record(paths[0]))
 
 
 def test_a_chain_of_a_thousand_records(tmp_path: Path) -> None:
@@ -386,7 +386,7 @@ def test_a_chain_of_a_thousand_records(tmp_path: Path) -> None:
         whole = record | {"record_sha256": records.hashlib.sha256(artifacts.to_json(record).encode()).hexdigest()}
         records.record_path(path).write_text(artifacts.to_json(whole))
         before = [path]
-    freshness.check_fresh(before[0], records.read_record(before[0]))
+    freshness.check_inputs_unchanged(before[0], records.read_record(before[0]))
 
 
 # -- archives --------------------------------------------------------------------------------------------------------

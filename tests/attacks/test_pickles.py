@@ -19,7 +19,7 @@ from pipeline.network import model_file
 from pipeline.network.resnet import build_network, load_start_weights
 from pipeline.storage import baseline_features
 from pipeline.storage.embeddings import reader
-from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.predictions import corrupted, csv_table, unlabelled
 from pipeline.tiles import manifest
 from pipeline.tiles.datasets.sources import csv_tiles
@@ -58,11 +58,11 @@ PLACES: dict[str, tuple[Callable[[Path], object], type[PipelineError], str]] = {
     "start.safetensors": (start_weights, BadArtifact, ""),
     "svm.skops": (Svm.load, BadArtifact, HEAD_SCHEMA),
     "embeddings.h5": (reader.read_embeddings, BadArtifact, ""),
-    "floors.h5": (baseline_features.read_floors, BadArtifact, ""),
+    "baselines.h5": (baseline_features.read_baselines, BadArtifact, ""),
     "manifest.csv": (manifest.read_manifest, BadArtifact, manifest.SCHEMA),
     "predictions.csv": (csv_table.read_predictions, BadArtifact, ""),
     "map.csv": (unlabelled.read_predictions, BadArtifact, ""),
-    "stress.csv": (corrupted.read_stress, BadArtifact, ""),
+    "robustness.csv": (corrupted.read_robustness, BadArtifact, ""),
     "tiles.csv": (lambda path: csv_tiles(path, group_regex=""), BadInput, ""),
     "tile.png": (decode_tile, BadTile, ""),
     "tile.tif": (decode_tile, BadTile, ""),
@@ -155,7 +155,10 @@ def test_a_packed_checkpoint_is_not_unpacked(
 
 @pytest.mark.parametrize("how", WRITERS)
 def test_the_header_of_a_scratch_is_refused_and_not_run(tmp_path: Path, how: str) -> None:
-    scratch, marker = Scratch(tmp_path / "e.h5", row=row_type(2, 2), identity={"a": 1}, batch=2), tmp_path / "marker"
+    scratch, marker = (
+        PartialRows(tmp_path / "e.h5", row=row_type(2, 2), identity={"a": 1}, batch=2),
+        tmp_path / "marker",
+    )
     WRITERS[how](Evil(marker), scratch.header)
     scratch.path.write_bytes(b"")
     refused(PipelineError, "--restart", scratch.open, restart=False)

@@ -17,7 +17,7 @@ from pipeline.comparison.label_errors import COLUMNS as SUSPECT_COLUMNS
 from pipeline.comparison.label_errors import to_csv
 from pipeline.errors import UsageError
 from pipeline.markup.document import Bullets, Document, Figure, Note, Section, Table, Text, to_html, to_markdown
-from pipeline.runtime.console import say, visible
+from pipeline.runtime.console import log, visible
 from pipeline.storage.csv_files import FORMULA, no_formula
 from pipeline.storage.predictions.csv_table import SCHEMA, read_predictions
 from pipeline.tiles.audit.checks import markdown_cell
@@ -171,14 +171,14 @@ def test_formulas_in_the_ranking_of_label_errors(name: str) -> None:
 
 @pytest.mark.parametrize("text", ESCAPES)
 def test_what_is_said_does_not_command_the_terminal(capsys: pytest.CaptureFixture[str], text: str) -> None:
-    say(f"tile {text}x")
+    log.info(f"tile {text}x")
     said = capsys.readouterr().err
     assert said.endswith("x\n")
     assert said[:-1].isprintable()
 
 
 def test_letters_of_all_scripts_are_said_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    say("Zöllner 日本 \\x1b é e\u0301 \u00a0 عربي")
+    log.info("Zöllner 日本 \\x1b é e\u0301 \u00a0 عربي")
     assert capsys.readouterr().err == "Zöllner 日本 \\x1b é e\u0301 \u00a0 عربي\n"
 
 

@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from pipeline.benchmark import embedding, inputs
-from pipeline.benchmark.config import Setting
-from pipeline.benchmark.inputs import Material, Tiles, demo_material
+from pipeline.benchmark.config import BenchConfig
+from pipeline.benchmark.inputs import BenchInputs, Tiles, demo_material
 from pipeline.benchmark.measurement import PLAIN
 from pipeline.errors import PipelineError
 from pipeline.network.engines import build_engine
 
 CPU = torch.device("cpu")
-SETTING = Setting(CPU, threads=1, rounds=2, seed=0, is_quick=True, batches=(8, 4))
+SETTING = BenchConfig(CPU, threads=1, rounds=2, seed=0, is_quick=True, batches=(8, 4))
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Material:
+def tiny() -> BenchInputs:
     """A resnet10 after five steps, 32 px."""
     return demo_material(SETTING, arch="resnet10", tile_px=32)
 
@@ -41,7 +41,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 
 def test_rates_agreement_and_what_is_missing(
-    tiny: Material, engines: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+    tiny: BenchInputs, engines: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remarks: list[str] = []
     rows = list(embedding.measure_embedding(SETTING, tiny, remarks))
@@ -64,14 +64,14 @@ def test_rates_agreement_and_what_is_missing(
     assert remarks[-1] == "Measured at one batch size, because getting ready takes long: torch fp32, slow fp32."
 
 
-def test_named_engines_only(tiny: Material, engines: list[tuple[str, int]]) -> None:
+def test_named_engines_only(tiny: BenchInputs, engines: list[tuple[str, int]]) -> None:
     for words, names in ((("torch",), {"torch"}), (("slow-fp32",), {"slow"}), (("torch-bf16",), set())):
-        setting = Setting(CPU, 1, 1, 0, is_quick=True, engines=words, batches=(8,))
+        setting = BenchConfig(CPU, 1, 1, 0, is_quick=True, engines=words, batches=(8,))
         rows = list(embedding.measure_embedding(setting, tiny, []))
         assert {row.what for row in rows if row.part == "embed"} == {PLAIN, "limit", *names}
 
 
-def test_a_wrong_engine_is_found_out(tiny: Material, engines: list[tuple[str, int]]) -> None:
+def test_a_wrong_engine_is_found_out(tiny: BenchInputs, engines: list[tuple[str, int]]) -> None:
     """An engine that mixes up its rows agrees with nothing."""
 
     class Wrong:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.benchmark.config import Setting
+from pipeline.benchmark.config import BenchConfig
 from pipeline.benchmark.hdf5_write import measure_storing, store
 from pipeline.benchmark.measurement import Measurement
 from pipeline.storage.embeddings.reader import read_embeddings
 
-SETTING = Setting(torch.device("cpu"), threads=1, rounds=2, seed=0, is_quick=True)
+SETTING = BenchConfig(torch.device("cpu"), threads=1, rounds=2, seed=0, is_quick=True)
 
 
 def test_the_file_that_is_written_is_whole(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from pipeline.benchmark import heads
-from pipeline.benchmark.config import Setting
+from pipeline.benchmark.config import BenchConfig
 from pipeline.benchmark.heads import Choice, grid_search, log_loss, our_search, synthetic_rows
 from pipeline.benchmark.measurement import OURS, PLAIN, find
 
-SETTING = Setting(torch.device("cpu"), threads=1, rounds=1, seed=0, is_quick=True)
+SETTING = BenchConfig(torch.device("cpu"), threads=1, rounds=1, seed=0, is_quick=True)
 
 
 def test_of_equal_points_the_one_with_the_least_c_then_gamma_is_chosen() -> None:

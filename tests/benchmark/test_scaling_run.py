@@ -10,12 +10,12 @@ import pytest
 from pipeline import extract
 from pipeline.benchmark import scaling_run
 from pipeline.benchmark.scaling import Cost
-from pipeline.benchmark.scaling_run import STAGES, Setting, measure_growth, replace_embeddings, run_stage
+from pipeline.benchmark.scaling_run import STAGES, BenchConfig, measure_growth, replace_embeddings, run_stage
 from pipeline.errors import BadArtifact, PipelineError
 from pipeline.storage import freshness, records
 from pipeline.storage.embeddings.reader import SCHEMA, read_embeddings
 
-SETTING = Setting("resnet10", "cpu", 1, 0)
+SETTING = BenchConfig("resnet10", "cpu", 1, 0)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         ran.append((stage, int(log.parent.name)))
         return Cost(float(len(ran)), 100.0)
 
-    def train(size: int, run: Path, setting: Setting, *, tell: object) -> None:
+    def train(size: int, run: Path, setting: BenchConfig, *, tell: object) -> None:
         ran.append(("train", size))
         run.mkdir()
         (run / "model.safetensors").touch()
@@ -74,7 +74,7 @@ def test_it_continues_with_the_stage_that_was_interrupted(
 def test_results_of_another_setting_are_refused(stages: list[tuple[str, int]], tmp_path: Path) -> None:
     measure_growth([300], SETTING, tmp_path)
     with pytest.raises(BadArtifact, match="another arch, device, threads or seed"):
-        measure_growth([300], Setting("resnet18", "cpu", 1, 0), tmp_path)
+        measure_growth([300], BenchConfig("resnet18", "cpu", 1, 0), tmp_path)
 
 
 def test_a_stage_that_fails_is_one_line_with_its_log(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_synthetic_embeddings_stand_in_for_the_extracted_ones(
     assert not np.array_equal(after.features, before.features)
     assert (after.features == 0).mean() > 0.3
     replaced = records.check_artifact(path, schema=SCHEMA)
-    freshness.check_fresh(path, replaced)
+    freshness.check_inputs_unchanged(path, replaced)
     assert set(replaced["details"]) == set(record["details"])
     assert not list(trained_run.glob("*.partial*"))
 

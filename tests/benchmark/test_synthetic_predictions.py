@@ -4,11 +4,11 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from pipeline.benchmark.synthetic_data import HEADS, write_synthetic
 
 from pipeline.benchmark import synthetic_data as synthetic_predictions
 from pipeline.benchmark.memory import is_told
 from pipeline.benchmark.scaling_run import run_stage
+from pipeline.benchmark.synthetic_data import HEADS, write_synthetic
 from pipeline.storage import records
 from pipeline.storage.predictions.csv_table import SCHEMA, read_predictions
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.benchmark.config import Setting
+from pipeline.benchmark.config import BenchConfig
 from pipeline.benchmark.inputs import demo_tiles
 from pipeline.benchmark.measurement import OURS, PLAIN, find
 from pipeline.benchmark.training import PlainTraining, held_on, measure_training, start, take_steps
 from pipeline.network.model_file import Model, Preprocess
 from pipeline.network.resnet import build_network
 
-SETTING = Setting(torch.device("cpu"), threads=1, rounds=2, seed=0, is_quick=True)
+SETTING = BenchConfig(torch.device("cpu"), threads=1, rounds=2, seed=0, is_quick=True)
 PREPROCESS = Preprocess(size=32)
 
 

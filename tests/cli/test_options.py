@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.cli.options import Common, check, parse, plain, read_toml
 from pipeline.errors import UsageError
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,5 +194,5 @@ def test_plain_is_json() -> None:
 
 
 def test_say_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    say("a\nb")
+    log.info("a\nb")
     assert capsys.readouterr() == ("", "a b\n")

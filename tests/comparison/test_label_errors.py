@@ -39,7 +39,7 @@ def flipped(make: Make, *, n: int = 600, share: float = 0.05, seeds: int = 1, si
         z = rng.normal(size=(n * seeds, k)) + signal * np.eye(k)[np.tile(true, seeds)]
         p = np.exp(1.3 * z)
         predictions.p[head][:] = p / p.sum(axis=1, keepdims=True)
-    predictions.p["knn"][:] = np.eye(k)[y]  # a floor that believes every label
+    predictions.p["knn"][:] = np.eye(k)[y]  # a baseline that believes every label
     return predictions, wrong
 
 

@@ -62,23 +62,23 @@ SOME = {
 }
 
 
-def codes(stress: pd.DataFrame, head: str, corruption: str) -> tuple[Any, Any, Any]:
-    rows = stress[(stress["head"] == head) & (stress["corruption"] == corruption)]
+def codes(corrupted: pd.DataFrame, head: str, corruption: str) -> tuple[Any, Any, Any]:
+    rows = corrupted[(corrupted["head"] == head) & (corrupted["corruption"] == corruption)]
     return tuple(pd.factorize(rows[name], sort=True)[0] for name in ("label", "predicted", "group"))
 
 
 def test_scores_and_falls_are_those_of_scikit_learn_and_of_paired_difference() -> None:
-    stress = made(SOME)
-    falls = robustness.measure_falls(stress, CLASSES, resampling())
+    corrupted = made(SOME)
+    falls = robustness.measure_falls(corrupted, CLASSES, resampling())
     assert falls.heads == ["softmax", "svm"]
     assert falls.corruptions == ["blur", "jpeg"]
     assert falls.n_units == 12
     for head, corruption in SOME:
-        y, named, groups = codes(stress, head, corruption)
+        y, named, groups = codes(corrupted, head, corruption)
         assert falls.score[head, corruption] == pytest.approx(f1_score(y, named, average="macro"))
         if corruption != "none":
             how = {"metric": "macro_f1", "units": groups, "n_draws": 300, "seed": 3, "level": 0.95}
-            expected = paired_difference(y, codes(stress, head, "none")[1], named, **how)
+            expected = paired_difference(y, codes(corrupted, head, "none")[1], named, **how)
             fall = falls.fall[head, corruption]
             assert (fall.value, fall.low, fall.high) == pytest.approx((expected.value, expected.low, expected.high))
     assert falls.mean["svm"].value == pytest.approx(np.mean([falls.fall["svm", c].value for c in ("blur", "jpeg")]))
@@ -91,9 +91,9 @@ def test_scores_and_falls_are_those_of_scikit_learn_and_of_paired_difference() -
 
 def test_the_tile_is_the_unit_over_all_seeds() -> None:
     """Three seeds are no three times as many tiles: intervals must not shrink by them alone."""
-    stress = made(SOME, n=60)
-    one = robustness.measure_falls(stress, CLASSES, resampling("tile"))
-    thrice = pd.concat([stress.assign(seed=seed) for seed in range(3)]).sort_values(
+    corrupted = made(SOME, n=60)
+    one = robustness.measure_falls(corrupted, CLASSES, resampling("tile"))
+    thrice = pd.concat([corrupted.assign(seed=seed) for seed in range(3)]).sort_values(
         ["corruption", "head"], key=lambda names: names.map({"none": 0}).fillna(1), kind="stable"
     )
     three = robustness.measure_falls(thrice, CLASSES, resampling("tile"))
@@ -104,8 +104,8 @@ def test_the_tile_is_the_unit_over_all_seeds() -> None:
 
 
 def test_equal_heads_are_undecided_and_one_group_tells_nothing() -> None:
-    stress = made(dict.fromkeys(SOME, 0.2), rng_seed=5)
-    said = robustness.verdict(robustness.measure_falls(stress, CLASSES, resampling()))
+    corrupted = made(dict.fromkeys(SOME, 0.2), rng_seed=5)
+    said = robustness.verdict(robustness.measure_falls(corrupted, CLASSES, resampling()))
     assert "undecided" in said
     one_group = robustness.measure_falls(made(SOME, groups=1), CLASSES, resampling())
     assert np.isnan(one_group.fall["svm", "blur"].low)
@@ -117,8 +117,8 @@ def test_equal_heads_are_undecided_and_one_group_tells_nothing() -> None:
 
 
 def test_nothing_lost_is_zero_with_an_interval_of_zero() -> None:
-    stress = made({("svm", "none"): 0.0, ("svm", "rotation"): 0.0})
-    fall = robustness.measure_falls(stress, CLASSES, resampling()).fall["svm", "rotation"]
+    corrupted = made({("svm", "none"): 0.0, ("svm", "rotation"): 0.0})
+    fall = robustness.measure_falls(corrupted, CLASSES, resampling()).fall["svm", "rotation"]
     assert (fall.value, fall.low, fall.high) == (0, 0, 0)
 
 
@@ -126,15 +126,15 @@ def test_nothing_lost_is_zero_with_an_interval_of_zero() -> None:
 def material(make_predictions: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
     """Return a function that makes what the section reads."""
 
-    def make(stress: pd.DataFrame | None, flattering: str = "") -> Any:
+    def make(corrupted: pd.DataFrame | None, flattering: str = "") -> Any:
         predictions = make_predictions([0, 1, 2], {"softmax": [0, 1, 2]})
         return SimpleNamespace(
             run=tmp_path,
             predictions=predictions,
             resampling=resampling(),
-            stress=stress,
+            corrupted=corrupted,
             flattering=flattering,
-            context=SimpleNamespace(missing={"stress.csv": "not asked for"}),
+            context=SimpleNamespace(missing={"robustness.csv": "not asked for"}),
         )
 
     return make
@@ -160,30 +160,30 @@ def test_the_section_says_what_was_lost_and_where_it_ends(material: Callable[...
     to_html(Document("x", [section]), folder=tmp_path)
 
 
-def test_without_stress_csv_the_section_says_how_to_get_it(material: Callable[..., Any], tmp_path: Path) -> None:
+def test_without_robustness_csv_the_section_says_how_to_get_it(material: Callable[..., Any], tmp_path: Path) -> None:
     (text,) = robustness.section(material(None)).blocks
     assert "(not asked for): python -m pipeline.robustness makes it" in text.text  # type: ignore[union-attr]
     assert not (tmp_path / "figures").exists()
 
 
 def test_an_unknown_corruption_and_one_group_stay_readable(material: Callable[..., Any]) -> None:
-    stress = made({("svm", "none"): 0.1, ("svm", "<b>mine</b>"): 0.2}, groups=1)
-    _, _, table, _ = robustness.section(material(stress)).blocks
+    corrupted = made({("svm", "none"): 0.1, ("svm", "<b>mine</b>"): 0.2}, groups=1)
+    _, _, table, _ = robustness.section(material(corrupted)).blocks
     assert table.rows[1][:2] == ["<b>mine</b>", "n/a"]  # type: ignore[union-attr]
     assert "no intervals, for all tiles are of one group" in table.caption  # type: ignore[union-attr]
 
 
 def test_only_answers_of_these_predictions_are_read(make_predictions: Callable[..., Any], tmp_path: Path) -> None:
-    path, source = tmp_path / "stress.csv", tmp_path / "predictions.csv"
-    stress = made({("svm", "none"): 0.3, ("svm", "blur"): 0.5}, n=9, seeds=2)
+    path, source = tmp_path / "robustness.csv", tmp_path / "predictions.csv"
+    corrupted = made({("svm", "none"): 0.3, ("svm", "blur"): 0.5}, n=9, seeds=2)
     source.write_text("x")
-    path.write_text(stress.to_csv(index=False))
-    records.write_record(path, schema="stress/1.0", stage="stress", options={}, inputs=[source])
-    clean = stress[stress["corruption"] == "none"].sort_values(["seed", "tile_id"], ascending=False)
+    path.write_text(corrupted.to_csv(index=False))
+    records.write_record(path, schema="robustness/1.0", stage="robustness", options={}, inputs=[source])
+    clean = corrupted[corrupted["corruption"] == "none"].sort_values(["seed", "tile_id"], ascending=False)
     y, named = ([CLASSES.index(name) for name in clean[column]] for column in ("label", "predicted"))
     same = {name: list(clean[name]) for name in ("tile_id", "group", "seed")}
     predictions = make_predictions(y, {"softmax": y, "svm": named}, **same)
-    pd.testing.assert_frame_equal(robustness.read_answers(path, predictions), stress)
+    pd.testing.assert_frame_equal(robustness.read_answers(path, predictions), corrupted)
     others = [
         make_predictions(y, {"svm": [(code + 1) % 3 for code in named]}, **same),
         make_predictions(y, {"softmax": named}, **same),
@@ -197,7 +197,7 @@ def test_only_answers_of_these_predictions_are_read(make_predictions: Callable[.
     source.write_text("y")
     with pytest.raises(StaleInput, match=r"made from predictions\.csv"):
         robustness.read_answers(path, predictions)
-    pd.testing.assert_frame_equal(robustness.read_answers(path, predictions, force=True), stress)
-    path.write_text(stress.replace("b", "a").to_csv(index=False))
+    pd.testing.assert_frame_equal(robustness.read_answers(path, predictions, force=True), corrupted)
+    path.write_text(corrupted.replace("b", "a").to_csv(index=False))
     with pytest.raises(BadArtifact, match="its bytes are not those"):
         robustness.read_answers(path, predictions)

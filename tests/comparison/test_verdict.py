@@ -137,17 +137,17 @@ def test_equal_heads_share_the_first_place(verdict):
     assert found.action == "Use softmax, which needs no second model: SVM and XGBoost are practically equal to it."
 
 
-def test_floors_are_in_no_pair(verdict):
+def test_baselines_are_in_no_pair(verdict):
     found = verdict({"softmax": POOR, "svm": POOR, "linear": GOOD})
     assert found.best == "softmax"
     assert len(found.pairs) == 1
     assert "linear" not in "".join(found.sentences)
 
 
-def test_one_head_or_floors_alone_leave_nothing_to_choose(verdict):
+def test_one_head_or_baselines_alone_leave_nothing_to_choose(verdict):
     assert verdict({"svm": GOOD, "majority": [0] * 60}).action.startswith("Only SVM was evaluated")
     found = verdict({"majority": [0] * 60})
-    assert found.action == "No head was evaluated, only floors under it: there is nothing to choose between."
+    assert found.action == "No head was evaluated, only baselines under it: there is nothing to choose between."
     assert found.pairs == []
 
 

@@ -34,9 +34,9 @@ WORDS: dict[str, Callable[[Path], list[str]]] = {
     "prepare": lambda run: [*plain(run, "--protocol random"), "--data", str(run.parent / "tiles")],
     "train": lambda run: plain(run, TRAIN),
     "extract": lambda run: plain(run, "--embed-batch 5 --engine torch --embed-precision fp32"),
-    "floors": lambda run: plain(run, "--floor-px 32"),
+    "baselines": lambda run: plain(run, "--baseline-px 32"),
     "fit_heads": lambda run: plain(run, "--rounds 6"),
-    "stress": lambda run: plain(run, "--corruptions blur jpeg"),
+    "robustness": lambda run: plain(run, "--corruptions blur jpeg"),
     "report": lambda run: plain(run, "--draws 100 --map pca"),
 }
 """Stage -> its command line, in the order of the work."""
@@ -45,9 +45,9 @@ MADE = {
     "prepare": ("manifest.csv",),
     "train": ("model.safetensors", "model.json"),
     "extract": ("embeddings.h5",),
-    "floors": ("floors.h5",),
+    "baselines": ("baselines.h5",),
     "fit_heads": ("heads/svm.skops", "heads/xgboost.ubj", "predictions.csv"),
-    "stress": ("stress.csv",),
+    "robustness": ("robustness.csv",),
     "report": (),
 }
 """Stage -> its files that repeat to the bit; the others hold times."""

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-COMMANDS = ("prepare", "train", "extract", "floors", "fit_heads", "stress", "report", "verify", "__main__")
+COMMANDS = ("prepare", "train", "extract", "baselines", "fit_heads", "robustness", "report", "verify", "__main__")
 HEAVY = (
     "matplotlib.pyplot",
     "pandas",

@@ -298,7 +298,7 @@ MATRIX = (
             "a_truncated_file",
             "what_the_schema_does_not_know_is_tolerated",
         )
-        + tests("storage/test_floors", "a_file_that_breaks_a_rule_is_refused"),
+        + tests("storage/test_baselines", "a_file_that_breaks_a_rule_is_refused"),
     ),
     Fault(
         27,

@@ -20,7 +20,7 @@ ROOMS = (0, 600, 4_096, 30_000, 68_000, 300_000, 3_000_000, 30_000_000)
 """Bytes that are free, or that a file may have at most. 68,000 hold the scratch of an extraction, not its HDF5 file;
 the largest file of these runs has 79 MB."""
 
-LARGEST = {"train": 8, "extract": 6, "floors": 6}
+LARGEST = {"train": 8, "extract": 6, "baselines": 6}
 """How many of them are tried; other stages write files of less than 30 kB."""
 
 
@@ -85,7 +85,7 @@ def test_p1_a_full_disk_is_one_line_and_leaves_no_torso(
             fill(place, room=room)
         limits = {"FSIZE": room} if way == "limit" else {}
         # HDF5 has been seen to crash when Python ends after a disk was full
-        ended = commands.run(stage, WORDS[stage](run), limits=limits, to_the_end=stage in ("extract", "floors"))
+        ended = commands.run(stage, WORDS[stage](run), limits=limits, to_the_end=stage in ("extract", "baselines"))
         failed += ended.code != 0
         found = [wrong] if (wrong := judge(finished, commands, run, stage, before, ended)) else []
         (place / "filler").unlink(missing_ok=True)

@@ -98,9 +98,9 @@ def test_p8_a_flipped_bit_beside_an_artefact(
         ("model.safetensors", "extract"),
         ("model.json", "extract"),
         ("embeddings.h5", "fit_heads"),
-        ("floors.h5", "fit_heads"),
-        ("heads/svm.skops", "stress"),
-        ("heads/xgboost.ubj", "stress"),
+        ("baselines.h5", "fit_heads"),
+        ("heads/svm.skops", "robustness"),
+        ("heads/xgboost.ubj", "robustness"),
         ("predictions.csv", "report"),
     ],
 )

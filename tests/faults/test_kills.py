@@ -101,9 +101,9 @@ CHANGED = {
     "prepare": ("--seed", "1"),
     "train": ("--lr", "0.002"),
     "extract": ("--dtype", "float16"),
-    "floors": ("--floor-px", "40"),
+    "baselines": ("--baseline-px", "40"),
     "fit_heads": ("--rounds", "3"),
-    "stress": ("--corruptions", "blur"),
+    "robustness": ("--corruptions", "blur"),
     "report": ("--draws", "120"),
 }
 """Other options, so that old and new results differ."""

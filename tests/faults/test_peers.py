@@ -43,9 +43,9 @@ def test_p1_a_half_written_hdf5_is_not_finished(
 
 @pytest.mark.parametrize("how", [[], ["--restart"]], ids=["again", "restart"])
 def test_p2_a_second_run_doubles_no_row(commands: Commands, finished: Finished, tmp_path: Path, how: list[str]) -> None:
-    run = finished.copy(tmp_path, after="stress")
+    run = finished.copy(tmp_path, after="robustness")
     for _ in range(2):
-        for stage in ("extract", "floors", "fit_heads", "stress"):
+        for stage in ("extract", "baselines", "fit_heads", "robustness"):
             ended = commands.run(stage, [*WORDS[stage](run), *how])
             assert ended.code == 0, ended.said
             assert ("current" in ended.said) == (not how)
@@ -53,7 +53,7 @@ def test_p2_a_second_run_doubles_no_row(commands: Commands, finished: Finished, 
     assert len(embeddings.tile_id) == len(set(embeddings.tile_id)) == 32
     table = read_predictions(run / "predictions.csv")
     assert not table.duplicated(["tile_id", "head"]).any()
-    for stage in ("extract", "floors", "fit_heads", "stress"):
+    for stage in ("extract", "baselines", "fit_heads", "robustness"):
         assert not finished.wrong(run, stage)
 
 

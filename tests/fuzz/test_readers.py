@@ -16,10 +16,10 @@ from pipeline.errors import PipelineError
 from pipeline.network import model_file
 from pipeline.network.resnet import build_network
 from pipeline.storage import atomic, freshness, records
-from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.reader import Embeddings, read_embeddings
 from pipeline.storage.embeddings.writer import write_embeddings
-from pipeline.storage.predictions.csv_table import Answer, classes_of, read_predictions, write_predictions
+from pipeline.storage.predictions.csv_table import HeadOutput, classes_of, read_predictions, write_predictions
 from pipeline.storage.protocol import NAME, PartEntry, Protocol, read_protocol, write_protocol
 from pipeline.tiles.datasets.sources import csv_tiles
 from pipeline.tiles.decoding import decode_tile
@@ -127,7 +127,7 @@ def test_any_record(folder: Path, data: st.DataObject) -> None:
     records.record_path(path).write_text(atomic.to_json(content))
     found = outcome(records.check_artifact, path, schema="a/1.0")
     if found is not None:
-        outcome(freshness.check_fresh, path, found)
+        outcome(freshness.check_inputs_unchanged, path, found)
         outcome(freshness.refuse_other_options, path, options={"a": 1}, seed=None, inputs=[path])
         freshness.damaged_outputs(path, found)
 
@@ -224,7 +224,7 @@ def test_any_tags_of_a_tiff(folder: Path, entries: list[tuple[int, int, int, int
 @given(st.lists(names, min_size=2, max_size=5, unique=True), st.lists(names, min_size=2, max_size=2, unique=True))
 def test_any_names_survive_hdf5_and_predictions(folder: Path, tiles: list[str], classes: list[str]) -> None:
     n = len(tiles)
-    scratch = Scratch(folder / "embeddings.h5", row=row_type(2, 2), identity={}, batch=n)
+    scratch = PartialRows(folder / "embeddings.h5", row=row_type(2, 2), identity={}, batch=n)
     scratch.open(restart=True)
     scratch.append(np.zeros(n, scratch.row))
     table = pd.DataFrame({"tile_id": tiles, "path": tiles, "group": tiles[::-1], "label": classes[0], "split": "test"})
@@ -233,7 +233,7 @@ def test_any_names_survive_hdf5_and_predictions(folder: Path, tiles: list[str], 
     found: Embeddings = read_embeddings(folder / "embeddings.h5")
     assert (found.tile_id, found.path, found.group, found.classes) == (tiles, tiles, tiles[::-1], classes)
     p = np.full((n, 2), 0.5)
-    write_predictions(folder / "predictions.csv", found, [("softmax", Answer(np.zeros(n, int), p))])
+    write_predictions(folder / "predictions.csv", found, [("softmax", HeadOutput(np.zeros(n, int), p))])
     said = read_predictions(folder / "predictions.csv")
     assert (list(said["tile_id"]), list(said["group"]), classes_of(said)) == (tiles, tiles[::-1], classes)
     assert set(said["predicted"]) == {classes[0]}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipeline.errors import StaleInput
-from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.embeddings.writer import write_embeddings
 
@@ -68,11 +68,11 @@ class Extraction(RuleBasedStateMachine):
         if hasattr(self, "folder"):
             shutil.rmtree(self.folder)
 
-    def scratch(self) -> Scratch:
+    def scratch(self) -> PartialRows:
         """Return the scratch as a new process sees it."""
-        return Scratch(self.out, row=ROW, identity={"inputs": self.version}, batch=BATCH)
+        return PartialRows(self.out, row=ROW, identity={"inputs": self.version}, batch=BATCH)
 
-    def opened(self, *, restart: bool) -> tuple[Scratch, int]:
+    def opened(self, *, restart: bool) -> tuple[PartialRows, int]:
         """Open the scratch and check that only whole batches of right rows are kept."""
         scratch = self.scratch()
         start = scratch.open(restart=restart)

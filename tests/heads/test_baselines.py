@@ -1,4 +1,4 @@
-"""The floors against scikit-learn, on rows that lack classes, and what they know."""
+"""The baselines against scikit-learn, on rows that lack classes, and what they know."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ from sklearn.preprocessing import StandardScaler, normalize
 from pipeline.evaluation.calibration import softmax
 from pipeline.heads import baselines
 from pipeline.heads.base import Rows
-from pipeline.heads.baselines import C_PROBE, SOURCES, Majority, Neighbours, fit_floor, fit_floors, fit_probe
-from pipeline.heads.search import Setting
+from pipeline.heads.baselines import C_PROBE, SOURCES, Majority, Neighbours, fit_baseline, fit_baselines, fit_probe
+from pipeline.heads.search import FitConfig
 from pipeline.heads.svm.classifier import fit_svm, search_svm
 from pipeline.heads.xgb.booster import POINTS, search_boosting
-from pipeline.names import FLOORS
+from pipeline.names import BASELINES
 
 N_CLASSES = 4
 
@@ -29,12 +29,12 @@ def blobs(n: int, *, seed: int, classes: tuple[int, ...] = (0, 1, 2, 3), n_featu
     return Rows(features, np.zeros((n, N_CLASSES), np.float32), y.astype(np.int64), groups)
 
 
-def setting(fit_on: str = "train", *, svm_rows: int = 1000) -> Setting:
-    return Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=8, svm_rows=svm_rows, calibration="auto")  # type: ignore[arg-type]
+def setting(fit_on: str = "train", *, svm_rows: int = 1000) -> FitConfig:
+    return FitConfig(fit_on, seed=0, jobs=1, device="cpu", rounds=8, svm_rows=svm_rows, calibration="auto")  # type: ignore[arg-type]
 
 
-def test_every_floor_has_features_and_a_way_to_be_fitted() -> None:
-    assert tuple(SOURCES) == tuple(baselines.KINDS) == FLOORS
+def test_every_baseline_has_features_and_a_way_to_be_fitted() -> None:
+    assert tuple(SOURCES) == tuple(baselines.KINDS) == BASELINES
 
 
 def test_majority_answers_the_most_frequent_class_by_smoothed_shares() -> None:
@@ -72,7 +72,7 @@ def test_the_probe_is_a_plain_pipeline() -> None:
 
 def test_the_probe_chooses_c_by_held_out_rows() -> None:
     train, val = blobs(80, seed=1), blobs(60, seed=2)
-    facts = fit_floor("linear", {"train": train, "val": val}, setting()).facts
+    facts = fit_baseline("linear", {"train": train, "val": val}, setting()).facts
     assert [point["params"]["C"] for point in facts["search"]] == list(C_PROBE)
     lowest = min(facts["search"], key=lambda point: point["val_nll"])
     assert facts["chosen"] == lowest["params"]
@@ -84,7 +84,7 @@ def test_colours_are_not_standardised() -> None:
         name: Rows(normalize(rows.features), rows.logits, rows.y, rows.groups)
         for name, rows in (("train", train), ("val", val))
     }
-    fitted = fit_floor("colour_svm", unit, setting())
+    fitted = fit_baseline("colour_svm", unit, setting())
     (svc,) = fitted.head.pipeline.named_steps.values()  # type: ignore[attr-defined]
     assert (svc.kernel, svc.gamma) == ("rbf", fitted.facts["chosen"]["gamma"])
 
@@ -110,26 +110,26 @@ def sources(train: Rows, val: Rows) -> dict[str, dict[str, Rows]]:
 
 
 @pytest.mark.parametrize("fit_on", ["train", "heldout"])
-def test_all_floors_learn_and_are_calibrated_on_rows_they_were_not_fitted_on(fit_on: str) -> None:
+def test_all_baselines_learn_and_are_calibrated_on_rows_they_were_not_fitted_on(fit_on: str) -> None:
     train, val, test = blobs(80, seed=1), blobs(72, seed=2), blobs(40, seed=3)
     called = []
-    fitted = fit_floors(sources(train, val), setting(fit_on), on_floor=lambda: called.append(1))
-    assert tuple(fitted) == FLOORS
-    assert len(called) == len(FLOORS)
-    for name, floor in fitted.items():
-        scores = floor.head.scores(test)
+    fitted = fit_baselines(sources(train, val), setting(fit_on), on_baseline=lambda: called.append(1))
+    assert tuple(fitted) == BASELINES
+    assert len(called) == len(BASELINES)
+    for name, baseline in fitted.items():
+        scores = baseline.head.scores(test)
         assert scores.shape == (40, N_CLASSES)
         assert np.isfinite(scores).all()
-        assert floor.held_scores.shape == (72, N_CLASSES)
+        assert baseline.held_scores.shape == (72, N_CLASSES)
         accuracy = (scores.argmax(axis=1) == test.y).mean()
         assert accuracy == 0.25 if name == "majority" else accuracy > 0.6, name
-        assert floor.facts["features"] == SOURCES[name]
-        assert {"search", "chosen", "notes", "search_seconds", "fit_seconds"} <= set(floor.facts)
-        own = floor.head.scores(val)
+        assert baseline.facts["features"] == SOURCES[name]
+        assert {"search", "chosen", "notes", "search_seconds", "fit_seconds"} <= set(baseline.facts)
+        own = baseline.head.scores(val)
         if fit_on == "heldout" and name != "majority":
-            assert not np.allclose(own, floor.held_scores), name
+            assert not np.allclose(own, baseline.held_scores), name
         if fit_on == "train":
-            np.testing.assert_array_equal(own, floor.held_scores)
+            np.testing.assert_array_equal(own, baseline.held_scores)
 
 
 @pytest.mark.parametrize("fit_on", ["train", "heldout"])
@@ -137,39 +137,39 @@ def test_classes_that_are_absent_shift_no_column(fit_on: str) -> None:
     """Class 1 is nowhere but in test; class 3 is not in val (not in train, where val rows are fitted on)."""
     with_three, without = blobs(81, seed=1, classes=(0, 2, 3)), blobs(72, seed=2, classes=(0, 2))
     test = blobs(40, seed=3)
-    for name, floor in fit_floors(sources(with_three, without), setting(fit_on)).items():
-        scores = floor.head.scores(test)
+    for name, baseline in fit_baselines(sources(with_three, without), setting(fit_on)).items():
+        scores = baseline.head.scores(test)
         assert scores.shape == (40, N_CLASSES)
         assert np.isfinite(scores).all()
-        assert np.isfinite(floor.held_scores).all()
+        assert np.isfinite(baseline.held_scores).all()
         absent = [1] if fit_on == "train" else [1, 3]
         assert not np.isin(scores.argmax(axis=1), absent).any(), name
-        assert f"{len(absent)} class(es) without a fitted row, which it can never name" in floor.facts["notes"]
+        assert f"{len(absent)} class(es) without a fitted row, which it can never name" in baseline.facts["notes"]
         seen = np.isin(test.y, [0, 2])
         if name != "majority":
             assert (scores.argmax(axis=1) == test.y)[seen].mean() > 0.6, name
 
 
-def test_floors_without_their_features_are_left_out() -> None:
+def test_baselines_without_their_features_are_left_out() -> None:
     rows = {"train": blobs(40, seed=1), "val": blobs(30, seed=2)}
-    assert list(fit_floors({"embeddings": rows}, setting())) == ["majority", "knn", "linear"]
+    assert list(fit_baselines({"embeddings": rows}, setting())) == ["majority", "knn", "linear"]
 
 
-def test_the_same_rows_give_the_same_floors() -> None:
+def test_the_same_rows_give_the_same_baselines() -> None:
     train, val = blobs(60, seed=1), blobs(40, seed=2)
-    first, second = (fit_floors(sources(train, val), setting()) for _ in range(2))
-    for name in FLOORS:
+    first, second = (fit_baselines(sources(train, val), setting()) for _ in range(2))
+    for name in BASELINES:
         np.testing.assert_array_equal(first[name].head.scores(val), second[name].head.scores(val))
 
 
 @pytest.mark.parametrize("fit_on", ["train", "heldout"])
-def test_floors_of_more_rows_than_an_exact_svm_takes_are_approximated_and_say_so(fit_on: str) -> None:
+def test_baselines_of_more_rows_than_an_exact_svm_takes_are_approximated_and_say_so(fit_on: str) -> None:
     train, val, test = blobs(80, seed=1), blobs(72, seed=2), blobs(40, seed=3)
     most = {"train": 80, "heldout": 72}[fit_on]
     for svm_rows in (most, most - 1):
         parted = sources(train, val)
         for name in ("colour_svm", "untrained_svm"):
-            floor = fit_floor(name, parted[SOURCES[name]], setting(fit_on, svm_rows=svm_rows))
-            assert ("landmarks" in floor.facts["chosen"]) == (svm_rows < most)
-            assert floor.facts["notes"][0].startswith("no exact SVM") == (svm_rows < most)
-            assert (floor.head.scores(test).argmax(axis=1) == test.y).mean() > 0.6
+            baseline = fit_baseline(name, parted[SOURCES[name]], setting(fit_on, svm_rows=svm_rows))
+            assert ("landmarks" in baseline.facts["chosen"]) == (svm_rows < most)
+            assert baseline.facts["notes"][0].startswith("no exact SVM") == (svm_rows < most)
+            assert (baseline.head.scores(test).argmax(axis=1) == test.y).mean() > 0.6

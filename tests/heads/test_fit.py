@@ -11,14 +11,22 @@ from pipeline.errors import BadInput
 from pipeline.evaluation.calibration import apply_temperature, fit_temperature
 from pipeline.heads import fit
 from pipeline.heads.base import Rows, Softmax
-from pipeline.heads.fit import Made, answer_of, answers_of, calibrated, make_floors, make_heads, make_softmax
+from pipeline.heads.fit import (
+    CalibratedHead,
+    answer_of,
+    calibrated,
+    make_baselines,
+    make_heads,
+    make_softmax,
+    predict_all,
+)
 from pipeline.heads.memory_budget import Memory, Room, Shares
-from pipeline.heads.search import Fitted, Setting
+from pipeline.heads.search import FitConfig, FitResult
 from pipeline.heads.svm.classifier import Svm
 from pipeline.heads.xgb.booster import Boosting
 from pipeline.names import FILES
 
-SETTING = Setting("train", seed=0, jobs=1, device="cpu", rounds=3, svm_rows=1000, calibration="auto")
+SETTING = FitConfig("train", seed=0, jobs=1, device="cpu", rounds=3, svm_rows=1000, calibration="auto")
 
 
 def rows_of(n: int, *, seed: int) -> Rows:
@@ -32,7 +40,7 @@ def rows_of(n: int, *, seed: int) -> Rows:
 ROWS = {name: rows_of(n, seed=seed) for seed, (name, n) in enumerate({"train": 90, "val": 60, "test": 30}.items())}
 
 
-def anew(name: str, make: Callable[[], Made]) -> Made:
+def anew(name: str, make: Callable[[], CalibratedHead]) -> CalibratedHead:
     """Keep nothing."""
     return make()
 
@@ -41,7 +49,7 @@ def anew(name: str, make: Callable[[], Made]) -> Made:
 def test_softmax_and_the_heads_that_are_wanted_are_made_in_their_order(wanted: tuple[str, ...]) -> None:
     asked = []
 
-    def keep(name: str, make: Callable[[], Made]) -> Made:
+    def keep(name: str, make: Callable[[], CalibratedHead]) -> CalibratedHead:
         asked.append(name)
         return make()
 
@@ -61,13 +69,13 @@ def test_every_head_that_has_a_file_can_be_wanted() -> None:
 def test_a_head_that_stands_is_not_fitted_and_the_next_only_when_its_turn_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    standing = Made(Softmax(), {"calibration": {}})
+    standing = CalibratedHead(Softmax(), {"calibration": {}})
     told: list[str] = []
     fitted = {name: lambda rows, setting, name=name: told.append(f"fit {name}") for name in FILES}
     monkeypatch.setattr(fit, "FITTERS", fitted)
     monkeypatch.setattr(fit, "calibrated", lambda fitted, setting: standing)
 
-    def keep(name: str, make: Callable[[], Made]) -> Made:
+    def keep(name: str, make: Callable[[], CalibratedHead]) -> CalibratedHead:
         told.append(f"keep {name}")
         return standing if name == "svm" else make()
 
@@ -90,23 +98,23 @@ def test_softmax_keeps_its_temperature_unless_another_calibration_is_named(
     setting = dataclasses.replace(SETTING, calibration=asked)  # type: ignore[arg-type]
     made = make_softmax(rows, setting)
     assert made.facts["calibration"]["method"] == taken
-    other = calibrated(Fitted(made.head, wrong, val.y, val.groups, {}), SETTING)
+    other = calibrated(FitResult(made.head, wrong, val.y, val.groups, {}), SETTING)
     assert other.facts["calibration"]["method"] != "temperature"
 
 
-def test_floors_are_made_of_the_features_that_are_given() -> None:
-    made = make_floors({"embeddings": ROWS}, SETTING)
+def test_baselines_are_made_of_the_features_that_are_given() -> None:
+    made = make_baselines({"embeddings": ROWS}, SETTING)
     assert list(made) == ["majority", "knn", "linear"]
     assert all(facts["calibration"]["rows"] == "val" for _, facts in made.values())
     colours = {name: dataclasses.replace(own, features=np.abs(own.features)) for name, own in ROWS.items()}
-    assert list(make_floors({"colour_histogram": colours}, SETTING)) == ["colour_svm"]
-    assert make_floors({}, SETTING) == {}
+    assert list(make_baselines({"colour_histogram": colours}, SETTING)) == ["colour_svm"]
+    assert make_baselines({}, SETTING) == {}
 
 
 def test_a_head_answers_with_calibrated_scores_of_the_rows_it_takes() -> None:
     test, other = ROWS["test"], rows_of(30, seed=9)
-    heads = make_heads(ROWS, SETTING, wanted=["svm"], keep=anew) | make_floors({"embeddings": ROWS}, SETTING)
-    said = dict(answers_of(heads, test, {"embeddings": other}))
+    heads = make_heads(ROWS, SETTING, wanted=["svm"], keep=anew) | make_baselines({"embeddings": ROWS}, SETTING)
+    said = dict(predict_all(heads, test, {"embeddings": other}))
     assert list(said) == list(heads)
     for name, made in heads.items():
         own = other if name in ("majority", "knn", "linear") else test
@@ -126,7 +134,7 @@ def test_the_speed_is_that_of_heads_which_compute_something() -> None:
 def test_rows_that_fit_are_fitted_as_asked_and_leave_no_folder(tmp_path: Path) -> None:
     asked = dataclasses.replace(SETTING, device="cuda")
     memory = Memory(Shares(0, 10**9), None)
-    with fit.workshop(asked, memory, folder=tmp_path, cluster=None) as (setting, streamed):
+    with fit.open_fit_backend(asked, memory, folder=tmp_path, cluster=None) as (setting, streamed):
         assert setting == asked
         assert streamed is None
         assert not list(tmp_path.iterdir())
@@ -136,7 +144,7 @@ def test_rows_that_do_not_fit_get_room_and_a_folder_and_the_cpu(tmp_path: Path) 
     room = Room(64, 100, svm_rows=70)
     asked = dataclasses.replace(SETTING, device="cuda")
     memory = Memory(Shares(0, 10**9), room)
-    with fit.workshop(asked, memory, folder=tmp_path, cluster=None) as (setting, streamed):
+    with fit.open_fit_backend(asked, memory, folder=tmp_path, cluster=None) as (setting, streamed):
         assert setting == dataclasses.replace(asked, device="cpu", svm_rows=70)
         assert streamed == (room, *tmp_path.iterdir())
     assert not list(tmp_path.iterdir())
@@ -148,7 +156,7 @@ def test_a_cluster_that_does_not_answer_leaves_no_folder(tmp_path: Path, monkeyp
     memory = Memory(Shares(0, 10**9), None)
     with (
         pytest.raises(BadInput, match="no Dask scheduler"),
-        fit.workshop(SETTING, memory, folder=tmp_path, cluster="tcp://127.0.0.1:1"),
+        fit.open_fit_backend(SETTING, memory, folder=tmp_path, cluster="tcp://127.0.0.1:1"),
     ):
         pass
     assert not list(tmp_path.iterdir())

@@ -33,16 +33,16 @@ def test_rows_stay_in_their_file_from_one_byte_less_than_they_take(
     assert memory_budget.memory_for(enough - 1, path, None, **how).room == Room(enough - 1, 120, 20_000)
 
 
-def test_features_of_floors_take_memory_too(fitted_run: Path) -> None:
+def test_features_of_baselines_take_memory_too(fitted_run: Path) -> None:
     from pipeline import baselines
 
-    assert baselines.main(["--run", str(fitted_run), "--floor-px", "32", "--threads", "1", "--workers", "0"]) == 0
+    assert baselines.main(["--run", str(fitted_run), "--baseline-px", "32", "--threads", "1", "--workers", "0"]) == 0
     asked: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             memory_budget, "needed", lambda n_rows, n_classes, n_fit, width, svm_rows: asked.append(width) or 0
         )
-        for place in (None, fitted_run / "floors.h5"):
+        for place in (None, fitted_run / "baselines.h5"):
             memory_budget.room_for(0, fitted_run / "embeddings.h5", place, fit_on="train", svm_rows=1)
     assert asked[0] == 512
     assert asked[1] > asked[0] + 2048 + 512

@@ -11,10 +11,10 @@ from sklearn.linear_model import LogisticRegression
 from pipeline.errors import BadInput, DiskFull
 from pipeline.heads import search as fitting
 from pipeline.heads.base import Rows
-from pipeline.heads.baselines import fit_floor
+from pipeline.heads.baselines import fit_baseline
 from pipeline.heads.memory_budget import LEAST_BLOCK, LEAST_SAMPLE, MOST_BLOCK, MOST_SAMPLE, Room, needed, room
 from pipeline.heads.probes import separability, source_probe
-from pipeline.heads.search import Setting
+from pipeline.heads.search import FitConfig
 from pipeline.heads.search_result import Search
 from pipeline.heads.streamed_rows import StoredRows, in_memory, sampled, scores_of
 from pipeline.heads.svm import nystroem
@@ -155,10 +155,10 @@ def test_a_streamed_svm_keeps_the_format_of_its_file(store: Store, tmp_path: Pat
 @pytest.mark.parametrize("fit_on", ["train", "heldout"])
 @pytest.mark.parametrize("make", [fitting.fit_svm_head, fitting.fit_xgboost_head])
 def test_a_head_is_chosen_on_a_sample_and_its_held_out_scores_are_of_all_val_rows(
-    store: Store, make: Callable[..., fitting.Fitted], fit_on: fitting.FitOn
+    store: Store, make: Callable[..., fitting.FitResult], fit_on: fitting.FitOn
 ) -> None:
     known = {"train": rows_of(500), "val": rows_of(260, seed=2), "test": rows_of(300, seed=3)}
-    setting = Setting(fit_on, seed=0, jobs=1, device="cpu", rounds=20, svm_rows=1, calibration="auto")
+    setting = FitConfig(fit_on, seed=0, jobs=1, device="cpu", rounds=20, svm_rows=1, calibration="auto")
     plain = make(known, setting)
     streamed = make({name: store(rows, sample=200) for name, rows in known.items()}, setting)
     assert streamed.held_scores.shape == (260, 3)
@@ -190,24 +190,24 @@ def test_no_held_out_score_is_by_a_head_that_saw_the_row(store: Store, monkeypat
 
     monkeypatch.setattr(fitting, "judge", spy)
     known = {name: store(rows_of(200, seed=i), sample=100) for i, name in enumerate(("train", "val"))}
-    setting = Setting("heldout", seed=0, jobs=1, device="cpu", rounds=3, svm_rows=1, calibration="auto")
+    setting = FitConfig("heldout", seed=0, jobs=1, device="cpu", rounds=3, svm_rows=1, calibration="auto")
     fitting.fit_svm_head(known, setting)
     assert len(seen) == 2 * fitting.HELDOUT_FOLDS
     assert all(fit and held and not fit & held for fit, held in seen)
 
 
-def test_floors_take_a_sample_and_say_so(store: Store) -> None:
+def test_baselines_take_a_sample_and_say_so(store: Store) -> None:
     known = {"train": rows_of(400), "val": rows_of(200, seed=2)}
-    setting = Setting("train", seed=0, jobs=1, device="cpu", rounds=3, svm_rows=1000, calibration="auto")
+    setting = FitConfig("train", seed=0, jobs=1, device="cpu", rounds=3, svm_rows=1000, calibration="auto")
     for name in ("knn", "linear", "majority"):
-        fitted = fit_floor(name, {key: store(rows, sample=99) for key, rows in known.items()}, setting)
+        fitted = fit_baseline(name, {key: store(rows, sample=99) for key, rows in known.items()}, setting)
         assert fitted.facts["notes"] == [
             "fitted on a stratified sample of 99 of 400 rows, which do not fit into memory"
         ]
         assert fitted.held_scores.shape == (99, 3)
         assert len(fitted.held_y) == len(fitted.held_groups) == 99
-        whole = fit_floor(name, {key: store(rows) for key, rows in known.items()}, setting)
-        np.testing.assert_array_equal(whole.held_scores, fit_floor(name, known, setting).held_scores)
+        whole = fit_baseline(name, {key: store(rows) for key, rows in known.items()}, setting)
+        np.testing.assert_array_equal(whole.held_scores, fit_baseline(name, known, setting).held_scores)
         assert whole.facts["notes"] == []
 
 

@@ -20,7 +20,7 @@ from torch import distributed, nn
 
 from pipeline import prepare, train
 from pipeline.errors import PeerLost
-from pipeline.network.distributed import Ranks, deaths_told
+from pipeline.network.distributed import Ranks, peer_errors_as_one_line
 from pipeline.network.resnet import build_network
 from pipeline.network.training.sync_batchnorm import SharedBatchNorm2d, synchronise
 
@@ -295,7 +295,7 @@ def test_the_shared_norm_is_torchs_where_nothing_is_shared(group_of_one: None, d
 
 def test_only_what_speaks_of_other_processes_is_taken_for_a_death() -> None:
     for text in ("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:9", "NCCL error in: x"):
-        with pytest.raises(PeerLost, match="another process of this torchrun ended"), deaths_told():
+        with pytest.raises(PeerLost, match="another process of this torchrun ended"), peer_errors_as_one_line():
             raise RuntimeError(text)
-    with pytest.raises(RuntimeError, match="a bug"), deaths_told():
+    with pytest.raises(RuntimeError, match="a bug"), peer_errors_as_one_line():
         raise RuntimeError("a bug")

@@ -10,7 +10,7 @@ import torch
 from pipeline import prepare, train
 from pipeline.errors import Locked, UsageError
 from pipeline.runtime import device, process
-from pipeline.runtime.console import complain, say
+from pipeline.runtime.console import log
 from pipeline.storage.lock import NAME, locked, run_held
 
 
@@ -44,15 +44,15 @@ def test_the_first_alone_says_how_it_goes_and_any_may_complain(
     """Where torchrun's store cannot be asked, an error is rather said twice."""
     for rank in (0, 1):
         as_rank(rank, 2)
-        say(f"progress of {rank}")
-        complain(f"error of {rank}")
+        log.info(f"progress of {rank}")
+        log.error(f"error of {rank}")
     assert capsys.readouterr().err.splitlines() == ["progress of 0", "error of 0", "error of 1"]
 
 
 def test_what_all_print_is_printed_once(as_rank: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     for rank in (0, 1):
         as_rank(rank, 2)
-        with process.told_once():
+        with process.report_once():
             print("out")
             print("err", file=sys.stderr)
     assert capsys.readouterr() == ("out\n", "err\n")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.storage.baseline_features import FEATURES, read_floors, row_type, write_floors
+from pipeline.storage.baseline_features import FEATURES, read_baselines, row_type, write_baselines
 from pipeline.storage.hdf5 import write_attributes
 
 N = 7
@@ -32,19 +32,19 @@ def rows() -> np.ndarray:
 
 
 def write(path: Path, blocks: list[np.ndarray]) -> None:
-    write_floors(path, IDS, iter(blocks), row=ROW, names=NAMES, px=32, seed=3, arch="resnet50")
+    write_baselines(path, IDS, iter(blocks), row=ROW, names=NAMES, px=32, seed=3, arch="resnet50")
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A valid file, written in blocks of 3."""
     made = rows()
-    write(tmp_path / "floors.h5", [made[:3], made[3:6], made[6:]])
-    return tmp_path / "floors.h5"
+    write(tmp_path / "baselines.h5", [made[:3], made[3:6], made[6:]])
+    return tmp_path / "baselines.h5"
 
 
 def test_what_was_written_is_read(path: Path) -> None:
-    got, made = read_floors(path), rows()
+    got, made = read_baselines(path), rows()
     assert got.tile_id == IDS
     assert (got.names, got.px, got.seed, got.arch) == (list(NAMES), 32, 3, "resnet50")
     assert list(got.features()) == list(FEATURES)
@@ -55,15 +55,15 @@ def test_what_was_written_is_read(path: Path) -> None:
 
 
 def test_rows_of_tiles_in_another_order(path: Path) -> None:
-    floors, made = read_floors(path), rows()
+    baselines, made = read_baselines(path), rows()
     asked = [5, 0, 3]
-    found = floors.rows_of([IDS[i] for i in asked], made["sha256"][asked], path=path)
+    found = baselines.rows_of([IDS[i] for i in asked], made["sha256"][asked], path=path)
     assert found.tolist() == asked
 
 
 @pytest.mark.parametrize("fault", ["absent", "unreadable", "other pixels"])
 def test_tiles_that_are_not_those_of_the_file_are_refused(path: Path, fault: str) -> None:
-    floors, made = read_floors(path), rows()
+    baselines, made = read_baselines(path), rows()
     ids, sha256 = IDS[:3].copy(), made["sha256"][:3].copy()
     if fault == "absent":
         ids[1] = "another"
@@ -72,7 +72,7 @@ def test_tiles_that_are_not_those_of_the_file_are_refused(path: Path, fault: str
     else:
         sha256[1] += 1
     with pytest.raises(StaleInput, match=r"1 tile\(s\) are missing in it or had other pixels, such as") as caught:
-        floors.rows_of(ids, sha256, path=path)
+        baselines.rows_of(ids, sha256, path=path)
     assert ids[1] in str(caught.value)
 
 
@@ -92,7 +92,7 @@ def test_what_goes_wrong_while_writing_leaves_the_former_file(path: Path, fault:
     with pytest.raises((ValueError, KeyboardInterrupt)):
         write(path, blocks())  # type: ignore[arg-type]
     assert path.read_bytes() == before
-    assert sorted(file.name for file in path.parent.iterdir()) == ["floors.h5"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["baselines.h5"]
 
 
 def replace(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[h5py.File], None]:
@@ -147,8 +147,8 @@ def claims(file: h5py.File) -> None:
 MUTATIONS = {
     "no complete": (attribute("complete", None), "complete"),
     "not complete": (attribute("complete", False), "complete"),
-    "another schema": (attribute("schema", "embeddings"), "floors 1.x is needed"),
-    "future schema": (attribute("schema_version", "2.0"), "floors 1.x is needed"),
+    "another schema": (attribute("schema", "embeddings"), "baselines 1.x is needed"),
+    "future schema": (attribute("schema_version", "2.0"), "baselines 1.x is needed"),
     "no names": (attribute("names", None), "'names' is no list"),
     "names no JSON": (attribute("names", "["), "not a readable"),
     "names of numbers": (attribute("names", "[1, 2, 3]"), "'names' is no list"),
@@ -185,7 +185,7 @@ def test_a_file_that_breaks_a_rule_is_refused(path: Path, name: str) -> None:
     with h5py.File(path, "r+") as file:
         mutate(file)
     with pytest.raises(BadArtifact) as caught:
-        read_floors(path)
+        read_baselines(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert rule in message
@@ -196,4 +196,4 @@ def test_a_file_that_breaks_a_rule_is_refused(path: Path, name: str) -> None:
 def test_a_truncated_file(path: Path, share: float) -> None:
     os.truncate(path, int(path.stat().st_size * share))
     with pytest.raises(BadArtifact, match="not a readable HDF5 file"):
-        read_floors(path)
+        read_baselines(path)

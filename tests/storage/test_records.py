@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage.atomic import write_text
-from pipeline.storage.freshness import check_fresh, damaged_outputs, is_current, refuse_other_options
+from pipeline.storage.freshness import check_inputs_unchanged, damaged_outputs, is_current, refuse_other_options
 from pipeline.storage.records import check_artifact, read_record, read_record_alone, record_path, write_record
 
 OPTIONS: dict[str, Any] = {"epochs": 3, "rate": 0.1, "name": "Zöllner", "sizes": (1, 2)}
@@ -92,7 +92,7 @@ def test_another_minor_version_fits_a_major_one_does_not(tmp_path: Path, schema:
 
 def test_p8_a_fresh_chain_passes(chain: list[Path]) -> None:
     for path in chain:
-        check_fresh(path, read_record(path))
+        check_inputs_unchanged(path, read_record(path))
 
 
 @pytest.mark.parametrize("changed", [0, 1, 2])
@@ -101,7 +101,7 @@ def test_p8_a_stale_input_is_found_through_every_link(chain: list[Path], changed
     inputs = chain[changed - 1 : changed] if changed else []
     make(chain[changed], "made anew\n", inputs=inputs)
     with pytest.raises(StaleInput) as caught:
-        check_fresh(chain[3], read_record(chain[3]))
+        check_inputs_unchanged(chain[3], read_record(chain[3]))
     made, cause = chain[changed + 1].name, chain[changed].name
     assert f"{made} was made from {cause}" in str(caught.value)
     stage = ("train", "extract", "report")[changed]
@@ -113,22 +113,22 @@ def test_p8_a_stale_input_is_found_past_a_file_that_was_left_behind(chain: list[
     """In a clone the heavy files are missing, their records are not."""
     chain[1].unlink()
     chain[2].unlink()
-    check_fresh(chain[3], read_record(chain[3]))
+    check_inputs_unchanged(chain[3], read_record(chain[3]))
     make(chain[0], "made anew\n")
     with pytest.raises(StaleInput, match=r"manifest\.csv"):
-        check_fresh(chain[3], read_record(chain[3]))
+        check_inputs_unchanged(chain[3], read_record(chain[3]))
 
 
 def test_an_input_without_a_trace_cannot_be_compared(chain: list[Path]) -> None:
     chain[0].unlink()
     record_path(chain[0]).unlink()
-    check_fresh(chain[3], read_record(chain[3]))
+    check_inputs_unchanged(chain[3], read_record(chain[3]))
 
 
 def test_a_run_moved_as_a_whole_stays_fresh(chain: list[Path], tmp_path_factory: pytest.TempPathFactory) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "deep" / "er"
     shutil.copytree(chain[0].parent, elsewhere)
-    check_fresh(elsewhere / "out.csv", read_record(elsewhere / "out.csv"))
+    check_inputs_unchanged(elsewhere / "out.csv", read_record(elsewhere / "out.csv"))
 
 
 def test_inputs_of_a_linked_run_folder_are_found_again(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_inputs_of_a_linked_run_folder_are_found_again(tmp_path: Path) -> None:
     assert is_current(path, schema="thing/1.2", options=OPTIONS, inputs=[given], seed=5)
     make(given, "changed\n")
     with pytest.raises(StaleInput, match=r"given\.csv"):
-        check_fresh(path, read_record(path))
+        check_inputs_unchanged(path, read_record(path))
 
 
 def test_is_current_until_anything_changes(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.storage.freshness import check_fresh
+from pipeline.storage.freshness import check_inputs_unchanged
 from pipeline.storage.records import read_record, record_path, write_record
 from pipeline.tiles.manifest import COLUMNS, SCHEMA, Manifest, is_below, read_manifest, tile_ids, write_manifest
 
@@ -125,10 +125,10 @@ def test_p8_a_changed_list_of_tiles_makes_the_manifest_stale(tmp_path: Path) -> 
     listing.write_text("path,label\n")
     path = tmp_path / "run" / "manifest.csv"
     write(path, rows(["A", "B"]), tmp_path, inputs=[listing])
-    check_fresh(path, read_record(path))
+    check_inputs_unchanged(path, read_record(path))
     listing.write_text("path,label\nmore.png,A\n")
     with pytest.raises(StaleInput, match=r"tiles\.csv"):
-        check_fresh(path, read_record(path))
+        check_inputs_unchanged(path, read_record(path))
 
 
 def test_tile_ids_are_paths_without_suffix_where_that_is_unique() -> None:

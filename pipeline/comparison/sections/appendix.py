@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from pipeline.comparison.report_data import Material
+from pipeline.comparison.report_data import ReportData
 from pipeline.errors import BadArtifact
 from pipeline.markup.document import Block, Bullets, Figure, Section, Table, Text
-from pipeline.markup.format import (
+from pipeline.markup.number_format import (
     NOT_AVAILABLE,
     compact,
     count,
@@ -21,17 +21,15 @@ MOST_FINDINGS = 30
 SHORT_HASH = 12
 
 
-def training(material: Material) -> Section:
+def training(material: ReportData) -> Section:
     """How the network was trained, or those of all parts of a plan."""
     context = material.context
     if material.protocol is not None:
         facts = context.probes.get("training")
         if facts is None:
-            return Section("Training", [Text(context.reason("heads/heads.json"))])
+            return Section("Trainer", [Text(context.reason("heads/heads.json"))])
         text = f"{len(material.protocol.parts)} networks, one for each part; numbers are means over the main arm's."
-        return Section(
-            "Training", [Text(text), Bullets([f"{name}: {compact(value)}" for name, value in facts.items()])]
-        )
+        return Section("Trainer", [Text(text), Bullets([f"{name}: {compact(value)}" for name, value in facts.items()])])
     blocks: list[Block] = []
     model = context.model
     if model is None:
@@ -58,7 +56,7 @@ def training(material: Material) -> Section:
                 f"training and {number(last['val_loss'])} in validation."
             )
         )
-    for name, alt in (("history", "Training curves"), ("batch", "One training batch")):
+    for name, alt in (("history", "Trainer curves"), ("batch", "One training batch")):
         file = f"figures/{name}.png"
         captions = {
             "history": "Loss and accuracy by epoch.",
@@ -66,10 +64,10 @@ def training(material: Material) -> Section:
         }
         if file in context.figures:
             blocks.append(Figure(file, alt, captions[name]))
-    return Section("Training", blocks)
+    return Section("Trainer", blocks)
 
 
-def costs(material: Material) -> Section:
+def costs(material: ReportData) -> Section:
     """What each head takes to fit, to use and to store."""
     heads, scores = material.predictions.main_heads, material.scores
     if not material.context.heads:
@@ -100,7 +98,7 @@ def costs(material: Material) -> Section:
     return Section("Costs", [Table(["head", "search", "last fit", "tiles/s", "size"], rows, caption)])
 
 
-def hyper_parameters(material: Material) -> Section:
+def hyper_parameters(material: ReportData) -> Section:
     """What the search chose for each head."""
     entries = material.context.heads
     if not entries:
@@ -126,7 +124,7 @@ def hyper_parameters(material: Material) -> Section:
     return Section("Chosen hyper-parameters", blocks)
 
 
-def audit(material: Material) -> Section:
+def audit(material: ReportData) -> Section:
     """What the audit of the tiles found."""
     findings = material.context.findings
     if findings is None:
@@ -141,7 +139,7 @@ def audit(material: Material) -> Section:
     return Section("Audit of the tiles", [Bullets(items) if items else Text("Nothing was found.")])
 
 
-def provenance(material: Material) -> Section:
+def provenance(material: ReportData) -> Section:
     """The files the figures come from, by hash, and who made them how."""
     rows, commands = [], []
     of_part = ("model.safetensors", "embeddings.h5", "heads/svm.skops", "heads/xgboost.ubj")
@@ -180,7 +178,7 @@ def _commit(git: dict[str, Any] | None) -> str:
     )
 
 
-def credit(material: Material) -> Section:
+def credit(material: ReportData) -> Section:
     """Whose data this is, and what the report is not for."""
     source = material.predictions.details.get("credit")
     blocks: list[Block] = [Text(f"Data: {source}")] if source else []

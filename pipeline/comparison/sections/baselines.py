@@ -1,11 +1,11 @@
-"""What the heads must beat: the floors on the same test rows, and whether each head clears the highest of them."""
+"""What the heads must beat: the baselines on the same test rows, and whether each head clears the highest of them."""
 
 from pipeline.comparison.pairwise_tests import METRIC
-from pipeline.comparison.report_data import Material
+from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.verdict import FEW_UNITS
 from pipeline.evaluation.bootstrap import paired_difference
 from pipeline.markup.document import Bullets, Section, Table, Text
-from pipeline.markup.format import (
+from pipeline.markup.number_format import (
     NOT_AVAILABLE,
     count,
     head_name,
@@ -16,7 +16,7 @@ from pipeline.markup.format import (
     number,
     points,
 )
-from pipeline.names import FLOORS
+from pipeline.names import BASELINES
 
 KNOWS = {
     "majority": "the most frequent class of the fitted rows, the same answer for every tile",
@@ -26,19 +26,21 @@ KNOWS = {
     "knn": "the trained embeddings, no fitting: the classes of the 20 nearest tiles by cosine",
     "linear": "the trained embeddings, one logistic regression",
 }
-"""Floor -> what it knows of a tile."""
+"""Baseline -> what it knows of a tile."""
 
 WITHOUT_NETWORK = ("majority", "colour_svm", "handmade_xgboost", "untrained_svm")
-"""Floors that the trained network has no part in."""
+"Baselines that the trained network has no part in."
 
 
-def section(material: Material) -> Section:
-    """Return the floors beside the heads, whether the heads clear them, and what that does not say."""
+def section(material: ReportData) -> Section:
+    """Return the baselines beside the heads, whether the heads clear them, and what that does not say."""
     predictions = material.predictions
-    if not predictions.floors:
-        return Section("Floors", [Text("n/a: predictions.csv holds no floors (fit_heads ran with --no-floors).")])
+    if not predictions.baselines:
+        return Section(
+            "Baselines", [Text("n/a: predictions.csv holds no baselines (fit_heads ran with --no-baselines).")]
+        )
     rows = []
-    for head in [*predictions.floors, *predictions.main_heads]:
+    for head in [*predictions.baselines, *predictions.main_heads]:
         scores = [material.scores[head, "test", metric] for metric in (METRIC, "accuracy")]
         cells = [number(score.value) + interval(score.low, score.high) for score in scores]
         rows.append([head_name(head), KNOWS.get(head, "compared here"), *cells])
@@ -52,10 +54,10 @@ def section(material: Material) -> Section:
         f"rows come from one {material.resampling.unit}."
     )
     return Section(
-        "Floors",
+        "Baselines",
         [
             Text(
-                "A head is worth its cost only above what costs less. The floors are fitted, tuned and calibrated on "
+                "A head is worth its cost only above what costs less. The baselines are fitted, tuned and calibrated on "
                 "the same rows as the heads and answer for the same tiles."
             ),
             Table(["head", "what it knows", "macro-F1", "accuracy"], rows, caption, left=2),
@@ -64,34 +66,35 @@ def section(material: Material) -> Section:
     )
 
 
-def _highest(material: Material, floors: list[str]) -> str:
-    """Return the floor with the highest macro-F1 on the test rows (the first of equals)."""
-    return max(floors, key=lambda floor: material.scores[floor, "test", METRIC].value)
+def _highest(material: ReportData, baselines: list[str]) -> str:
+    """Return the baseline with the highest macro-F1 on the test rows (the first of equals)."""
+    return max(baselines, key=lambda baseline: material.scores[baseline, "test", METRIC].value)
 
 
-def _sentences(material: Material) -> list[str]:
-    """Return one sentence for each main head: does it clear the highest floor."""
+def _sentences(material: ReportData) -> list[str]:
+    """Return one sentence for each main head: does it clear the highest baseline."""
     predictions = material.predictions
-    highest = _highest(material, predictions.floors)
+    highest = _highest(material, predictions.baselines)
     sentences = [_clears(material, head, highest) for head in predictions.main_heads]
-    apart = [floor for floor in predictions.floors if floor in WITHOUT_NETWORK]
+    apart = [baseline for baseline in predictions.baselines if baseline in WITHOUT_NETWORK]
     if apart and predictions.main_heads and highest not in apart:
         below = _highest(material, apart)
         best = max(predictions.main_heads, key=lambda head: material.scores[head, "test", METRIC].value)
         sentences.append(
-            f"Without the trained network, {head_name(below)} is the highest floor. " + _clears(material, best, below)
+            f"Without the trained network, {head_name(below)} is the highest baseline. "
+            + _clears(material, best, below)
         )
     return sentences
 
 
-def _clears(material: Material, head: str, floor: str) -> str:
-    """Return whether a head clears a floor, by the paired interval of their macro-F1 on the same resampled units."""
+def _clears(material: ReportData, head: str, baseline: str) -> str:
+    """Return whether a head clears a baseline, by the paired interval of their macro-F1 on the same resampled units."""
     predictions, resampling = material.predictions, material.resampling
     rows = predictions.rows("test")
     difference = paired_difference(
         predictions.y[rows],
         predictions.predicted[head][rows],
-        predictions.predicted[floor][rows],
+        predictions.predicted[baseline][rows],
         metric=METRIC,
         units=resampling.ids[rows],
         n_draws=resampling.n_draws,
@@ -99,44 +102,42 @@ def _clears(material: Material, head: str, floor: str) -> str:
         level=resampling.level,
     )
     units = count(difference.n_units, resampling.unit)
-    floor_name = f"the floor {head_name(floor)} ({number(material.scores[floor, 'test', METRIC].value)})"
+    baseline_name = f"the baseline {head_name(baseline)} ({number(material.scores[baseline, 'test', METRIC].value)})"
     gap = f"{points(difference.value)} points of macro-F1"
     if not is_number(difference.low):
-        return (
-            f"{head_name(head)}: {gap} beside {floor_name}; no interval ({NOT_AVAILABLE}), the rows come from {units}."
-        )
+        return f"{head_name(head)}: {gap} beside {baseline_name}; no interval ({NOT_AVAILABLE}), the rows come from {units}."
     bounds = f"{points(difference.low)} to {points(difference.high)}"
     basis = f"{gap} ({level_text(resampling.level)} interval {bounds}; {units})"
     if difference.n_units < FEW_UNITS:
-        return f"{head_name(head)} beside {floor_name}: {basis}, too few to say whether it clears it."
+        return f"{head_name(head)} beside {baseline_name}: {basis}, too few to say whether it clears it."
     if difference.low > 0:
-        return f"{head_name(head)} clears {floor_name}: {basis}."
+        return f"{head_name(head)} clears {baseline_name}: {basis}."
     if difference.high < 0:
-        return f"{head_name(head)} lies below {floor_name}: {basis}."
-    return f"{head_name(head)} is not shown to clear {floor_name}: {basis}."
+        return f"{head_name(head)} lies below {baseline_name}: {basis}."
+    return f"{head_name(head)} is not shown to clear {baseline_name}: {basis}."
 
 
-def _limits(material: Material) -> list[str]:
+def _limits(material: ReportData) -> list[str]:
     """Return what the table does not say."""
-    floors = material.predictions.floors
+    baselines = material.predictions.baselines
     limits = [
         (
-            "The highest floor is chosen on these test rows among several, which makes it look a little higher than it "
+            "The highest baseline is chosen on these test rows among several, which makes it look a little higher than it "
             "is; the intervals are of each pair alone."
         )
     ]
-    if set(floors) & {"knn", "linear"}:
+    if set(baselines) & {"knn", "linear"}:
         limits.append(
             "Nearest neighbours and the linear probe stand on the trained network: a head above them owes that to its "
             "classifier, one level with them to the network."
         )
-    if "untrained_svm" in floors:
+    if "untrained_svm" in baselines:
         limits.append(
             "The untrained network's batch normalisation does nothing (its running mean is 0, its variance 1): it sees "
             "no statistic of any tile, and other random weights give other figures."
         )
-    absent = [floor for floor in FLOORS if floor not in floors]
+    absent = [baseline for baseline in BASELINES if baseline not in baselines]
     if absent:
-        names = listing([head_name(floor) for floor in absent])
-        limits.append(f"{NOT_AVAILABLE}: {names} not fitted (floors.h5 was not there when fit_heads ran).")
+        names = listing([head_name(baseline) for baseline in absent])
+        limits.append(f"{NOT_AVAILABLE}: {names} not fitted (baselines.h5 was not there when fit_heads ran).")
     return limits

@@ -1,7 +1,7 @@
 """The table of contents: the report's sections in their order."""
 
 from pipeline.comparison import label_errors, robustness
-from pipeline.comparison.report_data import Material
+from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.sections import (
     appendix,
     baselines,
@@ -13,17 +13,17 @@ from pipeline.comparison.sections import (
     significance,
 )
 from pipeline.markup.document import Document
-from pipeline.markup.format import listing
+from pipeline.markup.number_format import listing
 
 
-def build(material: Material) -> Document:
+def build(material: ReportData) -> Document:
     """Return the report; it reads from top to bottom, from the verdict down to the hashes."""
     sections = [
         overview.compared(material),
         overview.results(material),
         overview.verdict(material),
         significance.section(material),
-        cross_validation.twin(material),
+        cross_validation.random_control(material),
         baselines.section(material),
         significance.per_group(material),
         cross_validation.parts(material),

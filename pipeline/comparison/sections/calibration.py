@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.comparison.report_data import Material
+from pipeline.comparison.report_data import ReportData
 from pipeline.errors import PipelineError
 from pipeline.evaluation import conformal
 from pipeline.evaluation.calibration import METHODS
 from pipeline.evaluation.calibration_choice import LEAST_GROUPS, WORTH_IT
 from pipeline.evaluation.metrics import ECE_BINS
 from pipeline.markup.document import Block, Section, Table, Text
-from pipeline.markup.format import NOT_AVAILABLE, head_name, number, percent
+from pipeline.markup.number_format import NOT_AVAILABLE, head_name, number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ ALPHA = 0.05
 """Share of prediction sets that may miss the true class."""
 
 
-def calibration(material: Material) -> Section:
+def calibration(material: ReportData) -> Section:
     """Whether the probabilities mean what they say."""
     predictions = material.predictions
     # heads fitted on the validation rows have nothing to show there
@@ -53,7 +53,7 @@ def calibration(material: Material) -> Section:
     )
 
 
-def _methods(material: Material) -> list[Table]:
+def _methods(material: ReportData) -> list[Table]:
     """Return the table of calibration methods, or nothing where heads.json does not hold their comparison."""
     rows = []
     for head in material.predictions.heads:
@@ -74,7 +74,7 @@ def _methods(material: Material) -> list[Table]:
     return [Table(["head", "calibration", "left out", *(f"NLL {method}" for method in METHODS)], rows, caption, left=3)]
 
 
-def selective(material: Material) -> Section:
+def selective(material: ReportData) -> Section:
     """What is gained where a human sees the tiles that a head is least sure of."""
     predictions = material.predictions
     rows = []
@@ -95,7 +95,7 @@ def selective(material: Material) -> Section:
     return Section("Referring unsure tiles", blocks)
 
 
-def _prediction_sets(material: Material) -> list[Block]:
+def _prediction_sets(material: ReportData) -> list[Block]:
     """Return the table of prediction sets, or the sentence that says why there is none."""
     predictions = material.predictions
     if not conformal.is_installed():
@@ -122,7 +122,7 @@ def _prediction_sets(material: Material) -> list[Block]:
     return [Table(head_row, rows, caption)]
 
 
-def _sets_row(material: Material, head: str) -> list[str]:
+def _sets_row(material: ReportData, head: str) -> list[str]:
     """Return a head's row of the table."""
     predictions = material.predictions
     test = predictions.sample("test")
@@ -146,7 +146,7 @@ def _sets_row(material: Material, head: str) -> list[str]:
     ]
 
 
-def _halved(material: Material) -> tuple[str, list[str]]:
+def _halved(material: ReportData) -> tuple[str, list[str]]:
     """Return what is dealt into halves, and its name for each test row."""
     predictions = material.predictions
     tiles = predictions.tiles.iloc[predictions.sample("test")]

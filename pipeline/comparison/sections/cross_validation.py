@@ -3,12 +3,12 @@
 import numpy as np
 
 from pipeline.comparison.predictions import Predictions
-from pipeline.comparison.report_data import Material
+from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.verdict import FEW_UNITS
 from pipeline.evaluation.bootstrap import Difference, paired_difference
 from pipeline.evaluation.metrics import confusion, scores_from_confusion
 from pipeline.markup.document import Block, Bullets, Note, Section, Table, Text
-from pipeline.markup.format import (
+from pipeline.markup.number_format import (
     NOT_AVAILABLE,
     count,
     head_name,
@@ -29,7 +29,7 @@ def macro_f1(predictions: Predictions, head: str, rows: np.ndarray) -> float:
     return float(scores_from_confusion(matrix[None])["macro_f1"][0])
 
 
-def parts(material: Material) -> Section:
+def parts(material: ReportData) -> Section:
     """How every part of the plan came out, and how far seeds move the heads."""
     protocol, predictions = material.protocol, material.predictions
     if protocol is None:
@@ -79,22 +79,24 @@ def parts(material: Material) -> Section:
     return Section("The plan", blocks)
 
 
-def twin(material: Material) -> Section | None:
+def random_control(material: ReportData) -> Section | None:
     """What the random split shows on the same tiles; None where it is the protocol itself."""
-    predictions, other = material.predictions, material.twin
+    predictions, other = material.predictions, material.random_control
     title = "What a random split would have shown"
     if predictions.protocol == "random":
         return None
     if other is None:
-        asked = "prepare --twin" if material.protocol is not None else "prepare --folds 5 --twin"
-        return Section(title, [Text(f"n/a: there is no random twin of this plan; it is asked for by {asked}.")])
+        asked = "prepare --random-control" if material.protocol is not None else "prepare --folds 5 --random-control"
+        return Section(
+            title, [Text(f"n/a: there is no random-split control of this plan; it is asked for by {asked}.")]
+        )
     here, there = aligned(predictions, other)
     if not len(here):
         return Section(title, [Text("n/a: no tile was tested under both protocols with the same seed.")])
     resampling = material.resampling
     rows: list[list[str]] = []
     gaps: dict[str, Difference] = {}
-    for head in [*predictions.main_heads, *predictions.floors]:
+    for head in [*predictions.main_heads, *predictions.baselines]:
         if head not in other.heads:
             continue
         cells = [macro_f1(each, head, chosen) for each, chosen in ((other, there), (predictions, here))]

@@ -1,11 +1,11 @@
 """The report's section on what the embeddings know beside the class."""
 
-from pipeline.comparison.report_data import Material
+from pipeline.comparison.report_data import ReportData
 from pipeline.markup.document import Block, Section, Table, Text
-from pipeline.markup.format import is_number, number, percent
+from pipeline.markup.number_format import is_number, number, percent
 
 
-def section(material: Material) -> Section:
+def section(material: ReportData) -> Section:
     """Which source is this, and how much more separable are the tiles that the network was trained on."""
     probes = material.context.probes
     if not probes:

@@ -3,10 +3,10 @@
 import numpy as np
 
 from pipeline.comparison.predictions import Predictions
-from pipeline.comparison.report_data import Material
+from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.verdict import FEW_UNITS
 from pipeline.markup.document import Block, Bullets, Figure, Note, Section, Table, Text
-from pipeline.markup.format import NOT_AVAILABLE, count, head_name, interval, level_text, listing, number
+from pipeline.markup.number_format import NOT_AVAILABLE, count, head_name, interval, level_text, listing, number
 from pipeline.names import SPLITS
 from pipeline.storage.protocol import Protocol
 
@@ -43,7 +43,7 @@ STAIN_METHODS = {"macenko": "Macenko et al. 2009", "reinhard": "Reinhard et al. 
 SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
 
 
-def compared(material: Material) -> Section:
+def compared(material: ReportData) -> Section:
     """Say what was compared on which rows, and what makes the figures better than they are."""
     predictions, details = material.predictions, material.predictions.details
     protocols = {
@@ -84,7 +84,7 @@ def compared(material: Material) -> Section:
     return Section("What was compared", blocks)
 
 
-def _network(material: Material) -> list[Block]:
+def _network(material: ReportData) -> list[Block]:
     """Say what a reader would not expect of the network: start weights, stain normalisation."""
     start, stain = material.context.start_weights, material.context.stain
     blocks: list[Block] = []
@@ -94,7 +94,7 @@ def _network(material: Material) -> list[Block]:
         blocks.append(
             Text(
                 f"Every tile is normalised in stain before the network sees it ({STAIN_METHODS.get(stain, stain)}), to "
-                "a target fitted on the training tiles; floors that do without this network see the tiles as they are."
+                "a target fitted on the training tiles; baselines that do without this network see the tiles as they are."
             )
         )
     return blocks
@@ -148,7 +148,7 @@ def _warning(predictions: Predictions) -> str | None:
     return None
 
 
-def results(material: Material) -> Section:
+def results(material: ReportData) -> Section:
     """The main table, with what its intervals rest on and what its rows mean."""
     predictions, rows = material.predictions, []
     for metric, (name, _) in METRIC_ROWS.items():
@@ -169,7 +169,7 @@ def results(material: Material) -> Section:
     )
 
 
-def interval_basis(material: Material) -> str:
+def interval_basis(material: ReportData) -> str:
     """Return the sentence on what the intervals in brackets are, or why there are none."""
     resampling, predictions = material.resampling, material.predictions
     n_units = resampling.n_units(predictions.rows("test"))
@@ -192,7 +192,7 @@ def interval_basis(material: Material) -> str:
     return f"In parentheses: {how} over {units}, {why}."
 
 
-def verdict(material: Material) -> Section:
+def verdict(material: ReportData) -> Section:
     """Which head to use, and how sure that is."""
     predictions = material.predictions
     caveats = []

@@ -2,17 +2,17 @@
 
 import numpy as np
 
-from pipeline.comparison.report_data import Material
+from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.report_figures import answers_of
 from pipeline.evaluation import metrics
 from pipeline.markup.document import Block, Figure, Section, Table, Text
-from pipeline.markup.format import count, number, percent
+from pipeline.markup.number_format import count, number, percent
 
 MOST_PAIRS = 10
 """Confused pairs that are listed."""
 
 
-def per_class(material: Material) -> Section:
+def per_class(material: ReportData) -> Section:
     """Precision, recall and F1 of every class."""
     predictions = material.predictions
     support = np.bincount(predictions.y[predictions.rows("test")], minlength=len(predictions.classes))
@@ -39,7 +39,7 @@ def per_class(material: Material) -> Section:
     )
 
 
-def confusions(material: Material) -> Section:
+def confusions(material: ReportData) -> Section:
     """Confusion matrices and the pairs that are confused most, over all heads."""
     predictions = material.predictions
     rows = predictions.rows("test")
@@ -71,7 +71,7 @@ def confusions(material: Material) -> Section:
     return Section("Confusions", [material.figures["confusion"], pairs])
 
 
-def embedding_map(material: Material) -> Section:
+def embedding_map(material: ReportData) -> Section:
     """The map of the embeddings."""
     shown = material.map
     if material.protocol is not None:
@@ -82,7 +82,7 @@ def embedding_map(material: Material) -> Section:
     return Section("Map of the embeddings", [shown if isinstance(shown, Figure) else Text(shown)])
 
 
-def worst_errors(material: Material) -> Section:
+def worst_errors(material: ReportData) -> Section:
     """The test tiles on which a head errs with most confidence."""
     predictions = material.predictions
     rule = (

@@ -8,13 +8,22 @@ import numpy as np
 
 from pipeline.comparison.pairwise_tests import Evidence
 from pipeline.comparison.predictions import Predictions
-from pipeline.comparison.report_data import Material
+from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.verdict import Pair, Verdict, p_text, rope_text, rule_text
 from pipeline.evaluation.bootstrap import Difference
 from pipeline.evaluation.significance import EXACT_UNITS, FLIP_DRAWS
 from pipeline.evaluation.validate import FloatArray, IntArray
 from pipeline.markup.document import Block, Bullets, Section, Table, Text
-from pipeline.markup.format import NOT_AVAILABLE, count, head_name, is_number, level_text, number, percent, points
+from pipeline.markup.number_format import (
+    NOT_AVAILABLE,
+    count,
+    head_name,
+    is_number,
+    level_text,
+    number,
+    percent,
+    points,
+)
 from pipeline.storage.csv_files import no_formula
 
 GROUP_ROWS = 40
@@ -29,7 +38,7 @@ ABOUT_BLOCKS = (
 CSV_COLUMNS = ("group", "head", "n", "accuracy", "n_classes")
 
 
-def section(material: Material) -> Section:
+def section(material: ReportData) -> Section:
     """Every pair of main heads with all its tests, and what each of them assumes."""
     title, verdict = "Statistics of the differences", material.verdict
     if not verdict.pairs:
@@ -83,7 +92,7 @@ def _bounds(difference: Difference | None) -> str:
     return f"{points(difference.low)} to {points(difference.high)}"
 
 
-def _assumptions(material: Material) -> list[str]:
+def _assumptions(material: ReportData) -> list[str]:
     """Return one sentence or two per column: what it assumes and where it fails."""
     verdict, predictions = material.verdict, material.predictions
     unit, evidences = verdict.unit, [pair.evidence for pair in verdict.pairs]
@@ -170,7 +179,7 @@ def _about_parts(verdict: Verdict, evidences: list[Evidence]) -> str:
     )
 
 
-def per_group(material: Material) -> Section:
+def per_group(material: ReportData) -> Section:
     """The accuracy of every main head in every test group, and which head wins how many groups."""
     title, predictions = "Group by group", material.predictions
     if not predictions.groups_known:
@@ -199,7 +208,7 @@ def per_group(material: Material) -> Section:
 
 
 def per_group_csv(predictions: Predictions) -> str:
-    """Return per_group.csv: one row for each test group and head, floors too; no rows where groups are not known.
+    """Return per_group.csv: one row for each test group and head, baselines too; no rows where groups are not known.
 
     Columns: group; head; n, the distinct tiles; accuracy of all their answers, seeds pooled; n_classes, how
     many classes the group's tiles are of.

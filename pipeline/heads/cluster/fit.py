@@ -48,7 +48,7 @@ def _boost_point(*, train: Rows, val: Rows, point: dict[str, Any], seed: int, ro
     matrix = booster.binned(train, jobs=1, seed=seed)
     held = booster.binned(val, jobs=1, seed=seed, like=matrix)
     course = booster.Course(booster.params_of(train, point, seed=seed, jobs=1, device="cpu"), matrix, held)
-    course.go_on(rounds)
+    course.train_until(rounds)
     head = course.head()
     return _Point(bytes(head.booster.save_raw(raw_format="ubj")), course.losses, head.scores(val), course.seconds)
 
@@ -93,14 +93,14 @@ def search_svm(
     known = train.take(subsample(train.y, classifier.SEARCH_ROWS, seed=seed))
     groups = classifier.by_kernel(points)
     tasks = [{"points": [points[i] for i in numbers], "seed": seed, "jobs": 1} for numbers in groups]
-    judged: dict[int, tuple[np.ndarray, float]] = {}
+    eval_network: dict[int, tuple[np.ndarray, float]] = {}
     for numbers, own in zip(groups, pool.map(_search_svm, tasks, train=known, val=val), strict=True):
         for i, scores, point in zip(numbers, own.scores, own.tried, strict=True):
-            judged[i] = scores, point["seconds"]
+            eval_network[i] = scores, point["seconds"]
             on_point()
     search = Search()
     for i, point in enumerate(points):
-        search.add(dict(point), judged[i][0], val.y, seconds=judged[i][1])
+        search.add(dict(point), eval_network[i][0], val.y, seconds=eval_network[i][1])
     return search
 
 
@@ -177,7 +177,7 @@ def boost_together(
             "train": _part(train, i, len(threads)),
             "val": None if val is None else _part(val, i, len(threads)),
             "jobs": jobs,
-            "joined": tracker.worker_args() | {"dmlc_task_id": f"{i:05}"},
+            "process_group": tracker.worker_args() | {"dmlc_task_id": f"{i:05}"},
             **how,
         }
         for i, (worker, jobs) in enumerate(threads.items())
@@ -197,10 +197,10 @@ def _part(rows: StoredRows, i: int, n: int) -> StoredRows:
     return dataclasses.replace(part, groups=part.groups[:0])
 
 
-def _boost_part(*, train: StoredRows, joined: dict[str, Any], **how: Any) -> bytes:
+def _boost_part(*, train: StoredRows, process_group: dict[str, Any], **how: Any) -> bytes:
     """Take part in a training as one of its workers; return the whole model, which all have in the end."""
     with _own_folder() as folder, xgboost.config_context(verbosity=0):
-        return _boosted(dataclasses.replace(train, cache=folder), joined=joined, **how)
+        return _boosted(dataclasses.replace(train, cache=folder), process_group=process_group, **how)
 
 
 def _boosted(
@@ -212,15 +212,15 @@ def _boosted(
     seed: int,
     rounds: int,
     jobs: int,
-    joined: dict[str, Any],
+    process_group: dict[str, Any],
 ) -> bytes:
     like = booster.binned(cuts.held(), jobs=jobs, seed=seed)  # before it joins: else all samples were merged
     given = booster.params_of(train, point, seed=seed, jobs=jobs, device="cpu")
-    with xgboost.collective.CommunicatorContext(**joined):
+    with xgboost.collective.CommunicatorContext(**process_group):
         matrix = booster.binned(train, jobs=jobs, seed=seed, like=like)
         if val is None:
             return bytes(xgboost.train(given, matrix, rounds).save_raw(raw_format="ubj"))
         held = booster.binned(dataclasses.replace(val, cache=train.cache), jobs=jobs, seed=seed, like=like)
         course = booster.Course(given, matrix, held)
-        course.go_on(rounds)
+        course.train_until(rounds)
         return bytes(course.booster[: course.rounds].save_raw(raw_format="ubj"))

@@ -198,14 +198,14 @@ def search_svm(
             each = solver.solutions(own)
         return [(i, *solution) for i, solution in zip(numbers, each, strict=True)]
 
-    judged: dict[int, tuple[np.ndarray, float]] = {}
+    eval_network: dict[int, tuple[np.ndarray, float]] = {}
     for group in side_by_side(judge, by_kernel(chosen), jobs=jobs):
         for i, decision, seconds in group:
-            judged[i] = as_columns(decision, np.unique(y), train.logits.shape[1]), seconds
+            eval_network[i] = as_columns(decision, np.unique(y), train.logits.shape[1]), seconds
             on_point()
     search = Search()
     for i, point in enumerate(chosen):
-        search.add(dict(point), judged[i][0], val.y, seconds=judged[i][1])
+        search.add(dict(point), eval_network[i][0], val.y, seconds=eval_network[i][1])
     return search
 
 

@@ -101,7 +101,7 @@ class Course:
         """The rounds with the lowest validation log-loss so far, from 1."""
         return int(np.argmin(self.losses)) + 1
 
-    def go_on(self, most: int, *, on_round: Callable[[], object] = lambda: None) -> None:
+    def train_until(self, most: int, *, on_round: Callable[[], object] = lambda: None) -> None:
         """Boost until there are `most` rounds, or `PATIENCE` rounds brought nothing."""
         start = time.perf_counter()
         while len(self.losses) < most and (not self.losses or len(self.losses) - self.rounds < PATIENCE):
@@ -154,12 +154,12 @@ def search_boosting(
     held = binned(val, jobs=jobs, seed=seed, like=matrix)  # the features are binned once for all points
     courses = [Course(params_of(train, point, seed=seed, jobs=jobs, device=device), matrix, held) for point in points]
     for course in courses:
-        course.go_on(min(rounds, LOOK), on_round=on_round)
+        course.train_until(min(rounds, LOOK), on_round=on_round)
     ahead = better_half([course.losses for course in courses])
     search, heads = Search(), []
     for number, (point, course) in enumerate(zip(points, courses, strict=True)):
         if number in ahead:
-            course.go_on(rounds, on_round=on_round)
+            course.train_until(rounds, on_round=on_round)
         head = course.head()
         search.add(point | {"rounds": course.rounds}, scores_of(head, val), val.y, seconds=course.seconds)
         heads.append((head, course.seconds))

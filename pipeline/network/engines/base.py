@@ -10,7 +10,7 @@ import torch
 
 from pipeline.network.orientation import turned
 
-Answer = tuple[np.ndarray, np.ndarray]
+HeadOutput = tuple[np.ndarray, np.ndarray]
 """Features (B, D) and logits (B, K), float32; the arrays are the caller's to change."""
 
 ENGINES = {"torch": ("fp32", "bf16"), "compiled": ("fp32", "bf16"), "openvino": ("fp32", "bf16", "int8")}
@@ -64,10 +64,10 @@ class Engine(abc.ABC):
         """Begin with a full batch (batch, 3, S, S) of uint8 tiles, channels_last; return what `finish` needs."""
 
     @abc.abstractmethod
-    def finish(self, started: Any) -> Answer:
+    def finish(self, started: Any) -> HeadOutput:
         """Wait for what `start` returned; return all rows of the batch."""
 
-    def run(self, batches: Iterable[torch.Tensor]) -> Iterator[Answer]:
+    def run(self, batches: Iterable[torch.Tensor]) -> Iterator[HeadOutput]:
         """Yield features (B, D) and logits (B, K) of each batch, in order.
 
         Args:
@@ -81,7 +81,7 @@ class Engine(abc.ABC):
         finally:
             answers.close()  # zip would keep it waiting
 
-    def _in_order(self, batches: Iterable[torch.Tensor]) -> Generator[Answer, None, None]:
+    def _in_order(self, batches: Iterable[torch.Tensor]) -> Generator[HeadOutput, None, None]:
         """Yield the answer of each batch; nothing is averaged."""
         waiting: collections.deque[tuple[int, Any]] = collections.deque()
         try:
@@ -95,7 +95,7 @@ class Engine(abc.ABC):
             for _, started in waiting:  # nobody asked for the rest: leave no work behind
                 self.finish(started)
 
-    def _next(self, waiting: collections.deque[tuple[int, Any]]) -> Answer:
+    def _next(self, waiting: collections.deque[tuple[int, Any]]) -> HeadOutput:
         n, started = waiting.popleft()
         found, scores = self.finish(started)
         return found[:n], scores[:n]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pipeline.network.batches import normalise
-from pipeline.network.engines.base import Answer
+from pipeline.network.engines.base import HeadOutput
 from pipeline.network.model_file import Model
 from pipeline.network.resnet import features, logits
 
@@ -44,7 +44,7 @@ class Agreement:
         return f"cosine {self.cosine:.5f} to fp32, {self.changed} of {self.tiles} tiles in another class"
 
 
-def in_plain_fp32(model: Model, pixels: torch.Tensor) -> Answer:
+def in_plain_fp32(model: Model, pixels: torch.Tensor) -> HeadOutput:
     """Return what the unchanged network says of N uint8 tiles, computed on the CPU, where fp32 is exact."""
     constants = model.preprocess
     parts = []
@@ -56,7 +56,7 @@ def in_plain_fp32(model: Model, pixels: torch.Tensor) -> Answer:
     return np.concatenate([f for f, _ in parts]), np.concatenate([z for _, z in parts])
 
 
-def agree(found: Answer, reference: Answer) -> Agreement:
+def agree(found: HeadOutput, reference: HeadOutput) -> Agreement:
     """Compare features (N, D) and logits (N, K) with those of the reference."""
     centre = reference[0].mean(axis=0, dtype=np.float64)
     a, b = found[0] - centre, reference[0] - centre

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.network.engines.base import Answer, Engine
+from pipeline.network.engines.base import Engine, HeadOutput
 from pipeline.network.engines.fold_batchnorm import Embed
 from pipeline.network.model_file import Model
 
@@ -127,7 +127,7 @@ class OpenvinoEngine(Engine):
         request.start_async([held], share_inputs=True)
         return request, held
 
-    def finish(self, started: Any) -> Answer:
+    def finish(self, started: Any) -> HeadOutput:
         """Return the rows, once they are there; the request may then be used again."""
         request, _ = started
         request.wait()

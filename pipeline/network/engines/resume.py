@@ -14,9 +14,9 @@ from pipeline.network.engines.build import build_engine
 from pipeline.network.engines.samples import calibration_pixels, fingerprint, sample_pixels
 from pipeline.network.engines.select import choose_engine
 from pipeline.network.model_file import Model
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.storage import records
-from pipeline.storage.embeddings.partial_rows import Scratch
+from pipeline.storage.embeddings.partial_rows import PartialRows
 from pipeline.storage.embeddings.reader import VIEWS
 from pipeline.storage.embeddings.shards import Shard
 from pipeline.tiles.manifest import Manifest
@@ -26,7 +26,7 @@ SETTLED = ("engine", "precision", "agreement", "calibration", "views")
 
 
 def settle_engine(
-    scratch: Scratch,
+    scratch: PartialRows,
     model: Model,
     manifest: Manifest | None,
     tiles: TileSource,
@@ -97,12 +97,12 @@ def settle_engine(
         "agreement": None if choice.agreement is None else dataclasses.asdict(choice.agreement),
     }
     scratch.open(restart=restart)
-    say(f"extract: {choice.reason}")
+    log.info(f"extract: {choice.reason}")
     choice.engine.views = views
     return choice.engine
 
 
-def settled_beside(scratch: Scratch, target: Path, shard: Shard) -> tuple[str, str] | None:
+def settled_beside(scratch: PartialRows, target: Path, shard: Shard) -> tuple[str, str] | None:
     """Return engine and precision of another shard of the same extraction that lies beside this one, begun or finished.
 
     Shards settle each for itself; those in one folder need not come to different ends by it.
@@ -122,7 +122,7 @@ def settled_beside(scratch: Scratch, target: Path, shard: Shard) -> tuple[str, s
 
     for header in sorted(target.parent.glob(f"embeddings-*-of-{shard.count}.h5.partial.json")):
         other = header.with_name(header.name.removesuffix(".partial.json"))
-        begun = Scratch(other, row=scratch.row, identity={}, batch=scratch.batch).begun()
+        begun = PartialRows(other, row=scratch.row, identity={}, batch=scratch.batch).begun()
         if begun and same(begun, inputs=begun["inputs"], asked=begun["options"], device=begun["device"]):
             return str(begun["engine"]), str(begun["precision"])
     for place in sorted(target.parent.glob(f"embeddings-*-of-{shard.count}.h5")):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.network.engines.base import Answer, Engine, filled
+from pipeline.network.engines.base import Engine, HeadOutput, filled
 from pipeline.network.engines.build import build_engine
 from pipeline.network.engines.check import Agreement, agree, in_plain_fp32
 from pipeline.network.model_file import Model
@@ -88,7 +88,7 @@ class Ground:
 
     model: Model
     sample: torch.Tensor
-    reference: Answer
+    reference: HeadOutput
     device: torch.device
     batch: int
     n_tiles: int

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.network.engines.base import Answer, Engine
+from pipeline.network.engines.base import Engine, HeadOutput
 from pipeline.network.engines.fold_batchnorm import Embed
 from pipeline.network.model_file import Model
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ class TorchEngine(Engine):
                     "what else runs there, or give another --device"
                 )
             before, self._per_pass = self._per_pass, (self._per_pass + 1) // 2
-            say(f"not enough memory on {self.device} for {before} tiles at once: going on with {self._per_pass}")
+            log.info(f"not enough memory on {self.device} for {before} tiles at once: going on with {self._per_pass}")
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
         return started
@@ -87,7 +87,7 @@ class TorchEngine(Engine):
         done.record(computing)
         return pinned, host, done
 
-    def finish(self, started: Any) -> Answer:
+    def finish(self, started: Any) -> HeadOutput:
         """Return the rows, once they are there."""
         if self.copying is None:
             passes = started

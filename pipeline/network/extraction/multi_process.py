@@ -17,7 +17,7 @@ from pipeline.network.extraction.tiles import (
     ranks_folder,
     remove_unfinished,
 )
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.runtime.device import use_device
 from pipeline.runtime.progress import progress
 from pipeline.storage import atomic, records
@@ -30,7 +30,7 @@ PATIENCE = datetime.timedelta(days=7)
 
 
 def extract_jointly(work: TileExtraction, out: Path) -> int:
-    """Embed a shard in each of the processes, which are `joined`, and merge them in the first; return the exit code.
+    """Embed a shard in each of the processes, which are `process_group`, and merge them in the first; return the exit code.
 
     Only the first ends with code 3, when the others have ended: torchrun takes any code but 0 for a failure.
 
@@ -66,7 +66,7 @@ def tell_of_others(folder: Path, n: int) -> None:
     """Say that rows of another number of processes are not gone on with."""
     others = [path for path in folder.glob("embeddings-*-of-*") if f"-of-{n}." not in path.name]
     if others:
-        say(
+        log.info(
             f"extract: {folder} holds rows that another number of processes began, which {n} cannot continue: all are "
             "computed anew; stop, and start as many as before to continue"
         )
@@ -88,7 +88,7 @@ def merge_parts(work: TileExtraction, out: Path, files: list[Path]) -> int:
         )
     remove_unfinished(out)
     skipped = records.read_record(out)["details"]["skipped"]
-    say(f"extract: {n_rows} rows of {len(files)} processes in {out}")
+    log.info(f"extract: {n_rows} rows of {len(files)} processes in {out}")
     for name, problem in skipped.items():
-        say(f"extract: skipped {name}: {problem}")
+        log.info(f"extract: skipped {name}: {problem}")
     return EXIT_SKIPPED if skipped else EXIT_OK

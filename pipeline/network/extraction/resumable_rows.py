@@ -11,12 +11,12 @@ from pipeline.network.batches import CHANGED_PIXELS, TileSource
 from pipeline.network.engines import Engine
 from pipeline.network.extraction.forward import embed_batches
 from pipeline.network.model_file import Model
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.runtime.process import n_ranks
 from pipeline.runtime.progress import progress
 from pipeline.runtime.signals import StopRequest
 from pipeline.storage import environment
-from pipeline.storage.embeddings.partial_rows import Scratch
+from pipeline.storage.embeddings.partial_rows import PartialRows
 from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE
 
 
@@ -48,7 +48,7 @@ def status_of(problem: str) -> int:
     return CHANGED if problem.endswith(CHANGED_PIXELS) else UNREADABLE
 
 
-def look_again(scratch: Scratch, tiles: TileSource) -> tuple[int, dict[int, str]]:
+def look_again(scratch: PartialRows, tiles: TileSource) -> tuple[int, dict[int, str]]:
     """Read the tiles again that an earlier run could not use; rows from the first other outcome on are cut off.
 
     Returns:
@@ -81,7 +81,7 @@ def check_share(skipped: dict[int, str], tiles: TileSource, max_bad: float, *, o
 
 
 def fill(
-    scratch: Scratch, engine: Engine, tiles: TileSource, common: Common, *, workers: int, of: int | None = None
+    scratch: PartialRows, engine: Engine, tiles: TileSource, common: Common, *, workers: int, of: int | None = None
 ) -> dict[int, str]:
     """Append the missing rows to the scratch, which is open; return row -> problem of the tiles that could not be used.
 
@@ -100,7 +100,7 @@ def fill(
     """
     done, skipped = look_again(scratch, tiles)
     if done:
-        say(f"extract: continuing after row {done} of {len(tiles)}")
+        log.info(f"extract: continuing after row {done} of {len(tiles)}")
     check_share(skipped, tiles, common.max_bad, of=of or len(tiles))
     with (
         StopRequest(echoes=n_ranks() > 1) as stop,

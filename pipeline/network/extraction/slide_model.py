@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from pipeline.errors import BadArtifact, PipelineError
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.slides.find import SlideEntry
 from pipeline.storage import atomic, records
 from pipeline.storage.protocol import read_protocol
@@ -64,7 +64,7 @@ def slide_model(run: Path, entry: SlideEntry, *, model: Path | None) -> SlideMod
     held_out = [part for part in parts if source in part.test_groups]
     part = (held_out or parts)[0]
     why = f"source {source} held out" if held_out else "the first: no part is known to have held its source out"
-    say(f"slide: {entry.name}: part {part.name}, {why}")
+    log.info(f"slide: {entry.name}: part {part.name}, {why}")
     folder = protocol.folder(part)
     return SlideModel(folder / "model.safetensors", read_manifest(folder / "manifest.csv"), source)
 

@@ -18,7 +18,7 @@ from pipeline.network.extraction.resumable_rows import attributes, fill
 from pipeline.network.extraction.slide_model import SlideModel
 from pipeline.network.extraction.slide_tiles import SlideTiles
 from pipeline.network.model_file import Model
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.runtime.device import n_workers
 from pipeline.slides.find import SlideEntry
 from pipeline.slides.grid import Grid, grid_path, read_grid, thumbnail_path
@@ -26,7 +26,7 @@ from pipeline.slides.openslide_reader import open_slide
 from pipeline.slides.tiling import Tiling, check_scale, tile_slide
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.csv_files import no_formula
-from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.reader import SCHEMA
 from pipeline.storage.embeddings.writer import write_embeddings
 
@@ -67,12 +67,12 @@ class SlideExtraction:
             Interrupted: the rows so far are kept.
         """
         if not self.common.force:
-            freshness.check_fresh(trained.path, model.record)
+            freshness.check_inputs_unchanged(trained.path, model.record)
         grid = self.grid(entry, model)
         inputs = [grid.path, trained.path, entry.path]
         if not self.common.restart:
             if freshness.is_current(out, schema=SCHEMA, options=self.chosen, inputs=inputs, seed=None):
-                say(f"extract: current, {out}")
+                log.info(f"extract: current, {out}")
                 skipped = len(records.read_record(out)["details"]["skipped"])
                 return Outcome(entry.name, tiles=len(grid.table), skipped=skipped)
             freshness.refuse_other_options(out, options=self.chosen, seed=None)
@@ -110,7 +110,7 @@ class SlideExtraction:
         info, network = grid.info, model.network
         table = rows_of(entry, grid)
         hashes = {path.name: atomic.sha256_file(path) for path in inputs[:2]} | {info.slide: info.slide_sha256}
-        scratch = Scratch(
+        scratch = PartialRows(
             out,
             row=row_type(network.fc.in_features, len(model.classes)),
             identity={
@@ -183,9 +183,9 @@ class SlideExtraction:
             device=str(self.device),
         )
         scratch.remove()
-        say(f"extract: {len(table)} rows of {network.fc.in_features} features in {out}{self.warning(trained)}")
+        log.info(f"extract: {len(table)} rows of {network.fc.in_features} features in {out}{self.warning(trained)}")
         for tile_id, problem in problems.items():
-            say(f"extract: skipped {tile_id}: {problem}")
+            log.info(f"extract: skipped {tile_id}: {problem}")
         return Outcome(entry.name, tiles=len(table), skipped=len(problems))
 
     def warning(self, trained: SlideModel) -> str:

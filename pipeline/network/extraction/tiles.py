@@ -15,10 +15,10 @@ from pipeline.network.engines import default_batch
 from pipeline.network.engines.resume import SETTLED, settle_engine, settled_beside
 from pipeline.network.extraction.resumable_rows import attributes, fill
 from pipeline.network.model_file import Model
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.runtime.device import n_workers, use_device
 from pipeline.storage import atomic, freshness, records
-from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.reader import SCHEMA
 from pipeline.storage.embeddings.shards import Shard, ShardRows, parse_shard
 from pipeline.storage.embeddings.writer import write_embeddings
@@ -63,7 +63,7 @@ def code_if_current(work: TileExtraction, out: Path) -> int | None:
     if work.common.restart:
         return None
     if freshness.is_current(out, schema=SCHEMA, options=work.chosen, inputs=work.inputs, seed=None):
-        say(f"extract: current, {out}")
+        log.info(f"extract: current, {out}")
         return EXIT_SKIPPED if records.read_record(out)["details"]["skipped"] else EXIT_OK
     freshness.refuse_other_options(out, options=work.chosen, seed=None)
     is_there = out.is_file() and records.record_path(out).is_file()
@@ -123,7 +123,7 @@ def embed(work: TileExtraction, out: Path, *, settled: Callable[[], None]) -> in
     table = manifest.table.iloc[own.start : own.stop]
     tiles = files(table)
     hashes = {path.name: atomic.sha256_file(path) for path in work.inputs}
-    scratch = Scratch(
+    scratch = PartialRows(
         out,
         row=row_type(model.network.fc.in_features, len(model.classes)),
         identity={"inputs": hashes, "options": chosen, "device": device.type, "batch": batch},
@@ -173,7 +173,7 @@ def embed(work: TileExtraction, out: Path, *, settled: Callable[[], None]) -> in
     scratch.remove()
     if shard is None:
         remove_unfinished(out)
-    say(f"extract: {len(table)} rows of {model.network.fc.in_features} features in {out}")
+    log.info(f"extract: {len(table)} rows of {model.network.fc.in_features} features in {out}")
     for row, problem in skipped.items():
-        say(f"extract: skipped {table['tile_id'].iloc[row]}: {problem}")
+        log.info(f"extract: skipped {table['tile_id'].iloc[row]}: {problem}")
     return EXIT_SKIPPED if skipped else EXIT_OK

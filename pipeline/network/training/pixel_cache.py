@@ -8,7 +8,7 @@ import torch
 
 from pipeline.errors import BadInput
 from pipeline.network.batches import Batch, TileFiles, load_batches, to_device
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 from pipeline.runtime.memory import free_bytes
 from pipeline.runtime.process import n_local_ranks
 from pipeline.runtime.progress import progress
@@ -46,7 +46,7 @@ def usable(batch: Batch) -> torch.Tensor:
     return batch.pixels
 
 
-class Streamed:
+class StreamedTiles:
     """Tiles that are decoded whenever they are asked for.
 
     Args:
@@ -69,7 +69,7 @@ class Streamed:
             yield usable(next(loaded)) if len(rows) else torch.empty((0, 3, *2 * [self.tiles.size]), dtype=torch.uint8)
 
 
-class Held:
+class CachedTiles:
     """Tiles that were decoded once and lie in memory.
 
     Args:
@@ -86,7 +86,7 @@ class Held:
             yield self.pixels.index_select(0, chosen).permute(0, 3, 1, 2)
 
 
-def hold(tiles: TileFiles, place: torch.device, *, workers: int, tell: Callable[[int], None]) -> Held:
+def hold(tiles: TileFiles, place: torch.device, *, workers: int, tell: Callable[[int], None]) -> CachedTiles:
     """Decode all tiles, each checked against its hash, into memory.
 
     Args:
@@ -105,38 +105,38 @@ def hold(tiles: TileFiles, place: torch.device, *, workers: int, tell: Callable[
     for batch in load_batches(tiles, steps, workers=workers):
         pixels[batch.rows[0] : batch.rows[-1] + 1] = usable(batch).permute(0, 2, 3, 1).to(place)
         tell(len(batch.rows))
-    return Held(pixels)
+    return CachedTiles(pixels)
 
 
-def supply(
-    splits: Mapping[str, TileFiles], device: torch.device, *, workers: int, heed: Callable[[], None]
-) -> dict[str, Held | Streamed]:
+def open_tile_sources(
+    splits: Mapping[str, TileFiles], device: torch.device, *, workers: int, stop_if_requested: Callable[[], None]
+) -> dict[str, CachedTiles | StreamedTiles]:
     """Return the source of each split's pixels: all held where they fit together, else all streamed. Says which.
 
     Args:
         splits: name -> files.
         device: where the network is.
         workers: decoding processes.
-        heed: called between tiles while they are decoded; may raise to stop.
+        stop_if_requested: called between tiles while they are decoded; may raise to stop.
 
     Raises:
         BadInput, WorkerLost, MemoryError, RuntimeError: as `hold`.
     """
     place = place_for(splits.values(), device)
     if place is None:
-        say("train: the tiles take too much of the free memory to be held: they are decoded anew in every epoch")
-        return {name: Streamed(tiles, workers=workers) for name, tiles in splits.items()}
+        log.info("train: the tiles take too much of the free memory to be held: they are decoded anew in every epoch")
+        return {name: StreamedTiles(tiles, workers=workers) for name, tiles in splits.items()}
     n, size = sum(map(len, splits.values())), sum(map(bytes_of, splits.values()))
     start = time.monotonic()
     with progress(n, unit="tile", label="decode") as bar:
 
         def tell(more: int) -> None:
             bar.update(more)
-            heed()
+            stop_if_requested()
 
-        held: dict[str, Held | Streamed] = {}
+        held: dict[str, CachedTiles | StreamedTiles] = {}
         for name, tiles in splits.items():
             held[name] = hold(tiles, place, workers=workers, tell=tell)
     where = "memory" if place.type == "cpu" else "the GPU's memory"
-    say(f"train: {n} tiles held in {where}, {size / 1e6:.0f} MB, decoded in {time.monotonic() - start:.1f} s")
+    log.info(f"train: {n} tiles held in {where}, {size / 1e6:.0f} MB, decoded in {time.monotonic() - start:.1f} s")
     return held

@@ -32,4 +32,4 @@ def fit_stain(method: Method, tiles: TileFiles, ranks: Ranks) -> Stain | None:
             f"--stain {method}: none of {len(pixels)} training tiles in {tiles.root} shows enough stained tissue to "
             "fit a target on: train with --stain none"
         )
-    return stain_of(json.loads(ranks.of_first(json.dumps(dataclasses.asdict(found)))))
+    return stain_of(json.loads(ranks.broadcast_from_first(json.dumps(dataclasses.asdict(found)))))

@@ -14,16 +14,16 @@ from pipeline.network.precision import Precision, autocast
 from pipeline.network.torch_compile import compile_steps
 from pipeline.network.training.augmentation import augment, draw, mix
 from pipeline.network.training.optimizer import Average, build_optimizer, learning_rate
-from pipeline.network.training.pixel_cache import Held, Streamed
+from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles
 from pipeline.network.training.recipe import Recipe
 from pipeline.network.training.sync_batchnorm import synchronise
-from pipeline.runtime.console import say
+from pipeline.runtime.console import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Learner:
+class TrainStep:
     """A network with its optimizer, and the mean of its weights where the recipe has one.
 
     Several processes together do to it what one would with the same batch, but for rounding: tiles are drawn, mixed and
@@ -55,7 +55,7 @@ class Learner:
             synchronise(network)
         self.optimizer = build_optimizer(network, recipe)
         self.average = Average(network, recipe.ema) if recipe.ema else None
-        self.judged = network if self.average is None else self.average.network
+        self.eval_network = network if self.average is None else self.average.network
         """The network that is validated and kept."""
         self.trained = ranks.trained_together(network)
         self.full_step_scores: dict[int, Callable[[torch.Tensor], torch.Tensor]] = {}
@@ -68,7 +68,7 @@ class Learner:
         Raises:
             PipelineError: torch cannot compile here.
         """
-        say("train: compiling the network")
+        log.info("train: compiling the network")
         for side in self.recipe.sides():
             shape = self.recipe.batch_size, 3, side, side
             self.full_step_scores[side] = compile_steps(self.scores, self.network, shape)
@@ -136,7 +136,9 @@ EVAL_BATCH = 64
 
 
 @torch.inference_mode()
-def validate(learner: Learner, network: ResNet, pixels: Held | Streamed, labels: np.ndarray) -> tuple[float, float]:
+def validate(
+    learner: TrainStep, network: ResNet, pixels: CachedTiles | StreamedTiles, labels: np.ndarray
+) -> tuple[float, float]:
     """Return (mean cross-entropy without smoothing, accuracy), every tile seen by one process.
 
     Args:

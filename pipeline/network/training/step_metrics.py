@@ -10,7 +10,7 @@ from pipeline.network.distributed import Ranks
 from pipeline.network.training.checkpoint import Progress
 
 
-class Tally:
+class StepMetrics:
     """The steps that were not looked at yet.
 
     Args:

@@ -29,11 +29,11 @@ from pipeline.network.model_file import Preprocess
 from pipeline.network.precision import Precision
 from pipeline.network.throughput import share_of_limit
 from pipeline.network.training.checkpoint import Checkpoint, Progress, Stateful, Weights
-from pipeline.network.training.pixel_cache import Held, Streamed, supply
+from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles, open_tile_sources
 from pipeline.network.training.recipe import Recipe
-from pipeline.network.training.step import Learner, validate
-from pipeline.network.training.step_metrics import Tally
-from pipeline.runtime.console import say
+from pipeline.network.training.step import TrainStep, validate
+from pipeline.network.training.step_metrics import StepMetrics
+from pipeline.runtime.console import log
 from pipeline.runtime.progress import progress
 from pipeline.runtime.signals import StopRequest
 
@@ -44,7 +44,7 @@ LOOK_EVERY_S = 1.0
 """Time between looks at what the steps said; also the longest that a training which diverged goes on."""
 
 
-class Training:
+class Trainer:
     """One network's training, resumable at any step.
 
     Args:
@@ -80,20 +80,20 @@ class Training:
         self.train, self.val = train, val
         self.seed, self.workers = seed, workers
         self.ranks = Ranks()
-        self.learner = Learner(
+        self.learner = TrainStep(
             network, recipe=recipe, preprocess=preprocess, precision=precision, seed=seed, ranks=self.ranks
         )
-        self.device, self.judged = self.learner.device, self.learner.judged
+        self.device, self.eval_network = self.learner.device, self.learner.eval_network
         parts: dict[str, Stateful] = {"network": network, "optimizer": self.learner.optimizer}
         if self.learner.average is not None:
             parts["average"] = self.learner.average.network
         self.checkpoint = Checkpoint(checkpoint, identity={**identity, "precision": precision}, parts=parts)
         self.state = Progress()
         self.best: Weights = {}
-        self.sources: dict[str, Held | Streamed] = {}
+        self.sources: dict[str, CachedTiles | StreamedTiles] = {}
         """Of the pixels of train and val; filled by `run`."""
         self.compiled = compiled
-        self.tally = Tally(self.ranks)
+        self.tally = StepMetrics(self.ranks)
         self.saved = time.monotonic()
 
     @property
@@ -132,7 +132,7 @@ class Training:
             self.state, self.best = found
             self.learner.precision = self.checkpoint.identity["precision"]
         here = f"epoch {self.state.epoch + 1}, step {self.state.step}"
-        there = self.ranks.of_first(here)
+        there = self.ranks.broadcast_from_first(here)
         if there != here:
             raise PipelineError(
                 f"{self.checkpoint.path}: here the training stands at {here}, for the first process at {there}: "
@@ -162,7 +162,7 @@ class Training:
                 keeps the last good state.
             BadInput: a training tile can no longer be read.
             WorkerLost: a process that decodes tiles died; saved.
-            RuntimeError: torch's own, of another process that ended (`ranks.deaths_told`).
+            RuntimeError: torch's own, of another process that ended (`ranks.peer_errors_as_one_line`).
         """
         if self.state.epoch == self.recipe.epochs:
             return
@@ -175,7 +175,12 @@ class Training:
             with StopRequest(echoes=self.ranks.n > 1) as stop:
                 try:
                     splits = {"train": self.train[0], "val": self.val[0]}
-                    self.sources = supply(splits, self.device, workers=self.workers, heed=lambda: self.heed(stop))
+                    self.sources = open_tile_sources(
+                        splits,
+                        self.device,
+                        workers=self.workers,
+                        stop_if_requested=lambda: self.stop_if_requested(stop),
+                    )
                     while self.state.epoch < self.recipe.epochs:
                         self.run_epoch(stop)
                 except WorkerLost:
@@ -186,7 +191,7 @@ class Training:
         finally:
             torch.backends.cudnn.benchmark = before
 
-    def heed(self, stop: StopRequest) -> None:
+    def stop_if_requested(self, stop: StopRequest) -> None:
         """Save and raise Interrupted if the process was asked to stop."""
         if stop.signum:
             self.save()
@@ -208,10 +213,10 @@ class Training:
         self.look()
         self.finish_epoch()
         self.save()
-        self.pause(stop)
+        self.checkpoint_if_due(stop)
 
     def pixels_of(self, steps: Sequence[np.ndarray], stop: StopRequest) -> Iterator[torch.Tensor]:
-        """Yield this process's tiles of each step; `pause` before each and after the last."""
+        """Yield this process's tiles of each step; `checkpoint_if_due` before each and after the last."""
         batches = self.sources["train"].batches([rows[self.learner.places(len(rows))] for rows in steps])
         while True:
             lost = None
@@ -219,12 +224,12 @@ class Training:
                 pixels = next(batches, None)
             except WorkerLost as error:
                 lost = error
-            self.pause(stop, lost)
+            self.checkpoint_if_due(stop, lost)
             if pixels is None:
                 return
             yield pixels
 
-    def pause(self, stop: StopRequest, lost: WorkerLost | None = None) -> None:
+    def checkpoint_if_due(self, stop: StopRequest, lost: WorkerLost | None = None) -> None:
         """Look, save and stop between two steps, wherever one of the processes sees a reason; all do it together.
 
         Args:
@@ -250,7 +255,7 @@ class Training:
             self.look()
         if signum:  # what all know: a signal that came to this process alone since is heard at the next pause
             stop.signum = signum
-            self.heed(stop)
+            self.stop_if_requested(stop)
         if is_time_to_save:
             self.save()
 
@@ -301,7 +306,7 @@ class Training:
 
     def validate(self) -> tuple[float, float]:
         """Return (mean cross-entropy without smoothing, accuracy) on the validation tiles."""
-        return validate(self.learner, self.judged, self.sources["val"], self.val[1])
+        return validate(self.learner, self.eval_network, self.sources["val"], self.val[1])
 
     def limit_share(self) -> float:
         """Return the share of the limit of all processes' devices that one tile per second takes in this epoch."""
@@ -317,9 +322,9 @@ class Training:
             raise self.broken("the validation loss", state.step)
         is_best = state.finish_epoch(lr=lr, val_loss=val_loss, val_accuracy=val_accuracy, per_tile=self.limit_share())
         if is_best:
-            self.best = {name: value.detach().cpu().clone() for name, value in self.judged.state_dict().items()}
+            self.best = {name: value.detach().cpu().clone() for name, value in self.eval_network.state_dict().items()}
         row = state.history[-1]
-        say(
+        log.info(
             f"train: epoch {state.epoch}/{self.recipe.epochs}: loss {row['train_loss']:.3f}, validation loss "
             f"{val_loss:.3f}, accuracy {val_accuracy:.3f}, {row['images_per_second']:.1f} tiles/s, "
             f"{row['share_of_limit']:.0%} of the chip's limit"

@@ -175,8 +175,8 @@ def to_csv(path: Path, content: Embeddings, out: Path) -> list[Path]:
         for block in _used_blocks(path, content):
             columns = [f"f{i}" for i in range(block.shape[1])]
             part = table.iloc[start : start + len(block)].reset_index(drop=True)
-            joined = pd.concat([part, pd.DataFrame(block, columns=columns)], axis=1)
-            joined.to_csv(file, index=False, header=start == 0, float_format="%.9g", lineterminator="\n")
+            process_group = pd.concat([part, pd.DataFrame(block, columns=columns)], axis=1)
+            process_group.to_csv(file, index=False, header=start == 0, float_format="%.9g", lineterminator="\n")
             start += len(block)
     return [out]
 

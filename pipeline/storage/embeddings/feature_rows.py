@@ -1,6 +1,6 @@
 """Rows of features that stay in their HDF5 file until they are asked for: what does not fit into memory.
 
-Reads /features of embeddings.h5, or a feature set of floors.h5, some rows at a time.
+Reads /features of embeddings.h5, or a feature set of baselines.h5, some rows at a time.
 """
 
 import dataclasses

@@ -39,7 +39,7 @@ def check_bytes(pieces: Sequence[Piece], *, force: bool, advance: Callable[[int]
             raise BadArtifact(f"{piece.path}: its record names other inputs than the file: extract this shard again")
         advance(piece.header.shape[0])
     if not force:
-        freshness.check_fresh(pieces[0].path, pieces[0].record)
+        freshness.check_inputs_unchanged(pieces[0].path, pieces[0].record)
 
 
 class MergedRows:

@@ -38,7 +38,7 @@ def _crc(identity: Mapping[str, Any]) -> int:
     return zlib.crc32(atomic.to_json(json.loads(atomic.to_json(identity))).encode())
 
 
-class Scratch:
+class PartialRows:
     """Rows appended as they are computed; survives kill -9 at any moment.
 
     Args:

@@ -39,7 +39,7 @@ def check_classes(classes: Sequence[str]) -> None:
 
 
 class Rows(Protocol):
-    """Finished rows, such as those of a `Scratch`."""
+    """Finished rows, such as those of a `PartialRows`."""
 
     path: Path
     """Where they lie, for messages."""

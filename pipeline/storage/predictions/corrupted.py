@@ -1,4 +1,4 @@
-"""stress.csv: what the heads say of the test tiles as they are and under each corruption.
+"""robustness.csv: what the heads say of the test tiles as they are and under each corruption.
 
 Of one split it holds a row per tile, head and corruption, with the probabilities of all classes. Of a plan it holds
 the rows of all its parts, with the columns seed and fold in place of the probabilities.
@@ -13,9 +13,9 @@ import pandas as pd
 from pipeline.errors import BadArtifact
 from pipeline.names import MAIN
 from pipeline.storage.csv_files import read_table
-from pipeline.storage.predictions.csv_table import Answer
+from pipeline.storage.predictions.csv_table import HeadOutput
 
-SCHEMA = "stress/1.0"
+SCHEMA = "robustness/1.0"
 COLUMNS = ("tile_id", "group", "label", "head", "corruption", "predicted")
 """Columns before the probabilities `p_<class>`, or before seed and fold."""
 
@@ -29,7 +29,7 @@ TILE = ["tile_id", "group", "label", *PART_COLUMNS]
 """What is the same for every head and corruption."""
 
 
-def to_csv(tiles: pd.DataFrame, answers: Mapping[str, Mapping[str, Answer]], classes: Sequence[str]) -> str:
+def to_csv(tiles: pd.DataFrame, answers: Mapping[str, Mapping[str, HeadOutput]], classes: Sequence[str]) -> str:
     """Return the table of one split: corruption by corruption, in it head by head, all on the same tiles.
 
     Args:
@@ -54,8 +54,8 @@ def blocks(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
         yield str(corruption), str(head), rows.reset_index(drop=True)
 
 
-def read_stress(path: Path) -> pd.DataFrame:
-    """Read stress.csv and check it against its schema; its record is the caller's to check.
+def read_robustness(path: Path) -> pd.DataFrame:
+    """Read robustness.csv and check it against its schema; its record is the caller's to check.
 
     Returns:
         The file's columns, with seed and fold in any case.
@@ -111,7 +111,7 @@ def pool(parts: Sequence[tuple[int, int, Path]]) -> str:
     pooled predictions.csv.
 
     Args:
-        parts: seed, fold and stress.csv of each part; their records are the caller's to check.
+        parts: seed, fold and robustness.csv of each part; their records are the caller's to check.
 
     Raises:
         BadArtifact: a file that breaks the schema, parts with other heads, corruptions or classes, inner networks on
@@ -120,7 +120,7 @@ def pool(parts: Sequence[tuple[int, int, Path]]) -> str:
     by_fold: dict[tuple[int, int], list[pd.DataFrame]] = {}
     first: tuple[list[str], list[tuple[str, str]]] | None = None
     for seed, fold, path in parts:
-        table = read_stress(path).assign(seed=seed, fold=fold)
+        table = read_robustness(path).assign(seed=seed, fold=fold)
         found = list(table.columns), [(corruption, head) for corruption, head, _ in blocks(table)]
         first = first or found
         if found != first:

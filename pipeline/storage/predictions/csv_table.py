@@ -36,7 +36,7 @@ LARGE_LINES = 1_000_000
 spreadsheet takes, and no longer read whole in passing."""
 
 
-class Answer(NamedTuple):
+class HeadOutput(NamedTuple):
     """What one head says of N tiles."""
 
     predicted: np.ndarray
@@ -85,7 +85,7 @@ def _csv_lines(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
         yield add
 
 
-def write_predictions(path: Path, embeddings: Embeddings, answers: Iterable[tuple[str, Answer]]) -> None:
+def write_predictions(path: Path, embeddings: Embeddings, answers: Iterable[tuple[str, HeadOutput]]) -> None:
     """Write the table: for each head one line per usable row, in the order of the embeddings file.
 
     Args:

@@ -51,7 +51,7 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
         check_part(protocol, part)
         record = records.check_artifact(path, schema=csv_table.SCHEMA)
         if not force:
-            freshness.check_fresh(path, record)
+            freshness.check_inputs_unchanged(path, record)
         refuse_other_making(path.parent, files[0].parent)
         found.append(record["details"])
     if freshness.is_current(out, **current):

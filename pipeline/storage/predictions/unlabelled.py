@@ -10,7 +10,7 @@ from pipeline.errors import BadArtifact
 from pipeline.names import MAIN
 from pipeline.storage import atomic
 from pipeline.storage.csv_files import read_table
-from pipeline.storage.predictions.csv_table import Answer, check_probabilities
+from pipeline.storage.predictions.csv_table import HeadOutput, check_probabilities
 
 SCHEMA = "tile_predictions/1.0"
 COLUMNS = ("tile_id", "x", "y", "head", "predicted")
@@ -23,7 +23,7 @@ BLOCK_ROWS = 20_000
 def write_predictions(
     path: Path,
     tile_id: Sequence[str],
-    answers: Mapping[str, Answer],
+    answers: Mapping[str, HeadOutput],
     *,
     coords: np.ndarray | None,
     classes: Sequence[str],
@@ -43,7 +43,7 @@ def write_predictions(
 
 
 def _blocks(
-    tile_id: Sequence[str], answers: Mapping[str, Answer], coords: np.ndarray | None, classes: Sequence[str]
+    tile_id: Sequence[str], answers: Mapping[str, HeadOutput], coords: np.ndarray | None, classes: Sequence[str]
 ) -> Iterator[pd.DataFrame]:
     names = np.array(classes, dtype=object)
     for head, answer in answers.items():

@@ -1,14 +1,14 @@
-"""The report's section on the floors: what stands in it, and what it says of the heads."""
+"""The report's section on the baselines: what stands in it, and what it says of the heads."""
 
 import dataclasses
 
 import pytest
 
-from pipeline.comparison.report_data import Material
+from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.scores import by_key, choose_resampling, score_heads
 from pipeline.comparison.sections import baselines
 from pipeline.markup.document import Bullets, Table, Text
-from pipeline.names import FLOORS
+from pipeline.names import BASELINES
 
 Y = [0, 1, 2] * 20
 POOR = [(code + 1) % 3 if i % 5 < 2 else code for i, code in enumerate(Y)]
@@ -23,8 +23,8 @@ def material(make_predictions):
         predictions = make_predictions(Y, answers, group=group, **known)
         resampling = choose_resampling(predictions, n_draws=200, seed=0, level=0.95)
         scores = by_key(score_heads(predictions, resampling, {}))
-        empty = dict.fromkeys(field.name for field in dataclasses.fields(Material))
-        return Material(**empty | {"predictions": predictions, "resampling": resampling, "scores": scores})
+        empty = dict.fromkeys(field.name for field in dataclasses.fields(ReportData))
+        return ReportData(**empty | {"predictions": predictions, "resampling": resampling, "scores": scores})
 
     return make
 
@@ -33,15 +33,15 @@ def sentences(section):
     return next(list(block.items) for block in section.blocks if isinstance(block, Bullets))
 
 
-def test_no_floors_is_said(material):
+def test_no_baselines_is_said(material):
     section = baselines.section(material({"softmax": Y, "svm": Y}))
-    assert section.title == "Floors"
+    assert section.title == "Baselines"
     (block,) = section.blocks
     assert isinstance(block, Text)
-    assert block.text.startswith("n/a: predictions.csv holds no floors")
+    assert block.text.startswith("n/a: predictions.csv holds no baselines")
 
 
-def test_table_holds_floors_then_heads_on_the_same_rows(material):
+def test_table_holds_baselines_then_heads_on_the_same_rows(material):
     section = baselines.section(material({"softmax": Y, "majority": [0] * 60, "knn": POOR}))
     (table,) = (block for block in section.blocks if isinstance(block, Table))
     assert [row[0] for row in table.rows] == ["majority class", "20 nearest neighbours", "softmax"]
@@ -53,13 +53,15 @@ def test_table_holds_floors_then_heads_on_the_same_rows(material):
     assert "60 tiles" in table.caption
 
 
-def test_a_head_clears_the_highest_floor_or_not(material):
+def test_a_head_clears_the_highest_baseline_or_not(material):
     answers = {"softmax": Y, "svm": POOR, "xgboost": [0] * 60, "majority": [0] * 60, "linear": POOR}
     told = sentences(baselines.section(material(answers)))
-    assert told[0].startswith("softmax clears the floor linear probe (0.600): 40.0 points of macro-F1 (95 % interval ")
-    assert told[1].startswith("SVM is not shown to clear the floor linear probe (0.600): 0.0 points")
-    assert told[2].startswith("XGBoost lies below the floor linear probe (0.600): -43.3 points")
-    assert told[3].startswith("Without the trained network, majority class is the highest floor. softmax clears ")
+    assert told[0].startswith(
+        "softmax clears the baseline linear probe (0.600): 40.0 points of macro-F1 (95 % interval "
+    )
+    assert told[1].startswith("SVM is not shown to clear the baseline linear probe (0.600): 0.0 points")
+    assert told[2].startswith("XGBoost lies below the baseline linear probe (0.600): -43.3 points")
+    assert told[3].startswith("Without the trained network, majority class is the highest baseline. softmax clears ")
 
 
 def test_few_groups_say_nothing_and_one_group_has_no_interval(material):
@@ -73,13 +75,13 @@ def test_few_groups_say_nothing_and_one_group_has_no_interval(material):
     assert "No intervals (n/a)" in table.caption
 
 
-def test_floors_that_were_not_fitted_are_named(material):
+def test_baselines_that_were_not_fitted_are_named(material):
     told = sentences(baselines.section(material({"softmax": Y, "majority": POOR, "knn": POOR, "linear": POOR})))
     assert told[-1] == (
         "n/a: colour histogram + SVM, hand-made features + XGBoost and untrained ResNet-50 + SVM not fitted "
-        "(floors.h5 was not there when fit_heads ran)."
+        "(baselines.h5 was not there when fit_heads ran)."
     )
-    every = sentences(baselines.section(material({"softmax": Y, **dict.fromkeys(FLOORS, POOR)})))
+    every = sentences(baselines.section(material({"softmax": Y, **dict.fromkeys(BASELINES, POOR)})))
     assert not any(line.startswith("n/a") for line in every)
     assert any("batch normalisation does nothing" in line for line in every)
 
@@ -90,6 +92,6 @@ def test_a_random_split_says_that_it_flatters(material):
     assert table.caption.startswith("Random split: these figures flatter. ")
 
 
-def test_every_floor_is_explained():
-    assert set(baselines.KNOWS) == set(FLOORS)
-    assert set(baselines.WITHOUT_NETWORK) < set(FLOORS)
+def test_every_baseline_is_explained():
+    assert set(baselines.KNOWS) == set(BASELINES)
+    assert set(baselines.WITHOUT_NETWORK) < set(BASELINES)

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipeline.comparison.report_data import Material
+from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.run_files import Context
 from pipeline.comparison.scores import by_key, choose_resampling, score_heads
 from pipeline.comparison.sections import calibration
@@ -48,7 +48,7 @@ def make_material(make_predictions):
         scores = by_key(score_heads(predictions, resampling, {}))
         figures = {name: Figure(f"figures/{name}.png", name, name) for name in ("reliability", "selective")}
         return with_nothing_but(
-            Material,
+            ReportData,
             predictions=predictions,
             context=with_nothing_but(Context, heads=heads or {}),
             resampling=resampling,

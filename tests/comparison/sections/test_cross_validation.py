@@ -1,4 +1,4 @@
-"""The gap to the random twin: aligned rows, and a sentence only where groups are enough."""
+"""The gap to the random-split control: aligned rows, and a sentence only where groups are enough."""
 
 import math
 

@@ -80,7 +80,7 @@ def test_a_point_is_boosted_as_xgboost_itself_would() -> None:
     plain = xgboost.train(params, matrix, 200, early_stopping_rounds=PATIENCE, **watched)
     assert search.best["rounds"] == plain.best_iteration + 1 < 200 - PATIENCE, "it should stop early"
     course = booster.Course(params, matrix, held)
-    course.go_on(200)
+    course.train_until(200)
     assert len(course.losses) == plain.num_boosted_rounds(), "it should stop at the same round"
     own = plain[: plain.best_iteration + 1].inplace_predict(val.features, predict_type="margin")
     np.testing.assert_array_equal(head.scores(val), own)

@@ -110,7 +110,7 @@ def test_each_switch_alone_changes_tiles_and_its_own_rows_only(switch: str, valu
     assert is_other.sum() > 0.8 * expected.sum() > 0  # the weakest blur rounds to nothing
 
 
-def test_stains_are_those_of_the_stress_test() -> None:
+def test_stains_are_those_of_the_robustness_test() -> None:
     x = floats()
     ours = augmentation.stained(x.clone(), np.tile(np.array(STAIN)[:, None], (1, 4)), np.zeros((3, 4)))
     for i in range(4):

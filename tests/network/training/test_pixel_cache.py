@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.errors import BadInput
 from pipeline.network.batches import TileFiles
 from pipeline.network.training import pixel_cache
-from pipeline.network.training.pixel_cache import Held, Streamed, hold, place_for, supply
+from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles, hold, open_tile_sources, place_for
 from pipeline.tiles.decoding import pixel_hash
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ def test_held_is_streamed(tiles: TileFiles, monkeypatch: pytest.MonkeyPatch, wor
     ours = hold(tiles, CPU, workers=workers, tell=came.append)
     assert sum(came) == 10
     assert not multiprocessing.active_children()
-    both = [list(source.batches(steps)) for source in (ours, Streamed(tiles, workers=workers))]
+    both = [list(source.batches(steps)) for source in (ours, StreamedTiles(tiles, workers=workers))]
     for one, other in zip(*both, strict=True):
         assert torch.equal(one, other)
         assert one.dtype == other.dtype == torch.uint8
@@ -57,7 +57,7 @@ def test_both_name_a_tile_that_cannot_be_used(tiles: TileFiles, damage: str) -> 
         Image.new("RGB", (16, 16)).save(path)
     steps = [np.arange(10)]
     with pytest.raises(BadInput, match=r"7\.png: .*pipeline\.prepare --restart") as one:
-        list(Streamed(tiles, workers=0).batches(steps))
+        list(StreamedTiles(tiles, workers=0).batches(steps))
     with pytest.raises(BadInput) as other:
         hold(tiles, CPU, workers=0, tell=lambda _: None)
     assert str(one.value) == str(other.value)
@@ -81,16 +81,18 @@ def test_where_tiles_fit(tiles: TileFiles, monkeypatch: pytest.MonkeyPatch) -> N
     assert place_for(both, torch.device("mps")) is None
 
 
-@pytest.mark.parametrize(("free", "kind"), [(10**9, Held), (1000, Streamed)])
+@pytest.mark.parametrize(("free", "kind"), [(10**9, CachedTiles), (1000, StreamedTiles)])
 def test_what_does_not_fit_is_streamed(
     tiles: TileFiles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], free: int, kind: type
 ) -> None:
     monkeypatch.setattr(pixel_cache, "free_bytes", lambda _: free)
     heeded: list[bool] = []
-    sources = supply({"train": tiles, "val": tiles}, CPU, workers=0, heed=lambda: heeded.append(True))
+    sources = open_tile_sources(
+        {"train": tiles, "val": tiles}, CPU, workers=0, stop_if_requested=lambda: heeded.append(True)
+    )
     assert {name: type(source) for name, source in sources.items()} == {"train": kind, "val": kind}
     said = capsys.readouterr().err
-    if kind is Held:
+    if kind is CachedTiles:
         assert "20 tiles held in memory, 0 MB, decoded in" in said
         assert len(heeded) == 2
     else:

@@ -23,9 +23,9 @@ from pipeline.network.model_file import load_model
 from pipeline.network.resnet import features
 from pipeline.network.training import stain_target
 from pipeline.network.training.stain_target import fit_stain
-from pipeline.network.training.trainer import Training
+from pipeline.network.training.trainer import Trainer
 from pipeline.storage.embeddings.reader import read_embeddings
-from pipeline.storage.predictions.corrupted import blocks, read_stress
+from pipeline.storage.predictions.corrupted import blocks, read_robustness
 from pipeline.storage.predictions.csv_table import read_predictions
 from pipeline.storage.predictions.unlabelled import read_predictions as read_tiles
 from pipeline.tiles.corruptions import CORRUPTIONS, Corruption
@@ -128,7 +128,7 @@ def test_the_stain_goes_with_the_model(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """P8: embeddings, heads, stress and new tiles see what the network was trained on; the report says so."""
+    """P8: embeddings, heads, robustness and new tiles see what the network was trained on; the report says so."""
     shutil.copytree(stained.parent, tmp_path / "base")
     run = tmp_path / "base" / "run"
     assert extract.main(words("extract", run)) == 0
@@ -141,11 +141,11 @@ def test_the_stain_goes_with_the_model(
     x = normalise(torch.from_numpy(seen).permute(0, 3, 1, 2), mean=model.preprocess.mean, std=model.preprocess.std)
     with torch.inference_mode():
         np.testing.assert_allclose(found.features, features(model.network, x).numpy(), rtol=1e-3, atol=1e-4)
-    assert fit_heads.main(["--run", str(run), "--threads", "1", "--heads", "svm", "--no-floors"]) == 0
+    assert fit_heads.main(["--run", str(run), "--threads", "1", "--heads", "svm", "--no-baselines"]) == 0
     monkeypatch.setitem(CORRUPTIONS, "blur", Corruption(lambda pixels: pixels, "nothing"))
     small = ["--run", str(run), "--device", "cpu", "--threads", "1", "--workers", "0"]
     assert robustness.main([*small, "--corruptions", "blur"]) == 0
-    rows = {(name, head): table for name, head, table in blocks(read_stress(run / "stress.csv"))}
+    rows = {(name, head): table for name, head, table in blocks(read_robustness(run / "robustness.csv"))}
     for head in ("softmax", "svm"):
         pd.testing.assert_frame_equal(
             *(rows[name, head].drop(columns="corruption") for name in ("none", "blur")), rtol=1e-4
@@ -166,9 +166,9 @@ def test_a_stop_continues_to_the_same_model(
     stained: Path, prepared_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P2: pixels that were normalised once, and again after the stop."""
-    step, count = Training.step, 0
+    step, count = Trainer.step, 0
 
-    def counted(self: Training, *batch: object) -> None:
+    def counted(self: Trainer, *batch: object) -> None:
         nonlocal count
         step(self, *batch)  # type: ignore[arg-type]
         count += 1
@@ -177,7 +177,7 @@ def test_a_stop_continues_to_the_same_model(
 
     argv = words("train", prepared_run, "--stain", "macenko")
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "step", counted)
+        patch.setattr(Trainer, "step", counted)
         assert train.main(argv) == 143
     assert train.main(argv) == 0
     assert (prepared_run / "model.safetensors").read_bytes() == (stained / "model.safetensors").read_bytes()

@@ -22,7 +22,7 @@ from pipeline.network.training import step as learning
 from pipeline.network.training import trainer as module
 from pipeline.network.training.augmentation import mix
 from pipeline.network.training.recipe import RECIPES, Recipe
-from pipeline.network.training.trainer import Training
+from pipeline.network.training.trainer import Trainer
 from pipeline.tiles.manifest import read_manifest
 
 RECIPE = Recipe(tile_px=32, epochs=2, batch_size=7, lr_step=1)
@@ -40,7 +40,7 @@ TIMES = ("seconds", "images_per_second", "share_of_limit")
 
 def begin(
     run: Path, recipe: Recipe = RECIPE, *, workers: int = 0, compiled: bool = False, **identity: object
-) -> Training:
+) -> Trainer:
     """Return a training on the small run, not yet resumed."""
     torch.set_num_threads(1)
     manifest = read_manifest(run / "manifest.csv")
@@ -51,7 +51,7 @@ def begin(
         tiles[split] = files, (rows["label"] == "TUM").to_numpy(np.int64)
     network = build_network("resnet10", n_classes=2, seed=0, zero_init=recipe.last_norm == "zero")
     as_channels_last(network, torch.device("cpu"))
-    return Training(
+    return Trainer(
         network,
         train=tiles["train"],
         val=tiles["val"],
@@ -66,16 +66,16 @@ def begin(
     )
 
 
-def curve(training: Training) -> list[dict[str, float]]:
+def curve(training: Trainer) -> list[dict[str, float]]:
     """Return the history without its times."""
     return [{name: value for name, value in row.items() if name not in TIMES} for row in training.state.history]
 
 
-def outcome(training: Training) -> dict[str, torch.Tensor]:
+def outcome(training: Trainer) -> dict[str, torch.Tensor]:
     """Return all tensors that a finished training has made."""
     last = {f"last.{name}": value for name, value in training.network.state_dict().items()}
-    judged = {f"judged.{name}": value for name, value in training.judged.state_dict().items()}
-    return last | judged | {f"best.{name}": value for name, value in training.best.items()}
+    eval_network = {f"judged.{name}": value for name, value in training.eval_network.state_dict().items()}
+    return last | eval_network | {f"best.{name}": value for name, value in training.best.items()}
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -83,7 +83,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def after_step(training: Training, k: int, what: object) -> None:
+def after_step(training: Trainer, k: int, what: object) -> None:
     """Call `what` once the training's k-th step from now is done."""
     step, count = training.step, 0
 
@@ -98,7 +98,7 @@ def after_step(training: Training, k: int, what: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(prepared_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Training:
+def uninterrupted(prepared_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     """The training that nothing stopped."""
     base = tmp_path_factory.mktemp("uninterrupted") / "base"
     shutil.copytree(prepared_base, base)
@@ -108,7 +108,7 @@ def uninterrupted(prepared_base: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted_strong(prepared_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Training:
+def uninterrupted_strong(prepared_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     """Likewise, by the strong recipe."""
     base = tmp_path_factory.mktemp("strong") / "base"
     shutil.copytree(prepared_base, base)
@@ -117,7 +117,7 @@ def uninterrupted_strong(prepared_base: Path, tmp_path_factory: pytest.TempPathF
     return training
 
 
-def test_it_learns_and_keeps_the_best_epoch(uninterrupted: Training) -> None:
+def test_it_learns_and_keeps_the_best_epoch(uninterrupted: Trainer) -> None:
     state = uninterrupted.state
     assert [row["epoch"] for row in state.history] == [1, 2]
     assert [row["lr"] for row in state.history] == pytest.approx([1e-3, 1e-4])
@@ -143,7 +143,7 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_stop_after_any_step_continues_to_the_same_result(
-    uninterrupted: Training,
+    uninterrupted: Trainer,
     prepared_run: Path,
     monkeypatch: pytest.MonkeyPatch,
     stopped_after: int,
@@ -169,7 +169,7 @@ def test_a_stop_after_any_step_continues_to_the_same_result(
     if streamed[1]:
         stream(monkeypatch)
     second.run()
-    assert isinstance(second.sources["train"], pixel_cache.Streamed if streamed[1] else pixel_cache.Held)
+    assert isinstance(second.sources["train"], pixel_cache.StreamedTiles if streamed[1] else pixel_cache.CachedTiles)
     assert curve(second) == curve(uninterrupted)
     assert same(outcome(second), outcome(uninterrupted))
 
@@ -178,7 +178,7 @@ def test_a_stop_after_any_step_continues_to_the_same_result(
     ("stopped_after", "streamed"), [(1, (False, True)), (4, (False, False)), (5, (True, True)), (7, (True, False))]
 )
 def test_a_stopped_strong_training_continues_to_the_same_result(
-    uninterrupted_strong: Training,
+    uninterrupted_strong: Trainer,
     prepared_run: Path,
     monkeypatch: pytest.MonkeyPatch,
     stopped_after: int,
@@ -203,19 +203,21 @@ def test_a_stopped_strong_training_continues_to_the_same_result(
     assert same(outcome(second), outcome(uninterrupted_strong))
 
 
-def test_the_strong_recipe_judges_and_keeps_the_mean_of_the_weights(uninterrupted_strong: Training) -> None:
+def test_the_strong_recipe_judges_and_keeps_the_mean_of_the_weights(uninterrupted_strong: Trainer) -> None:
     training = uninterrupted_strong
-    assert training.judged is not training.network
-    assert not torch.equal(training.judged.fc.weight, training.network.fc.weight)
+    assert training.eval_network is not training.network
+    assert not torch.equal(training.eval_network.fc.weight, training.network.fc.weight)
     assert training.validate() == (training.state.history[-1]["val_loss"], training.state.history[-1]["val_accuracy"])
     if training.state.best_epoch == 2:
-        assert all(torch.equal(training.best[name], value) for name, value in training.judged.state_dict().items())
+        assert all(
+            torch.equal(training.best[name], value) for name, value in training.eval_network.state_dict().items()
+        )
 
 
 def test_the_strong_recipes_input_grows(prepared_run: Path) -> None:
     training, sides = begin(prepared_run, STRONG), []
     training.network.conv1.register_forward_pre_hook(lambda _, inputs: sides.append(inputs[0].shape[-1]))
-    training.judged.conv1.register_forward_pre_hook(lambda _, inputs: sides.append(-inputs[0].shape[-1]))
+    training.eval_network.conv1.register_forward_pre_hook(lambda _, inputs: sides.append(-inputs[0].shape[-1]))
     training.run()
     assert sides == [*4 * [24], -32, *4 * [32], -32]  # validation always sees the whole tile
 
@@ -248,7 +250,7 @@ def test_a_mixed_batch_counts_both_labels(prepared_run: Path) -> None:
     torch.testing.assert_close(training.tally.unseen[0][0], expected)
 
 
-def test_a_stop_while_validating_is_heard(prepared_run: Path, uninterrupted: Training) -> None:
+def test_a_stop_while_validating_is_heard(prepared_run: Path, uninterrupted: Trainer) -> None:
     first = begin(prepared_run)
     validate = first.validate
 
@@ -270,7 +272,7 @@ def test_a_stop_while_validating_is_heard(prepared_run: Path, uninterrupted: Tra
 @pytest.mark.parametrize(("workers", "streamed"), [(2, False), (0, True), (2, True)])
 def test_workers_and_memory_do_not_change_the_result(
     prepared_run: Path,
-    uninterrupted: Training,
+    uninterrupted: Trainer,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     workers: int,
@@ -287,7 +289,7 @@ def test_workers_and_memory_do_not_change_the_result(
 
 
 def test_when_the_steps_are_looked_at_changes_nothing(
-    prepared_run: Path, uninterrupted: Training, monkeypatch: pytest.MonkeyPatch
+    prepared_run: Path, uninterrupted: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOOK_EVERY_S", -1)
     training = begin(prepared_run)
@@ -316,7 +318,7 @@ def test_no_step_waits_for_the_device(prepared_run: Path, monkeypatch: pytest.Mo
 
 
 def test_a_stop_while_tiles_are_decoded_is_heard(
-    prepared_run: Path, uninterrupted: Training, monkeypatch: pytest.MonkeyPatch
+    prepared_run: Path, uninterrupted: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = begin(prepared_run)
     load = pixel_cache.load_batches
@@ -355,7 +357,7 @@ def test_a_save_within_an_epoch_by_time(prepared_run: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_lost_worker_costs_nothing(
-    prepared_run: Path, uninterrupted: Training, monkeypatch: pytest.MonkeyPatch, streamed: bool
+    prepared_run: Path, uninterrupted: Trainer, monkeypatch: pytest.MonkeyPatch, streamed: bool
 ) -> None:
     first = begin(prepared_run)
     load = pixel_cache.load_batches
@@ -387,7 +389,7 @@ def test_auto_precision_goes_on_as_it_began(prepared_run: Path) -> None:
     assert second.precision == "bf16"
 
 
-def poison(training: Training) -> None:
+def poison(training: Trainer) -> None:
     """Make a weight infinite, as a step that is too long does."""
     with torch.no_grad():
         training.network.fc.weight[0, 0] = float("nan")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DiskFull, StaleInput
-from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 
 ROW = row_type(3, 2)
 IDENTITY = {"inputs": {"model": "a"}, "precision": "fp32"}
@@ -22,12 +22,12 @@ def rows(start: int, n: int) -> np.ndarray:
     return made
 
 
-def scratch(folder: Path, **identity: object) -> Scratch:
+def scratch(folder: Path, **identity: object) -> PartialRows:
     """Return a scratch for embeddings.h5 in `folder`, batches of four."""
-    return Scratch(folder / "embeddings.h5", row=ROW, identity=IDENTITY | identity, batch=4)
+    return PartialRows(folder / "embeddings.h5", row=ROW, identity=IDENTITY | identity, batch=4)
 
 
-def numbers(one: Scratch) -> list[int]:
+def numbers(one: PartialRows) -> list[int]:
     """Return the first feature of every row."""
     return [int(row["features"][0]) for block in one.blocks() for row in block]
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import BadArtifact
-from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.embeddings.slide_info import SlideInfo
 from pipeline.storage.embeddings.writer import write_embeddings
@@ -34,7 +34,7 @@ XY = np.array([[0, 0], [96, 0], [0, 96], [808, 508]], np.int32)
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A valid file of four tiles."""
-    scratch = Scratch(tmp_path / "a é.h5", row=row_type(6, 2), identity={}, batch=4)
+    scratch = PartialRows(tmp_path / "a é.h5", row=row_type(6, 2), identity={}, batch=4)
     scratch.open(restart=True)
     rows = np.zeros(4, scratch.row)
     rows["features"] = np.arange(24).reshape(4, 6)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import BadArtifact, BadInput, DiskFull
-from pipeline.storage.embeddings.partial_rows import Scratch, row_type
+from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.embeddings.writer import MOST_CLASS_BYTES, check_classes, write_embeddings
 
@@ -38,9 +38,9 @@ def table() -> pd.DataFrame:
     )
 
 
-def filled(folder: Path, n: int = N) -> Scratch:
+def filled(folder: Path, n: int = N) -> PartialRows:
     """Return a scratch of n rows; row 4 stands for no tile."""
-    scratch = Scratch(folder / "embeddings.h5", row=row_type(D, K), identity={}, batch=4)
+    scratch = PartialRows(folder / "embeddings.h5", row=row_type(D, K), identity={}, batch=4)
     scratch.open(restart=True)
     rows = np.zeros(n, scratch.row)
     rng = np.random.default_rng(1)
@@ -73,7 +73,7 @@ def test_float16(tmp_path: Path) -> None:
 
 
 def test_a_feature_too_large_for_float16(tmp_path: Path) -> None:
-    scratch = Scratch(tmp_path / "embeddings.h5", row=row_type(D, K), identity={}, batch=4)
+    scratch = PartialRows(tmp_path / "embeddings.h5", row=row_type(D, K), identity={}, batch=4)
     scratch.open(restart=True)
     rows = np.zeros(N, scratch.row)
     rows["features"][3, 2] = 1e6
@@ -87,7 +87,7 @@ def test_a_feature_too_large_for_float16(tmp_path: Path) -> None:
 def test_as_many_class_names_as_are_allowed_can_be_stored(tmp_path: Path, n: int) -> None:
     names = [f"{i:03d}" + "é" * ((MOST_CLASS_BYTES - 2 - 9 * n) // (2 * n)) for i in range(n)]
     check_classes(names)
-    scratch = Scratch(tmp_path / "embeddings.h5", row=row_type(D, n), identity={}, batch=4)
+    scratch = PartialRows(tmp_path / "embeddings.h5", row=row_type(D, n), identity={}, batch=4)
     scratch.open(restart=True)
     scratch.append(np.zeros(N, scratch.row))
     write_embeddings(tmp_path / "embeddings.h5", scratch, table(), attrs=ATTRS | {"classes": names})

@@ -1,4 +1,4 @@
-"""stress.csv: written, read back, pooled; what does not hold together is refused with the rule."""
+"""robustness.csv: written, read back, pooled; what does not hold together is refused with the rule."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import BadArtifact
-from pipeline.storage.predictions.corrupted import COLUMNS, blocks, pool, read_stress, to_csv
-from pipeline.storage.predictions.csv_table import Answer
+from pipeline.storage.predictions.corrupted import COLUMNS, blocks, pool, read_robustness, to_csv
+from pipeline.storage.predictions.csv_table import HeadOutput
 
 HEADS = ("softmax", "svm")
 CLASSES = ["a", "b"]
@@ -21,13 +21,13 @@ def table(
     """All tiles are of class a and named b, but for the last one, which is given a by the probability `last`."""
     tiles = pd.DataFrame({"tile_id": ids, "group": "NA", "label": "a", "path": "not written"})
     p = np.array([[0.25, 0.75]] * (len(ids) - 1) + [[last, 1 - last]])
-    answers = {c: {head: Answer(p.argmax(axis=1), p) for head in HEADS} for c in corruptions}
+    answers = {c: {head: HeadOutput(p.argmax(axis=1), p) for head in HEADS} for c in corruptions}
     return to_csv(tiles, answers, CLASSES)
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
-    def make(text: str, name: str = "stress.csv") -> Path:
+    def make(text: str, name: str = "robustness.csv") -> Path:
         (tmp_path / name).write_text(text)
         return tmp_path / name
 
@@ -35,7 +35,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_what_is_written_is_read_back(write: Callable[..., Path]) -> None:
-    read = read_stress(write(table()))
+    read = read_robustness(write(table()))
     assert tuple(read.columns) == (*COLUMNS, "p_a", "p_b", "seed", "fold")
     assert list(read["predicted"]) == ["b", "a"] * 4
     assert list(read["p_a"]) == [0.25, 0.75] * 4
@@ -77,7 +77,7 @@ def test_a_table_that_breaks_a_rule_is_refused(
 ) -> None:
     path = write(damage(table()))
     with pytest.raises(BadArtifact, match=rule) as caught:
-        read_stress(path)
+        read_robustness(path)
     assert str(path) in str(caught.value)
     assert "pipeline.robustness --restart" in str(caught.value)
 
@@ -89,7 +89,7 @@ def test_parts_are_pooled_by_corruption_and_head(write: Callable[..., Path]) -> 
         (0, 1, write(table(("t3",)), "b.csv")),
         (1, 0, write(table(("t3", "t1", "t2")), "c.csv")),
     ]
-    read = read_stress(write(pool(parts), "pooled.csv"))
+    read = read_robustness(write(pool(parts), "pooled.csv"))
     rows = [rows for _, _, rows in blocks(read)]
     assert len(rows) == 4
     for each in rows:
@@ -102,11 +102,11 @@ def test_parts_are_pooled_by_corruption_and_head(write: Callable[..., Path]) -> 
 def test_inner_networks_of_a_fold_speak_by_their_mean_probability(write: Callable[..., Path]) -> None:
     """0.75, 0.4 and 0.4 for class a: two networks of three name b, and yet a has the larger mean."""
     networks = [(0, 0, write(table(last=p), f"{i}.csv")) for i, p in enumerate((0.75, 0.4, 0.4))]
-    read = read_stress(write(pool([*networks, (0, 1, write(table(("t3",)), "other.csv"))]), "pooled.csv"))
+    read = read_robustness(write(pool([*networks, (0, 1, write(table(("t3",)), "other.csv"))]), "pooled.csv"))
     for _, _, rows in blocks(read):
         assert list(rows["tile_id"]) == ["t1", "t2", "t3"]
         assert list(rows["predicted"]) == ["b", "a", "a"]
-    read = read_stress(write(pool(networks[1:]), "pooled.csv"))
+    read = read_robustness(write(pool(networks[1:]), "pooled.csv"))
     assert set(read["predicted"]) == {"b"}
 
 
@@ -125,4 +125,4 @@ def test_pooling_refuses_parts_that_do_not_belong_together(write: Callable[..., 
 def test_a_seed_that_is_no_number_is_refused(write: Callable[..., Path]) -> None:
     text = pool([(0, 0, write(table()))]).replace(",0,0\n", ",x,0\n", 1)
     with pytest.raises(BadArtifact, match="no whole number"):
-        read_stress(write(text, "pooled.csv"))
+        read_robustness(write(text, "pooled.csv"))

@@ -9,13 +9,13 @@ import pytest
 
 from pipeline.errors import BadArtifact
 from pipeline.storage.predictions import unlabelled
-from pipeline.storage.predictions.csv_table import Answer
+from pipeline.storage.predictions.csv_table import HeadOutput
 from pipeline.storage.predictions.unlabelled import read_predictions, write_predictions
 
 CLASSES = ["ADI", 'a,"b"', "=TUM"]
 TILES = ["t_1", "=1+1", "é,x", "NA"]
 P = np.array([[0.5, 0.25, 0.25], [0, 1, 0], [0.1, 0.2, 0.7], [1 / 3] * 3])
-ANSWERS = {"softmax": Answer(np.array([0, 1, 2, 0]), P), "svm": Answer(np.array([2, 1, 2, 1]), P[::-1])}
+ANSWERS = {"softmax": HeadOutput(np.array([0, 1, 2, 0]), P), "svm": HeadOutput(np.array([2, 1, 2, 1]), P[::-1])}
 COORDS = np.array([[0, 0], [10, 0], [0, 10], [2_000_000_000, 10]], np.int32)
 
 
