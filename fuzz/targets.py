@@ -83,7 +83,7 @@ def grid(data: bytes, folder: Path) -> None:
 
 
 def hdf5_raw(data: bytes, folder: Path) -> None:
-    """Read bytes as embeddings and baselines: this mostly tries the HDF5 library, which is known to fail (SECURITY.md)."""
+    """Read bytes as embeddings and baselines; this mostly tries the HDF5 library, which can fail (SECURITY.md)."""
     path = folder / "file.h5"
     path.write_bytes(data)
     check(read_embeddings, path)

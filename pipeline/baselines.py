@@ -1,8 +1,8 @@
 """Describe every tile without any training: colours, hand-made texture, and a network with random weights.
 
-Reads manifest.csv; writes baselines.h5 (schema baselines/1.0). fit_heads fits the baselines of the comparison on it. A plan
-has one baselines.h5 for all of its parts: nothing in it depends on the split. A run that is stopped begins anew. A tile
-that cannot be read keeps its row, marked in /status, and the exit code is 3.
+Reads manifest.csv; writes baselines.h5 (schema baselines/1.0). fit_heads fits the baselines of the comparison on it.
+A plan has one baselines.h5 for all of its parts: nothing in it depends on the split. A stopped run begins again.
+A tile that cannot be read keeps its row, marked in /status, and the exit code is 3.
 
     python -m pipeline.baselines --run reports/mine
 """

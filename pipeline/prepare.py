@@ -61,7 +61,7 @@ class PrepareOptions:
     """Inner networks of each fold, for --fit-on crossfit: every training tile is held out by one of them."""
 
     random_control: bool = False
-    """Also run the random-split control of a grouped plan, so that the report shows how much a random split flatters."""
+    """Also run a random-split control, so that the report shows how optimistic a random split is."""
 
     fractions: tuple[float, float, float] = (0.70, 0.15, 0.15)
     """Shares of train, val and test; with folds the first two share what is not tested."""
@@ -120,8 +120,8 @@ def given_split(tiles: "TileSet", good: "pd.DataFrame", options: PrepareOptions)
 
     if options.folds not in (None, 1) or options.protocol == "logo" or options.inner or options.random_control:
         raise BadInput(
-            f"{options.data}: it has a split column, which excludes --folds, --protocol logo, --inner and --random-control: drop "
-            "the column or those options"
+            f"{options.data}: it has a split column, which excludes --folds, --protocol logo, --inner and "
+            "--random-control: drop the column or those options"
         )
     if missing := set(SPLITS) - set(good["split"]):
         raise BadInput(f"{options.data}: its split column holds no '{min(missing)}' rows; all three are needed")

@@ -77,7 +77,7 @@ class Falls:
 
 
 def read_answers(path: Path, predictions: Predictions, *, force: bool = False) -> pd.DataFrame:
-    """Read robustness.csv after checking it against its record, its inputs, and the predictions that the report is about.
+    """Read robustness.csv and check it against its record, its inputs and the report's predictions.
 
     Args:
         path: robustness.csv of a run.

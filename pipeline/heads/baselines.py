@@ -227,7 +227,7 @@ def fit_baselines(
     """Fit every baseline whose features are given, in the order of `BASELINES`.
 
     Args:
-        sources: "embeddings", and the feature sets of baselines.h5 where there is one -> "train" and "val" rows. Labels,
+        sources: "embeddings", and the feature sets of baselines.h5 if there is one -> "train" and "val" rows. Labels,
             logits and groups are the same in all; only the features differ.
         setting: as for the heads.
         on_baseline: called after each baseline.

@@ -104,7 +104,7 @@ def split_rows(every: Rows, split: np.ndarray, path: Path, *, fit_on: str) -> di
 
 
 def baseline_rows(embeddings: Embeddings, usable: np.ndarray, every: Rows, path: Path | None) -> dict[str, Rows]:
-    """Return what baselines are fitted on: the usable rows with the embeddings and with each feature set of baselines.h5.
+    """Return the usable rows with the embeddings and with each feature set of baselines.h5.
 
     Features that need no other order are not copied; where the embeddings stay in their file, these do, too.
 

@@ -107,7 +107,8 @@ def test_arrays_of_a_skops_file_that_claim_much_take_little(tmp_path: Path) -> N
         repack(plain, paths[-1], {".npy": array})
         vouch(paths[-1], SCHEMA)
         assert paths[-1].stat().st_size < 4_000_000
-    imports = "import skops.io\nfrom pipeline.heads.svm.classifier import Svm"  # skops looks through scikit-learn when it is imported
+    # skops looks through scikit-learn when it is imported
+    imports = "import skops.io\nfrom pipeline.heads.svm.classifier import Svm"
     for outcome in in_own_process(paths, "Svm.load(path)", imports=imports):
         assert outcome.said.startswith("BadArtifact")
         assert outcome.peak_mb < 100

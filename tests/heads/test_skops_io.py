@@ -23,7 +23,7 @@ X = np.random.default_rng(0).normal(size=(30, 4))
 FITTED = """
 import hashlib, sys
 sys.path.insert(0, {folder!r})
-from test_skops_bytes import fitted
+from test_skops_io import fitted
 from pipeline.heads.skops_io import stable_bytes
 filler = [object() for _ in range(int(sys.argv[1]))]
 print(hashlib.sha256(b"".join(stable_bytes(fitted(name)) for name in ("svc", "landmarks"))).hexdigest())

@@ -57,7 +57,7 @@ def section(material: ReportData) -> Section:
         "Baselines",
         [
             Text(
-                "A head is worth its cost only above what costs less. The baselines are fitted, tuned and calibrated on "
+                "A head is worth its cost only above what costs less. Baselines are fitted, tuned and calibrated on "
                 "the same rows as the heads and answer for the same tiles."
             ),
             Table(["head", "what it knows", "macro-F1", "accuracy"], rows, caption, left=2),
@@ -105,7 +105,8 @@ def _clears(material: ReportData, head: str, baseline: str) -> str:
     baseline_name = f"the baseline {head_name(baseline)} ({number(material.scores[baseline, 'test', METRIC].value)})"
     gap = f"{points(difference.value)} points of macro-F1"
     if not is_number(difference.low):
-        return f"{head_name(head)}: {gap} beside {baseline_name}; no interval ({NOT_AVAILABLE}), the rows come from {units}."
+        reason = f"no interval ({NOT_AVAILABLE}), the rows come from {units}"
+        return f"{head_name(head)}: {gap} with {baseline_name}; {reason}."
     bounds = f"{points(difference.low)} to {points(difference.high)}"
     basis = f"{gap} ({level_text(resampling.level)} interval {bounds}; {units})"
     if difference.n_units < FEW_UNITS:
@@ -122,7 +123,7 @@ def _limits(material: ReportData) -> list[str]:
     baselines = material.predictions.baselines
     limits = [
         (
-            "The highest baseline is chosen on these test rows among several, which makes it look a little higher than it "
+            "The best baseline is chosen on these test rows among several, which makes it look a little higher than it "
             "is; the intervals are of each pair alone."
         )
     ]

@@ -94,7 +94,7 @@ def _network(material: ReportData) -> list[Block]:
         blocks.append(
             Text(
                 f"Every tile is normalised in stain before the network sees it ({STAIN_METHODS.get(stain, stain)}), to "
-                "a target fitted on the training tiles; baselines that do without this network see the tiles as they are."
+                "a target fitted on the training tiles; baselines without this network see the tiles as they are."
             )
         )
     return blocks

@@ -1,7 +1,7 @@
 """A Dask cluster that works for fit_heads: processes of this machine, or workers of a scheduler elsewhere.
 
 They have this package in the same versions, and the run folder under the same path. Dask gives the tasks of a lost
-worker to another; a training that all take part in ends with the loss. Which tasks there are: `pipeline.heads.cluster.fit`.
+worker to another; a training that all take part in ends with the loss. The tasks: `pipeline.heads.cluster.fit`.
 """
 
 import contextlib

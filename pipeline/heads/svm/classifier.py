@@ -2,7 +2,7 @@
 
 One matrix of products (BLAS) serves every C and gamma of the search. The chosen point is solved from kernel values,
 too, and kept as a plain scikit-learn pipeline: the same support vectors and predictions, readable by anyone. Above
-`EXACT_ROWS` rows the kernel is approximated (`pipeline.heads.svm.nystroem`), because kernel values grow with the square.
+`EXACT_ROWS` rows the kernel is approximated (`pipeline.heads.svm.nystroem`), as kernel values grow with the square.
 """
 
 import time

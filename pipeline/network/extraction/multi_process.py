@@ -30,7 +30,7 @@ PATIENCE = datetime.timedelta(days=7)
 
 
 def extract_jointly(work: TileExtraction, out: Path) -> int:
-    """Embed a shard in each of the processes, which are `process_group`, and merge them in the first; return the exit code.
+    """Embed a shard in each process of `process_group` and merge them in the first; return the exit code.
 
     Only the first ends with code 3, when the others have ended: torchrun takes any code but 0 for a failure.
 

@@ -125,7 +125,7 @@ def pool(parts: Sequence[tuple[int, int, Path]]) -> str:
         first = first or found
         if found != first:
             raise BadArtifact(
-                f"{path}: other heads, corruptions or classes than in {parts[0][2]}: run `python -m pipeline.robustness` "
+                f"{path}: other heads, corruptions or classes than {parts[0][2]}: run `python -m pipeline.robustness` "
                 "with the same options for all parts"
             )
         same = by_fold.setdefault((seed, fold), [])

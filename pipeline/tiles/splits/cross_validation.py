@@ -1,7 +1,7 @@
 """The plan of a comparison: which tiles every network is trained on, chosen by and tested on; made before it runs.
 
-A plan has one part for each seed, fold and arm (the protocol asked for, and its random-split control if there is one). With
-inner networks (`--inner`) a fold has several parts, whose held-out tiles take turns over the training side.
+A plan has one part for each seed, fold and arm (the protocol, and its random-split control if there is one).
+With inner networks (`--inner`) a fold has several parts, whose held-out tiles take turns over the training side.
 """
 
 import dataclasses
