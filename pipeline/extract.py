@@ -1,6 +1,6 @@
 """Embed every tile - train, val, test - or those of slides by the trained network: penultimate layer and logits.
 
-Reads manifest.csv and model.safetensors; writes embeddings.h5 (schema in data/FORMAT.md). Memory does not grow with
+Reads manifest.csv and model.safetensors; writes embeddings.h5 (schema in docs/format.md). Memory does not grow with
 the number of tiles. Stop or kill it at any moment: the same command continues after the last finished batch. A tile
 that cannot be read keeps its row, marked in /status, and the exit code is 3.
 

@@ -1,4 +1,4 @@
-"""embeddings.h5, schema 1.0: one row per tile, traceable to its pixels (the schema as sentences: data/FORMAT.md).
+"""embeddings.h5, schema 1.0: one row per tile, traceable to its pixels (the schema as sentences: docs/format.md).
 
 Readers check everything they rely on: a file that breaks a rule is refused with the rule, before it is used. What
 writes the file is `storage.embeddings_writing`.

@@ -65,7 +65,7 @@ def test_ours_reads_what_was_written(path: Path) -> None:
 
 
 def test_both_places_say_the_same(path: Path) -> None:
-    """data/FORMAT.md: the root and /coords carry the slide's attributes."""
+    """docs/format.md: the root and /coords carry the slide's attributes."""
     with h5py.File(path) as file:
         for name in ("units", *(field.name for field in dataclasses.fields(SlideInfo))):
             assert file.attrs[name] == file["coords"].attrs[name], name
