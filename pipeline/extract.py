@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.cli.command import command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check, plain
-from pipeline.cli.slide_options import Outcome, SlidesOptions, chosen_slides, each_slide
+from pipeline.cli.slide_options import SlidesOptions, chosen_slides
 from pipeline.errors import BadInput, StaleInput, UsageError
 from pipeline.runtime.process import n_ranks, refuse_several
 from pipeline.storage import atomic, freshness
@@ -196,6 +196,7 @@ def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) ->
     from pipeline.network.extraction.slides import SlideExtraction, write_outcomes
     from pipeline.network.model_file import load_model
     from pipeline.runtime.device import use_device
+    from pipeline.slides.batch import Outcome, each_slide
     from pipeline.slides.grid import grid_path
 
     refuse_several("pipeline.extract --slide")
@@ -228,7 +229,7 @@ def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) ->
         place = folder if folder.suffix == ".h5" else folder / f"{entry.name}.h5"
         return extraction.run(entry, trained, loaded[trained.path], place)
 
-    code, outcomes = each_slide(entries, work, what="extract")
+    code, outcomes = each_slide(entries, work, stage="extract")
     write_outcomes(common.run / atomic.SLIDES / "slides.csv", outcomes, inputs=sorted(used))
     return code
 

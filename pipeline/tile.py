@@ -18,7 +18,7 @@ import tyro
 
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check
-from pipeline.cli.slide_options import Outcome, SlidesOptions, chosen_slides, each_slide
+from pipeline.cli.slide_options import SlidesOptions, chosen_slides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +64,7 @@ def run(common: Common, options: TileOptions, slides: SlidesOptions) -> int:
     """Cut every slide; return the exit code."""
     from pipeline.network.extraction.slide_model import slide_model
     from pipeline.network.model_file import Preprocess, load_model
+    from pipeline.slides.batch import Outcome, each_slide
     from pipeline.slides.find import SlideEntry
     from pipeline.slides.tiling import Tiling, check_scale, resolve_scale, tile_slide
 
@@ -79,7 +80,7 @@ def run(common: Common, options: TileOptions, slides: SlidesOptions) -> int:
         grid = tile_slide(common.run, entry, tiling, force=common.force, restart=common.restart)
         return Outcome(entry.name, tiles=len(grid.table))
 
-    code, _ = each_slide(chosen_slides(options.slides, slides), work, what="tile")
+    code, _ = each_slide(chosen_slides(options.slides, slides), work, stage="tile")
     return code
 
 

@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 
 from pipeline.cli.options import Common
-from pipeline.cli.slide_options import Outcome
 from pipeline.errors import BadSlide, StaleInput
 from pipeline.network.engines import Engine
 from pipeline.network.engines.resume import SETTLED, settle_engine
@@ -20,6 +19,7 @@ from pipeline.network.extraction.slide_tiles import SlideTiles
 from pipeline.network.model_file import Model
 from pipeline.runtime.console import log
 from pipeline.runtime.device import n_workers
+from pipeline.slides.batch import Outcome
 from pipeline.slides.find import SlideEntry
 from pipeline.slides.grid import Grid, grid_path, read_grid, thumbnail_path
 from pipeline.slides.openslide_reader import open_slide
