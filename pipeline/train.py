@@ -207,7 +207,6 @@ def start_training(
     from pipeline.network.training.stain_target import fit_stain
     from pipeline.network.training.trainer import Trainer
     from pipeline.runtime.device import n_workers, use_device
-    from pipeline.storage.protocol import decided_alike
 
     classes = manifest.classes
     code = {name: i for i, name in enumerate(classes)}
@@ -237,12 +236,7 @@ def start_training(
         start = imagenet_file(options.arch, ranks) if options.init == IMAGENET else Path(options.init)
         init = load_start_weights(network, start)
     as_channels_last(network, device)
-    asked: str = options.precision
-    if asked == "auto":
-        asked = decided_alike(common.run, "model.safetensors", options=chosen).get("precision", asked)
-    asked = ranks.broadcast_from_first(
-        choose_precision(asked, device)
-    )  # of several processes' timings one must hold for all
+    precision = ranks.broadcast_from_first(choose_precision(options.precision, device))  # machines may differ
     mpp, sides = manifest.details.get("mpp"), manifest.readable["width"]
     mpp = mpp * float(sides.iloc[0]) / recipe.tile_px if mpp and sides.nunique() == 1 else None
     return Trainer(
@@ -251,7 +245,7 @@ def start_training(
         val=tiles["val"],
         recipe=recipe,
         preprocess=Preprocess(size=recipe.tile_px, mpp=mpp, stain=stain),
-        precision=choose_precision(asked, device),
+        precision=choose_precision(precision, device),
         seed=common.seed,
         workers=n_workers(common.workers),
         checkpoint=common.run / "checkpoint.pt",

@@ -247,22 +247,6 @@ def test_rows_of_another_model_are_refused(interrupted: Path, words: Words, caps
     assert extract.main(words("extract", interrupted, "--restart")) == 0
 
 
-def test_auto_precision_goes_on_as_it_began(
-    trained_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch, uninterrupted: str
-) -> None:
-    """A busy machine may time the two otherwise; the rows must not be refused, nor mixed."""
-    from pipeline.network import precision
-
-    argv = [word if word != "fp32" else "auto" for word in words("extract", trained_run)]
-    monkeypatch.setattr(precision, "GAIN", 1e9)
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 3)
-        assert extract.main(argv) == 143
-    monkeypatch.setattr(precision, "GAIN", 0)
-    assert extract.main(argv) == 0
-    assert features_sha256(trained_run) == uninterrupted
-
-
 # -- engines -------------------------------------------------------------------------------------------------------
 
 

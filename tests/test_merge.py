@@ -234,35 +234,6 @@ def test_bad_tiles_of_a_shard_count_as_a_share_of_all_tiles(
     assert not (sharded / "embeddings.h5").exists()
 
 
-def test_a_shard_takes_over_the_engine_of_one_that_is_begun(
-    trained_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """What auto decides by timing need not differ between the shards of one folder; a finished one tells it, too."""
-    from pipeline.network import precision
-    from pipeline.storage.embeddings.partial_rows import PartialRows
-
-    auto = [word if word != "fp32" else "auto" for word in words("extract", trained_run)]
-
-    def stop(self: PartialRows, rows: np.ndarray) -> None:
-        append(self, rows)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    append = PartialRows.append
-    monkeypatch.setattr(precision, "GAIN", 1e9)
-    with monkeypatch.context() as patch:
-        patch.setattr(PartialRows, "append", stop)
-        assert extract.main([*auto, "--shard", "1/3"]) == 143
-    monkeypatch.setattr(precision, "GAIN", 0)
-    assert extract.main([*auto, "--shard", "2/3"]) == 0
-    assert extract.main([*auto, "--shard", "1/3"]) == 0
-    shard(trained_run, 2).unlink()
-    assert extract.main([*auto, "--shard", "3/3"]) == 0
-    assert extract.main([*auto, "--shard", "2/3"]) == 0
-    engines = {records.read_record(shard(trained_run, i))["details"]["precision"] for i in (1, 2, 3)}
-    assert engines == {"fp32"}
-    assert merge.main(merge_words(trained_run)) == 0
-
-
 # -- what is refused -----------------------------------------------------------------------------------------------
 
 

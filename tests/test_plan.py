@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline import extract, fit_heads, prepare, report, robustness, train, verify
 from pipeline.errors import StaleInput
-from pipeline.network import batches, precision
+from pipeline.network import batches
 from pipeline.storage.predictions.csv_table import read_predictions
 from pipeline.storage.predictions.pool_folds import pool
 from pipeline.storage.protocol import read_protocol
@@ -276,17 +276,3 @@ def test_a_lost_part_manifest_says_what_to_do(tiles: Path, capfd: pytest.Capture
     next((run / "parts").glob("*/manifest.csv")).unlink()
     assert train.main(["--run", str(run)]) == 1
     assert "run prepare --restart, which keeps results" in capfd.readouterr().err
-
-
-def test_what_auto_decides_for_one_part_holds_for_all(
-    tiles: Path, words: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = make_plan(tiles, "--folds", "2")
-    timed = iter(["bf16", "fp32", "fp32", "fp32"])
-    monkeypatch.setattr(precision, "choose_precision", lambda asked, _: next(timed) if asked == "auto" else asked)
-    assert train.main([*words("train", run), "--epochs", "1", "--precision", "auto"]) == 0
-    protocol = read_protocol(run)
-    assert protocol is not None
-    one, other = (protocol.folder(part) for part in protocol.parts)
-    for part in (one, other):
-        assert json.loads((part / "model.json").read_text())["recipe"]["precision"] == "bf16"

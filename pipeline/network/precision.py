@@ -1,19 +1,18 @@
-"""bf16 or fp32: which of them this device computes a residual network faster in."""
+"""Choose the precision that a network computes in: bf16 or fp32, by what the hardware has."""
 
-import statistics
-import time
+import re
+from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
 
 Precision = Literal["fp32", "bf16"]
 
-GAIN = 1.3
-"""bf16 must be this much faster on a CPU: chips that only emulate it lose, those made for it gain 2x and more."""
+CPU_INFO = Path("/proc/cpuinfo")
+"""Where Linux lists the instructions of the CPU."""
 
-TRIES = 6
-"""Rounds of timing, of which the first warms up."""
+BF16_INSTRUCTIONS = frozenset({"amx_bf16", "avx512_bf16"})
+"""Instructions that multiply bf16 numbers, as Linux names them. Other CPUs emulate bf16, which is slower than fp32."""
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
@@ -21,37 +20,28 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def choose_precision(asked: str, device: torch.device) -> Precision:
-    """Return the precision for `--precision auto|fp32|bf16`.
+def cpu_computes_bf16() -> bool:
+    """Return whether the CPU has AMX or AVX512-BF16; False where the system does not list its instructions."""
+    try:
+        listed = CPU_INFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return False
+    flags = re.search(r"^flags\s*:(.*)$", listed, re.MULTILINE)
+    return flags is not None and not BF16_INSTRUCTIONS.isdisjoint(flags[1].split())
 
-    On a CPU `auto` times one 3x3 convolution forward and backward in both (under a second): having the instructions
-    does not mean gaining by them. One thread computes, and its own processor time counts, which other work on the
-    machine hardly moves; threads that wait for one another would be timed by their waiting. The ratio asked for is far
-    from noise, so that the choice is the same on every run of one machine (P6).
+
+def default_precision(device: torch.device) -> Precision:
+    """Return the precision of a device by its hardware: bf16 on a GPU or CPU that computes in it, else fp32.
+
+    Nothing is timed: the same machine always gets the same precision.
     """
-    if asked != "auto":
-        return "bf16" if asked == "bf16" else "fp32"
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if device.type != "cpu":
-        return "fp32"
-    layer = as_timed_layer()
-    batch = torch.randn(16, 128, 19, 19).contiguous(memory_format=torch.channels_last)
-    seconds: dict[Precision, list[float]] = {"fp32": [], "bf16": []}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for _ in range(TRIES):
-        for precision, spent in seconds.items():
-            start = time.thread_time()
-            with autocast(device, precision):
-                loss = layer(batch).float().square().mean()
-            loss.backward()
-            spent.append(time.thread_time() - start)
-    torch.set_num_threads(threads)
-    ratio = statistics.median(seconds["fp32"][1:]) / statistics.median(seconds["bf16"][1:])
-    return "bf16" if ratio > GAIN else "fp32"
+    return "bf16" if device.type == "cpu" and cpu_computes_bf16() else "fp32"
 
 
-def as_timed_layer() -> nn.Module:
-    """Return a layer of ResNet-50's third stage, the bulk of its work."""
-    return nn.Conv2d(128, 128, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+def choose_precision(requested: str, device: torch.device) -> Precision:
+    """Return the precision for `--precision auto|fp32|bf16`; `auto` is `default_precision`."""
+    if requested == "auto":
+        return default_precision(device)
+    return "bf16" if requested == "bf16" else "fp32"

@@ -5,7 +5,6 @@ The file is a companion of manifest.csv, whose record holds its hash; it holds t
 
 import dataclasses
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -160,30 +159,6 @@ def _is_part(part: dict[str, Any]) -> bool:
 
 def _is_list_of(value: Any, kind: type) -> bool:
     return isinstance(value, list) and all(isinstance(item, kind) for item in value)
-
-
-def decided_alike(run: Path, name: str, *, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the details of an artefact's record in another part of the plan that was made with the same options.
-
-    What a training's `auto` decides by timing for the first part holds for the others, which are pooled with it. Empty
-    where `run` is no part of a plan, or none of the others is so far.
-
-    Args:
-        run: the folder of a part.
-        name: of the artefact.
-        options: resolved options of its stage.
-
-    Raises:
-        BadArtifact: a record is damaged.
-    """
-    if run.parent.name != FOLDER:
-        return {}
-    for path in sorted(run.parent.glob(f"*/{name}")):
-        if path.parent.name != run.name and records.record_path(path).is_file():
-            record = records.read_record_alone(path)
-            if record["options"] == options:
-                return dict(record["details"])
-    return {}
 
 
 def check_part(protocol: Protocol, part: PartEntry) -> None:

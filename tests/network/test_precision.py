@@ -1,27 +1,62 @@
-"""What is asked for is used; `auto` gives one of the two."""
+"""The precision follows from the request, else from the hardware."""
+
+from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.network import precision
-from pipeline.network.precision import autocast, choose_precision
+from pipeline.network.precision import autocast, choose_precision, default_precision
 
 CPU = torch.device("cpu")
+CPU_INFO = "processor\t: 0\nflags\t\t: fpu sse2 {flags} avx2\nbugs\t\t: none\n"
 
 
-@pytest.mark.parametrize("asked", ["fp32", "bf16"])
-def test_what_is_asked_for_is_used(asked: str) -> None:
-    assert choose_precision(asked, CPU) == asked
+@pytest.mark.parametrize("requested", ["fp32", "bf16"])
+def test_a_requested_precision_is_used(requested: str) -> None:
+    assert choose_precision(requested, CPU) == requested
 
 
-@pytest.mark.parametrize(("gain", "expected"), [(0.0, "bf16"), (1e9, "fp32")])
-def test_auto_asks_for_a_gain(monkeypatch: pytest.MonkeyPatch, gain: float, expected: str) -> None:
-    monkeypatch.setattr(precision, "GAIN", gain)
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("avx512f avx512_bf16", "bf16"),
+        ("amx_tile amx_bf16 amx_int8", "bf16"),
+        ("avx512f avx512_vnni amx_tile", "fp32"),
+        ("", "fp32"),
+    ],
+)
+def test_a_cpu_with_bf16_instructions_computes_in_bf16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, expected: str
+) -> None:
+    listed = tmp_path / "cpuinfo"
+    listed.write_text(CPU_INFO.format(flags=flags))
+    monkeypatch.setattr(precision, "CPU_INFO", listed)
+    assert default_precision(CPU) == expected
     assert choose_precision("auto", CPU) == expected
 
 
-def test_auto_on_other_devices_than_cpu_and_cuda_is_fp32() -> None:
-    assert choose_precision("auto", torch.device("mps")) == "fp32"
+@pytest.mark.parametrize("content", [None, "processor : 0\nFeatures : asimd bf16\n"])
+def test_a_system_that_lists_no_instructions_computes_in_fp32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    listed = tmp_path / "cpuinfo"
+    if content is not None:
+        listed.write_text(content)
+    monkeypatch.setattr(precision, "CPU_INFO", listed)
+    assert default_precision(CPU) == "fp32"
+
+
+@pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_a_gpu_with_bf16_computes_in_bf16(monkeypatch: pytest.MonkeyPatch, has_bf16: bool, expected: str) -> None:
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16 and not including_emulation
+    )
+    assert default_precision(torch.device("cuda")) == expected
+
+
+def test_other_devices_compute_in_fp32() -> None:
+    assert default_precision(torch.device("mps")) == "fp32"
 
 
 def test_autocast_is_on_for_bf16_only() -> None:
@@ -30,12 +65,3 @@ def test_autocast_is_on_for_bf16_only() -> None:
         assert layer(x).dtype == torch.bfloat16
     with autocast(CPU, "fp32"):
         assert layer(x).dtype == torch.float32
-
-
-def test_the_choice_leaves_the_number_of_threads_alone() -> None:
-    torch.set_num_threads(2)
-    try:
-        choose_precision("auto", CPU)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(1)

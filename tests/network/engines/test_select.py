@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -226,7 +227,7 @@ def test_the_rows_of_the_check_come_from_the_whole_sample(
     model: Model, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the real engines, on fewer tiles than a batch."""
-    monkeypatch.setattr(precisions, "GAIN", 1e9)
+    monkeypatch.setattr(precisions, "CPU_INFO", Path("not there"))
     choice = choose_engine("auto", model, tiles, device=CPU, precision="auto", batch=16, n_tiles=11)
     assert (choice.engine.name, choice.engine.precision) == ("torch", "fp32")
     assert choice.agreement is not None
