@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from pipeline.benchmark.measurement import OURS, PLAIN, Measurement, find
 from pipeline.benchmark.scaling import Costs
 from pipeline.benchmark.targets import EMBED_RATIO, SVM_RATIO, TRAIN_RATIO, XGBOOST_RATIO, best_engine
+from pipeline.figures.plotting import Axes, Figure, LogLocator, NullFormatter, ScalarFormatter
 from pipeline.figures.style import HEAD_COLOURS, MARKERS, save, short, styled
 
 LINES = {"fp32": ":", "bf16": "-", "int8": "--"}

@@ -13,7 +13,7 @@ from pipeline.errors import BadTile
 from pipeline.evaluation import metrics
 from pipeline.figures.embedding_map import MOST_ROWS, choose_rows, draw_map, project
 from pipeline.figures.gallery import Answer, Picture, draw_gallery
-from pipeline.figures.heads import draw_class_bars, draw_confusion, draw_reliability
+from pipeline.figures.heads import draw_class_bars, draw_confusion, draw_reliability, most_misclassified, shown_text
 from pipeline.figures.selective import draw_selective
 from pipeline.markup.document import Figure
 from pipeline.markup.number_format import count, head_name
@@ -73,17 +73,17 @@ def draw_scores(folder: Path, predictions: Predictions) -> dict[str, Figure]:
     y = predictions.y[rows]
     heads = [head_name(head) for head in predictions.main_heads]
     predicted = {head_name(head): predictions.predicted[head][rows] for head in predictions.main_heads}
-    draw_confusion(
-        folder / "confusion.png",
-        {head: metrics.confusion(y, predicted[head], len(classes)) for head in heads},
-        classes=classes,
-    )
+    matrices = {head: metrics.confusion(y, predicted[head], len(classes)) for head in heads}
+    shown = most_misclassified(list(matrices.values()))
+    rest = shown_text(len(shown), len(classes))
+    rest = f" Shown are {rest}." if rest else ""
+    draw_confusion(folder / "confusion.png", matrices, classes=classes)
     draw_class_bars(
         folder / "per_class_f1.png",
         {head: metrics.class_metrics(y, predicted[head], len(classes))["f1"] for head in heads},
-        heads=heads,
         classes=classes,
         support=np.bincount(y, minlength=len(classes)),
+        chosen=shown,
     )
     # heads that were fitted on validation rows say nothing by their confidence in them
     splits = ("test",) if predictions.details.get("fit_on") == "heldout" else ("val", "test")
@@ -100,13 +100,13 @@ def draw_scores(folder: Path, predictions: Predictions) -> dict[str, Figure]:
         "confusion": Figure(
             "figures/confusion.png",
             "Confusion matrix of each head on the test rows",
-            "Test rows. A row is a true class, a column the class the head names: numbers count test rows, the "
-            "colour is their share of the true class. What lies off the diagonal is wrong.",
+            "Test rows. A row is a true class, a column a predicted class. Numbers count test rows; colours give their "
+            f"share of the true class. Tiles off the diagonal are misclassified.{rest}",
         ),
         "classes": Figure(
             "figures/per_class_f1.png",
             "Bars of the F1 of each class and head on the test rows",
-            "F1 of each class (harmonic mean of precision and recall) on the test rows.",
+            f"F1 of each class (harmonic mean of precision and recall) on the test rows.{rest}",
         ),
         "reliability": Figure(
             "figures/reliability.png",

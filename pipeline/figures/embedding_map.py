@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import matplotlib.patheffects as effects
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray
+from pipeline.figures.plotting import Axes, Figure, patheffects
 from pipeline.figures.style import look, save, short, styled
 
 MOST_ROWS = 3000
@@ -20,7 +18,7 @@ COMPONENTS = 50
 
 PERPLEXITY = 30
 MOST_NAMED = 24
-"""More groups than this get no legend."""
+"""Classes or groups that are named in the figure; more of them are drawn in colours alone."""
 
 
 def choose_rows(is_test: np.ndarray, label: IntArray, *, most: int = MOST_ROWS) -> IntArray:
@@ -93,22 +91,23 @@ def draw_map(
     panels = 1 if group is None else 2
     figure = Figure(figsize=(5.6 * panels + 0.2, 6.2), layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
-    _scatter(axes[0], points, is_test=is_test, code=label, names=classes)
-    axes[0].set_title("by class")
-    for code, name in enumerate(classes):
+    _scatter(axes[0], points, is_test=is_test, code=label, names=classes, noun="class")
+    for code, name in enumerate(classes if len(classes) <= MOST_NAMED else ()):
         own = points[is_test & (label == code)]
         if len(own):
             x, y = np.median(own, axis=0)
-            halo = [effects.withStroke(linewidth=2.5, foreground="white")]
+            halo = [patheffects.withStroke(linewidth=2.5, foreground="white")]
             axes[0].text(x, y, short(name, 18), ha="center", va="center", fontsize=8, path_effects=halo)
     if group is not None:
         names, codes = np.unique(np.asarray(group, dtype=str), return_inverse=True)
-        _scatter(axes[1], points, is_test=is_test, code=codes, names=list(names))
-        axes[1].set_title("by group")
+        _scatter(axes[1], points, is_test=is_test, code=codes, names=list(names), noun="group")
     save(figure, path)
 
 
-def _scatter(axis: Axes, points: FloatArray, *, is_test: np.ndarray, code: IntArray, names: Sequence[str]) -> None:
+def _scatter(
+    axis: Axes, points: FloatArray, *, is_test: np.ndarray, code: IntArray, names: Sequence[str], noun: str
+) -> None:
+    axis.set_title(f"by {noun}" + ("" if len(names) <= MOST_NAMED else f" ({len(names)}, too many to be named here)"))
     for index, name in enumerate(names):
         colour, marker = look(index)
         for chosen, size, alpha in ((~is_test, 5, 0.25), (is_test, 13, 0.9)):

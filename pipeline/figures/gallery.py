@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from pipeline.figures.plotting import Figure
 from pipeline.figures.style import RIGHT, WRONG, save, short, styled
 
 PER_ROW = 4

@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 
 from pipeline.evaluation.validate import FloatArray, IntArray
+from pipeline.figures.plotting import Figure, Normalize, ScalarMappable
 from pipeline.figures.style import head_colours, save, short, styled
 
 PANELS_PER_ROW = 3
@@ -18,6 +16,27 @@ COLOURS, SHARES = "Blues", Normalize(0, 1)
 MOST_COUNTS = 16
 """Counts are written into the cells of confusion matrices of up to this many classes."""
 
+MOST_CLASSES = 40
+"""Classes that a figure shows; tables hold all."""
+
+
+def most_misclassified(matrices: Sequence[IntArray], n: int = MOST_CLASSES) -> IntArray:
+    """Return the codes of the n classes with the largest share of misclassified tiles, in rising order.
+
+    Args:
+        matrices: (K, K) counts of each head, rows true.
+        n: how many; all K if there are fewer.
+    """
+    total = np.sum(matrices, axis=0)
+    support = total.sum(axis=1)
+    wrong = np.divide(support - np.diagonal(total), support, out=np.zeros(len(total)), where=support > 0)
+    return np.sort(np.argsort(-wrong, kind="stable")[:n])
+
+
+def shown_text(n_shown: int, n: int) -> str:
+    """Return the sentence that names the classes a figure leaves out; empty where it shows all n."""
+    return "" if n_shown == n else f"the {n_shown} classes with the largest share of misclassified tiles, of {n}"
+
 
 @styled
 def draw_confusion(path: Path, matrices: Mapping[str, IntArray], *, classes: Sequence[str]) -> None:
@@ -26,37 +45,40 @@ def draw_confusion(path: Path, matrices: Mapping[str, IntArray], *, classes: Seq
     Args:
         path: the PNG.
         matrices: title -> (K, K) counts, rows true.
-        classes: K names.
+        classes: K names; of more than `MOST_CLASSES` the most misclassified are drawn.
     """
-    n, columns = len(classes), min(len(matrices), PANELS_PER_ROW)
+    chosen = most_misclassified(list(matrices.values()))
+    n, columns = len(chosen), min(len(matrices), PANELS_PER_ROW)
     n_rows = -(-len(matrices) // columns)
     side = np.clip(0.36 * n, 2.2, 7.0)
     figure = Figure(figsize=(columns * (side + 0.25) + 2.0, n_rows * (side + 0.4) + 1.0), layout="constrained")
     axes = figure.subplots(n_rows, columns, squeeze=False, sharex=True, sharey=True)
-    names = [short(name, 18) for name in classes]
+    names = [short(classes[code], 18) for code in chosen]
+    size = 9 if n <= MOST_COUNTS else 6
     for axis in axes.flat[len(matrices) :]:
         axis.set_visible(False)
     for i, (axis, (title, matrix)) in enumerate(zip(axes.flat, matrices.items(), strict=False)):
         support = matrix.sum(axis=1, keepdims=True)
-        share = np.divide(matrix, support, out=np.zeros(matrix.shape), where=support > 0)
+        share = np.divide(matrix, support, out=np.zeros(matrix.shape), where=support > 0)[np.ix_(chosen, chosen)]
         axis.imshow(share, cmap=COLOURS, norm=SHARES)
         axis.set_title(title)
         axis.spines[:].set_visible(False)
         axis.tick_params(length=0)
-        axis.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor")
-        axis.set_yticks(range(n), names)
+        axis.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
+        axis.set_yticks(range(n), names, fontsize=size)
         axis.tick_params(labelbottom=i + columns >= len(matrices))
         axis.set_xticks(np.arange(n + 1) - 0.5, minor=True)
         axis.set_yticks(np.arange(n + 1) - 0.5, minor=True)
         axis.grid(which="minor", color="white", lw=0.8)
         axis.tick_params(which="minor", length=0)
-        for (row, column), cell in np.ndenumerate(matrix if n <= MOST_COUNTS else matrix[:0]):
+        for (row, column), cell in np.ndenumerate(matrix[np.ix_(chosen, chosen)] if n <= MOST_COUNTS else matrix[:0]):
             if cell:
                 colour = "white" if share[row, column] > 0.55 else "0.15"
                 axis.text(column, row, str(cell), ha="center", va="center", color=colour, fontsize=7)
     for axis in axes[:, 0]:
         axis.set_ylabel("true class")
-    figure.supxlabel("class the head names", fontsize=9)
+    rest = shown_text(n, len(classes))
+    figure.supxlabel("predicted class" + (f" ({rest})" if rest else ""), fontsize=9)
     bar = figure.colorbar(ScalarMappable(SHARES, COLOURS), ax=axes, shrink=0.7, aspect=25, pad=0.01)
     bar.set_label("share of the true class")
     bar.outline.set_visible(False)
@@ -65,35 +87,37 @@ def draw_confusion(path: Path, matrices: Mapping[str, IntArray], *, classes: Seq
 
 @styled
 def draw_class_bars(
-    path: Path, f1: Mapping[str, FloatArray], *, heads: Sequence[str], classes: Sequence[str], support: IntArray
+    path: Path, f1: Mapping[str, FloatArray], *, classes: Sequence[str], support: IntArray, chosen: IntArray
 ) -> None:
-    """Draw the F1 of every class as one bar per head.
+    """Draw the F1 of classes as one bar per head.
 
     Args:
         path: the PNG.
-        f1: title of a head -> (K,); NaN is drawn as no bar.
-        heads: the titles in their order (decides the colours).
+        f1: title of a head -> (K,), in the heads' order (decides the colours); NaN is drawn as no bar.
         classes: K names.
         support: (K,) number of tiles of each class.
+        chosen: codes of the classes that are drawn.
     """
+    heads = list(f1)
     colours = head_colours(heads)
     height = 0.8 / len(heads)
-    figure = Figure(figsize=(7.2, 0.9 + len(classes) * (0.16 + 0.16 * len(heads))), layout="constrained")
+    figure = Figure(figsize=(7.2, 0.9 + len(chosen) * (0.16 + 0.16 * len(heads))), layout="constrained")
     axis = figure.subplots()
-    positions = np.arange(len(classes))
+    positions = np.arange(len(chosen))
     for i, head in enumerate(heads):
-        values = np.nan_to_num(f1[head], nan=0.0)
+        values = f1[head][chosen]
         at = positions + (i - (len(heads) - 1) / 2) * height
-        axis.barh(at, values, height=0.88 * height, color=colours[head], label=short(head))
-        for y, value in zip(at, f1[head], strict=True):
+        axis.barh(at, np.nan_to_num(values, nan=0.0), height=0.88 * height, color=colours[head], label=short(head))
+        for y, value in zip(at, values, strict=True):
             text = "n/a" if np.isnan(value) else f"{value:.2f}"
             axis.text(np.nan_to_num(value) + 0.008, y, text, va="center", fontsize=7, color="0.3")
-    names = [f"{short(name)} ({n})" for name, n in zip(classes, support, strict=True)]
-    axis.set_yticks(positions, names)
-    axis.set_ylim(len(classes) - 0.5, -0.5)
+    axis.set_yticks(positions, [f"{short(classes[code])} ({support[code]})" for code in chosen])
+    axis.set_ylim(len(chosen) - 0.5, -0.5)
     axis.set_xlim(0, 1.06)
     axis.set_xticks(np.linspace(0, 1, 6))
-    axis.set_xlabel("F1 on the test rows (in parentheses: test tiles of the class)")
+    rest = shown_text(len(chosen), len(classes))
+    label = "F1 on the test rows (in parentheses: test tiles of the class)"
+    axis.set_xlabel(label + (f"\n{rest}" if rest else ""))
     axis.spines["bottom"].set_bounds(0, 1)
     axis.spines["left"].set_visible(False)
     axis.tick_params(axis="y", length=0)
@@ -107,7 +131,7 @@ def draw_class_bars(
 def draw_reliability(
     path: Path, bins: Mapping[str, Mapping[str, Mapping[str, FloatArray]]], *, heads: Sequence[str]
 ) -> None:
-    """Draw accuracy against confidence for every head, validation beside test, and how many tiles each bin holds.
+    """Draw accuracy against confidence for every head, on validation and test tiles, and the tiles in each bin.
 
     Args:
         path: the PNG.
@@ -136,7 +160,7 @@ def draw_reliability(
         upper.set(xlim=(0, 1.02), ylim=(0, 1.03))
         upper.set_xticks(np.linspace(0, 1, 5), ["0", "", "0.5", "", "1"])
         upper.legend(loc="lower right", fontsize=8, handletextpad=0.1)
-    axes[0, 0].set_ylabel("share that is right")
+    axes[0, 0].set_ylabel("accuracy")
     axes[1, 0].set_ylabel("test tiles")
     figure.supxlabel("probability of the likeliest class (confidence)", fontsize=9)
     save(figure, path)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from pipeline.figures.plotting import Figure
 from pipeline.figures.style import MARKERS, head_colours, save, short, styled
 
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from pipeline.evaluation.selective import SelectiveCurve
+from pipeline.figures.plotting import Figure
 from pipeline.figures.style import head_colours, save, short, styled
 
 LEAST_COVERAGE = 0.1

@@ -1,16 +1,16 @@
-"""How the report's figures look: colours that are told apart without colour vision, short names, no frames."""
+"""Style and save figures: colours that differ without colour vision too, short names, no frames."""
 
 import colorsys
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 from PIL import Image
 
+from pipeline.figures.plotting import Figure, Text, families_with, mpl, to_hex
+from pipeline.runtime.console import log
 from pipeline.storage.atomic import atomic
 
 DPI = 150
@@ -53,9 +53,19 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "text.parse_math": False,  # a '$' in a class name is a dollar sign
 }
-"""Settings of matplotlib; `styled` puts them around a drawing function."""
+"""Settings of matplotlib that differ from its defaults."""
 
-styled = mpl.rc_context(STYLE)
+MISSING_GLYPH = re.compile(r"Glyph (\d+) .*missing from")
+"""Matplotlib's warning about a character that is drawn as a box."""
+
+_reported: set[str] = set()
+"""Characters that this process has reported as missing from all fonts."""
+
+
+DEFAULTS: dict[Any, Any] = {name: value for name, value in mpl.rcParamsDefault.items() if name != "backend"}
+"""Matplotlib's own settings, which replace those of a matplotlibrc."""
+
+styled = mpl.rc_context(DEFAULTS | STYLE)
 """Decorator of the functions that draw."""
 
 LONGEST = 26
@@ -96,11 +106,40 @@ def save(figure: Figure, path: Path, *, colours: int | None = None) -> None:
         path: the file.
         colours: keep only so many (up to 256): a third of the size where the figure is a photograph.
     """
-    with atomic(path) as temporary, warnings.catch_warnings():
-        # names in other scripts are drawn as boxes; the tables beside the figures have them
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    with atomic(path) as temporary:
+        if missing := _write(figure, temporary):
+            families, unknown = families_with(missing)
+            if families:
+                for text in figure.findobj(Text):
+                    text.set_fontfamily([*mpl.rcParams["font.family"], *families])
+                _write(figure, temporary)
+            _report_unknown(unknown)
         if colours is not None:
             with Image.open(temporary) as drawn:
                 few = drawn.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
             few.save(temporary, format="png", optimize=True)
+
+
+def _write(figure: Figure, path: Path) -> set[str]:
+    """Write a figure as PNG and return the characters that its fonts lack."""
+    missing: set[str] = set()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+    for warning in caught:
+        if found := MISSING_GLYPH.match(str(warning.message)):
+            missing.add(chr(int(found[1])))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return missing
+
+
+def _report_unknown(characters: set[str]) -> None:
+    """Write one line about characters that no font has, each character once in a process."""
+    if new := sorted(characters - _reported):
+        _reported.update(new)
+        shown = "".join(new[:20]) + ("..." if len(new) > 20 else "")
+        log.warning(
+            f"figures: no installed font has the characters {shown}, so that figures show boxes (tables show them): "
+            "install a font of that script, such as Noto Sans CJK for Chinese, Japanese and Korean"
+        )

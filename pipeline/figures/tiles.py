@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
+from pipeline.figures.plotting import Figure
 from pipeline.figures.style import save, short, styled
 from pipeline.tiles.decoding import decode_tile, resize
 

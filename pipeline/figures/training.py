@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
+from pipeline.figures.plotting import Figure, MaxNLocator
 from pipeline.figures.style import HEAD_COLOURS, save, styled
 from pipeline.figures.tiles import tile_grid
 

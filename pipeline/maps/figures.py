@@ -6,14 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
 from PIL import Image
 
 from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray
+from pipeline.figures.plotting import Axes, Figure, Normalize, Patch, Rectangle, ScalarMappable, to_rgb
 from pipeline.figures.style import area_colours, save, short, styled
 from pipeline.maps.cells import MISSING, Grid
 

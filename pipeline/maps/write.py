@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib.colors import to_rgb
 
 from pipeline.errors import BadArtifact
 from pipeline.evaluation.validate import IntArray
+from pipeline.figures.plotting import to_rgb
 from pipeline.figures.style import area_colours, short
 from pipeline.maps import figures as draw
 from pipeline.maps.cells import NONE, Grid

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from pipeline.figures.plotting import Figure
 from pipeline.figures.style import save, short, styled
 
 SHADE = 0.35

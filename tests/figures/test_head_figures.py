@@ -4,7 +4,7 @@ from PIL import Image
 
 from pipeline.evaluation.metrics import reliability_bins
 from pipeline.figures.gallery import Answer, Picture, draw_gallery
-from pipeline.figures.heads import draw_class_bars, draw_confusion, draw_reliability
+from pipeline.figures.heads import MOST_CLASSES, draw_class_bars, draw_confusion, draw_reliability, most_misclassified
 from pipeline.figures.style import short
 
 NAMES = ["$\\frac{1}$", "_hidden", "x" * 300, "\u5375\n\ttab", ""]
@@ -29,8 +29,26 @@ def test_confusion(tmp_path, n_heads, n_classes, rows):
 
 def test_class_bars_with_undefined_values(tmp_path):
     f1 = {"svm": np.array([0.5, np.nan, 1.0, 0.0, 0.2]), "softmax": np.full(5, np.nan)}
-    draw_class_bars(tmp_path / "b.png", f1, heads=["svm", "softmax"], classes=NAMES, support=np.array([3, 0, 2, 1, 9]))
-    size_of(tmp_path / "b.png")
+    support = np.array([3, 0, 2, 1, 9])
+    draw_class_bars(tmp_path / "b.png", f1, classes=NAMES, support=support, chosen=np.arange(5))
+    draw_class_bars(tmp_path / "two.png", f1, classes=NAMES, support=support, chosen=np.array([1, 3]))
+    assert size_of(tmp_path / "two.png")[1] < size_of(tmp_path / "b.png")[1]
+
+
+def test_figures_stop_at_some_number_of_classes(tmp_path):
+    """Hundreds of classes, such as patients taken for classes, make no figure that cannot be opened."""
+    n = 279
+    matrix = np.diag(np.full(n, 10))
+    matrix[200:250, 0] = 5
+    chosen = most_misclassified([matrix])
+    assert chosen.tolist() == list(range(200, 200 + MOST_CLASSES))
+    classes = [f"P{code}" for code in range(n)]
+    f1, support = {"svm": np.ones(n)}, np.full(n, 10)
+    draw_confusion(tmp_path / "c.png", {"svm": matrix, "softmax": matrix}, classes=classes)
+    draw_class_bars(tmp_path / "b.png", f1, classes=classes, support=support, chosen=chosen)
+    for name in ("c.png", "b.png"):
+        assert max(size_of(tmp_path / name)) < 4000
+        assert (tmp_path / name).stat().st_size < 1_000_000
 
 
 def test_reliability_without_validation_rows(tmp_path):
