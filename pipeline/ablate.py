@@ -225,18 +225,19 @@ def write_table(plan: Plan) -> None:
     out, page = plan.run / "ablation.csv", plan.run / "ablation.md"
     first = plan.arms[0]
     folders = [arm.common.run / part for arm in plan.arms for part, _ in network_folders(arm.common.run)]
-    same: dict[str, Any] = {
-        "schema": SCHEMA,
-        "options": {arm.name: {name: plain(arm.options[name]) for name in ("prepare", *OWN)} for arm in plan.arms},
-        "inputs": [
+    artifact = records.Artifact(
+        out,
+        SCHEMA,
+        "ablate",
+        {arm.name: {name: plain(arm.options[name]) for name in ("prepare", *OWN)} for arm in plan.arms},
+        [
             *(records.standing(arm.common.run / "predictions.csv") for arm in plan.arms),
             *(records.standing(arm.common.run / "robustness.csv") for arm in plan.arms),
             *(folder / name for folder in folders for name in READ),
         ],
-        "seed": first.common.seed,
-    }
-    if freshness.is_current(out, **same):
-        log.info(f"ablate: current, {out}")
+        first.common.seed,
+    )
+    if freshness.reusable_record(artifact) is not None:
         return
     arms = [read_arm(arm.common.run, arm.name) for arm in plan.arms]
     rows = compare(arms, seed=first.common.seed)
@@ -250,7 +251,7 @@ def write_table(plan: Plan) -> None:
     )
     atomic.write_text(out, to_csv(rows))
     atomic.write_text(page, to_page(rows, arms=arms, setting=setting))
-    records.write_record(out, **same, stage="ablate", outputs=[page], details={"arms": [arm.name for arm in arms]})
+    records.write_record(artifact, outputs=[page], details={"arms": [arm.name for arm in arms]})
     log.info(f"ablate: {page}")
 
 

@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import itertools
 from collections.abc import Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.cli.command import command
 from pipeline.cli.options import Common, check
@@ -219,16 +219,10 @@ def run(common: Common, options: BaselinesOptions) -> int:
     out = common.run / "baselines.h5"
     manifest = read_manifest(common.run / "manifest.csv")
     px = input_side(manifest, options)
-    same: dict[str, Any] = {
-        "schema": SCHEMA,
-        "options": {"baseline_px": px},
-        "inputs": [manifest.path],
-        "seed": common.seed,
-    }
-    if not common.restart and freshness.is_current(out, **same):
-        skipped_before = records.read_record(out)["details"]["skipped"]
-        log.info(f"baselines: current, {out}")
-        return EXIT_SKIPPED if skipped_before else EXIT_OK
+    artifact = records.Artifact(out, SCHEMA, "baselines", {"baseline_px": px}, [manifest.path], common.seed)
+    record = freshness.reusable_record(artifact, restart=common.restart)
+    if record is not None:
+        return EXIT_SKIPPED if record["details"]["skipped"] else EXIT_OK
 
     from pipeline.network.engines import build_engine
     from pipeline.runtime.device import use_device
@@ -244,7 +238,7 @@ def run(common: Common, options: BaselinesOptions) -> int:
     with contextlib.closing(blocks):
         write_baselines(out, tile_id, blocks, row=row, names=HANDMADE_NAMES, px=px, seed=common.seed, arch=ARCH)
     named = {tile_id[number]: problem for number, problem in skipped.items()}
-    records.write_record(out, stage="baselines", details={"skipped": named}, device=str(device), **same)
+    records.write_record(artifact, details={"skipped": named}, device=str(device))
     log.info(f"baselines: {len(tile_id)} tiles described in {out}, the untrained network at {px} px")
     for name, problem in named.items():
         log.info(f"baselines: skipped {name}: {problem}")

@@ -76,11 +76,7 @@ def run(common: Common, options: ExportOptions) -> int:
         raise BadInput(f"{path}: none of its {len(content.status)} tiles could be read, so that there is no feature")
     written = FORMATS[options.to](path, content, out)
     records.write_record(
-        written[0],
-        schema=SCHEMA,
-        stage="export",
-        options={"to": options.to},
-        inputs=[path],
+        records.Artifact(written[0], SCHEMA, "export", {"to": options.to}, [path]),
         outputs=written[1:],
         details={"n_tiles": used, "n_left_out": len(content.status) - used},
     )

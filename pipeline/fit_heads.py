@@ -161,18 +161,17 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
         within = {"memory": stated, "cluster": options.cluster is not None}
     chosen = {"heads": list(options.heads), "rounds": options.rounds, "fit_on": options.rows_to_fit_on}
     chosen |= {"calibration": options.calibration, "baselines": options.baselines, "svm_rows": options.svm_rows}
-    current: dict[str, Any] = {
-        "schema": csv_table.SCHEMA,
-        "options": chosen | within,
-        "inputs": [source.path, *([baselines] if baselines is not None else [])],
-        "seed": common.seed,
-        "known": source.known,
-    }
-    out = records.standing(common.run / "predictions.csv")
-    if not common.restart and freshness.is_current(out, **current):
-        log.info(f"fit_heads: current, {out}")
-    else:
-        fit_anew(common, options, source, baselines, memory=memory, within=within, current=current)
+    artifact = records.Artifact(
+        records.standing(common.run / "predictions.csv"),
+        csv_table.SCHEMA,
+        "fit_heads",
+        chosen | within,
+        [source.path, *([baselines] if baselines is not None else [])],
+        common.seed,
+        source.known,
+    )
+    if freshness.reusable_record(artifact, restart=common.restart) is None:
+        fit_anew(common, options, source, baselines, memory=memory, within=within, artifact=artifact)
     return EXIT_SKIPPED if source.record["details"]["skipped"] else EXIT_OK
 
 
@@ -221,7 +220,7 @@ def fit_anew(
     *,
     memory: "Memory | None",
     within: dict[str, Any],
-    current: dict[str, Any],
+    artifact: records.Artifact,
 ) -> None:
     """Read the rows, make the heads and write what they say, with the records.
 
@@ -232,7 +231,7 @@ def fit_anew(
         baselines: baselines.h5, if baselines are fitted on it.
         memory: as it was stated and shared out; None: it is measured here, before the rows are read.
         within: the stated memory, and whether a cluster fits, if rows do not fit into that memory.
-        current: what the record of the predictions says of how they are made.
+        artifact: how the predictions are made.
 
     Raises:
         StaleInput: the embeddings were changed while heads were fitted on them.
@@ -279,7 +278,7 @@ def fit_anew(
     details |= {"fit_on": setting.fit_on, "calibrated_on": "val", "n_train": len(rows["train"].y)}
     details["n_skipped"] = len(source.record["details"]["skipped"])
     outputs = [common.run / name for name in (SUMMARY, *(FILES[head] for head in options.heads))]
-    records.write_record(out, **current, stage="fit_heads", outputs=outputs, details=details)
+    records.write_record(dataclasses.replace(artifact, path=out), outputs=outputs, details=details)
     log.info(f"fit_heads: predictions of {', '.join(heads)} for {len(every.y)} tiles in {out}")
 
 
@@ -312,17 +311,16 @@ def kept_head(
     path = common.run / FILES[name]
     chosen = {"fit_on": setting.fit_on, "calibration": setting.calibration} | within
     chosen[OWN_OPTION[name]] = getattr(setting, OWN_OPTION[name])
-    same: dict[str, Any] = {"schema": SCHEMA, "options": chosen, "inputs": [source.path], "seed": common.seed}
-    same["known"] = source.known
-    if not common.restart and freshness.is_current(path, **same):
-        log.info(f"fit_heads: {name} is current")
-        return CalibratedHead(LOADERS[name](path), records.read_record(path)["details"])
+    artifact = records.Artifact(path, SCHEMA, "fit_heads", chosen, [source.path], common.seed, source.known)
+    record = freshness.reusable_record(artifact, restart=common.restart)
+    if record is not None:
+        return CalibratedHead(LOADERS[name](path), record["details"])
     made = make()
     made.head.save(path)  # type: ignore[attr-defined]
     made.facts["bytes"] = path.stat().st_size
     source.check_unchanged()
     device = setting.device if name == "xgboost" else "cpu"
-    records.write_record(path, stage="fit_heads", details=made.facts, device=device, **same)
+    records.write_record(artifact, details=made.facts, device=device)
     log.info(f"fit_heads: {name} fitted in {made.facts['search_seconds'] + made.facts['fit_seconds']:.0f} s")
     return made
 

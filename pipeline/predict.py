@@ -11,7 +11,7 @@ network embedded the slide.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -124,9 +124,9 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     if options.truth is not None:
         truth = read_truth(options.truth, content.classes, content.slide)
         inputs += [options.truth, description_path(options.truth)]
-    same: dict[str, Any] = {"schema": unlabelled.SCHEMA, "options": chosen(options), "inputs": inputs}
+    artifact = records.Artifact(out / "predictions.csv", unlabelled.SCHEMA, "predict", chosen(options), inputs)
     code = EXIT_OK if ok.all() else EXIT_SKIPPED
-    if current(common, out, same):
+    if freshness.reusable_record(artifact, restart=common.restart) is not None:
         return code
     if options.geojson == "regions":
         shapely()
@@ -134,16 +134,14 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     sources = {file.name: atomic.sha256_file(file) for file in saved.files}
     maps = make_maps(content, answers, truth, made=record["details"], given=saved.embedded, sources=sources)
     kept = [tile for tile, used in zip(content.tile_id, ok, strict=True) if used]
-    unlabelled.write_predictions(
-        out / "predictions.csv", kept, answers, coords=content.coords[ok], classes=content.classes
-    )
+    unlabelled.write_predictions(artifact.path, kept, answers, coords=content.coords[ok], classes=content.classes)
     log.info("predict: drawing maps")
     objects: Objects | None = None if options.geojson == "none" else options.geojson
     outputs = write_files(out, maps, thumbnail=read_thumbnail(path, record), truth=truth, objects=objects)
     remove_earlier(out, outputs)
     skipped = record["details"].get("skipped", {})
     details = {"slide": content.slide.slide, "saw_source": maps.saw_source, "n_tiles": len(ok), "skipped": skipped}
-    records.write_record(out / "predictions.csv", **same, stage="predict", outputs=outputs, details=details, seed=None)
+    records.write_record(artifact, outputs=outputs, details=details)
     log.info(f"predict: {', '.join(answers)} on {len(kept)} tiles of {content.slide.slide}: {out / 'map.md'}")
     if maps.saw_source:
         log.info(f"predict: the network was trained on tiles of the source of {content.slide.slide}: the map flatters")
@@ -155,15 +153,6 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
 def chosen(options: PredictOptions) -> dict[str, Any]:
     """Return the options that decide what the results hold."""
     return {name: value for name, value in plain(options).items() if name in ("head", "geojson")}
-
-
-def current(common: Common, out: Path, same: Mapping[str, Any]) -> bool:
-    """Tell whether the results stand there already; say so."""
-    path = out / "predictions.csv"
-    if common.restart or not freshness.is_current(path, **same, seed=None):
-        return False
-    log.info(f"predict: current, {out}")
-    return True
 
 
 def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
@@ -196,14 +185,16 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
     )
     if model.classes != saved.classes:
         raise BadInput(f"{common.run / SUMMARY}: its classes are not those of {path}: run extract and fit_heads again")
-    same: dict[str, Any] = {
-        "schema": unlabelled.SCHEMA,
-        "options": {"head": options.head, "tiles_sha256": files_digest(folder, names)},
-        "inputs": [path, *saved.files],
-    }
-    if current(common, out, same):
-        skipped = records.read_record(out / "predictions.csv")["details"].get("skipped")
-        return EXIT_SKIPPED if skipped else EXIT_OK
+    artifact = records.Artifact(
+        out / "predictions.csv",
+        unlabelled.SCHEMA,
+        "predict",
+        {"head": options.head, "tiles_sha256": files_digest(folder, names)},
+        [path, *saved.files],
+    )
+    record = freshness.reusable_record(artifact, restart=common.restart)
+    if record is not None:
+        return EXIT_SKIPPED if record["details"].get("skipped") else EXIT_OK
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     manifest = read_manifest(common.run / "manifest.csv")
     engine = recorded_engine(saved.embedded, model, manifest, device)
@@ -213,7 +204,7 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
     if not kept:
         raise BadInput(f"{folder}: no tile can be read; the first: {problems[0]}")
     unlabelled.write_predictions(
-        out / "predictions.csv",
+        artifact.path,
         [names[row] for row in kept],
         {head: HeadOutput(answer.predicted[kept], answer.p[kept]) for head, answer in answers.items()},
         coords=None,
@@ -221,11 +212,8 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
     )
     remove_earlier(out, [])
     records.write_record(
-        out / "predictions.csv",
-        **same,
-        stage="predict",
+        artifact,
         details={"n_tiles": len(names), "skipped": {names[row]: problem for row, problem in problems.items()}},
-        seed=None,
         device=str(device),
     )
     log.info(f"predict: {', '.join(answers)} on {len(kept)} tiles in {out / 'predictions.csv'}")

@@ -306,9 +306,9 @@ def run(common: Common, options: PrepareOptions) -> int:
         normal = os.path.normpath(data)
         chosen["data"] = f"./{normal}" if normal in NAMES else normal
     listing = [data] if data.is_file() and not is_name else []
+    artifact = records.Artifact(path, SCHEMA, "prepare", chosen, listing, common.seed, protects="file")
     if not common.restart:
-        freshness.refuse_other_options(path, options=chosen, seed=common.seed)
-        freshness.refuse_damage(path, outputs=False)
+        freshness.check_replaceable(artifact)
     tiles = find_tiles(
         options.data,
         source=options.source,
@@ -322,8 +322,7 @@ def run(common: Common, options: PrepareOptions) -> int:
     if not common.restart and path.is_file() and records.record_path(path).is_file():
         manifest = read_manifest(path)
         refuse_other_tiles(manifest, tiles)
-        if freshness.is_current(path, schema=SCHEMA, options=chosen, inputs=listing, seed=common.seed):
-            log.info(f"prepare: current, {len(manifest.table)} tiles in {path}")
+        if freshness.reusable_record(artifact) is not None:
             return EXIT_OK if len(manifest.readable) == len(manifest.table) else EXIT_SKIPPED
     table, measurements = build_table(tiles, common)
     protocol, n_folds, parts = make_plan(tiles, table, options, common.seed)

@@ -76,9 +76,8 @@ def run(common: Common, options: ReportOptions) -> int:
                 freshness.check_inputs_unchanged(path, records.read_record(path))
     extras = [name for name in ("cleanlab", "mapie") if importlib.util.find_spec(name) is not None]
     chosen |= {"extras": extras}  # an extra that was installed since has something to say
-    current = freshness.is_current(table, schema=SCHEMA, options=chosen, inputs=inputs, seed=common.seed)
-    if current and not common.restart:
-        log.info(f"report: current, {folder / 'report.html'}")
+    artifact = records.Artifact(table, SCHEMA, "report", chosen, inputs, common.seed)
+    if freshness.reusable_record(artifact, restart=common.restart) is not None:
         return EXIT_OK
 
     material = collect(common, options, predictions, files)
@@ -101,15 +100,10 @@ def run(common: Common, options: ReportOptions) -> int:
             old.unlink(missing_ok=True)  # of an earlier report with other options
     verdict = material.verdict
     records.write_record(
-        table,
-        schema=SCHEMA,
-        stage="report",
-        options=chosen,
-        inputs=inputs,
+        artifact,
         outputs=[*(folder / name for name, text in outputs.items() if text is not None), *sorted(drawn)],
         details={"intervals": material.resampling.unit, "n_draws": options.draws, "level": options.level}
         | {"protocol": predictions.protocol, "verdict": verdict.action, "left_out": material.context.missing},
-        seed=common.seed,
     )
     log.info(f"report: {folder / 'comparison.md'} and {folder / 'report.html'}")
     log.info(f"report: {verdict.action}")

@@ -10,7 +10,7 @@ robustness.csv. A run that is stopped keeps nothing of it and starts anew. Of a 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pipeline.cli.command import command
 from pipeline.cli.fold_runs import each_part
@@ -120,17 +120,11 @@ def pool_parts(protocol: "Protocol", options: RobustnessOptions) -> None:
     parts = [part for part in protocol.parts if part.arm == protocol.main_arm]
     files = [protocol.folder(part) / "robustness.csv" for part in parts]
     out = protocol.run / "robustness.csv"
-    same: dict[str, Any] = {
-        "schema": stored.SCHEMA,
-        "options": plain(options),
-        "inputs": files,
-        "seed": protocol.seeds[0],
-    }
-    if freshness.is_current(out, **same):
-        log.info(f"robustness: current, {out}")
+    artifact = records.Artifact(out, stored.SCHEMA, "robustness", plain(options), files, protocol.seeds[0])
+    if freshness.reusable_record(artifact) is not None:
         return
     atomic.write_text(out, stored.pool([(part.seed, part.fold, path) for part, path in zip(parts, files, strict=True)]))
-    records.write_record(out, **same, stage="robustness", details={"n_parts": len(parts)})
+    records.write_record(artifact, details={"n_parts": len(parts)})
     log.info(f"robustness: pooled {len(parts)} parts in {out}")
 
 
@@ -148,15 +142,10 @@ def put(common: Common, options: RobustnessOptions) -> int:
     inputs = input_files(folder, predictions)
     if absent := [path for path in inputs if not path.is_file()]:
         raise BadArtifact(f"{absent[0]}: not there: restore it, or run the stage that makes it")
-    same: dict[str, Any] = {
-        "schema": stored.SCHEMA,
-        "options": plain(options),
-        "inputs": inputs,
-        "seed": common.seed,
-    }
-    if not common.restart and freshness.is_current(out, **same):
-        log.info(f"robustness: current, {out}")
-        return EXIT_SKIPPED if records.read_record(out)["details"]["skipped"] else EXIT_OK
+    artifact = records.Artifact(out, stored.SCHEMA, "robustness", plain(options), inputs, common.seed)
+    record = freshness.reusable_record(artifact, restart=common.restart)
+    if record is not None:
+        return EXIT_SKIPPED if record["details"]["skipped"] else EXIT_OK
     model, saved = load_trained(folder, predictions)
     manifest = read_manifest(folder / "manifest.csv")
     rows = draw_rows(predictions, options.robustness_tiles, seed=common.seed)
@@ -188,9 +177,7 @@ def put(common: Common, options: RobustnessOptions) -> int:
     }
     atomic.write_text(out, stored.to_csv(tiles.iloc[kept], answered, predictions.classes))
     records.write_record(
-        out,
-        **same,
-        stage="robustness",
+        artifact,
         details={
             "skipped": {tiles["tile_id"].iloc[i]: problem for i, problem in skipped.items()},
             "n_test": len(predictions.rows("test")),

@@ -183,13 +183,26 @@ def resolve_options(manifest: "Manifest", options: TrainOptions) -> "tuple[Recip
     return recipe, plain(options) | {"recipe": name} | plain(recipe)
 
 
-def is_trained(manifest: "Manifest", options: TrainOptions, *, seed: int) -> bool:
-    """Tell whether the model beside a manifest is what these options would train on it."""
+def artifact_of(manifest: "Manifest", options: TrainOptions, *, seed: int) -> records.Artifact:
+    """Return how the model of a manifest is made; a checkpoint is the unfinished replacement that was asked for."""
     from pipeline.network.model_file import SCHEMA
 
     path, chosen = manifest.path.with_name("model.safetensors"), resolve_options(manifest, options)[1]
-    inputs = inputs_of(manifest, options)
-    return freshness.is_current(path, schema=SCHEMA, options=chosen, inputs=inputs, seed=seed)
+    is_replaced = path.with_name("checkpoint.pt").is_file()
+    return records.Artifact(
+        path,
+        SCHEMA,
+        "train",
+        chosen,
+        inputs_of(manifest, options),
+        seed,
+        protects="nothing" if is_replaced else "everything",
+    )
+
+
+def is_trained(manifest: "Manifest", options: TrainOptions, *, seed: int) -> bool:
+    """Return whether the model next to a manifest is what these options would train on it."""
+    return freshness.current_record(artifact_of(manifest, options, seed=seed)) is not None
 
 
 def start_training(
@@ -298,21 +311,14 @@ def train(common: Common, options: TrainOptions) -> int:
     manifest = read_manifest(common.run / "manifest.csv")
     recipe, chosen = resolve_options(manifest, options)
     name = chosen["recipe"]
-    path = common.run / "model.safetensors"
     checkpoint = common.run / "checkpoint.pt"
-    inputs = inputs_of(manifest, options)
-    for start in inputs[1:]:
+    for start in inputs_of(manifest, options)[1:]:
         if not start.is_file():
             raise BadInput(f"--init {start}: no such file")
-    if common.restart:
-        if is_first():
-            checkpoint.unlink(missing_ok=True)
-    elif is_trained(manifest, options, seed=common.seed):
-        log.info(f"train: current, {path}")
+    if freshness.reusable_record(artifact_of(manifest, options, seed=common.seed), restart=common.restart) is not None:
         return EXIT_OK
-    elif not checkpoint.is_file():  # a checkpoint is the unfinished replacement that --restart asked for
-        freshness.refuse_other_options(path, options=chosen, seed=common.seed, inputs=inputs)
-        freshness.refuse_damage(path)
+    if common.restart and is_first():
+        checkpoint.unlink(missing_ok=True)
 
     training = start_training(manifest, recipe, options, common, chosen)
     if training.resume():
@@ -341,7 +347,7 @@ def finish(
 
     from pipeline.figures.training import draw_batch, draw_history
     from pipeline.network.batches import load_batches
-    from pipeline.network.model_file import SCHEMA, description_path, save_model
+    from pipeline.network.model_file import description_path, save_model
     from pipeline.network.training.augmentation import augment, draw
 
     path = common.run / "model.safetensors"
@@ -378,11 +384,7 @@ def finish(
     draw_batch(outputs[3], seen.numpy(), [manifest.classes[code] for code in training.train[1][batch.rows]])
     save_model(path, training.best, info)
     records.write_record(
-        path,
-        schema=SCHEMA,
-        stage="train",
-        options=chosen,
-        inputs=inputs_of(manifest, options),
+        artifact_of(manifest, options, seed=common.seed),
         outputs=outputs,
         details={
             "dataset": manifest.details["dataset"],
@@ -392,7 +394,6 @@ def finish(
             "processes": n_ranks(),
             "threads": torch.get_num_threads(),
         },
-        seed=common.seed,
         device=str(training.device),
     )
     log.info(

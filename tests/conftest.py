@@ -247,11 +247,7 @@ def embedded_slide() -> Callable[..., Path]:
         facts |= {"skipped": {table["tile_id"][row]: "torn" for row in lost}}
         facts |= {name: made[name] for name in ("engine", "precision", "batch")} | (details or {})
         records.write_record(
-            path,
-            schema=SCHEMA,
-            stage="extract",
-            options={"dtype": "float32"},
-            inputs=[run / "model.safetensors"],
+            records.Artifact(path, SCHEMA, "extract", {"dtype": "float32"}, [run / "model.safetensors"]),
             outputs=[thumbnail],
             details=facts,
         )

@@ -521,11 +521,13 @@ def test_the_table_is_written_anew_for_networks_that_came_out_the_same(own: Path
             history["seconds"] += more
             history.to_csv(folder / "history.csv", index=False)
             model, record = folder / "model.safetensors", records.read_record(folder / "model.safetensors")
+            same = [record[name] for name in ("schema", "stage", "options")]
+            inputs = [folder / name for name in record["inputs"]]
             records.write_record(
-                model,
-                **{name: record[name] for name in ("schema", "stage", "options", "details", "seed", "device")},
-                inputs=[folder / name for name in record["inputs"]],
+                records.Artifact(model, *same, inputs, record["seed"]),
                 outputs=[folder / name for name in record["outputs"]],
+                details=record["details"],
+                device=record["device"],
             )
         assert ablate.main([plan]) == 0
         table = pd.read_csv(own / "out" / "ablation.csv").set_index(["arm", "metric"])

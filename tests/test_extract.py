@@ -549,12 +549,8 @@ def test_an_embedding_that_is_not_finite_names_the_tile(
     state["layer4.0.bn2.bias"][0] = float("inf")
     save_model(path, state, model.info)
     records.write_record(
-        path,
-        schema=SCHEMA,
-        stage="train",
-        options={},
+        records.Artifact(path, SCHEMA, "train", inputs=[trained_run / "manifest.csv"]),
         outputs=[trained_run / "model.json"],
-        inputs=[trained_run / "manifest.csv"],
     )
     assert extract.main(words("extract", trained_run)) == 1
     assert f"{tile(trained_run, 0)}: its embedding is not finite" in one_line(capsys.readouterr().err)

@@ -77,10 +77,7 @@ def make_run(
     write_embeddings(path, scratch, table, attrs=attrs, dtype=dtype)
     scratch.remove()
     records.write_record(
-        path,
-        schema=SCHEMA,
-        stage="extract",
-        options={},
+        records.Artifact(path, SCHEMA, "extract"),
         details={
             "skipped": {f"t{i}": "unreadable" for i in bad},
             "dataset": "test",
@@ -157,8 +154,8 @@ def test_second_call_does_nothing_and_a_lost_prediction_file_does_not_refit(
     (fitted / "predictions.csv").unlink()
     assert fit(fitted) == 0
     told = capfd.readouterr().err
-    assert "svm is current" in told
-    assert "xgboost is current" in told
+    assert "heads/svm.skops" in told
+    assert "heads/xgboost.ubj" in told
     assert (fitted / "predictions.csv").read_bytes() == before
 
 
@@ -312,7 +309,7 @@ def test_a_lost_head_is_fitted_again_and_only_that_one(tmp_path: Path, capfd: py
     assert fit(run) == 0
     told = capfd.readouterr().err
     assert "svm fitted" in told
-    assert "xgboost is current" in told
+    assert "heads/xgboost.ubj" in told
     assert (run / "predictions.csv").read_bytes() == before
 
 
@@ -338,7 +335,7 @@ def test_above_svm_rows_the_kernel_is_approximated_and_heads_json_says_so(
     exact = json.loads((run / "heads/heads.json").read_text())["heads"]["svm"]
     assert exact["notes"][0].endswith(f"support vectors of {n_train} rows")
     assert fit(run, *words, str(n_train - 1)) == 0
-    assert "svm is current" not in capfd.readouterr().err
+    assert "svm.skops" not in capfd.readouterr().err
     near = json.loads((run / "heads/heads.json").read_text())["heads"]["svm"]
     assert near["notes"][0].startswith(f"no exact SVM of so many rows ({n_train}): Nystroem, {n_train} landmarks")
     assert near["chosen"]["landmarks"] > 0

@@ -89,5 +89,5 @@ def test_a_worker_lost_in_the_midst_of_training_loses_nothing(
     assert not list(run.glob(".*tmp"))
     assert not (run / "predictions.csv").exists()
     assert fit(run, *LOCAL) == 0
-    assert "svm is current" in capfd.readouterr().err
+    assert "heads/svm.skops" in capfd.readouterr().err
     assert (run / "predictions.csv").read_bytes() == (undisturbed / "predictions.csv").read_bytes()

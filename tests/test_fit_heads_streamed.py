@@ -89,7 +89,7 @@ def test_a_repeated_command_is_current_and_repeats_to_the_byte(
     assert "current" in capfd.readouterr().err
     (run / "predictions.csv").unlink()
     assert fit(run, "--memory", "4GB") == 0
-    assert "svm is current" in capfd.readouterr().err
+    assert "heads/svm.skops" in capfd.readouterr().err
     assert fit(run, "--memory", "4GB", "--restart") == 0
     assert (run / "predictions.csv").read_bytes() == before
 

@@ -288,13 +288,9 @@ def rewritten(path: Path, *, details: dict[str, Any] | None = None, **attrs: obj
             del file.attrs[name]
             write_attributes(file, {name: value})
     known = {path.parent / name: digest for name, digest in record["inputs"].items()}
-    records.write_record(
-        path,
-        **{name: record[name] for name in ("schema", "stage", "options", "seed", "device")},
-        inputs=list(known),
-        details=record["details"] | (details or {}),
-        known=known,
-    )
+    same = [record[name] for name in ("schema", "stage", "options")]
+    artifact = records.Artifact(path, *same, list(known), record["seed"], known)
+    records.write_record(artifact, details=record["details"] | (details or {}), device=record["device"])
 
 
 def test_mixed_engines_are_refused_and_recorded_by_force(

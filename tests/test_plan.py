@@ -190,7 +190,7 @@ def test_one_lost_part_is_made_again_and_only_that_one(
     assert fit_heads.main(["--run", str(run), "--threads", "1", "--rounds", "4", "--no-baselines"]) == 0
     told = capfd.readouterr().err
     assert told.count("rows of 512 features") == 1
-    assert told.count("svm is current") == 1
+    assert told.count("heads/svm.skops") == 1
     assert (run / "predictions.csv").read_bytes() == before
 
 

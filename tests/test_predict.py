@@ -276,9 +276,7 @@ def test_a_plan_takes_the_part_whose_network_embedded_the_slide(
     assert train.main(words("train", first, "--epochs", "1", "--restart")) == 0  # another network
     (run / "manifest.csv").write_bytes((fitted_run / "manifest.csv").read_bytes())
     outputs = [write_protocol(plan)]
-    records.write_record(
-        run / "manifest.csv", schema="manifest/1.0", stage="prepare", options={}, outputs=outputs, details={}
-    )
+    records.write_record(records.Artifact(run / "manifest.csv", "manifest/1.0", "prepare"), outputs=outputs, details={})
     slide = embedded_slide(second, tmp_path / "s.h5")
     assert put(run, "--embeddings", slide, "--out", tmp_path / "out") == 0
     inputs = records.read_record(tmp_path / "out" / "predictions.csv")["inputs"]
@@ -306,7 +304,7 @@ def test_verify_knows_maps_in_a_run(fitted_run: Path, slide: Path, capfd: pytest
     (out / "predictions.csv").write_text(text)
     record = records.read_record(out / "predictions.csv")
     outputs = [out / name for name in record["outputs"]]
-    records.write_record(out / "predictions.csv", schema=record["schema"], stage="predict", options={}, outputs=outputs)
+    records.write_record(records.Artifact(out / "predictions.csv", record["schema"], "predict"), outputs=outputs)
     assert verify.main(["--run", str(fitted_run)]) == 1
     assert "a class or head is unknown" in capfd.readouterr().err
 

@@ -70,14 +70,9 @@ def fabricate(
 
 def record_predictions(run: Path, details: dict, inputs: tuple[Path, ...] = ()) -> None:
     records.write_record(
-        run / "predictions.csv",
-        schema="predictions/1.0",
-        stage="fit_heads",
-        options={"minutes": 5},
-        inputs=inputs,
+        records.Artifact(run / "predictions.csv", "predictions/1.0", "fit_heads", {"minutes": 5}, inputs, seed=0),
         outputs=[path for path in [run / "heads/heads.json"] if path.is_file()],
         details=details,
-        seed=0,
     )
 
 
@@ -120,7 +115,7 @@ def add_context(run: Path) -> Path:
         lines.append(",".join(values))
     atomic.write_text(run / "manifest.csv", "\n".join(lines) + "\n")
     details = {"root": "tiles", "dataset": "made up", "protocol": "grouped"}
-    records.write_record(run / "manifest.csv", schema="manifest/1.0", stage="prepare", options={}, details=details)
+    records.write_record(records.Artifact(run / "manifest.csv", "manifest/1.0", "prepare"), details=details)
     return run
 
 

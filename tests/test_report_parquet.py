@@ -67,7 +67,7 @@ def make_run(run: Path, table: pd.DataFrame, name: str, *, protocol: str = "grou
         for _, lines in table.groupby("head", sort=False):
             add(lines)
     details = {"protocol": protocol, "dataset": "made", "credit": None, "calibrated_on": "val", "n_skipped": 0}
-    records.write_record(path, schema=csv_table.SCHEMA, stage="fit_heads", options={}, details=details, seed=0)
+    records.write_record(records.Artifact(path, csv_table.SCHEMA, "fit_heads", seed=0), details=details)
     return run
 
 

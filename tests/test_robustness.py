@@ -139,7 +139,7 @@ def test_a_record_of_unknown_views_is_refused(
     details = record["details"] | {"views": views}
     inputs = [fitted_run / name for name in record["inputs"]]
     records.write_record(
-        path, schema=record["schema"], stage="extract", options=record["options"], inputs=inputs, details=details
+        records.Artifact(path, record["schema"], "extract", record["options"], inputs), details=details
     )
     assert put(fitted_run) == 1
     assert f"speaks of {views} views" in one_line(capfd.readouterr().err)
@@ -153,7 +153,7 @@ def test_embeddings_whose_record_names_no_engine_are_refused(
     run_details = {name: value for name, value in record["details"].items() if name != "batch"}
     inputs = [fitted_run / name for name in record["inputs"]]
     records.write_record(
-        path, schema=record["schema"], stage="extract", options=record["options"], inputs=inputs, details=run_details
+        records.Artifact(path, record["schema"], "extract", record["options"], inputs), details=run_details
     )
     assert put(fitted_run) == 1
     assert "does not say which engine made them" in one_line(capfd.readouterr().err)
@@ -287,9 +287,7 @@ def test_of_a_plan_the_main_arm_is_put_under_robustness_and_pooled(
     (plan.folder(plan.parts[2]) / "model.safetensors").unlink()
     (run / "manifest.csv").write_bytes((fitted_run / "manifest.csv").read_bytes())
     outputs = [write_protocol(plan)]
-    records.write_record(
-        run / "manifest.csv", schema="manifest/1.0", stage="prepare", options={}, outputs=outputs, details={}
-    )
+    records.write_record(records.Artifact(run / "manifest.csv", "manifest/1.0", "prepare"), outputs=outputs, details={})
     assert put(run, "--corruptions", "blur") == 0
     pooled = read_robustness(run / "robustness.csv")
     one = read_robustness(plan.folder(plan.parts[0]) / "robustness.csv")

@@ -170,7 +170,7 @@ def test_a_grid_that_was_edited_is_refused(trained_run: Path, slide_file: Make) 
     for rule, changed in broken.items():
         path.write_text(changed)
         details = record["details"]
-        records.write_record(path, schema="grid/1.0", stage="tile", options=record["options"], details=details)
+        records.write_record(records.Artifact(path, "grid/1.0", "tile", record["options"]), details=details)
         with pytest.raises(BadArtifact, match=rule):
             read_grid(path)
 

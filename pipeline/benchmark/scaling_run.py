@@ -111,11 +111,7 @@ def replace_embeddings(run: Path, *, seed: int) -> None:
     write_embeddings(path, scratch, table, attrs={name: found.attrs[name] for name in given})
     scratch.remove()
     records.write_record(
-        path,
-        schema=EMBEDDINGS,
-        stage="extract",
-        options=record["options"],
-        inputs=[run / "manifest.csv"],
+        records.Artifact(path, EMBEDDINGS, "extract", record["options"], [run / "manifest.csv"]),
         details=record["details"] | {"dataset": "synthetic embeddings"},
     )
 

@@ -81,9 +81,8 @@ def write_synthetic(run: Path, n_rows: int, *, n_classes: int = 9, seed: int = 0
             for start in range(0, n_rows, BLOCK):
                 add(_block(start, min(BLOCK, n_rows - start), number, skill, n_classes=n_classes, seed=seed))
     details = {"protocol": "grouped", "dataset": "synthetic", "credit": None, "calibrated_on": "val", "n_skipped": 0}
-    records.write_record(
-        path, schema=csv_table.SCHEMA, stage="fit_heads", options={"rows": n_rows}, details=details, seed=seed
-    )
+    artifact = records.Artifact(path, csv_table.SCHEMA, "fit_heads", {"rows": n_rows}, seed=seed)
+    records.write_record(artifact, details=details)
     return path
 
 

@@ -90,13 +90,9 @@ def keep(
 ) -> None:
     """Write the record of a table and its companions."""
     records.write_record(
-        csv,
-        schema=schema,
-        stage="bench",
-        options=given,
+        records.Artifact(csv, schema, "bench", given, seed=setting.seed),
         outputs=outputs,
         details=details,
-        seed=setting.seed,
         device=str(setting.device),
     )
 

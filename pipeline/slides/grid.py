@@ -187,11 +187,7 @@ def write_grid(
         stride_level0=squares.stride,
     )
     records.write_record(
-        path,
-        schema=SCHEMA,
-        stage="tile",
-        options=options,
-        inputs=[slide.path],
+        records.Artifact(path, SCHEMA, "tile", options, [slide.path]),
         outputs=[image, overlay],
         details={
             **dataclasses.asdict(info),

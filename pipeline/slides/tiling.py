@@ -10,7 +10,7 @@ from pipeline.slides.find import SlideEntry
 from pipeline.slides.grid import SCHEMA, THUMBNAIL_PX, Grid, grid_path, place, read_grid, squares_of, write_grid
 from pipeline.slides.openslide_reader import open_slide
 from pipeline.slides.overlay import draw_overlay
-from pipeline.storage import freshness
+from pipeline.storage import freshness, records
 
 SAME_SCALE = 0.05
 """Scales that differ by less are the same to a network: scanners of one kind differ by as much."""
@@ -95,10 +95,9 @@ def tile_slide(run: Path, entry: SlideEntry, tiling: Tiling, *, force: bool, res
     chosen: dict[str, Any] = {**dataclasses.asdict(tiling), "mpp": entry.mpp}
     if not entry.path.is_file():
         raise BadSlide(f"{entry.path}: no such slide")
-    if not restart and freshness.is_current(path, schema=SCHEMA, options=chosen, inputs=[entry.path], seed=None):
-        grid = read_grid(path)
-        log.info(f"tile: current, {len(grid.table)} tiles in {path}")
-        return grid
+    artifact = records.Artifact(path, SCHEMA, "tile", chosen, [entry.path])
+    if freshness.reusable_record(artifact, restart=restart) is not None:
+        return read_grid(path)
     with open_slide(entry.path, entry.mpp) as slide:
         squares = squares_of(
             slide,

@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BadArtifact, StaleInput
+from pipeline.runtime.console import log
 from pipeline.storage.atomic import sha256_file
-from pipeline.storage.records import _hashes, check_artifact, read_record, read_record_alone, record_path
+from pipeline.storage.records import Artifact, check_artifact, file_hashes, read_record, read_record_alone, record_path
 
 
 def check_inputs_unchanged(artifact: Path, record: Mapping[str, Any]) -> None:
@@ -41,49 +42,94 @@ def check_inputs_unchanged(artifact: Path, record: Mapping[str, Any]) -> None:
                 left.append((path, read_record_alone(path)))
 
 
-def is_current(
-    artifact: Path,
-    *,
-    schema: str,
-    options: Mapping[str, Any],
-    inputs: Iterable[Path],
-    seed: int | None,
-    known: Mapping[Path, str] | None = None,
-) -> bool:
-    """Tell whether an artefact is whole and would come out the same: same inputs, options, seed, outputs intact.
+def reusable_record(artifact: Artifact, *, restart: bool = False) -> dict[str, Any] | None:
+    """Return the record of an artefact that is current; None if the artefact has to be made.
 
-    Hashes of inputs that were just computed (`known`) are not computed again.
-    """
-    try:
-        record = check_artifact(artifact, schema=schema)
-    except BadArtifact:
-        return False
-    now = _hashes(inputs, artifact.parent, known)
-    same = record["options"] == json.loads(json.dumps(dict(options))) and record["seed"] == seed
-    return same and record["inputs"] == now and not damaged_outputs(artifact, record)
-
-
-def refuse_damage(artifact: Path, *, outputs: bool = True) -> None:
-    """Refuse to make an artefact again only because a file of it was lost or changed, perhaps by hand.
+    This is the one answer to "is it current?": every stage asks here before it works, and logs the answer.
 
     Args:
-        artifact: the file; if it or its record is not there, nothing is refused.
-        outputs: whether its companions are looked at too.
+        artifact: how the artefact would be made now.
+        restart: make it again although it is current or protected (`--restart`).
 
     Raises:
-        BadArtifact: the artefact stands there, but it or a companion is not what its record says; names the file.
+        StaleInput: a protected artefact was made with other options or inputs.
+        BadArtifact: a protected artefact is damaged.
     """
-    if not artifact.is_file() or not record_path(artifact).is_file():
+    if restart:
+        return None
+    record = current_record(artifact)
+    if record is None:
+        check_replaceable(artifact)
+    else:
+        log.info(f"{artifact.stage}: current, {artifact.path}")
+    return record
+
+
+def current_record(artifact: Artifact) -> dict[str, Any] | None:
+    """Return the record of an artefact that is whole and has these options, inputs and seed; None without one."""
+    try:
+        record = check_artifact(artifact.path, schema=artifact.schema)
+    except BadArtifact:
+        return None
+    inputs = file_hashes(artifact.inputs, artifact.path.parent, artifact.known)
+    same = record["options"] == _as_recorded(artifact.options) and record["seed"] == artifact.seed
+    return record if same and record["inputs"] == inputs and not damaged_outputs(artifact.path, record) else None
+
+
+def check_replaceable(artifact: Artifact) -> None:
+    """Check that nothing protected is replaced; a missing artefact, or one without a record, may be made.
+
+    Raises:
+        StaleInput: the artefact was made with other options or inputs; names them.
+        BadArtifact: its record is damaged, or it or a companion is not what the record states; names the file.
+    """
+    path, protects = artifact.path, artifact.protects
+    if protects == "nothing" or not path.is_file() or not record_path(path).is_file():
         return
-    record = read_record(artifact)
-    changed = damaged_outputs(artifact, record) if outputs else []
-    if sha256_file(artifact) != record["sha256"]:
-        changed.append(artifact.name)
+    try:
+        record = read_record(path)
+    except BadArtifact as error:
+        raise BadArtifact(f"{error} with --restart") from None
+    _check_options(artifact, record)
+    if protects == "everything":
+        _check_inputs(artifact, record)
+    changed = damaged_outputs(path, record) if protects == "everything" else []
+    if protects != "options" and sha256_file(path) != record["sha256"]:
+        changed.append(path.name)
     if changed:
         raise BadArtifact(
-            f"{artifact.parent / changed[0]}: missing or changed since {record['stage']} wrote it: restore it, or pass "
-            f"--restart to make {artifact.name} anew"
+            f"{path.parent / changed[0]}: missing or changed since {record['stage']} wrote it: restore it, or pass "
+            f"--restart to make {path.name} again"
         )
+
+
+def _check_options(artifact: Artifact, record: Mapping[str, Any]) -> None:
+    """Check that a record has the options and the seed of now."""
+    now = _as_recorded(artifact.options) | {"seed": artifact.seed}
+    before = record["options"] | {"seed": record["seed"]}
+    changed = [name for name in now if now[name] != before.get(name)]
+    if changed:
+        listing = ", ".join(f"{name}={before.get(name)!r}, now {now[name]!r}" for name in changed)
+        raise StaleInput(
+            f"{artifact.path} was made with {listing}: give the same options, another --run, or --restart to replace it"
+        )
+
+
+def _check_inputs(artifact: Artifact, record: Mapping[str, Any]) -> None:
+    """Check that the inputs of now are those of a record."""
+    for name, found in file_hashes(artifact.inputs, artifact.path.parent, artifact.known).items():
+        expected = record["inputs"].get(name, found)
+        if found != expected:
+            raise StaleInput(
+                f"{artifact.path} was made from another {Path(name).name} ({expected[:12]}, now {found[:12]}): restore "
+                "that file, give another --run, or --restart to replace it"
+            )
+
+
+def _as_recorded(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as a record gives them back: a tuple is a list then."""
+    recorded: dict[str, Any] = json.loads(json.dumps(dict(options)))
+    return recorded
 
 
 def damaged_outputs(artifact: Path, record: Mapping[str, Any]) -> list[str]:
@@ -94,43 +140,6 @@ def damaged_outputs(artifact: Path, record: Mapping[str, Any]) -> list[str]:
         for name, expected in record["outputs"].items()
         if not (folder / name).is_file() or sha256_file(folder / name) != expected
     ]
-
-
-def refuse_other_options(
-    artifact: Path, *, options: Mapping[str, Any], seed: int | None, inputs: Iterable[Path] = ()
-) -> None:
-    """Refuse to replace a costly artefact by one made with other options or inputs, unless the user says so.
-
-    Args:
-        artifact: the file; if it or its record is not there, nothing is refused.
-        options: the resolved options asked for now.
-        seed: the seed asked for now.
-        inputs: inputs whose change must not cost the artefact without a word either.
-
-    Raises:
-        StaleInput: the artefact stands there, made with other options or inputs; names them.
-        BadArtifact: its record is damaged, so that nobody knows how it was made.
-    """
-    if not artifact.is_file() or not record_path(artifact).is_file():
-        return
-    try:
-        record = read_record(artifact)
-    except BadArtifact as error:
-        raise BadArtifact(f"{error} with --restart") from None
-    asked = json.loads(json.dumps(dict(options))) | {"seed": seed}
-    made = record["options"] | {"seed": record["seed"]}
-    changed = [name for name in asked if asked[name] != made.get(name)]
-    if changed:
-        listing = ", ".join(f"{name}={made.get(name)!r}, now {asked[name]!r}" for name in changed)
-        raise StaleInput(
-            f"{artifact} was made with {listing}: give the same options, another --run, or --restart to replace it"
-        )
-    for name, found in _hashes(inputs, artifact.parent).items():
-        if record["inputs"].get(name, found) != found:
-            raise StaleInput(
-                f"{artifact} was made from another {Path(name).name} ({record['inputs'][name][:12]}, now {found[:12]})"
-                ": restore that file, give another --run, or --restart to replace it"
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +153,7 @@ class Input:
 
     @property
     def known(self) -> dict[Path, str]:
-        """Its hash, for `freshness.is_current` and `records.write_record`."""
+        """Its hash, for `records.Artifact`."""
         return {self.path: self.record["sha256"]}
 
     def check_unchanged(self) -> None:

@@ -5,14 +5,15 @@ sha256, inputs by hash, options, versions. Companion files of the same step (fig
 record of the artefact they belong to, under `outputs`.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.errors import BadArtifact
 from pipeline.storage.atomic import sha256_file, to_json, write_text
@@ -24,9 +25,8 @@ def relative_name(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(path.parent.resolve() / path.name, folder.resolve())).as_posix()
 
 
-def _hashes(paths: Iterable[Path], folder: Path, known: Mapping[Path, str] | None = None) -> dict[str, str]:
-    """Return the hash of each file by its name relative to `folder`."""
-    known = known or {}
+def file_hashes(paths: Iterable[Path], folder: Path, known: Mapping[Path, str]) -> dict[str, str]:
+    """Return the hash of each file by its name relative to `folder`; a known hash is not computed again."""
     return {relative_name(path, folder): known[path] if path in known else sha256_file(path) for path in paths}
 
 
@@ -71,44 +71,59 @@ def standing(path: Path) -> Path:
     return large if large.is_file() or record_path(large).is_file() else path
 
 
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """Describe how an artefact is made; `freshness.reusable_record` decides whether it has to be made again."""
+
+    path: Path
+    schema: str
+    """Schema and version, e.g. "embeddings/1.0"."""
+
+    stage: str
+    """The command that makes it."""
+
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The resolved options that decide its content, not its place or the machine."""
+
+    inputs: Sequence[Path] = ()
+    """Files it is made from; the record stores their names relative to the artefact's folder, and their hashes."""
+
+    seed: int | None = None
+    known: Mapping[Path, str] = dataclasses.field(default_factory=dict)
+    """Hashes of inputs that were just computed, or whose files are elsewhere."""
+
+    protects: Literal["nothing", "options", "file", "everything"] = "nothing"
+    """What only `--restart` replaces: an artefact made with other options, also a damaged file, also an artefact that
+    was made from other inputs or misses a companion file."""
+
+
 def write_record(
-    artifact: Path,
+    artifact: Artifact,
     *,
-    schema: str,
-    stage: str,
-    options: Mapping[str, Any],
-    inputs: Iterable[Path] = (),
     outputs: Iterable[Path] = (),
     details: Mapping[str, Any] | None = None,
-    seed: int | None = None,
     device: str | None = None,
-    known: Mapping[Path, str] | None = None,
 ) -> None:
-    """Write `<artefact>.json`, last: an artefact without a matching record counts as not there.
+    """Write `<artefact>.json`, last: an artefact without a matching record counts as missing.
 
     Args:
-        artifact: the finished file.
-        schema: its schema and version, e.g. "embeddings/1.0".
-        stage: the command that made it.
-        options: the resolved options that decide its content (not where or on which machine).
-        inputs: artefacts it was made from; stored relative to the artefact's folder, by hash.
-        outputs: companion files of the same step, likewise.
+        artifact: how the finished file was made.
+        outputs: companion files of the same step.
         details: facts about the content that readers need (plain JSON).
-        seed: the seed, where one was used.
         device: "cpu" or the accelerator's name, where it matters.
-        known: hashes of inputs and outputs that were just computed, or of inputs that lie elsewhere.
     """
+    path = artifact.path
     record: dict[str, Any] = {
-        "schema": schema,
-        "stage": stage,
-        "artifact": artifact.name,
-        "sha256": sha256_file(artifact),
-        "bytes": artifact.stat().st_size,
-        "inputs": _hashes(inputs, artifact.parent, known),
-        "outputs": _hashes(outputs, artifact.parent, known),
-        "options": dict(options),
+        "schema": artifact.schema,
+        "stage": artifact.stage,
+        "artifact": path.name,
+        "sha256": sha256_file(path),
+        "bytes": path.stat().st_size,
+        "inputs": file_hashes(artifact.inputs, path.parent, artifact.known),
+        "outputs": file_hashes(outputs, path.parent, artifact.known),
+        "options": dict(artifact.options),
         "details": dict(details or {}),
-        "seed": seed,
+        "seed": artifact.seed,
         "device": device,
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -117,7 +132,7 @@ def write_record(
     }
     record = json.loads(to_json(record))  # as it will be read: tuples are lists then, and keys are sorted as text
     record["record_sha256"] = hashlib.sha256(to_json(record).encode()).hexdigest()
-    write_text(record_path(artifact), to_json(record))
+    write_text(record_path(path), to_json(record))
 
 
 def read_record(artifact: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ could not be read: such a row keeps its place, has no split and no hash).
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def write_manifest(
     details: Mapping[str, Any],
     outputs: list[Path],
     seed: int,
-    inputs: Iterable[Path] = (),
+    inputs: Sequence[Path] = (),
 ) -> None:
     """Write manifest.csv and its record.
 
@@ -86,14 +86,9 @@ def write_manifest(
     # resolved: `..` after a linked run folder leads elsewhere
     relative = Path(os.path.relpath(root.resolve(), path.parent.resolve())).as_posix()
     records.write_record(
-        path,
-        schema=SCHEMA,
-        stage="prepare",
-        options=options,
-        inputs=inputs,
+        records.Artifact(path, SCHEMA, "prepare", options, inputs, seed),
         outputs=outputs,
         details={**details, "root": relative},
-        seed=seed,
     )
 
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,9 +87,9 @@ def refused(kind: type[PipelineError], match: str, function: Callable[..., objec
     return str(caught.value)
 
 
-def vouch(path: Path, schema: str, *, stage: str = "fit_heads", **more: Any) -> Path:
+def vouch(path: Path, schema: str, *, stage: str = "fit_heads", inputs: Sequence[Path] = (), **more: Any) -> Path:
     """Write a record that fits the file: whoever can write a file can write its record."""
-    records.write_record(path, schema=schema, stage=stage, options={}, **more)
+    records.write_record(records.Artifact(path, schema, stage, inputs=inputs), **more)
     return path
 
 

@@ -178,7 +178,7 @@ def test_only_answers_of_these_predictions_are_read(make_predictions: Callable[.
     corrupted = made({("svm", "none"): 0.3, ("svm", "blur"): 0.5}, n=9, seeds=2)
     source.write_text("x")
     path.write_text(corrupted.to_csv(index=False))
-    records.write_record(path, schema="robustness/1.0", stage="robustness", options={}, inputs=[source])
+    records.write_record(records.Artifact(path, "robustness/1.0", "robustness", inputs=[source]))
     clean = corrupted[corrupted["corruption"] == "none"].sort_values(["seed", "tile_id"], ascending=False)
     y, named = ([CLASSES.index(name) for name in clean[column]] for column in ("label", "predicted"))
     same = {name: list(clean[name]) for name in ("tile_id", "group", "seed")}

@@ -90,7 +90,7 @@ def test_any_plan(folder: Path, data: st.DataObject) -> None:
     path = write_protocol(Protocol(folder, *(getattr(PLAN, name) for name in list(PLAN.__dataclass_fields__)[1:])))
     path.write_text(json.dumps(changed(json.loads(path.read_text()), data)))
     table.write_text("x")
-    records.write_record(table, schema=SCHEMA, stage="prepare", options={}, outputs=[folder / NAME])
+    records.write_record(records.Artifact(table, SCHEMA, "prepare"), outputs=[folder / NAME])
     found = outcome(read_protocol, folder)
     if found is not None:
         assert all(found.folder(part).parent == folder / "parts" for part in found.parts)
@@ -105,7 +105,7 @@ def test_any_description_of_a_model(folder: Path, data: st.DataObject) -> None:
         model_file.save_model(path, build_network("resnet10", n_classes=2, seed=0).state_dict(), MODEL)
     description = model_file.description_path(path)
     description.write_text(json.dumps(changed(MODEL, data)))
-    records.write_record(path, schema=model_file.SCHEMA, stage="train", options={}, outputs=[description])
+    records.write_record(records.Artifact(path, model_file.SCHEMA, "train"), outputs=[description])
     found = outcome(model_file.load_model, path)
     if found is not None:
         assert len(found.classes) == 2
@@ -117,7 +117,7 @@ def test_any_description_of_a_model(folder: Path, data: st.DataObject) -> None:
 def test_any_record(folder: Path, data: st.DataObject) -> None:
     path = folder / "a.csv"
     path.write_text("x")
-    records.write_record(path, schema="a/1.0", stage="prepare", options={"a": 1}, inputs=[path], outputs=[path])
+    records.write_record(records.Artifact(path, "a/1.0", "prepare", {"a": 1}, [path]), outputs=[path])
     content = changed(records.read_record_alone(path), data)
     try:
         text = atomic.to_json(content)
@@ -128,7 +128,8 @@ def test_any_record(folder: Path, data: st.DataObject) -> None:
     found = outcome(records.check_artifact, path, schema="a/1.0")
     if found is not None:
         outcome(freshness.check_inputs_unchanged, path, found)
-        outcome(freshness.refuse_other_options, path, options={"a": 1}, seed=None, inputs=[path])
+        again = records.Artifact(path, "a/1.0", "prepare", {"a": 1}, [path], protects="everything")
+        outcome(freshness.reusable_record, again)
         freshness.damaged_outputs(path, found)
 
 
@@ -143,7 +144,7 @@ def test_any_manifest(folder: Path, data: st.DataObject) -> None:
     table.to_csv(path, index=False)
     details = changed({"root": ".", "dataset": "x", "protocol": "random"}, data)
     try:
-        records.write_record(path, schema=SCHEMA, stage="prepare", options={}, details=details)
+        records.write_record(records.Artifact(path, SCHEMA, "prepare"), details=details)
     except ValueError:
         return
     found = outcome(read_manifest, path)

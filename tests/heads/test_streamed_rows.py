@@ -143,11 +143,11 @@ def test_the_svm_in_blocks_is_the_svm_of_landmarks_in_memory(store: Store, n_cla
 
 def test_a_streamed_svm_keeps_the_format_of_its_file(store: Store, tmp_path: Path) -> None:
     from pipeline.heads.base import SCHEMA as HEAD
-    from pipeline.storage.records import write_record
+    from pipeline.storage.records import Artifact, write_record
 
     head, path = fit_streamed(store(rows_of(120)), POINT, seed=0), tmp_path / "svm.skops"
     head.save(path)
-    write_record(path, schema=HEAD, stage="fit_heads", options={})
+    write_record(Artifact(path, HEAD, "fit_heads"))
     test = rows_of(50, seed=2)
     np.testing.assert_array_equal(Svm.load(path).scores(test), head.scores(test))
 

@@ -23,7 +23,7 @@ INFO = {
 
 def record(path: Path) -> None:
     """Write the record as training does."""
-    records.write_record(path, schema=SCHEMA, stage="train", options={}, outputs=[path.with_suffix(".json")])
+    records.write_record(records.Artifact(path, SCHEMA, "train"), outputs=[path.with_suffix(".json")])
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_no_description(saved: Path) -> None:
 
 
 def test_a_record_that_does_not_speak_of_the_description(saved: Path) -> None:
-    records.write_record(saved, schema=SCHEMA, stage="train", options={})
+    records.write_record(records.Artifact(saved, SCHEMA, "train"))
     refused(saved, "model.json: missing or changed since training")
 
 

@@ -3,31 +3,23 @@
 import random
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.storage.atomic import write_text
-from pipeline.storage.freshness import check_inputs_unchanged, damaged_outputs, is_current, refuse_other_options
-from pipeline.storage.records import check_artifact, read_record, read_record_alone, record_path, write_record
+from pipeline.storage.freshness import check_inputs_unchanged, current_record
+from pipeline.storage.records import Artifact, check_artifact, read_record, read_record_alone, record_path
 
-OPTIONS: dict[str, Any] = {"epochs": 3, "rate": 0.1, "name": "Zöllner", "sizes": (1, 2)}
-
-
-def make(path: Path, text: str = "content\n", *, stage: str = "prepare", **more: Any) -> Path:
-    write_text(path, text)
-    write_record(path, **{"schema": "thing/1.2", "stage": stage, "options": OPTIONS, "seed": 5, **more})
-    return path
+from .making import OPTIONS, make
 
 
 @pytest.fixture
 def chain(tmp_path: Path) -> list[Path]:
     """Tiles -> model -> rows -> figures, each made from the one before."""
     first = make(tmp_path / "manifest.csv")
-    second = make(tmp_path / "model.bin", stage="train", inputs=[first])
-    third = make(tmp_path / "rows.h5", stage="extract", inputs=[second])
-    return [first, second, third, make(tmp_path / "out.csv", stage="report", inputs=[third])]
+    second = make(tmp_path / "model.bin", stage="train", inputs=(first,))
+    third = make(tmp_path / "rows.h5", stage="extract", inputs=(second,))
+    return [first, second, third, make(tmp_path / "out.csv", stage="report", inputs=(third,))]
 
 
 def test_record_round_trip(tmp_path: Path) -> None:
@@ -35,7 +27,7 @@ def test_record_round_trip(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     figure = tmp_path / "figures" / "a.png"
     figure.write_bytes(b"png")
-    path = make(tmp_path / "a.csv", inputs=[given], outputs=[figure], details={10: "x", 9: "y"}, device="cpu")
+    path = make(tmp_path / "a.csv", inputs=(given,), outputs=[figure], details={10: "x", 9: "y"}, device="cpu")
     record = check_artifact(path, schema="thing/1.0")
     assert record["options"] == {"epochs": 3, "rate": 0.1, "name": "Zöllner", "sizes": [1, 2]}
     assert record["details"] == {"10": "x", "9": "y"}
@@ -98,7 +90,7 @@ def test_p8_a_fresh_chain_passes(chain: list[Path]) -> None:
 @pytest.mark.parametrize("changed", [0, 1, 2])
 def test_p8_a_stale_input_is_found_through_every_link(chain: list[Path], changed: int) -> None:
     """The first, second or third file is made anew; the last one knows, though its own input may be as it was."""
-    inputs = chain[changed - 1 : changed] if changed else []
+    inputs = tuple(chain[changed - 1 : changed] if changed else ())
     make(chain[changed], "made anew\n", inputs=inputs)
     with pytest.raises(StaleInput) as caught:
         check_inputs_unchanged(chain[3], read_record(chain[3]))
@@ -136,57 +128,8 @@ def test_inputs_of_a_linked_run_folder_are_found_again(tmp_path: Path) -> None:
     (tmp_path / "disk" / "far" / "run").mkdir(parents=True)
     (tmp_path / "run").symlink_to(tmp_path / "disk" / "far" / "run")
     given = make(tmp_path / "given.csv")
-    path = make(tmp_path / "run" / "a.csv", inputs=[given])
-    assert is_current(path, schema="thing/1.2", options=OPTIONS, inputs=[given], seed=5)
+    path = make(tmp_path / "run" / "a.csv", inputs=(given,))
+    assert current_record(Artifact(path, "thing/1.2", "prepare", OPTIONS, [given], 5)) is not None
     make(given, "changed\n")
     with pytest.raises(StaleInput, match=r"given\.csv"):
         check_inputs_unchanged(path, read_record(path))
-
-
-def test_is_current_until_anything_changes(tmp_path: Path) -> None:
-    given, other = make(tmp_path / "in.csv"), make(tmp_path / "other.csv")
-    figure = tmp_path / "a.png"
-    figure.write_bytes(b"png")
-    path = make(tmp_path / "a.csv", inputs=[given], outputs=[figure])
-
-    def current(**change: Any) -> bool:
-        asked = {"schema": "thing/1.2", "options": OPTIONS, "inputs": [given], "seed": 5}
-        return is_current(path, **{**asked, **change})
-
-    assert current()
-    assert not current(options=OPTIONS | {"epochs": 4})
-    assert not current(options=OPTIONS | {"new": None})
-    assert not current(options={"epochs": 3})
-    assert not current(seed=6)
-    assert not current(seed=None)
-    assert not current(inputs=[])
-    assert not current(inputs=[given, other])
-    assert not current(inputs=[other])
-    assert not current(schema="thing/2.0")
-    for file in (path, figure, given, record_path(path)):
-        whole = file.read_bytes()
-        file.write_bytes(whole + b" ")
-        assert not current(), file
-        file.write_bytes(whole)
-        assert current()
-    figure.unlink()
-    assert damaged_outputs(path, read_record(path)) == ["a.png"]
-    assert not current()
-    path.unlink()
-    assert not current()
-
-
-def test_other_options_are_refused_and_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    refuse_other_options(path, options=OPTIONS, seed=5)  # nothing there
-    make(path)
-    refuse_other_options(path, options=OPTIONS, seed=5)
-    with pytest.raises(StaleInput, match=r"epochs=3, now 4.*--restart"):
-        refuse_other_options(path, options=OPTIONS | {"epochs": 4}, seed=5)
-    with pytest.raises(StaleInput, match="seed=5, now 6"):
-        refuse_other_options(path, options=OPTIONS, seed=6)
-    record_path(path).write_text("{}")
-    with pytest.raises(BadArtifact, match="--restart"):  # else the user would be told to do what is refused
-        refuse_other_options(path, options=OPTIONS, seed=5)
-    record_path(path).unlink()
-    refuse_other_options(path, options=OPTIONS, seed=6)  # without a record it counts as not there

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage.freshness import check_inputs_unchanged
-from pipeline.storage.records import read_record, record_path, write_record
+from pipeline.storage.records import Artifact, read_record, record_path, write_record
 from pipeline.tiles.manifest import COLUMNS, SCHEMA, Manifest, is_below, read_manifest, tile_ids, write_manifest
 
 HOSTILE = ["a, b", 'say "x"', "Zöllner 日本", "=1+1", "+SUM(A1)", " outer ", "NA", "007", "#", "'", "a\\b", "null", "-"]
@@ -103,7 +103,7 @@ def test_a_recorded_file_that_breaks_the_schema_is_refused(tmp_path: Path, old: 
     path = tmp_path / "manifest.csv"
     write(path, rows(["A", "B", "A"]), tmp_path)
     path.write_text(path.read_text().replace(old, new))
-    write_record(path, schema=SCHEMA, stage="prepare", options={}, details={"root": ".", **DETAILS})
+    write_record(Artifact(path, SCHEMA, "prepare"), details={"root": ".", **DETAILS})
     with pytest.raises(BadArtifact, match=pattern) as caught:
         read_manifest(path)
     assert "\n" not in str(caught.value)
@@ -115,7 +115,7 @@ def test_another_kind_of_table_is_refused(tmp_path: Path) -> None:
     record_path(path).unlink()
     with pytest.raises(BadArtifact, match="record of manifest.csv is missing"):  # noqa: RUF043
         read_manifest(path)
-    write_record(path, schema="predictions/1.0", stage="fit_heads", options={})
+    write_record(Artifact(path, "predictions/1.0", "fit_heads"))
     with pytest.raises(BadArtifact, match="manifest/1"):
         read_manifest(path)
 

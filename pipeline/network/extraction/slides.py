@@ -70,13 +70,11 @@ class SlideExtraction:
             freshness.check_inputs_unchanged(trained.path, model.record)
         grid = self.grid(entry, model)
         inputs = [grid.path, trained.path, entry.path]
-        if not self.common.restart:
-            if freshness.is_current(out, schema=SCHEMA, options=self.chosen, inputs=inputs, seed=None):
-                log.info(f"extract: current, {out}")
-                skipped = len(records.read_record(out)["details"]["skipped"])
-                return Outcome(entry.name, tiles=len(grid.table), skipped=skipped)
-            freshness.refuse_other_options(out, options=self.chosen, seed=None)
-        return self.embed(entry, trained, as_seen(model, grid), grid, out=out, inputs=inputs)
+        artifact = records.Artifact(out, SCHEMA, "extract", self.chosen, inputs, protects="options")
+        record = freshness.reusable_record(artifact, restart=self.common.restart)
+        if record is not None:
+            return Outcome(entry.name, tiles=len(grid.table), skipped=len(record["details"]["skipped"]))
+        return self.embed(entry, trained, as_seen(model, grid), grid, artifact)
 
     def grid(self, entry: SlideEntry, model: Model) -> Grid:
         """Return the slide's grid: as `pipeline.tile` made it, or made now by its defaults.
@@ -104,9 +102,10 @@ class SlideExtraction:
         return grid
 
     def embed(
-        self, entry: SlideEntry, trained: SlideModel, model: Model, grid: Grid, *, out: Path, inputs: Sequence[Path]
+        self, entry: SlideEntry, trained: SlideModel, model: Model, grid: Grid, artifact: records.Artifact
     ) -> Outcome:
         """Compute the rows that are missing, build the HDF5 file, its thumbnail and its record."""
+        out, inputs = artifact.path, artifact.inputs
         info, network = grid.info, model.network
         table = rows_of(entry, grid)
         hashes = {path.name: atomic.sha256_file(path) for path in inputs[:2]} | {info.slide: info.slide_sha256}
@@ -163,11 +162,7 @@ class SlideExtraction:
                 shutil.copyfile(own, temporary)
         problems = {str(table["tile_id"].iloc[row]): problem for row, problem in skipped.items()}
         records.write_record(
-            out,
-            schema=SCHEMA,
-            stage="extract",
-            options=self.chosen,
-            inputs=inputs,
+            artifact,
             outputs=[thumbnail],
             details={
                 "skipped": problems,
@@ -218,4 +213,4 @@ def write_outcomes(path: Path, outcomes: Sequence[Outcome], *, inputs: Sequence[
         table[column] = table[column].map(no_formula)
     atomic.write_text(path, table.to_csv(index=False, lineterminator="\n"))
     counts = {"slides": len(table), "failed": int(table["problem"].ne("").sum())}
-    records.write_record(path, schema=TABLE_SCHEMA, stage="extract", options={}, inputs=inputs, details=counts)
+    records.write_record(records.Artifact(path, TABLE_SCHEMA, "extract", inputs=inputs), details=counts)

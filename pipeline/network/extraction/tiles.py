@@ -44,6 +44,10 @@ class TileExtraction:
         """The part of the tiles that is embedded; None: all."""
         return parse_shard(self.chosen["shard"]) if "shard" in self.chosen else None
 
+    def artifact(self, out: Path) -> records.Artifact:
+        """Return how an embeddings file of these tiles is made."""
+        return records.Artifact(out, SCHEMA, "extract", self.chosen, self.inputs, protects="options")
+
     def of_shard(self, shard: Shard) -> "TileExtraction":
         """Return the same for a part of the tiles."""
         return dataclasses.replace(self, chosen={**self.chosen, "shard": str(shard)})
@@ -60,13 +64,11 @@ def code_if_current(work: TileExtraction, out: Path) -> int | None:
         StaleInput: it stands there, made with other options.
         BadArtifact: it was merged, and a shard that holds its features is missing or another.
     """
-    if work.common.restart:
-        return None
-    if freshness.is_current(out, schema=SCHEMA, options=work.chosen, inputs=work.inputs, seed=None):
-        log.info(f"extract: current, {out}")
-        return EXIT_SKIPPED if records.read_record(out)["details"]["skipped"] else EXIT_OK
-    freshness.refuse_other_options(out, options=work.chosen, seed=None)
-    is_there = out.is_file() and records.record_path(out).is_file()
+    artifact = work.artifact(out)
+    record = freshness.reusable_record(artifact, restart=work.common.restart)
+    if record is not None:
+        return EXIT_SKIPPED if record["details"]["skipped"] else EXIT_OK
+    is_there = not work.common.restart and out.is_file() and records.record_path(out).is_file()
     if is_there and (lost := freshness.damaged_outputs(out, records.read_record(out))):
         raise BadArtifact(
             f"{out.parent / lost[0]}: missing or changed since {out.name} was merged: restore it, extract that shard "
@@ -155,11 +157,7 @@ def embed(work: TileExtraction, out: Path, *, settled: Callable[[], None]) -> in
         attrs |= {"shard": ShardRows(shard, own.start, n_tiles).attribute()}
     write_embeddings(out, scratch, table, attrs=attrs, dtype=chosen["dtype"])
     records.write_record(
-        out,
-        schema=SCHEMA,
-        stage="extract",
-        options=chosen,
-        inputs=work.inputs,
+        work.artifact(out),
         details={
             "skipped": {table["tile_id"].iloc[row]: problem for row, problem in skipped.items()},
             **{name: scratch.identity[name] for name in ("batch", *SETTLED)},

@@ -184,13 +184,19 @@ def merge(
             f"them right and extract their shards again with --restart; the first: {next(iter(skipped.values()))}"
         )
     names = names_below(out.parent, [piece.path for piece in pieces]) if virtual else []
-    options = common_options(pieces)
+    first = pieces[0]
+    model = model_place(first, manifest)
+    hashes |= {model: str(first.header.attrs["model_sha256"])}
+    if virtual:
+        hashes |= {piece.path: piece.record["sha256"] for piece in pieces}
+    artifact = records.Artifact(
+        out, SCHEMA, "extract", common_options(pieces), [manifest, model], known=hashes, protects="options"
+    )
     if not restart:
         if is_merged(out, details, virtual=virtual):
             return False
-        freshness.refuse_other_options(out, options=options, seed=None)
+        freshness.check_replaceable(artifact)
     check_bytes(pieces, force=force, advance=advance)
-    first = pieces[0]
     write_embeddings(
         out,
         MergedRows(pieces, table, advance),
@@ -200,20 +206,11 @@ def merge(
         dtype=first.header.dtype,
         virtual=dict(zip(names, (piece.header.shape[0] for piece in pieces), strict=True)) if virtual else None,
     )
-    model = model_place(first, manifest)
-    hashes |= {model: str(first.header.attrs["model_sha256"])}
-    if virtual:
-        hashes |= {piece.path: piece.record["sha256"] for piece in pieces}
     records.write_record(
-        out,
-        schema=SCHEMA,
-        stage="extract",
-        options=options,
-        inputs=[manifest, model],
+        artifact,
         outputs=[piece.path for piece in pieces] if virtual else (),
         details=details,
         device=", ".join(by_value(pieces, lambda piece: str(piece.record.get("device")))),
-        known=hashes,
     )
     return True
 

@@ -1,5 +1,6 @@
 """The parts of a plan become one table: every tile as predicted by the networks that were trained without its fold."""
 
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -45,7 +46,7 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
     files = [records.standing(protocol.folder(part) / "predictions.csv") for part in parts]
     out = records.standing(protocol.predictions(arm))
     seed = protocol.seeds[0]
-    current: dict[str, Any] = {"schema": csv_table.SCHEMA, "options": options, "inputs": files, "seed": seed}
+    artifact = records.Artifact(out, csv_table.SCHEMA, "fit_heads", options, files, seed)
     found = []
     for part, path in zip(parts, files, strict=True):
         check_part(protocol, part)
@@ -54,7 +55,7 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
             freshness.check_inputs_unchanged(path, record)
         refuse_other_making(path.parent, files[0].parent)
         found.append(record["details"])
-    if freshness.is_current(out, **current):
+    if freshness.reusable_record(artifact) is not None:
         return
     out = write_pooled(protocol, parts, files)
     summary = []
@@ -67,9 +68,7 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
         atomic.write_text(summary[0], atomic.to_json(summary_of(contents) | {"training": training}))
     shared = {name: found[0][name] for name in ("dataset", "credit", "fit_on", "calibrated_on")}
     records.write_record(
-        out,
-        **current,
-        stage="fit_heads",
+        dataclasses.replace(artifact, path=out),
         outputs=summary,
         details=shared
         | {

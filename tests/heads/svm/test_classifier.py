@@ -15,7 +15,7 @@ from pipeline.heads.svm import classifier
 from pipeline.heads.svm.classifier import EXACT_ROWS, Svm, affordable, fit_svc, fit_svm, search_svm, standard_points
 from pipeline.heads.svm.nystroem import landmark_points
 from pipeline.storage import environment, records
-from pipeline.storage.records import write_record
+from pipeline.storage.records import Artifact, write_record
 
 
 def blobs(n: int, *, n_classes: int, seed: int, n_features: int = 12) -> Rows:
@@ -68,7 +68,7 @@ def test_saved_head_scores_the_same_and_needs_no_trust(tmp_path) -> None:
     train = blobs(60, n_classes=3, seed=1)
     head = fit_svm(train, {"kernel": "rbf", "gamma": 0.05, "C": 10.0})
     head.save(tmp_path / "svm.skops")
-    write_record(tmp_path / "svm.skops", schema=SCHEMA, stage="fit_heads", options={})
+    write_record(Artifact(tmp_path / "svm.skops", SCHEMA, "fit_heads"))
     assert skops.io.get_untrusted_types(file=tmp_path / "svm.skops") == []
     np.testing.assert_array_equal(Svm.load(tmp_path / "svm.skops").scores(train), head.scores(train))
 
@@ -86,7 +86,7 @@ def test_a_head_of_another_scikit_learn(tmp_path, monkeypatch: pytest.MonkeyPatc
     }[made]
     with monkeypatch.context() as patched:
         patched.setattr(records, "versions", lambda: found | {"scikit-learn": other})
-        write_record(path, schema=SCHEMA, stage="fit_heads", options={})
+        write_record(Artifact(path, SCHEMA, "fit_heads"))
     if fits:
         Svm.load(path)
         return
@@ -100,15 +100,15 @@ def test_foreign_files_are_refused(tmp_path) -> None:
     path.write_bytes(b"not a zip")
     with pytest.raises(BadArtifact, match=r"record of svm\.skops is missing"):
         Svm.load(path)
-    write_record(path, schema=SCHEMA, stage="fit_heads", options={})
+    write_record(Artifact(path, SCHEMA, "fit_heads"))
     with pytest.raises(BadArtifact, match="not a readable skops file"):
         Svm.load(path)
     skops.io.dump(LogisticRegression(), path)
-    write_record(path, schema=SCHEMA, stage="fit_heads", options={})
+    write_record(Artifact(path, SCHEMA, "fit_heads"))
     with pytest.raises(BadArtifact, match="holds no fitted pipeline as fit_heads makes it"):
         Svm.load(path)
     skops.io.dump({"head": Search()}, path)  # a type of ours, but not one that a head file may hold
-    write_record(path, schema=SCHEMA, stage="fit_heads", options={})
+    write_record(Artifact(path, SCHEMA, "fit_heads"))
     with pytest.raises(BadArtifact, match="not trusted"):
         Svm.load(path)
 

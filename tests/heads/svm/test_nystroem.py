@@ -11,7 +11,7 @@ from pipeline.heads.base import SCHEMA, Rows
 from pipeline.heads.svm import nystroem
 from pipeline.heads.svm.classifier import Svm, fit_svm, search_svm, standard_points
 from pipeline.heads.svm.nystroem import C_LANDMARKS, LANDMARKS, landmark_points
-from pipeline.storage.records import write_record
+from pipeline.storage.records import Artifact, write_record
 
 
 def rings(n: int, *, n_classes: int, seed: int) -> Rows:
@@ -82,7 +82,7 @@ def test_it_is_saved_without_types_that_need_trust_and_loads_alike(tmp_path) -> 
     head = fit_svm(train, POINT)
     path = tmp_path / "svm.skops"
     head.save(path)
-    write_record(path, schema=SCHEMA, stage="fit_heads", options={})
+    write_record(Artifact(path, SCHEMA, "fit_heads"))
     assert skops.io.get_untrusted_types(file=path) == []
     np.testing.assert_array_equal(Svm.load(path).scores(train), head.scores(train))
 

@@ -8,7 +8,7 @@ from pipeline.errors import BadArtifact
 from pipeline.heads.base import SCHEMA, Rows
 from pipeline.heads.xgb import booster
 from pipeline.heads.xgb.booster import FIXED, PATIENCE, POINTS, Boosting, fit_boosting, search_boosting
-from pipeline.storage.records import write_record
+from pipeline.storage.records import Artifact, write_record
 
 
 def blobs(n: int, *, n_classes: int, seed: int) -> Rows:
@@ -45,7 +45,7 @@ def test_the_same_seed_gives_the_same_head_and_saving_keeps_its_scores(tmp_path)
     _, second, _ = search_boosting(train, val, seed=4, jobs=1, rounds=5)
     np.testing.assert_array_equal(first.scores(val), second.scores(val))
     first.save(tmp_path / "xgboost.ubj")
-    write_record(tmp_path / "xgboost.ubj", schema=SCHEMA, stage="fit_heads", options={})
+    write_record(Artifact(tmp_path / "xgboost.ubj", SCHEMA, "fit_heads"))
     np.testing.assert_array_equal(Boosting.load(tmp_path / "xgboost.ubj").scores(val), first.scores(val))
 
 
@@ -62,7 +62,7 @@ def test_a_changed_head_is_refused_before_xgboost_sees_it(tmp_path) -> None:
     train, val = blobs(60, n_classes=2, seed=1), blobs(30, n_classes=2, seed=2)
     path = tmp_path / "xgboost.ubj"
     search_boosting(train, val, seed=0, jobs=1, rounds=2)[1].save(path)
-    write_record(path, schema=SCHEMA, stage="fit_heads", options={})
+    write_record(Artifact(path, SCHEMA, "fit_heads"))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)

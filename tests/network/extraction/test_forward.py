@@ -100,7 +100,7 @@ def test_rows_are_those_of_torchvisions_resnet50(prepared_run: Path) -> None:
     }
     save_model(path, network.state_dict(), {"arch": "resnet50", "classes": manifest.classes, "preprocess": preprocess})
     records.write_record(
-        path, schema=SCHEMA, stage="train", options={}, inputs=[manifest.path], outputs=[path.with_suffix(".json")]
+        records.Artifact(path, SCHEMA, "train", inputs=[manifest.path]), outputs=[path.with_suffix(".json")]
     )
 
     theirs = resnet50(num_classes=2)

@@ -112,7 +112,7 @@ def test_inner_networks_of_a_fold_speak_by_their_mean_probability(write: Callabl
 
 def test_pooling_refuses_parts_that_do_not_belong_together(write: Callable[..., Path]) -> None:
     one = write(table(("t1",)), "one.csv")
-    with pytest.raises(BadArtifact, match=r"other\.csv: other heads, corruptions or classes than in .*one\.csv"):
+    with pytest.raises(BadArtifact, match=r"other\.csv: other heads, corruptions or classes than .*one\.csv"):
         pool([(0, 0, one), (0, 1, write(table(("t2",), ("none", "jpeg")), "other.csv"))])
     with pytest.raises(BadArtifact, match=r"b\.csv: other test tiles than the other part of seed 0, fold 0"):
         pool([(0, 0, one), (0, 0, write(table(("t2",)), "b.csv"))])
