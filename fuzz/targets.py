@@ -50,7 +50,7 @@ def manifest(data: bytes, folder: Path) -> None:
     path = folder / "manifest.csv"
     path.write_bytes(data)
     check(lambda file: csv_tiles(file, group_regex=""), path)
-    records.write_record(path, schema=SCHEMA, stage="prepare", options={}, details=DETAILS)
+    records.write_record(records.Artifact(path, SCHEMA, "prepare"), details=DETAILS)
     check(read_manifest, path)
 
 
@@ -78,7 +78,7 @@ def grid(data: bytes, folder: Path) -> None:
         return  # no record could hold it
     if isinstance(details, dict):
         path.write_bytes(rest)
-        records.write_record(path, schema=GRID, stage="tile", options={}, details=details)
+        records.write_record(records.Artifact(path, GRID, "tile"), details=details)
         check(read_grid, path)
 
 

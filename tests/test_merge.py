@@ -408,7 +408,7 @@ def full_disk(path: Path) -> Iterator[h5py.File]:
 DYING_MERGE = """
 import os, signal, sys
 from pipeline import merge
-from pipeline.storage import merging
+from pipeline.storage.embeddings import merge as merging
 when = int(sys.argv.pop(1))
 blocks = merging.MergedRows.blocks
 def dying(self):

@@ -81,7 +81,7 @@ def make_run(run: Path, n: int, *, seed: int) -> None:
     attrs = {"classes": classes, "preprocess": {}, "model_sha256": "", "manifest_sha256": "", "versions": {}}
     write_embeddings(path, Synthetic(path, y, seed=seed), table, attrs=attrs)
     details = {"skipped": {}, "dataset": "synthetic embeddings", "protocol": "grouped", "credit": None}
-    records.write_record(path, schema=SCHEMA, stage="extract", options={}, details=details)
+    records.write_record(records.Artifact(path, SCHEMA, "extract"), details=details)
 
 
 def pieces(run: Path) -> Iterator[pd.DataFrame]:

@@ -118,11 +118,7 @@ def write_shards(run, n_shards, n_rows):
         write_embeddings(file, scratch, table.iloc[own.start : own.stop], attrs=attrs | held)
         scratch.remove()
         records.write_record(
-            file,
-            schema=SCHEMA,
-            stage="extract",
-            options={"shard": str(shard), "dtype": "float32"},
-            inputs=[manifest, model],
+            records.Artifact(file, SCHEMA, "extract", {"shard": str(shard), "dtype": "float32"}, [manifest, model]),
             details={"skipped": {}, "batch": BATCH, "engine": "torch", "precision": "fp32", "views": 1},
         )
         files.append(file)
