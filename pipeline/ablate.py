@@ -38,16 +38,13 @@ from typing import Any
 from pipeline import __main__ as whole
 from pipeline import prepare, train
 from pipeline.cli.ablation_plan import OWN, Plan, Planned, chosen_arms, read_plan
-from pipeline.cli.command import guarded
-from pipeline.cli.options import parse_alone, plain
+from pipeline.cli.command import CommandWithoutRun
+from pipeline.cli.options import plain
 from pipeline.errors import EXIT_OK, BadArtifact, DiskFull, Interrupted, Locked, PipelineError, StaleInput
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, environment, freshness, records
 from pipeline.storage.lock import run_held
 from pipeline.storage.model_reuse import network_folders, take_over
-
-STAGES = {name: kind for name, (kind, _) in whole.STAGES.items()}
-"""Stage name -> its options."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +82,7 @@ def run(options: AblateOptions) -> int:
     """
     given = {"threads": options.threads, "device": options.device}
     words = [f"--{name}={value}" for name, value in given.items() if value is not None]
-    plan = read_plan(options.plan, STAGES, named=prepare.NAMES, words=words)
+    plan = read_plan(options.plan, whole.AllOptions, named=prepare.NAMES, words=words)
     chosen, shared = chosen_arms(plan, options.arms), options.arms is not None
     environment.git_state()
     with run_held(plan.run, shared=shared):
@@ -163,7 +160,7 @@ def with_drawn_tiles(plan: Plan, n: int, *, shared: bool) -> Plan:
     from pipeline.tiles.datasets.subset import drawn_rows, listed
 
     first = plan.arms[0]
-    asked = first.options["prepare"]
+    asked = first.options.prepare
     tiles = find_tiles(
         asked.data,
         source=None,
@@ -184,7 +181,7 @@ def with_drawn_tiles(plan: Plan, n: int, *, shared: bool) -> Plan:
             )
         atomic.write_text(path, text)  # two commands at once write the same
     taken = dataclasses.replace(asked, data=str(path), group_regex=None)
-    arms = [dataclasses.replace(arm, options={**arm.options, "prepare": taken}) for arm in plan.arms]
+    arms = [dataclasses.replace(arm, options=dataclasses.replace(arm.options, prepare=taken)) for arm in plan.arms]
     return dataclasses.replace(plan, arms=arms)
 
 
@@ -192,7 +189,7 @@ def same_networks(arm: Planned, before: Sequence[Planned]) -> list[Planned]:
     """Return the arms before this one whose networks are its own."""
 
     def decides(one: Planned) -> list[Mapping[str, Any]]:
-        return [plain(whole.planned(one.options)), plain(one.options["train"])]
+        return [plain(whole.planned(one.options)), plain(one.options.train)]
 
     return [other for other in before if decides(other) == decides(arm)]
 
@@ -209,7 +206,7 @@ def has_networks(source: Planned, arm: Planned) -> bool:
         try:
             is_same = atomic.sha256_file(theirs) == atomic.sha256_file(ours)
             found = is_same and train.is_trained(
-                read_manifest(theirs), arm.options["train"], seed=arm.common.seed if seed is None else seed
+                read_manifest(theirs), arm.options.train, seed=arm.common.seed if seed is None else seed
             )
         except (FileNotFoundError, BadArtifact):  # not begun, or being made or removed: its own command says more
             return False
@@ -229,7 +226,7 @@ def write_table(plan: Plan) -> None:
         out,
         SCHEMA,
         "ablate",
-        {arm.name: {name: plain(arm.options[name]) for name in ("prepare", *OWN)} for arm in plan.arms},
+        {arm.name: {name: plain(getattr(arm.options, name)) for name in ("prepare", *OWN)} for arm in plan.arms},
         [
             *(records.standing(arm.common.run / "predictions.csv") for arm in plan.arms),
             *(records.standing(arm.common.run / "robustness.csv") for arm in plan.arms),
@@ -243,7 +240,7 @@ def write_table(plan: Plan) -> None:
     rows = compare(arms, seed=first.common.seed)
     details = arms[0].predictions.details
     part = "" if plan.n_tiles is None else f" ({plan.n_tiles} tiles, drawn class by class)"
-    networks = list(dict.fromkeys(arm.options["train"].arch for arm in plan.arms))
+    networks = list(dict.fromkeys(arm.options.train.arch for arm in plan.arms))
     alike = f", network {networks[0]}" if len(networks) == 1 else ""
     setting = (
         f"Data set {details.get('dataset')}{part}; protocol {details.get('protocol')}{alike}; what each arm does "
@@ -260,8 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and not words[0].startswith("-"):
         words.insert(0, "--plan")
-    name = "pipeline.ablate"
-    return guarded(name, lambda: run(parse_alone(f"python -m {name}", __doc__ or "", AblateOptions, words)))
+    return CommandWithoutRun("pipeline.ablate", __doc__, AblateOptions, run)(words)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ import collections
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.cli.command import command
+from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, BadTile, PipelineError
 from pipeline.runtime.console import log
@@ -245,10 +245,8 @@ def run(common: Common, options: BaselinesOptions) -> int:
     return EXIT_SKIPPED if skipped else EXIT_OK
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m pipeline.baselines`."""
-    stages = {"baselines": BaselinesOptions}
-    return command("pipeline.baselines", __doc__, stages, lambda common, o: run(common, o["baselines"]), argv)
+main = Command("pipeline.baselines", __doc__, BaselinesOptions, run)
+"""Entry point of `python -m pipeline.baselines`."""
 
 
 if __name__ == "__main__":

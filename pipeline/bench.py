@@ -14,12 +14,12 @@ import dataclasses
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.cli.command import guarded
-from pipeline.cli.options import DEVICE, check, parse_alone, plain
+from pipeline.cli.command import CommandWithoutRun
+from pipeline.cli.options import DEVICE, check, plain
 from pipeline.errors import EXIT_OK, Interrupted
 from pipeline.runtime.console import log
 from pipeline.storage import environment
@@ -263,11 +263,8 @@ def grow(options: BenchOptions, setting: "BenchConfig", machine: str) -> int:
     return EXIT_OK
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m pipeline.bench`."""
-    words = sys.argv[1:] if argv is None else argv
-    name = "pipeline.bench"
-    return guarded(name, lambda: run(parse_alone(f"python -m {name}", __doc__ or "", BenchOptions, words)))
+main = CommandWithoutRun("pipeline.bench", __doc__, BenchOptions, run)
+"""Entry point of `python -m pipeline.bench`."""
 
 
 if __name__ == "__main__":

@@ -7,12 +7,10 @@ classes: <name>-truth.png and <name>-truth.json. 40,000 px on a side take some m
 """
 
 import dataclasses
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.cli.command import guarded
-from pipeline.cli.options import check, parse_alone
+from pipeline.cli.command import CommandWithoutRun
+from pipeline.cli.options import check
 from pipeline.errors import EXIT_OK
 from pipeline.runtime.console import log
 
@@ -54,10 +52,8 @@ def run(options: DemoSlideOptions) -> int:
     return EXIT_OK
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m pipeline.demo_slide`."""
-    name, words = "pipeline.demo_slide", sys.argv[1:] if argv is None else argv
-    return guarded(name, lambda: run(parse_alone(f"python -m {name}", __doc__ or "", DemoSlideOptions, words)))
+main = CommandWithoutRun("pipeline.demo_slide", __doc__, DemoSlideOptions, run)
+"""Entry point of `python -m pipeline.demo_slide`."""
 
 
 if __name__ == "__main__":

@@ -9,11 +9,10 @@ file for anndata and csv.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pipeline.cli.command import command
+from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
 from pipeline.runtime.console import log
@@ -86,12 +85,8 @@ def run(common: Common, options: ExportOptions) -> int:
     return EXIT_OK if used == len(content.status) else EXIT_SKIPPED
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m pipeline.export`."""
-    stages = {"export": ExportOptions}
-    return command(
-        "pipeline.export", __doc__, stages, lambda common, o: run(common, o["export"]), argv, reads_only=True
-    )
+main = Command("pipeline.export", __doc__, ExportOptions, run, access="read")
+"""Entry point of `python -m pipeline.export`."""
 
 
 if __name__ == "__main__":

@@ -19,11 +19,10 @@ slides/<slide>/<slide>.h5. One bad slide does not stop the others; slides/slides
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.cli.command import command
+from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check, plain
 from pipeline.cli.slide_options import SlidesOptions, chosen_slides
@@ -234,19 +233,30 @@ def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) ->
     return code
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m pipeline.extract`."""
+@dataclasses.dataclass(frozen=True)
+class ExtractCommandOptions:
+    """Options of the command by stage."""
 
-    def work(common: Common, given: dict[str, Any]) -> int:
-        options, slides = given["extract"], given["slides"]
-        return run_slides(common, options, slides) if slides.slide or slides.data else run(common, options)
+    extract: ExtractOptions
+    slides: SlideOptions
 
-    stages = {"extract": ExtractOptions, "slides": SlideOptions}
 
-    def shares(given: dict[str, Any]) -> bool:
-        return bool(given["extract"].shard)
+def run_tiles_or_slides(common: Common, given: ExtractCommandOptions) -> int:
+    """Embed slides if some are named, else the tiles of the run; return the exit code."""
+    if given.slides.slide or given.slides.data:
+        return run_slides(common, given.extract, given.slides)
+    return run(common, given.extract)
 
-    return command("pipeline.extract", __doc__, stages, work, argv, shares=shares, together=True)
+
+main = Command(
+    "pipeline.extract",
+    __doc__,
+    ExtractCommandOptions,
+    run_tiles_or_slides,
+    shares=lambda given: bool(given.extract.shard),
+    together=True,
+)
+"""Entry point of `python -m pipeline.extract`."""
 
 
 if __name__ == "__main__":

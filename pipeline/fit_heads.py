@@ -12,11 +12,11 @@ do not fit into `--memory` are read block by block.
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.cli.command import command
+from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, UsageError
@@ -325,10 +325,8 @@ def kept_head(
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m pipeline.fit_heads`."""
-    stages = {"fit_heads": FitHeadsOptions}
-    return command("pipeline.fit_heads", __doc__, stages, lambda common, o: run(common, o["fit_heads"]), argv)
+main = Command("pipeline.fit_heads", __doc__, FitHeadsOptions, run)
+"""Entry point of `python -m pipeline.fit_heads`."""
 
 
 if __name__ == "__main__":

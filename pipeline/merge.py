@@ -8,14 +8,12 @@ and engine. Nothing of the shards is changed; with --virtual the features stay i
 """
 
 import dataclasses
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
 
-from pipeline.cli.command import guarded
-from pipeline.cli.options import check, parse_alone
+from pipeline.cli.command import CommandWithoutRun
+from pipeline.cli.options import check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, UsageError
 from pipeline.runtime.console import log
 from pipeline.runtime.progress import progress
@@ -95,10 +93,8 @@ def run(options: MergeOptions) -> int:
     return EXIT_SKIPPED if skipped else EXIT_OK
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m pipeline.merge`."""
-    name, words = "pipeline.merge", sys.argv[1:] if argv is None else argv
-    return guarded(name, lambda: run(parse_alone(f"python -m {name}", __doc__ or "", MergeOptions, words)))
+main = CommandWithoutRun("pipeline.merge", __doc__, MergeOptions, run)
+"""Entry point of `python -m pipeline.merge`."""
 
 
 if __name__ == "__main__":

@@ -11,11 +11,10 @@ network embedded the slide.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.cli.command import command
+from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, UsageError
 from pipeline.inference.embeddings import predict_rows
@@ -249,12 +248,8 @@ def answer_folder(
         )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m pipeline.predict`."""
-    stages = {"predict": PredictOptions}
-    return command(
-        "pipeline.predict", __doc__, stages, lambda common, o: run(common, o["predict"]), argv, reads_only=True
-    )
+main = Command("pipeline.predict", __doc__, PredictOptions, run, access="read")
+"""Entry point of `python -m pipeline.predict`."""
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ writes manifest.csv, audit.json, audit.md and figures/classes.png into the run f
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.cli.command import command
+from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, StaleInput
 from pipeline.runtime.console import log
@@ -210,7 +209,7 @@ def write_parts(
         plan.parts.append(dataclasses.replace(entry, manifest_sha256=atomic.sha256_file(path)))
     for name, classes in {(w, tuple(c)) for part in plan.parts for w, c in part.absent.items()}:
         n = sum(list(classes) == part.absent.get(name) for part in plan.parts)
-        log.warning(f"prepare: warning: {name} holds no tile of {', '.join(classes)} in {n} of {len(plan.parts)} parts")
+        log.warning(f"prepare: {name} holds no tile of {', '.join(classes)} in {n} of {len(plan.parts)} parts")
     return write_protocol(plan)
 
 
@@ -367,10 +366,8 @@ def run(common: Common, options: PrepareOptions) -> int:
     return EXIT_OK
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m pipeline.prepare`."""
-    stages = {"prepare": PrepareOptions}
-    return command("pipeline.prepare", __doc__, stages, lambda common, o: run(common, o["prepare"]), argv, creates=True)
+main = Command("pipeline.prepare", __doc__, PrepareOptions, run, access="begin")
+"""Entry point of `python -m pipeline.prepare`."""
 
 
 if __name__ == "__main__":

@@ -8,10 +8,9 @@ refits. Writes comparison.csv, comparison.md, figures and the one-file report.ht
 
 import dataclasses
 import importlib.util
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.cli.command import command
+from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, StaleInput
 from pipeline.runtime.console import log
@@ -161,10 +160,8 @@ def collect(common: Common, options: ReportOptions, predictions: "Predictions", 
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m pipeline.report`."""
-    stages = {"report": ReportOptions}
-    return command("pipeline.report", __doc__, stages, lambda common, options: run(common, options["report"]), argv)
+main = Command("pipeline.report", __doc__, ReportOptions, run)
+"""Entry point of `python -m pipeline.report`."""
 
 
 if __name__ == "__main__":

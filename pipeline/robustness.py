@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from pipeline.cli.command import command
+from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput
@@ -252,10 +252,8 @@ def put_through(
     return answers, skipped
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m pipeline.robustness`."""
-    stages = {"robustness": RobustnessOptions}
-    return command("pipeline.robustness", __doc__, stages, lambda common, o: run(common, o["robustness"]), argv)
+main = Command("pipeline.robustness", __doc__, RobustnessOptions, run)
+"""Entry point of `python -m pipeline.robustness`."""
 
 
 if __name__ == "__main__":

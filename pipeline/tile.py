@@ -10,13 +10,11 @@ an overlay that shows which tiles were taken for tissue.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import tyro
 
-from pipeline.cli.command import command
+from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check
 from pipeline.cli.slide_options import SlidesOptions, chosen_slides
 
@@ -84,12 +82,18 @@ def run(common: Common, options: TileOptions, slides: SlidesOptions) -> int:
     return code
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m pipeline.tile`."""
-    stages: dict[str, Any] = {"tile": TileOptions, "slides": SlidesOptions}
-    return command(
-        "pipeline.tile", __doc__, stages, lambda common, o: run(common, o["tile"], o["slides"]), argv, creates=True
-    )
+@dataclasses.dataclass(frozen=True)
+class TileCommandOptions:
+    """Options of the command by stage."""
+
+    tile: TileOptions
+    slides: SlidesOptions
+
+
+main = Command(
+    "pipeline.tile", __doc__, TileCommandOptions, lambda common, o: run(common, o.tile, o.slides), access="begin"
+)
+"""Entry point of `python -m pipeline.tile`."""
 
 
 if __name__ == "__main__":

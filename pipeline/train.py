@@ -9,11 +9,10 @@ continues from checkpoint.pt and takes the same steps.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.cli.command import command
+from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, BadInput, UsageError
@@ -402,10 +401,8 @@ def finish(
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m pipeline.train`."""
-    stages = {"train": TrainOptions}
-    return command("pipeline.train", __doc__, stages, lambda common, o: run(common, o["train"]), argv, together=True)
+main = Command("pipeline.train", __doc__, TrainOptions, run, together=True)
+"""Entry point of `python -m pipeline.train`."""
 
 
 if __name__ == "__main__":

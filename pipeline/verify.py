@@ -7,10 +7,9 @@ ends with exit code 1 if there is any.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.cli.command import command
+from pipeline.cli.command import Command
 from pipeline.cli.options import Common
 from pipeline.errors import EXIT_FAILED, EXIT_OK, BadArtifact, PipelineError, StaleInput
 from pipeline.runtime.console import log
@@ -229,12 +228,8 @@ def run(common: Common, options: VerifyOptions) -> int:
     return EXIT_OK
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m pipeline.verify`."""
-    stages = {"verify": VerifyOptions}
-    return command(
-        "pipeline.verify", __doc__, stages, lambda common, o: run(common, o["verify"]), argv, reads_only=True
-    )
+main = Command("pipeline.verify", __doc__, VerifyOptions, run, access="read")
+"""Entry point of `python -m pipeline.verify`."""
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def written(base: Path, text: str = PLAN) -> Path:
 
 def plan_at(file: Path) -> Plan:
     """Read a plan as the command does."""
-    return read_plan(file, ablate.STAGES, named=prepare.NAMES)
+    return read_plan(file, whole.AllOptions, named=prepare.NAMES)
 
 
 def standing_models(base: Path) -> dict[str, tuple[str, int]]:
@@ -356,7 +356,7 @@ def test_arms_run_in_the_order_of_the_plan_by_the_options_of_the_command(
         (["--arms"], "--arms: name at least one; the plan's arms: tutorial, strong, strong-8-views"),
         (["--arms", "weak"], "--arms weak: no such arm; the plan's arms: tutorial, strong, strong-8-views"),
         (["--arms", "strong", "tutorial", "strong"], "--arms: strong is named twice; the plan's arms: tutorial, "),
-        (["--threads", "0"], "--threads 0: too small"),
+        (["--threads", "0"], "--threads 0: at least 1"),
         (["--device", "abacus"], "--device abacus: "),
     ],
 )

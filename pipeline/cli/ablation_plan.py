@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli.options import Common, StageTypes, parse, read_toml, toml_words
+from pipeline.cli.options import Common
+from pipeline.cli.parse import Syntax, parse
+from pipeline.cli.toml_file import read_toml, toml_words
 from pipeline.errors import UsageError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
@@ -22,7 +24,8 @@ class Planned:
 
     name: str
     common: Common
-    options: dict[str, Any]
+    options: Any
+    """The options of all stages."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +39,12 @@ class Plan:
     arms: list[Planned]
 
 
-def read_plan(file: Path, stages: StageTypes, *, named: Sequence[str], words: Sequence[str] = ()) -> Plan:
+def read_plan(file: Path, kind: type, *, named: Sequence[str], words: Sequence[str] = ()) -> Plan:
     """Read a plan and every arm's options.
 
     Args:
         file: the TOML file.
-        stages: stage name -> its options.
+        kind: dataclass of the options of all stages.
         named: data sets that go by a name, of which no part can be drawn.
         words: common options of the command line, which win over the plan's.
 
@@ -49,6 +52,7 @@ def read_plan(file: Path, stages: StageTypes, *, named: Sequence[str], words: Se
         UsageError: not TOML, no arms, no run, or what no stage knows.
     """
     table = read_toml(file)
+    syntax: Syntax[Any] = Syntax("python -m pipeline.ablate", "", kind)
     arms, n_tiles = table.pop("arms", None), table.pop("tiles", None)
     if not isinstance(table.get("run"), str):
         raise UsageError(f'{file}: run = "FOLDER" is needed at the top: where the arms are run')
@@ -60,7 +64,7 @@ def read_plan(file: Path, stages: StageTypes, *, named: Sequence[str], words: Se
         raise UsageError(
             f"{file}: two arms differ in upper and lower case alone: they would share a folder on some disks"
         )
-    shared = toml_words(file, table, stages)
+    shared = toml_words(file, table, syntax.stages)
     found = []
     for name, own in arms.items():
         if not NAME.fullmatch(name):
@@ -70,9 +74,9 @@ def read_plan(file: Path, stages: StageTypes, *, named: Sequence[str], words: Se
                 f"{file}: arms.{name} holds other tables than {', '.join(OWN)}, in which alone arms differ"
             )
         place = Path(table["run"]) / "arms" / name
-        line = [*shared, *toml_words(file, own, stages), *words, f"--run={place}"]
-        found.append(Planned(name, *parse("python -m pipeline.ablate", "", stages, line)))
-    data = found[0].options["prepare"].data
+        line = [*shared, *toml_words(file, own, syntax.stages), *words, f"--run={place}"]
+        found.append(Planned(name, *parse(syntax, line)))
+    data = found[0].options.prepare.data
     if n_tiles is not None and data in named:
         raise UsageError(f"{file}: tiles: not of {data}, whose credit and scale a list of files would not hold")
     if found[0].common.restart:

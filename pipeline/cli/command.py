@@ -1,63 +1,123 @@
-"""What every command does around its work: parse, lock the run, turn errors into one line and an exit code."""
+"""Run a command: parse its words, lock the run, turn errors into one line and an exit code."""
 
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
 
-from pipeline.cli.options import Common, StageTypes, parse
+from pipeline.cli.options import Common
+from pipeline.cli.parse import Syntax, parse, parse_without_run
 from pipeline.errors import EXIT_FAILED, BadInput, PipelineError
 from pipeline.runtime.console import log, start_logging
 from pipeline.runtime.process import refuse_several, report_once
+from pipeline.runtime.streams import survive_lost_readers
 from pipeline.storage.environment import git_state
 from pipeline.storage.lock import run_held
 
+Options = TypeVar("Options")
+
+SCRIPT = "histoheads"
+"""The console script of the package."""
+
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
-"""What torch's messages say of an accelerator's memory and of the machine's."""
+"""Words of torch's messages about the memory of an accelerator and of the machine."""
 
 NOT_REPEATABLE = "does not have a deterministic implementation"
-"""What torch's messages say of a kernel that `--deterministic` leaves out and that has no other."""
+"""Words of torch's messages about a kernel that `--deterministic` excludes and that has no substitute."""
 
 
-def command(
-    name: str,
-    description: str | None,
-    stages: StageTypes,
-    work: Callable[[Common, dict[str, Any]], int],
-    argv: Sequence[str] | None = None,
-    *,
-    creates: bool = False,
-    reads_only: bool = False,
-    shares: Callable[[dict[str, Any]], bool] = lambda options: False,
-    together: bool = False,
-) -> int:
-    """Run one command and return its exit code.
+@dataclasses.dataclass(frozen=True)
+class Command(Generic[Options]):
+    """A command that works on a run; call it with the words after its name."""
 
-    Args:
-        name: module behind `python -m`, e.g. "pipeline.train".
-        description: the module's docstring.
-        stages: stage name -> options dataclass.
-        work: called with the common options and the stages' options while the run is locked; returns the exit code.
-        argv: the words after the program's name; default: this process's.
-        creates: whether the command may begin a new run folder.
-        reads_only: whether it leaves the run alone, so that it needs no lock and no right to write.
-        shares: tells from the stages' options whether it works beside others of its kind, each on a file of its own,
-            which it locks by itself.
-        together: whether several processes, started by torchrun, can do the work together.
-    """
+    module: str
+    """Module behind `python -m`, e.g. "pipeline.train"."""
 
-    def begin() -> int:
-        words = sys.argv[1:] if argv is None else argv
+    description: str | None
+    """The module's docstring."""
+
+    options: type[Options]
+    """A dataclass of options, or a dataclass of such dataclasses by stage name."""
+
+    work: Callable[[Common, Options], int]
+    """Does the work while the run is locked, and returns the exit code."""
+
+    access: Literal["begin", "write", "read"] = "write"
+    """begin: the command may make the run folder. read: it needs no lock on the run and no right to write there."""
+
+    shares: Callable[[Options], bool] = lambda options: False
+    """Returns whether the command shares the run with others of its kind: each locks the file that it writes."""
+
+    together: bool = False
+    """Whether several processes, started by torchrun, can do the work together."""
+
+    basics: Sequence[str] = ()
+    """Options that `--help` shows. Default: all options."""
+
+    @property
+    def syntax(self) -> Syntax[Options]:
+        """The command line."""
+        stage = self.module.rpartition(".")[2]
+        return Syntax(called(self.module), self.description or "", self.options, stage, self.basics)
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run the command and return its exit code.
+
+        Args:
+            argv: the words after the command's name; default: this process's.
+        """
+        return guarded(self.module, lambda: self._run(argv), together=self.together)
+
+    def _run(self, argv: Sequence[str] | None) -> int:
         with report_once():
-            common, options = parse(f"python -m {name}", description or "", stages, words)
-        if not creates and not common.run.is_dir():
+            common, options = parse(self.syntax, sys.argv[1:] if argv is None else argv)
+        if self.access != "begin" and not common.run.is_dir():
             raise BadInput(f"{common.run}: no such run folder: check --run, or begin with python -m pipeline.prepare")
-        if reads_only:
-            return work(common, options)
+        if self.access == "read":
+            return self.work(common, options)
         git_state()
-        with run_held(common.run, shared=shares(options)):
-            return work(common, options)
+        with run_held(common.run, shared=self.shares(options)):
+            return self.work(common, options)
 
-    return guarded(name, begin, together=together)
+
+@dataclasses.dataclass(frozen=True)
+class CommandWithoutRun(Generic[Options]):
+    """A command that works on no run; call it with the words after its name."""
+
+    module: str
+    """Module behind `python -m`, e.g. "pipeline.merge"."""
+
+    description: str | None
+    """The module's docstring."""
+
+    options: type[Options]
+    """A dataclass of options."""
+
+    work: Callable[[Options], int]
+    """Does the work and returns the exit code."""
+
+    @property
+    def syntax(self) -> Syntax[Options]:
+        """The command line."""
+        return Syntax(called(self.module), self.description or "", self.options, self.module.rpartition(".")[2])
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run the command and return its exit code.
+
+        Args:
+            argv: the words after the command's name; default: this process's.
+        """
+        words = sys.argv[1:] if argv is None else argv
+        return guarded(self.module, lambda: self.work(parse_without_run(self.syntax, words)))
+
+
+def called(module: str) -> str:
+    """Return the words that start a command, as the user started this process."""
+    name = module.partition(".")[2]
+    if Path(sys.argv[0]).stem == SCRIPT:
+        return f"{SCRIPT} {name}".strip()
+    return f"python -m {module}"
 
 
 def guarded(name: str, work: Callable[[], int], *, together: bool = False) -> int:
@@ -69,28 +129,32 @@ def guarded(name: str, work: Callable[[], int], *, together: bool = False) -> in
         together: whether several processes, started by torchrun, can do the work together.
     """
     start_logging()
-    try:
-        if not together:
-            refuse_several(name)
-        return work()
-    except PipelineError as error:
-        log.error(f"error: {error}")
-        return error.exit_code
-    except KeyboardInterrupt:
-        log.error("interrupted: run the same command again to continue")
-        return 130
-    except OSError as error:
-        log.error(f"error: {error.filename or name}: {error.strerror or error}")
-        return EXIT_FAILED
-    except (MemoryError, RuntimeError) as error:
-        reason = (str(error).splitlines() or ["no size given"])[0]
-        if NOT_REPEATABLE in reason:
-            log.error(
-                f"error: --deterministic: {reason.partition(',')[0]} in this version of torch: leave the option out"
-            )
-            return EXIT_FAILED
-        # torch tells of a full memory, its own or an accelerator's, by a RuntimeError
-        if isinstance(error, RuntimeError) and not any(words in str(error) for words in OUT_OF_MEMORY):
-            raise
-        log.error(f"error: not enough memory ({reason}): lower --workers or the batch size")
-        return EXIT_FAILED
+    with survive_lost_readers():
+        try:
+            if not together:
+                refuse_several(name)
+            return work()
+        except PipelineError as error:
+            code, reason = error.exit_code, str(error)
+            log.debug("where the error was found", exc_info=True)
+        except KeyboardInterrupt:
+            code, reason = 130, "interrupted: run the same command again to continue"
+        except OSError as error:
+            code, reason = EXIT_FAILED, f"{error.filename or name}: {error.strerror or error}"
+        except (MemoryError, RuntimeError) as error:
+            code, reason = EXIT_FAILED, reason_of(error)
+            if not reason:
+                raise
+        log.error(reason)
+        return code
+
+
+def reason_of(error: MemoryError | RuntimeError) -> str:
+    """Return what the user can do about an error of memory or of torch; empty for an error that is our own fault."""
+    reason = (str(error).splitlines() or ["no size given"])[0]
+    if NOT_REPEATABLE in reason:
+        return f"--deterministic: {reason.partition(',')[0]} in this version of torch: leave the option out"
+    # torch reports a full memory, its own or an accelerator's, by a RuntimeError
+    if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+        return f"not enough memory ({reason}): lower --workers or the batch size"
+    return ""

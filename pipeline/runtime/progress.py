@@ -1,10 +1,11 @@
-"""Progress bars with rate and time left; silent when the output is no terminal, and in all but the first process."""
+"""Show progress bars with rate and time left: on a terminal, in the first process, without `--quiet`."""
 
 import sys
 from typing import Any
 
 from tqdm import tqdm
 
+from pipeline.runtime.console import is_quiet
 from pipeline.runtime.process import is_first
 
 
@@ -18,7 +19,7 @@ def progress(total: int, *, unit: str, label: str, done: int = 0) -> "tqdm[Any]"
         initial=done,
         unit=unit,
         desc=label,
-        disable=not (sys.stderr.isatty() and is_first()),
+        disable=is_quiet() or not (sys.stderr.isatty() and is_first()),
         smoothing=0.1,
         dynamic_ncols=True,
     )

@@ -109,7 +109,7 @@ def test_synthetic_embeddings_stand_in_for_the_extracted_ones(
 def test_the_words_are_those_of_the_commands() -> None:
     """Every option that growth gives is known to its command."""
     from pipeline import fit_heads, prepare, report
-    from pipeline.cli.options import parse
+    from pipeline.cli.parse import Syntax, parse
 
     steps = scaling_run.commands(300, Path("x"), Path("model.safetensors"), SETTING)
     kinds = {
@@ -119,6 +119,6 @@ def test_the_words_are_those_of_the_commands() -> None:
         "report": report.ReportOptions,
     }
     for stage, step in steps.items():
-        common, _ = parse("x", "", {stage: kinds[stage]}, step)
+        common, _ = parse(Syntax("x", "", kinds[stage], stage), step)
         assert common.run == Path("x/run")
     assert json.dumps(list(steps)) == json.dumps(list(STAGES))

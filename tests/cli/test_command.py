@@ -1,5 +1,6 @@
 """What stands around every command: exit codes, the lock, one line for each error, and nothing heavy for --help."""
 
+import dataclasses
 import importlib
 import json
 import subprocess
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.cli.command import command
+from pipeline.cli.command import Command
 from pipeline.cli.options import Common
 from pipeline.errors import (
     BadArtifact,
@@ -57,12 +58,17 @@ HEAVY = [
 ]
 
 
-def run(work: Any, *words: str, creates: bool = True) -> int:
-    return command("pipeline.x", "Text.", {}, work, list(words), creates=creates)
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+    """A stage without options of its own."""
+
+
+def run(work: Any, *words: str, access: Any = "begin") -> int:
+    return Command("pipeline.x", "Text.", NoOptions, work, access=access)(list(words))
 
 
 def failing(error: BaseException) -> Any:
-    def work(common: Common, options: dict[str, Any]) -> int:
+    def work(common: Common, options: NoOptions) -> int:
         raise error
 
     return work
@@ -119,7 +125,7 @@ def test_the_works_exit_code_is_the_commands(tmp_path: Path) -> None:
 def test_the_run_is_locked_during_the_work_and_free_after_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def work(common: Common, options: dict[str, Any]) -> int:
+    def work(common: Common, options: NoOptions) -> int:
         return run(failing(AssertionError("worked twice")), "--run", str(common.run))
 
     assert run(work, "--run", str(tmp_path)) == 1
@@ -152,7 +158,7 @@ def test_nothing_is_written_on_a_wrong_command_line(tmp_path: Path, words: list[
 
 def test_only_the_first_stage_begins_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = tmp_path / "run"
-    assert run(lambda common, options: 0, "--run", str(missing), creates=False) == 1
+    assert run(lambda common, options: 0, "--run", str(missing), access="write") == 1
     assert f"{missing}: no such run folder" in capsys.readouterr().err
     assert files(tmp_path) == []
     assert run(lambda common, options: 0, "--run", str(missing)) == 0

@@ -2,15 +2,20 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 
-from pipeline.cli.options import Common, check, parse, plain, read_toml
+from pipeline import __version__
+from pipeline.cli.help_groups import help_texts
+from pipeline.cli.options import Common, check, plain
+from pipeline.cli.parse import Syntax, parse, parse_without_run
+from pipeline.cli.toml_file import read_toml
 from pipeline.errors import UsageError
-from pipeline.runtime.console import log
+from pipeline.runtime.console import is_quiet, log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +23,7 @@ class BakeOptions:
     """A stage of the tests."""
 
     heat: float = 0.5
-    """How hot."""
+    """How hot. From 0 to 10."""
 
     loaves: int | None = None
     """How many."""
@@ -43,12 +48,11 @@ class BakeOptions:
         check(self.heat < 10, f"--heat {self.heat}: below 10")
 
 
-STAGES = {"train": BakeOptions}
+SYNTAX = Syntax("python -m x", "Bakes.", BakeOptions, stage="train")
 
 
 def bake(*words: str) -> tuple[Common, BakeOptions]:
-    common, options = parse("python -m x", "Bakes.", STAGES, list(words))
-    return common, options["train"]
+    return parse(SYNTAX, list(words))
 
 
 @pytest.fixture
@@ -112,7 +116,7 @@ def test_a_byte_order_mark_is_no_error(toml: Callable[[str], str]) -> None:
         ("[train]\nzzzzzz = 1", "unknown option 'zzzzzz'; known: heat, loaves"),
         ("[trian]\nheat = 1", "unknown option 'trian'; did you mean 'train'"),
         ('config = "x"', "unknown option 'config'"),
-        ("train = 3", r"'train' is a stage: its options stand below a line \[train\]"),
+        ("train = 3", r"'train' is a stage: write its options below a line \[train\]"),
         ("[seed]\na = 1", "'seed' is a table; expected a value"),
         ("[train.heat]\na = 1", "'heat' is a table; expected a value"),
         ("seed = ", "not valid TOML"),
@@ -121,8 +125,8 @@ def test_a_byte_order_mark_is_no_error(toml: Callable[[str], str]) -> None:
         ("max_bad = 2", "--max-bad 2.0: a share between 0 and 1"),
         ("max_bad = nan", "--max-bad nan"),
         ("seed = -1", "--seed -1: a number from 0 up"),
-        ("threads = 0", "--threads 0: too small"),
-        ("workers = -1", "--workers -1: too small"),
+        ("threads = 0", "--threads 0: at least 1"),
+        ("workers = -1", "--workers -1: at least 0"),
         ('device = "gpu"', "--device gpu: auto, cpu, cuda, cuda:1 or mps"),
         ('device = "meta"', "--device meta"),
     ],
@@ -193,6 +197,94 @@ def test_plain_is_json() -> None:
     assert json.loads(json.dumps(found)) == found
 
 
-def test_say_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    log.info("a\nb")
-    assert capsys.readouterr() == ("", "a b\n")
+@dataclasses.dataclass(frozen=True)
+class CutOptions:
+    """Another stage of the tests."""
+
+    GROUPS: ClassVar[Mapping[str, str]] = {"knife": "knife", "slice": "thin"}
+
+    thin: bool = False
+    """Thin slices."""
+
+    knife: str = "bread"
+    """Which knife. It is sharp."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BakeAndCut:
+    """Options of two stages."""
+
+    train: BakeOptions
+    report: CutOptions
+
+
+def test_each_stage_of_several_gets_its_own_options(toml: Callable[[str], str]) -> None:
+    both = Syntax("x", "", BakeAndCut)
+    file = toml('[train]\nloaves = 3\n[report]\nknife = "long"\n')
+    _, options = parse(both, ["--config", file, "--thin"])
+    assert options == BakeAndCut(BakeOptions(loaves=3), CutOptions(thin=True, knife="long"))
+
+
+def shown(capsys: pytest.CaptureFixture[str], syntax: Syntax[Any]) -> str:
+    with pytest.raises(SystemExit) as caught:
+        parse(syntax, ["--help"])
+    assert caught.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_help_shows_groups_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(capsys, Syntax("x", "", CutOptions))
+    titles = ("knife options", "--knife TEXT", "slice options", "--thin", "run options", "machine options", "--version")
+    places = [text.index(title) for title in titles]
+    assert places == sorted(places)
+
+
+def test_help_of_the_basics_is_short_and_all_options_are_still_accepted(capsys: pytest.CaptureFixture[str]) -> None:
+    syntax = Syntax("x", "", BakeAndCut, basics=("run", "heat", "knife"))
+    text = shown(capsys, syntax)
+    assert all(name in text for name in ("--run", "--heat", "--knife", "Which knife.", "How hot."))
+    assert not any(name in text for name in ("--loaves", "--thin", "--seed", "From 0 to 10", "It is sharp"))
+    assert parse(syntax, ["--loaves", "2"])[1].train.loaves == 2
+
+
+def test_help_of_inherited_options_is_found() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Sliced(CutOptions):
+        """Inherits."""
+
+        pieces: int = 1
+        """How many
+        pieces."""
+
+    assert help_texts(Sliced) == {
+        "thin": "Thin slices.",
+        "knife": "Which knife. It is sharp.",
+        "pieces": "How many pieces.",
+    }
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--heat", "99", "--version"]])
+def test_version_is_printed(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for parser in (parse, parse_without_run):
+        with pytest.raises(SystemExit) as caught:
+            parser(SYNTAX, words)
+        assert caught.value.code == 0
+        assert capsys.readouterr().out == f"histoheads {__version__}\n"
+
+
+def test_a_file_cannot_ask_for_the_version(toml: Callable[[str], str]) -> None:
+    with pytest.raises(UsageError, match="unknown option 'version'"):
+        bake("--config", toml("version = true\n"))
+
+
+def test_quiet_and_verbose_set_what_is_printed(toml: Callable[[str], str]) -> None:
+    for words, level in (([], "INFO"), (["--quiet"], "WARNING"), (["--verbose"], "DEBUG"), ([], "INFO")):
+        bake(*words)
+        assert logging.getLevelName(log.level) == level
+        parse_without_run(SYNTAX, words)
+        assert logging.getLevelName(log.level) == level
+    bake("--config", toml("quiet = true\n"))
+    assert is_quiet()
+    with pytest.raises(UsageError, match="choose one"):
+        bake("--quiet", "--verbose")
+    bake()

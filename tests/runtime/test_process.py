@@ -46,7 +46,7 @@ def test_the_first_alone_says_how_it_goes_and_any_may_complain(
         as_rank(rank, 2)
         log.info(f"progress of {rank}")
         log.error(f"error of {rank}")
-    assert capsys.readouterr().err.splitlines() == ["progress of 0", "error of 0", "error of 1"]
+    assert capsys.readouterr().err.splitlines() == ["progress of 0", "error: error of 0", "error: error of 1"]
 
 
 def test_what_all_print_is_printed_once(as_rank: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,112 @@
+"""Parse command lines. Order of precedence: the command line, then `--config FILE.toml`, then defaults."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pipeline import __version__
+from pipeline.cli.help_groups import flags_of, groups_of, shortened
+from pipeline.cli.options import Common, Messages
+from pipeline.cli.toml_file import StageTypes, read_toml, toml_words
+from pipeline.errors import UsageError
+from pipeline.runtime.console import start_logging
+
+Options = TypeVar("Options")
+
+
+@dataclasses.dataclass(frozen=True)
+class Syntax(Generic[Options]):
+    """The command line that a command understands."""
+
+    prog: str
+    """The words that start the command, e.g. "python -m pipeline.train"."""
+
+    description: str
+    """First lines of the help."""
+
+    options: type[Options]
+    """A dataclass of options, or a dataclass of such dataclasses by stage name."""
+
+    stage: str = ""
+    """Name of the options' table in a TOML file where `options` is a dataclass of options."""
+
+    basics: Sequence[str] = ()
+    """Options that the help shows, each with one sentence. Default: all options."""
+
+    @property
+    def stages(self) -> StageTypes:
+        """Stage name -> its dataclass of options."""
+        return parts_of(self.options) or {self.stage: self.options}
+
+
+def parts_of(kind: type) -> dict[str, type]:
+    """Return the dataclasses that are the fields of a dataclass by name; empty if any field is no dataclass."""
+    hints = typing.get_type_hints(kind)
+    parts = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    return parts if all(dataclasses.is_dataclass(part) for part in parts.values()) else {}
+
+
+def parse(syntax: Syntax[Options], argv: Sequence[str]) -> tuple[Common, Options]:
+    """Parse the command line of a command that works on a run.
+
+    Raises:
+        UsageError: words that are no text, a bad TOML file, or a value out of range.
+        SystemExit: code 2 after a message on a bad command line, 0 after --help or --version.
+    """
+    from_files: list[str] = []
+    for i, word in enumerate(argv):
+        file = word.partition("=")[2] if word.startswith("--config=") else None
+        if word == "--config" and i + 1 < len(argv):
+            file = argv[i + 1]
+        if file is not None:
+            from_files += toml_words(Path(file), read_toml(Path(file)), syntax.stages)
+    values = _values(syntax, {**syntax.stages, "common": Common}, [*from_files, *argv])
+    common = Common(**values["common"])
+    start_logging(quiet=common.quiet, verbose=common.verbose)
+    return common, _options(syntax, values)
+
+
+def parse_without_run(syntax: Syntax[Options], argv: Sequence[str]) -> Options:
+    """Parse the command line of a command that works on no run; raises as `parse`."""
+    values = _values(syntax, {**syntax.stages, "message": Messages}, argv)
+    messages = Messages(**values["message"])
+    start_logging(quiet=messages.quiet, verbose=messages.verbose)
+    return _options(syntax, values)
+
+
+def _options(syntax: Syntax[Options], values: Mapping[str, Mapping[str, Any]]) -> Options:
+    """Return the options made of the values of their fields."""
+    parts = parts_of(syntax.options)
+    if not parts:
+        return syntax.options(**values[syntax.stage])
+    return syntax.options(**{name: kind(**values[name]) for name, kind in parts.items()})
+
+
+def _values(syntax: Syntax[Options], kinds: StageTypes, argv: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the values of the fields of each dataclass."""
+    import tyro
+
+    try:
+        "".join(argv).encode()
+    except UnicodeEncodeError:
+        raise UsageError("the command line holds bytes that are not UTF-8: rename that file or folder") from None
+    if "--version" in argv:
+        print(f"histoheads {__version__}")
+        raise SystemExit(0)
+    groups = [group for owner, kind in kinds.items() for group in groups_of(owner, kind)]
+    if syntax.basics and not {"-h", "--help"}.isdisjoint(argv):
+        argv, groups = ["--help"], [shortened(group, syntax.basics) for group in groups]
+    flags = [(f"group{i}", flags_of(group), dataclasses.field()) for i, group in enumerate(groups)]
+    parsed: Any = tyro.cli(
+        dataclasses.make_dataclass("Command", flags, frozen=True),
+        prog=syntax.prog,
+        description=syntax.description,
+        args=list(argv),
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    values: dict[str, dict[str, Any]] = {owner: {} for owner in kinds}
+    for (name, _, _), group in zip(flags, groups, strict=True):
+        values[group.owner] |= {option.name: getattr(getattr(parsed, name), option.name) for option in group.options}
+    return values
