@@ -1,4 +1,4 @@
-"""Describe every tile without any training: colours, hand-made texture, and a network with random weights.
+"""Describe every tile without any training: colours, hand-crafted texture, and a network with random weights.
 
 Reads manifest.csv; writes baselines.h5 (schema baselines/1.0). fit_heads fits the baselines of the comparison on it.
 A plan has one baselines.h5 for all of its parts: nothing in it depends on the split. A stopped run begins again.
@@ -71,7 +71,7 @@ class Described:
     colour_histogram: "np.ndarray"
     """(512,) float32."""
 
-    handmade: "np.ndarray"
+    handcrafted: "np.ndarray"
     """(D,) float32."""
 
     pixels: "np.ndarray"
@@ -92,12 +92,12 @@ def describe(manifest: "Manifest", row: int, px: int) -> Described:
     from pipeline.network.batches import CHANGED_PIXELS
     from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE
     from pipeline.tiles.decoding import decode_tile, pixel_hash, resize
-    from pipeline.tiles.handcrafted_features import HANDMADE_NAMES, N_COLOURS, colour_histogram, handmade_features
+    from pipeline.tiles.handcrafted_features import HANDCRAFTED_NAMES, N_COLOURS, colour_histogram, handcrafted_features
 
     path, expected = manifest.root / manifest.table["path"].iloc[row], manifest.table["sha256"].iloc[row]
 
     def nothing(status: int, problem: str) -> Described:
-        floats = np.zeros(N_COLOURS, np.float32), np.zeros(len(HANDMADE_NAMES), np.float32)
+        floats = np.zeros(N_COLOURS, np.float32), np.zeros(len(HANDCRAFTED_NAMES), np.float32)
         return Described(row, status, problem, np.zeros(32, np.uint8), *floats, np.zeros((px, px, 3), np.uint8))
 
     if not expected:
@@ -109,7 +109,7 @@ def describe(manifest: "Manifest", row: int, px: int) -> Described:
     digest = pixel_hash(pixels)
     if digest.hex() != expected:
         return nothing(CHANGED, f"{path}: {CHANGED_PIXELS}")
-    found = colour_histogram(pixels), handmade_features(pixels), resize(pixels, px)
+    found = colour_histogram(pixels), handcrafted_features(pixels), resize(pixels, px)
     return Described(row, OK, "", np.frombuffer(digest, np.uint8), *found)
 
 
@@ -188,7 +188,7 @@ def compute(
         for seen, _ in engine.run(pixels(tiles)):
             block = under_way.popleft()
             rows = np.zeros(len(block), row)
-            for name in ("sha256", "status", "colour_histogram", "handmade"):
+            for name in ("sha256", "status", "colour_histogram", "handcrafted"):
                 rows[name] = [getattr(tile, name) for tile in block]
             for i, tile in enumerate(block):
                 if tile.problem:
@@ -226,17 +226,19 @@ def run(common: Common, options: BaselinesOptions) -> int:
 
     from pipeline.network.engines import build_engine
     from pipeline.runtime.device import use_device
-    from pipeline.tiles.handcrafted_features import HANDMADE_NAMES, N_COLOURS
+    from pipeline.tiles.handcrafted_features import HANDCRAFTED_NAMES, N_COLOURS
 
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     model = build_untrained(common.seed, px)
     engine = build_engine("torch", model, device=device, precision="fp32", batch=BATCH)
     skipped: dict[int, str] = {}
-    row = row_type(colour_histogram=N_COLOURS, handmade=len(HANDMADE_NAMES), untrained=model.network.fc.in_features)
+    row = row_type(
+        colour_histogram=N_COLOURS, handcrafted=len(HANDCRAFTED_NAMES), untrained=model.network.fc.in_features
+    )
     tile_id = list(manifest.table["tile_id"])
     blocks = compute(manifest, engine, common, px=px, row=row, skipped=skipped)
     with contextlib.closing(blocks):
-        write_baselines(out, tile_id, blocks, row=row, names=HANDMADE_NAMES, px=px, seed=common.seed, arch=ARCH)
+        write_baselines(out, tile_id, blocks, row=row, names=HANDCRAFTED_NAMES, px=px, seed=common.seed, arch=ARCH)
     named = {tile_id[number]: problem for number, problem in skipped.items()}
     records.write_record(artifact, details={"skipped": named}, device=str(device))
     log.info(f"baselines: {len(tile_id)} tiles described in {out}, the untrained network at {px} px")

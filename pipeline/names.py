@@ -3,7 +3,7 @@
 MAIN = ("softmax", "svm", "xgboost")
 """The heads that the comparison is about, in the order of every table."""
 
-BASELINES = ("majority", "colour_svm", "handmade_xgboost", "untrained_svm", "knn", "linear")
+BASELINES = ("majority", "histogram_svm", "handcrafted_xgboost", "untrained_svm", "knn", "linear")
 """What a head must beat to be worth its cost: no tile looked at, no texture, no network, no training, no tuning."""
 
 FILES = {"svm": "heads/svm.skops", "xgboost": "heads/xgboost.ubj"}
@@ -17,8 +17,8 @@ SPELLING = {
     "svm": "SVM",
     "xgboost": "XGBoost",
     "majority": "majority class",
-    "colour_svm": "colour histogram + SVM",
-    "handmade_xgboost": "hand-made features + XGBoost",
+    "histogram_svm": "colour histogram + SVM",
+    "handcrafted_xgboost": "hand-crafted features + XGBoost",
     "untrained_svm": "untrained ResNet-50 + SVM",
     "knn": "20 nearest neighbours",
     "linear": "linear probe",

@@ -21,7 +21,7 @@ from pipeline.storage import records
 from pipeline.storage.baseline_features import SCHEMA, Baselines, read_baselines
 from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE
 from pipeline.tiles.decoding import decode_tile, pixel_hash, resize
-from pipeline.tiles.handcrafted_features import HANDMADE_NAMES, colour_histogram, handmade_features
+from pipeline.tiles.handcrafted_features import HANDCRAFTED_NAMES, colour_histogram, handcrafted_features
 from pipeline.tiles.manifest import COLUMNS, Manifest, read_manifest, write_manifest
 
 N = 12
@@ -91,10 +91,10 @@ def test_rows_are_the_tiles_whatever_the_workers(run: Path, capsys: pytest.Captu
     assert found.tile_id == list(manifest.table["tile_id"])
     assert [digest.tobytes().hex() for digest in found.sha256] == list(manifest.table["sha256"])
     assert (found.status == OK).all()
-    assert (found.px, found.seed, found.arch, found.names) == (32, 0, "resnet50", list(HANDMADE_NAMES))
+    assert (found.px, found.seed, found.arch, found.names) == (32, 0, "resnet50", list(HANDCRAFTED_NAMES))
     pixels = [decode_tile(tile(run, row)) for row in range(N)]
     np.testing.assert_array_equal(found.colour_histogram, np.stack([colour_histogram(p) for p in pixels]))
-    np.testing.assert_array_equal(found.handmade, np.stack([handmade_features(p) for p in pixels]))
+    np.testing.assert_array_equal(found.handcrafted, np.stack([handcrafted_features(p) for p in pixels]))
     constants = Preprocess(size=32)
     inputs = torch.from_numpy(np.stack([resize(p, 32) for p in pixels])).permute(0, 3, 1, 2)
     with torch.inference_mode():
@@ -186,7 +186,7 @@ def test_a_damaged_file_is_made_anew_and_another_seed_or_side_is_another_file(
     assert baselines.main(words(run, "--seed", "1", "--baseline-px", "24")) == 0
     other = content(run)
     assert (other.px, other.seed) == (24, 1)
-    np.testing.assert_array_equal(other.handmade, before.handmade)
+    np.testing.assert_array_equal(other.handcrafted, before.handcrafted)
     assert not np.allclose(other.untrained, before.untrained)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.heads import rows as material
+from pipeline.heads import memory_budget
 from pipeline.heads.cluster import client
 from pipeline.heads.cluster import fit as spread
 from pipeline.storage import records
@@ -32,7 +32,7 @@ def test_a_cluster_fits_the_heads_that_one_machine_fits(tmp_path: Path, fit_on: 
 
 
 def test_rows_that_do_not_fit_are_fitted_by_all_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(material, "needed", lambda *rows, svm_rows: 10**18)
+    monkeypatch.setattr(memory_budget, "needed", lambda *rows, svm_rows: 10**18)
     run = make_run(tmp_path / "run", n=300)
     assert fit(run, "--fit-on", "heldout", "--rounds", "20", *LOCAL) == 0
     table = read_predictions(run / "predictions.csv")
@@ -75,7 +75,7 @@ def test_a_worker_lost_in_the_midst_of_training_loses_nothing(
             os.kill(os.getpid(), signal.SIGKILL)
         return work(**given)
 
-    monkeypatch.setattr(material, "needed", lambda *rows, svm_rows: 10**18)
+    monkeypatch.setattr(memory_budget, "needed", lambda *rows, svm_rows: 10**18)
     undisturbed, run = (make_run(tmp_path / name, n=200) for name in ("undisturbed", "run"))
     assert fit(undisturbed, *LOCAL) == 0
     work = spread._boost_part

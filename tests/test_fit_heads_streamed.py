@@ -15,7 +15,7 @@ import pytest
 from pipeline import baselines
 from pipeline.benchmark.memory import is_told
 from pipeline.benchmark.scaling_run import run_stage
-from pipeline.heads import rows as material
+from pipeline.heads import memory_budget
 from pipeline.heads.baselines import SOURCES
 from pipeline.heads.streamed_rows import StoredRows
 from pipeline.heads.xgb.booster import Boosting
@@ -28,7 +28,7 @@ from .test_fit_heads import fit, make_run
 @pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no rows fit into any memory."""
-    monkeypatch.setattr(material, "needed", lambda *rows, svm_rows: 10**18)
+    monkeypatch.setattr(memory_budget, "needed", lambda *rows, svm_rows: 10**18)
 
 
 def answers(run: Path, head: str, split: str) -> tuple[np.ndarray, pd.DataFrame]:
@@ -116,7 +116,7 @@ def test_baselines_of_tiles_are_streamed_from_their_own_file(fitted_run: Path, m
     assert fit(fitted_run, "--memory", "4GB") == 0
     table = read_predictions(fitted_run / "predictions.csv")
     assert set(SOURCES) <= set(table["head"])
-    assert {"colour_histogram", "handmade", "untrained", "features"} <= set(read)
+    assert {"colour_histogram", "handcrafted", "untrained", "features"} <= set(read)
     streamed = table[table["head"].isin(SOURCES)].reset_index(drop=True)
     monkeypatch.undo()
     assert fit(fitted_run, "--restart") == 0
@@ -139,7 +139,7 @@ def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path: Path) -> No
 PROGRAM = """
 import os, resource, signal, sys
 from pipeline import fit_heads
-from pipeline.heads import rows
+from pipeline.heads import memory_budget
 from pipeline.heads.streamed_rows import StoredRows
 from pipeline.benchmark.scaling_run import run_stage
 from pipeline.benchmark.memory import is_told
@@ -151,7 +151,7 @@ def dying(self):
         if when < 0:
             os.kill(os.getpid(), signal.SIGKILL)
         yield found
-rows.needed, StoredRows.blocks = lambda *rows, svm_rows: 10**18, dying
+memory_budget.needed, StoredRows.blocks = lambda *rows, svm_rows: 10**18, dying
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 raise SystemExit(fit_heads.main(sys.argv[1:]))

@@ -23,7 +23,7 @@ from PIL import Image
 from pipeline import extract, fit_heads, merge, prepare, train, verify
 from pipeline.comparison.run_files import read_context
 from pipeline.errors import BadArtifact
-from pipeline.heads import rows as material
+from pipeline.heads import memory_budget
 from pipeline.storage import atomic, records
 from pipeline.storage.embeddings import reader, writer
 from pipeline.storage.embeddings.feature_rows import StoredFeatures, width_of
@@ -513,7 +513,7 @@ def test_some_rows_of_a_virtual_file_are_read_from_its_shards(virtual: Path) -> 
 def test_heads_are_not_fitted_on_blocks_of_a_changed_shard(
     virtual: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(material, "needed", lambda *rows, svm_rows: 10**18)
+    monkeypatch.setattr(memory_budget, "needed", lambda *rows, svm_rows: 10**18)
     argv = ["--run", str(virtual.parent), "--threads", "1", "--rounds", "4", "--memory", "4GB"]
     with h5py.File(shard(virtual.parent, 2), "r+") as file:
         file["features"][1, 1] += 1

@@ -1,7 +1,7 @@
 """The baselines: what a head must beat to be worth its cost, fitted and tuned on the same rows as the heads.
 
-Each leaves out something that the others have: `majority` the tile, `colour_svm` the texture, `handmade_xgboost` the
-network, `untrained_svm` its training, `knn` and `linear` the tuned classifier on the trained embeddings.
+Each baseline omits one part: `majority` the tile, `histogram_svm` the texture, `handcrafted_xgboost` the network,
+`untrained_svm` the training, `knn` and `linear` the tuned classifier on the trained embeddings.
 """
 
 import dataclasses
@@ -27,8 +27,8 @@ EMBEDDINGS = "embeddings"
 
 SOURCES = {
     "majority": EMBEDDINGS,
-    "colour_svm": "colour_histogram",
-    "handmade_xgboost": "handmade",
+    "histogram_svm": "colour_histogram",
+    "handcrafted_xgboost": "handcrafted",
     "untrained_svm": "untrained",
     "knn": EMBEDDINGS,
     "linear": EMBEDDINGS,
@@ -54,7 +54,7 @@ tile shows as much weight as all others (it costs 3 points on five colorectal cl
 
 GAMMA_PER_FEATURE, C_UNTRAINED = (0.3, 1.0, 3.0), (1.0, 10.0, 100.0)
 
-HANDMADE_POINTS = (
+HANDCRAFTED_POINTS = (
     {"max_depth": 3, "eta": 0.2, "colsample_bynode": 0.3, "min_child_weight": 1.0},
     {"max_depth": 6, "eta": 0.2, "colsample_bynode": 0.3, "min_child_weight": 1.0},
 )
@@ -156,12 +156,12 @@ def _untrained_points(n_features: int) -> list[dict[str, Any]]:
     return [{"kernel": "rbf", "gamma": gamma, "C": c} for gamma in gammas for c in C_UNTRAINED]
 
 
-def _handmade() -> Kind:
+def _handcrafted() -> Kind:
     def how(setting: FitConfig) -> dict[str, Any]:
         return {"seed": setting.seed, "jobs": setting.jobs, "device": setting.device}
 
     def search(fit: Rows, held: Rows, setting: FitConfig) -> Search:
-        given = how(setting) | {"rounds": setting.rounds, "points": HANDMADE_POINTS}
+        given = how(setting) | {"rounds": setting.rounds, "points": HANDCRAFTED_POINTS}
         return booster.search_boosting(fit, held, **given)[0]
 
     return Kind(search, lambda rows, params, setting: booster.fit_boosting(rows, params, **how(setting)))
@@ -169,8 +169,8 @@ def _handmade() -> Kind:
 
 KINDS: dict[str, Kind] = {
     "majority": _each(lambda rows, _: Majority(rows), [{}]),
-    "colour_svm": _svm(lambda _: COLOUR_POINTS, standardise=False),
-    "handmade_xgboost": _handmade(),
+    "histogram_svm": _svm(lambda _: COLOUR_POINTS, standardise=False),
+    "handcrafted_xgboost": _handcrafted(),
     "untrained_svm": _svm(_untrained_points, standardise=True),
     "knn": _each(lambda rows, _: Neighbours(rows), [{"neighbours": NEIGHBOURS}]),
     "linear": _each(fit_probe, [{"C": c} for c in C_PROBE]),

@@ -6,7 +6,7 @@
 | `/sha256` | (N, 32) uint8 | of the tile's pixels; zeros where /status is not 0 |
 | `/status` | (N,) uint8 | as in embeddings.h5: 0 = a row of features; else zeros that stand for no tile |
 | `/colour_histogram` | (N, 512) float32 | square roots of shares |
-| `/handmade` | (N, D) float32 | columns: the attribute `names` |
+| `/handcrafted` | (N, D) float32 | columns: the attribute `names` |
 | `/untrained` | (N, 2048) float32 | a network with random weights |
 
 Root attributes: schema, schema_version, names (JSON list), px (side of the untrained network's input), seed (of its
@@ -27,7 +27,7 @@ from pipeline.storage.hdf5 import Claim, as_utf8, created, finish, opened, read_
 
 SCHEMA = "baselines/1.0"
 
-FEATURES = ("colour_histogram", "handmade", "untrained")
+FEATURES = ("colour_histogram", "handcrafted", "untrained")
 """The feature sets, which are data sets of these names."""
 
 DATASETS = {
@@ -52,14 +52,14 @@ class Baselines:
     colour_histogram: np.ndarray
     """(N, 512) float32."""
 
-    handmade: np.ndarray
+    handcrafted: np.ndarray
     """(N, D) float32."""
 
     untrained: np.ndarray
     """(N, 2048) float32."""
 
     names: list[str]
-    """The D columns of `handmade`."""
+    """The D columns of `handcrafted`."""
 
     px: int
     """Side in px of the untrained network's input."""
@@ -96,9 +96,9 @@ class Baselines:
         return rows
 
 
-def row_type(*, colour_histogram: int, handmade: int, untrained: int) -> np.dtype:
+def row_type(*, colour_histogram: int, handcrafted: int, untrained: int) -> np.dtype:
     """Return the layout of one row from the widths of the feature sets."""
-    widths = {"colour_histogram": colour_histogram, "handmade": handmade, "untrained": untrained}
+    widths = {"colour_histogram": colour_histogram, "handcrafted": handcrafted, "untrained": untrained}
     return np.dtype(
         [("sha256", "u1", (32,)), ("status", "u1"), *((name, "<f4", (width,)) for name, width in widths.items())]
     )
@@ -124,7 +124,7 @@ def write_baselines(
         tile_id: N names.
         blocks: arrays of rows of the type `row` in the tiles' order, N rows in all.
         row: `row_type(...)`.
-        names: the columns of `handmade`.
+        names: the columns of `handcrafted`.
         px: side of the untrained network's input.
         seed: of its weights.
         arch: its architecture.
@@ -181,7 +181,7 @@ def read_baselines(path: Path, *, with_features: bool = True) -> Baselines:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise refuse("the attribute 'names' is no list of names")
     n = len(tile_id)
-    wanted = {"sha256": (n, 32), "status": (n,), "handmade": (n, len(names) if with_features else 0)}
+    wanted = {"sha256": (n, 32), "status": (n,), "handcrafted": (n, len(names) if with_features else 0)}
     for name, array in arrays.items():
         shape = wanted.get(name, (n, array.shape[-1]))
         if array.shape != shape:

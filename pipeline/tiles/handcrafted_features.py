@@ -28,12 +28,12 @@ GLCM_ANGLES = (0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)
 GLCM_PROPERTIES = ("contrast", "dissimilarity", "homogeneity", "energy", "correlation")
 """Co-occurrence of grey levels. Haralick, Shanmugam and Dinstein 1973, "Textural features for image classification"."""
 
-HANDMADE_NAMES = (
+HANDCRAFTED_NAMES = (
     *(f"{channel}_{statistic}" for channel, statistic in itertools.product(CHANNELS, STATISTICS)),
     *(f"lbp{points}_{radius}px_{i}" for points, radius in LBP_SCALES for i in range(points + 2)),
     *(f"glcm_{name}_{distance}px" for name, distance in itertools.product(GLCM_PROPERTIES, GLCM_DISTANCES)),
 )
-"""The columns of `handmade_features`, in their order."""
+"""The columns of `handcrafted_features`, in their order."""
 
 LEAST_SPREAD = 1e-6
 """Standard deviations below this are rounding: such a channel is constant, and its skewness 0."""
@@ -57,14 +57,14 @@ def colour_histogram(pixels: np.ndarray) -> np.ndarray:
     return np.sqrt(shares).astype(np.float32)
 
 
-def handmade_features(pixels: np.ndarray) -> np.ndarray:
+def handcrafted_features(pixels: np.ndarray) -> np.ndarray:
     """Return colour statistics, local binary patterns and grey-level co-occurrence of a tile of any size.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
 
     Returns:
-        (107,) float32, always finite, in the order of `HANDMADE_NAMES`. Colours are on the scale 0..1, stains in
+        (107,) float32, always finite, in the order of `HANDCRAFTED_NAMES`. Colours are on the scale 0..1, stains in
         optical density (Ruifrok and Johnston 2001), patterns are shares.
     """
     red, green, blue = (pixels[..., i].astype(np.uint32) for i in range(3))

@@ -420,7 +420,7 @@ MATRIX = (
         "stain estimation on a white tile",
         "the tile passes unharmed",
         tests("tiles/test_corruptions", "the_ends_of_the_scale_do_not_wrap_around")
-        + tests("tiles/test_handmade", "every_tile_gives_finite_numbers_without_a_warning"),
+        + tests("tiles/test_handcrafted_features", "every_tile_gives_finite_numbers_without_a_warning"),
     ),
     Fault(
         39,

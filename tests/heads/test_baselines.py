@@ -84,7 +84,7 @@ def test_colours_are_not_standardised() -> None:
         name: Rows(normalize(rows.features), rows.logits, rows.y, rows.groups)
         for name, rows in (("train", train), ("val", val))
     }
-    fitted = fit_baseline("colour_svm", unit, setting())
+    fitted = fit_baseline("histogram_svm", unit, setting())
     (svc,) = fitted.head.pipeline.named_steps.values()  # type: ignore[attr-defined]
     assert (svc.kernel, svc.gamma) == ("rbf", fitted.facts["chosen"]["gamma"])
 
@@ -168,7 +168,7 @@ def test_baselines_of_more_rows_than_an_exact_svm_takes_are_approximated_and_say
     most = {"train": 80, "heldout": 72}[fit_on]
     for svm_rows in (most, most - 1):
         parted = sources(train, val)
-        for name in ("colour_svm", "untrained_svm"):
+        for name in ("histogram_svm", "untrained_svm"):
             baseline = fit_baseline(name, parted[SOURCES[name]], setting(fit_on, svm_rows=svm_rows))
             assert ("landmarks" in baseline.facts["chosen"]) == (svm_rows < most)
             assert baseline.facts["notes"][0].startswith("no exact SVM") == (svm_rows < most)

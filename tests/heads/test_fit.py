@@ -107,7 +107,7 @@ def test_baselines_are_made_of_the_features_that_are_given() -> None:
     assert list(made) == ["majority", "knn", "linear"]
     assert all(facts["calibration"]["rows"] == "val" for _, facts in made.values())
     colours = {name: dataclasses.replace(own, features=np.abs(own.features)) for name, own in ROWS.items()}
-    assert list(make_baselines({"colour_histogram": colours}, SETTING)) == ["colour_svm"]
+    assert list(make_baselines({"colour_histogram": colours}, SETTING)) == ["histogram_svm"]
     assert make_baselines({}, SETTING) == {}
 
 

@@ -13,7 +13,7 @@ from pipeline.storage.baseline_features import FEATURES, read_baselines, row_typ
 from pipeline.storage.hdf5 import write_attributes
 
 N = 7
-ROW = row_type(colour_histogram=4, handmade=3, untrained=5)
+ROW = row_type(colour_histogram=4, handcrafted=3, untrained=5)
 NAMES = ("a", "b", "c")
 IDS = [f"tile-é{i}" for i in range(N)]
 
@@ -81,7 +81,7 @@ def test_what_goes_wrong_while_writing_leaves_the_former_file(path: Path, fault:
     """P1."""
     before, made = path.read_bytes(), rows()
     if fault == "not finite":
-        made["handmade"][6, 1] = np.nan
+        made["handcrafted"][6, 1] = np.nan
 
     def blocks():
         yield made[:5]
@@ -127,15 +127,15 @@ def attribute(name: str, value: object) -> Callable[[h5py.File], None]:
 
 
 def linked(file: h5py.File) -> None:
-    """Put a link to another file where /handmade was."""
-    file.move("handmade", "elsewhere")
-    file["handmade"] = h5py.ExternalLink("other.h5", "handmade")
+    """Put a link to another file where /handcrafted was."""
+    file.move("handcrafted", "elsewhere")
+    file["handcrafted"] = h5py.ExternalLink("other.h5", "handcrafted")
 
 
 def external(file: h5py.File) -> None:
-    """Make /handmade a data set whose bytes lie in any file of the disk."""
-    del file["handmade"]
-    file.create_dataset("handmade", (N, 3), "<f4", external=[("/etc/hostname", 0, N * 12)])
+    """Make /handcrafted a data set whose bytes lie in any file of the disk."""
+    del file["handcrafted"]
+    file.create_dataset("handcrafted", (N, 3), "<f4", external=[("/etc/hostname", 0, N * 12)])
 
 
 def claims(file: h5py.File) -> None:
@@ -152,7 +152,7 @@ MUTATIONS = {
     "no names": (attribute("names", None), "'names' is no list"),
     "names no JSON": (attribute("names", "["), "not a readable"),
     "names of numbers": (attribute("names", "[1, 2, 3]"), "'names' is no list"),
-    "too few names": (attribute("names", '["a"]'), "/handmade has shape"),
+    "too few names": (attribute("names", '["a"]'), "/handcrafted has shape"),
     "px a text": (attribute("px", "32"), "no whole number"),
     "no seed": (attribute("seed", None), "no whole number"),
     "no arch": (attribute("arch", None), "'arch'"),
@@ -160,7 +160,7 @@ MUTATIONS = {
         f"no /{name}": (lambda file, name=name: file.move(name, "elsewhere"), f"/{name} is missing")
         for name in ("tile_id", "sha256", "status", *FEATURES)
     },
-    "float64": (replace("handmade", lambda x: x.astype("f8")), "/handmade is float64"),
+    "float64": (replace("handcrafted", lambda x: x.astype("f8")), "/handcrafted is float64"),
     "rank 1": (replace("untrained", lambda x: x[:, 0]), "/untrained has shape"),
     "too few rows": (replace("colour_histogram", lambda x: x[:-1]), "/colour_histogram has shape"),
     "narrow sha256": (replace("sha256", lambda x: x[:, :16]), "/sha256 has shape"),
@@ -169,7 +169,7 @@ MUTATIONS = {
         "fixed-length UTF-8",
     ),
     "NaN": (put("untrained", (2, 1), np.nan), "/untrained is not finite"),
-    "features of no tile": (put("handmade", (4, 1), 1), "stands for no tile"),
+    "features of no tile": (put("handcrafted", (4, 1), 1), "stands for no tile"),
     "status hides a tile": (put("status", 2, 2), "stands for no tile"),
     "unknown status": (put("status", 4, 9), "/status is unknown"),
     "same tile_id": (put("tile_id", 2, IDS[0].encode()), "stands twice"),

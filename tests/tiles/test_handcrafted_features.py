@@ -9,11 +9,11 @@ from skimage.color import rgb2hsv
 from pipeline.tiles.handcrafted_features import (
     CHANNELS,
     GLCM_DISTANCES,
-    HANDMADE_NAMES,
+    HANDCRAFTED_NAMES,
     N_COLOURS,
     STATISTICS,
     colour_histogram,
-    handmade_features,
+    handcrafted_features,
 )
 
 
@@ -22,7 +22,7 @@ def flat(colour: tuple[int, int, int], height: int = 12, width: int = 12) -> np.
 
 
 def named(pixels: np.ndarray) -> dict[str, float]:
-    return dict(zip(HANDMADE_NAMES, handmade_features(pixels).tolist(), strict=True))
+    return dict(zip(HANDCRAFTED_NAMES, handcrafted_features(pixels).tolist(), strict=True))
 
 
 def checkerboard(low: int, high: int, n: int = 16) -> np.ndarray:
@@ -31,8 +31,8 @@ def checkerboard(low: int, high: int, n: int = 16) -> np.ndarray:
 
 
 def test_names_are_unique_and_match_the_columns() -> None:
-    assert len(set(HANDMADE_NAMES)) == len(HANDMADE_NAMES) == len(handmade_features(flat((1, 2, 3)))) == 107
-    assert HANDMADE_NAMES[: len(STATISTICS)] == tuple(f"red_{name}" for name in STATISTICS)
+    assert len(set(HANDCRAFTED_NAMES)) == len(HANDCRAFTED_NAMES) == len(handcrafted_features(flat((1, 2, 3)))) == 107
+    assert HANDCRAFTED_NAMES[: len(STATISTICS)] == tuple(f"red_{name}" for name in STATISTICS)
 
 
 def test_colours_fall_into_their_cells() -> None:
@@ -121,7 +121,7 @@ def test_every_tile_gives_finite_numbers_without_a_warning(shape: tuple[int, int
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for tile in tiles:
-            found = handmade_features(tile)
+            found = handcrafted_features(tile)
             assert found.dtype == np.float32
             assert np.isfinite(found).all()
             assert np.linalg.norm(colour_histogram(tile)) == pytest.approx(1, abs=1e-5)
@@ -131,6 +131,6 @@ def test_the_tile_is_left_as_it_is_and_may_be_read_only() -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (9, 9, 3), dtype=np.uint8)
     before = pixels.copy()
     pixels.flags.writeable = False
-    first, second = handmade_features(pixels), handmade_features(pixels)
+    first, second = handcrafted_features(pixels), handcrafted_features(pixels)
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(pixels, before)

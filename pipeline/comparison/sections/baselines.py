@@ -20,15 +20,15 @@ from pipeline.names import BASELINES
 
 KNOWS = {
     "majority": "the most frequent class of the fitted rows, the same answer for every tile",
-    "colour_svm": "how much of which colour a tile holds (8 x 8 x 8 cells of RGB); not where",
-    "handmade_xgboost": "colour and stain statistics, local binary patterns, co-occurrence of grey levels; no network",
+    "histogram_svm": "how much of which colour a tile holds (8 x 8 x 8 cells of RGB); not where",
+    "handcrafted_xgboost": "statistics of colour and stain, local binary patterns, co-occurrence of grey levels",
     "untrained_svm": "the same architecture as torchvision initialises it, one random seed, never trained on any tile",
     "knn": "the trained embeddings, no fitting: the classes of the 20 nearest tiles by cosine",
     "linear": "the trained embeddings, one logistic regression",
 }
 """Baseline -> what it knows of a tile."""
 
-WITHOUT_NETWORK = ("majority", "colour_svm", "handmade_xgboost", "untrained_svm")
+WITHOUT_NETWORK = ("majority", "histogram_svm", "handcrafted_xgboost", "untrained_svm")
 "Baselines that the trained network has no part in."
 
 

@@ -78,7 +78,7 @@ def test_few_groups_say_nothing_and_one_group_has_no_interval(material):
 def test_baselines_that_were_not_fitted_are_named(material):
     told = sentences(baselines.section(material({"softmax": Y, "majority": POOR, "knn": POOR, "linear": POOR})))
     assert told[-1] == (
-        "n/a: colour histogram + SVM, hand-made features + XGBoost and untrained ResNet-50 + SVM not fitted "
+        "n/a: colour histogram + SVM, hand-crafted features + XGBoost and untrained ResNet-50 + SVM not fitted "
         "(baselines.h5 was not there when fit_heads ran)."
     )
     every = sentences(baselines.section(material({"softmax": Y, **dict.fromkeys(BASELINES, POOR)})))
