@@ -8,10 +8,11 @@ LOCK ?= requirements.lock
 .DEFAULT_GOAL := help
 FUZZ_S ?= 60
 KILLS ?= 30
-# The page of what was tried; with none (RELIABILITY=) only what stands outside of the default tests is run.
 RELIABILITY ?= reports/reliability.md
+# Processes of the tests.
+JOBS ?= 2
 
-.PHONY: help demo plan slide test faults fuzz lint types format verify lock audit lowest clean
+.PHONY: help demo plan slide test slow faults fuzz lint types format verify lock audit lowest clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -39,10 +40,13 @@ slide: demo ## a map of a synthetic slide by the demo's heads, scored against it
 		--embeddings reports/demo/slides/$(SLIDE)/$(SLIDE).h5
 
 test: $(READY) ## install, run the default tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+
+slow: $(READY) ## the tests that take minutes: kills, full disks, several processes, compilers
+	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m slow -n $(JOBS) --dist loadscope
 
 faults: $(READY) ## kill, starve and damage every stage, KILLS=30 times; writes reports/reliability.md
-	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m fault $(addprefix --reliability=,$(RELIABILITY))
+	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m fault --reliability=$(RELIABILITY)
 
 fuzz: $(READY) ## feed made-up files to the readers, FUZZ_S=60 seconds for each kind (Linux)
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'

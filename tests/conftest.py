@@ -1,5 +1,11 @@
 """Small runs that many tests share."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import hashlib
 import ipaddress
 import shutil
@@ -17,8 +23,8 @@ from pipeline.runtime.console import start_logging
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--reliability PAGE`; what it does stands in tests/faults/ledger.py."""
-    parser.addoption("--reliability", help="count the tries of all tests of the fault matrix and write this page")
+    """Add `--reliability PAGE`; see tests/faults/ledger.py."""
+    parser.addoption("--reliability", help="count the tries of all fault tests and write this page")
 
 
 def is_here(host: object) -> bool:

@@ -87,6 +87,7 @@ def skipped(run: Path) -> dict[str, str]:
     return dict(records.read_record(run / "embeddings.h5")["details"]["skipped"])
 
 
+@pytest.mark.fault("another order, batch, number of workers")
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_rows_are_the_tiles_whatever_the_workers(
     trained_run: Path, words: Words, uninterrupted: str, workers: str
@@ -148,6 +149,7 @@ def test_a_stop_continues_to_the_same_rows(
     assert features_sha256(trained_run) == uninterrupted
 
 
+@pytest.mark.fault("kill -9 of extract, fit_heads and predict at random moments")
 @pytest.mark.parametrize("damage", ["mid-row", "garbage", "zeros", "no header"])
 def test_a_torn_scratch_recovers(interrupted: Path, words: Words, uninterrupted: str, damage: str) -> None:
     """P2: what a power loss leaves."""
@@ -180,6 +182,7 @@ def run_process(words: list[str]) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.fault("kill -9 of extract, fit_heads and predict at random moments")
 def test_two_kills_in_the_midst_of_a_row_end_in_the_same_rows(
     trained_run: Path, words: Words, uninterrupted: str, dying_extract: str
 ) -> None:
@@ -192,12 +195,13 @@ def test_two_kills_in_the_midst_of_a_row_end_in_the_same_rows(
     assert features_sha256(trained_run) == uninterrupted
 
 
+@pytest.mark.fault("kill -9 of a process that decodes tiles")
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
         # torch notices the death itself, or its pipe breaks first
         ("killed", "exited unexpectedly|signal: Killed|EOFError|Connection reset"),
-        pytest.param("hung", "timed out", marks=pytest.mark.fault),
+        pytest.param("hung", "timed out", marks=pytest.mark.slow),
     ],
 )
 def test_a_worker_that_dies_or_hangs_is_one_line_and_costs_no_row(
@@ -239,6 +243,7 @@ def test_a_worker_that_dies_or_hangs_is_one_line_and_costs_no_row(
     assert features_sha256(trained_run) == uninterrupted
 
 
+@pytest.mark.fault("an input that changed since")
 def test_rows_of_another_model_are_refused(interrupted: Path, words: Words, capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(words("train", interrupted, "--epochs", "1", "--restart")) == 0
     capsys.readouterr()
@@ -385,6 +390,7 @@ def test_int8_is_for_openvino_alone(trained_run: Path, words: Words, capsys: pyt
     assert "only openvino computes in int8" in one_line(capsys.readouterr().err)
 
 
+@pytest.mark.fault("memory of the GPU full")
 def test_a_full_memory_costs_no_row_and_the_record_says_so(
     trained_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -417,6 +423,7 @@ def test_a_full_memory_costs_no_row_and_the_record_says_so(
 # -- bad tiles -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("truncated, empty or garbage tile")
 def test_bad_tiles_are_marked_and_named(trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]) -> None:
     """P4. The folder's name must not be taken for the reason."""
     tile(trained_run, 3).write_text("no image")
@@ -498,6 +505,7 @@ def test_too_many_bad_tiles_stop_the_run_and_lose_nothing(
 # -- other inputs --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("an input that changed since")
 def test_a_model_of_another_manifest_is_stale(
     trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -515,6 +523,7 @@ def test_a_model_of_another_manifest_is_stale(
     assert extract.main(words("extract", trained_run, "--force")) == 0
 
 
+@pytest.mark.fault("unknown label, classes in another order")
 def test_a_label_that_the_model_does_not_know(
     trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -538,6 +547,7 @@ def test_missing_inputs(trained_run: Path, words: Words, capsys: pytest.CaptureF
     assert missing in one_line(capsys.readouterr().err)
 
 
+@pytest.mark.fault("an embedding that is not finite")
 def test_an_embedding_that_is_not_finite_names_the_tile(
     trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]
 ) -> None:

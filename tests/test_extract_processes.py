@@ -63,7 +63,10 @@ def test_two_processes_make_the_file_of_one(trained_run: Path, words: Words, sin
     assert verify.main(["--run", str(trained_run)]) == 0
 
 
-@pytest.mark.fault
+@pytest.mark.fault(
+    "shards at the same time on one run, one of them killed; arms of an ablation at the same time on one plan"
+)
+@pytest.mark.slow
 @pytest.mark.parametrize("dies", ["0", "1"])
 def test_p2_the_death_of_one_ends_all_and_the_same_command_goes_on(
     trained_run: Path, words: Words, single: Path, tmp_path: Path, dies: str
@@ -83,7 +86,7 @@ def test_p2_the_death_of_one_ends_all_and_the_same_command_goes_on(
     assert not (trained_run / "embeddings.h5.ranks").exists()
 
 
-@pytest.mark.fault
+@pytest.mark.slow
 def test_what_is_no_work_for_several_is_refused_once(trained_run: Path, words: Words) -> None:
     for more, expected in (
         (("--shard", "1/2"), "error: --shard is for a process by itself"),

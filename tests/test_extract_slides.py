@@ -232,7 +232,8 @@ def test_a_kill_in_the_midst_of_a_row_ends_in_the_same_rows(
     assert rows(ground.run).attrs["features_sha256"] == uninterrupted
 
 
-@pytest.mark.fault
+@pytest.mark.fault("kill -9 of extract, fit_heads and predict at random moments")
+@pytest.mark.slow
 def test_kills_at_any_moment_end_in_the_same_rows(ground: Ground, uninterrupted: str) -> None:
     """P1, P2: kill -9 from the start of the process to its end, with workers."""
     moments = random.Random(0)
@@ -261,6 +262,7 @@ def test_kills_at_any_moment_end_in_the_same_rows(ground: Ground, uninterrupted:
 # -- damage --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("seen in slide readers: what cannot be read becomes white")
 def test_what_cannot_be_decoded_is_marked_and_never_white(
     ground: Ground, spoil: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -294,6 +296,7 @@ def test_what_cannot_be_decoded_is_marked_and_never_white(
     assert pd.read_csv(ground.run / "slides" / "slides.csv")["skipped"].tolist() == [64]
 
 
+@pytest.mark.fault("damaged or odd slide")
 def test_one_bad_slide_does_not_stop_the_rest(
     ground: Ground,
     slide_file: Make,

@@ -121,6 +121,7 @@ def test_every_head_stands_on_every_row_with_probabilities(fitted: Path) -> None
     assert ((test["predicted"] == test["label"]).groupby(test["head"]).mean() > 0.6).all()
 
 
+@pytest.mark.fault("unknown label, classes in another order")
 def test_softmax_rows_are_the_softmax_of_the_stored_logits_over_the_temperature(fitted: Path) -> None:
     table = read_predictions(fitted / "predictions.csv")
     rows = table[table["head"] == "softmax"]
@@ -207,6 +208,7 @@ def test_skipped_rows_stay_out_and_the_exit_code_says_so(tmp_path: Path) -> None
     assert records.read_record(run / "predictions.csv")["details"]["n_skipped"] == 2
 
 
+@pytest.mark.fault("an input that changed since")
 def test_stale_or_damaged_embeddings_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = make_run(tmp_path / "run")
     content = bytearray((run / "embeddings.h5").read_bytes())
@@ -234,6 +236,7 @@ def test_embeddings_are_hashed_once_and_only_read_if_something_is_to_be_fitted(
         read.clear()
 
 
+@pytest.mark.fault("an input that changed since")
 def test_a_head_of_embeddings_that_changed_meanwhile_gets_no_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -262,6 +265,7 @@ def test_a_class_without_rows_to_fit_on_is_never_named_by_the_fitted_heads(fit_o
     assert (fitted["p_c"] < 0.1).all()
 
 
+@pytest.mark.fault("a head that does not converge, or rows of one class")
 def test_rows_of_one_class_to_fit_on_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = make_run(tmp_path / "run", classes=1)
     assert fit(run) == 1

@@ -21,7 +21,7 @@ pytest.importorskip("distributed")
 LOCAL = ("--cluster", "local", "--memory", "6GB", "--threads", "2")
 
 
-@pytest.mark.parametrize("fit_on", ["train", pytest.param("heldout", marks=pytest.mark.fault)])
+@pytest.mark.parametrize("fit_on", ["train", pytest.param("heldout", marks=pytest.mark.slow)])
 def test_a_cluster_fits_the_heads_that_one_machine_fits(tmp_path: Path, fit_on: str) -> None:
     plain, clustered = (make_run(tmp_path / name, n=200) for name in ("plain", "clustered"))
     assert fit(plain, "--fit-on", fit_on) == 0
@@ -45,6 +45,7 @@ def test_rows_that_do_not_fit_are_fitted_by_all_workers(tmp_path: Path, monkeypa
     assert not list(run.glob(".*tmp"))
 
 
+@pytest.mark.fault("a cluster that does not answer, or has other versions")
 def test_an_address_that_does_not_answer_is_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,8 +64,9 @@ def test_what_is_no_address_is_a_usage_error(tmp_path: Path, capfd: pytest.Captu
     assert f"--cluster {address}: local, or tcp://host:port" in capfd.readouterr().err
 
 
+@pytest.mark.fault("a worker of a cluster is lost")
 @pytest.mark.timeout(900)
-@pytest.mark.fault
+@pytest.mark.slow
 def test_a_worker_lost_in_the_midst_of_training_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -124,6 +124,7 @@ def test_baselines_of_tiles_are_streamed_from_their_own_file(fitted_run: Path, m
     pd.testing.assert_frame_equal(table[table["head"].isin(SOURCES)].reset_index(drop=True), streamed, atol=1e-5)
 
 
+@pytest.mark.fault("kill -9 of fit_heads while it streams rows that do not fit into memory")
 def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     left, own, elsewhere = run / ".streamed.abcd_123.tmp", run / ".mine.tmp", tmp_path / "elsewhere"
@@ -167,8 +168,9 @@ def run_program(run: Path, *words: str, blocks: int = 10**9, limit: int = 0) -> 
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
+@pytest.mark.fault("kill -9 of fit_heads while it streams rows that do not fit into memory")
 @pytest.mark.timeout(900)
-@pytest.mark.fault
+@pytest.mark.slow
 @pytest.mark.usefixtures("little_memory")
 def test_p2_kills_in_the_midst_of_a_pass_end_in_the_same_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = 0
@@ -194,7 +196,8 @@ def test_p2_kills_in_the_midst_of_a_pass_end_in_the_same_heads(tmp_path: Path, m
         assert not list(run.glob(".*tmp"))
 
 
-@pytest.mark.fault
+@pytest.mark.fault("no room for the bins and kernel values of rows that do not fit into memory")
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="limits are tried by allocating")
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize(("head", "limit"), [("svm", 10_000), ("xgboost", 5_000)])
@@ -221,8 +224,9 @@ def scale() -> ModuleType:
     return module
 
 
+@pytest.mark.fault("rows that take more memory than was stated")
 @pytest.mark.timeout(900)
-@pytest.mark.fault
+@pytest.mark.slow
 @pytest.mark.skipif(not is_told(), reason="only Linux tells")
 def test_memory_stays_under_what_was_stated_where_fitting_in_memory_takes_more(
     tmp_path: Path, scale: ModuleType
@@ -233,7 +237,7 @@ def test_memory_stays_under_what_was_stated_where_fitting_in_memory_takes_more(
     assert stated.megabytes < 1150 < plenty.megabytes
 
 
-@pytest.mark.fault
+@pytest.mark.slow
 def test_the_measuring_script_goes_on_where_it_stopped(
     tmp_path: Path, scale: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,6 +274,7 @@ def test_memory_that_is_no_amount_is_a_usage_error(
     assert f"--memory {text}: a number with" in capfd.readouterr().err
 
 
+@pytest.mark.fault("rows that take more memory than was stated")
 def test_memory_too_small_for_a_block_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert fit(make_run(tmp_path / "run"), "--memory", "10MB") == 1
     told = capfd.readouterr().err

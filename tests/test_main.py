@@ -91,6 +91,7 @@ def test_a_second_call_skips_every_stage_and_says_so(
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != ".lock"} == before
 
 
+@pytest.mark.fault("the same seed twice")
 def test_the_same_seed_gives_the_same_results(finished: Path, data: Path, tmp_path: Path) -> None:
     """P6: model, embeddings, heads, predictions and figures of merit; costs (seconds) differ."""
     run = finished.parent / "again"
@@ -118,6 +119,7 @@ def test_grouped_split_keeps_sources_whole(finished: Path) -> None:
     assert all(len(found) == 1 for found in splits.values())
 
 
+@pytest.mark.fault("one flipped bit in any file of a run")
 @pytest.mark.parametrize("name", [*FILES, "manifest.csv.json", "embeddings.h5.json", "comparison.csv.json"])
 def test_one_changed_byte_is_found_and_the_file_named(copy: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
     path = copy / name
@@ -144,6 +146,7 @@ def test_a_clone_without_heavy_files_verifies_with_light_only(copy: Path) -> Non
     assert verify.main(["--run", str(copy), "--light"]) == 1
 
 
+@pytest.mark.fault("an input that changed since")
 def test_stale_embeddings_after_retraining_are_refused_and_remade(
     copy: Path, data: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

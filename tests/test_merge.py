@@ -137,6 +137,7 @@ def test_p2_the_rows_are_those_of_a_single_run(
 # -- shards --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("missing, doubled or foreign shard")
 def test_a_shard_knows_its_rows_and_is_taken_for_nothing_else(
     sharded: Path, words: Words, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,6 +180,9 @@ def test_wrong_shards_are_one_line(
     assert {path for path in sharded.rglob("*") if path.suffix != ".lock" and path.name != ".lock"} <= before
 
 
+@pytest.mark.fault(
+    "shards at the same time on one run, one of them killed; arms of an ablation at the same time on one plan"
+)
 def test_shards_share_the_run_but_not_their_file(
     sharded: Path, words: Words, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +210,9 @@ def test_shards_share_the_run_but_not_their_file(
     assert not others.exists(), "the run's holder alone may remove it"
 
 
+@pytest.mark.fault(
+    "shards at the same time on one run, one of them killed; arms of an ablation at the same time on one plan"
+)
 def test_p2_a_shard_that_was_stopped_continues(
     sharded: Path, words: Words, dying_extract: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,6 +255,7 @@ def refused(capsys: pytest.CaptureFixture[str], argv: list[str], code: int = 1) 
     return one_line(capsys.readouterr().err)
 
 
+@pytest.mark.fault("missing, doubled or foreign shard")
 def test_missing_and_doubled_shards_are_named(sharded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, merge_words(sharded, shards=(3, 1)))
     assert "1 of 3 shards missing: 2/3" in line
@@ -262,6 +270,7 @@ def test_missing_and_doubled_shards_are_named(sharded: Path, capsys: pytest.Capt
     assert f"{shard(sharded, 2)}: no such file" in refused(capsys, merge_words(sharded))
 
 
+@pytest.mark.fault("missing, doubled or foreign shard")
 def test_shards_of_another_division_or_another_manifest(
     sharded: Path, words: Words, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -293,6 +302,7 @@ def rewritten(path: Path, *, details: dict[str, Any] | None = None, **attrs: obj
     records.write_record(artifact, details=record["details"] | (details or {}), device=record["device"])
 
 
+@pytest.mark.fault("shards of several models, engines or settings")
 def test_mixed_engines_are_refused_and_recorded_by_force(
     sharded: Path, words: Words, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -309,6 +319,7 @@ def test_mixed_engines_are_refused_and_recorded_by_force(
     assert verify.main(["--run", str(sharded)]) == 0
 
 
+@pytest.mark.fault("shards of several models, engines or settings")
 @pytest.mark.parametrize(
     ("attrs", "details", "message"),
     [
@@ -331,6 +342,7 @@ def test_shards_that_were_made_otherwise(
     assert message in refused(capsys, merge_words(sharded))
 
 
+@pytest.mark.fault("missing, doubled or foreign shard")
 def test_rows_that_are_not_the_manifests(sharded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The header fits, a row does not: found while it is copied."""
     for name, value in (("sha256", 7), ("label", 0), ("split", 255), ("tile_id", b"other")):
@@ -344,6 +356,7 @@ def test_rows_that_are_not_the_manifests(sharded: Path, capsys: pytest.CaptureFi
         assert f"the {name} of its row {row}" in refused(capsys, argv)
 
 
+@pytest.mark.fault("missing, doubled or foreign shard")
 def test_a_changed_byte_and_a_stale_model(
     sharded: Path, trained_base: Path, words: Words, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -384,6 +397,7 @@ def test_a_file_of_other_options_is_not_replaced_without_a_word(
     assert_same_rows(sharded / "embeddings.h5", sharded.parent / "single" / "embeddings.h5")
 
 
+@pytest.mark.fault("full disk or kill -9 of merge")
 def test_p1_a_full_disk_leaves_no_torso(
     sharded: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,6 +435,7 @@ raise SystemExit(merge.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.fault("full disk or kill -9 of merge")
 def test_p2_a_merge_that_was_killed_is_made_again(sharded: Path) -> None:
     words = [sys.executable, "-c", DYING_MERGE, "2", *merge_words(sharded)]
     done = subprocess.run(words, check=False, capture_output=True, text=True)
@@ -456,6 +471,7 @@ def test_a_virtual_file_is_read_by_everyone(virtual: Path) -> None:
     assert np.array_equal(read_embeddings(moved / "embeddings.h5").features, single.features)
 
 
+@pytest.mark.fault("shard of a virtual file missing or another, for which HDF5 gives fill values")
 @pytest.mark.parametrize("what", ["missing", "changed", "other rows", "no HDF5"])
 def test_p1_a_virtual_file_whose_shard_is_missing_or_another_is_refused(
     virtual: Path, words: Words, capsys: pytest.CaptureFixture[str], what: str
@@ -529,6 +545,7 @@ def test_shards_that_lie_elsewhere_make_no_virtual_file(sharded: Path, capsys: p
     assert "does not lie in the folder of --out or below it" in refused(capsys, argv, 2)
 
 
+@pytest.mark.fault("shard of a virtual file missing or another, for which HDF5 gives fill values")
 @pytest.mark.parametrize("names", [["/etc/passwd"], ["../x.h5"], [], ["a"] * 501, "x", [3], [""], ["a\0b"]])
 def test_names_in_a_virtual_file_lead_nowhere_else(virtual: Path, names: object) -> None:
     with h5py.File(virtual, "r+") as file:

@@ -423,7 +423,8 @@ def test_another_engine_than_the_heads_is_remarked(
     )
 
 
-@pytest.mark.fault
+@pytest.mark.fault("kill -9 of extract, fit_heads and predict at random moments")
+@pytest.mark.slow
 def test_a_map_that_was_killed_at_any_moment_is_made_whole(fitted_run: Path, slide: Path, tmp_path: Path) -> None:
     """P1 and P2: what stands under its final name is complete, and the same command ends with the same files."""
     whole, out = tmp_path / "whole", tmp_path / "out"

@@ -89,6 +89,7 @@ def test_p5_nothing_is_written_outside_the_run_folder(
     assert list((tmp_path / "cwd").iterdir()) == []
 
 
+@pytest.mark.fault("the same seed twice")
 def test_p6_the_same_command_gives_the_same_bytes(
     tile_folder: Callable[..., Path], prepare: Any, tmp_path: Path
 ) -> None:
@@ -189,6 +190,7 @@ def test_usage_errors_write_nothing(tile_folder: Callable[..., Path], prepare: A
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.fault("odd sizes and numbers of tiles")
 def test_one_tile_in_a_class(tile_folder: Callable[..., Path], prepare: Any) -> None:
     folder = tile_folder()
     tile_folder("rare", classes=("R",), n=1)
@@ -246,6 +248,7 @@ def test_p4_no_readable_tile_at_all(tile_folder: Callable[..., Path], prepare: A
     assert prepare(folder, *GROUPED, "--max-bad", "1")[0] == 1
 
 
+@pytest.mark.fault("truncated, empty or garbage tile")
 def test_every_kind_of_bad_file_at_once(tile_folder: Callable[..., Path], prepare: Any, manifest: Any) -> None:
     folder = tile_folder(n=12)
     jpeg = tile_folder("jpeg", classes=("A",), n=1, px=64, suffix=".jpg") / "A" / "s0_000.jpg"
@@ -266,6 +269,7 @@ def test_every_kind_of_bad_file_at_once(tile_folder: Callable[..., Path], prepar
     assert "5 unreadable tile(s) left out, see audit.md" in said
 
 
+@pytest.mark.fault("the same tile twice, or in two splits")
 def test_p7_the_same_pixels_in_train_and_test_name_both(
     tile_folder: Callable[..., Path], prepare: Any, manifest: Any, tmp_path: Path
 ) -> None:
@@ -286,6 +290,7 @@ def test_p7_the_same_pixels_in_train_and_test_name_both(
     assert "leakage" in (tmp_path / "run" / "audit.md").read_text()
 
 
+@pytest.mark.fault("odd sizes and numbers of tiles")
 def test_mixed_sizes_and_modes_are_warned_of(tile_folder: Callable[..., Path], prepare: Any, manifest: Any) -> None:
     folder = tile_folder(n=6)
     Image.new("L", (20, 10), 9).save(folder / "A" / "s0_grey.png")
@@ -323,6 +328,7 @@ def test_p7_the_random_protocol_says_so(
     assert "Split: random." in (tmp_path / "run" / "audit.md").read_text()
 
 
+@pytest.mark.fault("group in two splits, class missing in one, too few groups")
 def test_too_few_groups(tile_folder: Callable[..., Path], prepare: Any) -> None:
     code, said = prepare(tile_folder(groups=2), *GROUPED)
     assert code == 1
@@ -422,6 +428,7 @@ def test_csv_errors_reach_the_user(tmp_path: Path, prepare: Any) -> None:
 # -- P7 by property --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("group in two splits, class missing in one, too few groups")
 @settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(

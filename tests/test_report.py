@@ -316,6 +316,7 @@ def test_groups_shared_by_a_given_split_are_named(tmp_path):
     )
 
 
+@pytest.mark.fault("a report on no test rows, one class, one group, ties")
 def test_one_test_group_gives_no_interval_and_no_conclusion(tmp_path):
     text = write(fabricate(tmp_path, groups={"train": ("a", "b"), "val": ("c",), "test": ("d",)}))
     assert "No intervals (n/a): the test rows come from one group" in text
@@ -323,6 +324,7 @@ def test_one_test_group_gives_no_interval_and_no_conclusion(tmp_path):
     assert "No choice can be founded on 1 group of test rows; keep softmax" in text
 
 
+@pytest.mark.fault("a report on no test rows, one class, one group, ties")
 def test_one_test_class_and_an_absent_class_print_as_not_available(tmp_path):
     text = write(fabricate(tmp_path, test_classes=("02_STROMA",)))
     assert re.search(r"\| AUROC \| n/a \| n/a \| n/a \|", text)
@@ -331,6 +333,7 @@ def test_one_test_class_and_an_absent_class_print_as_not_available(tmp_path):
     assert cells == ["", "", ""]
 
 
+@pytest.mark.fault("a report on no test rows, one class, one group, ties")
 def test_heads_without_an_error(tmp_path):
     text = write(add_context(fabricate(tmp_path, skill=dict.fromkeys(("softmax", "svm"), 99.0))))
     assert "No head errs on any test tile." in text
@@ -445,6 +448,7 @@ def edited(run: Path, change) -> None:
     record_predictions(run, details)
 
 
+@pytest.mark.fault("a report on no test rows, one class, one group, ties")
 def test_no_test_rows(tmp_path):
     edited(fabricate(tmp_path), lambda row: row[2] != "test")
     with pytest.raises(BadInput, match="no test rows"):

@@ -104,6 +104,7 @@ def bare_glass(folder: Path) -> Path:
     return folder / "glass.png"
 
 
+@pytest.mark.fault("damaged or odd slide")
 def test_what_is_refused_in_one_line(
     trained_run: Path, slide_file: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +133,7 @@ def test_what_is_refused_in_one_line(
     assert tile.main(tile_words(trained_run, str(tmp_path / "noscale.png"), "--mpp", "0.5")) == 0
 
 
+@pytest.mark.fault("damaged or odd slide")
 def test_one_bad_slide_does_not_stop_the_rest(
     trained_run: Path, slide_file: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

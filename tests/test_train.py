@@ -80,6 +80,7 @@ def test_the_same_seed_gives_the_same_model(trained_run: Path, prepared_run: Pat
     assert model_bytes(prepared_run) == model_bytes(trained_run)
 
 
+@pytest.mark.fault("kill -9, SIGTERM, Ctrl-C in training")
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_interruption_continues_to_the_same_model(
     prepared_run: Path,
@@ -223,6 +224,7 @@ def test_a_damaged_checkpoint_is_one_line(prepared_run: Path, words: Words, caps
     assert "pass --restart to train anew" in one_line(capsys.readouterr().err)
 
 
+@pytest.mark.fault("a loss or weight that is not finite")
 def test_a_training_that_diverges_is_one_line(
     prepared_run: Path, words: Words, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -231,6 +233,7 @@ def test_a_training_that_diverges_is_one_line(
     assert not (prepared_run / "model.safetensors").exists()
 
 
+@pytest.mark.fault("memory of the GPU full")
 def test_a_full_memory_is_one_line(
     prepared_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,6 +245,7 @@ def test_a_full_memory_is_one_line(
     assert "not enough memory (CUDA out of memory. Tried to allocate 2 GiB.)" in one_line(capsys.readouterr().err)
 
 
+@pytest.mark.fault("memory of the GPU full")
 def test_a_step_that_the_memory_does_not_hold_is_one_line(
     prepared_run: Path,
     trained_base: Path,
@@ -269,6 +273,7 @@ def test_a_step_that_the_memory_does_not_hold_is_one_line(
     assert model_bytes(prepared_run) == model_bytes(trained_base / "run")
 
 
+@pytest.mark.fault("the same seed twice")
 def test_deterministic_asks_torch_for_repeatable_kernels_and_changes_nothing_on_a_cpu(
     prepared_run: Path, trained_base: Path, words: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,6 +388,7 @@ def test_start_weights_that_cannot_be_are_a_usage_error(
     assert message in one_line(capsys.readouterr().err)
 
 
+@pytest.mark.fault("no network")
 @pytest.mark.parametrize("kind", ["absent", "malicious", "architecture"])
 def test_bad_start_weights_are_one_line(
     prepared_run: Path, words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
@@ -403,6 +409,7 @@ def test_bad_start_weights_are_one_line(
     assert not marker.exists()
 
 
+@pytest.mark.fault("odd sizes and numbers of tiles")
 @pytest.mark.parametrize(("split", "match"), [("train", "0 readable train"), ("val", "0 readable val")])
 def test_a_split_without_tiles(prepared_run: Path, split: str, match: str) -> None:
     from pipeline.cli.options import Common
@@ -453,6 +460,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.fault("kill -9, SIGTERM, Ctrl-C in training")
 @pytest.mark.parametrize(("signum", "code", "workers"), [(signal.SIGTERM, 143, "2"), (signal.SIGINT, 130, "0")])
 def test_a_signal_to_the_whole_group_saves(
     prepared_run: Path, words: Words, signum: int, code: int, workers: str
@@ -484,7 +492,8 @@ raise SystemExit(train.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.fault
+@pytest.mark.fault("full disk, in every writer")
+@pytest.mark.slow
 def test_a_disk_that_is_really_full_keeps_the_former_checkpoint(
     prepared_run: Path, trained_base: Path, words: Words
 ) -> None:

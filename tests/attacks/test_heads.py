@@ -50,6 +50,7 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.fault("a pickle, or a foreign type in a skops file")
 @pytest.mark.parametrize("name", FOREIGN)
 @pytest.mark.parametrize("place", ["alone", "in a pipeline"])
 def test_foreign_types_in_a_skops_file(tmp_path: Path, name: str, place: str) -> None:
@@ -123,6 +124,7 @@ STRANGE: dict[str, Callable[[], object]] = {
 }
 
 
+@pytest.mark.fault("a pickle, or a foreign type in a skops file")
 @pytest.mark.parametrize("name", STRANGE)
 def test_trusted_types_that_make_no_head(tmp_path: Path, name: str) -> None:
     path = tmp_path / "svm.skops"

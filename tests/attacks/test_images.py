@@ -111,6 +111,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
+@pytest.mark.fault("decompression bomb")
 @needs_proc
 def test_a_bomb_is_refused_at_once_and_in_little_memory(tmp_path: Path) -> None:
     """All in one process with a time limit that decoding any of them in full would break, or the memory's."""
@@ -173,6 +174,7 @@ FOREIGN: dict[str, Callable[[Path], bytes]] = {
 }
 
 
+@pytest.mark.fault("another format under a tile's name")
 @pytest.mark.parametrize("name", FOREIGN)
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_another_format_under_a_tiles_name(tmp_path: Path, name: str, suffix: str) -> None:

@@ -51,6 +51,7 @@ def start(path: Path) -> object:
     return load_start_weights(build_network("resnet10", n_classes=2, seed=0), path)
 
 
+@pytest.mark.fault("malformed safetensors")
 @pytest.mark.parametrize("name", FILES)
 def test_a_malformed_safetensors_file(model_file: Path, name: str) -> None:
     model_file.write_bytes(FILES[name])
@@ -72,6 +73,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, torch.Tensor]], object], str]] = {
 }
 
 
+@pytest.mark.fault("malformed safetensors")
 @pytest.mark.parametrize("name", CHANGES)
 def test_tensors_of_another_network(model_file: Path, name: str) -> None:
     change, rule = CHANGES[name]
@@ -118,6 +120,7 @@ def test_a_description_that_would_cost_or_break(model_file: Path, name: str) -> 
     refused(BadArtifact, r"model\.json", load_model, model_file)
 
 
+@pytest.mark.fault("malformed safetensors")
 @needs_proc
 def test_weights_that_claim_much_take_little(model_file: Path, tmp_path: Path) -> None:
     """A storage of the old form names its size before its bytes; a new one may be packed."""

@@ -73,6 +73,7 @@ def listing(folder: Path, names: list[str]) -> Path:
     return folder / "tiles.csv"
 
 
+@pytest.mark.fault("names that climb, lead elsewhere, or are no text")
 def test_strange_names_in_a_csv_are_unreadable_tiles_and_nothing_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +95,7 @@ def test_strange_names_in_a_csv_are_unreadable_tiles_and_nothing_else(
     assert all(is_below(name) for name in manifest.table["path"])
 
 
+@pytest.mark.fault("names that climb, lead elsewhere, or are no text")
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.lists(st.text("ab./\\ -:~é", min_size=1, max_size=12), min_size=1, max_size=5))
 def test_every_path_of_a_csv_becomes_one_below_its_root(
@@ -130,6 +132,7 @@ def manifest_with(folder: Path, details: dict[str, Any] | None = None, **cells: 
     return vouch(path, SCHEMA, stage="prepare", details=DETAILS if details is None else details)
 
 
+@pytest.mark.fault("names that climb, lead elsewhere, or are no text")
 @pytest.mark.parametrize("name", ["../x.png", "/etc/passwd", "a/../../x.png", "//x", ".."])
 def test_a_manifest_that_leads_out_of_its_root(tmp_path: Path, name: str) -> None:
     refused(BadArtifact, "leads out of the image root", read_manifest, manifest_with(tmp_path, path=name))
@@ -252,6 +255,7 @@ def test_a_lock_that_is_a_link(tmp_path: Path, outside: Path) -> None:
     assert untouched(outside)
 
 
+@pytest.mark.fault("names that climb, lead elsewhere, or are no text")
 @pytest.mark.parametrize("header", [True, False])
 def test_a_scratch_that_is_a_link(tmp_path: Path, outside: Path, header: bool) -> None:
     """Rows are cut to whole batches and appended to: a letter would be emptied."""
@@ -263,6 +267,7 @@ def test_a_scratch_that_is_a_link(tmp_path: Path, outside: Path, header: bool) -
     assert untouched(outside)
 
 
+@pytest.mark.fault("names that climb, lead elsewhere, or are no text")
 @pytest.mark.parametrize("name", ["figures", "heads"])
 def test_a_folder_of_the_run_that_is_a_link(tmp_path: Path, outside: Path, name: str) -> None:
     (outside / ".x.png.abcdefgh.tmp").write_text("another program's")
@@ -392,6 +397,7 @@ def test_a_chain_of_a_thousand_records(tmp_path: Path) -> None:
 # -- archives --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("names that climb, lead elsewhere, or are no text")
 @pytest.mark.parametrize("name", ["n" * 300 + ".tif", "a/" * 3000 + "x.tif", "é" * 200 + ".tif"])
 def test_names_no_file_system_takes_leave_nothing(tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
@@ -401,6 +407,7 @@ def test_names_no_file_system_takes_leave_nothing(tmp_path: Path, name: str) -> 
     assert names_in(tmp_path) == {"set.zip"}
 
 
+@pytest.mark.fault("an archive handed as data")
 def test_a_run_in_an_archive_is_not_unpacked_for_its_user(tmp_path: Path) -> None:
     """What is given as tiles must be a folder or a CSV file: archives are unpacked for kather2016 only, by its hash."""
     with zipfile.ZipFile(tmp_path / "tiles.zip", "w") as archive:

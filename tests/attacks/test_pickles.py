@@ -71,6 +71,7 @@ PLACES: dict[str, tuple[Callable[[Path], object], type[PipelineError], str]] = {
 """File -> its reader, the error it must end with, and the schema of the record that would vouch for it."""
 
 
+@pytest.mark.fault("a pickle, or a foreign type in a skops file")
 @pytest.mark.parametrize("how", WRITERS)
 @pytest.mark.parametrize("name", PLACES)
 def test_a_pickle_is_refused_and_not_run(tmp_path: Path, name: str, how: str) -> None:
@@ -102,6 +103,7 @@ MODEL: dict[str, Any] = {
 }
 
 
+@pytest.mark.fault("a pickle, or a foreign type in a skops file")
 def test_the_files_of_these_tests_are_harmful(tmp_path: Path) -> None:
     """Read as their libraries would read them if they were let."""
     for how, read in {
@@ -117,6 +119,7 @@ def test_the_files_of_these_tests_are_harmful(tmp_path: Path) -> None:
         assert marker.is_dir(), how
 
 
+@pytest.mark.fault("damaged XGBoost model")
 def test_xgboost_never_sees_a_file_without_a_record(tmp_path: Path) -> None:
     path, marker = tmp_path / "xgboost.ubj", tmp_path / "marker"
     path.write_bytes(pickle.dumps(Evil(marker)))
@@ -124,6 +127,7 @@ def test_xgboost_never_sees_a_file_without_a_record(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+@pytest.mark.fault("a pickle, or a foreign type in a skops file")
 @pytest.mark.parametrize("how", WRITERS)
 def test_a_checkpoint_is_refused_and_not_run(
     prepared_run: Path, capsys: pytest.CaptureFixture[str], words: Callable[..., list[str]], how: str

@@ -36,6 +36,7 @@ def packed(n_bytes: int) -> bytes:
     )
 
 
+@pytest.mark.fault("damaged or odd slide")
 @needs_proc
 def test_a_slide_in_one_huge_block_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     """400 MB of grey, 1.6 GB as OpenSlide keeps it, in half a megabyte."""
@@ -48,6 +49,7 @@ def test_a_slide_in_one_huge_block_is_refused_before_it_is_decoded(tmp_path: Pat
     assert outcome.peak_mb < 100
 
 
+@pytest.mark.fault("damaged or odd slide")
 def test_a_slide_that_claims_to_be_larger_than_any_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("openslide")
     path = tmp_path / "wide.tif"

@@ -136,6 +136,7 @@ def fabricate(run: Path, classes: list[str], groups: list[str]) -> Path:
     return run
 
 
+@pytest.mark.fault("names that climb, lead elsewhere, or are no text")
 def test_names_in_a_whole_report(tmp_path: Path) -> None:
     """Markup in page and Markdown, formulas in the tables that people open."""
     classes, groups = [MARKUP[1], MARKUP[12], FORMULAS[0], FORMULAS[2]], [*FORMULAS[:6], MARKUP[0], MARKUP[6]]
@@ -157,6 +158,7 @@ def test_names_in_a_whole_report(tmp_path: Path) -> None:
     assert set(read_predictions(run / "predictions.csv")["group"]) == set(groups)  # what is read again is as it was
 
 
+@pytest.mark.fault("names that climb, lead elsewhere, or are no text")
 @pytest.mark.parametrize("name", FORMULAS)
 def test_formulas_in_the_ranking_of_label_errors(name: str) -> None:
     suspects = pd.DataFrame([[name, name, name, name, -0.5, True, 1]], columns=list(SUSPECT_COLUMNS))

@@ -26,7 +26,7 @@ def test_every_head_answers_for_the_same_tiles_better_than_by_chance(
     assert right.between(0.5, 0.95).all()
 
 
-@pytest.mark.fault
+@pytest.mark.slow
 @pytest.mark.skipif(not is_told(), reason="this system does not show the memory of processes")
 @pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="needs the extra `large`")
 def test_the_memory_of_a_report_grows_by_less_than_300_bytes_a_row(tmp_path: Path) -> None:

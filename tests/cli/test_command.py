@@ -140,6 +140,7 @@ def test_temporaries_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     assert files(tmp_path) == [".lock"]
 
 
+@pytest.mark.fault("wrong option or configuration file")
 @pytest.mark.parametrize(
     "words", [["--seed", "-1"], ["--device", "gpu"], ["--max-bad", "7"], ["--config", "none.toml"], ["--threads", "0"]]
 )
@@ -174,6 +175,7 @@ def test_later_commands_name_a_missing_run_folder(
     assert files(tmp_path) == []
 
 
+@pytest.mark.fault("run folder that may not be written to, or is none")
 def test_a_run_that_is_a_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run").write_text("mine")
     assert run(lambda common, options: 0, "--run", str(tmp_path / "run")) == 1

@@ -107,6 +107,7 @@ def test_a_byte_order_mark_is_no_error(toml: Callable[[str], str]) -> None:
     assert bake("--config", toml("\ufeffseed = 4\n"))[0].seed == 4
 
 
+@pytest.mark.fault("wrong option or configuration file")
 @pytest.mark.parametrize(
     ("text", "pattern"),
     [
@@ -147,6 +148,7 @@ def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path: Path) -> None:
         read_toml(tmp_path / "a.toml")
 
 
+@pytest.mark.fault("wrong option or configuration file")
 @pytest.mark.parametrize(
     "words",
     [

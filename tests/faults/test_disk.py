@@ -12,7 +12,7 @@ import pytest
 from .commands import Commands
 from .conftest import MADE, WORDS, Finished, temporaries
 
-pytestmark = pytest.mark.fault
+pytestmark = pytest.mark.slow
 
 NO_ROOM = ("no space left", "No space left", "MB needed", "File too large")
 
@@ -60,6 +60,7 @@ def judge(finished: Finished, commands: Commands, run: Path, stage: str, before:
     return ""
 
 
+@pytest.mark.fault("full disk, in every writer")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("way", ["limit", "disk"])
 @pytest.mark.parametrize("stage", list(WORDS))
@@ -112,6 +113,7 @@ def copied(finished: Finished, place: Path, stage: str) -> Path:
     return Path(shutil.copytree(finished.base / stages[stages.index(stage) - 1], place / "run"))
 
 
+@pytest.mark.fault("run folder that may not be written to, or is none")
 @pytest.mark.parametrize("stage", list(WORDS))
 def test_p1_a_folder_that_may_not_be_written_to_is_one_line(
     commands: Commands, finished: Finished, small_disk: Path, stage: str
@@ -128,6 +130,7 @@ def test_p1_a_folder_that_may_not_be_written_to_is_one_line(
         assert checked.code == 0, checked.said
 
 
+@pytest.mark.fault("run folder that may not be written to, or is none")
 def test_a_run_folder_without_the_right_to_write(commands: Commands, finished: Finished, tmp_path: Path) -> None:
     """As another user than root, whom no mode of a folder hinders."""
     if os.geteuid() == 0:

@@ -16,7 +16,7 @@ from pipeline.tiles.decoding import decode_tile, pixel_hash
 from .commands import Commands
 from .conftest import WORDS, Finished, temporaries
 
-pytestmark = pytest.mark.fault
+pytestmark = pytest.mark.slow
 
 FLIPS = 200
 
@@ -57,6 +57,7 @@ def tell(record_property: Any, tries: int, missed: list[str]) -> None:
     assert not missed, "\n".join(missed)
 
 
+@pytest.mark.fault("one flipped bit in any file of a run")
 @pytest.mark.parametrize(("name", "schema"), ARTIFACTS)
 def test_p1_a_flipped_bit_in_an_artefact(
     finished: Finished, tmp_path: Path, record_property: Any, name: str, schema: str
@@ -70,6 +71,7 @@ def test_p1_a_flipped_bit_in_an_artefact(
     tell(record_property, FLIPS, missed)
 
 
+@pytest.mark.fault("one flipped bit in any file of a run")
 @pytest.mark.parametrize("kind", ["record", "companion"])
 def test_p8_a_flipped_bit_beside_an_artefact(
     finished: Finished, tmp_path: Path, record_property: Any, kind: str
@@ -91,6 +93,7 @@ def test_p8_a_flipped_bit_beside_an_artefact(
     tell(record_property, FLIPS, missed)
 
 
+@pytest.mark.fault("one flipped bit in any file of a run")
 @pytest.mark.parametrize(
     ("name", "stage"),
     [
@@ -120,6 +123,7 @@ def test_p1_the_next_command_refuses_it_in_one_line(
     assert not faults, "\n".join(faults)
 
 
+@pytest.mark.fault("tile that changed after the manifest was made")
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WebP", "TIFF"])
 def test_p4_a_flipped_bit_in_a_tile_is_found_or_changes_no_pixel(
     tmp_path: Path, record_property: Any, kind: str

@@ -15,7 +15,7 @@ from .commands import Commands, serve
 from .conftest import WORDS, Finished, temporaries
 from .forking import no_network
 
-pytestmark = pytest.mark.fault
+pytestmark = pytest.mark.slow
 
 
 # -- two processes on one run --------------------------------------------------------------------------------------
@@ -30,6 +30,7 @@ def wait_for(path: Path) -> None:
     pytest.fail(f"{path} never came")
 
 
+@pytest.mark.fault("two commands on one run")
 @pytest.mark.parametrize("stage", ["train", "extract", "report", "__main__"])
 def test_a_second_command_ends_at_once_and_names_the_first(
     commands: Commands, finished: Finished, tmp_path: Path, stage: str
@@ -47,6 +48,7 @@ def test_a_second_command_ends_at_once_and_names_the_first(
     assert f'"host": "{socket.gethostname()}"' in second.error
 
 
+@pytest.mark.fault("two commands on one run")
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_run_whose_holder_was_killed_is_taken_over(
     commands: Commands, finished: Finished, tmp_path: Path, workers: str
@@ -72,6 +74,7 @@ def test_a_run_whose_holder_was_killed_is_taken_over(
 # -- memory --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("memory of the machine full")
 @pytest.mark.parametrize(
     ("stage", "words"),
     [("train", ["--batch-size", "4096", "--tile-px", "512"]), ("extract", ["--embed-batch", "4096"])],
@@ -121,6 +124,7 @@ def everything(commands: Commands, finished: Finished, place: Path, **befalls: A
     return wrong
 
 
+@pytest.mark.fault("another locale, encoding, time zone; a clock that jumps")
 def test_locale_encoding_and_time_zone_change_nothing(
     odd_commands: Commands, finished: Finished, tmp_path: Path
 ) -> None:
@@ -132,6 +136,7 @@ def test_locale_encoding_and_time_zone_change_nothing(
     assert checked.code == 0, checked.said
 
 
+@pytest.mark.fault("another locale, encoding, time zone; a clock that jumps")
 def test_names_of_other_scripts_in_an_ascii_terminal(
     odd_commands: Commands, finished: Finished, tmp_path: Path
 ) -> None:
@@ -147,6 +152,7 @@ def test_names_of_other_scripts_in_an_ascii_terminal(
         assert "Größe-組織" in (other / "manifest.csv").read_text(encoding="utf-8")
 
 
+@pytest.mark.fault("another locale, encoding, time zone; a clock that jumps")
 def test_a_clock_that_jumps_back_changes_nothing(commands: Commands, finished: Finished, tmp_path: Path) -> None:
     assert everything(commands, finished, tmp_path, clock=True) == []
 
@@ -154,6 +160,7 @@ def test_a_clock_that_jumps_back_changes_nothing(commands: Commands, finished: F
 # -- network -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("no network")
 @pytest.mark.parametrize(
     ("event", "words"), [("socket.getaddrinfo", ("example.org", 80)), ("socket.connect", (None, ("192.0.2.1", 80)))]
 )

@@ -17,7 +17,7 @@ from .commands import Commands
 from .conftest import MADE, WORDS, Finished, temporaries, vouched
 from .forking import DEAD
 
-pytestmark = pytest.mark.fault
+pytestmark = pytest.mark.slow
 
 Record = Any
 """pytest's `record_property`: the ledger reads tries, survived and lost_rows."""
@@ -76,6 +76,7 @@ def kill_at_random_moments(
     assert (tries, lost) == (kills, 0)
 
 
+@pytest.mark.fault("kill -9, SIGTERM, Ctrl-C in training")
 @pytest.mark.timeout(900)
 def test_p2_kills_of_train_end_in_the_same_hashes(
     commands: Commands, finished: Finished, kills: int, tmp_path: Path, record_property: Record
@@ -83,6 +84,7 @@ def test_p2_kills_of_train_end_in_the_same_hashes(
     kill_at_random_moments(commands, finished, kills, tmp_path, record_property, stage="train")
 
 
+@pytest.mark.fault("kill -9 of extract, fit_heads and predict at random moments")
 @pytest.mark.timeout(900)
 def test_p2_kills_of_extract_end_in_the_same_hashes(
     commands: Commands, finished: Finished, kills: int, tmp_path: Path, record_property: Record
@@ -90,6 +92,7 @@ def test_p2_kills_of_extract_end_in_the_same_hashes(
     kill_at_random_moments(commands, finished, kills, tmp_path, record_property, stage="extract")
 
 
+@pytest.mark.fault("kill -9 of extract, fit_heads and predict at random moments")
 @pytest.mark.timeout(900)
 def test_p2_kills_of_fit_heads_end_in_the_same_hashes(
     commands: Commands, finished: Finished, kills: int, tmp_path: Path, record_property: Record
@@ -112,6 +115,7 @@ SHARE = {"extract": 1.0, "fit_heads": 0.5, "train": 0.2}
 """Of the number of kills: steps at which a stage dies; other stages a tenth."""
 
 
+@pytest.mark.fault("kill -9 or loss of power at each step of writing")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("power", [False, True], ids=["killed", "power-lost"])
 @pytest.mark.parametrize("stage", list(CHANGED))

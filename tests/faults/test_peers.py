@@ -17,9 +17,10 @@ from pipeline.tiles.manifest import read_manifest
 from .commands import Commands
 from .conftest import WORDS, Finished
 
-pytestmark = pytest.mark.fault
+pytestmark = pytest.mark.slow
 
 
+@pytest.mark.fault("seen in TRIDENT: a half-written HDF5 file passes for finished")
 @pytest.mark.parametrize("record", ["with its record", "without a record"])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
 def test_p1_a_half_written_hdf5_is_not_finished(
@@ -41,6 +42,7 @@ def test_p1_a_half_written_hdf5_is_not_finished(
     assert not finished.wrong(run, "extract")
 
 
+@pytest.mark.fault("seen in THUNDER: a second run doubles the rows")
 @pytest.mark.parametrize("how", [[], ["--restart"]], ids=["again", "restart"])
 def test_p2_a_second_run_doubles_no_row(commands: Commands, finished: Finished, tmp_path: Path, how: list[str]) -> None:
     run = finished.copy(tmp_path, after="robustness")
@@ -57,6 +59,7 @@ def test_p2_a_second_run_doubles_no_row(commands: Commands, finished: Finished, 
         assert not finished.wrong(run, stage)
 
 
+@pytest.mark.fault("seen in slide readers: what cannot be read becomes white")
 def test_p4_an_unreadable_tile_is_no_white_tile(commands: Commands, finished: Finished, tmp_path: Path) -> None:
     """It is named, marked, embedded by nothing and predicted by no head, and the exit code says so."""
     run = finished.copy(tmp_path, after="train")

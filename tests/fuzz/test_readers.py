@@ -221,6 +221,7 @@ def test_any_tags_of_a_tiff(folder: Path, entries: list[tuple[int, int, int, int
         assert max(found.shape) <= 4096
 
 
+@pytest.mark.fault("unknown label, classes in another order")
 @settings(some, max_examples=30)
 @given(st.lists(names, min_size=2, max_size=5, unique=True), st.lists(names, min_size=2, max_size=2, unique=True))
 def test_any_names_survive_hdf5_and_predictions(folder: Path, tiles: list[str], classes: list[str]) -> None:

@@ -205,3 +205,4 @@ Extraction.TestCase.settings = settings(
     max_examples=40, stateful_step_count=20, deadline=None, derandomize=True, database=None
 )
 TestExtraction = Extraction.TestCase
+TestExtraction.pytestmark = [pytest.mark.fault("kill -9 of extract, fit_heads and predict at random moments")]

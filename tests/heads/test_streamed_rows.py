@@ -220,6 +220,7 @@ def test_probes_of_stored_rows_are_those_of_rows(store: Store) -> None:
     assert source_probe(stored, None, seed=0) == source_probe(rows, None, seed=0)
 
 
+@pytest.mark.fault("rows that take more memory than was stated")
 def test_a_budget_is_enough_for_all_for_blocks_or_for_nothing() -> None:
     million, width, exact = 10**6, 2048, {"svm_rows": 20_000}
     assert needed(10**4, 8, 6000, width, **exact) < 4e9 < needed(10**5, 8, 60_000, width, **exact)
@@ -238,6 +239,7 @@ def test_a_budget_is_enough_for_all_for_blocks_or_for_nothing() -> None:
         room((least - 1) * 10**6, million, 8, width, **exact)
 
 
+@pytest.mark.fault("no room for the bins and kernel values of rows that do not fit into memory")
 @pytest.mark.parametrize(("n", "block"), [(900, 900), (900, 130), (301, 20)])
 def test_the_size_of_the_bins_on_disk_is_known_before(store: Store, n: int, block: int) -> None:
     """XGBoost ends the process where it finds no room."""
@@ -248,6 +250,7 @@ def test_the_size_of_the_bins_on_disk_is_known_before(store: Store, n: int, bloc
     del matrix
 
 
+@pytest.mark.fault("no room for the bins and kernel values of rows that do not fit into memory")
 @pytest.mark.parametrize("head", ["svm", "xgboost"])
 def test_too_little_disk_is_said_before_anything_is_written(
     store: Store, monkeypatch: pytest.MonkeyPatch, head: str

@@ -43,10 +43,12 @@ def test_batches_come_in_the_asked_order(tiles: TileFiles, workers: int) -> None
         assert batch.problems == [""] * len(batch.rows)
 
 
+@pytest.mark.fault("odd sizes and numbers of tiles")
 def test_no_batches() -> None:
     assert list(load_batches(TileFiles(Path(), [], [], 16), [], workers=0)) == []
 
 
+@pytest.mark.fault("odd sizes and numbers of tiles")
 def test_tiles_are_resized(tiles: TileFiles) -> None:
     tiles.size = 8
     (batch,) = load_batches(tiles, [[2, 4]], workers=0)
@@ -54,6 +56,7 @@ def test_tiles_are_resized(tiles: TileFiles) -> None:
     assert batch.pixels[1].unique().tolist() == [40]
 
 
+@pytest.mark.fault("tile that changed after the manifest was made")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_bad_tiles_become_problems(tiles: TileFiles, workers: int) -> None:
     """P4."""
@@ -83,6 +86,7 @@ class Deadly(TileFiles):
         return super().__getitem__(row)
 
 
+@pytest.mark.fault("kill -9 of a process that decodes tiles")
 def test_a_killed_worker_is_one_line(tiles: TileFiles) -> None:
     deadly = Deadly(tiles.root, tiles.paths, tiles.sha256, 16)
     with pytest.raises(WorkerLost, match="--workers 0") as caught:
@@ -113,6 +117,7 @@ class Hung(TileFiles):
         return super().__getitem__(row)
 
 
+@pytest.mark.fault("a process that decodes tiles hangs")
 def test_a_hung_worker_is_one_line(tiles: TileFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "STALLED_S", 1)
     hung = Hung(tiles.root, tiles.paths, tiles.sha256, 16)
@@ -131,6 +136,7 @@ class DeadlyOnWord(TileFiles):
         return super().__getitem__(row)
 
 
+@pytest.mark.fault("kill -9 of a process that decodes tiles")
 def test_a_death_waits_until_the_caller_asks_for_more(tiles: TileFiles) -> None:
     """Otherwise torch raises in the midst of an optimizer's step, and what is saved then is torn."""
     deadly = DeadlyOnWord(tiles.root, tiles.paths, tiles.sha256, 16)
@@ -147,6 +153,7 @@ def test_a_death_waits_until_the_caller_asks_for_more(tiles: TileFiles) -> None:
         list(loaded)
 
 
+@pytest.mark.fault("kill -9 of a process that decodes tiles")
 def test_loading_goes_on_after_a_worker_was_lost(tiles: TileFiles) -> None:
     with pytest.raises(WorkerLost):
         list(load_batches(Deadly(tiles.root, tiles.paths, tiles.sha256, 16), [[4]], workers=1))
@@ -160,6 +167,7 @@ class Buggy(TileFiles):
         raise RuntimeError("a bug")
 
 
+@pytest.mark.fault("a decoder that raises anything")
 def test_a_bug_is_not_taken_for_a_dead_worker(tiles: TileFiles) -> None:
     with pytest.raises(RuntimeError, match="a bug"):
         list(load_batches(Buggy(tiles.root, tiles.paths, tiles.sha256, 16), [[0]], workers=0))

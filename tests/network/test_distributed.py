@@ -126,7 +126,7 @@ def test_two_processes_train_what_one_does(runs: Callable[[str], Path]) -> None:
     assert not (together / "checkpoint.pt").exists()
 
 
-@pytest.mark.fault
+@pytest.mark.slow
 def test_three_processes_of_which_some_have_no_tile(runs: Callable[[str], Path]) -> None:
     """The last batch has two tiles for three processes: of 48 px, for a norm over two values makes much of rounding."""
     alone, together = runs("alone"), runs("together")
@@ -137,7 +137,7 @@ def test_three_processes_of_which_some_have_no_tile(runs: Callable[[str], Path])
     assert_alike(alone, together)
 
 
-@pytest.mark.fault
+@pytest.mark.slow
 def test_tutorials_adam_learns_the_same(runs: Callable[[str], Path]) -> None:
     """Adam's steps have one length, whatever the gradient's: losses are compared, not weights."""
     alone, together = runs("alone"), runs("together")
@@ -147,7 +147,8 @@ def test_tutorials_adam_learns_the_same(runs: Callable[[str], Path]) -> None:
     np.testing.assert_allclose(history(together)["train_loss"], history(alone)["train_loss"], rtol=0.05)
 
 
-@pytest.mark.fault
+@pytest.mark.fault("one of several training processes dies")
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are found in /proc")
 @pytest.mark.parametrize("dies", [0, 1])
 def test_the_death_of_one_ends_all_in_one_line_and_costs_nothing(runs: Callable[[str], Path], dies: int) -> None:
@@ -171,7 +172,8 @@ def test_the_death_of_one_ends_all_in_one_line_and_costs_nothing(runs: Callable[
     pd.testing.assert_frame_equal(history(killed), history(whole))
 
 
-@pytest.mark.fault
+@pytest.mark.fault("one of several training processes dies")
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_saves_once_and_one_process_can_go_on(runs: Callable[[str], Path], signum: int) -> None:
     """P2: torchrun hands the signal to all, and they stop at one step; small ones, for rounding grows with steps."""
@@ -189,7 +191,7 @@ def test_a_stop_saves_once_and_one_process_can_go_on(runs: Callable[[str], Path]
     assert_alike(alone, stopped)
 
 
-@pytest.mark.fault
+@pytest.mark.slow
 def test_a_stop_is_heard_while_one_process_waits_for_another(runs: Callable[[str], Path]) -> None:
     """A batch system signals every process, and torchrun then signals its own once more."""
     run = runs("stopped")
@@ -205,7 +207,7 @@ def test_a_stop_is_heard_while_one_process_waits_for_another(runs: Callable[[str
     assert "error: SIGTERM: training saved" in said
 
 
-@pytest.mark.fault
+@pytest.mark.slow
 def test_a_plan_part_by_part(tile_folder: Callable[..., Path], tmp_path: Path) -> None:
     run = tmp_path / "plan"
     plan = ["--run", str(run), "--data", str(tile_folder(n=18, px=32, groups=6)), "--group-regex", "(s[0-9])_"]
@@ -216,7 +218,8 @@ def test_a_plan_part_by_part(tile_folder: Callable[..., Path], tmp_path: Path) -
     assert len(our_lines(finished(2, words_of(run, ALL_SWITCHES)), "train: current")) == 2
 
 
-@pytest.mark.fault
+@pytest.mark.fault("one of several training processes dies")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "code", "expected"),
     [
@@ -237,7 +240,7 @@ def test_what_all_find_wrong_is_said_once(runs: Callable[[str], Path], more: str
     assert f"exitcode  : {code}" in said or f"exitcode: {code}" in said, said
 
 
-@pytest.mark.fault
+@pytest.mark.slow
 def test_other_commands_refuse_to_be_done_by_several(runs: Callable[[str], Path]) -> None:
     process = launch(2, ["--run", str(runs("run"))], "pipeline")
     said = process.communicate(timeout=100)[1]
@@ -293,6 +296,7 @@ def test_the_shared_norm_is_torchs_where_nothing_is_shared(group_of_one: None, d
     assert shared.state_dict().keys() == plain.state_dict().keys()
 
 
+@pytest.mark.fault("one of several training processes dies")
 def test_only_what_speaks_of_other_processes_is_taken_for_a_death() -> None:
     for text in ("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:9", "NCCL error in: x"):
         with pytest.raises(PeerLost, match="another process of this torchrun ended"), peer_errors_as_one_line():

@@ -5,6 +5,7 @@ import socket
 import pytest
 
 
+@pytest.mark.fault("no network")
 def test_no_test_asks_another_machine() -> None:
     with pytest.raises(OSError, match="no network in tests"):
         socket.create_connection(("192.0.2.1", 80))

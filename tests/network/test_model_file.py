@@ -156,6 +156,7 @@ def test_no_record(saved: Path) -> None:
     refused(saved, "record of model.safetensors is missing")
 
 
+@pytest.mark.fault("full disk, in every writer")
 def test_a_full_disk_leaves_the_former_model(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """P1. The message is the one that safetensors gives."""
     from safetensors import SafetensorError

@@ -41,6 +41,7 @@ def test_it_is_downloaded_once_into_torchs_cache(published: Path) -> None:
     assert torch.equal(network.fc.weight, last), "the last layer stays as it is"
 
 
+@pytest.mark.fault("no network")
 def test_another_file_in_the_cache_is_refused(published: Path) -> None:
     cached(published).parent.mkdir(parents=True)
     data = bytearray(published.read_bytes())
@@ -57,6 +58,7 @@ def test_another_file_at_the_address_is_refused_and_not_kept(published: Path) ->
     assert list(cached(published).parent.iterdir()) == []
 
 
+@pytest.mark.fault("no network")
 def test_without_a_network_it_is_one_line_that_says_what_belongs_where(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def test_the_thumbnail_is_the_slide_made_small(slide_file: Make, monkeypatch: py
         assert slide.thumbnail(9999).pixels.shape == (500, 500, 3)  # never enlarged
 
 
+@pytest.mark.fault("damaged or odd slide")
 def test_damage_is_told_and_the_rest_is_still_read(slide_file: Make, spoil: Callable[..., None]) -> None:
     path = slide_file()
     spoil(path, 300, 10)
@@ -118,6 +119,7 @@ def test_a_tiff_says_its_scale_only_if_a_scanner_could_have(tmp_path: Path) -> N
         open_slide(tmp_path / "a.png")
 
 
+@pytest.mark.fault("damaged or odd slide")
 def test_what_cannot_be_opened(slide_file: Make, tmp_path: Path) -> None:
     whole = slide_file().read_bytes()
     Image.fromarray(picture()).save(tmp_path / "raw.tif")
@@ -154,6 +156,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.fault("damaged or odd slide")
 def test_an_uncompressed_tiff_larger_than_memory_is_not_loaded(tmp_path: Path) -> None:
     """10.8 GB by its header, stored as a hole in the file."""
     tifffile = pytest.importorskip("tifffile")
@@ -173,6 +176,7 @@ def test_an_uncompressed_tiff_larger_than_memory_is_not_loaded(tmp_path: Path) -
     assert int(done.stdout) < 200_000  # kB
 
 
+@pytest.mark.fault("damaged or odd slide")
 def test_a_compressed_picture_larger_than_pillow_takes_is_refused(tmp_path: Path) -> None:
     """Pillow's limit stands: it is lifted nowhere."""
     limit = Image.MAX_IMAGE_PIXELS
@@ -195,6 +199,7 @@ def test_without_openslide_plain_pictures_are_read_and_the_extra_is_named(
         open_slide(tmp_path / "a.svs", 0.5)
 
 
+@pytest.mark.fault("damaged or odd slide")
 def test_a_huge_slide_without_a_small_level_is_refused(slide_file: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "MOST_OVERVIEW_PX", 512 * 512 - 1)
     with open_slide(slide_file()) as slide, pytest.raises(BadSlide, match="make it a pyramid"):

@@ -28,6 +28,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.fault("kill -9 or loss of power at each step of writing")
 def test_p1_an_error_leaves_the_old_content_and_no_temporary(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     write_text(path, "old")
@@ -53,6 +54,7 @@ def test_the_new_content_is_not_there_before_the_end(tmp_path: Path) -> None:
     assert names(path.parent) == ["a.csv"]
 
 
+@pytest.mark.fault("full disk, in every writer")
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_no_space_is_disk_full_and_leaves_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     path = tmp_path / "a.csv"
@@ -83,7 +85,7 @@ def test_a_file_that_cannot_fit_is_refused_before_it_is_begun(tmp_path: Path) ->
         require_space(tmp_path / "run", 10**18)
 
 
-@pytest.mark.fault
+@pytest.mark.slow
 def test_p1_a_real_limit_on_file_size_leaves_the_old(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     write_text(path, "old")
@@ -103,7 +105,8 @@ except DiskFull as error:
     assert names(tmp_path) == ["a.bin"]
 
 
-@pytest.mark.fault
+@pytest.mark.fault("kill -9 or loss of power at each step of writing")
+@pytest.mark.slow
 def test_p1_a_kill_while_writing_leaves_the_old_and_its_rubbish_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     write_text(path, "old")
@@ -160,6 +163,7 @@ def test_errors_of_this_room_are_the_users() -> None:
     assert all(issubclass(kind, PipelineError) and kind.exit_code == 1 for kind in (BadArtifact, DiskFull, StaleInput))
 
 
+@pytest.mark.fault("no room for the bins and kernel values of rows that do not fit into memory")
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system does not allocate")
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_room_that_a_quota_or_limit_takes_is_missed_before(

@@ -179,6 +179,7 @@ MUTATIONS = {
 }
 
 
+@pytest.mark.fault("HDF5 that breaks a rule of its schema")
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_file_that_breaks_a_rule_is_refused(path: Path, name: str) -> None:
     mutate, rule = MUTATIONS[name]

@@ -92,6 +92,7 @@ def test_a_created_file_is_read(tmp_path: Path) -> None:
     assert read(tmp_path / "f.h5")["numbers"].tolist() == [[0, 1], [2, 3], [4, 5]]
 
 
+@pytest.mark.fault("full disk, in every writer")
 @pytest.mark.parametrize("writes", range(8))
 def test_a_disk_that_is_full_after_some_writes_is_told_and_nothing_else_happens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
@@ -138,6 +139,7 @@ def test_a_disk_that_is_full_after_some_writes_is_told_and_nothing_else_happens(
     assert path.read_text() == "old"
 
 
+@pytest.mark.fault("HDF5 file open in two processes")
 def test_no_file_stays_open(tmp_path: Path) -> None:
     """Not even after an error: a file open in two processes is read wrongly, so workers must find none to inherit."""
     before = h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL)

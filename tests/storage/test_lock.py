@@ -33,6 +33,7 @@ def holder(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
         process.kill()
 
 
+@pytest.mark.fault("two commands on one run")
 def test_a_second_process_is_refused_and_told_the_pid(tmp_path: Path, holder: "subprocess.Popen[str]") -> None:
     with pytest.raises(Locked, match=str(holder.pid)) as caught, locked(tmp_path / "run"):
         pytest.fail("held twice")
@@ -40,12 +41,14 @@ def test_a_second_process_is_refused_and_told_the_pid(tmp_path: Path, holder: "s
     assert str(tmp_path / "run") in str(caught.value)
 
 
+@pytest.mark.fault("two commands on one run")
 def test_refused_attempts_do_not_wipe_the_holders_name(tmp_path: Path, holder: "subprocess.Popen[str]") -> None:
     for _ in range(3):
         with pytest.raises(Locked, match=str(holder.pid)), locked(tmp_path / "run"):
             pytest.fail("held twice")
 
 
+@pytest.mark.fault("two commands on one run")
 def test_kill_9_of_the_holder_frees_the_run(tmp_path: Path, holder: "subprocess.Popen[str]") -> None:
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
@@ -67,6 +70,9 @@ def test_the_lock_is_free_after_an_error_and_after_the_end(tmp_path: Path) -> No
         pass
 
 
+@pytest.mark.fault(
+    "shards at the same time on one run, one of them killed; arms of an ablation at the same time on one plan"
+)
 def test_several_may_share_a_run_but_none_beside_a_holder(tmp_path: Path, holder: "subprocess.Popen[str]") -> None:
     with pytest.raises(Locked, match=str(holder.pid)), locked(tmp_path / "run", shared=True):
         pytest.fail("shared beside a holder")

@@ -104,6 +104,7 @@ def test_jpeg_is_decoded(file: Callable[..., Path]) -> None:
     assert np.abs(decode_tile(file(Image.fromarray(flat), "a.jpg", quality=95)).astype(int) - flat).max() <= 3
 
 
+@pytest.mark.fault("odd colour modes, depths and orientations")
 def test_grey_and_1_bit_become_rgb(file: Callable[..., Path]) -> None:
     grey = Image.fromarray(NOISE[..., 0])
     assert np.array_equal(decode_tile(file(grey)), np.repeat(NOISE[..., :1], 3, axis=2))
@@ -112,6 +113,7 @@ def test_grey_and_1_bit_become_rgb(file: Callable[..., Path]) -> None:
     assert set(np.unique(bits)) == {0, 255}
 
 
+@pytest.mark.fault("odd colour modes, depths and orientations")
 def test_palette_with_and_without_transparency(file: Callable[..., Path]) -> None:
     palette = Image.new("P", (2, 1))
     palette.putpalette([200, 10, 30, 5, 6, 7])
@@ -120,6 +122,7 @@ def test_palette_with_and_without_transparency(file: Callable[..., Path]) -> Non
     assert decode_tile(file(palette, transparency=1)).tolist() == [[[200, 10, 30], [255, 255, 255]]]
 
 
+@pytest.mark.fault("odd colour modes, depths and orientations")
 def test_transparency_is_laid_on_white(file: Callable[..., Path]) -> None:
     rgba = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 128]]], np.uint8)
     seen = decode_tile(file(Image.fromarray(rgba)))[0]
@@ -133,6 +136,7 @@ def test_transparency_is_laid_on_white(file: Callable[..., Path]) -> None:
     assert decode_tile(file(Image.fromarray(rgba), "a.webp", lossless=True, exact=True)).shape == (1, 3, 3)
 
 
+@pytest.mark.fault("odd colour modes, depths and orientations")
 def test_cmyk_is_converted(file: Callable[..., Path]) -> None:
     for name in ("a.tif", "a.jpg"):
         cyan = decode_tile(file(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), name))
@@ -140,6 +144,7 @@ def test_cmyk_is_converted(file: Callable[..., Path]) -> None:
         assert (cyan[..., 1:] > 245).all()
 
 
+@pytest.mark.fault("odd colour modes, depths and orientations")
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
 def test_exif_orientation_is_applied(file: Callable[..., Path], name: str) -> None:
     exif = Image.Exif()
@@ -152,6 +157,7 @@ def test_exif_orientation_is_applied(file: Callable[..., Path], name: str) -> No
     assert upright[13, 4, 2] > 200
 
 
+@pytest.mark.fault("odd colour modes, depths and orientations")
 @pytest.mark.parametrize(
     ("colour", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)], ids=["grey", "rgb", "grey-alpha", "rgba"]
 )
@@ -163,6 +169,7 @@ def test_16_bit_png_is_refused(file: Callable[..., Path], colour: int, channels:
     assert decode_tile(file(png(depth=8, colour=colour, row=b"\xff" * channels * 4))).tolist() == [[[255] * 3] * 4] * 4
 
 
+@pytest.mark.fault("odd colour modes, depths and orientations")
 def test_deep_tiff_is_refused(file: Callable[..., Path]) -> None:
     refused(file(Image.fromarray(np.full((4, 4), 1000, np.uint16)), "a.tif"), "deeper than 8 bits")
     refused(file(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "a.tif"), "deeper than 8 bits")
@@ -179,6 +186,7 @@ def test_several_pages_or_frames_are_refused(file: Callable[..., Path], name: st
     refused(file(frames[0], name, format=kind, save_all=True, append_images=frames[1:]), "several pages or frames")
 
 
+@pytest.mark.fault("truncated, empty or garbage tile")
 @pytest.mark.parametrize(
     "content",
     [b"", b"x", b"this is text\n" * 50, b"GIF89a" + bytes(50), b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"II*\0"],
@@ -189,12 +197,14 @@ def test_what_is_no_image_is_refused(file: Callable[..., Path], content: bytes) 
     refused(file(content, "identify me.png"), "not a readable PNG, JPEG, TIFF or WebP")
 
 
+@pytest.mark.fault("another format under a tile's name")
 def test_an_animated_gif_named_png_is_refused(file: Callable[..., Path]) -> None:
     frames = [Image.fromarray(NOISE).quantize(8), Image.fromarray(255 - NOISE).quantize(8)]
     path = file(frames[0], "a.png", format="GIF", save_all=True, append_images=frames[1:])
     refused(path, "not a readable PNG")
 
 
+@pytest.mark.fault("truncated, empty or garbage tile")
 @pytest.mark.parametrize(("name", "options"), [("a.jpg", {}), ("a.png", {}), ("a.tif", {}), ("a.webp", {})])
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
 def test_truncated_files_are_refused(
@@ -207,6 +217,7 @@ def test_truncated_files_are_refused(
     refused(path, ".")
 
 
+@pytest.mark.fault("decompression bomb")
 def test_too_large_images_and_bombs_are_refused(file: Callable[..., Path]) -> None:
     assert decode_tile(file(Image.new("1", (4096, 1)))).shape == (1, 4096, 3)
     refused(file(Image.new("1", (4097, 1))), "4097x1 px is more than 4096")
@@ -259,6 +270,7 @@ def test_damaged_files_end_in_pixels_or_in_bad_tile(tmp_path: Path) -> None:
     assert lines == {0}
 
 
+@pytest.mark.fault("a decoder that raises anything")
 def test_any_exception_of_the_parser_is_bad_tile(file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = file(Image.fromarray(NOISE))
 

@@ -45,6 +45,7 @@ def test_round_trip_of_unusual_names(tmp_path: Path) -> None:
     assert len(manifest.readable) == len(HOSTILE) - 1
 
 
+@pytest.mark.fault("names that climb, lead elsewhere, or are no text")
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1), min_size=2, max_size=4))
 def test_round_trip_of_any_text(tmp_path_factory: pytest.TempPathFactory, labels: list[str]) -> None:
@@ -138,6 +139,7 @@ def test_tile_ids_are_paths_without_suffix_where_that_is_unique() -> None:
     assert tile_ids([]) == []
 
 
+@pytest.mark.fault("the same tile twice, or in two splits")
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(st.sampled_from(["a", "a.png", "a.jpg", "a.png.png", "a.png.jpg", "b.png", "a.jpg.tif"]), unique=True))
 def test_tile_ids_are_always_unique(paths: list[str]) -> None:

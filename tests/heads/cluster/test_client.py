@@ -149,7 +149,8 @@ def test_an_error_of_a_task_arrives_as_it_was(pool: Pool) -> None:
     assert type(caught.value).__name__ == "DiskFull"
 
 
-@pytest.mark.fault
+@pytest.mark.fault("a worker of a cluster is lost")
+@pytest.mark.slow
 def test_the_task_of_a_lost_worker_is_done_by_another(own_pool: Pool, tmp_path: Path) -> None:
     mark = tmp_path / "died"
 
@@ -164,7 +165,8 @@ def test_the_task_of_a_lost_worker_is_done_by_another(own_pool: Pool, tmp_path: 
     assert mark.exists()
 
 
-@pytest.mark.fault
+@pytest.mark.fault("a worker of a cluster is lost")
+@pytest.mark.slow
 def test_a_worker_that_is_lost_in_a_training_of_all_ends_it_in_one_line(own_pool: Pool) -> None:
     def work(*, i: int) -> int:
         import time
@@ -179,7 +181,8 @@ def test_a_worker_that_is_lost_in_a_training_of_all_ends_it_in_one_line(own_pool
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.fault
+@pytest.mark.fault("a worker of a cluster is lost")
+@pytest.mark.slow
 def test_a_task_that_ends_every_worker_is_one_line(own_pool: Pool) -> None:
     def work(*, i: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -189,6 +192,7 @@ def test_a_task_that_ends_every_worker_is_one_line(own_pool: Pool) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.fault("a cluster that does not answer, or has other versions")
 def test_workers_with_other_versions_are_refused(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     here = client.environment.versions() | {"xgboost": "9.9"}
     monkeypatch.setattr(client.environment, "versions", lambda: here)

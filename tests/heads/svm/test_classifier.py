@@ -73,6 +73,7 @@ def test_saved_head_scores_the_same_and_needs_no_trust(tmp_path) -> None:
     np.testing.assert_array_equal(Svm.load(tmp_path / "svm.skops").scores(train), head.scores(train))
 
 
+@pytest.mark.fault("head saved by another scikit-learn")
 @pytest.mark.parametrize(("made", "fits"), [("now", True), ("minor", False), ("major", False), ("patch", True)])
 def test_a_head_of_another_scikit_learn(tmp_path, monkeypatch: pytest.MonkeyPatch, made: str, *, fits: bool) -> None:
     path, found = tmp_path / "svm.skops", environment.versions()
@@ -201,11 +202,13 @@ def test_above_the_limit_the_kernel_is_approximated_and_below_it_is_not() -> Non
     assert FitHeadsOptions().svm_rows == EXACT_ROWS
 
 
+@pytest.mark.fault("memory of the machine full")
 def test_rows_that_do_not_fit_into_memory_are_refused_before_the_search() -> None:
     with pytest.raises(BadInput, match="give --svm-rows"):
         affordable(standard_points(12), 10**8, most=10**9)
 
 
+@pytest.mark.fault("a head that does not converge, or rows of one class")
 def test_notes_tell_how_it_was_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     head = fit_svm(blobs(40, n_classes=2, seed=1), {"kernel": "linear", "C": 0.1})
     (note,) = head.notes(40)

@@ -87,6 +87,7 @@ def test_it_is_saved_without_types_that_need_trust_and_loads_alike(tmp_path) -> 
     np.testing.assert_array_equal(Svm.load(path).scores(train), head.scores(train))
 
 
+@pytest.mark.fault("a head that does not converge, or rows of one class")
 def test_a_regression_that_takes_all_its_steps_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     train = rings(60, n_classes=3, seed=1)
     assert fit_svm(train, POINT).notes(60) == [

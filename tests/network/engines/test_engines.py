@@ -254,7 +254,7 @@ build_engine(name, model, device=torch.device("cpu"), precision=precision, batch
 
 
 @pytest.mark.parametrize(
-    ("name", "precision"), [("openvino", "int8"), pytest.param("compiled", "fp32", marks=pytest.mark.fault)]
+    ("name", "precision"), [("openvino", "int8"), pytest.param("compiled", "fp32", marks=pytest.mark.slow)]
 )
 def test_an_engine_leaves_nothing_outside_the_run_folder(tmp_path: Path, name: str, precision: str) -> None:
     """P5: no identifier for telemetry in the home folder, no kernels in the temporary one; it prints no results."""
@@ -304,6 +304,7 @@ def crowd(engine: Engine, *, holds: int) -> list[int]:
     return passes
 
 
+@pytest.mark.fault("memory of the GPU full")
 @pytest.mark.parametrize(("holds", "per_pass"), [(4, 4), (3, 2), (2, 2), (1, 1)])
 def test_a_full_memory_halves_the_pass_and_keeps_the_rows(
     model: Model, tiles: torch.Tensor, capsys: pytest.CaptureFixture[str], holds: int, per_pass: int
@@ -323,6 +324,7 @@ def test_a_full_memory_halves_the_pass_and_keeps_the_rows(
     assert (f"going on with {per_pass}" in said) == (per_pass < 4)
 
 
+@pytest.mark.fault("memory of the GPU full")
 def test_an_odd_batch_is_halved_down_to_one(model: Model, tiles: torch.Tensor) -> None:
     engine = build_engine("torch", model, device=CPU, precision="fp32", batch=5)
     whole = everything(engine, tiles)
@@ -331,6 +333,7 @@ def test_an_odd_batch_is_halved_down_to_one(model: Model, tiles: torch.Tensor) -
     assert passes == [1] * 15
 
 
+@pytest.mark.fault("memory of the GPU full")
 def test_a_memory_that_does_not_hold_one_tile_is_one_line(model: Model, tiles: torch.Tensor) -> None:
     engine = build_engine("torch", model, device=CPU, precision="fp32", batch=4)
     crowd(engine, holds=0)

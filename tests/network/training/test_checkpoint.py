@@ -113,6 +113,7 @@ def test_a_damaged_file(tmp_path: Path, damage: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.fault("memory of the machine full")
 def test_a_full_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise MemoryError
@@ -123,6 +124,7 @@ def test_a_full_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         begin(tmp_path).read()
 
 
+@pytest.mark.fault("one flipped bit in any file of a run")
 def test_one_flipped_bit_is_found_or_changes_nothing(tmp_path: Path) -> None:
     """P1."""
     checkpoint = begin(tmp_path)

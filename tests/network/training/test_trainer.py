@@ -131,6 +131,7 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pixel_cache, "SHARE", {"cpu": -1.0})
 
 
+@pytest.mark.fault("kill -9, SIGTERM, Ctrl-C in training")
 @pytest.mark.parametrize(
     ("stopped_after", "streamed"),
     [
@@ -269,6 +270,7 @@ def test_a_stop_while_validating_is_heard(prepared_run: Path, uninterrupted: Tra
     assert same(outcome(second), outcome(uninterrupted))
 
 
+@pytest.mark.fault("another order, batch, number of workers")
 @pytest.mark.parametrize(("workers", "streamed"), [(2, False), (0, True), (2, True)])
 def test_workers_and_memory_do_not_change_the_result(
     prepared_run: Path,
@@ -355,6 +357,7 @@ def test_a_save_within_an_epoch_by_time(prepared_run: Path, monkeypatch: pytest.
     assert (seen[0].state.epoch, seen[0].state.step) == (0, 1)
 
 
+@pytest.mark.fault("kill -9 of a process that decodes tiles")
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_lost_worker_costs_nothing(
     prepared_run: Path, uninterrupted: Trainer, monkeypatch: pytest.MonkeyPatch, streamed: bool
@@ -395,6 +398,7 @@ def poison(training: Trainer) -> None:
         training.network.fc.weight[0, 0] = float("nan")
 
 
+@pytest.mark.fault("a loss or weight that is not finite")
 def test_a_loss_that_is_not_finite_keeps_the_last_good_epoch(prepared_run: Path) -> None:
     training = begin(prepared_run)
     after_step(training, 6, lambda: poison(training))  # the second of epoch 2
@@ -407,6 +411,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_epoch(prepared_run: Path)
     assert all(torch.isfinite(value).all() for value in outcome(kept).values())
 
 
+@pytest.mark.fault("a loss or weight that is not finite")
 def test_a_loss_that_is_not_finite_is_never_saved(prepared_run: Path) -> None:
     """Steps that were not looked at yet are looked at before they are saved; the first bad one is named."""
     training = begin(prepared_run)
@@ -419,6 +424,7 @@ def test_a_loss_that_is_not_finite_is_never_saved(prepared_run: Path) -> None:
     assert training.checkpoint.path.read_bytes() == before
 
 
+@pytest.mark.fault("a loss or weight that is not finite")
 def test_weights_that_are_not_finite_are_never_saved(prepared_run: Path) -> None:
     """The last step's own loss was good."""
     training = begin(prepared_run)
@@ -430,6 +436,7 @@ def test_weights_that_are_not_finite_are_never_saved(prepared_run: Path) -> None
     assert training.checkpoint.path.read_bytes() == before
 
 
+@pytest.mark.fault("a loss or weight that is not finite")
 def test_a_validation_loss_that_is_not_finite(prepared_run: Path) -> None:
     training = begin(prepared_run)
     training.validate = lambda: (float("nan"), 0.5)  # type: ignore[method-assign]
@@ -451,6 +458,7 @@ def system_finds_no_space(content: object, file: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.fault("full disk, in every writer")
 @pytest.mark.parametrize("fail", [torch_finds_no_space, system_finds_no_space])
 def test_a_full_disk_leaves_the_former_checkpoint(
     prepared_run: Path, monkeypatch: pytest.MonkeyPatch, fail: object
@@ -490,6 +498,7 @@ def test_every_epoch_has_its_own_order(prepared_run: Path) -> None:
     assert np.array_equal(orders[0], np.concatenate(training.epoch_batches(0)))
 
 
+@pytest.mark.fault("odd sizes and numbers of tiles")
 def test_a_last_batch_of_one_tile_is_left_out(prepared_run: Path) -> None:
     """Batch normalisation sees no spread in it."""
     training = begin(prepared_run, Recipe(tile_px=32, epochs=1, batch_size=23))
@@ -600,7 +609,7 @@ def test_the_fused_update_is_adams(prepared_run: Path) -> None:
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.fault  # torch takes a minute for the kernels
+@pytest.mark.slow  # torch takes a minute for the kernels
 @pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="torch.compile needs a C++ compiler")
 def test_compiled_steps_learn_what_plain_ones_learn(prepared_run: Path) -> None:
     plain, compiled = begin(prepared_run), begin(prepared_run, compiled=True)

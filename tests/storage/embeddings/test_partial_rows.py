@@ -75,6 +75,7 @@ def test_garbage_after_the_rows(filled: Path) -> None:
     assert one.open(restart=False) == 8
 
 
+@pytest.mark.fault("one flipped bit in any file of a run")
 def test_one_flipped_bit_is_seen(filled: Path) -> None:
     one = scratch(filled)
     data = bytearray(one.path.read_bytes())
@@ -104,6 +105,7 @@ def test_a_damaged_header_is_refused(filled: Path, header: str) -> None:
         scratch(filled).open(restart=False)
 
 
+@pytest.mark.fault("one flipped bit in any file of a run")
 def test_one_flipped_bit_in_the_header_is_seen(filled: Path) -> None:
     """What was agreed and chosen when the rows were begun goes into the record of the embeddings (P8)."""
     header = scratch(filled).header
@@ -165,6 +167,7 @@ class Full(Short):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.fault("full disk, in every writer")
 @pytest.mark.parametrize("kind", [Short, Full])
 def test_a_full_disk(filled: Path, monkeypatch: pytest.MonkeyPatch, kind: type) -> None:
     one = scratch(filled)

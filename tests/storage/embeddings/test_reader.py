@@ -192,6 +192,8 @@ MUTATIONS = {
 }
 
 
+@pytest.mark.fault("HDF5 that breaks a rule of its schema")
+@pytest.mark.fault("an embedding that is not finite")
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_file_that_breaks_a_rule_is_refused(path: Path, name: str) -> None:
     mutate, rule = MUTATIONS[name]
@@ -221,6 +223,7 @@ def test_other_views_are_refused(path: Path, views: object) -> None:
         read_embeddings(path)
 
 
+@pytest.mark.fault("HDF5 that breaks a rule of its schema")
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
 def test_a_truncated_file(path: Path, share: float) -> None:
     os.truncate(path, int(path.stat().st_size * share))
@@ -254,6 +257,7 @@ def test_bit_flips_in_the_features_are_found(path: Path) -> None:
     read_embeddings(path)
 
 
+@pytest.mark.fault("HDF5 that breaks a rule of its schema")
 def test_what_the_schema_does_not_know_is_tolerated(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file["later"] = np.zeros((N, 2), np.int32)

@@ -65,6 +65,7 @@ def test_a_clean_set_has_no_findings() -> None:
     assert "- none" in page_of(tiles(), [], name="x", protocol="grouped")
 
 
+@pytest.mark.fault("the same tile twice, or in two splits")
 def test_p7_equal_pixels_in_two_splits_are_an_error_that_names_both() -> None:
     table = tiles()
     table.loc[7, "sha256"] = table.loc[12, "sha256"]  # val and train

@@ -255,6 +255,7 @@ def test_pauses_double(served: Served, target: Path, monkeypatch: pytest.MonkeyP
     assert pauses == [2, 4, 8]
 
 
+@pytest.mark.fault("no network")
 def test_no_server_gives_one_clear_line_and_keeps_the_partial(target: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -288,6 +289,7 @@ def test_a_finished_target_is_left_alone_and_a_wrong_one_refused(served: Served,
     assert target.read_bytes() == b"other"
 
 
+@pytest.mark.fault("full disk, in every writer")
 def test_a_full_disk_keeps_what_came(served: Served, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -114,6 +114,7 @@ def test_unusual_names_are_fine(tile_folder: Callable[..., Path]) -> None:
     assert sorted(set(scan(folder).table["label"])) == ["=1+1", "A, b", "Zöl'ln\"er"]
 
 
+@pytest.mark.fault("odd sizes and numbers of tiles")
 def test_folders_without_tiles_are_refused(tmp_path: Path) -> None:
     refuse(BadInput, "no tiles found: one folder per class", scan, tmp_path)
     (tmp_path / "a.png").touch()  # at the top it has no class
@@ -278,6 +279,7 @@ def test_find_tiles_by_name_folder_or_csv(
     assert find(table("path,label\na.png,A\n", "MY.CSV"), tmp_path).name == "MY"
 
 
+@pytest.mark.fault("an archive handed as data")
 def test_find_tiles_refuses_what_is_neither(tmp_path: Path, table: Callable[..., Path]) -> None:
     refuse(
         BadInput, "--data kather: no such folder or CSV file; known names: demo, kather2016", find, "kather", tmp_path

@@ -99,6 +99,7 @@ def test_an_interruption_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.Mo
     assert [path.name for path in tmp_path.iterdir()] == ["set.zip"]
 
 
+@pytest.mark.fault("an archive handed as data")
 @pytest.mark.parametrize(
     "name",
     [
@@ -171,6 +172,7 @@ def test_refuses_other_compressions(tmp_path: Path) -> None:
     refuse(tmp_path, data, "'a.tif' is compressed neither")
 
 
+@pytest.mark.fault("an archive handed as data")
 def test_refuses_a_bomb_by_its_ratio(tmp_path: Path) -> None:
     refuse(tmp_path, zip_bytes(("bomb.tif", bytes(10**6))), "'bomb.tif' passes the limit", max_bytes=10**9)
 

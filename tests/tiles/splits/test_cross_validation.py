@@ -17,6 +17,7 @@ def make_tiles(n_groups: int, seed: int) -> tuple[list[str], list[str]]:
     return [f"c{code}" for code in rng.integers(0, 3, len(groups))], groups
 
 
+@pytest.mark.fault("group in two splits, class missing in one, too few groups")
 @settings(deadline=None, max_examples=25)
 @given(st.integers(12, 18), st.integers(2, 4), st.sampled_from([0, 2, 3]), st.integers(0, 50))
 def test_no_group_crosses_a_split_and_every_tile_is_tested_once_per_seed(

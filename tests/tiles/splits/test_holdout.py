@@ -68,6 +68,7 @@ def test_a_classs_random_split_leaves_train_a_tile_however_shares_are_rounded() 
     assert set(split) == set(SPLITS)
 
 
+@pytest.mark.fault("group in two splits, class missing in one, too few groups")
 @quick
 @given(grouped_tiles(), seeds)
 def test_p7_grouped_split_keeps_groups_whole_and_train_complete(tiles: tuple[list[str], list[str]], seed: int) -> None:
@@ -119,11 +120,13 @@ def test_a_class_in_train_is_worth_more_than_two_groups_in_test() -> None:
     assert set(where.values()) == set(SPLITS)
 
 
+@pytest.mark.fault("group in two splits, class missing in one, too few groups")
 def test_too_few_groups_are_an_error_that_says_what_to_do() -> None:
     with pytest.raises(BadInput, match=r"2 group\(s\) \(a, b\).*--protocol random"):
         grouped_split(["A", "B"], ["a", "b"], fractions=TUTORIAL, seed=0)
 
 
+@pytest.mark.fault("group in two splits, class missing in one, too few groups")
 def test_classes_that_cannot_all_be_in_train_are_named() -> None:
     labels, groups = ["A", "B", "C", "A", "A"], ["g0", "g1", "g2", "g1", "g2"]
     with pytest.raises(BadInput, match="no grouped split gives train the class") as caught:
