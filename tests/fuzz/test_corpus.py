@@ -8,14 +8,14 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CORPUS = ROOT / "fuzz" / "corpus"
+CORPUS = ROOT / "tests" / "fuzz" / "corpus"
 FILES = sorted(path.relative_to(CORPUS).as_posix() for path in CORPUS.glob("*/*"))
 
 
 @pytest.fixture(scope="module")
 def targets() -> ModuleType:
     """The module fuzz.targets, wherever pytest was started."""
-    spec = importlib.util.spec_from_file_location("fuzz_targets", ROOT / "fuzz" / "targets.py")
+    spec = importlib.util.spec_from_file_location("fuzz_targets", ROOT / "tests" / "fuzz" / "targets.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""Fuzz one target with atheris (libFuzzer): `python -m fuzz tile -max_total_time=60`.
+"""Fuzz one target with atheris (libFuzzer): `python tests/fuzz tile -max_total_time=60`.
 
 The committed corpus is only read; inputs that reach new code are kept in build/fuzz, files that break a promise are
 written to build/fuzz/<target>-crash-*: minimise them, and make a test of them in tests/attacks.
@@ -12,7 +12,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["pipeline", "PIL", "tifffile"]):
-    from fuzz.targets import TARGETS, quicken
+    from targets import TARGETS, quicken
 
 HERE = Path(__file__).parent
 KEPT = Path("build") / "fuzz"
@@ -24,7 +24,7 @@ def main() -> None:
     """Read the target's name and libFuzzer's options from the command line, and fuzz."""
     name, *options = sys.argv[1:] or [""]
     if name not in TARGETS:
-        raise SystemExit(f"python -m fuzz TARGET [libFuzzer options]: targets are {', '.join(TARGETS)}")
+        raise SystemExit(f"python tests/fuzz TARGET [libFuzzer options]: targets are {', '.join(TARGETS)}")
     quicken()
     logging.disable()  # Pillow logs what it thinks of a file before it raises
     kept = KEPT / name
