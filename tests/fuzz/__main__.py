@@ -29,7 +29,7 @@ def main() -> None:
     logging.disable()  # Pillow logs what it thinks of a file before it raises
     kept = KEPT / name
     kept.mkdir(parents=True, exist_ok=True)
-    shared_memory = Path("/dev/shm")  # noqa: S108 -- files that need no disk
+    shared_memory = Path("/dev/shm")
     place = Path(tempfile.mkdtemp(prefix="histoheads-fuzz-", dir=shared_memory if shared_memory.is_dir() else None))
     folders = [str(kept), str(HERE / "corpus" / name)]
     words = [sys.argv[0], f"-artifact_prefix={KEPT}/{name}-", *LIMITS, *options, *folders]
