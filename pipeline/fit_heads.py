@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check
-from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, UsageError
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
 from pipeline.names import BASELINES, FILES, SUMMARY
 from pipeline.runtime.console import log
 from pipeline.runtime.device import memory_bytes, n_cores, use_device
@@ -251,10 +251,6 @@ def fit_anew(
             require_pyarrow()  # before hours of fitting
         if streamed is not None:
             room, _ = streamed
-            if changed := freshness.damaged_outputs(source.path, source.record):  # shards, else hashed with all rows
-                raise BadArtifact(
-                    f"{source.path.parent / changed[0]}: missing or changed: merge {source.path.name} again"
-                )
             log.info(
                 f"fit_heads: {len(usable)} rows do not fit into memory: they are read {room.block_rows} at once, and "
                 f"searches take up to {room.sample_rows} of a split"

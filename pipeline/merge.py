@@ -2,7 +2,7 @@
 
 Reads the files that `python -m pipeline.extract --shard i/K` wrote, in any order; writes one embeddings.h5 with the
 rows of a single run, and its record, so that later stages find it current. All shards must be of one model, manifest
-and engine. Nothing of the shards is changed; with --virtual the features stay in them.
+and engine. Nothing of the shards is changed.
 
     python -m pipeline.merge shards/*.h5 --manifest manifest.csv --out embeddings.h5      in a run's folder
 """
@@ -33,10 +33,6 @@ class MergeOptions:
 
     out: Path | None = None
     """Default: embeddings.h5 beside the manifest."""
-
-    virtual: bool = False
-    """Leave the features in the shards, which must lie below the folder of --out and stay there: no second copy on
-    the disk. Our readers refuse the file if a shard is missing or another; other programs get NaN for its rows."""
 
     max_bad: float = 0.01
     """Largest share of tiles that could not be read (exit code 3); above it nothing is merged."""
@@ -77,7 +73,6 @@ def run(options: MergeOptions) -> int:
                 pieces,
                 manifest.table,
                 manifest=manifest.path,
-                virtual=options.virtual,
                 max_bad=options.max_bad,
                 restart=options.restart,
                 force=options.force,

@@ -3,9 +3,7 @@
 import contextlib
 import dataclasses
 import errno
-import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -21,13 +19,9 @@ import pytest
 from PIL import Image
 
 from pipeline import extract, fit_heads, merge, prepare, train, verify
-from pipeline.comparison.run_files import read_context
-from pipeline.errors import BadArtifact
-from pipeline.heads import memory_budget
 from pipeline.storage import atomic, records
-from pipeline.storage.embeddings import reader, writer
-from pipeline.storage.embeddings.feature_rows import StoredFeatures, width_of
-from pipeline.storage.embeddings.reader import CHANGED, UNREADABLE, feature_blocks, feature_rows, read_embeddings
+from pipeline.storage.embeddings import writer
+from pipeline.storage.embeddings.reader import CHANGED, UNREADABLE, read_embeddings
 from pipeline.storage.hdf5 import created, write_attributes
 from pipeline.storage.lock import locked, locked_file
 from pipeline.tiles.manifest import read_manifest
@@ -97,16 +91,12 @@ def assert_same_rows(ours: Path, theirs: Path) -> None:
         if field.name not in ("attrs", "shard"):
             x, y = getattr(a, field.name), getattr(b, field.name)
             assert np.array_equal(x, y) if isinstance(x, np.ndarray) else x == y, field.name
-    assert {**a.attrs} == {**b.attrs} | ({"virtual": a.attrs["virtual"]} if "virtual" in a.attrs else {})
+    assert {**a.attrs} == {**b.attrs}
 
 
-@pytest.mark.parametrize("virtual", [False, True])
-def test_p2_the_rows_are_those_of_a_single_run(
-    sharded: Path, words: Words, capsys: pytest.CaptureFixture[str], virtual: bool
-) -> None:
+def test_p2_the_rows_are_those_of_a_single_run(sharded: Path, words: Words, capsys: pytest.CaptureFixture[str]) -> None:
     """P8 as well: the record is that of a single run, so that every later command finds the file current."""
-    more = ["--virtual"] if virtual else []
-    assert merge.main(merge_words(sharded, *more)) == 3
+    assert merge.main(merge_words(sharded)) == 3
     out, single = sharded / "embeddings.h5", sharded.parent / "single" / "embeddings.h5"
     assert_same_rows(out, single)
     found = read_embeddings(out)
@@ -119,11 +109,10 @@ def test_p2_the_rows_are_those_of_a_single_run(
     shards = ours["details"].pop("shards")
     assert ours["details"] == theirs["details"]
     assert shards == {f"shards/embeddings-{i}-of-3.h5": atomic.sha256_file(shard(sharded, i)) for i in (1, 2, 3)}
-    assert ours["outputs"] == (shards if virtual else {})
-    if not virtual:
-        assert out.read_bytes() == single.read_bytes()
+    assert ours["outputs"] == {}
+    assert out.read_bytes() == single.read_bytes()
     capsys.readouterr()
-    assert merge.main(merge_words(sharded, *more)) == 3
+    assert merge.main(merge_words(sharded)) == 3
     assert "merge: current" in capsys.readouterr().err
     assert extract.main(words("extract", sharded)) == 3
     assert "extract: current" in capsys.readouterr().err
@@ -445,111 +434,3 @@ def test_p2_a_merge_that_was_killed_is_made_again(sharded: Path) -> None:
     assert merge.main(merge_words(sharded)) == 3
     assert not list(sharded.glob(".embeddings.h5.*.tmp"))
     assert_same_rows(sharded / "embeddings.h5", sharded.parent / "single" / "embeddings.h5")
-
-
-# -- virtual -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def virtual(sharded: Path) -> Path:
-    """A virtual file over the shards."""
-    assert merge.main(merge_words(sharded, "--virtual")) == 3
-    return sharded / "embeddings.h5"
-
-
-def test_a_virtual_file_is_read_by_everyone(virtual: Path) -> None:
-    single = read_embeddings(virtual.parents[1] / "single" / "embeddings.h5")
-    assert virtual.stat().st_size < shard(virtual.parent, 1).stat().st_size
-    with h5py.File(virtual) as file:
-        assert file["features"].is_virtual
-        assert np.array_equal(file["features"][()], single.features)
-    rest = read_embeddings(virtual, with_features=False)
-    assert np.array_equal(np.concatenate(list(feature_blocks(virtual, rest.status))), single.features)
-    moved = virtual.parents[1] / "elsewhere"
-    shutil.copytree(virtual.parent, moved)
-    shutil.rmtree(virtual.parent)
-    assert np.array_equal(read_embeddings(moved / "embeddings.h5").features, single.features)
-
-
-@pytest.mark.fault("shard of a virtual file missing or another, for which HDF5 gives fill values")
-@pytest.mark.parametrize("what", ["missing", "changed", "other rows", "no HDF5"])
-def test_p1_a_virtual_file_whose_shard_is_missing_or_another_is_refused(
-    virtual: Path, words: Words, capsys: pytest.CaptureFixture[str], what: str
-) -> None:
-    """HDF5 itself would give fill values without a word: those of ours are NaN, never zeros."""
-    run, path = virtual.parent, shard(virtual.parent, 2)
-    if what == "missing":
-        path.unlink()
-        with h5py.File(virtual) as file:
-            assert np.isnan(file["features"][10:20]).all()
-        message = f"its features lie in {path}, which is not there"
-    elif what == "changed":
-        with h5py.File(path, "r+") as file:
-            file["features"][1, 1] += 1
-        message = "the features are not those that were written"
-    elif what == "other rows":
-        assert extract.main(words("extract", run, "--shard", "2/4", "--out", str(path), "--restart")) == 0
-        message = "the features are not those that were written|rows"
-    else:
-        path.write_text("no")
-        message = f"its features lie in {path}: not a readable HDF5 file"
-    with pytest.raises(BadArtifact, match=re.escape(message).replace(r"\|", "|")):
-        read_embeddings(virtual)
-    with pytest.raises(BadArtifact):
-        list(feature_blocks(virtual, np.zeros(N, np.uint8)))
-    capsys.readouterr()
-    assert fit_heads.main(["--run", str(run), "--threads", "1"]) == 1
-    assert not (run / "predictions.csv").exists()
-    one_line(capsys.readouterr().err)
-    assert verify.main(["--run", str(run)]) == 1
-    assert "embeddings-2-of-3.h5" in capsys.readouterr().err
-    assert "embeddings-2-of-3.h5" in read_context(run, [virtual]).missing["embeddings.h5"]
-    assert extract.main(words("extract", run)) == 1  # not: all tiles here, into the place of the merged file
-    assert "embeddings-2-of-3.h5: missing or changed since" in one_line(capsys.readouterr().err)
-    assert extract.main(words("extract", run, "--shard", "2/3", "--restart")) == 0
-    assert merge.main(merge_words(run, "--virtual")) == 3
-    assert_same_rows(virtual, virtual.parents[1] / "single" / "embeddings.h5")
-    assert verify.main(["--run", str(run)]) == 0
-
-
-def test_some_rows_of_a_virtual_file_are_read_from_its_shards(virtual: Path) -> None:
-    single = read_embeddings(virtual.parents[1] / "single" / "embeddings.h5").features
-    for rows in ([9, 10], [0, 1, 2, 19, 21, 31], [15]):
-        assert np.array_equal(feature_rows(virtual, np.array(rows)), single[rows])
-    rows = np.array([31, 4, 12, 11, 30])
-    stored = StoredFeatures(virtual, reader.SCHEMA, "features", rows, width_of(virtual, reader.SCHEMA, "features"))
-    assert np.array_equal(stored.read(), single[rows])
-    shard(virtual.parent, 2).unlink()
-    with pytest.raises(BadArtifact, match="which is not there"):
-        feature_rows(virtual, np.array([0]))
-    with pytest.raises(BadArtifact, match="which is not there"):
-        stored.read()
-
-
-def test_heads_are_not_fitted_on_blocks_of_a_changed_shard(
-    virtual: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(memory_budget, "needed", lambda *rows, svm_rows: 10**18)
-    argv = ["--run", str(virtual.parent), "--threads", "1", "--rounds", "4", "--memory", "4GB"]
-    with h5py.File(shard(virtual.parent, 2), "r+") as file:
-        file["features"][1, 1] += 1
-    assert fit_heads.main(argv) == 1
-    assert "embeddings-2-of-3.h5: missing or changed" in one_line(capsys.readouterr().err)
-    assert not (virtual.parent / "predictions.csv").exists()
-
-
-def test_shards_that_lie_elsewhere_make_no_virtual_file(sharded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    argv = merge_words(sharded, "--virtual")
-    (sharded / "below").mkdir()
-    argv[argv.index("--out") + 1] = str(sharded / "below" / "embeddings.h5")
-    assert "does not lie in the folder of --out or below it" in refused(capsys, argv, 2)
-
-
-@pytest.mark.fault("shard of a virtual file missing or another, for which HDF5 gives fill values")
-@pytest.mark.parametrize("names", [["/etc/passwd"], ["../x.h5"], [], ["a"] * 501, "x", [3], [""], ["a\0b"]])
-def test_names_in_a_virtual_file_lead_nowhere_else(virtual: Path, names: object) -> None:
-    with h5py.File(virtual, "r+") as file:
-        del file.attrs["virtual"]
-        file.attrs["virtual"] = np.bytes_(json.dumps(names))
-    with pytest.raises(BadArtifact, match="no list of files below its folder"):
-        read_embeddings(virtual)

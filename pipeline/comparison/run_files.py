@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline.errors import BadArtifact, PipelineError
 from pipeline.markup.number_format import is_number
-from pipeline.storage import atomic, freshness, records
+from pipeline.storage import atomic, records
 from pipeline.storage.embeddings.reader import Embeddings, read_embeddings
 from pipeline.tiles.manifest import Manifest, read_manifest
 from pipeline.tiles.stain_normalisation import stain_of
@@ -157,8 +157,6 @@ def _check_owner(run: Path, name: str) -> None:
             expected = record["sha256"] if artifact == path else record["outputs"].get(name)
             if expected is not None and atomic.sha256_file(path) != expected:
                 raise BadArtifact(f"{name}: not the file that was written: make it again")
-            if name == EMBEDDINGS and (lost := freshness.damaged_outputs(path, record)):
-                raise BadArtifact(f"{name}: {lost[0]}, which holds features of it, is missing or changed: merge again")
 
 
 def _read_json(path: Path) -> Any:

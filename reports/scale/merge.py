@@ -28,7 +28,7 @@ from pipeline.tiles.manifest import write_manifest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-COLUMNS = ("shards", "rows", "features", "way", "commit", "read_mb", "written_mb", "seconds", "peak_mb")
+COLUMNS = ("shards", "rows", "features", "commit", "read_mb", "written_mb", "seconds", "peak_mb")
 CLASSES = [f"class {code}" for code in range(8)]
 WIDTH, BATCH = 2048, 16
 
@@ -47,10 +47,10 @@ def main():
     if table.is_file():
         with table.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-    key = ("shards", "rows", "way", "commit")
+    key = ("shards", "rows", "commit")
     new = {tuple(str(row[name]) for name in key) for row in found}
     rows = [row for row in rows if tuple(row[name] for name in key) not in new] + found
-    rows.sort(key=lambda row: (int(row["rows"]), row["way"]))
+    rows.sort(key=lambda row: int(row["rows"]))
     with table.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -68,16 +68,15 @@ def measure(n_shards, n_rows, folder):
         out = run / "embeddings.h5"
         words = [sys.executable, "-m", "pipeline.merge", *map(str, files)]
         words += ["--manifest", str(run / "manifest.csv"), "--out", str(out)]
-        for way, more in (("copy", []), ("virtual", ["--virtual"])):
-            start = time.perf_counter()
-            process = subprocess.Popen([*words, *more, "--restart"], cwd=ROOT)  # noqa: S603
-            with Watch(process.pid) as watch:
-                if process.wait():
-                    raise SystemExit(f"the merge ended with code {process.returncode}")
-            row = [n_shards, n_shards * n_rows, WIDTH, way, commit.stdout.strip(), round(size / 1e6)]
-            row += [round(out.stat().st_size / 1e6, 1), round(time.perf_counter() - start, 1)]
-            found.append(dict(zip(COLUMNS, [*row, round(watch.peak_bytes / 1e6)], strict=True)))
-            print(found[-1])
+        start = time.perf_counter()
+        process = subprocess.Popen(words, cwd=ROOT)  # noqa: S603
+        with Watch(process.pid) as watch:
+            if process.wait():
+                raise SystemExit(f"the merge ended with code {process.returncode}")
+        row = [n_shards, n_shards * n_rows, WIDTH, commit.stdout.strip(), round(size / 1e6)]
+        row += [round(out.stat().st_size / 1e6, 1), round(time.perf_counter() - start, 1)]
+        found.append(dict(zip(COLUMNS, [*row, round(watch.peak_bytes / 1e6)], strict=True)))
+        print(found[-1])
     return found
 
 
@@ -131,15 +130,15 @@ def page(rows):
         "",
         f"Synthetic rows of {WIDTH} float32 features, by `python reports/scale/merge.py`: bytes of all shards, bytes",
         "of the merged file, time and peak memory of `python -m pipeline.merge`, which reads every shard twice",
-        "(against its record, and row by row). `copy` writes the features again, `virtual` leaves them in the shards.",
+        "(against its record, and row by row).",
         "Two cores that other work used at the same time: the seconds are an upper bound.",
         "",
-        "| shards | rows | way | commit | read, MB | written, MB | s | peak, MB |",
-        "|---:|---:|---|---|---:|---:|---:|---:|",
+        "| shards | rows | commit | read, MB | written, MB | s | peak, MB |",
+        "|---:|---:|---|---:|---:|---:|---:|",
     ]
     shown = [name for name in COLUMNS if name != "features"]
     lines += ["| " + " | ".join(str(row[name]) for name in shown) + " |" for row in rows]
-    copies = [(int(row["rows"]), float(row["peak_mb"])) for row in rows if row["way"] == "copy"]
+    copies = [(int(row["rows"]), float(row["peak_mb"])) for row in rows]
     if copies[-1][0] > copies[0][0]:
         grown = (copies[-1][1] - copies[0][1]) * 1e6 / (copies[-1][0] - copies[0][0])
         lines += [

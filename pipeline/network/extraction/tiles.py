@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.cli.options import Common
-from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED
 from pipeline.network.batches import TileFiles
 from pipeline.network.engines import default_batch
 from pipeline.network.engines.resume import SETTLED, settle_engine, settled_beside
@@ -61,20 +61,12 @@ def code_if_current(work: TileExtraction, out: Path) -> int | None:
     """Return the exit code if the file is there and current, None if it is to be made.
 
     Raises:
-        StaleInput: it stands there, made with other options.
-        BadArtifact: it was merged, and a shard that holds its features is missing or another.
+        StaleInput: it was made with other options.
     """
-    artifact = work.artifact(out)
-    record = freshness.reusable_record(artifact, restart=work.common.restart)
-    if record is not None:
-        return EXIT_SKIPPED if record["details"]["skipped"] else EXIT_OK
-    is_there = not work.common.restart and out.is_file() and records.record_path(out).is_file()
-    if is_there and (lost := freshness.damaged_outputs(out, records.read_record(out))):
-        raise BadArtifact(
-            f"{out.parent / lost[0]}: missing or changed since {out.name} was merged: restore it, extract that shard "
-            "and merge again, or pass --restart to embed all tiles here"
-        )
-    return None
+    record = freshness.reusable_record(work.artifact(out), restart=work.common.restart)
+    if record is None:
+        return None
+    return EXIT_SKIPPED if record["details"]["skipped"] else EXIT_OK
 
 
 def extract_tiles(work: TileExtraction, out: Path, *, settled: Callable[[], None] = nothing) -> int:

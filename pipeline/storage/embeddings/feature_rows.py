@@ -4,16 +4,14 @@ Reads /features of embeddings.h5, or a feature set of baselines.h5, some rows at
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from pipeline.errors import BadArtifact
-from pipeline.storage.embeddings.virtual import names_in, open_features
-from pipeline.storage.hdf5 import Claim, Refuse, open_dataset, opened
+from pipeline.storage.hdf5 import Claim, open_dataset, opened
 
 SPAN = 1024
 """Rows of the file that are read at once: 8 MB of 2048 features."""
@@ -67,8 +65,8 @@ class StoredFeatures:
         Raises:
             BadArtifact: the file is not what its schema says, or a row is not finite.
         """
-        with opened(self.path, self.schema, self._refusal) as (file, attrs):
-            data = _open(self.path, self.schema, self.dataset, file, attrs, self._refusal)
+        with opened(self.path, self.schema, self._refusal) as (file, _):
+            data = open_dataset(file, self.dataset, FEATURES, self._refusal)
             if data.shape[1] != self.width or len(data) <= max(self.rows, default=-1):
                 raise self._refusal(f"/{self.dataset} has shape {data.shape}, more is needed")
             for start in range(0, len(self), size):
@@ -91,15 +89,8 @@ def width_of(path: Path, schema: str, dataset: str) -> int:
     def refuse(rule: str) -> BadArtifact:
         return BadArtifact(f"{path}: {rule}: make it again")
 
-    with opened(path, schema, refuse) as (file, attrs):
-        return int(_open(path, schema, dataset, file, attrs, refuse).shape[1])
-
-
-def _open(path: Path, schema: str, dataset: str, file: h5py.File, attrs: Mapping[str, Any], refuse: Refuse) -> Any:
-    """Return a data set to be indexed by rows; the features of a virtual file are those of its shards."""
-    if dataset != "features":
-        return open_dataset(file, dataset, FEATURES, refuse)
-    return open_features(path, file, names_in(attrs), schema=schema, claim=FEATURES, refuse=refuse)
+    with opened(path, schema, refuse) as (file, _):
+        return int(open_dataset(file, dataset, FEATURES, refuse).shape[1])
 
 
 def _taken(data: Any, rows: np.ndarray) -> np.ndarray:

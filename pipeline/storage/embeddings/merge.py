@@ -18,7 +18,6 @@ from pipeline.storage.atomic import sha256_file
 from pipeline.storage.embeddings.partial_rows import row_type
 from pipeline.storage.embeddings.reader import OK, SCHEMA, Embeddings, feature_blocks, read_embeddings
 from pipeline.storage.embeddings.shard_checks import Piece, by_value, mixed, ordered
-from pipeline.storage.embeddings.virtual import names_below
 from pipeline.storage.embeddings.writer import codes_of, write_embeddings
 
 ATTRS = ("classes", "preprocess", "model_sha256", "manifest_sha256", "versions", "engine", "precision", "views")
@@ -148,7 +147,6 @@ def merge(
     table: pd.DataFrame,
     *,
     manifest: Path,
-    virtual: bool = False,
     max_bad: float,
     restart: bool,
     force: bool,
@@ -161,7 +159,6 @@ def merge(
         pieces: the shards, in any order.
         table: of the manifest.
         manifest: its file.
-        virtual: leave the features in the shards.
         max_bad: largest share of tiles that could not be used.
         restart: make it anew although it is current, or was made with other options.
         force: merge what is stale, or differs by rounding.
@@ -171,7 +168,7 @@ def merge(
         BadInput: the shards are not those of the manifest, all and once, made in one way; or too many bad tiles.
         BadArtifact: a file or record is damaged.
         StaleInput: model or manifest changed, or a file that was made with other options stands under `out`.
-        UsageError: `virtual`, but the shards lie elsewhere; or `out` would replace one of them or another artefact.
+        UsageError: `out` would replace one of the shards or another artefact.
         DiskFull: no room; what stood under `out` is untouched.
     """
     refuse_place(out, [manifest, *(piece.path for piece in pieces)])
@@ -183,17 +180,14 @@ def merge(
             f"{manifest}: {len(skipped)} of {len(table)} tiles could not be used, above --max-bad {max_bad:g}: put "
             f"them right and extract their shards again with --restart; the first: {next(iter(skipped.values()))}"
         )
-    names = names_below(out.parent, [piece.path for piece in pieces]) if virtual else []
     first = pieces[0]
     model = model_place(first, manifest)
     hashes |= {model: str(first.header.attrs["model_sha256"])}
-    if virtual:
-        hashes |= {piece.path: piece.record["sha256"] for piece in pieces}
     artifact = records.Artifact(
         out, SCHEMA, "extract", common_options(pieces), [manifest, model], known=hashes, protects="options"
     )
     if not restart:
-        if is_merged(out, details, virtual=virtual):
+        if is_merged(out, details):
             return False
         freshness.check_replaceable(artifact)
     check_bytes(pieces, force=force, advance=advance)
@@ -204,11 +198,9 @@ def merge(
         attrs={name: first.header.attrs[name] for name in ATTRS if name in first.header.attrs}
         | {name: details[name] for name in ("engine", "precision")},
         dtype=first.header.dtype,
-        virtual=dict(zip(names, (piece.header.shape[0] for piece in pieces), strict=True)) if virtual else None,
     )
     records.write_record(
         artifact,
-        outputs=[piece.path for piece in pieces] if virtual else (),
         details=details,
         device=", ".join(by_value(pieces, lambda piece: str(piece.record.get("device")))),
     )
@@ -229,14 +221,13 @@ def refuse_place(out: Path, read: Sequence[Path]) -> None:
             raise UsageError(f"--out: {out} stands there ({schema}) and would be replaced: give another place")
 
 
-def is_merged(out: Path, details: Mapping[str, Any], *, virtual: bool) -> bool:
-    """Tell whether the merged file stands there, whole and made of the same shards."""
+def is_merged(out: Path, details: Mapping[str, Any]) -> bool:
+    """Return whether the merged file is there, undamaged and made of the same shards."""
     try:
         record = records.check_artifact(out, schema=SCHEMA)
     except BadArtifact:
         return False
-    same = record["details"].get("shards") == details["shards"] and bool(record["outputs"]) is virtual
-    return same and not freshness.damaged_outputs(out, record)
+    return bool(record["details"].get("shards") == details["shards"])
 
 
 def model_place(piece: Piece, manifest: Path) -> Path:

@@ -17,8 +17,7 @@ from pipeline.errors import BadArtifact
 from pipeline.names import SPLITS
 from pipeline.storage.embeddings.shards import ShardRows, read_shard_rows
 from pipeline.storage.embeddings.slide_info import SlideInfo, check_coords, read_info
-from pipeline.storage.embeddings.virtual import names_in, open_features
-from pipeline.storage.hdf5 import Claim, Refuse, opened, read_dataset
+from pipeline.storage.hdf5 import Claim, Refuse, open_dataset, opened, read_dataset
 
 SCHEMA = "embeddings/1.0"
 
@@ -84,7 +83,7 @@ DATASETS = {
     **dict.fromkeys(STRINGS, Claim(1)),
 }
 
-JSON_ATTRS = ("classes", "preprocess", "versions", "shard", "virtual")
+JSON_ATTRS = ("classes", "preprocess", "versions", "shard")
 """Root attributes that hold a list or an object, as JSON."""
 
 COORDS = Claim(2, ("<i4",))
@@ -119,7 +118,7 @@ def feature_blocks(path: Path, status: np.ndarray) -> Iterator[np.ndarray]:
     refuse = _refusal(path)
     digest = hashlib.sha256()
     with opened(path, SCHEMA, refuse) as (file, attrs):
-        features = _features(path, file, names_in(attrs), refuse)
+        features = open_dataset(file, "features", DATASETS["features"], refuse)
         for start in range(0, len(status), BLOCK_ROWS):
             block = features[start : start + BLOCK_ROWS]
             _check_values(block, status[start : start + BLOCK_ROWS] == OK, refuse)
@@ -127,11 +126,6 @@ def feature_blocks(path: Path, status: np.ndarray) -> Iterator[np.ndarray]:
             yield block.astype(np.float32, copy=False)
         if len(features) != len(status) or digest.hexdigest() != attrs["features_sha256"]:
             raise refuse(OTHER_FEATURES)
-
-
-def _features(path: Path, file: Any, names: Any, refuse: Refuse) -> Any:
-    """See `open_features`."""
-    return open_features(path, file, names, schema=SCHEMA, claim=DATASETS["features"], refuse=refuse)
 
 
 def feature_rows(path: Path, rows: np.ndarray) -> np.ndarray:
@@ -145,8 +139,8 @@ def feature_rows(path: Path, rows: np.ndarray) -> np.ndarray:
         BadArtifact: a row breaks the schema.
     """
     refuse = _refusal(path)
-    with opened(path, SCHEMA, refuse) as (file, attrs):
-        found = _features(path, file, names_in(attrs), refuse)[rows]
+    with opened(path, SCHEMA, refuse) as (file, _):
+        found = open_dataset(file, "features", DATASETS["features"], refuse)[rows]
     _check_values(found, np.ones(len(found), dtype=bool), refuse)
     return found
 
@@ -179,7 +173,7 @@ def read_embeddings(path: Path, *, with_features: bool = True, shard: bool = Fal
                 f"{path}: holds shard {held.shard} of the tiles alone: put the shards together by "
                 "`python -m pipeline.merge` and take its file"
             )
-        features = _features(path, file, attrs.get("virtual"), refuse)
+        features = open_dataset(file, "features", DATASETS["features"], refuse)
         asked = {name: claim for name, claim in DATASETS.items() if name != "features"}
         arrays = {name: read_dataset(file, name, claim, refuse) for name, claim in asked.items()}
         arrays["features"] = features[:] if with_features else np.empty((len(features), 0), np.float32)
@@ -241,7 +235,7 @@ def read_header(path: Path) -> Header:
     refuse = _refusal(path)
     with opened(path, SCHEMA, refuse) as (file, attrs):
         attrs = _checked(attrs, refuse)
-        features = _features(path, file, attrs.get("virtual"), refuse)
+        features = open_dataset(file, "features", DATASETS["features"], refuse)
         return Header(attrs, read_shard_rows(attrs, refuse), features.shape, features.dtype.name)
 
 

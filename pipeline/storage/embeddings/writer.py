@@ -14,7 +14,6 @@ from pipeline.names import SPLITS
 from pipeline.storage import atomic
 from pipeline.storage.embeddings.reader import NO_SPLIT, SCHEMA, STRINGS
 from pipeline.storage.embeddings.slide_info import SlideInfo, attributes, trident_attributes
-from pipeline.storage.embeddings.virtual import create_virtual
 from pipeline.storage.hdf5 import as_utf8, created, finish, write_attributes
 
 LAYER = "avgpool"
@@ -60,7 +59,6 @@ def write_embeddings(
     attrs: Mapping[str, Any],
     dtype: str = "float32",
     slide: SlideInfo | None = None,
-    virtual: Mapping[str, int] | None = None,
 ) -> None:
     """Build the HDF5 file from finished rows, atomically; the caller writes the record.
 
@@ -72,8 +70,6 @@ def write_embeddings(
             views (orientations that a row is the mean of); of a shard also shard.
         dtype: float32, or float16 to halve the file (2e-4 relative error, far below that of bf16).
         slide: if the rows are tiles of a slide.
-        virtual: files below the folder of `path` that hold the features, name -> number of rows, in order: they are
-            not written again.
 
     Raises:
         DiskFull: no room; nothing is left behind.
@@ -81,12 +77,10 @@ def write_embeddings(
         BadArtifact: the scratch holds too few or too many rows.
     """
     n, n_features, n_classes = len(table), scratch.row["features"].shape[0], scratch.row["logits"].shape[0]
-    item = np.dtype(dtype).itemsize
-    written = 0 if virtual else n_features * item
-    atomic.require_space(path.parent, n * (written + n_classes * 4 + 400))
+    atomic.require_space(path.parent, n * (n_features * np.dtype(dtype).itemsize + n_classes * 4 + 400))
     digest = hashlib.sha256()
     with atomic.atomic(path) as temporary, created(temporary) as file:
-        features = None if virtual else file.create_dataset("features", (n, n_features), dtype)
+        features = file.create_dataset("features", (n, n_features), dtype)
         logits = file.create_dataset("logits", (n, n_classes), "float32")
         status, hashes = np.empty(n, np.uint8), np.empty((n, 32), np.uint8)
         start = stop = 0
@@ -98,18 +92,13 @@ def write_embeddings(
                 block = np.ascontiguousarray(rows["features"].astype(dtype))
             if not np.isfinite(block).all():
                 raise BadInput(f"{path}: a feature is too large for {dtype}: pass --dtype float32")
-            if features is not None:
-                features[start:stop] = block
+            features[start:stop] = block
             logits[start:stop] = rows["logits"]
             status[start:stop], hashes[start:stop] = rows["status"], rows["sha256"]
             digest.update(block.data)
             start = stop
         if stop != n:
             raise BadArtifact(f"{scratch.path}: {stop} rows for {n} tiles: pass --restart to compute them anew")
-        if virtual:
-            lengths = list(virtual.values())
-            create_virtual(file, names=list(virtual), lengths=lengths, width=n_features, dtype=np.dtype(dtype))
-            write_attributes(file, {"virtual": list(virtual)})
         file["status"], file["sha256"] = status, hashes
         file["label"], file["split"] = codes_of(table, attrs["classes"])
         for name in STRINGS:
