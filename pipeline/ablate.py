@@ -30,10 +30,11 @@ finished, another command trains the same network again.
 
 import contextlib
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import tyro
 
 from pipeline import __main__ as whole
 from pipeline import prepare, train
@@ -51,8 +52,8 @@ from pipeline.storage.model_reuse import network_folders, take_over
 class AblateOptions:
     """What is compared, and what of it this command runs."""
 
-    plan: Path
-    """The TOML file; `--plan` itself may be left out."""
+    plan: tyro.conf.Positional[Path]
+    """The TOML file."""
 
     arms: tuple[str, ...] | None = None
     """Run these arms only, beside commands that run others, and write no table; default: all arms, and the table."""
@@ -252,12 +253,8 @@ def write_table(plan: Plan) -> None:
     log.info(f"ablate: {page}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m pipeline.ablate`."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words and not words[0].startswith("-"):
-        words.insert(0, "--plan")
-    return CommandWithoutRun("pipeline.ablate", __doc__, AblateOptions, run)(words)
+main = CommandWithoutRun("pipeline.ablate", __doc__, AblateOptions, run)
+"""Entry point of `python -m pipeline.ablate`."""
 
 
 if __name__ == "__main__":

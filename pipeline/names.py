@@ -1,4 +1,11 @@
-"""The heads by name: which are compared, which are the baseline under them, and how each is spelt."""
+"""Name the commands, the heads and the splits."""
+
+COMMANDS = (
+    *("prepare", "train", "extract", "merge", "baselines", "fit_heads", "robustness", "report", "verify"),
+    *("tile", "predict", "export", "demo_slide", "bench", "ablate"),
+)
+"""The commands of one stage: `python -m pipeline.NAME`, and the first word after `histoheads`."""
+
 
 MAIN = ("softmax", "svm", "xgboost")
 """The heads that the comparison is about, in the order of every table."""

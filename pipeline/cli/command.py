@@ -100,7 +100,8 @@ class CommandWithoutRun(Generic[Options]):
     @property
     def syntax(self) -> Syntax[Options]:
         """The command line."""
-        return Syntax(called(self.module), self.description or "", self.options, self.module.rpartition(".")[2])
+        stage = self.module.rpartition(".")[2]
+        return Syntax(called(self.module), self.description or "", self.options, stage, with_run=False)
 
     def __call__(self, argv: Sequence[str] | None = None) -> int:
         """Run the command and return its exit code.

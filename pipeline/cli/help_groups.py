@@ -74,8 +74,13 @@ def shortened(group: Group, names: Sequence[str]) -> Group:
     return dataclasses.replace(group, options=options)
 
 
-def flags_of(group: Group) -> Any:
-    """Return the type by which tyro reads a group's options."""
+def command_type(groups: Sequence[Group]) -> type:
+    """Return the dataclass by which tyro reads the options of groups: `group0`, `group1`, ..."""
+    return dataclasses.make_dataclass("Command", [(f"group{i}", _flags(group)) for i, group in enumerate(groups)])
+
+
+def _flags(group: Group) -> Any:
+    """Return the type by which tyro reads the options of a group."""
     import tyro
 
     fields = [(option.name, Annotated[option.kind, _about(option)], option.default) for option in group.options]

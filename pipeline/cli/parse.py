@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pipeline import __version__
-from pipeline.cli.help_groups import flags_of, groups_of, shortened
+from pipeline.cli.help_groups import Group, command_type, groups_of, shortened
 from pipeline.cli.options import Common, Messages
 from pipeline.cli.toml_file import StageTypes, read_toml, toml_words
 from pipeline.errors import UsageError
@@ -35,10 +35,19 @@ class Syntax(Generic[Options]):
     basics: Sequence[str] = ()
     """Options that the help shows, each with one sentence. Default: all options."""
 
+    with_run: bool = True
+    """Whether the command works on a run and has the common options."""
+
     @property
     def stages(self) -> StageTypes:
         """Stage name -> its dataclass of options."""
         return parts_of(self.options) or {self.stage: self.options}
+
+    @property
+    def groups(self) -> list[Group]:
+        """All options of the command line, in the order of the help."""
+        shared = {"common": Common} if self.with_run else {"message": Messages}
+        return [group for owner, kind in {**self.stages, **shared}.items() for group in groups_of(owner, kind)]
 
 
 def parts_of(kind: type) -> dict[str, type]:
@@ -62,7 +71,7 @@ def parse(syntax: Syntax[Options], argv: Sequence[str]) -> tuple[Common, Options
             file = argv[i + 1]
         if file is not None:
             from_files += toml_words(Path(file), read_toml(Path(file)), syntax.stages)
-    values = _values(syntax, {**syntax.stages, "common": Common}, [*from_files, *argv])
+    values = _values(syntax, [*from_files, *argv])
     common = Common(**values["common"])
     start_logging(quiet=common.quiet, verbose=common.verbose)
     return common, _options(syntax, values)
@@ -70,7 +79,7 @@ def parse(syntax: Syntax[Options], argv: Sequence[str]) -> tuple[Common, Options
 
 def parse_without_run(syntax: Syntax[Options], argv: Sequence[str]) -> Options:
     """Parse the command line of a command that works on no run; raises as `parse`."""
-    values = _values(syntax, {**syntax.stages, "message": Messages}, argv)
+    values = _values(dataclasses.replace(syntax, with_run=False), argv)
     messages = Messages(**values["message"])
     start_logging(quiet=messages.quiet, verbose=messages.verbose)
     return _options(syntax, values)
@@ -84,7 +93,7 @@ def _options(syntax: Syntax[Options], values: Mapping[str, Mapping[str, Any]]) -
     return syntax.options(**{name: kind(**values[name]) for name, kind in parts.items()})
 
 
-def _values(syntax: Syntax[Options], kinds: StageTypes, argv: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _values(syntax: Syntax[Options], argv: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the values of the fields of each dataclass."""
     import tyro
 
@@ -95,18 +104,19 @@ def _values(syntax: Syntax[Options], kinds: StageTypes, argv: Sequence[str]) -> 
     if "--version" in argv:
         print(f"histoheads {__version__}")
         raise SystemExit(0)
-    groups = [group for owner, kind in kinds.items() for group in groups_of(owner, kind)]
+    groups = syntax.groups
     if syntax.basics and not {"-h", "--help"}.isdisjoint(argv):
         argv, groups = ["--help"], [shortened(group, syntax.basics) for group in groups]
-    flags = [(f"group{i}", flags_of(group), dataclasses.field()) for i, group in enumerate(groups)]
     parsed: Any = tyro.cli(
-        dataclasses.make_dataclass("Command", flags, frozen=True),
+        command_type(groups),
         prog=syntax.prog,
         description=syntax.description,
         args=list(argv),
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    values: dict[str, dict[str, Any]] = {owner: {} for owner in kinds}
-    for (name, _, _), group in zip(flags, groups, strict=True):
-        values[group.owner] |= {option.name: getattr(getattr(parsed, name), option.name) for option in group.options}
+    values: dict[str, dict[str, Any]] = {group.owner: {} for group in groups}
+    values |= {stage: {} for stage in syntax.stages if stage not in values}
+    for i, group in enumerate(groups):
+        found = getattr(parsed, f"group{i}")
+        values[group.owner] |= {option.name: getattr(found, option.name) for option in group.options}
     return values
