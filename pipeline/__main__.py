@@ -1,11 +1,15 @@
-"""From labelled tiles to a comparison report: all stages one after the other, those of a plan part by part.
+"""Run all stages, from labelled tiles to a comparison report, for every fold and seed.
 
-A stage whose result is already there, whole and made from the same inputs with the same options, is skipped and says
-so; a stage that was interrupted continues where it stopped. All options of all stages are options here.
+A stage whose result is current is skipped. An interrupted stage continues where it stopped.
 
-    python -m pipeline                                        the demo, about five minutes on two cores
+    python -m pipeline                      the demo, about five minutes on two cores
     python -m pipeline --run reports/mine --data my_tiles --group-regex '(slide[0-9]+)_'
-    python -m pipeline --run reports/kather --data kather2016 --protocol logo --seeds 3 --random-control
+    python -m pipeline --run reports/kather --data kather2016 --protocol logo --random-control
+
+All options of all stages are accepted here. `python -m pipeline.STAGE --help` lists them:
+prepare (data, splits), train (network, recipe), extract (engine, precision), baselines,
+fit_heads (heads, memory, cluster), robustness, report. Other commands: verify, merge,
+tile, predict, export, doctor, bench.
 """
 
 import dataclasses
@@ -18,7 +22,10 @@ from pipeline.errors import UsageError
 from pipeline.storage.protocol import read_protocol
 
 INNER = 3
-"""Inner networks of each fold where `--fit-on crossfit` is asked for without `--inner`."""
+"""Inner networks of each fold for `--fit-on crossfit` without `--inner`."""
+
+BASICS = ("run", "data", "group_regex", "protocol", "folds", "seeds", "recipe", "seed", "device", "config", "restart")
+"""Options that a newcomer needs, which `--help` shows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,22 +45,21 @@ ALONE = (
     *(("extract", name) for name in ("manifest", "model", "out", "shard")),
     ("fit_heads", "embeddings"),
 )
-"""Options that make sense for one stage alone."""
+"""Stage and option that only the command of that stage accepts."""
 
 
 def planned(options: AllOptions) -> prepare.PrepareOptions:
     """Return the options of prepare, with the inner networks that `--fit-on crossfit` needs."""
-    asked: prepare.PrepareOptions = options.prepare
-    if options.fit_heads.fit_on == "crossfit" and not asked.inner:
-        return dataclasses.replace(asked, inner=INNER)
-    return asked
+    if options.fit_heads.fit_on == "crossfit" and not options.prepare.inner:
+        return dataclasses.replace(options.prepare, inner=INNER)
+    return options.prepare
 
 
 def run(common: Common, options: AllOptions) -> int:
     """Run all stages, those of a plan part by part; return the highest exit code (3: finished with skipped inputs).
 
     Raises:
-        UsageError: a path that one stage alone would read or write: the others would not know of it.
+        UsageError: a path that one stage alone would read or write.
     """
     for stage, name in ALONE:
         if getattr(getattr(options, stage), name):
@@ -66,19 +72,20 @@ def run(common: Common, options: AllOptions) -> int:
 
     def part(place: Common) -> int:
         return max(
-            train.run(place, options.train),
-            extract.run(place, options.extract),
-            fit_heads.run(place, heads),
+            train.train(place, options.train),
+            extract.extract(place, options.extract),
+            fit_heads.fit(place, heads),
         )
 
-    codes.append(each_part(common, part, what="plan"))
-    if protocol is not None:  # the parts are current by now: only their pooling is left
-        codes.append(fit_heads.run(dataclasses.replace(common, restart=False), options.fit_heads))
-    codes += [robustness.run(common, options.robustness), report.run(common, options.report)]
+    codes.append(each_part(common, protocol, part, what="plan"))
+    if protocol is not None:
+        fit_heads.pool_parts(common, protocol, options.fit_heads)
+    codes.append(robustness.run_parts(common, protocol, options.robustness))
+    codes.append(report.run(common, options.report))
     return max(codes)
 
 
-main = Command("pipeline", __doc__, AllOptions, run, access="begin")
+main = Command("pipeline", __doc__, AllOptions, run, access="begin", basics=BASICS)
 """Entry point of `python -m pipeline`."""
 
 

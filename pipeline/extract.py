@@ -132,8 +132,9 @@ def run(common: Common, options: ExtractOptions) -> int:
     Raises:
         UsageError: one file for all parts of a plan.
     """
+    protocol = read_protocol(common.run)
     given = [name for name in (*PLACES, "shard") if getattr(options, name)]
-    if given and read_protocol(common.run) is not None:
+    if given and protocol is not None:
         raise UsageError(
             f"--{given[0]}: {common.run} is a plan, whose parts have files of their own: give a part's --run"
         )
@@ -142,8 +143,8 @@ def run(common: Common, options: ExtractOptions) -> int:
         from pipeline.network.extraction.multi_process import PATIENCE, extract_jointly
 
         with process_group(PATIENCE):
-            return each_part(common, lambda place: extract_jointly(*ground(place, options)), what="extract")
-    return each_part(common, lambda place: extract(place, options), what="extract")
+            return each_part(common, protocol, lambda place: extract_jointly(*ground(place, options)), what="extract")
+    return each_part(common, protocol, lambda place: extract(place, options), what="extract")
 
 
 def extract(common: Common, options: ExtractOptions) -> int:

@@ -24,8 +24,8 @@ from pipeline.names import BASELINES, FILES, SUMMARY
 from pipeline.runtime.console import log
 from pipeline.runtime.device import memory_bytes, n_cores, use_device
 from pipeline.storage import atomic, freshness, records
-from pipeline.storage import protocol as protocols
 from pipeline.storage.freshness import Input, check_input
+from pipeline.storage.protocol import FOLDER, Protocol, read_protocol
 
 if TYPE_CHECKING:
     from pipeline.heads.fit import CalibratedHead
@@ -97,11 +97,11 @@ class FitHeadsOptions:
 
 def baselines_file(run: Path) -> Path | None:
     """Return baselines.h5 of the run, or of the plan that the run is a part of; None if there is none."""
-    places = [run, *([run.parent.parent] if run.parent.name == protocols.FOLDER else [])]
+    places = [run, *([run.parent.parent] if run.parent.name == FOLDER else [])]
     return next((place / "baselines.h5" for place in places if (place / "baselines.h5").is_file()), None)
 
 
-def for_parts(protocol: protocols.Protocol | None, options: FitHeadsOptions) -> FitHeadsOptions:
+def for_parts(protocol: Protocol | None, options: FitHeadsOptions) -> FitHeadsOptions:
     """Return the options for the parts of a plan (or the one split): crossfit is held-out fitting of inner networks.
 
     The heads of every inner network are fitted on the tiles that it held out; together these are the whole training
@@ -126,22 +126,27 @@ def run(common: Common, options: FitHeadsOptions) -> int:
     Raises:
         UsageError: one embeddings file for all parts of a plan.
     """
-    protocol = protocols.read_protocol(common.run)
+    protocol = read_protocol(common.run)
     if protocol is not None and options.embeddings is not None:
         raise UsageError(
             f"--embeddings: {common.run} is a plan, whose parts have files of their own: give a part's --run"
         )
     how = for_parts(protocol, options)
-    code = each_part(common, lambda place: fit(place, how), what="fit_heads")
+    code = each_part(common, protocol, lambda place: fit(place, how), what="fit_heads")
     if protocol is not None:
-        from pipeline.storage.predictions.pool_folds import pool
-
-        for arm in protocol.arms:
-            asked = {"heads": list(options.heads), "fit_on": options.fit_on}
-            pool(protocol, arm, options=asked, force=common.force)
-        pooled = records.standing(protocol.predictions(protocol.main_arm))
-        log.info(f"fit_heads: pooled predictions of {len(protocol.parts)} parts in {pooled}")
+        pool_parts(common, protocol, options)
     return code
+
+
+def pool_parts(common: Common, protocol: Protocol, options: FitHeadsOptions) -> None:
+    """Write the pooled predictions of each arm of a plan, unless they are current."""
+    from pipeline.storage.predictions.pool_folds import pool
+
+    for arm in protocol.arms:
+        requested = {"heads": list(options.heads), "fit_on": options.fit_on}
+        pool(protocol, arm, options=requested, force=common.force)
+    pooled = records.standing(protocol.predictions(protocol.main_arm))
+    log.info(f"fit_heads: pooled predictions of {len(protocol.parts)} parts in {pooled}")
 
 
 def fit(common: Common, options: FitHeadsOptions) -> int:

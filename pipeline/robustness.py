@@ -101,14 +101,20 @@ def load_trained(run: Path, predictions: "Predictions") -> "tuple[Model, SavedHe
 
 
 def run(common: Common, options: RobustnessOptions) -> int:
-    """Put the heads of the run under robustness, or those of its plan part by part; return the exit code."""
-    protocol = read_protocol(common.run)
+    """Test the heads of the run, or those of its plan part by part, on corrupted tiles; return the exit code."""
+    return run_parts(common, read_protocol(common.run), options)
+
+
+def run_parts(common: Common, protocol: "Protocol | None", options: RobustnessOptions) -> int:
+    """Do the work of `run` for a plan that was read; None: a single split."""
     if protocol is None:
         return put(common, options)
     random_controls = {protocol.folder(part) for part in protocol.parts if part.arm != protocol.main_arm}
-    code = each_part(
-        common, lambda place: EXIT_OK if place.run in random_controls else put(place, options), what="robustness"
-    )
+
+    def part(place: Common) -> int:
+        return EXIT_OK if place.run in random_controls else put(place, options)
+
+    code = each_part(common, protocol, part, what="robustness")
     pool_parts(protocol, options)
     return code
 

@@ -19,6 +19,7 @@ from pipeline.errors import EXIT_OK, BadInput, UsageError
 from pipeline.runtime.console import log
 from pipeline.runtime.process import is_first, n_ranks
 from pipeline.storage import atomic, freshness, records
+from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
     from pipeline.network.training.recipe import Recipe
@@ -291,7 +292,7 @@ def run(common: Common, options: TrainOptions) -> int:
     """Train the network, or that of every part of a plan; return the exit code."""
 
     def all_parts() -> int:
-        return each_part(common, lambda place: train(place, options), what="train")
+        return each_part(common, read_protocol(common.run), lambda place: train(place, options), what="train")
 
     if n_ranks() == 1:
         return all_parts()

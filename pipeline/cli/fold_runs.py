@@ -1,4 +1,4 @@
-"""The same work for every part of a plan, one after the other; for a single split just the work."""
+"""Do the same work for every part of a cross-validation plan, one after the other."""
 
 import dataclasses
 import time
@@ -7,26 +7,26 @@ from collections.abc import Callable
 from pipeline.cli.options import Common
 from pipeline.runtime.console import log
 from pipeline.storage.lock import run_held
-from pipeline.storage.protocol import check_part, read_protocol
+from pipeline.storage.protocol import Protocol, check_part
 
 IDLE_S = 2.0
-"""A part that took less was there already: it says nothing about how long the others take."""
+"""A part that took fewer seconds was current already, and does not count in the estimate of the time left."""
 
 
-def each_part(common: Common, work: Callable[[Common], int], *, what: str) -> int:
-    """Do `work` in the run folder, or in the folder of every part of its plan with that part's seed.
+def each_part(common: Common, protocol: Protocol | None, work: Callable[[Common], int], *, what: str) -> int:
+    """Do `work` in the run folder, or in the folder of every part of its plan with the seed of that part.
 
-    Parts that are finished are skipped by the work itself, so that an interrupted plan continues where it stopped.
+    The work itself skips a part that is finished, so that an interrupted plan continues where it stopped.
 
     Args:
-        common: the options; `run` is the run folder or the plan's.
+        common: the options; `run` is the folder of the run or of the plan.
+        protocol: the plan; None for a single split.
         work: takes the options of one part and returns its exit code.
-        what: said in the line before each part, e.g. "train".
+        what: first word of the line before each part, e.g. "train".
 
     Returns:
         The highest exit code.
     """
-    protocol = read_protocol(common.run)
     if protocol is None:
         return work(common)
     code = 0

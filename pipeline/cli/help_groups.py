@@ -64,14 +64,13 @@ def groups_of(owner: str, kind: type) -> Iterator[Group]:
         yield Group(owner, title, options[start:end])
 
 
-def shortened(group: Group, names: Sequence[str]) -> Group:
-    """Return a group with the named options only, each with the first sentence of its text."""
+def basic_options(groups: Sequence[Group], names: Sequence[str]) -> Group:
+    """Return the named options in that order, each with the first sentence of its text."""
+    known = {option.name: option for group in groups for option in group.options}
     options = [
-        dataclasses.replace(option, text=re.split(r"(?<=\.) ", option.text, maxsplit=1)[0])
-        for option in group.options
-        if option.name in names
+        dataclasses.replace(known[name], text=re.split(r"(?<=\.) ", known[name].text, maxsplit=1)[0]) for name in names
     ]
-    return dataclasses.replace(group, options=options)
+    return Group("basic", "basic", options)
 
 
 def command_type(groups: Sequence[Group]) -> type:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pipeline import __version__
-from pipeline.cli.help_groups import Group, command_type, groups_of, shortened
+from pipeline.cli.help_groups import Group, basic_options, command_type, groups_of
 from pipeline.cli.options import Common, Messages
 from pipeline.cli.toml_file import StageTypes, read_toml, toml_words
 from pipeline.errors import UsageError
@@ -106,7 +106,7 @@ def _values(syntax: Syntax[Options], argv: Sequence[str]) -> dict[str, dict[str,
         raise SystemExit(0)
     groups = syntax.groups
     if syntax.basics and not {"-h", "--help"}.isdisjoint(argv):
-        argv, groups = ["--help"], [shortened(group, syntax.basics) for group in groups]
+        argv, groups = ["--help"], [basic_options(groups, syntax.basics)]
     parsed: Any = tyro.cli(
         command_type(groups),
         prog=syntax.prog,
