@@ -67,13 +67,18 @@ def test_every_command_line_is_understood(module: str, words: list[str]) -> None
     read(command.syntax, words)
 
 
+def scripts(text: str) -> list[str]:
+    """Return the blocks of Python of a page that read files of the demo."""
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, re.MULTILINE)
+    return [textwrap.dedent(block) for block in blocks if "import " in block and "reports/demo" in block]
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/format.md"])
 def test_python_that_reads_the_files_runs(name: str, fitted_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = scripts((ROOT / name).read_text(encoding="utf-8"))
     assert found
-    monkeypatch.setattr(
-        "torchvision.models.resnet50", lambda num_classes: build_network("resnet10", n_classes=2, seed=0)
-    )
+    small = build_network("resnet10", n_classes=2, seed=0)
+    monkeypatch.setattr("torchvision.models.resnet50", lambda num_classes: small)
     report.main(["--run", str(fitted_run), "--map", "none", "--draws", "100", "--gallery", "0"])
     for script in found:
         exec(compile(script.replace("reports/demo", str(fitted_run)), name, "exec"), {})
