@@ -317,8 +317,8 @@ def spoil() -> Callable[[Path, int, int], None]:
 DYING_EXTRACT = """
 import os, signal, sys
 from pipeline import extract
-from pipeline.storage.embeddings.partial_rows import Scratch
-append, when = Scratch.append, int(sys.argv.pop(1))
+from pipeline.storage.embeddings.partial_rows import PartialRows
+append, when = PartialRows.append, int(sys.argv.pop(1))
 def dying(self, rows):
     global when
     when -= 1
@@ -328,7 +328,7 @@ def dying(self, rows):
         os.truncate(self.path, self.path.stat().st_size - size // 2)
         os.kill(os.getpid(), signal.SIGKILL)
     append(self, rows)
-Scratch.append = dying
+PartialRows.append = dying
 raise SystemExit(extract.main(sys.argv[1:]))
 """
 

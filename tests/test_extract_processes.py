@@ -17,13 +17,13 @@ Words = Callable[..., list[str]]
 DYING = """
 import os, signal, sys
 from pipeline import extract
-from pipeline.storage.embeddings.partial_rows import Scratch
-append, rank = Scratch.append, sys.argv.pop(1)
+from pipeline.storage.embeddings.partial_rows import PartialRows
+append, rank = PartialRows.append, sys.argv.pop(1)
 def dying(self, rows):
     append(self, rows)
     if os.environ["RANK"] == rank:
         os.kill(os.getpid(), signal.SIGKILL)
-Scratch.append = dying
+PartialRows.append = dying
 raise SystemExit(extract.main(sys.argv[1:]))
 """
 """extract, but kill -9 after the first batch of the process whose number is the first word."""
