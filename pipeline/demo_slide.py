@@ -1,7 +1,7 @@
-"""Make a synthetic slide whose tissue is known, to try maps on and to score them.
+"""Make a synthetic slide with known tissue, to try maps and to score them.
 
-Writes a pyramidal TIFF of any size (0.495 um/px) with the stain of one of the demo's ten sources, and the map of its
-classes: <name>-truth.png and <name>-truth.json. 40,000 px on a side take some minutes and 700 MB of disk.
+Writes a pyramidal TIFF of any size (0.495 um/px) with the stain of one of the demo's ten sources, and its ground truth
+<name>-truth.png and <name>-truth.json. A side of 40,000 px takes some minutes and 700 MB of disk.
 
     python -m pipeline.demo_slide --side 8000 --source 3
 """
@@ -17,20 +17,20 @@ from pipeline.runtime.console import log
 
 @dataclasses.dataclass(frozen=True)
 class DemoSlideOptions:
-    """What is drawn, and where it goes."""
+    """Content and place of the slide."""
 
     out: Path | None = None
-    """The TIFF. Default: data/demo-slides/CRC-Prim-HE-<source>_demo<side>-seed<seed>.tif, from whose name a run on demo
-    tiles knows the source."""
+    """The TIFF. Default: data/demo-slides/CRC-Prim-HE-<source>_demo<side>-seed<seed>.tif; a run on demo tiles reads the
+    source from this name."""
 
     side: int = 8000
     """Side of the slide in px."""
 
     source: int = 3
-    """1 to 10: whose stain and focus, as in the demo tiles."""
+    """Source of the stain and the focus, 1 to 10, as in the demo tiles."""
 
     seed: int = 0
-    """Of the map and the textures."""
+    """Seed of the map and the textures."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -48,7 +48,7 @@ def run(options: DemoSlideOptions) -> int:
     path = options.out or Path("data") / "demo-slides" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     made = make_demo_slide(path, DemoSlide(side=options.side, source=options.source, seed=options.seed))
-    log.info(f"demo_slide: {'' if made else 'current, '}{path}, its map {truth_paths(path)[0].name}")
+    log.info(f"demo_slide: {'' if made else 'current, '}{path}, ground truth {truth_paths(path)[0].name}")
     return EXIT_OK
 
 

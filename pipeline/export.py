@@ -1,8 +1,8 @@
-"""Write embeddings in the files of other programs: CLAM, TRIDENT, anndata, or CSV.
+"""Export embeddings to the file formats of other programs: CLAM, TRIDENT, anndata, or CSV.
 
-Reads embeddings.h5 of the run, or the embeddings of a slide. Tiles that could not be read are left out. --out is a
-folder for clam (h5_files/<slide>.h5 and pt_files/<slide>.pt) and trident (<slide>.h5), which are of slides alone; a
-file for anndata and csv.
+Reads embeddings.h5 of the run, or the embeddings of a slide. Tiles that could not be read are left out. For slides,
+clam and trident write into the folder --out: h5_files/<slide>.h5 and pt_files/<slide>.pt, or <slide>.h5. For anndata
+and csv --out is a file.
 
     python -m pipeline.export --run reports/mine --to anndata --out mine.h5ad
     python -m pipeline.export --run reports/mine --embeddings slide.h5 --to clam --out clam_features
@@ -20,15 +20,15 @@ from pipeline.storage import freshness, records
 from pipeline.storage.protocol import read_protocol
 
 FOLDERS = ("clam", "trident")
-"""Formats that are a file per slide in a folder."""
+"""Formats with one file per slide in a folder."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportOptions:
-    """What is written, and where."""
+    """Input, format and place of an export."""
 
     to: Literal["clam", "trident", "anndata", "csv", ""] = ""
-    """The format."""
+    """Format of the export."""
 
     embeddings: Path | None = None
     """Default: embeddings.h5 of the run."""
@@ -37,20 +37,20 @@ class ExportOptions:
     """Folder (clam, trident) or file (anndata, csv) to write."""
 
 
-def refuse_artifact(place: Path) -> None:
-    """Refuse to write over what another stage made, such as the embeddings themselves.
+def check_free(place: Path) -> None:
+    """Check that the export replaces no artefact of another stage, such as the embeddings themselves.
 
     Raises:
-        UsageError: such a file stands there.
+        UsageError: it would.
     """
     if place.is_file() and records.record_path(place).is_file():
         schema = str(records.read_record(place)["schema"])
         if not schema.startswith("export/"):
-            raise UsageError(f"--out: {place} stands there ({schema}) and would be replaced: give another place")
+            raise UsageError(f"--out: {place} exists ({schema}) and would be replaced: give another place")
 
 
 def run(common: Common, options: ExportOptions) -> int:
-    """Write the files and the record of the first; return the exit code."""
+    """Write the files, and the record of the first file; return the exit code."""
     from pipeline.storage.embeddings import reader as stored
     from pipeline.storage.embeddings.export import FORMATS, SCHEMA, first_file
 
@@ -65,14 +65,14 @@ def run(common: Common, options: ExportOptions) -> int:
         raise UsageError(f"--out {out}: a file, but --to {options.to} writes into a folder")
     if options.to not in FOLDERS and out.is_dir():
         raise UsageError(f"--out {out}: a folder, but --to {options.to} writes a file")
-    refuse_artifact(first_file(options.to, path, out))
+    check_free(first_file(options.to, path, out))
     record = records.check_artifact(path, schema=stored.SCHEMA)
     if not common.force:
         freshness.check_inputs_unchanged(path, record)
     content = stored.read_embeddings(path, with_features=False)
     used = int((content.status == stored.OK).sum())
     if not used:
-        raise BadInput(f"{path}: none of its {len(content.status)} tiles could be read, so that there is no feature")
+        raise BadInput(f"{path}: none of its {len(content.status)} tiles could be read: there are no features")
     written = FORMATS[options.to](path, content, out)
     records.write_record(
         records.Artifact(written[0], SCHEMA, "export", {"to": options.to}, [path]),

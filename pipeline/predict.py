@@ -1,10 +1,10 @@
-"""Say what is where on a slide: its tiles' classes by any head, a map, regions for QuPath, areas.
+"""Predict the classes of a slide's tiles and draw the class map, or predict new tiles without a slide.
 
-Reads the embeddings of a slide (`python -m pipeline.extract --slide`) and the saved heads of the run whose network
-made them; or a folder of tiles, which the run's network embeds first. Nothing is saved. Writes predictions.csv and, of
-a slide, map.png, map.geojson, uncertainty.png, probabilities.png, areas.csv and map.md; with several heads one of each
-and how far they agree; with --truth how they stand against it. Of a plan, the heads are those of the part whose
-network embedded the slide.
+Reads the embeddings of a slide (`python -m pipeline.extract --slide`) and the saved heads of the run that made them.
+With --tiles it reads a folder of tiles and embeds them first, without saving the embeddings. Writes predictions.csv.
+For a slide it also writes map.png, map.geojson, uncertainty.png, probabilities.png, areas.csv and map.md. Several
+heads each get their own files, and a table of their agreement. With --truth the map is scored against the ground truth.
+In a cross-validation plan the heads are those of the part whose network embedded the slide.
 
     python -m pipeline.predict --run reports/mine --embeddings slide.h5 --head all
     python -m pipeline.predict --run reports/mine --tiles new_tiles
@@ -31,29 +31,30 @@ if TYPE_CHECKING:
     from pipeline.storage.predictions.csv_table import HeadOutput
 
 EMBED_SLIDE = "embed the slide by this run's network (`python -m pipeline.extract --slide`), or give the --run it is by"
+FIT_AGAIN = "run `python -m pipeline.extract` and `python -m pipeline.fit_heads` again"
 
 
 @dataclasses.dataclass(frozen=True)
 class PredictOptions:
-    """What is predicted, by which heads, and where the result goes."""
+    """Inputs, heads and output folder of a prediction."""
 
     embeddings: Path | None = None
     """Embeddings of a slide: the file that `python -m pipeline.extract --slide` wrote."""
 
     tiles: Path | None = None
-    """In place of a slide, a folder of tiles: they are embedded as the run's own were; there is no map."""
+    """Folder of tiles without a slide. They are embedded with the run's network; there is no map."""
 
     out: Path | None = None
     """Folder of the results; default: maps/<name of the slide or folder> of the run."""
 
     head: Literal["softmax", "svm", "xgboost", "all"] = "softmax"
-    """Which head; all: every one that the run has, and how far their maps agree."""
+    """Head that predicts; all: every head of the run, and their agreement."""
 
     geojson: Literal["regions", "tiles", "detections", "none"] = "regions"
     """For QuPath: connected cells of one class merged into annotations, or one tile or detection object per cell."""
 
     truth: Path | None = None
-    """<name>-truth.png of a slide whose classes are known (its .json beside it): the map is scored against it."""
+    """Ground truth of the slide, <name>-truth.png with <name>-truth.json next to it: the map is scored against it."""
 
 
 def run(common: Common, options: PredictOptions) -> int:
@@ -71,27 +72,26 @@ def run(common: Common, options: PredictOptions) -> int:
     is_foreign = records.record_path(table).is_file() and not is_ours(table)
     if is_foreign or (out / "manifest.csv").exists() or (out.exists() and out.samefile(common.run)):
         raise UsageError(f"--out {out}: a run folder, whose predictions.csv would be replaced: give another folder")
+    predict = predict_slide if options.embeddings else predict_tiles
     with locked(out):
         atomic.remove_temporaries(out)
-        return (
-            predict_slide(common, options, source, out) if options.embeddings else predict_tiles(common, options, out)
-        )
+        return predict(common, options, source, out)
 
 
 def is_ours(table: Path) -> bool:
-    """Tell whether a predictions.csv, which may be gone or damaged, was made here and not by fit_heads."""
+    """Return whether this command made a predictions.csv, which may be missing or damaged; fit_heads makes them too."""
     try:
-        return records.read_record_alone(table)["stage"] == "predict"
+        return bool(records.read_record_alone(table)["stage"] == "predict")
     except BadArtifact:
-        return True  # its record is damaged, and nobody can use it
+        return True  # nobody can use a file with a damaged record
 
 
 def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path) -> int:
-    """Map a slide by its embeddings, or do nothing if that is current; return the exit code."""
+    """Draw the map of a slide from its embeddings unless the map is current; return the exit code."""
     from pipeline.heads.saved import folder_of_network, read_heads
-    from pipeline.maps.build import make_maps, read_thumbnail
+    from pipeline.maps.build import build_maps, read_thumbnail
     from pipeline.maps.geojson import Objects, shapely
-    from pipeline.maps.ground_truth import description_path, read_truth
+    from pipeline.maps.ground_truth import description_path, read_ground_truth
     from pipeline.maps.write import remove_earlier, write_files
     from pipeline.storage.embeddings import reader as stored
     from pipeline.storage.predictions import unlabelled
@@ -102,8 +102,8 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     content = stored.read_embeddings(path, with_features=False)
     if content.coords is None or content.slide is None:
         raise BadInput(
-            f"{path}: holds no /coords: its rows are tiles, not those of a slide. The heads' answers to tiles of the "
-            "run stand in its predictions.csv; new tiles go in by --tiles FOLDER, slides by extract --slide"
+            f"{path}: no /coords: its rows are tiles without a slide. Predictions for the run's own tiles are in its "
+            "predictions.csv; give new tiles by --tiles FOLDER, and embed slides with extract --slide"
         )
     model = content.attrs["model_sha256"]
     place = folder_of_network(common.run, model, whose=str(path), todo=EMBED_SLIDE)
@@ -117,11 +117,11 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
         )
     ok = content.status == stored.OK
     if not ok.any():
-        raise BadInput(f"{path}: none of its {len(ok)} tiles could be read, so that there is nothing to predict")
+        raise BadInput(f"{path}: none of its {len(ok)} tiles could be read: there is nothing to predict")
     inputs = [path, *saved.files]
     truth = None
     if options.truth is not None:
-        truth = read_truth(options.truth, content.classes, content.slide)
+        truth = read_ground_truth(options.truth, content.classes, content.slide)
         inputs += [options.truth, description_path(options.truth)]
     artifact = records.Artifact(out / "predictions.csv", unlabelled.SCHEMA, "predict", chosen(options), inputs)
     code = EXIT_OK if ok.all() else EXIT_SKIPPED
@@ -129,33 +129,33 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
         return code
     if options.geojson == "regions":
         shapely()
-    answers = predict_rows(saved, content, path)
+    outputs = predict_rows(saved, content, path)
     sources = {file.name: atomic.sha256_file(file) for file in saved.files}
-    maps = make_maps(content, answers, truth, made=record["details"], given=saved.embedded, sources=sources)
+    maps = build_maps(content, outputs, truth, details=record["details"], fitted_on=saved.embedded, sources=sources)
     kept = [tile for tile, used in zip(content.tile_id, ok, strict=True) if used]
-    unlabelled.write_predictions(artifact.path, kept, answers, coords=content.coords[ok], classes=content.classes)
+    unlabelled.write_predictions(artifact.path, kept, outputs, coords=content.coords[ok], classes=content.classes)
     log.info("predict: drawing maps")
     objects: Objects | None = None if options.geojson == "none" else options.geojson
-    outputs = write_files(out, maps, thumbnail=read_thumbnail(path, record), truth=truth, objects=objects)
-    remove_earlier(out, outputs)
-    skipped = record["details"].get("skipped", {})
-    details = {"slide": content.slide.slide, "saw_source": maps.saw_source, "n_tiles": len(ok), "skipped": skipped}
-    records.write_record(artifact, outputs=outputs, details=details)
-    log.info(f"predict: {', '.join(answers)} on {len(kept)} tiles of {content.slide.slide}: {out / 'map.md'}")
+    files = write_files(out, maps, thumbnail=read_thumbnail(path, record), truth=truth, objects=objects)
+    remove_earlier(out, files)
+    slide, skipped = content.slide.slide, record["details"].get("skipped", {})
+    details = {"slide": slide, "saw_source": maps.saw_source, "n_tiles": len(ok), "skipped": skipped}
+    records.write_record(artifact, outputs=files, details=details)
+    log.info(f"predict: {', '.join(outputs)} on {len(kept)} tiles of {slide}: {out / 'map.md'}")
     if maps.saw_source:
-        log.info(f"predict: the network was trained on tiles of the source of {content.slide.slide}: the map flatters")
+        log.info(f"predict: the network was trained on tiles of the source of {slide}: the map is optimistic")
     if not ok.all():
         log.info(f"predict: {int((~ok).sum())} tiles could not be read; the map shows them as missing")
     return code
 
 
 def chosen(options: PredictOptions) -> dict[str, Any]:
-    """Return the options that decide what the results hold."""
+    """Return the options that decide the content of the results."""
     return {name: value for name, value in plain(options).items() if name in ("head", "geojson")}
 
 
-def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
-    """Embed the tiles of a folder as the run's own were and predict them; return the exit code."""
+def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Path) -> int:
+    """Embed the tiles of a folder with the run's network and predict them; return the exit code."""
     from pipeline.heads.saved import read_heads
     from pipeline.maps.write import remove_earlier
     from pipeline.network.batches import TileFiles
@@ -167,8 +167,6 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
     from pipeline.tiles.datasets.files import files_digest, image_files
     from pipeline.tiles.manifest import read_manifest
 
-    folder = options.tiles
-    assert folder is not None, "checked by run"  # noqa: S101
     if read_protocol(common.run) is not None:
         raise UsageError(f"--tiles: {common.run} is a plan: give the --run of one of its parts")
     names = image_files(folder)
@@ -179,11 +177,11 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
         options.head,
         model=atomic.sha256_file(path),
         whose=str(path),
-        todo="run `python -m pipeline.extract` and `python -m pipeline.fit_heads` again",
+        todo=FIT_AGAIN,
         force=common.force,
     )
     if model.classes != saved.classes:
-        raise BadInput(f"{common.run / SUMMARY}: its classes are not those of {path}: run extract and fit_heads again")
+        raise BadInput(f"{common.run / SUMMARY}: its classes are not those of {path}: {FIT_AGAIN}")
     artifact = records.Artifact(
         out / "predictions.csv",
         unlabelled.SCHEMA,
@@ -198,14 +196,14 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
     manifest = read_manifest(common.run / "manifest.csv")
     engine = recorded_engine(saved.embedded, model, manifest, device)
     tiles = TileFiles(folder, names, None, model.preprocess.size, stain=model.preprocess.stain)
-    answers, problems = answer_folder(saved, engine, tiles, common)
+    outputs, problems = predict_folder(saved, engine, tiles, common)
     kept = [row for row in range(len(names)) if row not in problems]
     if not kept:
         raise BadInput(f"{folder}: no tile can be read; the first: {problems[0]}")
     unlabelled.write_predictions(
         artifact.path,
         [names[row] for row in kept],
-        {head: HeadOutput(answer.predicted[kept], answer.p[kept]) for head, answer in answers.items()},
+        {head: HeadOutput(output.predicted[kept], output.p[kept]) for head, output in outputs.items()},
         coords=None,
         classes=model.classes,
     )
@@ -215,16 +213,16 @@ def predict_tiles(common: Common, options: PredictOptions, out: Path) -> int:
         details={"n_tiles": len(names), "skipped": {names[row]: problem for row, problem in problems.items()}},
         device=str(device),
     )
-    log.info(f"predict: {', '.join(answers)} on {len(kept)} tiles in {out / 'predictions.csv'}")
+    log.info(f"predict: {', '.join(outputs)} on {len(kept)} tiles in {out / 'predictions.csv'}")
     for problem in problems.values():
         log.info(f"predict: skipped {problem}")
     return EXIT_SKIPPED if problems else EXIT_OK
 
 
-def answer_folder(
+def predict_folder(
     saved: "SavedHeads", engine: "Engine", tiles: "TileFiles", common: Common
 ) -> "tuple[dict[str, HeadOutput], dict[int, str]]":
-    """Return what each head says of N tiles, and row -> problem of those that cannot be read.
+    """Return each head's output for N tiles, and row -> problem of the tiles that cannot be read.
 
     Raises:
         BadInput: more tiles cannot be read than `--max-bad` allows; names the first.

@@ -1,1 +1,1 @@
-"""Class maps of slides: from tiles to cells, areas, regions, agreement with another map or with the truth."""
+"""Build, score, draw and write class maps of slides."""

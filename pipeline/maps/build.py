@@ -1,4 +1,4 @@
-"""From the embeddings of a slide and what heads say of its tiles to maps and their scores."""
+"""Build a slide's class maps from its embeddings and the heads' outputs, and score them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +8,8 @@ import numpy as np
 
 from pipeline.errors import BadTile
 from pipeline.maps.cells import class_map, grid_of
-from pipeline.maps.ground_truth import Truth, score_map
-from pipeline.maps.map_data import Maps
+from pipeline.maps.ground_truth import GroundTruth, score_map
+from pipeline.maps.map_data import MapData
 from pipeline.runtime.console import log
 from pipeline.storage import freshness
 from pipeline.storage.embeddings.reader import OK, Embeddings
@@ -17,47 +17,48 @@ from pipeline.storage.predictions.csv_table import HeadOutput
 from pipeline.tiles.decoding import decode_tile
 
 
-def make_maps(
+def build_maps(
     content: Embeddings,
-    answers: Mapping[str, HeadOutput],
-    truth: Truth | None,
+    head_outputs: Mapping[str, HeadOutput],
+    ground_truth: GroundTruth | None,
     *,
-    made: Mapping[str, Any],
-    given: Mapping[str, Any],
+    details: Mapping[str, Any],
+    fitted_on: Mapping[str, Any],
     sources: Mapping[str, str],
-) -> Maps:
+) -> MapData:
     """Return the maps of all heads and their scores.
 
     Args:
-        content: of a slide, N rows; its features are not needed.
-        answers: head -> what it says of the M rows that stand for a tile.
-        truth: of the slide, if it is known.
-        made: details of the slide's record.
-        given: record of the embeddings that the heads were fitted on.
-        sources: file -> SHA-256 of what else the maps come from.
+        content: embeddings of a slide, N rows; the features are not needed.
+        head_outputs: head -> its output for the M rows whose tiles could be read.
+        ground_truth: of the slide, if it is known.
+        details: of the record of the slide's embeddings.
+        fitted_on: record of the embeddings that the heads were fitted on.
+        sources: file -> SHA-256 of the other files that the maps come from.
     """
     if content.slide is None or content.coords is None:
         raise ValueError("content must be that of a slide")
     slide, ok = content.slide, content.status == OK
     grid = grid_of(content.coords, slide, len(content.classes))
-    found = {
-        head: class_map(grid, content.coords, answer.p, ok, patch=slide.patch_size_level0)
-        for head, answer in answers.items()
+    by_head = {
+        head: class_map(grid, content.coords, output.p, ok, patch=slide.patch_size_level0)
+        for head, output in head_outputs.items()
     }
-    how: list[dict[str, Any]] = [{"views": 1, **details} for details in (made, given["details"])]
+    own: dict[str, Any] = {"views": 1, **details}
+    heads: dict[str, Any] = {"views": 1, **fitted_on["details"]}
     remarks = [
-        f"The slide was embedded with {name} {how[0].get(name)}, what the heads were fitted on with "
-        f"{how[1].get(name)}: answers may differ a little for that reason alone."
+        f"The slide was embedded with {name} {own.get(name)}, the tiles that the heads were fitted on with "
+        f"{heads.get(name)}: predictions can differ a little for that reason alone."
         for name in ("engine", "precision", "views")
-        if how[0].get(name) != how[1].get(name)
+        if own.get(name) != heads.get(name)
     ]
-    saw = made.get("saw_source")
-    return Maps(
+    saw_source = details.get("saw_source")
+    return MapData(
         slide=slide,
         classes=content.classes,
-        by_head=found,
-        truth={} if truth is None else {head: score_map(own, truth) for head, own in found.items()},
-        saw_source=saw if isinstance(saw, bool) else None,
+        by_head=by_head,
+        scores={head: score_map(one, ground_truth) for head, one in by_head.items()} if ground_truth else {},
+        saw_source=saw_source if isinstance(saw_source, bool) else None,
         n_tiles=len(ok),
         n_unreadable=int((~ok).sum()),
         remarks=remarks,
@@ -71,21 +72,21 @@ def make_maps(
 
 
 def read_thumbnail(path: Path, record: Mapping[str, Any]) -> np.ndarray | None:
-    """Return the picture of the slide that `extract --slide` left beside its embeddings, if it is whole.
+    """Return the thumbnail that `extract --slide` wrote next to the slide's embeddings, if it is whole.
 
     Args:
         path: the embeddings.
-        record: theirs.
+        record: their record.
 
     Returns:
-        (h, w, 3) uint8, or None; why is said.
+        (h, w, 3) uint8, or None; the reason is logged.
     """
     name = record["details"].get("thumbnail")
     if not isinstance(name, str) or Path(name).name != name or name not in record["outputs"]:
-        log.info(f"predict: {path}: its record names no thumbnail, so that maps are drawn over white")
+        log.info(f"predict: {path}: its record names no thumbnail: maps are drawn over white")
         return None
     if name in freshness.damaged_outputs(path, record):
-        log.info(f"predict: {path.parent / name}: missing or changed, so that maps are drawn over white")
+        log.info(f"predict: {path.parent / name}: missing or changed: maps are drawn over white")
         return None
     try:
         return decode_tile(path.parent / name)

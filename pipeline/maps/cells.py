@@ -1,7 +1,7 @@
-"""From tiles to cells: a map has one cell per step of the stride, and overlapping tiles share in it.
+"""Average the probabilities of tiles over the cells of a map; a map has one cell per step of the stride.
 
-A cell's probabilities are the mean of those of the tiles that cover it, weighted by the part of the cell that each
-covers; its class is the likeliest of that mean. Where the stride is the tile's side, a cell is a tile.
+A cell's probabilities are the mean over the tiles that cover it, weighted by the part of the cell that each tile
+covers. Its class is the one with the highest mean. Where the stride is the tile's side, a cell is a tile.
 """
 
 import dataclasses
@@ -14,40 +14,40 @@ from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray
 from pipeline.storage.embeddings.slide_info import SlideInfo
 
 MOST_CELLS = 20_000_000
-"""Cells of a map; 100,000 x 100,000 px at a stride of 32 px have half as many."""
+"""Most cells of a map; 100,000 x 100,000 px at a stride of 32 px have half as many."""
 
 SPARSE_VALUES, CELLS_PER_TILE = 20_000_000, 200
-"""Probabilities of a map that are always allowed (80 MB), and beyond these cells for each tile: two tiles at the ends
-of a slide must not cost what a whole slide does, for a file that says so may be a stranger's."""
+"""Number of probabilities that every map may have (80 MB), and cells per tile beyond it. Two tiles at the ends of a
+slide must not need the memory of a whole slide, because the file can come from anyone."""
 
 MOST_STEPS = 64
-"""Strides per side of a tile."""
+"""Most strides per side of a tile."""
 
 LEAST_MPP, MOST_MPP = 1e-3, 1e3
-"""Micrometres per px of any microscope, and far beyond."""
+"""Range of micrometres per px, wider than that of any microscope."""
 
 LEAST_COVERED = 0.5
-"""Share of what one tile in its own place would cover of a cell; with less, the cell belongs to the tiles' fringe."""
+"""Least cover of a cell that gets a class, as a share of the cover by one tile in the cell's own place."""
 
 NONE, MISSING = -1, -2
-"""In place of a class code: no tile lies there (glass, or never looked at); its tiles could not be read."""
+"""Codes in place of a class: no tile covers the cell (glass, or not tiled); its tiles could not be read."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """Where the cells of a map lie, in level-0 px."""
+    """Position and size of the cells of a map, in level-0 px."""
 
     left: int
     """x of the first column's left edge."""
 
     top: int
     side: int
-    """Of a cell: the stride."""
+    """Side of a cell: the stride."""
 
     n_rows: int
     n_columns: int
     width: int
-    """Of the slide: cells end at its border."""
+    """Width of the slide; cells end at its border."""
 
     height: int
     mpp: float
@@ -65,21 +65,22 @@ class Grid:
 
     @property
     def y_edges(self) -> IntArray:
-        """Likewise of the rows, (R + 1,)."""
+        """Upper edges of the rows and the lower edge of the last, (R + 1,)."""
         return np.minimum(self.top + self.side * np.arange(self.n_rows + 1, dtype=np.int64), self.height)
 
     @property
     def areas_mm2(self) -> FloatArray:
         """Area of each cell, (R, C)."""
-        return np.outer(np.diff(self.y_edges), np.diff(self.x_edges)) * (self.mpp / 1000) ** 2
+        areas: FloatArray = np.outer(np.diff(self.y_edges), np.diff(self.x_edges)) * (self.mpp / 1000) ** 2
+        return areas
 
     def columns_at(self, x: FloatArray) -> IntArray:
-        """Return the columns (M,) that x lies in, -1 outside of the grid."""
+        """Return the columns (M,) that contain x, -1 outside of the grid."""
         column = np.floor((x - self.left) / self.side).astype(np.int64)
         return np.where((column >= 0) & (column < self.n_columns), column, -1)
 
     def rows_at(self, y: FloatArray) -> IntArray:
-        """Return the rows (M,) that y lies in, -1 outside of the grid."""
+        """Return the rows (M,) that contain y, -1 outside of the grid."""
         row = np.floor((y - self.top) / self.side).astype(np.int64)
         return np.where((row >= 0) & (row < self.n_rows), row, -1)
 
@@ -89,14 +90,14 @@ def grid_of(coords: np.ndarray, slide: SlideInfo, n_classes: int) -> Grid:
 
     Args:
         coords: (N, 2) level-0 x and y of the upper left corners, N >= 1.
-        slide: what the tiles are.
+        slide: size and scale of the slide and its tiles.
         n_classes: K.
 
     Raises:
-        BadInput: far more cells, or far more overlap, than a map can have; no possible scale.
+        BadInput: far more cells, or far more overlap, than a map can have; an impossible scale.
     """
     if not LEAST_MPP <= slide.mpp <= MOST_MPP:
-        raise BadInput(f"{slide.slide}: {slide.mpp:g} um per px cannot be true: extract the slide with --mpp")
+        raise BadInput(f"{slide.slide}: {slide.mpp:g} um per px is impossible: tile and extract the slide with --mpp")
     left, top = (int(value) for value in coords.min(axis=0))
     right, bottom = (int(value) + slide.patch_size_level0 for value in coords.max(axis=0))
     n_columns, n_rows = -(-(right - left) // slide.stride_level0), -(-(bottom - top) // slide.stride_level0)
@@ -105,7 +106,7 @@ def grid_of(coords: np.ndarray, slide: SlideInfo, n_classes: int) -> Grid:
     if n_cells > most or slide.patch_size_level0 > MOST_STEPS * slide.stride_level0:
         raise BadInput(
             f"{slide.slide}: tiles of {slide.patch_size_level0} px every {slide.stride_level0} px make a map of "
-            f"{n_rows} x {n_columns} cells, more than can be drawn: extract the slide with a larger --stride"
+            f"{n_rows} x {n_columns} cells, more than can be drawn: tile the slide with a larger --stride"
         )
     return Grid(
         left=left,
@@ -120,7 +121,7 @@ def grid_of(coords: np.ndarray, slide: SlideInfo, n_classes: int) -> Grid:
 
 
 def _shares(grid: Grid, coords: np.ndarray, patch: int) -> Iterator[tuple[IntArray, FloatArray]]:
-    """Yield, for each place that a cell can have under a tile, the tiles' cells (N,) and the shares they cover (N,)."""
+    """Yield the cells (N,) and their covered shares (N,) for each position of a cell under a tile."""
     x, y = coords.astype(np.int64).T
     first = (x - grid.left) // grid.side, (y - grid.top) // grid.side
     steps = range(-(-patch // grid.side) + 1)
@@ -140,9 +141,9 @@ def _shares(grid: Grid, coords: np.ndarray, patch: int) -> Iterator[tuple[IntArr
 
 
 def average_cells(grid: Grid, coords: np.ndarray, p: FloatArray, *, patch: int) -> tuple[NumberArray, FloatArray]:
-    """Return each cell's probabilities (R, C, K) float32, and how much of it tiles cover (R, C).
+    """Return each cell's probabilities (R, C, K) float32, and its cover by tiles (R, C).
 
-    The cover is a sum over tiles: four whole tiles cover a cell 4 times. Cells without tiles are NaN.
+    The cover is a sum over tiles: four tiles that cover a whole cell give 4. Cells without tiles are NaN.
 
     Args:
         grid: of the map.
@@ -165,7 +166,7 @@ def average_cells(grid: Grid, coords: np.ndarray, p: FloatArray, *, patch: int) 
 
 @dataclasses.dataclass(frozen=True)
 class ClassMap:
-    """What one head says of each cell of a slide."""
+    """The probabilities and the class of each cell of a slide, by one head."""
 
     grid: Grid
     p: NumberArray
@@ -176,12 +177,13 @@ class ClassMap:
 
     @property
     def uncertainty(self) -> NumberArray:
-        """Entropy over ln K, (R, C): 0 where one class is certain, 1 where all are equal; NaN where there is none.
+        """Entropy over ln K, (R, C): 0 if one class is certain, 1 if all are equal, NaN in a cell without a class.
 
         Shannon 1948, "A Mathematical Theory of Communication".
         """
         terms = self.p * np.log(np.clip(self.p, np.finfo(np.float32).tiny, None))
-        return np.abs(terms.sum(axis=-1)) / max(np.log(self.p.shape[-1]), np.finfo(np.float64).tiny)
+        entropy: NumberArray = np.abs(terms.sum(axis=-1)) / max(np.log(self.p.shape[-1]), np.finfo(np.float64).tiny)
+        return entropy
 
 
 def class_map(grid: Grid, coords: np.ndarray, p: FloatArray, ok: np.ndarray, *, patch: int) -> ClassMap:
@@ -191,25 +193,25 @@ def class_map(grid: Grid, coords: np.ndarray, p: FloatArray, ok: np.ndarray, *, 
         grid: of all tiles of the slide.
         coords: (N, 2) of all tiles.
         p: (M, K) of the tiles that could be read, in their order.
-        ok: (N,) bool, which these are.
+        ok: (N,) bool, whether a tile could be read.
         patch: side of a tile in level-0 px.
     """
     mean, cover = average_cells(grid, coords[ok], p, patch=patch)
-    lost = np.zeros(grid.n_rows * grid.n_columns)
+    unreadable = np.zeros(grid.n_rows * grid.n_columns)
     for cell, share in _shares(grid, coords[~ok], patch):
-        lost += np.bincount(cell, share, len(lost))
+        unreadable += np.bincount(cell, share, len(unreadable))
     least = LEAST_COVERED * min(1.0, patch / grid.side) ** 2
     enough = cover >= least
     code = np.full(grid.shape, NONE, np.int16)
-    code[lost.reshape(grid.shape) >= least] = MISSING
+    code[unreadable.reshape(grid.shape) >= least] = MISSING
     code[enough] = mean[enough].argmax(axis=-1)
     mean[~enough] = np.nan
     return ClassMap(grid, mean, code)
 
 
-def areas(found: ClassMap) -> tuple[IntArray, FloatArray]:
-    """Return the number of cells (K,) and their area in mm2 (K,) of each class."""
-    n_classes = found.p.shape[-1]
-    used = found.code >= 0
-    n_cells = np.bincount(found.code[used], minlength=n_classes)
-    return n_cells, np.bincount(found.code[used], found.grid.areas_mm2[used], n_classes).astype(np.float64)
+def class_areas(class_map: ClassMap) -> tuple[IntArray, FloatArray]:
+    """Return the number of cells (K,) and the area in mm2 (K,) of each class."""
+    code, n_classes = class_map.code, class_map.p.shape[-1]
+    used = code >= 0
+    n_cells = np.bincount(code[used], minlength=n_classes)
+    return n_cells, np.bincount(code[used], class_map.grid.areas_mm2[used], n_classes).astype(np.float64)

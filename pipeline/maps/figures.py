@@ -1,4 +1,4 @@
-"""Figures of a slide's class map over its thumbnail: classes, probabilities, uncertainty, where heads differ."""
+"""Draw a slide's class maps over its thumbnail: classes, probabilities, uncertainty, disagreement of heads."""
 
 import dataclasses
 import math
@@ -18,22 +18,22 @@ COVER = 0.75
 
 MISSING_COLOUR = "0.35"
 PALE = 0.55
-"""How far the thumbnail under a map is bleached."""
+"""Part of the way from the thumbnail's grey to white under a map."""
 
 GREY = np.array([0.299, 0.587, 0.114])
 """Weights of red, green and blue in a grey value (ITU-R BT.601)."""
 
 SIDE_BY_SIDE = 5
-"""Slide, truth and three heads stand in one row."""
+"""Panels in a row: slide, ground truth and three heads."""
 
 DIFFERENT = {2: "#E69F00", 3: "#B84700"}
-"""Number of classes that heads name for a cell -> colour."""
+"""Number of classes that the heads predict for a cell -> colour."""
 
 FEW = 256
-"""Colours of a figure that shows the slide."""
+"""Number of colours in a figure that shows the slide."""
 
 LONGEST_PX = 700
-"""Longest side of the thumbnail in a figure: enough to know the tissue by, and the figure stays small."""
+"""Longest side of the thumbnail in a figure: the tissue can be recognised, and the file stays small."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class SlideView:
 
     grid: Grid
     title: str
-    """Stands over every figure: the slide, and whether the network saw tiles of its source."""
+    """Title of every figure: the slide, and whether the network was trained on its source."""
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
@@ -68,7 +68,7 @@ def draw_class_map(path: Path, view: SlideView, code: IntArray, *, classes: Sequ
         view: the slide.
         code: (R, C) of a `ClassMap`.
         classes: K names.
-        head: written over the map.
+        head: title of the map.
     """
     figure, axes = _panels(view, [head], width=6.4)
     _ground(axes[0], view)
@@ -81,7 +81,7 @@ def draw_class_map(path: Path, view: SlideView, code: IntArray, *, classes: Sequ
 
 @styled
 def draw_side_by_side(path: Path, view: SlideView, codes: Mapping[str, IntArray], *, classes: Sequence[str]) -> None:
-    """Draw the slide, the truth if it is known, and the map of every head beside one another.
+    """Draw the slide, the ground truth if it is known, and the map of every head side by side.
 
     Args:
         path: the PNG.
@@ -106,7 +106,7 @@ def draw_probabilities(path: Path, view: SlideView, p: NumberArray, *, classes: 
         view: the slide.
         p: (R, C, K), NaN where there is no class.
         classes: K names.
-        head: written over the panels.
+        head: title of the panels.
     """
     figure, axes = _panels(view, [short(name, 20) for name in classes], width=2.3, over=f"{head}: probability")
     for k, axis in enumerate(axes):
@@ -117,13 +117,13 @@ def draw_probabilities(path: Path, view: SlideView, p: NumberArray, *, classes: 
 
 @styled
 def draw_uncertainty(path: Path, view: SlideView, entropy: NumberArray, *, head: str) -> None:
-    """Draw how unsure a head is of each cell.
+    """Draw the uncertainty of a head in each cell.
 
     Args:
         path: the PNG.
         view: the slide.
         entropy: (R, C) 0..1, NaN where there is no class.
-        head: written over the map.
+        head: title of the map.
     """
     figure, axes = _panels(view, [f"{head}: uncertainty"], width=6.0)
     _values(axes[0], view.grid, entropy, "magma")
@@ -132,21 +132,21 @@ def draw_uncertainty(path: Path, view: SlideView, entropy: NumberArray, *, head:
 
 
 @styled
-def draw_disagreement(path: Path, view: SlideView, named: IntArray) -> None:
-    """Draw where the heads name different classes.
+def draw_disagreement(path: Path, view: SlideView, n_predicted: IntArray) -> None:
+    """Draw the cells for which the heads predict different classes.
 
     Args:
         path: the PNG.
         view: the slide.
-        named: (R, C) number of classes that the heads name for a cell, 0 where there is none.
+        n_predicted: (R, C) number of classes that the heads predict for a cell, 0 in a cell without a class.
     """
     figure, axes = _panels(view, ["where the heads differ"], width=6.0)
     _ground(axes[0], view)
-    painted = np.zeros((*named.shape, 4))
+    painted = np.zeros((*n_predicted.shape, 4))
     for n, colour in DIFFERENT.items():
-        painted[named == n] = (*to_rgb(colour), 0.85)
+        painted[n_predicted == n] = (*to_rgb(colour), 0.85)
     _cells(axes[0], view.grid, painted)
-    shown = {n: colour for n, colour in DIFFERENT.items() if (named == n).any()}
+    shown = {n: colour for n, colour in DIFFERENT.items() if (n_predicted == n).any()}
     handles = [Patch(color=colour, label=f"{n} different classes") for n, colour in shown.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     save(figure, path, colours=FEW)
@@ -196,14 +196,14 @@ def _reduced(thumbnail: np.ndarray) -> np.ndarray:
 
 
 def _place(grid: Grid) -> tuple[float, float, float, float]:
-    """Return left, right, bottom, top of the whole cells in mm; those at the border may reach out of the slide."""
+    """Return left, right, bottom, top of the grid in mm; cells at the border can extend beyond the slide."""
     scale = grid.mpp / 1000
     right, bottom = grid.left + grid.n_columns * grid.side, grid.top + grid.n_rows * grid.side
     return grid.left * scale, right * scale, bottom * scale, grid.top * scale
 
 
 def _paint(code: IntArray, n_classes: int, *, cover: float = COVER) -> FloatArray:
-    """Return (R, C, 4) colours of codes, transparent where there is none."""
+    """Return (R, C, 4) colours of codes, transparent in a cell without a class."""
     painted = np.zeros((*code.shape, 4))
     for k, colour in enumerate(area_colours(n_classes)):
         painted[code == k] = (*to_rgb(colour), cover)
@@ -222,7 +222,7 @@ def _values(axis: Axes, grid: Grid, values: NumberArray, colours: str) -> None:
 
 
 def _keep(axis: Axes, grid: Grid) -> None:
-    """Keep the panel at the slide's borders, which an image would move."""
+    """Set the panel's limits to the slide's borders again, because an image moves them."""
     scale = grid.mpp / 1000
     axis.set(xlim=(0, grid.width * scale), ylim=(grid.height * scale, 0))
 
@@ -234,7 +234,7 @@ def _bar(figure: Figure, axes: Sequence[Axes], colours: str, label: str) -> None
 
 
 def _legend(figure: Figure, code: IntArray, names: Sequence[str]) -> None:
-    """Name the classes that occur, and what could not be read."""
+    """Add a legend of the classes that occur, and of unreadable cells."""
     colours = area_colours(len(names))
     handles = [Patch(color=colours[k], label=name) for k, name in enumerate(names) if (code == k).any()]
     if (code == MISSING).any():
@@ -244,13 +244,13 @@ def _legend(figure: Figure, code: IntArray, names: Sequence[str]) -> None:
 
 
 def nice_length(most: float) -> float:
-    """Return the largest of 1, 2, 5 times a power of ten that is not above `most` (> 0)."""
+    """Return the largest number 1, 2 or 5 times a power of ten that is at most `most` (> 0)."""
     power = 10.0 ** math.floor(math.log10(most))
     return max(step * power for step in (1, 2, 5) if step * power <= most * (1 + 1e-9))
 
 
 def _scale_bar(axis: Axes, width: float, height: float) -> None:
-    """Draw a bar of a round length, about a quarter of the slide's width, at its lower left."""
+    """Draw a scale bar of a round length, about a quarter of the slide's width, at the lower left."""
     length = nice_length(0.3 * width)
     thick, margin = 0.012 * max(width, height), 0.03 * width
     base = height - margin - thick

@@ -1,9 +1,9 @@
-"""A class map as GeoJSON that QuPath opens: regions of one class as annotations, or one object per cell.
+"""Write a class map as GeoJSON for QuPath: regions of one class as annotations, or one object per cell.
 
 The structure is that of QuPath's own export (qupath.readthedocs.io, "Exporting annotations", and its class
-`PathObject` as JSON since 0.4): a FeatureCollection whose coordinates are level-0 px from the slide's upper left
-corner; `properties` hold `objectType`, `name`, `classification` (`name`, `color` as [r, g, b]) and `measurements`
-(name -> number).
+`PathObject` as JSON since 0.4): a FeatureCollection with coordinates in level-0 px from the slide's upper left corner.
+`properties` hold `objectType`, `name`, `classification` (`name`, `color` as [r, g, b]) and `measurements` (name ->
+number).
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ from pipeline.storage import atomic
 Objects = Literal["regions", "tiles", "detections"]
 
 KINDS: Mapping[Objects, str] = {"regions": "annotation", "tiles": "tile", "detections": "detection"}
-"""What is written -> QuPath's objectType."""
+"""Kind of object -> QuPath's objectType."""
 
 COLON = "\N{RATIO}"
-"""Stands for ':' in names of classes: QuPath takes what is behind one for a class derived from what is before it."""
+"""Replaces ':' in names of classes, because QuPath reads `a: b` as the class b derived from the class a."""
 
 
 def shapely() -> Any:
@@ -50,42 +50,42 @@ class Shape:
     """Cells of one class that become one object."""
 
     code: int
-    """Of the class."""
+    """Code of the class."""
 
     rings: list[list[list[int]]]
-    """Of a GeoJSON Polygon, level-0 px: closed, the outer one first."""
+    """Closed rings of a GeoJSON Polygon in level-0 px, the outer one first."""
 
     n_cells: int
     area_mm2: float
     p: FloatArray
-    """(K,) mean probabilities of its cells."""
+    """(K,) mean probabilities of the cells."""
 
 
 def qupath_name(name: str) -> str:
-    """Return a class's name as QuPath takes it: one line, not empty, no colon."""
+    """Return a class's name in a form that QuPath accepts: one line, not empty, no colon."""
     return visible(name).replace(":", COLON).strip() or "(no name)"
 
 
-def cell_shapes(found: ClassMap) -> Iterator[Shape]:
+def cell_shapes(class_map: ClassMap) -> Iterator[Shape]:
     """Yield each cell that has a class."""
-    x, y, areas_mm2 = found.grid.x_edges, found.grid.y_edges, found.grid.areas_mm2
-    for row, column in np.argwhere(found.code >= 0):
+    x, y, areas_mm2 = class_map.grid.x_edges, class_map.grid.y_edges, class_map.grid.areas_mm2
+    for row, column in np.argwhere(class_map.code >= 0):
         (left, right), (top, bottom) = x[column : column + 2].tolist(), y[row : row + 2].tolist()
         ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
-        code = int(found.code[row, column])
-        yield Shape(code, [ring], 1, float(areas_mm2[row, column]), found.p[row, column])
+        code = int(class_map.code[row, column])
+        yield Shape(code, [ring], 1, float(areas_mm2[row, column]), class_map.p[row, column])
 
 
-def region_shapes(found: ClassMap) -> Iterator[Shape]:
-    """Yield each region: cells of one class that hang together by their edges.
+def region_shapes(class_map: ClassMap) -> Iterator[Shape]:
+    """Yield each region: cells of one class that are connected by their edges.
 
     Raises:
         PipelineError: shapely is not installed.
     """
     geometry = shapely()
-    x, y, areas_mm2 = found.grid.x_edges, found.grid.y_edges, found.grid.areas_mm2
-    for code in np.unique(found.code[found.code >= 0]):
-        member, n_regions = ndimage.label(found.code == code)
+    x, y, areas_mm2 = class_map.grid.x_edges, class_map.grid.y_edges, class_map.grid.areas_mm2
+    for code in np.unique(class_map.code[class_map.code >= 0]):
+        member, n_regions = ndimage.label(class_map.code == code)
         row, start, stop = _runs(member > 0)
         boxes = geometry.box(x[start], y[row], x[stop], y[row + 1])
         region = member[row, start]
@@ -94,19 +94,19 @@ def region_shapes(found: ClassMap) -> Iterator[Shape]:
         n_cells = np.bincount(member.ravel(), minlength=n_regions + 1)
         size = np.bincount(member.ravel(), areas_mm2.ravel(), n_regions + 1)
         inside = member > 0
-        sums = [np.bincount(member[inside], found.p[inside, k], n_regions + 1) for k in range(found.p.shape[-1])]
+        p = class_map.p[inside]
+        sums = np.array([np.bincount(member[inside], p[:, k], n_regions + 1) for k in range(p.shape[1])])
         for i in range(n_regions):
             merged = geometry.union_all(boxes[order[bounds[i] : bounds[i + 1]]])
             merged = geometry.orient_polygons(geometry.simplify(merged, 0))  # no corners along straight edges
             rings = [
                 [[int(left), int(top)] for left, top in ring.coords] for ring in (merged.exterior, *merged.interiors)
             ]
-            p = np.array([total[i + 1] for total in sums]) / n_cells[i + 1]
-            yield Shape(int(code), rings, int(n_cells[i + 1]), float(size[i + 1]), p)
+            yield Shape(int(code), rings, int(n_cells[i + 1]), float(size[i + 1]), sums[:, i + 1] / n_cells[i + 1])
 
 
 def _runs(mask: np.ndarray) -> tuple[IntArray, IntArray, IntArray]:
-    """Return row, first column and column behind the last of each run of True in the rows of a mask (R, C)."""
+    """Return row, first column and column after the last of each run of True in the rows of a mask (R, C)."""
     padded = np.pad(mask.astype(np.int8), ((0, 0), (1, 1)))
     change = np.diff(padded, axis=1)
     row, start = np.nonzero(change == 1)
@@ -116,7 +116,7 @@ def _runs(mask: np.ndarray) -> tuple[IntArray, IntArray, IntArray]:
 
 def write_geojson(
     path: Path,
-    found: ClassMap,
+    class_map: ClassMap,
     *,
     classes: Sequence[str],
     colours: Sequence[tuple[int, int, int]],
@@ -128,20 +128,20 @@ def write_geojson(
 
     Args:
         path: the file.
-        found: the map.
+        class_map: the map.
         classes: K names.
         colours: K colours.
         objects: regions: connected cells of one class merged, as annotations; tiles, detections: one object per cell.
-        name: begins the name of every object, e.g. the head's.
-        about: facts on the map; stand in the file's own member "histoheads", which QuPath passes over.
+        name: first part of the name of every object, e.g. the head's.
+        about: facts about the map, written to the file's member "histoheads", which QuPath ignores.
 
     Raises:
-        PipelineError: regions are asked for and shapely is not installed.
+        PipelineError: regions are requested and shapely is not installed.
     """
     n = 0
     with atomic.atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f'{{"type": "FeatureCollection", "histoheads": {_json(about)}, "features": [')
-        for shape in region_shapes(found) if objects == "regions" else cell_shapes(found):
+        for shape in region_shapes(class_map) if objects == "regions" else cell_shapes(class_map):
             measurements = {"area mm^2": shape.area_mm2, "cells": shape.n_cells}
             measurements |= {f"p {label}": round(float(p), 6) for label, p in zip(classes, shape.p, strict=True)}
             properties = {

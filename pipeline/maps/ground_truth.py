@@ -1,7 +1,7 @@
-"""A map against the truth: the true class of every place of a slide, where it is known (synthetic slides, annotations).
+"""Score a map against the ground truth: the true class of every square of a slide (synthetic slides, annotations).
 
-Reads `<name>-truth.png`, 8-bit grey, a pixel per square of the slide, its value the position of the class in the list
-`classes` of `<name>-truth.json` or 255 for no tissue; `cell_level0` there is the side of a square in level-0 px.
+Reads `<name>-truth.png`, 8-bit grey, one pixel per square of the slide. A pixel's value is the position of the class in
+the list `classes` of `<name>-truth.json`, or 255 for no tissue. `cell_level0` is the side of a square in level-0 px.
 """
 
 import dataclasses
@@ -21,49 +21,49 @@ GLASS = 255
 """Code of a square without tissue."""
 
 BLOCK_ROWS = 512
-"""Rows of squares that are compared at once."""
+"""Rows of squares that are compared in one step."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """The true class of each square of a slide."""
 
     code: IntArray
     """(R, C) int16: codes of the model's classes, `GLASS` for none; the first square begins at the slide's corner."""
 
     side: int
-    """Of a square, in level-0 px."""
+    """Side of a square in level-0 px."""
 
 
 @dataclasses.dataclass(frozen=True)
-class TruthScore:
-    """A map held against the truth, at the centres of squares of one side."""
+class GroundTruthScore:
+    """A map compared with the ground truth at the centres of squares."""
 
     matrix: IntArray
-    """(K, K) squares of tissue that the map gives a class: rows true, columns as mapped."""
+    """(K, K) squares of tissue to which the map gives a class: rows true, columns predicted."""
 
     n_unmapped: int
-    """Squares of tissue that the map gives no class."""
+    """Squares of tissue to which the map gives no class."""
 
     n_on_glass: int
-    """Squares without tissue that it gives a class; there is no truth for them."""
+    """Squares without tissue to which the map gives a class; they have no true class."""
 
     side: int
-    """Of a square, in level-0 px: the finer of the map's and the truth's."""
+    """Side of a square in level-0 px: the finer of the map's and the ground truth's."""
 
 
 def description_path(path: Path) -> Path:
-    """Return the path of the JSON file beside a truth's PNG."""
+    """Return the path of the JSON file next to the PNG of a ground truth."""
     return path.with_suffix(".json")
 
 
-def read_truth(path: Path, classes: Sequence[str], slide: SlideInfo) -> Truth:
-    """Read a truth and put its codes into the order of the model's classes.
+def read_ground_truth(path: Path, classes: Sequence[str], slide: SlideInfo) -> GroundTruth:
+    """Read a ground truth and put its codes into the order of the model's classes.
 
     Args:
         path: the PNG.
         classes: the model's.
-        slide: whose truth it must be.
+        slide: the slide that the ground truth must belong to.
 
     Raises:
         BadInput: not 8-bit grey, no description, of a slide of another size, or a class that the model does not know.
@@ -71,7 +71,7 @@ def read_truth(path: Path, classes: Sequence[str], slide: SlideInfo) -> Truth:
     place = description_path(path)
     if not path.is_file() or not place.is_file():
         raise BadInput(
-            f"--truth {path}: the PNG and {place.name} beside it are needed: the class of each square, and their names"
+            f"--truth {path}: the PNG and {place.name} next to it are needed: the class of each square, and the names"
         )
     content = atomic.from_json(place)
     names = content.get("classes") if isinstance(content, dict) else None
@@ -82,7 +82,10 @@ def read_truth(path: Path, classes: Sequence[str], slide: SlideInfo) -> Truth:
         raise BadInput(f"{place}: no 'cell_level0', the side of a square in level-0 px")
     size = content.get("slide_width", slide.slide_width), content.get("slide_height", slide.slide_height)
     if size != (slide.slide_width, slide.slide_height):
-        raise BadInput(f"{place}: of a slide of {size[0]} x {size[1]} px, but {slide.slide} has another size")
+        raise BadInput(
+            f"{place}: for a slide of {size[0]} x {size[1]} px, but {slide.slide} has {slide.slide_width} x "
+            f"{slide.slide_height}"
+        )
     try:
         pixels = decode_tile(path)
     except BadTile as error:
@@ -98,19 +101,15 @@ def read_truth(path: Path, classes: Sequence[str], slide: SlideInfo) -> Truth:
     table = np.full(256, GLASS, np.int16)
     for value in used:
         table[value] = list(classes).index(names[value])
-    return Truth(table[code], side)
+    return GroundTruth(table[code], side)
 
 
-def score_map(found: ClassMap, truth: Truth) -> TruthScore:
-    """Return how a map stands against the truth.
+def score_map(class_map: ClassMap, truth: GroundTruth) -> GroundTruthScore:
+    """Return the agreement of a map with the ground truth of the same slide.
 
-    They are compared at the centres of squares of the finer of both sides, so that neither is smoothed.
-
-    Args:
-        found: the map.
-        truth: of the same slide.
+    Both are compared at the centres of squares with the finer of the two sides, so that neither is smoothed.
     """
-    grid, n_classes = found.grid, found.p.shape[-1]
+    grid, n_classes = class_map.grid, class_map.p.shape[-1]
     side = min(grid.side, truth.side)
     n_rows = min(grid.height, truth.side * truth.code.shape[0]) // side
     n_columns = min(grid.width, truth.side * truth.code.shape[1]) // side
@@ -121,7 +120,9 @@ def score_map(found: ClassMap, truth: Truth) -> TruthScore:
         y = (np.arange(start, min(start + BLOCK_ROWS, n_rows)) + 0.5) * side
         rows, columns = grid.rows_at(y), grid.columns_at(x)
         mapped = np.where(
-            (rows >= 0)[:, None] & (columns >= 0), found.code[np.ix_(np.maximum(rows, 0), np.maximum(columns, 0))], -1
+            (rows >= 0)[:, None] & (columns >= 0),
+            class_map.code[np.ix_(np.maximum(rows, 0), np.maximum(columns, 0))],
+            -1,
         )
         true = truth.code[np.ix_((y // truth.side).astype(np.int64), (x // truth.side).astype(np.int64))]
         both = (mapped >= 0) & (true != GLASS)
@@ -129,4 +130,4 @@ def score_map(found: ClassMap, truth: Truth) -> TruthScore:
         matrix += np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
         n_unmapped += int(((mapped < 0) & (true != GLASS)).sum())
         n_on_glass += int(((mapped >= 0) & (true == GLASS)).sum())
-    return TruthScore(matrix, n_unmapped, n_on_glass, side)
+    return GroundTruthScore(matrix, n_unmapped, n_on_glass, side)

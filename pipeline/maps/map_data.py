@@ -1,4 +1,4 @@
-"""What is known of a slide's maps: the input of the tables, the figures and the page."""
+"""Hold the data of a slide's maps: the input of the tables, the figures and the page."""
 
 import dataclasses
 import itertools
@@ -10,36 +10,36 @@ from pipeline.evaluation.map_agreement import cohen_kappa, share_agreed
 from pipeline.evaluation.metrics import confusion
 from pipeline.evaluation.validate import IntArray
 from pipeline.maps.cells import ClassMap
-from pipeline.maps.ground_truth import TruthScore
+from pipeline.maps.ground_truth import GroundTruthScore
 from pipeline.storage.embeddings.slide_info import SlideInfo
 
 
 @dataclasses.dataclass(frozen=True)
-class Maps:
-    """The maps of all heads that were asked for, on one grid."""
+class MapData:
+    """The maps of all requested heads, on one grid."""
 
     slide: SlideInfo
     classes: list[str]
     by_head: Mapping[str, ClassMap]
-    truth: Mapping[str, TruthScore]
-    """Head -> how its map stands against the truth; empty where none is known."""
+    scores: Mapping[str, GroundTruthScore]
+    """Head -> score of its map against the ground truth; empty without a ground truth."""
 
     saw_source: bool | None
     """Whether the network was trained on tiles of the slide's source; None: not known."""
 
     n_tiles: int
     n_unreadable: int
-    """Of them: no head says anything of these."""
+    """Tiles that could not be read and have no prediction."""
 
     remarks: list[str]
-    """What else a reader must know."""
+    """Notes for the reader of the page."""
 
     sources: Mapping[str, str]
-    """File or fact -> hash or name: where the maps come from."""
+    """Name of a file or fact -> its hash or name: what the maps were made from."""
 
     @property
     def title(self) -> str:
-        """The slide, and what the network knew of it."""
+        """The slide, and whether the network was trained on its source."""
         return f"{self.slide.slide}{SOURCE_WORDS[self.saw_source]}"
 
 
@@ -48,12 +48,12 @@ SOURCE_WORDS = {
     False: "",
     None: " (not known whether the network was trained on tiles of this source)",
 }
-"""What stands behind the slide's name in every title and file."""
+"""Text after the slide's name in every title and file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PairAgreement:
-    """How far two heads' maps agree, over the cells that have a class."""
+    """Agreement of two heads' maps over the cells that have a class."""
 
     head: str
     other: str
@@ -67,19 +67,19 @@ class PairAgreement:
 
     @property
     def kappa(self) -> float:
-        """Cohen's."""
+        """Cohen's kappa."""
         return cohen_kappa(self.matrix)
 
 
-def pairs(maps: Maps) -> Iterator[PairAgreement]:
+def pairs(maps: MapData) -> Iterator[PairAgreement]:
     """Yield the agreement of each pair of heads."""
     for (head, one), (other, two) in itertools.combinations(maps.by_head.items(), 2):
         used = one.code >= 0  # the cells are those of the tiles, which are the same for all heads
         yield PairAgreement(head, other, confusion(one.code[used], two.code[used], len(maps.classes)))
 
 
-def classes_named(maps: Maps) -> IntArray:
-    """Return how many different classes the heads name for each cell, (R, C); 0 where there is none."""
-    stacked = np.sort(np.stack([found.code for found in maps.by_head.values()]), axis=0)
+def n_classes_predicted(maps: MapData) -> IntArray:
+    """Return the number of different classes that the heads predict for each cell, (R, C); 0 for a cell without one."""
+    stacked = np.sort(np.stack([one.code for one in maps.by_head.values()]), axis=0)
     n = 1 + (np.diff(stacked, axis=0) > 0).sum(axis=0)
     return np.where(stacked[0] >= 0, n, 0)

@@ -1,17 +1,17 @@
-"""Tables of a slide's maps that people read: areas, agreement, and the Jaccard index of each class."""
+"""Write the tables of a slide's maps: areas, agreement of heads, Jaccard index of each class."""
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
 
 from pipeline.evaluation.map_agreement import jaccard_index
-from pipeline.maps.cells import areas
-from pipeline.maps.map_data import Maps, pairs
+from pipeline.maps.cells import class_areas
+from pipeline.maps.map_data import MapData, pairs
 from pipeline.storage.csv_files import no_formula
 
 
 def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table; floats with six digits, names that would be formulas defused."""
+    """Return a CSV table: floats with six digits, text that a spreadsheet would take for a formula made harmless."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(head)
@@ -25,27 +25,27 @@ def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return buffer.getvalue()
 
 
-def areas_csv(maps: Maps) -> str:
+def areas_csv(maps: MapData) -> str:
     """Return head, class, n_cells, mm2, share (of the area that has a class)."""
     rows = []
-    for head, found in maps.by_head.items():
-        n_cells, mm2 = areas(found)
+    for head, class_map in maps.by_head.items():
+        n_cells, mm2 = class_areas(class_map)
         for k, name in enumerate(maps.classes):
             rows.append([head, name, int(n_cells[k]), float(mm2[k]), float(mm2[k] / mm2.sum())])
     return _csv(["head", "class", "n_cells", "mm2", "share"], rows)
 
 
-def agreement_csv(maps: Maps) -> str:
-    """Return head, other, n_cells, share, kappa of each pair of heads."""
+def agreement_csv(maps: MapData) -> str:
+    """Return head, other, n_cells, share, kappa for each pair of heads."""
     rows = [[pair.head, pair.other, int(pair.matrix.sum()), pair.share, pair.kappa] for pair in pairs(maps)]
     return _csv(["head", "other", "n_cells", "share", "kappa"], rows)
 
 
-def iou_csv(maps: Maps) -> str:
-    """Return head, class, iou, n_cells (squares that truly have the class and are mapped)."""
+def iou_csv(maps: MapData) -> str:
+    """Return head, class, iou, n_cells (mapped squares whose true class it is)."""
     rows = [
         [head, name, float(iou), int(n)]
-        for head, score in maps.truth.items()
+        for head, score in maps.scores.items()
         for name, iou, n in zip(maps.classes, jaccard_index(score.matrix), score.matrix.sum(axis=1), strict=True)
     ]
     return _csv(["head", "class", "iou", "n_cells"], rows)

@@ -1,4 +1,4 @@
-"""The files that a slide's maps become, beside predictions.csv, and their names."""
+"""Write the files of a slide's maps next to predictions.csv: figures, tables, GeoJSON, page."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -12,8 +12,8 @@ from pipeline.figures.style import area_colours, short
 from pipeline.maps import figures as draw
 from pipeline.maps.cells import NONE, Grid
 from pipeline.maps.geojson import Objects, write_geojson
-from pipeline.maps.ground_truth import GLASS, Truth
-from pipeline.maps.map_data import SOURCE_WORDS, Maps, classes_named
+from pipeline.maps.ground_truth import GLASS, GroundTruth
+from pipeline.maps.map_data import SOURCE_WORDS, MapData, n_classes_predicted
 from pipeline.maps.page import build
 from pipeline.maps.tables import agreement_csv, areas_csv, iou_csv
 from pipeline.markup.document import to_markdown
@@ -21,34 +21,34 @@ from pipeline.markup.number_format import head_name
 from pipeline.names import MAIN
 from pipeline.storage import atomic, records
 
-PER_HEAD = {"map": ".png", "uncertainty": ".png", "probabilities": ".png"}
+PER_HEAD = ("map", "uncertainty", "probabilities")
 """Figures of each head."""
 
 SHARED = ("maps.png", "disagreement.png", "areas.csv", "agreement.csv", "iou.csv", "map.md")
-"""Files of all heads together."""
+"""Files for all heads together."""
 
 
 def head_file(kind: str, suffix: str, head: str, *, alone: bool) -> str:
-    """Return the name of a head's file: `map.png` where only one head was asked for, else `map-svm.png`."""
+    """Return the name of a head's file: `map.png` if one head was requested, else `map-svm.png`."""
     return f"{kind}{suffix}" if alone else f"{kind}-{head}{suffix}"
 
 
 def all_names() -> set[str]:
-    """Return every name that a file here can have."""
-    kinds = [*PER_HEAD.items(), ("map", ".geojson")]
+    """Return every name that a file written here can have."""
+    kinds = [*((kind, ".png") for kind in PER_HEAD), ("map", ".geojson")]
     own = {head_file(*kind, head, alone=alone) for kind in kinds for head in MAIN for alone in (True, False)}
     return {*SHARED, *own}
 
 
 def remove_earlier(out: Path, kept: Collection[Path]) -> None:
-    """Remove what the record in a folder says that an earlier map with other options left there.
+    """Remove the files of an earlier map that the record in the folder lists and that were not written again.
 
-    Called before the new record is written. Other files of these names are the user's, and stay; other names in that
-    record are not looked at, for it may be a stranger's.
+    Called before the new record is written. A file that the record does not list is the user's and stays. Other names
+    in the record are ignored, because the record can come from anyone.
 
     Args:
         out: the folder.
-        kept: what was written now.
+        kept: the files that were written now.
     """
     table = out / "predictions.csv"
     if not records.record_path(table).is_file():
@@ -61,8 +61,8 @@ def remove_earlier(out: Path, kept: Collection[Path]) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-def truth_cells(truth: Truth, grid: Grid) -> IntArray:
-    """Return the true class at the centre of each cell of a grid, to be drawn beside the maps."""
+def truth_cells(truth: GroundTruth, grid: Grid) -> IntArray:
+    """Return the true class at the centre of each cell of a grid, (R, C), or `NONE` on glass."""
     y = grid.top + (np.arange(grid.n_rows) + 0.5) * grid.side
     x = grid.left + (np.arange(grid.n_columns) + 0.5) * grid.side
     row, column = (
@@ -73,19 +73,19 @@ def truth_cells(truth: Truth, grid: Grid) -> IntArray:
 
 
 def write_files(
-    out: Path, maps: Maps, *, thumbnail: np.ndarray | None, truth: Truth | None, objects: Objects | None
+    out: Path, maps: MapData, *, thumbnail: np.ndarray | None, truth: GroundTruth | None, objects: Objects | None
 ) -> list[Path]:
     """Write tables, figures, GeoJSON and the page; return the paths.
 
     Args:
         out: the folder.
-        maps: what there is to say.
+        maps: the data.
         thumbnail: (h, w, 3) uint8 of the whole slide, if there is one.
-        truth: to be drawn beside the maps.
-        objects: what the GeoJSON holds; None: it is not written.
+        truth: ground truth to draw next to the maps.
+        objects: kind of the GeoJSON's objects; None: no GeoJSON.
 
     Raises:
-        PipelineError: regions are asked for and shapely is not installed.
+        PipelineError: regions are requested and shapely is not installed.
     """
     heads, alone = maps.by_head, len(maps.by_head) == 1
     grid = next(iter(heads.values())).grid
@@ -95,26 +95,26 @@ def write_files(
     if not alone:
         texts["agreement.csv"] = agreement_csv(maps)
         figures[""]["disagreement"] = "disagreement.png"
-        draw.draw_disagreement(out / "disagreement.png", view, classes_named(maps))
-    if maps.truth:
+        draw.draw_disagreement(out / "disagreement.png", view, n_classes_predicted(maps))
+    if maps.scores:
         texts["iou.csv"] = iou_csv(maps)
     if not alone or truth is not None:
-        codes = {} if truth is None else {"truth": truth_cells(truth, grid)}
-        codes |= {head_name(head): found.code for head, found in heads.items()}
+        codes = {} if truth is None else {"ground truth": truth_cells(truth, grid)}
+        codes |= {head_name(head): class_map.code for head, class_map in heads.items()}
         figures[""]["maps"] = "maps.png"
         draw.draw_side_by_side(out / "maps.png", view, codes, classes=maps.classes)
     written = []
-    for head, found in heads.items():
-        files = {kind: head_file(kind, suffix, head, alone=alone) for kind, suffix in PER_HEAD.items()}
+    for head, class_map in heads.items():
+        files = {kind: head_file(kind, ".png", head, alone=alone) for kind in PER_HEAD}
         figures[head], name = files, head_name(head)
-        draw.draw_class_map(out / files["map"], view, found.code, classes=maps.classes, head=name)
-        draw.draw_uncertainty(out / files["uncertainty"], view, found.uncertainty, head=name)
-        draw.draw_probabilities(out / files["probabilities"], view, found.p, classes=maps.classes, head=name)
+        draw.draw_class_map(out / files["map"], view, class_map.code, classes=maps.classes, head=name)
+        draw.draw_uncertainty(out / files["uncertainty"], view, class_map.uncertainty, head=name)
+        draw.draw_probabilities(out / files["probabilities"], view, class_map.p, classes=maps.classes, head=name)
         if objects is not None:
             path = out / head_file("map", ".geojson", head, alone=alone)
             write_geojson(
                 path,
-                found,
+                class_map,
                 classes=maps.classes,
                 colours=class_colours(len(maps.classes)),
                 objects=objects,
@@ -131,12 +131,12 @@ def write_files(
 
 
 def class_colours(n: int) -> list[tuple[int, int, int]]:
-    """Return the colours of n classes as 8-bit red, green, blue: those of the figures."""
+    """Return the colours of n classes in the figures as 8-bit red, green, blue."""
     return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in map(to_rgb, area_colours(n))]
 
 
-def about(maps: Maps, head: str) -> Mapping[str, object]:
-    """Return what a GeoJSON file says of itself; it is passed on without the folder."""
+def about(maps: MapData, head: str) -> Mapping[str, object]:
+    """Return the facts that a GeoJSON file holds about itself, because it is passed on without its folder."""
     return {
         "slide": maps.slide.slide,
         "slide_sha256": maps.slide.slide_sha256,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.maps.cells import ClassMap, grid_of
-from pipeline.maps.ground_truth import TruthScore
-from pipeline.maps.map_data import Maps
+from pipeline.maps.ground_truth import GroundTruthScore
+from pipeline.maps.map_data import MapData
 from pipeline.maps.write import write_files
 from pipeline.names import MAIN
 from pipeline.storage.csv_files import FORMULA
@@ -24,7 +24,7 @@ from .test_text import ESCAPES, FORMULAS, MARKUP
 SLIDE = SlideInfo("s.tif", "a" * 64, 400, 300, 0.5, 100, 0.5, 100, 100)
 
 
-def maps_of(name: str) -> Maps:
+def maps_of(name: str) -> MapData:
     """Return maps of three heads, in which the slide, the classes, a remark and a source are called so."""
     grid = grid_of(np.array([[0, 0], [300, 200]]), SLIDE, 3)
     rng = np.random.default_rng(0)
@@ -32,11 +32,11 @@ def maps_of(name: str) -> Maps:
     for head in MAIN:
         p = rng.dirichlet([1, 1], grid.shape).astype(np.float32)
         heads[head] = ClassMap(grid, p, p.argmax(axis=-1).astype(np.int16))
-    return Maps(
+    return MapData(
         slide=dataclasses.replace(SLIDE, slide=name),
         classes=[name, f"{name} "],
         by_head=heads,
-        truth={head: TruthScore(np.array([[3, 1], [2, 6]]), 0, 0, 50) for head in MAIN},
+        scores={head: GroundTruthScore(np.array([[3, 1], [2, 6]]), 0, 0, 50) for head in MAIN},
         saw_source=True,
         n_tiles=12,
         n_unreadable=0,

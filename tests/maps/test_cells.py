@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import BadInput
-from pipeline.maps.cells import MISSING, NONE, ClassMap, areas, average_cells, class_map, grid_of
+from pipeline.maps.cells import MISSING, NONE, ClassMap, average_cells, class_areas, class_map, grid_of
 from pipeline.storage.embeddings.slide_info import SlideInfo
 
 SLIDE = SlideInfo("s.tif", "a" * 64, 1000, 800, 0.5, 100, 0.5, 100, 100)
@@ -31,7 +31,7 @@ def test_without_overlap_a_cell_is_a_tile():
     assert found.code.tolist() == [[0, 2], [1, NONE]]
     np.testing.assert_allclose(found.p[0, 1], p[1], rtol=1e-6)
     assert np.isnan(found.p[1, 1]).all()
-    n_cells, mm2 = areas(found)
+    n_cells, mm2 = class_areas(found)
     assert n_cells.tolist() == [1, 1, 1]
     np.testing.assert_allclose(mm2, (100 * 0.5 / 1000) ** 2)
 
@@ -70,7 +70,7 @@ def test_a_stride_larger_than_the_tile():
 def test_cells_end_at_the_slides_border():
     coords = np.array([[900, 700]])
     found = class_map(grid_of(coords, slide(100, 250), 3), coords, one_hot([1]), np.ones(1, bool), patch=100)
-    np.testing.assert_allclose(areas(found)[1][1], (0.05) ** 2)
+    np.testing.assert_allclose(class_areas(found)[1][1], (0.05) ** 2)
 
 
 def test_unreadable_tiles_are_missing_unless_others_cover_the_cell():
@@ -92,7 +92,7 @@ def test_uncertainty_is_entropy_over_its_largest_value():
 
 def test_maps_that_no_machine_can_hold_are_refused():
     coords = np.array([[0, 0], [100_000, 100_000]])
-    with pytest.raises(BadInput, match="more than can be drawn: extract the slide with a larger --stride"):
+    with pytest.raises(BadInput, match="more than can be drawn: tile the slide with a larger --stride"):
         grid_of(coords, slide(100, 10, slide_width=200_000, slide_height=200_000), 3)
     with pytest.raises(BadInput, match="more than can be drawn"):
         grid_of(np.array([[0, 0]]), slide(1000, 1), 3)
@@ -101,12 +101,12 @@ def test_maps_that_no_machine_can_hold_are_refused():
 def test_a_stride_beyond_the_slide_is_one_cell():
     grid = grid_of(np.array([[100, 0]]), slide(100, 2**62), 3)
     found = class_map(grid, np.array([[100, 0]]), one_hot([1]), np.ones(1, bool), patch=100)
-    assert areas(found)[1][1] == pytest.approx(900 * 800 * 0.0005**2)
+    assert class_areas(found)[1][1] == pytest.approx(900 * 800 * 0.0005**2)
 
 
 @pytest.mark.parametrize("mpp", [1e-300, 1e300])
 def test_a_scale_that_cannot_be_is_refused(mpp):
-    with pytest.raises(BadInput, match="um per px cannot be true"):
+    with pytest.raises(BadInput, match="um per px is impossible"):
         grid_of(np.array([[0, 0]]), slide(100, 100, mpp=mpp), 3)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
-from pipeline.maps.cells import ClassMap, areas, grid_of
+from pipeline.maps.cells import ClassMap, class_areas, grid_of
 from pipeline.maps.geojson import COLON, cell_shapes, region_shapes, write_geojson
 from pipeline.storage.embeddings.slide_info import SlideInfo
 
@@ -119,7 +119,7 @@ def test_facts_stand_beside_the_features(tmp_path):
 def test_regions_cover_the_cells_of_their_class_and_nothing_else(codes):
     found = map_of(codes)
     shapes = list(region_shapes(found))
-    n_cells, mm2 = areas(found)
+    n_cells, mm2 = class_areas(found)
     for code in range(3):
         own = [shape for shape in shapes if shape.code == code]
         assert sum(shape.n_cells for shape in own) == n_cells[code]

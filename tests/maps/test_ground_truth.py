@@ -10,7 +10,7 @@ from PIL import Image
 from pipeline.errors import BadInput, PipelineError
 from pipeline.evaluation.map_agreement import jaccard_index, share_agreed
 from pipeline.maps.cells import class_map, grid_of
-from pipeline.maps.ground_truth import GLASS, Truth, read_truth, score_map
+from pipeline.maps.ground_truth import GLASS, GroundTruth, read_ground_truth, score_map
 from pipeline.storage.embeddings.slide_info import SlideInfo
 
 SLIDE = SlideInfo("s.tif", "a" * 64, 400, 300, 0.5, 100, 0.5, 100, 100)
@@ -29,7 +29,7 @@ def found_map(codes):
 
 def test_by_hand():
     found = found_map([[0, 0, 1, -1], [0, 2, 1, 1]])
-    truth = Truth(np.array([[0, 0, 1, 1], [2, 2, GLASS, 1], [0, 0, 0, 0]], np.int16), 100)
+    truth = GroundTruth(np.array([[0, 0, 1, 1], [2, 2, GLASS, 1], [0, 0, 0, 0]], np.int16), 100)
     score = score_map(found, truth)
     assert score.matrix.tolist() == [[2, 0, 0], [0, 2, 0], [1, 0, 1]]
     assert (score.n_unmapped, score.n_on_glass, score.side) == (5, 1, 100)
@@ -41,10 +41,10 @@ def test_a_finer_truth_is_not_smoothed_and_a_coarser_one_does_not_smooth_the_map
     found = found_map([[0, 1]])
     fine = np.zeros((2, 4), np.int16)
     fine[:, 3] = 1
-    score = score_map(found, Truth(fine, 50))
+    score = score_map(found, GroundTruth(fine, 50))
     assert score.side == 50
     assert score.matrix.tolist() == [[4, 2, 0], [0, 2, 0], [0, 0, 0]]
-    score = score_map(found, Truth(np.ones((1, 1), np.int16), 200))
+    score = score_map(found, GroundTruth(np.ones((1, 1), np.int16), 200))
     assert score.side == 100
     assert score.matrix.tolist() == [[0, 0, 0], [1, 1, 0], [0, 0, 0]]
     assert score.n_unmapped == 2
@@ -65,13 +65,13 @@ def truth_file(tmp_path):
 
 def test_codes_are_put_into_the_models_order(truth_file):
     path = truth_file([[0, 1], [2, 255]], classes=["TUM", "ADI", "LYM"])
-    truth = read_truth(path, CLASSES, SLIDE)
+    truth = read_ground_truth(path, CLASSES, SLIDE)
     assert truth.code.tolist() == [[2, 0], [1, GLASS]]
     assert truth.side == 50
 
 
 def test_a_class_that_does_not_occur_need_not_be_known(truth_file):
-    assert read_truth(truth_file([[0]], classes=["TUM", "NEW"]), CLASSES, SLIDE).code.tolist() == [[2]]
+    assert read_ground_truth(truth_file([[0]], classes=["TUM", "NEW"]), CLASSES, SLIDE).code.tolist() == [[2]]
 
 
 @pytest.mark.parametrize(
@@ -83,31 +83,31 @@ def test_a_class_that_does_not_occur_need_not_be_known(truth_file):
         ([[0]], {"cell_level0": 0}, "no 'cell_level0'"),
         ([[0]], {"cell_level0": True}, "no 'cell_level0'"),
         ([[[0, 1, 2]]], {}, "not 8-bit grey"),
-        ([[0]], {"slide_width": 401, "slide_height": 300}, "of a slide of 401 x 300 px, but s.tif has another size"),
+        ([[0]], {"slide_width": 401, "slide_height": 300}, "for a slide of 401 x 300 px, but s.tif has 400 x 300"),
     ],
 )
 def test_what_is_no_truth_is_refused(truth_file, codes, facts, message):
     with pytest.raises(BadInput, match=message):
-        read_truth(truth_file(codes, **facts), CLASSES, SLIDE)
+        read_ground_truth(truth_file(codes, **facts), CLASSES, SLIDE)
 
 
 def test_a_truth_without_description_or_that_is_no_picture(truth_file):
     path = truth_file([[0]])
     path.write_bytes(b"no picture")
     with pytest.raises(BadInput, match=r"--truth: .*not a readable PNG"):
-        read_truth(path, CLASSES, SLIDE)
+        read_ground_truth(path, CLASSES, SLIDE)
     path.with_suffix(".json").write_text("[1")
     with pytest.raises(PipelineError, match="not a readable JSON"):
-        read_truth(path, CLASSES, SLIDE)
+        read_ground_truth(path, CLASSES, SLIDE)
     path.with_suffix(".json").unlink()
-    with pytest.raises(BadInput, match=r"s-truth\.json beside it"):
-        read_truth(path, CLASSES, SLIDE)
+    with pytest.raises(BadInput, match=r"s-truth\.json next to it"):
+        read_ground_truth(path, CLASSES, SLIDE)
 
 
 def test_a_map_that_is_the_truth_scores_one():
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 3, (3, 4))
-    score = score_map(found_map(codes), Truth(codes.astype(np.int16), 100))
+    score = score_map(found_map(codes), GroundTruth(codes.astype(np.int16), 100))
     assert share_agreed(score.matrix) == 1
     assert (jaccard_index(score.matrix) == 1).all()
     assert score.n_unmapped == score.n_on_glass == 0
