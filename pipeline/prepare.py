@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.tiles.audit.measure import Measurements
-    from pipeline.tiles.datasets.sources import TileSet
+    from pipeline.tiles.datasets.sources import DataSource, TileSet
     from pipeline.tiles.manifest import Manifest
     from pipeline.tiles.splits.cross_validation import Part
 
@@ -44,6 +44,13 @@ class PrepareOptions:
 
     group_regex: str | None = None
     """Regular expression whose first parenthesis names the group (slide, patient) in a tile's relative path."""
+
+    class_level: int | None = None
+    """Which level of the folders names the class, 1 for the first. Default: the first; prepare stops where the folders
+    look like splits, patients or parts of a data set."""
+
+    allow_similar_names: bool = False
+    """Take classes or groups that differ only in case, blanks or the coding of accents for different ones."""
 
     protocol: Literal["grouped", "random", "logo"] | None = None
     """grouped keeps each group in one split; logo leaves each group out once (or --folds of groups); random is the
@@ -92,6 +99,7 @@ class PrepareOptions:
             from pipeline.tiles.datasets.groups import group_pattern
 
             group_pattern(self.group_regex)
+        check(self.class_level is None or self.class_level >= 1, f"--class-level {self.class_level}: at least 1")
         total = sum(self.fractions)
         check(
             min(self.fractions) > 0 and abs(total - 1) < 1e-6,
@@ -107,6 +115,13 @@ class PrepareOptions:
         )
         check(self.demo_tiles >= 48, f"--demo-tiles {self.demo_tiles}: at least 48 are needed for three splits")
         check(16 <= self.demo_px <= 1024, f"--demo-px {self.demo_px}: 16 to 1024 px")
+
+
+def data_source(options: PrepareOptions) -> "DataSource":
+    """Return which tiles the options name."""
+    from pipeline.tiles.datasets.sources import DataSource
+
+    return DataSource(**{field.name: getattr(options, field.name) for field in dataclasses.fields(DataSource)})
 
 
 def given_split(tiles: "TileSet", good: "pd.DataFrame", options: PrepareOptions) -> str:
@@ -308,16 +323,7 @@ def run(common: Common, options: PrepareOptions) -> int:
     artifact = records.Artifact(path, SCHEMA, "prepare", chosen, listing, common.seed, protects="file")
     if not common.restart:
         freshness.check_replaceable(artifact)
-    tiles = find_tiles(
-        options.data,
-        source=options.source,
-        data_dir=options.data_dir,
-        group_regex=options.group_regex,
-        url=options.url,
-        demo_tiles=options.demo_tiles,
-        demo_px=options.demo_px,
-        seed=common.seed,
-    )
+    tiles = find_tiles(data_source(options), seed=common.seed)
     if not common.restart and path.is_file() and records.record_path(path).is_file():
         manifest = read_manifest(path)
         refuse_other_tiles(manifest, tiles)
@@ -330,7 +336,7 @@ def run(common: Common, options: PrepareOptions) -> int:
     sides = sides_of(table, parts).copy()
     if is_plan:
         table.loc[good, "split"] = "test"  # every tile is tested by the parts that were trained without it
-    findings = audit(table, measurements, sides=sides, protocol=protocol, ignored=tiles.ignored)
+    findings = audit(table, measurements, tiles, sides=sides, protocol=protocol)
     for finding in findings:
         log.info(f"prepare: {finding.severity}: {finding.line}")
     if any(finding.severity == "error" for finding in findings) and not options.allow_leakage:
@@ -358,7 +364,11 @@ def run(common: Common, options: PrepareOptions) -> int:
     split = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("train", "val", "test"))
     if is_plan:
         split = f"{len(parts)} parts of {n_folds} fold(s) and {options.seeds} seed(s)"
-    log.info(f"prepare: {len(table)} tiles of {table['label'].nunique()} classes ({split}; {protocol} split) in {path}")
+    classes = sorted(table["label"].unique())
+    log.info(
+        f"prepare: {len(table)} tiles of {len(classes)} classes ({list_names(classes)}; {split}; {protocol} split) in "
+        f"{path}"
+    )
     bad = list(table.loc[table["problem"] != "", "path"])
     if bad:
         log.info(f"prepare: {len(bad)} unreadable tile(s) left out, see audit.md: {list_names(bad)}")

@@ -25,7 +25,7 @@ from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.reader import SCHEMA as EMBEDDINGS
 from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.embeddings.writer import write_embeddings
-from pipeline.tiles.datasets.sources import find_tiles
+from pipeline.tiles.datasets.sources import DataSource, find_tiles
 from pipeline.tiles.manifest import read_manifest
 
 STAGES = ("prepare", "extract", "fit_heads", "report")
@@ -80,16 +80,7 @@ def run_stage(stage: str, words: Sequence[str], *, log: Path) -> Cost:
 
 def make_tiles(size: int, data_dir: Path, *, seed: int) -> None:
     """Make the demo set where `prepare` looks for it, so that its time is that of preparing alone."""
-    find_tiles(
-        "demo",
-        source=None,
-        data_dir=data_dir,
-        group_regex=None,
-        url=None,
-        demo_tiles=size,
-        demo_px=TILE_PX,
-        seed=seed,
-    )
+    find_tiles(DataSource("demo", data_dir=data_dir, demo_tiles=size, demo_px=TILE_PX), seed=seed)
 
 
 def replace_embeddings(run: Path, *, seed: int) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import BadInput
-from pipeline.runtime.console import list_names
+from pipeline.runtime.console import list_names, log
+from pipeline.storage.user_tables import GROUP_NAMES, decimal, read_user_table
+from pipeline.storage.user_tables import SUFFIXES as TABLES
 from pipeline.tiles.datasets.files import refuse_unwritable
-from pipeline.tiles.datasets.sources import csv_rows
 
 SUFFIXES = (
     ".bif",
@@ -32,8 +33,12 @@ SUFFIXES = (
 COMPANIONS = ("-truth.png", "-thumbnail.png", "-overlay.png")
 """How files end that commands write beside slides and that are none."""
 
-COLUMNS = ("slide", "mpp", "group")
-"""Columns of a CSV file of slides."""
+COLUMNS = {
+    "slide": ("path", "file", "filename", "file_name", "slide_path", "image", "wsi"),
+    "mpp": ("um_per_px", "microns_per_pixel"),
+    "group": tuple(name for name in GROUP_NAMES if name != "slide"),
+}
+"""Columns of a CSV file of slides, with other names for each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +81,7 @@ def find_slides(words: Sequence[str], *, mpp: float | None, group: str | None) -
             if not inside:
                 raise BadInput(f"{path}: no slides in this folder ({', '.join(SUFFIXES)})")
             found += [(file, mpp, group) for file in inside]
-        elif path.suffix.lower() == ".csv":
+        elif path.suffix.lower() in TABLES:
             found += [(file, own or mpp, name or group) for file, own, name in _listed(path)]
         else:
             found.append((path, mpp, group))
@@ -99,21 +104,25 @@ def _listed(file: Path) -> list[tuple[Path, float | None, str | None]]:
     Raises:
         BadInput: no column slide, an empty cell in it, or an mpp that is no scale.
     """
-    lines, table = csv_rows(file)
-    if "slide" not in table.columns:
-        raise BadInput(f"{file}: no column 'slide'; known are {', '.join(COLUMNS)}")
-    if table.empty:
-        raise BadInput(f"{file}: no rows")
+    listing = read_user_table(file, COLUMNS, needed=("slide",))
+    table = listing.table
+    paths = listing.paths("slide")
     rows: list[tuple[Path, float | None, str | None]] = []
-    for line, row in zip(lines, table.to_dict("records"), strict=True):
+    for i, (path, row) in enumerate(zip(paths, table.to_dict("records"), strict=True)):
         if not row["slide"]:
-            raise BadInput(f"{file}, line {line}: empty 'slide'")
-        text = str(row.get("mpp", "")).strip()
+            raise BadInput(f"{listing.where(i)}: empty 'slide'")
+        text = str(row.get("mpp", ""))
         try:
-            mpp = float(text) if text else None
+            mpp = decimal(text) if text else None
         except ValueError:
             mpp = math.nan
         if mpp is not None and not 0 < mpp < math.inf:
-            raise BadInput(f"{file}, line {line}: mpp '{text}': micrometres per pixel are needed, or nothing")
-        rows.append((file.parent / str(row["slide"]), mpp, str(row.get("group", "")).strip() or None))
+            raise BadInput(f"{listing.where(i)}: mpp '{text}': micrometres per pixel are needed, or nothing")
+        rows.append((path, mpp, str(row.get("group", "")) or None))
+    if listing.notes:
+        log.info(f"{file} is read with: {'; '.join(listing.notes)}")
+    if listing.unknown:
+        log.warning(
+            f"{file}: unknown columns are passed over: {', '.join(listing.unknown)}; known: {', '.join(COLUMNS)}"
+        )
     return rows

@@ -1,19 +1,26 @@
-"""A tile file -> 8-bit RGB pixels, by one documented rule, or BadTile. The only place that opens images.
+"""Decode a tile file to 8-bit RGB pixels by one rule, or raise BadTile. No other module opens images.
 
 | stored as | becomes |
 |---|---|
-| 8-bit RGB | as it is |
+| 8-bit RGB | unchanged |
 | grey (1, L), palette (P), CMYK, YCbCr | converted to RGB |
 | with transparency (LA, PA, RGBA, tRNS) | composed on white, the colour of empty slide |
-| EXIF orientation | applied |
+| transparency that hides a picture | BadTile: the fourth channel is a mask, not opacity |
+| EXIF orientation | applied; unreadable: the tile stays as stored, with a note |
+| damaged metadata | ignored where the pixels are whole |
+| reduced copies of the first page (TIFF), previews (MPO) | ignored |
 | 16-bit, 32-bit, float | BadTile: the scale of its values is not known |
-| several pages, over 4096 x 4096 px, not PNG, JPEG, TIFF or WebP, truncated | BadTile |
+| several pages or frames, over 4096 x 4096 px, another format than `FORMATS`, truncated | BadTile |
 
-A file may come from anyone: what it would cost to decode is looked at before it is decoded.
+A file may come from anyone: the cost of decoding is checked before the file is decoded.
 """
 
 import contextlib
+import ctypes
+import dataclasses
 import hashlib
+import io
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,126 +28,192 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from pipeline.errors import BadTile
+from pipeline.storage.placeholder import placeholder
+from pipeline.tiles import image_limits
+from pipeline.tiles.image_limits import MAX_SIDE, MOST_BYTES
+from pipeline.tiles.metadata import without_metadata
 
-FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
-"""Formats that are decoded, whatever the file's name says."""
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM")
+"""Formats that are decoded, whatever the file's name is."""
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
-"""File names that a folder is searched for."""
+READABLE = "PNG, JPEG, TIFF, WebP, BMP, GIF, JPEG 2000 or PPM"
+"""`FORMATS` as messages name them."""
 
-MAX_SIDE = 4096
-"""Largest side of a tile in px; a larger image is a slide or a bomb."""
+JPEG_START = b"\xff\xd8\xff"
+"""First bytes of a JPEG. It is opened as such: its further pictures (multi-picture format) are previews."""
 
-MOST_BYTES = 256_000_000
-"""Largest file of a tile; the largest tile has 67 MB of raw pixels."""
+ORIENTATION = 274
+"""Tag of EXIF and TIFF: how a picture is to be turned, 1 to 8."""
 
-MOST_SCANS = 100
-"""Passes over the picture that a progressive JPEG may ask for; encoders write about ten. Each costs time by the size of
-the picture, but as few as 36 bytes of the file. libtiff draws the same line for JPEG in TIFF."""
+LEAST_VISIBLE = 0.1
+"""Least mean opacity, 0..1, of a picture with transparency. A mask with values such as 0 and 1 of 255 has far less."""
 
-JPEG_SCAN = b"\xff\xda"
-"""Marker before each scan; compressed data cannot hold these two bytes."""
+LEAST_HIDDEN = 0.05
+"""Share of invisible pixels from which a note is made, if they hold a picture."""
 
-JPEG_SPARSE = (b"\xff\xc2", b"\xff\xc9", b"\xff\xca")
-"""Frame markers of the codings whose scans can be far smaller than what they describe: progressive, arithmetic."""
-
-TIFF_BLOCK_SIDES = (322, 323)
-"""TIFF tags: sides of the blocks the picture is stored in, which may be far larger than the picture."""
-
-PNG_DEPTH_BYTE = 24
-"""Offset of the bit depth in a PNG's IHDR chunk; Pillow reduces 16-bit RGB to 8 without a word."""
-
-TIFF_BITS_PER_SAMPLE = 258
-"""TIFF tag; Pillow reduces 16-bit RGB to 8 without a word here too."""
+LEAST_PICTURE = 4.0
+"""Standard deviation of the invisible pixels, of 255, from which they hold a picture: programs that cut a picture out
+fill the rest with one colour."""
 
 _FILTERS = threading.Lock()
 """Held while the process's warning filters are changed: they belong to all its threads."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """A decoded tile."""
+
+    pixels: np.ndarray
+    """(height, width, 3) uint8 RGB."""
+
+    note: str
+    """What a reader of the results must know about the tile; mostly empty."""
+
+
+def _silence_libtiff() -> None:
+    """Stop libtiff from printing messages that name no file; Pillow raises an error where they matter."""
+    library = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined]
+    for handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        with contextlib.suppress(AttributeError):  # Pillow was built without libtiff, or with it inside
+            getattr(library, handler)(None)
+
+
+_silence_libtiff()
+
+
 @contextlib.contextmanager
-def _no_guesses() -> Iterator[None]:
-    """Turn Pillow's warnings into errors: it warns where it guesses, and a guess is not a tile."""
-    with _FILTERS, warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+def _recorded() -> Iterator[list[warnings.WarningMessage]]:
+    """Record Pillow's warnings instead of printing them."""
+    with _FILTERS, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield caught
 
 
-def _open(path: Path, max_side: int) -> Image.Image:
-    """Return the image, its header read and found good, its pixels not loaded yet."""
-    if not path.is_file():
-        raise BadTile("not a file" if path.exists() else "not there")
-    if path.stat().st_size > MOST_BYTES:
-        raise BadTile(f"the file has more than {MOST_BYTES / 1e6:.0f} MB")
-    image = Image.open(path, formats=FORMATS)
+def _open(source: Path | io.BytesIO, start: bytes, max_side: int) -> tuple[Image.Image, str, list[str]]:
+    """Return the image, its header checked, its pixels not loaded yet; a note; and Pillow's warnings on its metadata.
+
+    Raises:
+        BadTile: as `image_limits.check`.
+        OSError, and others: Pillow cannot read the header, or would guess.
+    """
+    with _recorded() as caught:
+        image: Image.Image
+        if start == JPEG_START:
+            try:
+                image = JpegImageFile(source)
+            except SyntaxError as error:
+                raise UnidentifiedImageError(str(error)) from None
+        else:
+            image = Image.open(source, formats=[name for name in FORMATS if name != "JPEG"])
+        try:
+            note = image_limits.check(image, source, max_side)
+            if image.format == "TIFF" and caught:  # its tags decide its pixels, and Pillow guesses where it warns
+                raise OSError(str(caught[0].message))
+        except BaseException:
+            image.close()
+            raise
+    return image, note, [str(warning.message) for warning in caught]
+
+
+def _upright(image: Image.Image, warned: list[str]) -> tuple[Image.Image, str]:
+    """Return the image turned by its EXIF orientation, and a note where the orientation cannot be read.
+
+    Args:
+        image: loaded.
+        warned: Pillow's warnings so far: some formats read EXIF when they are opened.
+    """
+    unreadable = "the orientation in its metadata cannot be read: used as stored"
     try:
-        if max(image.size) > max_side:
-            raise BadTile(f"{image.width}x{image.height} px is more than {max_side} on a side")
-        if getattr(image, "is_animated", False):  # n_frames would walk through all of them
-            raise BadTile("has several pages or frames")
-        if fault := _cost(path, image):
-            raise BadTile(fault)
-        if _bits(path, image) > 8 or image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            raise BadTile("deeper than 8 bits a channel: convert it, the scale is not known")
-    except BaseException:
-        image.close()
-        raise
-    return image
+        with _recorded() as caught:
+            exif = image.getexif()
+            turn = exif.get(ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 -- Pillow's parsers raise whatever comes
+        return image, unreadable
+    warned = [*warned, *(str(warning.message) for warning in caught)]
+    is_lost = any(re.search(rf"Skipping tag (?!{ORIENTATION}$)", text) is None for text in warned)
+    if (ORIENTATION not in exif and is_lost) or turn not in range(1, 9):
+        return image, unreadable
+    with _recorded():
+        return (image if turn == 1 else ImageOps.exif_transpose(image)), ""
 
 
-def _cost(path: Path, image: Image.Image) -> str:
-    """Return why decoding would cost far more time or memory than the picture's size allows, or ""."""
-    if image.format == "TIFF":
-        tags = image.tag_v2  # type: ignore[attr-defined]
-        if any(tags.get(tag, 0) > MAX_SIDE for tag in TIFF_BLOCK_SIDES):
-            return f"stored in blocks of more than {MAX_SIDE} px on a side"
-    if image.format in ("JPEG", "MPO"):
-        data = path.read_bytes()
-        if any(marker in data for marker in JPEG_SPARSE) and data.count(JPEG_SCAN) > MOST_SCANS:
-            return f"a JPEG of more than {MOST_SCANS} scans"
-    return ""
+def _opaque(image: Image.Image) -> tuple[Image.Image, str]:
+    """Return the image composed on white, and a note where its transparency hides a part of a picture.
+
+    Raises:
+        BadTile: the transparency hides nearly all of a picture, so that it is no opacity.
+    """
+    rgba = image.convert("RGBA")
+    values = np.asarray(rgba)
+    alpha, hidden = values[..., 3], values[..., :3][values[..., 3] < LEAST_VISIBLE * 255]
+    note = ""
+    if len(hidden) and hidden.std(axis=0).max() >= LEAST_PICTURE:
+        if alpha.mean() < LEAST_VISIBLE * 255:
+            raise BadTile(f"its transparency (alpha at most {alpha.max()} of 255) hides it: drop the fourth channel")
+        if len(hidden) >= LEAST_HIDDEN * alpha.size:
+            note = "its transparency hides a part of a picture: if the fourth channel is a mask, drop it"
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba), note
 
 
-def _bits(path: Path, image: Image.Image) -> int:
-    """Return the bits per channel as stored in the file."""
-    if image.format == "PNG":
-        with path.open("rb") as handle:
-            return handle.read(PNG_DEPTH_BYTE + 1)[PNG_DEPTH_BYTE]
-    if image.format == "TIFF":
-        bits = image.tag_v2.get(TIFF_BITS_PER_SAMPLE, (1,))  # type: ignore[attr-defined]
-        return max(bits) if isinstance(bits, tuple) else int(bits)
-    return 8
+def _read(source: Path | io.BytesIO, start: bytes, max_side: int) -> Decoded:
+    """Decode a file, or its bytes without metadata."""
+    image, pages, warned = _open(source, start, max_side)
+    with image:
+        try:
+            image.load()  # the costly part: threads run it in parallel
+        except OSError as error:
+            packed = image.info.get("compression", "")
+            raise OSError(f"{error} (compression {packed})" if packed not in ("", "raw") else str(error)) from None
+        upright, orientation = _upright(image, warned)
+        upright, transparency = _opaque(upright) if upright.has_transparency_data else (upright, "")
+        note = "; ".join(filter(None, (pages, orientation, transparency)))
+        return Decoded(np.asarray(upright.convert("RGB")), note)
 
 
-def decode_tile(path: Path, *, max_side: int = MAX_SIDE) -> np.ndarray:
-    """Return a tile's pixels, (height, width, 3) uint8 RGB.
+def read_tile(path: Path, *, max_side: int = MAX_SIDE) -> Decoded:
+    """Return a tile's pixels with a note on how they were read.
 
     Args:
         path: the file.
-        max_side: largest side in px; whatever it is, Pillow's own limit of 89 million pixels holds.
+        max_side: largest side in px; Pillow's own limit of 89 million pixels holds in any case.
 
     Raises:
-        BadTile: the file is missing, truncated, of another format, too large, or deeper than 8 bits.
+        BadTile: the file is missing, truncated, of another format, too large, deeper than 8 bits, of several pages,
+            or hidden by its transparency.
     """
     try:
-        with _no_guesses():
-            image = _open(path, max_side)
-        with image:
-            image.load()  # the costly part: threads do it side by side
-            with _no_guesses():
-                upright = ImageOps.exif_transpose(image)
-            if upright.has_transparency_data:
-                rgba = upright.convert("RGBA")
-                upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-            return np.asarray(upright.convert("RGB"))
+        if not path.is_file():
+            raise BadTile("not a file" if path.exists() else "not there")
+        if path.stat().st_size > MOST_BYTES:
+            raise BadTile(f"the file has more than {MOST_BYTES / 1e6:.0f} MB")
+        with path.open("rb") as handle:
+            start = handle.read(len(JPEG_START))
+        try:
+            return _read(path, start, max_side)
+        except BadTile:
+            raise
+        except Exception:  # damaged pixels, or metadata that hides whole ones
+            cleaned = without_metadata(path.read_bytes())
+            if cleaned is None:
+                raise
+            with contextlib.suppress(Exception):  # then the first reason is the better one
+                return _read(io.BytesIO(cleaned), start, max_side)
+            raise
     except BadTile as error:
         raise BadTile(f"{path}: {error}") from None
     except UnidentifiedImageError:
-        raise BadTile(f"{path}: not a readable PNG, JPEG, TIFF or WebP") from None
+        raise BadTile(f"{path}: {placeholder(path) or f'not a readable {READABLE}: convert it to PNG'}") from None
     except Exception as error:  # noqa: BLE001 -- on damaged files Pillow's parsers raise whatever comes (TypeError ...)
         reason = " ".join(str(error).replace(str(path), "file").split()) or type(error).__name__
         raise BadTile(f"{path}: {reason}") from None
+
+
+def decode_tile(path: Path, *, max_side: int = MAX_SIDE) -> np.ndarray:
+    """Return a tile's pixels, (height, width, 3) uint8 RGB; see `read_tile`."""
+    return read_tile(path, max_side=max_side).pixels
 
 
 def pixel_hash(pixels: np.ndarray) -> bytes:

@@ -87,7 +87,11 @@ def refused(path: Path, pattern: str) -> str:
         ("a.tif", {"compression": "tiff_lzw"}),
         ("a.tiff", {"compression": "tiff_deflate"}),
         ("a.webp", {"lossless": True}),
-        ("named_wrongly.jpg", {"format": "PNG"}),
+        ("another.jpg", {"format": "PNG"}),
+        ("a.bmp", {}),
+        ("a.ppm", {}),
+        ("a.jp2", {}),
+        ("a.j2k", {"no_jp2": True}),
     ],
 )
 def test_rgb_comes_as_it_is_in_every_lossless_format(
@@ -179,7 +183,9 @@ def test_deep_tiff_is_refused(file: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("a.tif", "TIFF"), ("a.png", "WEBP"), ("a.png", "PNG")], ids=["pages", "webp", "apng"]
+    ("name", "kind"),
+    [("a.tif", "TIFF"), ("a.png", "WEBP"), ("a.png", "PNG"), ("a.gif", "GIF")],
+    ids=["pages", "webp", "apng", "gif"],
 )
 def test_several_pages_or_frames_are_refused(file: Callable[..., Path], name: str, kind: str) -> None:
     frames = [Image.fromarray(NOISE), Image.fromarray(255 - NOISE)]
@@ -189,19 +195,12 @@ def test_several_pages_or_frames_are_refused(file: Callable[..., Path], name: st
 @pytest.mark.fault("truncated, empty or garbage tile")
 @pytest.mark.parametrize(
     "content",
-    [b"", b"x", b"this is text\n" * 50, b"GIF89a" + bytes(50), b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"II*\0"],
-    ids=["empty", "one byte", "text", "gif", "png signature", "jpeg signature", "tiff signature"],
+    [b"x", b"this is text\n" * 50, b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"II*\0"],
+    ids=["one byte", "text", "png signature", "jpeg signature", "tiff signature"],
 )
 def test_what_is_no_image_is_refused(file: Callable[..., Path], content: bytes) -> None:
-    refused(file(content, "a.png"), "not a readable PNG, JPEG, TIFF or WebP")
-    refused(file(content, "identify me.png"), "not a readable PNG, JPEG, TIFF or WebP")
-
-
-@pytest.mark.fault("another format under a tile's name")
-def test_an_animated_gif_named_png_is_refused(file: Callable[..., Path]) -> None:
-    frames = [Image.fromarray(NOISE).quantize(8), Image.fromarray(255 - NOISE).quantize(8)]
-    path = file(frames[0], "a.png", format="GIF", save_all=True, append_images=frames[1:])
-    refused(path, "not a readable PNG")
+    refused(file(content, "a.png"), "not a readable PNG, JPEG")
+    refused(file(content, "identify me.png"), "not a readable PNG, JPEG")
 
 
 @pytest.mark.fault("truncated, empty or garbage tile")
@@ -221,8 +220,11 @@ def test_truncated_files_are_refused(
 def test_too_large_images_and_bombs_are_refused(file: Callable[..., Path]) -> None:
     assert decode_tile(file(Image.new("1", (4096, 1)))).shape == (1, 4096, 3)
     refused(file(Image.new("1", (4097, 1))), "4097x1 px is more than 4096")
-    refused(file(png(depth=8, colour=2, row=b"", size=12_000)), ".")  # Pillow warns
-    refused(file(png(depth=8, colour=2, row=b"", size=60_000)), ".")  # Pillow raises
+    refused(file(png(depth=8, colour=2, row=b"", size=12_000)), "12000x12000 px is more than 4096")
+    refused(file(png(depth=8, colour=2, row=b"", size=60_000)), "bomb")  # Pillow raises
+    path = file(png(depth=8, colour=2, row=b"", size=12_000))
+    with pytest.raises(BadTile, match="bomb"):  # a flat slide may be larger than a tile, but not than Pillow's limit
+        decode_tile(path, max_side=20_000)
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:

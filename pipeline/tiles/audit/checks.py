@@ -9,6 +9,7 @@ import pandas as pd
 
 from pipeline.markup.escape import markdown_cell
 from pipeline.names import SPLITS
+from pipeline.runtime.console import list_names
 from pipeline.tiles.audit.adjacency import neighbour_findings
 from pipeline.tiles.audit.confounding import group_findings
 from pipeline.tiles.audit.duplicates import duplicate_findings
@@ -16,6 +17,8 @@ from pipeline.tiles.audit.finding import Finding, counted
 from pipeline.tiles.audit.markdown import audit_markdown
 from pipeline.tiles.audit.measure import Measurements
 from pipeline.tiles.audit.quality import quality_findings
+from pipeline.tiles.datasets.layout import class_note
+from pipeline.tiles.datasets.sources import TileSet
 
 __all__ = ["Finding", "audit", "audit_markdown", "markdown_cell"]
 
@@ -23,8 +26,8 @@ FEW = 20
 """A class with fewer tiles than this gets a warning: its figures will say little."""
 
 
-def file_findings(table: pd.DataFrame) -> list[Finding]:
-    """Return findings on tiles that cannot be read and on sizes."""
+def file_findings(table: pd.DataFrame, measurements: Measurements) -> list[Finding]:
+    """Return findings on tiles that cannot be read, on how others were read, and on sizes."""
     findings = []
     bad = table[table["problem"] != ""]
     if len(bad):
@@ -33,6 +36,10 @@ def file_findings(table: pd.DataFrame) -> list[Finding]:
         findings.append(
             Finding("warning", f"{len(bad)} tile(s) are unreadable, left out ({listing})", list(bad["tile_id"]))
         )
+    notes = pd.Series(measurements.notes, index=table.index)
+    for note in sorted(set(notes) - {""}):
+        names = list(table.loc[notes == note, "tile_id"])
+        findings.append(Finding("warning", f"{len(names)} tile(s): {note}", names))
     good = table[table["problem"] == ""]
     sizes = Counter(zip(good["width"], good["height"], strict=True)).most_common()
     if len(sizes) > 1:
@@ -68,37 +75,48 @@ def class_findings(good: pd.DataFrame) -> list[Finding]:
     return findings
 
 
+def data_findings(tiles: TileSet) -> list[Finding]:
+    """Return findings on how the tiles were found: copies, other readings of a table, what was passed over."""
+    findings = []
+    if tiles.copies:
+        listing = list_names([f"{copy} of {original}" for copy, original in tiles.copies])
+        findings.append(Finding("warning", f"{len(tiles.copies)} name(s) are those of copies: {listing}", []))
+    if warning := class_note(list(tiles.table["label"])):
+        findings.append(Finding("warning", warning, []))
+    if tiles.notes:
+        findings.append(Finding("note", f"{tiles.name} was read with: {'; '.join(tiles.notes)}", []))
+    if tiles.ignored:
+        text = "passed over: no images, in no class folder, system folders, or unknown columns"
+        findings.append(Finding("note", text, tiles.ignored))
+    return findings
+
+
 def audit(
-    table: pd.DataFrame, measurements: Measurements, *, sides: pd.Series, protocol: str, ignored: list[str]
+    table: pd.DataFrame, measurements: Measurements, tiles: TileSet, *, sides: "pd.Series[str]", protocol: str
 ) -> list[Finding]:
     """Return all findings on a manifest's table, worst first; an error is leakage between sides of the split.
 
     Args:
         table: manifest columns, index 0..N-1.
         measurements: of the same tiles.
+        tiles: the data set they are from.
         sides: one value per tile, index as the table's: two tiles with different values can land on two sides of a
             split. The split itself; the group, where folds are of groups; the tile's id, where they are random.
         protocol: "random" leaves near-duplicates on two sides a warning; under all others they are an error.
-        ignored: what was passed over.
     """
     good = table["problem"] == ""
     readable = table[good].reset_index(drop=True)
     rows = table.index[good].to_numpy()
-    seen = Measurements(
-        measurements.hashes[rows],
-        measurements.thumbnails[rows],
-        measurements.quality.iloc[rows].reset_index(drop=True),
-    )
+    seen = measurements.take(rows)
     where = sides.to_numpy(dtype=object)[rows]
     findings = [
         *duplicate_findings(readable, seen, sides=where, strict=protocol != "random"),
-        *file_findings(table),
+        *file_findings(table, measurements),
         *neighbour_findings(readable, sides=where),
         *group_findings(readable, sides=where),
         *class_findings(readable),
         *quality_findings(readable, seen.quality),
+        *data_findings(tiles),
     ]
-    if ignored:
-        findings.append(Finding("note", "passed over (no tile by its name, in no class folder, or unknown)", ignored))
     order = {"error": 0, "warning": 1, "note": 2}
     return sorted(findings, key=lambda finding: order[finding.severity])

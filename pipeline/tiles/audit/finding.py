@@ -46,5 +46,5 @@ def finding_of_sets(severity: Severity, what: str, sets: list[list[str]]) -> Fin
 
 
 def counted(counts: Mapping[Any, int]) -> str:
-    """Return `A 3, B 1`: names with their counts, those that are not 0."""
-    return ", ".join(f"{name} {n}" for name, n in counts.items() if n)
+    """Return `A 3, B 1`: names with their counts, those that are not 0; the first dozen, then a number."""
+    return list_names([f"{name} {n}" for name, n in counts.items() if n])

@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.errors import BadTile
 from pipeline.runtime.progress import progress
 from pipeline.tiles.audit.perceptual_hash import ORIENTATIONS, perceptual_hashes
-from pipeline.tiles.decoding import decode_tile, pixel_hash
+from pipeline.tiles.decoding import pixel_hash, read_tile
 
 SIDE = 128
 """Side in px at which tiles are measured, so that sharpness and contrast compare over tiles of different sizes."""
@@ -40,6 +40,14 @@ class Measurements:
     """One row per tile, columns `QUALITY`, NaN where the tile is unreadable. brightness, saturation, red, green, blue:
     means, 0..1. contrast: standard deviation of the grey values, 0..1. background: share of the pixels. sharpness:
     variance of the Laplacian of the grey values, 0..255. All of the tile at `SIDE` x `SIDE` px."""
+
+    notes: list[str]
+    """How each tile was read (`decoding.Decoded.note`), mostly ""."""
+
+    def take(self, rows: np.ndarray) -> "Measurements":
+        """Return the measurements of some rows, in their order."""
+        quality = self.quality.iloc[rows].reset_index(drop=True)
+        return Measurements(self.hashes[rows], self.thumbnails[rows], quality, [self.notes[row] for row in rows])
 
 
 def measure(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
@@ -86,12 +94,15 @@ def survey(root: Path, paths: list[str], *, workers: int) -> tuple[pd.DataFrame,
     thumbnails = np.zeros((len(paths), THUMBNAIL, THUMBNAIL), dtype=np.uint8)
     quality = np.full((len(paths), len(QUALITY)), np.nan, dtype=np.float32)
 
+    notes = [""] * len(paths)
+
     def look(row: int) -> tuple[str, int, int, str]:
         path = root / paths[row]
         try:
-            pixels = decode_tile(path)
+            decoded = read_tile(path)
         except BadTile as error:
             return "", 0, 0, str(error).removeprefix(f"{path}: ")
+        pixels, notes[row] = decoded.pixels, decoded.note
         hashes[row], thumbnails[row], quality[row] = measure(pixels)
         height, width, _ = pixels.shape
         return pixel_hash(pixels).hex(), width, height, ""
@@ -102,4 +113,4 @@ def survey(root: Path, paths: list[str], *, workers: int) -> tuple[pd.DataFrame,
             rows.append(row)
             bar.update()
     table = pd.DataFrame(rows, columns=["sha256", "width", "height", "problem"])
-    return table, Measurements(hashes, thumbnails, pd.DataFrame(quality, columns=list(QUALITY)))
+    return table, Measurements(hashes, thumbnails, pd.DataFrame(quality, columns=list(QUALITY)), notes)

@@ -1,9 +1,8 @@
-"""Where tiles come from: the demo, Kather 2016, a folder of class folders, or a CSV file.
+"""Find the tiles of a data set: the demo, Kather 2016, a folder of class folders, or a CSV file.
 
 Every source ends as a `TileSet`: paths, labels, groups and, if the user gave them, splits, sorted by path.
 """
 
-import csv
 import dataclasses
 import os
 import re
@@ -15,17 +14,65 @@ import pandas as pd
 
 from pipeline.errors import BadInput
 from pipeline.runtime.console import visible
+from pipeline.storage.user_tables import GROUP_NAMES, SPREADSHEETS, SUFFIXES, UserTable, read_user_table
 from pipeline.tiles.datasets import kather2016
-from pipeline.tiles.datasets.files import files_below, refuse_unwritable
+from pipeline.tiles.datasets.files import list_images
 from pipeline.tiles.datasets.groups import parse_groups
-from pipeline.tiles.decoding import SUFFIXES
+from pipeline.tiles.datasets.layout import check_layout, labels_at
+from pipeline.tiles.datasets.names import check_spellings, name_key
+from pipeline.tiles.decoding import READABLE
 from pipeline.tiles.synthetic import tiles as demo
 
-KNOWN_COLUMNS = ("path", "label", "group", "split")
-"""Columns of a CSV file that are read."""
+COLUMNS = {
+    "path": ("file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "tile", "tile_path"),
+    "label": ("class", "class_name", "category", "diagnosis", "target"),
+    "group": GROUP_NAMES,
+    "split": ("subset", "partition"),
+}
+"""Columns of a CSV file that are read, with other names for each."""
 
-SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
-"""Folder names that say split, not class."""
+SPLITS = {
+    name: split
+    for split, names in {
+        "train": ("train", "training"),
+        "val": ("val", "valid", "validation", "dev"),
+        "test": ("test", "testing"),
+    }.items()
+    for name in names
+}
+"""Cells of the column `split`, as `name_key` writes them, and the splits they name."""
+
+SAME_NAMES = "--allow-similar-names"
+"""The option of `prepare` that takes two spellings of a name for two names."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSource:
+    """Which tiles to find."""
+
+    data: str
+    """demo, kather2016, a folder, or a CSV file."""
+
+    data_dir: Path = Path("data")
+    """Folder where the demo is made and Kather 2016 is unpacked."""
+
+    source: str | None = None
+    """For kather2016: a local zip or folder instead of the download."""
+
+    url: str | None = None
+    """For kather2016: another address of the zip."""
+
+    group_regex: str | None = None
+    """How a tile's path names its group; None: the data set's own; "": none."""
+
+    class_level: int | None = None
+    """Level of the folders that are the classes, 1 for the first; None: the first, if it looks like it."""
+
+    allow_similar_names: bool = False
+    """Take two spellings of a class or group for two."""
+
+    demo_tiles: int = 1000
+    demo_px: int = 150
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,67 +84,46 @@ class TileSet:
     table: pd.DataFrame
     """Columns path (relative to root, POSIX), label, group ("" = unknown), split ("" = not given)."""
 
-    ignored: list[str]
-    """What was passed over: files that are no tiles by name or stand in no class folder, relative to root; class
-    folders without tiles; columns of a CSV file that are not known."""
+    ignored: list[str] = dataclasses.field(default_factory=list)
+    """What was passed over, relative to root: files that are no images or lie in no class folder, system folders, class
+    folders without images; columns of a CSV file that are not known."""
 
-    facts: Mapping[str, Any]
-    """What is known of the set: credit, licence, mpp."""
+    notes: list[str] = dataclasses.field(default_factory=list)
+    """What was read other than as it is written, in a CSV file."""
+
+    copies: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    """(copy, original) of files and folders whose names are those of copies."""
+
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What is known of the data set: credit, licence, mpp."""
 
 
-def folder_tiles(folder: Path, *, name: str, group_regex: str, facts: Mapping[str, Any]) -> TileSet:
+def folder_tiles(
+    folder: Path, *, name: str, group_regex: str, class_level: int | None = None, allow_similar_names: bool = False
+) -> TileSet:
     """Return the tiles of a folder of class folders; a class folder may hold folders of its own.
 
     Raises:
-        BadInput: no class folders, no image in them, or a folder that cannot be read or is linked into itself.
+        BadInput: no class folders, folders that are probably no classes (`check_layout`), no image in them, two
+            spellings of a class or group, or a folder that cannot be read or is linked into itself.
     """
-    files = files_below(folder)
-    found = [path for path in files if Path(path).suffix.lower() in SUFFIXES and "/" in path]
-    ignored = [path for path in files if Path(path).suffix.lower() not in SUFFIXES or "/" not in path]
-    refuse_unwritable(found, where=str(folder))
-    ignored = [visible(path) for path in ignored]
+    files = list_images(folder)
+    found = [path for path in files.images if "/" in path]
     if not found:
-        raise BadInput(
-            f"{folder}: no tiles found: one folder per class is expected, holding {', '.join(SUFFIXES)} files"
-        )
-    labels = {path.split("/", 1)[0] for path in found}
-    if {label.casefold() for label in labels} <= SPLIT_NAMES:
-        raise BadInput(
-            f"{folder}: {', '.join(sorted(labels))} are splits, not classes: give one folder per class, or a CSV file "
-            "with path,label,split"
-        )
-    hollow = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")} - labels
-    ignored += [f"{visible(name)}/" for name in sorted(hollow)]
-    found.sort()
-    table = pd.DataFrame({"path": found, "label": [path.split("/", 1)[0] for path in found]})
-    table["group"] = parse_groups(found, group_regex) if group_regex else ""
-    table["split"] = ""
-    return TileSet(name=name, root=folder, table=table, ignored=ignored, facts=facts)
-
-
-def csv_rows(file: Path) -> tuple[list[int], pd.DataFrame]:
-    """Return each row's line number and the cells; blanks around header, label, group and split do not count."""
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.reader(handle, strict=True)
-            numbered = [(reader.line_num, cells) for cells in reader if cells]
-    except (ValueError, OSError, csv.Error) as error:
-        reason = " ".join(str(error).split())
-        raise BadInput(f"{file}: not a readable CSV file in UTF-8: {reason}") from None
-    if not numbered:
-        raise BadInput(f"{file}: no rows")
-    header = [name.strip().casefold() for name in numbered[0][1]]
-    doubled = [name for name in header if header.count(name) > 1]
-    if doubled:
-        raise BadInput(f"{file}: two columns are called '{visible(doubled[0])}'")
-    for line, cells in numbered[1:]:
-        if len(cells) != len(header):
-            raise BadInput(f"{file}, line {line}: {len(cells)} cells, but the header names {len(header)} columns")
-        refuse_unwritable(cells, where=f"{file}, line {line}")
-    table = pd.DataFrame([cells for _, cells in numbered[1:]], columns=header, dtype=object)
-    for column in table.columns.intersection(["label", "group", "split"]):
-        table[column] = table[column].str.strip()
-    return [line for line, _ in numbered[1:]], table
+        raise BadInput(f"{folder}: no tiles found: one folder per class is expected, holding {READABLE} files")
+    labels = labels_at(found, class_level or 1, where=folder)
+    groups = parse_groups(found, group_regex) if group_regex else [""] * len(found)
+    if not allow_similar_names:
+        check_spellings(labels, what="classes", where=str(folder), option=SAME_NAMES)
+        check_spellings(groups, what="groups", where=str(folder), option=SAME_NAMES)
+    if class_level is None:
+        check_layout(found, groups, where=folder)
+    first_level = {path.split("/", 1)[0] for path in found}
+    hollow = {f"{entry.name}/" for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+    hollow -= {f"{name}/" for name in first_level} | set(files.system)
+    ignored = [*sorted(hollow), *files.system, *(path for path in files.images if "/" not in path), *files.others]
+    table = pd.DataFrame({"path": found, "label": labels, "group": groups, "split": ""})
+    return TileSet(name, folder, table, ignored=[visible(path) for path in ignored], copies=files.copies)
 
 
 def _plain(path: Path) -> Path:
@@ -105,98 +131,103 @@ def _plain(path: Path) -> Path:
     return Path(re.sub("^//", "/", os.path.normpath(path.absolute())))
 
 
-def csv_tiles(file: Path, *, group_regex: str) -> TileSet:
+def csv_tiles(file: Path, *, group_regex: str, allow_similar_names: bool = False) -> TileSet:
     """Return the tiles that a CSV file lists: columns path, label and, if given, group and split.
 
     Relative paths count from the CSV's folder. `group_regex` is searched in the paths as they are written there.
 
     Raises:
-        BadInput: not a CSV, missing columns, rows of another length, empty or doubled cells, an unknown split, or
+        BadInput: as `read_user_table`; empty or repeated cells, an unknown split, two spellings of a class or group, or
             groups by a column and by `group_regex` at once.
     """
-    lines, table = csv_rows(file)
-    missing = [column for column in ("path", "label") if column not in table.columns]
-    if missing:
-        raise BadInput(f"{file}: no column '{missing[0]}'; needed: path,label and, if known, group,split (with commas)")
-    if table.empty:
-        raise BadInput(f"{file}: no rows")
-    for column in KNOWN_COLUMNS:
+    listing = read_user_table(file, COLUMNS, needed=("path", "label"))
+    table = listing.table
+    for column in COLUMNS:
         empty = table[column] == "" if column in table else pd.Series(dtype=bool)
         if empty.any() and (column in ("path", "label") or not empty.all()):
-            line = lines[int(empty.to_numpy().argmax())]
             rule = "every tile needs one" if column in ("path", "label") else "fill it in for every tile or for none"
-            raise BadInput(f"{file}, line {line}: empty '{column}'; {rule}")
-    full = [_plain(file.parent / path) for path in table["path"]]
-    doubled = pd.Series(full).duplicated()
-    if doubled.any():
-        row = int(doubled.to_numpy().argmax())
-        raise BadInput(f"{file}, line {lines[row]}: {table['path'].iloc[row]} stands in the table twice")
-    unknown = ~table.get("split", pd.Series("", index=table.index)).isin(["", "train", "val", "test"])
-    if unknown.any():
-        row = int(unknown.to_numpy().argmax())
-        found = table["split"].iloc[row]
-        raise BadInput(f"{file}, line {lines[row]}: split '{found}'; use train, val, test, or leave the column out")
+            raise BadInput(f"{listing.where(int(empty.to_numpy().argmax()))}: empty '{column}'; {rule}")
+    full = [_plain(path) for path in listing.paths("path")]
+    repeated = pd.Series(full).duplicated().to_numpy()
+    if repeated.any():
+        row = int(repeated.argmax())
+        raise BadInput(f"{listing.where(row)}: {table['path'].iloc[row]} is in the table twice")
+    splits = _splits(listing)
     if group_regex:
         if "group" in table and (table["group"] != "").any():
             raise BadInput(f"{file}: it has a column 'group': leave --group-regex out, or the column")
         table["group"] = parse_groups(list(table["path"]), group_regex)
+    for column, what in (("label", "classes"), ("group", "groups")):
+        if column in table and not allow_similar_names:
+            check_spellings(table[column], what=what, where=str(file), option=SAME_NAMES)
     root = Path(os.path.commonpath([path.parent for path in full]))
     tiles = pd.DataFrame(
         {
             "path": [path.relative_to(root).as_posix() for path in full],
             "label": table["label"],
             "group": table.get("group", ""),
-            "split": table.get("split", ""),
+            "split": splits,
         }
     ).sort_values("path", ignore_index=True)
-    passed_over = [f"column '{visible(name)}'" for name in table.columns if name not in KNOWN_COLUMNS]
-    return TileSet(name=file.stem, root=root, table=tiles, ignored=passed_over, facts={})
+    ignored = [f"column '{name}'" for name in listing.unknown]
+    return TileSet(file.stem, root, tiles, ignored=ignored, notes=listing.notes)
 
 
-def find_tiles(
-    data: str,
-    *,
-    source: str | None,
-    data_dir: Path,
-    group_regex: str | None,
-    url: str | None,
-    demo_tiles: int,
-    demo_px: int,
-    seed: int,
-) -> TileSet:
-    """Return the tiles that `--data` names: demo, kather2016, a folder, or a CSV file.
+def _splits(listing: UserTable) -> list[str]:
+    """Return train, val or test of each row, "" where the table has no such column; other spellings are noted.
+
+    Raises:
+        BadInput: a cell that names no split.
+    """
+    if "split" not in listing.table:
+        return [""] * len(listing.table)
+    splits, read = [], set()
+    for row, text in enumerate(listing.table["split"]):
+        split = SPLITS.get(name_key(text)) if text else ""
+        if split is None:
+            raise BadInput(f"{listing.where(row)}: split '{text}'; use train, val, test, or leave the column out")
+        if split != text:
+            read.add(f"split '{text}' is read as {split}")
+        splits.append(split)
+    listing.notes.extend(sorted(read))
+    return splits
+
+
+def find_tiles(source: DataSource, *, seed: int) -> TileSet:
+    """Return the tiles of a data set.
 
     Args:
-        data: the name or path.
-        source: for kather2016: a local zip or folder instead of the download.
-        data_dir: where the demo is made and Kather 2016 is unpacked.
-        group_regex: how a tile's path names its group; None: the set's own; "": none.
-        url: another address of the kather2016 zip.
-        demo_tiles: number of demo tiles.
-        demo_px: their side.
+        source: which.
         seed: seed of the demo's pixels.
 
     Raises:
         BadInput: nothing usable there.
     """
-    if data == "demo":
-        folder = data_dir / "demo" / f"{demo_tiles}x{demo_px}px-seed{seed}"
-        demo.make_demo(folder, n_tiles=demo_tiles, tile_px=demo_px, seed=seed)
-        regex = kather2016.GROUP_REGEX if group_regex is None else group_regex
-        facts = {"licence": "MIT (synthetic)", "mpp": kather2016.KATHER2016.mpp * 150 / demo_px}
-        tiles = folder_tiles(folder, name="demo", group_regex=regex, facts=facts)
-        return dataclasses.replace(tiles, ignored=[])
-    if data == "kather2016":
-        set_facts = kather2016.KATHER2016 if url is None else dataclasses.replace(kather2016.KATHER2016, url=url)
-        folder = kather2016.kather2016_folder(source, cache=data_dir / "kather2016", facts=set_facts)
-        regex = kather2016.GROUP_REGEX if group_regex is None else group_regex
-        facts = {"credit": kather2016.CREDIT, "licence": set_facts.licence, "mpp": set_facts.mpp}
-        return folder_tiles(folder, name="kather2016", group_regex=regex, facts=facts)
-    path = Path(data)
+    regex = source.group_regex
+    if source.data in ("demo", "kather2016"):
+        regex = kather2016.GROUP_REGEX if regex is None else regex
+        if source.data == "demo":
+            folder = source.data_dir / "demo" / f"{source.demo_tiles}x{source.demo_px}px-seed{seed}"
+            demo.make_demo(folder, n_tiles=source.demo_tiles, tile_px=source.demo_px, seed=seed)
+            facts = {"licence": "MIT (synthetic)", "mpp": kather2016.KATHER2016.mpp * 150 / source.demo_px}
+        else:
+            found = kather2016.KATHER2016
+            found = found if source.url is None else dataclasses.replace(found, url=source.url)
+            folder = kather2016.kather2016_folder(source.source, cache=source.data_dir / "kather2016", facts=found)
+            facts = {"credit": kather2016.CREDIT, "licence": found.licence, "mpp": found.mpp}
+        tiles = folder_tiles(folder, name=source.data, group_regex=regex, class_level=1)
+        return dataclasses.replace(tiles, facts=facts, ignored=[] if source.data == "demo" else tiles.ignored)
+    path = Path(source.data)
     if path.is_dir():
-        return folder_tiles(path, name=path.resolve().name, group_regex=group_regex or "", facts={})
-    if path.suffix.lower() == ".csv" and path.is_file():
-        return csv_tiles(path, group_regex=group_regex or "")
+        return folder_tiles(
+            path,
+            name=path.resolve().name,
+            group_regex=regex or "",
+            class_level=source.class_level,
+            allow_similar_names=source.allow_similar_names,
+        )
+    if path.suffix.lower() in (*SUFFIXES, *SPREADSHEETS) and path.is_file():
+        return csv_tiles(path, group_regex=regex or "", allow_similar_names=source.allow_similar_names)
     if path.is_file():
         raise BadInput(f"{path}: a folder of class folders or a .csv file is needed (unpack archives first)")
-    raise BadInput(f"--data {data}: no such folder or CSV file; known names: demo, kather2016")
+    raise BadInput(f"--data {source.data}: no such folder or CSV file; known names: demo, kather2016")

@@ -1,0 +1,35 @@
+"""Recognise files that only stand for another file: Git LFS pointers, empty files, error pages of a download."""
+
+from pathlib import Path
+
+HEAD_BYTES = 512
+"""Bytes that are read; a Git LFS pointer has about 130."""
+
+PLACEHOLDERS = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself: run `git lfs pull`"),
+    (b"version https://hawser", "a Git LFS pointer, not the file itself: run `git lfs pull`"),
+    (b"/annex/objects/", "a git-annex pointer, not the file itself: run `git annex get`"),
+    (b"<!doctype html", "an HTML page, not the file itself: download it again"),
+    (b"<html", "an HTML page, not the file itself: download it again"),
+    (b'<?xml version="1.0" encoding="utf-8"?><error>', "an error message of a server: download the file again"),
+    (b'<?xml version="1.0" encoding="utf-8"?>\n<error>', "an error message of a server: download the file again"),
+)
+"""First bytes (lower case) and what such a file is."""
+
+
+def placeholder(path: Path) -> str:
+    """Return what a file is that holds no content of its own, with what to do; "" for any other file.
+
+    Use it to explain why a reader refused a file. A file that cannot be opened is no placeholder.
+    """
+    try:
+        with path.open("rb") as handle:
+            head = handle.read(HEAD_BYTES)
+    except OSError:
+        return ""
+    if not head:
+        return "an empty file (0 bytes): copy or download it again"
+    if not head.strip(b"\0"):
+        return "begins with zeros only, as an interrupted copy leaves it: copy or download it again"
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return next((what for start, what in PLACEHOLDERS if text.startswith(start)), "")
