@@ -164,7 +164,7 @@ def test_data_that_cannot_be_used(tile_folder: Callable[..., Path], prepare: Any
     for data, expected in (
         (tmp_path / "empty", "no tiles found: one folder per class is expected"),
         (tmp_path / "none", "no such folder or CSV file; known names: demo, kather2016"),
-        (tile_folder("one", classes=("A",)), "only one class ('A')"),
+        (tile_folder("one", classes=("A",)), "holds one folder of tiles, 'A'"),
     ):
         code, said = prepare(data, *GROUPED)
         assert (code, expected in said) == (1, True), said
@@ -225,7 +225,7 @@ def test_p4_an_unreadable_tile_is_listed_and_the_exit_code_is_3(
         assert ("current" in said) == again
     row = manifest().table.set_index("tile_id").loc["A/s0_000"]
     assert (row["split"], row["sha256"], row["label"], row["width"]) == ("", "", "A", 0)
-    assert row["problem"] == "not a readable PNG, JPEG, TIFF or WebP"
+    assert row["problem"].startswith("not a readable PNG, JPEG")
     assert len(manifest().readable) == 23
     page = (tmp_path / "run" / "audit.md").read_text()
     assert "A/s0\\_000" in page
@@ -451,7 +451,7 @@ def test_p7_no_group_stands_in_two_splits_unless_random_was_chosen(
             "problem": [problem for _, _, problem in rows],
         }
     )
-    tiles = TileSet(name="t", root=Path(), table=table.copy(), ignored=[], facts={})
+    tiles = TileSet(name="t", root=Path(), table=table.copy())
     try:
         chosen, n_folds, parts = make_plan(tiles, table, PrepareOptions(data="t", protocol=protocol), seed)
     except BadInput:

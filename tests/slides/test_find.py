@@ -46,7 +46,7 @@ def test_equal_stems_get_their_suffix() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("path\na.svs\n", "no column 'slide'"),
+        ("place\na.svs\n", "no column 'slide'"),
         ("slide\n", "no rows"),
         ("slide,mpp\n,0.5\n", "line 2: empty 'slide'"),
         ("slide,mpp\na.svs,fine\n", "line 2: mpp 'fine'"),

@@ -10,7 +10,7 @@ import pytest
 from pipeline.tiles.audit.adjacency import adjacent_pairs, neighbour_findings, positions
 from pipeline.tiles.splits.holdout import random_split
 
-NAMES = Path(__file__).parents[2] / "../shared/data/kather2016/names.txt"
+NAMES = Path(__file__).parents[3] / "../shared/data/kather2016/names.txt"
 
 
 def table(paths: list[str], px: int = 150) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """What the audit finds, and that hostile names cannot break its page."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from pipeline.tiles.audit.checks import audit, audit_markdown, markdown_cell
 from pipeline.tiles.audit.finding import Finding
 from pipeline.tiles.audit.measure import QUALITY, Measurements, measure
+from pipeline.tiles.datasets.sources import TileSet
 
 
 def tiles(n: int = 60, **columns: list[object]) -> pd.DataFrame:
@@ -31,7 +33,7 @@ def measured(n: int, copies: dict[int, int] | None = None) -> Measurements:
     tiles = [np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8) for seed in seeds.values()]
     found = [measure(pixels if seeds[i] == i else pixels[:, ::-1]) for i, pixels in enumerate(tiles)]
     quality = pd.DataFrame([values for _, _, values in found], columns=list(QUALITY))
-    return Measurements(np.stack([f[0] for f in found]), np.stack([f[1] for f in found]), quality)
+    return Measurements(np.stack([f[0] for f in found]), np.stack([f[1] for f in found]), quality, [""] * n)
 
 
 def look(
@@ -46,9 +48,9 @@ def look(
     return audit(
         table,
         measured(len(table), copies),
+        TileSet("t", Path(), table, ignored=ignored or []),
         sides=table["split"] if sides is None else sides,
         protocol=protocol,
-        ignored=ignored or [],
     )
 
 

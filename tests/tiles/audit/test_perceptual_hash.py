@@ -20,11 +20,11 @@ from pipeline.tiles.audit.perceptual_hash import (
     orient,
     perceptual_hashes,
 )
-from pipeline.tiles.decoding import SUFFIXES
+from pipeline.tiles.datasets.files import list_images
 from pipeline.tiles.synthetic.tiles import make_demo
 
-IDC = Path(__file__).parents[2] / "../shared/data/idc_patches"
-COLORECTAL = Path(__file__).parents[2] / "../shared/data/colorectal5"
+IDC = Path(__file__).parents[3] / "../shared/data/idc_patches"
+COLORECTAL = Path(__file__).parents[3] / "../shared/data/colorectal5"
 
 
 def tissue(seed: int, px: int = 150) -> Image.Image:
@@ -125,11 +125,7 @@ def test_much_brighter_is_another_tile() -> None:
 
 def test_no_two_tiles_of_the_demo_are_taken_for_copies(tmp_path: Path) -> None:
     make_demo(tmp_path / "demo", n_tiles=160, tile_px=64, seed=0)
-    paths = sorted(
-        path.relative_to(tmp_path / "demo").as_posix()
-        for path in (tmp_path / "demo").rglob("*")
-        if path.suffix in SUFFIXES
-    )
+    paths = list_images(tmp_path / "demo").images
     _, measured = survey(tmp_path / "demo", paths, workers=1)
     assert len(near_duplicates(measured.hashes, measured.thumbnails)) == 0
 

@@ -20,7 +20,7 @@ import pipeline.tiles.datasets.kather2016 as module
 from pipeline.errors import BadInput, Locked
 from pipeline.tiles.datasets.kather2016 import CREDIT, GROUP_REGEX, KATHER2016, Facts, kather2016_folder
 
-NAMES = Path(__file__).parents[2] / "../shared/data/kather2016/names.txt"
+NAMES = Path(__file__).parents[3] / "../shared/data/kather2016/names.txt"
 CLASSES = KATHER2016.classes
 
 

@@ -14,19 +14,18 @@ from pipeline.errors import BadInput, PipelineError, UsageError
 from pipeline.runtime.console import list_names
 from pipeline.tiles.datasets.groups import parse_groups
 from pipeline.tiles.datasets.kather2016 import GROUP_REGEX
-from pipeline.tiles.datasets.sources import TileSet, csv_tiles, find_tiles, folder_tiles
+from pipeline.tiles.datasets.sources import DataSource, TileSet, csv_tiles, find_tiles, folder_tiles
 
-KATHER = Path(__file__).parents[2] / "../shared/data/kather2016"
+KATHER = Path(__file__).parents[3] / "../shared/data/kather2016"
 needs_kather = pytest.mark.skipif(not KATHER.is_dir(), reason="../shared/data/kather2016 is not there")
 
 
 def scan(folder: Path, regex: str = "") -> TileSet:
-    return folder_tiles(folder, name="t", group_regex=regex, facts={})
+    return folder_tiles(folder, name="t", group_regex=regex)
 
 
 def find(data: str | Path, tmp_path: Path, **more: Any) -> TileSet:
-    given = {"source": None, "data_dir": tmp_path / "data", "group_regex": None, "url": None} | more
-    return find_tiles(str(data), demo_tiles=48, demo_px=16, seed=0, **given)
+    return find_tiles(DataSource(str(data), tmp_path / "data", demo_tiles=48, demo_px=16, **more), seed=0)
 
 
 def refuse(kind: type[PipelineError], pattern: str, function: Callable[..., object], *words: Any, **more: Any) -> str:
@@ -73,8 +72,11 @@ def test_folders_in_class_folders_belong_to_the_class(tile_folder: Callable[...,
     assert list(tiles["group"]) == ["s0", "slide7", "s0"]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".JPG", ".jpeg", ".tif", ".TIFF", ".webp"])
-def test_all_suffixes_are_tiles(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(
+    "suffix",
+    [".png", ".JPG", ".jpe", ".tif", ".TIFF", ".webp", ".bmp", ".jfif", ".jp2", ".gif", ".ppm", ".heic", ".svs"],
+)
+def test_whatever_is_an_image_by_name_is_a_tile(tmp_path: Path, suffix: str) -> None:
     for label in "AB":
         (tmp_path / label).mkdir()
         (tmp_path / label / f"a{suffix}").touch()
@@ -83,7 +85,7 @@ def test_all_suffixes_are_tiles(tmp_path: Path, suffix: str) -> None:
 
 def test_what_is_no_tile_is_listed_and_hidden_files_are_not(tile_folder: Callable[..., Path]) -> None:
     folder = tile_folder(n=2)
-    for name in ("notes.txt", "loose.png", "A/labels.csv", "A/x.svs", "A/.DS_Store", "A/._s0_000.png", "B/noend"):
+    for name in ("notes.txt", "loose.png", "A/labels.csv", "A/x.pdf", "A/.DS_Store", "A/._s0_000.png", "B/noend"):
         (folder / name).touch()
     for name in (".cache", "A/.thumbs", "HOLLOW", "B/within"):
         (folder / name).mkdir()
@@ -91,7 +93,7 @@ def test_what_is_no_tile_is_listed_and_hidden_files_are_not(tile_folder: Callabl
     (folder / "A" / ".thumbs" / "a.png").touch()
     tiles = scan(folder)
     assert len(tiles.table) == 4
-    assert sorted(tiles.ignored) == ["A/labels.csv", "A/x.svs", "B/noend", "HOLLOW/", "loose.png", "notes.txt"]
+    assert sorted(tiles.ignored) == ["A/labels.csv", "A/x.pdf", "B/noend", "HOLLOW/", "loose.png", "notes.txt"]
 
 
 def test_a_macos_folder_icon_does_not_break_a_line(tile_folder: Callable[..., Path]) -> None:
@@ -129,7 +131,7 @@ def test_folders_of_splits_are_not_classes(tmp_path: Path) -> None:
     refuse(BadInput, "Train, test, val are splits, not classes.*path,label,split", scan, tmp_path)
     (tmp_path / "tumour").mkdir()
     (tmp_path / "tumour" / "a.png").touch()
-    assert len(scan(tmp_path).table) == 4  # not all of them: they may be classes
+    refuse(BadInput, "Train, test, val are splits, not classes", scan, tmp_path)  # whatever lies next to them
 
 
 def test_a_link_into_itself_is_refused_and_other_links_are_followed(tile_folder: Callable[..., Path]) -> None:
@@ -215,6 +217,32 @@ def test_csv_as_people_and_spreadsheets_write_it(table: Callable[..., Path]) -> 
     tiles = csv_tiles(file, group_regex="")
     assert tiles.table[["path", "label"]].to_numpy().tolist() == [["a, b.png", "A"], ["ü.png", 'B "q"']]
     assert tiles.ignored == ["column 'note'"]
+    assert tiles.notes == []
+
+
+def test_splits_are_read_in_usual_spellings_and_noted(table: Callable[..., Path]) -> None:
+    tiles = csv_tiles(table("path,label,split\na,A,Train\nb,A,VALIDATION\nc,B, test\n"), group_regex="")
+    assert list(tiles.table["split"]) == ["train", "val", "test"]
+    assert tiles.notes == ["split 'Train' is read as train", "split 'VALIDATION' is read as val"]
+
+
+@pytest.mark.parametrize(("column", "what"), [("label", "classes"), ("group", "groups")])
+def test_two_spellings_in_a_csv_are_refused(table: Callable[..., Path], column: str, what: str) -> None:
+    row = {"label": "a.png,{},g", "group": "a.png,A,{}"}[column]
+    rows = [row.format(name).replace("a.png", f"{i}.png") for i, name in enumerate(("P01", "p01", "P02"))]
+    file = table("\n".join(["path,label,group", *rows, ""]))
+    refuse(BadInput, f"{what} 'P01' and 'p01' differ only", csv_tiles, file, group_regex="")
+    found = csv_tiles(file, group_regex="", allow_similar_names=True).table
+    assert list(found[column]) == ["P01", "p01", "P02"]
+
+
+def test_two_spellings_in_groups_by_regex_are_refused(tile_folder: Callable[..., Path]) -> None:
+    folder = tile_folder(n=2)
+    shutil.copy(folder / "A" / "s0_000.png", folder / "A" / "S0_001.png")
+    refuse(BadInput, "groups 'S0' and 's0'", scan, folder, r"([sS]\d)_")
+    assert set(find(folder, folder.parent, group_regex=r"([sS]\d)_", allow_similar_names=True).table["group"]) == {
+        "S0", "s0", "s1"
+    }  # fmt: skip
 
 
 def test_csv_words_that_pandas_takes_for_missing_are_labels(table: Callable[..., Path]) -> None:
@@ -235,26 +263,28 @@ def test_csv_groups_by_regex_are_searched_in_the_paths_as_written(table: Callabl
 @pytest.mark.parametrize(
     ("text", "pattern"),
     [
-        ("", "no rows"),
+        ("", "an empty file"),
+        ("\n", "no rows"),
         ("path,label\n", "no rows"),
         ("path\na.png\n", "no column 'label'"),
-        ("file,label\na.png,A\n", "no column 'path'"),
-        ("path;label\na.png;A\n", "no column 'path'.*with commas"),
+        ("place,label\na.png,A\n", "no column 'path'.*found: place, label"),
+        ("file,image,label\na.png,b.png,A\n", "file, image could all be the 'path'"),
         ("path,label,label\na.png,A,B\n", "two columns are called 'label'"),
         ("path,label\na.png,A\n\n\n,B\n", "line 5: empty 'path'"),
         ("path,label\na.png,A\nb.png,\n", "line 3: empty 'label'"),
         ("path,label\na.png,  \n", "line 2: empty 'label'"),
         ("path,label,group\na.png,A,g\nb.png,B,\n", "line 3: empty 'group'.*every tile or for none"),
         ("path,label,split\na.png,A,\nb.png,B,train\n", "line 2: empty 'split'"),
-        ("path,label,split\na.png,A,train\n\nb.png,B,training\n", "line 4: split 'training'; use train, val, test"),
-        ("path,label\na.png,A\nb.png,B\nsub/../a.png,A\n", "line 4: sub/../a.png stands in the table twice"),
+        ("path,label,split\na.png,A,train\n\nb.png,B,trained\n", "line 4: split 'trained'; use train, val, test"),
+        ("path,label\na.png,A\nb.png,B\nsub/../a.png,A\n", "line 4: sub/../a.png is in the table twice"),
         ("path,label\na.png,A,x\n", "line 2: 3 cells, but the header names 2 columns"),
-        ("path,label\na.png,A\n\nb.png\n", "line 4: 1 cells, but the header names 2"),
+        ("path,label\na.png,A\n\nb.png\n", "line 4: empty 'label'"),
         ('path,label\n"a.png,A\nb.png,B\n', "not a readable CSV file"),
-        ('path,label\n"a\nb.png",A\n', r"line 3: the name 'a\\x0ab.png' has a character"),
-        ("path,label\na\0.png,A\n", r"line 2: the name 'a\\x00.png' has a character"),
-        (b"path,label\ncaf\xe9.png,A\n", "not a readable CSV file in UTF-8"),
-        ("path,label\na.png,A\n".encode("utf-16"), "not a readable CSV file in UTF-8"),
+        ('path,label\n"a\nb.png",A\n', r"line 3: 'a\\x0ab.png' has a character"),
+        ("path,label\na\0.png,A\n", "not a CSV file in UTF-8.*zero bytes"),
+        (b"path,label\ncaf\xe9.png,A\n", 'not a CSV file in UTF-8.*save it as "CSV UTF-8"'),
+        ("path,label\na.png,A\n".encode("utf-16-le"), "not a CSV file in UTF-8"),
+        ("path,label\na.png\tb.png,A\n", r"line 2: 'a.png\\x09b.png' has a character"),
     ],
 )
 def test_csv_errors_name_the_file_and_the_line(table: Callable[..., Path], text: str | bytes, pattern: str) -> None:

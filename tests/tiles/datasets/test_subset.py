@@ -14,7 +14,7 @@ def tile_set(root: Path, **counts: int) -> TileSet:
     """Return a set with so many tiles of each class."""
     paths = [(f"{label}/{i:03d}.png", label) for label, n in counts.items() for i in range(n)]
     table = pd.DataFrame(sorted(paths), columns=["path", "label"]).assign(group="g", split="")
-    return TileSet(name="t", root=root, table=table, ignored=[], facts={})
+    return TileSet(name="t", root=root, table=table)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pipeline.errors import BadInput
 from pipeline.names import SPLITS
 from pipeline.tiles.splits.holdout import grouped_split, random_split
 
-NAMES = Path(__file__).parents[2] / "../shared/data/kather2016/names.txt"
+NAMES = Path(__file__).parents[3] / "../shared/data/kather2016/names.txt"
 TUTORIAL = (0.70, 0.15, 0.15)
 quick = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
