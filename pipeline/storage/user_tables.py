@@ -121,7 +121,7 @@ def read_user_table(file: Path, columns: Mapping[str, tuple[str, ...]], *, neede
     body, header = _aligned(file, kept, header, notes)
     if n_empty:
         notes.append(f"{n_empty} empty rows are left out")
-    _check_cells(file, [rows[0], *body])
+    _check_cells(file, body)
     renamed = _renamed(file, header, columns, notes)
     missing = [name for name in needed if name not in renamed]
     if missing:

@@ -21,7 +21,7 @@ from pipeline.runtime.console import log, visible
 from pipeline.storage.csv_files import FORMULA, no_formula
 from pipeline.storage.predictions.csv_table import SCHEMA, read_predictions
 from pipeline.tiles.audit.checks import markdown_cell
-from pipeline.tiles.datasets import sources
+from pipeline.tiles.datasets import groups
 from pipeline.tiles.datasets.groups import parse_groups
 
 from .hostile import refused, vouch
@@ -202,7 +202,7 @@ def test_escapes_in_names_of_a_csv(
         str(tmp_path / "t.csv"),
     ]
     assert prepare.main(words) == 1
-    assert "line 2: the name 'A\\x9b31m' has a character that no table can hold" in capsys.readouterr().err
+    assert "line 2: 'A\\x9b31m' has a character that no table can hold" in capsys.readouterr().err
     rows = "".join(f"{path},{path.split('/')[1]},x\n" for path in paths)
     (tmp_path / "t.csv").write_text(f"path,label,\x1b]0;owned\x07\n{rows}")
     assert prepare.main(words) == 0
@@ -226,7 +226,7 @@ def test_escapes_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("regex", [r"(a+)+$", r"(a|aa)+$", r"(\w+\s?)*!", r"((a*)*)*b"])
 def test_a_group_regex_that_would_take_for_ever(monkeypatch: pytest.MonkeyPatch, regex: str) -> None:
-    monkeypatch.setattr(sources, "REGEX_S", 0.2)
+    monkeypatch.setattr(groups, "REGEX_S", 0.2)
     refused(UsageError, "takes more than", parse_groups, ["a" * 60 + "?"], regex)
     assert parse_groups(["s1_a"], r"(s\d)") == ["s1"]  # the next one has its time again
 
