@@ -157,19 +157,12 @@ def with_drawn_tiles(plan: Plan, n: int, *, shared: bool) -> Plan:
         BadInput: the data set does not hold so many.
         StaleInput: the list that others may be reading is another one.
     """
-    from pipeline.tiles.datasets.sources import DataSource, find_tiles
+    from pipeline.tiles.datasets.sources import find_tiles
     from pipeline.tiles.datasets.subset import drawn_rows, listed
 
     first = plan.arms[0]
     asked = first.options.prepare
-    source = DataSource(
-        asked.data,
-        data_dir=asked.data_dir,
-        group_regex=asked.group_regex,
-        demo_tiles=asked.demo_tiles,
-        demo_px=asked.demo_px,
-    )
-    tiles = find_tiles(source, seed=first.common.seed)
+    tiles = find_tiles(asked.data_source, seed=first.common.seed)
     path = plan.run / f"{tiles.name}-{n}.csv"  # its name is the data set's in every report
     text = listed(tiles, drawn_rows(tiles, n, seed=first.common.seed), folder=plan.run)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:

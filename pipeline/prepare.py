@@ -116,12 +116,12 @@ class PrepareOptions:
         check(self.demo_tiles >= 48, f"--demo-tiles {self.demo_tiles}: at least 48 are needed for three splits")
         check(16 <= self.demo_px <= 1024, f"--demo-px {self.demo_px}: 16 to 1024 px")
 
+    @property
+    def data_source(self) -> "DataSource":
+        """Return which tiles the options name."""
+        from pipeline.tiles.datasets.sources import DataSource
 
-def data_source(options: PrepareOptions) -> "DataSource":
-    """Return which tiles the options name."""
-    from pipeline.tiles.datasets.sources import DataSource
-
-    return DataSource(**{field.name: getattr(options, field.name) for field in dataclasses.fields(DataSource)})
+        return DataSource(**{field.name: getattr(self, field.name) for field in dataclasses.fields(DataSource)})
 
 
 def given_split(tiles: "TileSet", good: "pd.DataFrame", options: PrepareOptions) -> str:
@@ -323,7 +323,7 @@ def run(common: Common, options: PrepareOptions) -> int:
     artifact = records.Artifact(path, SCHEMA, "prepare", chosen, listing, common.seed, protects="file")
     if not common.restart:
         freshness.check_replaceable(artifact)
-    tiles = find_tiles(data_source(options), seed=common.seed)
+    tiles = find_tiles(options.data_source, seed=common.seed)
     if not common.restart and path.is_file() and records.record_path(path).is_file():
         manifest = read_manifest(path)
         refuse_other_tiles(manifest, tiles)
