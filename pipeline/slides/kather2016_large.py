@@ -16,8 +16,9 @@ from typing import Any
 
 from pipeline.errors import BadInput
 from pipeline.slides.find import SlideEntry
+from pipeline.storage.lock import locked
 from pipeline.tiles.datasets.download import BY_HAND, TIMEOUT_S, disk_error, download
-from pipeline.tiles.datasets.kather2016 import GROUP_REGEX, KATHER2016, alone
+from pipeline.tiles.datasets.kather2016 import GROUP_REGEX, KATHER2016
 from pipeline.tiles.datasets.unzip import unpack_zip
 
 SUFFIX = "_APPLICATION.tif"
@@ -110,7 +111,7 @@ def _from_cache(archive: Path | None, cache: Path, url: str | None, record: Reco
     hint = f"delete {images} and run again"
     if not images.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        with alone(cache):
+        with locked(cache):
             if not images.exists():  # another process may have been faster
                 own = cache / record.name
                 if archive is None:

@@ -15,8 +15,19 @@ from typing import Any
 
 from pipeline.errors import BadArtifact, DiskFull
 
+KERNEL_ENOTSUPP = 524
+"""ENOTSUPP, which Linux does not mean to show to programs, but some of its file systems do."""
+
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """System errors that mean: no room for this file."""
+
+NOT_OFFERED = frozenset(
+    {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.EBADF, KERNEL_ENOTSUPP}
+)
+"""System errors by which network drives and foreign file systems mean that they do not offer a call.
+
+NFS without lockd, Lustre and CIFS answer so to flock or to the fsync of a folder; PostgreSQL passes over the same.
+"""
 
 SUBFOLDERS = ("figures", "heads")
 """Folders of a run that hold artefacts."""
@@ -62,13 +73,24 @@ def try_room(path: Path, n_bytes: int) -> None:
         return
     with disk_errors(path):
         try:
-            with path.open("wb") as file:
+            with path.open("wb") as file, where_offered():
                 os.posix_fallocate(file.fileno(), 0, max(1, n_bytes))
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise
         finally:
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def where_offered(*also: int) -> Iterator[None]:
+    """Do without a system call that the file system does not offer.
+
+    Args:
+        also: system errors by which it says so of this call, more than `NOT_OFFERED`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {*NOT_OFFERED, *also}:
+            raise
 
 
 def _says_no_space(error: BaseException | None) -> bool:
@@ -111,12 +133,13 @@ def refuse_link(place: Path) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Make a rename inside `folder` durable, where the file system can."""
+    with where_offered(errno.EISDIR, errno.EACCES):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @contextlib.contextmanager
@@ -138,8 +161,9 @@ def atomic(path: Path) -> Iterator[Path]:
             yield temporary
             umask = os.umask(0)
             os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from colleagues
-            with temporary.open("rb") as written:
+            with where_offered(errno.EPERM, errno.EACCES):
+                temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from colleagues
+            with temporary.open("rb") as written, where_offered():
                 os.fsync(written.fileno())
             temporary.replace(path)
             fsync_folder(path.parent)
@@ -182,8 +206,10 @@ def from_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
+    except OSError as error:
+        raise BadArtifact(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:120]
         raise BadArtifact(f"{path}: not a readable JSON file ({reason}): restore it or make it again") from None
 
 

@@ -4,8 +4,10 @@ A reader looks at what a data set claims to be before any memory is asked for, a
 """
 
 import contextlib
+import errno
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
@@ -18,6 +20,12 @@ from pipeline.errors import BadArtifact
 
 MOST_COLUMNS, MOST_ROWS = 65_536, 2_000_000_000
 """Larger shapes in a file are taken for damage."""
+
+SYSTEM_ERRORS = (
+    *(errno.EACCES, errno.EPERM, errno.EIO, errno.EAGAIN, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOTCONN),
+    *(errno.ETIMEDOUT, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP),
+)
+"""Errors of the system while a file is read, for which its content is not to blame."""
 
 Refuse = Callable[[str], BadArtifact]
 """The rule that a file breaks -> the error, which names the file and what to do."""
@@ -91,12 +99,13 @@ def opened(path: Path, schema: str, refuse: Refuse) -> Iterator[tuple[h5py.File,
         refuse: makes the error.
 
     Raises:
-        BadArtifact: not HDF5, of another schema, never finished; or whatever reading in the block raises.
+        BadArtifact: not HDF5, of another schema, never finished; or the system cannot read it; also while the block
+            reads.
     """
     name, version = schema.split("/")
     major = version.split(".")[0]
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:  # complete under its name, and never written to again
             attrs = _attributes(file)
             if attrs.get("schema") != name or str(attrs.get("schema_version", "")).split(".")[0] != major:
                 found = f"{attrs.get('schema')} {attrs.get('schema_version')}"
@@ -104,7 +113,12 @@ def opened(path: Path, schema: str, refuse: Refuse) -> Iterator[tuple[h5py.File,
             if attrs.get("complete") is not True:
                 raise refuse("the attribute 'complete' is missing: it was never finished")
             yield file, attrs
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
+    except OSError as error:
+        if error.errno is None or error.errno not in SYSTEM_ERRORS:
+            raise refuse(f"not a readable HDF5 file ({' '.join(str(error).split())[:120]})") from None
+        demanded = "lock file" in str(error) and "; HDF5_USE_FILE_LOCKING demands a lock: unset it"
+        raise BadArtifact(f"{path}: cannot be read ({os.strerror(error.errno)}){demanded or ''}") from None
+    except (RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
         raise refuse(f"not a readable HDF5 file ({' '.join(str(error).split())[:120]})") from None
 
 

@@ -1,39 +1,50 @@
-"""One process at a time on a run, or several that share it: each writes only what it locks by itself.
+"""Lock a run for one process, or share it among several that each lock what they write.
 
-Those that share a run write a file of their own into it (shards), or work in folders below it (arms of an ablation).
+Processes that share a run write a file of their own into it (shards, slides), or work in folders below it (arms of an
+ablation).
 
-The kernel's lock on `.lock` ends with the process that holds it (and its decoding workers, which end within seconds of
-it), so there are no stale locks to judge by pid and age. Pid and host are written into the file only to be named in
-the message. Between machines it holds where the file system that they share passes locks on.
+The kernel's lock on `.lock` ends with the process that holds it and its decoding workers. So no lock is left behind,
+and nobody judges one by its age. The file names the holder only for the message. Between machines the lock holds where
+their file system passes locks on. A file system without locks gets marker files instead.
 """
 
 import contextlib
 import fcntl
+import functools
+import itertools
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import Locked
+from pipeline.runtime.console import log
 from pipeline.runtime.process import is_first
-from pipeline.storage.atomic import disk_errors, refuse_link, remove_temporaries
+from pipeline.storage.atomic import NOT_OFFERED, disk_errors, refuse_link, remove_temporaries
 
 NAME = ".lock"
+
+MARKER = re.compile(r"\.(exclusive|shared)\.(\d+)\.\d+\.([\w-]+)")
+"""What follows the lock's name in the name of a marker: its kind, the process, a number of its own, and the host."""
+
+_numbers = itertools.count()
+_own_markers: set[Path] = set()
 
 
 @contextlib.contextmanager
 def locked(run: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the run folder `run` for this process; the folder is made if need be.
+    """Lock the folder `run` for this process; make the folder if it is missing.
 
     Args:
         run: the folder.
-        shared: hold it beside others that share it: what is written is `locked_file`, or lies in a folder below that
-            is `locked`, or is written atomically and the same whoever writes it.
+        shared: hold it together with others that share it. Such a process writes only what `locked_file` locks, what
+            is in a `locked` folder below, or what comes out the same whichever process writes it.
 
     Raises:
-        Locked: another process holds it; the message names its pid and host.
-        DiskFull: no room for them.
+        Locked: another process holds it; the message names the process and the host.
+        DiskFull: no room for the lock.
         BadArtifact: the lock is a link, whose target would be overwritten.
     """
     run.mkdir(parents=True, exist_ok=True)
@@ -43,41 +54,22 @@ def locked(run: Path, *, shared: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked_file(path: Path) -> Iterator[None]:
-    """Hold an artefact that this process is about to make in a run that it shares with others; raises as `locked`."""
+    """Lock an artefact that this process is about to make in a shared run; raises as `locked`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _held(path.with_name(f".{path.name}{NAME}"), what=path, shared=False):
         yield
 
 
 @contextlib.contextmanager
-def _held(path: Path, *, what: Path, shared: bool) -> Iterator[None]:
-    """Hold a lock; `what` it stands for is named in the message."""
-    refuse_link(path)
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process, or several that share it (shards, arms of an ablation)"
-            raise Locked(f"{what} is in use by {holder}: wait for it") from None
-        with disk_errors(path):
-            file.truncate(0)
-            if not shared:  # of several holders none can be named: they come and go
-                json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
-                file.flush()
-        yield
-
-
-@contextlib.contextmanager
 def run_held(run: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the run's lock, what a killed process left half-written removed; only in the first process.
+    """Lock a run and remove what a killed process left half-written; only the first process does.
 
     Args:
         run: the run folder.
-        shared: hold it beside others that share it, and remove nothing, for it may be theirs.
+        shared: hold it together with others, and remove nothing: the files may be theirs.
 
     Raises:
-        Locked, DiskFull, BadArtifact: as `storage.lock.locked`.
+        Locked, DiskFull, BadArtifact: as `locked`.
     """
     if not is_first():
         yield
@@ -86,3 +78,78 @@ def run_held(run: Path, *, shared: bool = False) -> Iterator[None]:
         if not shared:
             remove_temporaries(run)
         yield
+
+
+@contextlib.contextmanager
+def _held(path: Path, *, what: Path, shared: bool) -> Iterator[None]:
+    """Hold a lock; messages name `what` it locks."""
+    refuse_link(path)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process, or several that share it (shards, arms of an ablation)"
+            raise Locked(f"{what} is in use by {holder}: wait for it") from None
+        except OSError as error:
+            if error.errno not in NOT_OFFERED:
+                raise
+            _warn_once(what, error.strerror)
+            with _marked(path, what=what, shared=shared):
+                yield
+            return
+        with disk_errors(path):
+            file.truncate(0)
+            if not shared:  # of several holders none can be named: they come and go
+                json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
+                file.flush()
+        yield
+
+
+@functools.cache
+def _warn_once(what: Path, reason: str) -> None:
+    log.warning(f"{what}: its file system has no locks ({reason}): a file {NAME}.* marks the process that works there")
+
+
+@contextlib.contextmanager
+def _marked(path: Path, *, what: Path, shared: bool) -> Iterator[None]:
+    """Hold a lock by a marker file whose name has the process and the host.
+
+    A process first creates its marker and then looks for others: of two at the same moment, one at least sees the
+    other. No two markers have the same name, so a marker of a process that has ended can be removed without a race.
+    """
+    host = re.sub(r"[^\w-]", "_", socket.gethostname())
+    kind = "shared" if shared else "exclusive"
+    marker = path.with_name(f"{path.name}.{kind}.{os.getpid()}.{next(_numbers)}.{host}")
+    _own_markers.add(marker)
+    try:
+        with disk_errors(path):
+            marker.touch(exist_ok=False)
+        for other in path.parent.iterdir():
+            found = MARKER.fullmatch(other.name.removeprefix(path.name)) if other.name.startswith(path.name) else None
+            if found is None or other == marker or (shared and found[1] == "shared"):
+                continue
+            if found[3] == host and _has_ended(int(found[2]), other):
+                other.unlink(missing_ok=True)
+                continue
+            raise Locked(
+                f"{what} is in use by process {found[2]} on {found[3]}: wait for it; if that process has ended, remove "
+                f"{other}"
+            )
+        yield
+    finally:
+        marker.unlink(missing_ok=True)
+        _own_markers.discard(marker)
+
+
+def _has_ended(pid: int, marker: Path) -> bool:
+    """Return whether the process of this host that made a marker has ended."""
+    if pid == os.getpid():  # an earlier process may have had the same number, as the first of every container has
+        return marker not in _own_markers
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pipeline.errors import BadInput, DiskFull, PipelineError, UsageError
 from pipeline.runtime.progress import progress
+from pipeline.storage.atomic import where_offered
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -147,7 +148,7 @@ def _download(
         if found != md5:
             partial.unlink()
             raise BadInput(f"{url} brought md5 {found} instead of {md5}; run again, or {BY_HAND}")
-    with partial.open("rb+") as file:
+    with partial.open("rb+") as file, where_offered():
         os.fsync(file.fileno())
     partial.replace(target)
 

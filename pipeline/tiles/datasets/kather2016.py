@@ -6,18 +6,13 @@ Reads nothing, the published zip, or an unpacked copy; gives the folder with the
 """
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import BadInput, Locked
+from pipeline.errors import BadInput
+from pipeline.storage.lock import locked
 from pipeline.tiles.datasets.download import disk_error, download, md5_of
 from pipeline.tiles.datasets.unzip import unpack_zip
-
-if sys.platform != "win32":
-    import fcntl
 
 GROUP_REGEX = r"CRC-Prim-HE-(\d\d)"
 """The source of a tile, 01..10: the two digits after `HE-`. Beyond them names are irregular (`07_025`, `10c`,
@@ -108,7 +103,7 @@ def _from_cache(archive: Path | None, cache: Path, facts: Facts) -> Path:
     if tiles.exists():  # it was renamed when complete: no lock is needed to read it
         return _checked(tiles, facts, hint=hint)
     cache.mkdir(parents=True, exist_ok=True)
-    with alone(cache):
+    with locked(cache):
         if not tiles.exists():
             own = cache / f"{facts.root}.zip"
             if archive is None:
@@ -151,15 +146,3 @@ def _tiles_in(folder: Path, suffix: str) -> int:
             entry.name.lower().endswith(suffix) and not entry.name.startswith(".") and entry.is_file()
             for entry in entries
         )
-
-
-@contextmanager
-def alone(cache: Path) -> Iterator[None]:
-    """Hold the lock of `cache`; the kernel drops it when the process ends, however it ends."""
-    with (cache / ".lock").open("ab") as file:
-        if sys.platform != "win32":
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise Locked(f"another process is filling {cache}; wait for it and run again") from error
-        yield

@@ -4,7 +4,6 @@ import hashlib
 import io
 import re
 import shutil
-import sys
 import threading
 import zipfile
 from collections import Counter
@@ -16,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.tiles.datasets.kather2016 as module
 from pipeline.errors import BadInput, Locked
+from pipeline.storage.lock import locked
 from pipeline.tiles.datasets.kather2016 import CREDIT, GROUP_REGEX, KATHER2016, Facts, kather2016_folder
 
 NAMES = Path(__file__).parents[3] / "../shared/data/kather2016/names.txt"
@@ -190,10 +189,9 @@ def test_a_zip_beyond_the_limits_is_refused(tmp_path: Path, cache: Path) -> None
     assert not (cache / "tiles").exists()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no flock on Windows")
 def test_a_second_process_is_told_to_wait(web: Web, cache: Path) -> None:
     cache.mkdir(parents=True)
-    with module.alone(cache), pytest.raises(Locked, match="another process"):
+    with locked(cache), pytest.raises(Locked, match="in use"):
         kather2016_folder(None, cache=cache, facts=web.facts)
     assert kather2016_folder(None, cache=cache, facts=web.facts).is_dir()
 
