@@ -64,7 +64,7 @@ def test_two_processes_make_the_file_of_one(trained_run: Path, words: Words, sin
 
 
 @pytest.mark.fault(
-    "shards at the same time on one run, one of them killed; arms of an ablation at the same time on one plan"
+    "shards at the same time on one run, one of them killed; runs of an ablation at the same time on one plan"
 )
 @pytest.mark.slow
 @pytest.mark.parametrize("dies", ["0", "1"])

@@ -170,7 +170,7 @@ def test_wrong_shards_are_one_line(
 
 
 @pytest.mark.fault(
-    "shards at the same time on one run, one of them killed; arms of an ablation at the same time on one plan"
+    "shards at the same time on one run, one of them killed; runs of an ablation at the same time on one plan"
 )
 def test_shards_share_the_run_but_not_their_file(
     sharded: Path, words: Words, capsys: pytest.CaptureFixture[str]
@@ -200,7 +200,7 @@ def test_shards_share_the_run_but_not_their_file(
 
 
 @pytest.mark.fault(
-    "shards at the same time on one run, one of them killed; arms of an ablation at the same time on one plan"
+    "shards at the same time on one run, one of them killed; runs of an ablation at the same time on one plan"
 )
 def test_p2_a_shard_that_was_stopped_continues(
     sharded: Path, words: Words, dying_extract: str, capsys: pytest.CaptureFixture[str]

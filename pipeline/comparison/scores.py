@@ -4,16 +4,20 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from pipeline.comparison.predictions import Predictions
 from pipeline.evaluation import metrics
+from pipeline.evaluation.bootstrap import Difference, paired_difference
 from pipeline.evaluation.validate import IntArray
 from pipeline.markup.number_format import is_number
 from pipeline.names import SPLITS
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 SCHEMA = "comparison/1.1"
 COSTS = ("fit_seconds", "search_seconds", "predict_tiles_per_second", "bytes")
@@ -43,6 +47,12 @@ class Resampling:
     def n_units(self, rows: IntArray) -> int:
         """Return how many units the given tiles come from."""
         return len(np.unique(self.ids[rows]))
+
+    def difference(self, y: IntArray, a: IntArray, b: IntArray, *, metric: str, units: IntArray) -> Difference:
+        """Return a metric of predictions a less that of b, with its paired interval; all arrays (N,)."""
+        return paired_difference(
+            y, a, b, metric=metric, units=units, n_draws=self.n_draws, seed=self.seed, level=self.level
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +147,8 @@ def by_key(scores: list[Score]) -> dict[tuple[str, str, str], Score]:
     return {(score.head, score.split, score.metric): score for score in scores}
 
 
-def to_csv(scores: list[Score]) -> str:
-    """Return comparison.csv; NaN and None are empty cells, numbers have ten significant digits."""
+def to_csv(rows: Sequence["DataclassInstance"]) -> str:
+    """Return rows of one dataclass as CSV; NaN and None are empty cells, numbers have ten significant digits."""
 
     def cell(value: object) -> str:
         if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -147,6 +157,6 @@ def to_csv(scores: list[Score]) -> str:
 
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(field.name for field in dataclasses.fields(Score))
-    writer.writerows(map(cell, dataclasses.astuple(score)) for score in scores)
+    writer.writerow(field.name for field in dataclasses.fields(rows[0]))
+    writer.writerows(map(cell, dataclasses.astuple(row)) for row in rows)
     return out.getvalue()

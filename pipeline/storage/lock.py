@@ -1,7 +1,6 @@
 """Lock a run for one process, or share it among several that each lock what they write.
 
-Processes that share a run write a file of their own into it (shards, slides), or work in folders below it (arms of an
-ablation).
+Processes that share a run write a file of their own into it (shards, slides).
 
 The kernel's lock on `.lock` ends with the process that holds it and its decoding workers. So no lock is left behind,
 and nobody judges one by its age. The file names the holder only for the message. Between machines the lock holds where

@@ -29,6 +29,7 @@ COMMANDS = [
     "pipeline.__main__",
     "pipeline.prepare",
     "pipeline.ablate",
+    "pipeline.compare",
     "pipeline.bench",
     "pipeline.merge",
     "pipeline.train",

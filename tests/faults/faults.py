@@ -52,7 +52,7 @@ FAULTS = {
     "shards of several models, engines or settings": "refused, naming which; engines and versions by --force, and the record says so",
     "full disk or kill -9 of merge": "what stood there stays; the same command makes it",
     "a file system without locks, fsync of folders, chmod or fallocate": "the work is done; one line names missing locks; nothing that is whole is called damaged",
-    "shards at the same time on one run, one of them killed; arms of an ablation at the same time on one plan": "none takes or removes what is another's; the same command continues",
+    "shards at the same time on one run, one of them killed; runs of an ablation at the same time on one plan": "none takes or removes what is another's; the same command continues",
     "kill -9 of fit_heads while it streams rows that do not fit into memory": "the same command ends in the same heads; what lay on disk is removed",
     "no room for the bins and kernel values of rows that do not fit into memory": "one line, before XGBoost ends the process",
     "a worker of a cluster is lost": "another does its task; where all are needed, one line, fitted heads are kept, and the same command goes on",

@@ -71,7 +71,7 @@ def test_the_lock_is_free_after_an_error_and_after_the_end(tmp_path: Path) -> No
 
 
 @pytest.mark.fault(
-    "shards at the same time on one run, one of them killed; arms of an ablation at the same time on one plan"
+    "shards at the same time on one run, one of them killed; runs of an ablation at the same time on one plan"
 )
 def test_several_may_share_a_run_but_none_beside_a_holder(tmp_path: Path, holder: "subprocess.Popen[str]") -> None:
     with pytest.raises(Locked, match=str(holder.pid)), locked(tmp_path / "run", shared=True):

@@ -1,0 +1,281 @@
+"""Read several runs and match their test tiles, so that all their heads are scored on the same rows."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.read import read_predictions
+from pipeline.comparison.robustness import read_answers
+from pipeline.errors import BadArtifact, BadInput
+from pipeline.evaluation.validate import FloatArray, IntArray
+from pipeline.names import SPELLING
+from pipeline.storage import atomic, records
+from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.protocol import read_protocol
+from pipeline.tiles.manifest import read_manifest
+
+WITHOUT_NETWORK = ("majority", "colour_svm", "handmade_xgboost")
+"""Baselines that run no network on a tile."""
+
+COST_ORDER = (*WITHOUT_NETWORK, "softmax", "linear", "xgboost", "svm", "knn", "untrained_svm")
+"""Heads by what they add to one network's pass over a tile: softmax is its last layer, k-NN keeps all embeddings."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Price:
+    """How a run was made, and what its network costs; None: not known."""
+
+    arch: str | None = None
+    start_weights: str | None = None
+    """None: trained from random weights."""
+
+    tile_px: int | None = None
+    parameters: int | None = None
+    dimension: int | None = None
+    """Width of an embedding."""
+
+    gflops: float | None = None
+    """Floating point operations of the network for one tile, all its views, in 10^9."""
+
+    train_seconds: float | None = None
+    """Time of all training steps, summed over the networks of the run."""
+
+    embedded_by: str | None = None
+    """Engine, precision and device, e.g. "torch, bf16, cpu"."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One head of one run on the N test rows that all runs share."""
+
+    run: str
+    head: str
+    predicted: IntArray
+    """(N,) predicted class, a code of `Matched.classes`."""
+
+    p: FloatArray
+    """(N, K) calibrated probabilities."""
+
+    gflops: float
+    """Cost of the network for a tile; 0 for a baseline without a network, infinite where it is not known."""
+
+    @property
+    def text(self) -> str:
+        """The candidate as it is written in a sentence."""
+        return f"{SPELLING.get(self.head, self.head)} of {self.run}"
+
+    @property
+    def cost(self) -> tuple[float, int]:
+        """What candidates are ordered by, the cheapest first: the network, then the head."""
+        known = COST_ORDER.index(self.head) if self.head in COST_ORDER else len(COST_ORDER)
+        return self.gflops, known
+
+
+@dataclasses.dataclass(frozen=True)
+class Matched:
+    """Runs on the same N test rows, a row being a tile under one seed."""
+
+    classes: list[str]
+    y: IntArray
+    """(N,) true class."""
+
+    tile: IntArray
+    """(N,) number of each row's tile."""
+
+    seed: IntArray
+    group: IntArray | None
+    """(N,) number of each row's group; None where a run does not know them or split at random."""
+
+    is_random: bool
+    """Whether a run split its tiles at random."""
+
+    matched_by: Literal["pixels", "tile_id"]
+    candidates: list[Candidate]
+    prices: dict[str, Price]
+    """Run -> how it was made."""
+
+    corrupted: dict[str, pd.DataFrame]
+    """Run -> content of its robustness.csv, of the runs that have one."""
+
+
+def match(runs: dict[str, Path], *, heads: Sequence[str] | None = None, force: bool = False) -> Matched:
+    """Read runs and match their test rows by the SHA-256 of the pixels where all runs hold it, else by tile_id.
+
+    Args:
+        runs: name -> run folder, at least one.
+        heads: names of the heads to compare; None: all.
+        force: use predictions although an input of them has changed since.
+
+    Raises:
+        BadArtifact, StaleInput: as the readers of predictions.csv.
+        BadInput: other classes, test rows, labels or groups than the first run, or no head of that name.
+    """
+    read = {name: read_predictions(folder / "predictions.csv", force=force) for name, folder in runs.items()}
+    hashes = [pixel_hashes(folder, read[name]) for name, folder in runs.items()]
+    by_pixels = all(found is not None for found in hashes)
+    tables = {
+        name: _test_rows(predictions, found if by_pixels else None)
+        for (name, predictions), found in zip(read.items(), hashes, strict=True)
+    }
+    first_name, first = next(iter(read.items()))
+    table = tables[first_name]
+    candidates, prices = [], {}
+    for name, predictions in read.items():
+        _check_same(name, predictions, tables[name], first_name, first, table)
+        own = tables[name]["row"].loc[table.index].to_numpy()
+        order = [predictions.classes.index(label) for label in first.classes]
+        code = np.argsort(order)
+        prices[name] = price = read_price(runs[name])
+        unknown = sorted(set(heads or ()) - set(predictions.heads))
+        if unknown:
+            raise BadInput(f"{runs[name]}: there is no head '{unknown[0]}', only {', '.join(predictions.heads)}")
+        for head in predictions.heads:
+            if heads is None or head in heads:
+                gflops = 0.0 if head in WITHOUT_NETWORK else price.gflops if price.gflops is not None else np.inf
+                p = predictions.probabilities(head, own)[:, order]
+                candidates.append(Candidate(name, head, code[predictions.predicted[head][own]], p, gflops))
+    is_random = any(predictions.protocol == "random" for predictions in read.values())
+    known = next((name for name, one in tables.items() if (one["group"] != "").all()), None)
+    group = None
+    if known is not None and not is_random:
+        group = np.unique(tables[known]["group"].loc[table.index].to_numpy(str), return_inverse=True)[1]
+    return Matched(
+        classes=first.classes,
+        y=first.y[table["row"].to_numpy()],
+        tile=pd.factorize(table.index.droplevel("seed"))[0],
+        seed=table.index.get_level_values("seed").to_numpy(),
+        group=group,
+        is_random=is_random,
+        matched_by="pixels" if by_pixels else "tile_id",
+        candidates=candidates,
+        prices=prices,
+        corrupted={
+            name: read_answers(path, read[name], force=force)
+            for name, folder in runs.items()
+            if (path := folder / "robustness.csv").is_file()
+        },
+    )
+
+
+def read_files(run: Path) -> list[Path]:
+    """Return the files of a run that a comparison reads, of those that are there."""
+    protocol = read_protocol(run)
+    folders = [run] if protocol is None else [run, *(protocol.folder(part) for part in protocol.parts)]
+    own = [records.standing(run / "predictions.csv"), run / "manifest.csv", run / "robustness.csv"]
+    own += [folder / name for folder in folders for name in ("model.json", "history.csv", "embeddings.h5.json")]
+    return [path for path in own if path.is_file()]
+
+
+def pixel_hashes(run: Path, predictions: Predictions) -> dict[str, str] | None:
+    """Return tile_id -> SHA-256 of the pixels, or None where neither manifest nor embeddings hold all test tiles."""
+    ids = set(predictions.tiles["tile_id"].iloc[predictions.rows("test")])
+    if (run / "manifest.csv").is_file():
+        table = read_manifest(run / "manifest.csv").table
+        found = dict(zip(table["tile_id"], table["sha256"], strict=True))
+        if ids <= set(found):
+            return found
+    if (run / "embeddings.h5").is_file():
+        embeddings = read_embeddings(run / "embeddings.h5", with_features=False)
+        hashes = [bytes(each).hex() for each in embeddings.sha256]
+        found = dict(zip(embeddings.tile_id, hashes, strict=True))
+        if ids <= set(found):
+            return found
+    return None
+
+
+def _test_rows(predictions: Predictions, hashes: dict[str, str] | None) -> pd.DataFrame:
+    """Return the test rows (row, label, group) by key, number and seed; tiles of equal pixels are numbered by name."""
+    rows = predictions.rows("test")
+    tiles = predictions.tiles.iloc[rows]
+    table = pd.DataFrame({name: tiles[name].astype(object).to_numpy() for name in ("tile_id", "label", "group")})
+    table["row"], table["seed"] = rows, tiles["seed"].to_numpy()
+    table["key"] = table["tile_id"] if hashes is None else table["tile_id"].map(hashes)
+    table = table.sort_values(["key", "seed", "tile_id"], kind="stable")
+    table["number"] = table.groupby(["key", "seed"]).cumcount()
+    return table.set_index(["key", "number", "seed"])[["row", "label", "group"]]
+
+
+def _check_same(
+    name: str,
+    predictions: Predictions,
+    table: pd.DataFrame,
+    first_name: str,
+    first: Predictions,
+    expected: pd.DataFrame,
+) -> None:
+    """Refuse a run whose classes, test rows, labels or groups are not those of the first run."""
+    start = f"{name} cannot be compared with {first_name}"
+    if set(predictions.classes) != set(first.classes):
+        differ = set(predictions.classes) ^ set(first.classes)
+        raise BadInput(f"{start}: {len(differ)} classes are in one run only, such as '{min(differ)}'")
+    missing, more = len(expected.index.difference(table.index)), len(table.index.difference(expected.index))
+    if missing or more:
+        raise BadInput(
+            f"{start}: of its {len(table)} test rows (tile and seed) {more} are not among the {len(expected)} of "
+            f"{first_name}, and {missing} of those are missing: compare runs with the same tiles, split and seeds"
+        )
+    for column, noun in (("label", "labels"), ("group", "groups")):
+        ours, theirs = table[column].loc[expected.index], expected[column]
+        is_known = (ours != "") & (theirs != "")
+        if n := int((is_known & (ours != theirs)).sum()):
+            raise BadInput(f"{start}: the {noun} of {n} of {len(expected)} test rows differ: prepare both runs alike")
+
+
+def read_price(run: Path) -> Price:
+    """Return how a run was made and what its network costs, from the files that are there.
+
+    A run of a cross-validation plan has one network a part: costs are of one of them, times are summed.
+    """
+    protocol = read_protocol(run)
+    parts = [] if protocol is None else [part for part in protocol.parts if part.arm == protocol.main_arm]
+    folders = [run] if protocol is None else [protocol.folder(part) for part in parts]
+    seconds = [float(pd.read_csv(path)["seconds"].sum()) for f in folders if (path := f / "history.csv").is_file()]
+    train_seconds = sum(seconds) if len(seconds) == len(folders) else None
+    ways = dict.fromkeys(_embedding(folder)[1] for folder in folders)
+    embedded_by = "; ".join(way for way in ways if way is not None) or None
+    if not (folders[0] / "model.json").is_file():
+        return Price(train_seconds=train_seconds, embedded_by=embedded_by)
+    model = atomic.from_json(folders[0] / "model.json")
+    arch, size = str(model["arch"]), int(model["preprocess"]["size"])
+    n_networks = 1 if protocol is None else max(1, protocol.n_inner)
+    parameters, dimension, gflops = network_cost(arch, size, n_classes=len(model["classes"]))
+    return Price(
+        arch=arch,
+        start_weights=None if model.get("init") is None else str(model["init"]),
+        tile_px=size,
+        parameters=parameters,
+        dimension=dimension,
+        gflops=gflops * _embedding(folders[0])[0] * n_networks,
+        train_seconds=train_seconds,
+        embedded_by=embedded_by,
+    )
+
+
+def network_cost(arch: str, size: int, *, n_classes: int) -> tuple[int, int, float]:
+    """Return parameters, width of an embedding and GFLOP for one tile of `size` px."""
+    import torch
+
+    from pipeline.network.resnet import build_network
+    from pipeline.network.throughput import flops_per_tile
+
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        network = build_network(arch, n_classes=n_classes, seed=0)
+        n_parameters = sum(parameter.numel() for parameter in network.parameters())
+        return n_parameters, network.fc.in_features, flops_per_tile(network, size) / 1e9
+
+
+def _embedding(folder: Path) -> tuple[int, str | None]:
+    """Return the views of a tile, and engine, precision and device as text, from the record of the embeddings."""
+    try:
+        record = records.read_record_alone(folder / "embeddings.h5")
+    except BadArtifact:
+        return 1, None
+    details = record["details"]
+    way = [details.get("engine"), details.get("precision"), record.get("device")]
+    views = details.get("views", 1)
+    return views if isinstance(views, int) else 1, ", ".join(str(each) for each in way if each is not None) or None
