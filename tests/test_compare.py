@@ -311,7 +311,7 @@ def test_wrong_words_are_one_line(
 ) -> None:
     make_run(tmp_path / "a", {"svm": 0.1})
     monkeypatch.chdir(tmp_path)
-    assert compare.main(words or ["--runs"]) == code
+    assert compare.main(words) == code
     error_line(capsys)
 
 

@@ -167,7 +167,7 @@ def test_only_the_first_stage_begins_a_run_folder(tmp_path: Path, capsys: pytest
     assert missing.is_dir()
 
 
-@pytest.mark.parametrize("name", COMMANDS[5:])
+@pytest.mark.parametrize("name", COMMANDS[6:])
 def test_later_commands_name_a_missing_run_folder(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
