@@ -147,7 +147,7 @@ def match(runs: dict[str, Path], *, heads: Sequence[str] | None = None, force: b
     return Matched(
         classes=first.classes,
         y=first.y[table["row"].to_numpy()],
-        tile=pd.factorize(table.index.droplevel("seed"))[0],
+        tile=table.groupby(["key", "number"], sort=False).ngroup().to_numpy(),
         seed=table.index.get_level_values("seed").to_numpy(),
         group=group,
         is_random=is_random,
