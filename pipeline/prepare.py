@@ -1,4 +1,4 @@
-r"""Find labelled tiles, look at every one of them, and fix which serves for what.
+r"""Find labelled tiles, check every one of them, and split them into train, val and test.
 
 Reads a data set (the demo, Kather 2016, a folder of class folders, or a CSV file `path,label[,group][,split]`);
 writes manifest.csv, audit.json, audit.md and figures/classes.png into the run folder.
@@ -8,25 +8,26 @@ writes manifest.csv, audit.json, audit.md and figures/classes.png into the run f
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check, plain
-from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, StaleInput
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, StaleInput
+from pipeline.names import SPLITS
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, records
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.tiles.audit.measure import Measurements
     from pipeline.tiles.datasets.sources import DataSource, TileSet
     from pipeline.tiles.manifest import Manifest
-    from pipeline.tiles.splits.cross_validation import Part
+    from pipeline.tiles.splits.cross_validation import SplitOptions
 
 NAMES = ("demo", "kather2016")
-"""What `--data` takes for a data set of its own, not for a path."""
+"""Data sets that `--data` takes by name, not by path."""
 
 SAMPLES = 8
 """Tiles per class in figures/classes.png."""
@@ -123,173 +124,48 @@ class PrepareOptions:
 
         return DataSource(**{field.name: getattr(self, field.name) for field in dataclasses.fields(DataSource)})
 
+    def split_options(self, seed: int) -> "SplitOptions":
+        """Return how the tiles are split, with the seeds from `seed` on."""
+        from pipeline.tiles.splits.cross_validation import SplitOptions
 
-def given_split(tiles: "TileSet", good: "pd.DataFrame", options: PrepareOptions) -> str:
-    """Check the split column of the data and return the protocol it stands for: given, or random.
+        seeds = tuple(range(seed, seed + self.seeds))
+        return SplitOptions(self.protocol, self.folds, seeds, self.inner, self.random_control, self.fractions)
 
-    Raises:
-        BadInput: a split is missing, cuts a group, or leaves train without a class; or folds are asked for too.
+
+def same_words(options: Mapping[str, Any], listing: list[Path], run: Path) -> dict[str, Any]:
+    """Return the options with the earlier words for the place of the tiles.
+
+    A batch job gives the path of the same folder in another way, and the place is no option that decides the result:
+    `check_same_tiles` and `check_same_table` refuse other tiles.
+
+    Args:
+        options: resolved options of now.
+        listing: the CSV file that lists the tiles, if one does; an earlier one must have the same bytes.
+        run: the run folder.
     """
-    from pipeline.names import SPLITS
-
-    if options.folds not in (None, 1) or options.protocol == "logo" or options.inner or options.random_control:
-        raise BadInput(
-            f"{options.data}: it has a split column, which excludes --folds, --protocol logo, --inner and "
-            "--random-control: drop the column or those options"
-        )
-    if missing := set(SPLITS) - set(good["split"]):
-        raise BadInput(f"{options.data}: its split column holds no '{min(missing)}' rows; all three are needed")
-    spread = good[good["group"].ne("")].groupby("group")["split"].nunique()
-    if (spread > 1).any() and options.protocol != "random":
-        group = spread.index[spread > 1][0]
-        raise BadInput(
-            f"{options.data}: its split column puts group '{group}' into several splits: correct it, or pass "
-            "--protocol random to accept that the results flatter"
-        )
-    if absent := set(good["label"]) - set(good.loc[good["split"] == "train", "label"]):
-        raise BadInput(f"{options.data}: its split column gives train no tile of '{min(absent)}'")
-    log.info(f"prepare: the split column of {options.data} is used; --protocol and --fractions do not apply")
-    return "random" if (spread > 1).any() else "given"
+    path = run / "manifest.csv"
+    try:
+        record = records.read_record(path) if records.record_path(path).is_file() else {"options": {}}
+    except BadArtifact:  # `freshness` names it
+        return dict(options)
+    earlier, names = record["options"], {"data_dir", "source", "url"}
+    is_named = {options["data"], earlier.get("data", NAMES[0])} & set(NAMES)
+    if not is_named and sorted(record["inputs"].values()) == [atomic.sha256_file(file) for file in listing]:
+        names.add("data")
+    return {**options, **{name: earlier[name] for name in names & set(earlier)}}
 
 
-def make_plan(
-    tiles: "TileSet", table: "pd.DataFrame", options: PrepareOptions, seed: int
-) -> "tuple[str, int, list[Part]]":
-    """Return the protocol, the number of folds and the parts; a single split is a plan of one part.
+def earlier_manifest(common: Common) -> "Manifest | None":
+    """Return the manifest of an earlier run of the command; None if there is none or it is to be replaced."""
+    from pipeline.tiles.manifest import read_manifest
 
-    Raises:
-        BadInput: the protocol asked for cannot be had with these labels and groups.
-    """
-    from pipeline.tiles.splits.cross_validation import Part, check_parts, make_parts
-
-    good = table[table["problem"] == ""]
-    labels, groups = list(good["label"]), list(good["group"])
-    seeds = list(range(seed, seed + options.seeds))
-    if (tiles.table["split"] != "").all():
-        protocol = given_split(tiles, good, options)
-        return protocol, 1, [Part("given", each, 0, None, list(good["split"])) for each in seeds]
-    protocol = options.protocol or "grouped"
-    if protocol != "random" and "" in groups:
-        unnamed = good[good["group"] == ""]
-        some = f"no group for {len(unnamed)} of {len(good)} tiles, such as {unnamed['path'].iloc[0]}"
-        what = "no groups (slides, patients) are known" if len(unnamed) == len(good) else some
-        raise BadInput(
-            f"{options.data}: {what}, so tiles of one slide would stand in train and "
-            "test: name them by --group-regex or a CSV column 'group', or accept that with --protocol random"
-        )
-    n_folds = options.folds or (len(set(groups)) if protocol == "logo" else 1)
-    if options.random_control and n_folds < 2:
-        raise BadInput(
-            "--random-control compares the same tiles under both protocols, which takes folds: add --folds 5"
-        )
-    how: dict[str, Any] = {"n_folds": n_folds, "seeds": seeds, "fractions": options.fractions, "n_inner": options.inner}
-    parts = make_parts(labels, groups, arm="random" if protocol == "random" else "grouped", **how)
-    if options.random_control:
-        parts += make_parts(labels, groups, arm="random", **how)
-    check_parts(parts, labels)
-    return protocol, n_folds, parts
+    path = common.run / "manifest.csv"
+    is_there = path.is_file() and records.record_path(path).is_file()
+    return read_manifest(path) if is_there and not common.restart else None
 
 
-def write_parts(
-    table: "pd.DataFrame", parts: "list[Part]", common: Common, *, root: Path, protocol: str, n_folds: int, **how: Any
-) -> Path:
-    """Write the manifest of every part and then protocol.json; return its path."""
-    from pipeline.names import SPLITS
-    from pipeline.storage.protocol import PartEntry, Protocol, write_protocol
-    from pipeline.tiles.manifest import write_manifest
-    from pipeline.tiles.splits.cross_validation import absent_classes
-
-    n_inner = len({part.inner for part in parts} - {None})
-    plan = Protocol(common.run, protocol, n_folds, sorted({part.seed for part in parts}), n_inner, [])
-    good = table["problem"] == ""
-    labels = list(table.loc[good, "label"])
-    for part in parts:
-        own = table.copy()
-        own.loc[good, "split"] = part.split
-        tested = own[own["split"] == "test"]
-        entry = PartEntry(
-            name=part.name,
-            arm=part.arm,
-            seed=part.seed,
-            fold=part.fold,
-            inner=part.inner,
-            manifest_sha256="",
-            n={name: int((own["split"] == name).sum()) for name in SPLITS},
-            test_groups=sorted(set(tested["group"]) - {""}) if part.arm != "random" else [],
-            absent=absent_classes(part, labels),
-        )
-        path = plan.folder(entry) / "manifest.csv"
-        details = how["details"] | {"protocol": protocol if part.arm == "given" else part.arm, "plan": "../.."}
-        write_manifest(path, own, root=root, options=how["options"], details=details, outputs=[], seed=part.seed)
-        plan.parts.append(dataclasses.replace(entry, manifest_sha256=atomic.sha256_file(path)))
-    for name, classes in {(w, tuple(c)) for part in plan.parts for w, c in part.absent.items()}:
-        n = sum(list(classes) == part.absent.get(name) for part in plan.parts)
-        log.warning(f"prepare: {name} holds no tile of {', '.join(classes)} in {n} of {len(plan.parts)} parts")
-    return write_protocol(plan)
-
-
-def build_table(tiles: "TileSet", common: Common) -> "tuple[pd.DataFrame, Measurements]":
-    """Return the manifest's table and the audit's measurements; a split stands there only where the data gives one.
-
-    Raises:
-        BadInput: too many unreadable tiles, fewer than two classes, or more names than can be stored.
-    """
-    from pipeline.runtime.console import list_names
-    from pipeline.runtime.device import n_workers
-    from pipeline.storage.embeddings.writer import check_classes
-    from pipeline.tiles.audit.measure import survey
-    from pipeline.tiles.manifest import tile_ids
-
-    table = tiles.table.copy()
-    table.insert(0, "tile_id", tile_ids(list(table["path"])))
-    seen, measurements = survey(tiles.root, list(table["path"]), workers=max(1, n_workers(common.workers)))
-    table[list(seen.columns)] = seen
-    table.loc[table["problem"] != "", "split"] = ""
-    bad = table[table["problem"] != ""]
-    if len(bad) > common.max_bad * len(table):
-        first = bad.iloc[0]
-        raise BadInput(
-            f"{tiles.root}: {len(bad)} of {len(table)} tiles cannot be read, more than --max-bad {common.max_bad:g}: "
-            f"{list_names(list(bad['path']))}; the first: {first['problem']}"
-        )
-    # readable tiles of every class that was named: a class that lost all of its tiles must not go in silence
-    counts = (table["problem"] == "").groupby(table["label"]).sum()
-    if len(counts) < 2:
-        raise BadInput(f"{tiles.root}: only one class ('{counts.index[0]}'): a comparison needs at least two")
-    check_classes(list(counts.index))
-    if (counts < 2).any():
-        label = counts.index[counts < 2][0]
-        raise BadInput(
-            f"{tiles.root}: class '{label}' has {counts[label]} readable tile(s), which cannot be both trained on and "
-            "tested: add tiles of it or leave the class out"
-        )
-    return table, measurements
-
-
-def sides_of(table: "pd.DataFrame", parts: "list[Part]") -> "pd.Series[str]":
-    """Return what decides whether two tiles can land on two sides of a split, for the audit."""
-    arm = parts[0].arm
-    if len(parts) == 1 or arm == "given":
-        return table["split"]
-    return table["tile_id" if arm == "random" else "group"]
-
-
-def drop_other_plans(run: Path, parts: "list[Part]") -> None:
-    """Remove the plan, and the pooled results, that this split does not have; parts' folders stay for the user."""
-    from pipeline.storage.protocol import NAME
-
-    stale = [] if len(parts) > 1 else [run / NAME]
-    if len({part.arm for part in parts}) < 2:
-        random_controls = [run / f"predictions-random{suffix}" for suffix in (".csv", ".parquet")]
-        stale += [
-            path for random_control in random_controls for path in (random_control, records.record_path(random_control))
-        ]
-    for path in stale:
-        path.unlink(missing_ok=True)
-
-
-def refuse_other_tiles(manifest: "Manifest", tiles: "TileSet") -> None:
-    """Refuse to go on with a manifest that lists other tiles than stand there now.
+def check_same_tiles(manifest: "Manifest", tiles: "TileSet") -> None:
+    """Check that a manifest lists the tiles that are there now.
 
     Raises:
         StaleInput: tiles were added, removed or renamed since; counts them and names one.
@@ -298,7 +174,22 @@ def refuse_other_tiles(manifest: "Manifest", tiles: "TileSet") -> None:
     if listed != there:
         raise StaleInput(
             f"{tiles.root}: {len(there - listed)} tile(s) came and {len(listed - there)} went since {manifest.path} "
-            f"was made (such as {min(listed ^ there)}): pass --restart to prepare anew, or give another --run"
+            f"was made (such as {min(listed ^ there)}): pass --restart to prepare again, or give another --run"
+        )
+
+
+def check_same_table(manifest: "Manifest", table: "pd.DataFrame", root: Path) -> None:
+    """Check that the tiles in another place are those of a manifest, pixel by pixel.
+
+    Raises:
+        StaleInput: a tile differs; names the first.
+    """
+    columns = ["path", "label", "group", "sha256"]
+    differs = (manifest.table[columns].to_numpy() != table[columns].to_numpy()).any(axis=1)
+    if differs.any():
+        raise StaleInput(
+            f"{root}: {int(differs.sum())} tile(s) are not those that {manifest.path} lists (such as "
+            f"{table['path'][differs].iloc[0]}): give another --run, or --restart to replace it"
         )
 
 
@@ -306,74 +197,81 @@ def run(common: Common, options: PrepareOptions) -> int:
     """Prepare the run folder; return the exit code (3 if tiles were left out)."""
     from pipeline.figures.tiles import draw_classes
     from pipeline.runtime.console import list_names
+    from pipeline.runtime.device import n_workers
     from pipeline.tiles.audit.checks import audit, audit_markdown
+    from pipeline.tiles.audit.measure import survey_tiles
     from pipeline.tiles.datasets.sources import find_tiles
-    from pipeline.tiles.manifest import SCHEMA, read_manifest, write_manifest
+    from pipeline.tiles.manifest import SCHEMA, write_manifest
+    from pipeline.tiles.splits.cross_validation import make_plan
+    from pipeline.tiles.splits.write import remove_other_plans, write_parts
 
-    data = Path(options.data)
+    data, path = Path(options.data), common.run / "manifest.csv"
     is_name = options.data in NAMES
     if not is_name and data.is_dir() and common.run.resolve().is_relative_to(data.resolve()):
-        raise BadInput(f"{common.run} lies among the tiles in {data}, its figures would be read as tiles: choose --run")
-    path = common.run / "manifest.csv"
-    chosen = plain(options)
+        raise BadInput(f"{common.run} is among the tiles in {data}, its figures would be read as tiles: choose --run")
+    given = plain(options)
     if not is_name:  # my_tiles/ is my_tiles, but a folder called demo is not the demo
         normal = os.path.normpath(data)
-        chosen["data"] = f"./{normal}" if normal in NAMES else normal
+        given["data"] = f"./{normal}" if normal in NAMES else normal
     listing = [data] if data.is_file() and not is_name else []
+    chosen = same_words(given, listing, common.run)
     artifact = records.Artifact(path, SCHEMA, "prepare", chosen, listing, common.seed, protects="file")
     if not common.restart:
         freshness.check_replaceable(artifact)
     tiles = find_tiles(options.data_source, seed=common.seed)
-    if not common.restart and path.is_file() and records.record_path(path).is_file():
-        manifest = read_manifest(path)
-        refuse_other_tiles(manifest, tiles)
-        if freshness.reusable_record(artifact) is not None:
-            return EXIT_OK if len(manifest.readable) == len(manifest.table) else EXIT_SKIPPED
-    table, measurements = build_table(tiles, common)
-    protocol, n_folds, parts = make_plan(tiles, table, options, common.seed)
-    is_plan, good = len(parts) > 1, table["problem"] == ""
-    table.loc[good, "split"] = parts[0].split
-    sides = sides_of(table, parts).copy()
-    if is_plan:
+    earlier = earlier_manifest(common)
+    if earlier is not None:
+        check_same_tiles(earlier, tiles)
+        has_moved = not (earlier.root.is_dir() and earlier.root.samefile(tiles.root))
+        if not has_moved and freshness.reusable_record(artifact) is not None:
+            return EXIT_OK if len(earlier.readable) == len(earlier.table) else EXIT_SKIPPED
+    table, measurements = survey_tiles(tiles, workers=max(1, n_workers(common.workers)), max_bad=common.max_bad)
+    if earlier is not None and has_moved:
+        check_same_table(earlier, table, tiles.root)
+    good = table["problem"] == ""
+    plan = make_plan(table[good], options.split_options(common.seed), where=options.data)
+    table.loc[good, "split"] = plan.parts[0].split
+    sides = plan.sides(table)
+    if not plan.is_single:
         table.loc[good, "split"] = "test"  # every tile is tested by the parts that were trained without it
-    findings = audit(table, measurements, tiles, sides=sides, protocol=protocol)
+    findings = audit(table, measurements, tiles, sides=sides, protocol=plan.protocol)
     for finding in findings:
-        log.info(f"prepare: {finding.severity}: {finding.line}")
-    if any(finding.severity == "error" for finding in findings) and not options.allow_leakage:
-        worst = next(finding for finding in findings if finding.severity == "error")
-        raise BadInput(f"{worst.line}: remove one of them, or pass --allow-leakage")
+        if finding.severity == "note":
+            log.info(f"prepare: note: {finding.line}")
+        else:
+            log.warning(f"prepare: {finding.line}")
+    if findings and findings[0].severity == "error" and not options.allow_leakage:
+        raise BadInput(f"{findings[0].line}: remove one of them, or pass --allow-leakage")
 
-    facts: dict[str, Any] = {
-        "findings": [dataclasses.asdict(finding) for finding in findings],
-        "n_tiles": len(table),
-        "n_unreadable": int((table["problem"] != "").sum()),
-    }
     outputs = [common.run / "audit.json", common.run / "audit.md", common.run / "figures" / "classes.png"]
+    n_bad = int((~good).sum())
+    facts = {"findings": list(map(dataclasses.asdict, findings)), "n_tiles": len(table), "n_unreadable": n_bad}
     atomic.write_text(outputs[0], atomic.to_json(facts))
-    report = audit_markdown(table, findings, measurements=measurements, name=tiles.name, protocol=protocol)
-    atomic.write_text(outputs[1], report)
+    page = audit_markdown(table, findings, measurements=measurements, name=tiles.name, protocol=plan.protocol)
+    atomic.write_text(outputs[1], page)
     draw_classes(outputs[2], table, root=tiles.root, per_class=SAMPLES, seed=common.seed)
     origin = options.data if is_name else "files"
-    details = {"dataset": tiles.name, "origin": origin, "protocol": protocol, **tiles.facts}
-    how: dict[str, Any] = {"root": tiles.root, "options": chosen, "details": details}
-    drop_other_plans(common.run, parts)
-    if is_plan:
-        outputs.append(write_parts(table, parts, common, protocol=protocol, n_folds=n_folds, **how))
-    write_manifest(path, table, **how, outputs=outputs, seed=common.seed, inputs=listing)
+    details = {"dataset": tiles.name, "origin": origin, "protocol": plan.protocol, **tiles.facts}
+    remove_other_plans(common.run, plan)
+    if not plan.is_single:
+        outputs.append(write_parts(common.run, table, plan, root=tiles.root, options=given, details=details))
+    write_manifest(
+        path, table, root=tiles.root, options=given, details=details, outputs=outputs, seed=common.seed, inputs=listing
+    )
+    if n_bad:
+        log.info(
+            f"prepare: {n_bad} unreadable tile(s) left out, see audit.md: {list_names(list(table['path'][~good]))}"
+        )
     counts = table["split"].value_counts()
-    split = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("train", "val", "test"))
-    if is_plan:
-        split = f"{len(parts)} parts of {n_folds} fold(s) and {options.seeds} seed(s)"
+    split = ", ".join(f"{counts.get(name, 0)} {name}" for name in SPLITS)
+    if not plan.is_single:
+        split = f"{len(plan.parts)} parts of {plan.n_folds} fold(s) and {options.seeds} seed(s)"
     classes = sorted(table["label"].unique())
     log.info(
-        f"prepare: {len(table)} tiles of {len(classes)} classes ({list_names(classes)}; {split}; {protocol} split) in "
-        f"{path}"
+        f"prepare: {len(table)} tiles ({split}; {plan.protocol} split) of {len(classes)} classes in {path}: "
+        f"{list_names(classes)}"
     )
-    bad = list(table.loc[table["problem"] != "", "path"])
-    if bad:
-        log.info(f"prepare: {len(bad)} unreadable tile(s) left out, see audit.md: {list_names(bad)}")
-        return EXIT_SKIPPED
-    return EXIT_OK
+    return EXIT_SKIPPED if n_bad else EXIT_OK
 
 
 main = Command("pipeline.prepare", __doc__, PrepareOptions, run, access="begin")

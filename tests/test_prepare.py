@@ -17,10 +17,10 @@ from PIL import Image
 
 from pipeline.cli.options import Common
 from pipeline.errors import BadInput
-from pipeline.prepare import PrepareOptions, main, make_plan
+from pipeline.prepare import PrepareOptions, main
 from pipeline.storage.records import check_artifact, read_record
-from pipeline.tiles.datasets.sources import TileSet
 from pipeline.tiles.manifest import SCHEMA, Manifest, read_manifest
+from pipeline.tiles.splits.cross_validation import make_plan
 
 KATHER = Path(__file__).parents[1] / "../shared/data/kather2016/tiles"
 
@@ -55,7 +55,8 @@ def test_a_folder_becomes_a_manifest_with_audit_and_figure(
 ) -> None:
     code, said = prepare(tile_folder(n=24, groups=6), *GROUPED)
     assert code == 0
-    assert "48 tiles of 2 classes" in said
+    assert "prepare: 48 tiles (" in said
+    assert said.rstrip().endswith("of 2 classes in " + str(tmp_path / "run" / "manifest.csv") + ": A, B")
     found = manifest()
     table = found.table
     assert len(table) == 48
@@ -298,7 +299,7 @@ def test_mixed_sizes_and_modes_are_warned_of(tile_folder: Callable[..., Path], p
     Image.new("CMYK", (16, 16), (1, 2, 3, 4)).save(folder / "B" / "s1_print.tif")
     code, said = prepare(folder, *GROUPED)
     assert code == 0
-    assert "warning: tiles have 2 sizes, all are resized to one: 16x16 (14), 20x10 (1)" in said
+    assert "warning: prepare: tiles have 2 sizes, all are resized to one: 16x16 (14), 20x10 (1)" in said
     assert "not square" in said
     assert len(manifest().readable) == 15
 
@@ -314,7 +315,7 @@ def test_p7_unknown_groups_need_a_word_from_the_user(
     assert "--protocol random" in said
     code, said = prepare(folder, "--protocol", "random")
     assert code == 0
-    assert "warning: no groups are known" in said
+    assert "warning: prepare: no groups are known" in said
     assert manifest().details["protocol"] == "random"
 
 
@@ -343,7 +344,7 @@ def test_a_run_among_the_tiles_is_refused(
     monkeypatch.chdir(folder)
     code, said = prepare(".", *GROUPED, "--run", "reports/x")
     assert code == 1
-    assert "lies among the tiles" in said
+    assert "is among the tiles" in said
 
 
 def test_hostile_class_names(tile_folder: Callable[..., Path], prepare: Any, manifest: Any) -> None:
@@ -451,19 +452,19 @@ def test_p7_no_group_stands_in_two_splits_unless_random_was_chosen(
             "problem": [problem for _, _, problem in rows],
         }
     )
-    tiles = TileSet(name="t", root=Path(), table=table.copy())
     try:
-        chosen, n_folds, parts = make_plan(tiles, table, PrepareOptions(data="t", protocol=protocol), seed)
+        good = table[table["problem"] == ""]
+        plan = make_plan(good, PrepareOptions(data="t", protocol=protocol).split_options(seed), where="t")
     except BadInput:
         return
-    assert (n_folds, len(parts)) == (1, 1)
-    good = table[table["problem"] == ""].assign(split=parts[0].split)
+    assert (plan.n_folds, len(plan.parts)) == (1, 1)
+    good = good.assign(split=plan.parts[0].split)
     assert set(good["split"]) == {"train", "val", "test"}
     assert set(good.loc[good["split"] == "train", "label"]) == set(good["label"])
     if protocol == "random":
-        assert chosen == "random"
+        assert plan.protocol == "random"
     else:
-        assert chosen == "grouped"
+        assert plan.protocol == "grouped"
         assert good.groupby("group")["split"].nunique().max() == 1
 
 
@@ -521,3 +522,120 @@ def test_a_folder_called_demo_is_not_the_demo(
     assert prepare("./demo", *GROUPED)[0] == 0
     assert manifest().details["origin"] == "files"
     assert read_record(tmp_path / "run" / "manifest.csv")["options"]["data"] == "./demo"
+
+
+# -- the same data by another path -----------------------------------------------------------------------------
+
+
+def test_the_same_folder_by_another_path_is_current(
+    tile_folder: Callable[..., Path], prepare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a batch job gives it: absolute, through a link, from another folder."""
+    folder = tile_folder(n=12)
+    monkeypatch.chdir(tmp_path)
+    assert prepare("tiles", *GROUPED)[0] == 0
+    before = (tmp_path / "run" / "manifest.csv.json").read_bytes()
+    (tmp_path / "link").symlink_to(folder)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for words in (folder, "../tiles", tmp_path / "link", f"{tmp_path}/elsewhere/../tiles/"):
+        code, said = prepare(words, *GROUPED, "--data-dir", str(tmp_path / "other"))
+        assert (code, "current" in said) == (0, True), said
+    assert (tmp_path / "run" / "manifest.csv.json").read_bytes() == before
+
+
+def test_tiles_that_moved_are_the_same_if_their_pixels_are(
+    tile_folder: Callable[..., Path], prepare: Any, manifest: Any, tmp_path: Path
+) -> None:
+    folder = tile_folder(n=12)
+    assert prepare(folder, *GROUPED)[0] == 0
+    before = (tmp_path / "run" / "manifest.csv").read_bytes()
+    folder.rename(tmp_path / "moved")
+    code, said = prepare(tmp_path / "moved", *GROUPED)
+    assert (code, "current" in said) == (0, False)
+    assert (tmp_path / "run" / "manifest.csv").read_bytes() == before
+    assert manifest().root.samefile(tmp_path / "moved")
+    shutil.copytree(tmp_path / "moved", tmp_path / "other")
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "other" / "A" / "s0_000.png")
+    code, said = prepare(tmp_path / "other", *GROUPED)
+    assert code == 1
+    assert "1 tile(s) are not those that" in said
+    assert "A/s0_000.png" in said
+    (tmp_path / "other" / "A" / "s0_000.png").unlink()
+    code, said = prepare(tmp_path / "other", *GROUPED)
+    assert code == 1
+    assert "0 tile(s) came and 1 went" in said
+    assert manifest().root.samefile(tmp_path / "moved")
+
+
+def test_a_list_by_another_path_is_compared_by_its_bytes(
+    tile_folder: Callable[..., Path], prepare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tile_folder(n=12)
+    rows = [f"{path},{path.parent.name},{path.name[:2]}" for path in sorted(folder.rglob("*.png"))]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,group", *rows, ""]))
+    monkeypatch.chdir(tmp_path)
+    assert prepare("list.csv")[0] == 0
+    code, said = prepare(tmp_path / "list.csv")
+    assert (code, "current" in said) == (0, True)
+    before = (tmp_path / "run" / "manifest.csv").read_bytes()
+    shutil.copy(tmp_path / "list.csv", tmp_path / "copy.csv")
+    assert prepare("copy.csv")[0] == 0
+    assert (tmp_path / "run" / "manifest.csv").read_bytes() == before
+    (tmp_path / "other.csv").write_text(
+        "\n".join(["path,label,group", *(row.replace(",A,", ",C,") for row in rows), ""])
+    )
+    code, said = prepare("other.csv")
+    assert code == 1
+    assert "data='copy.csv', now 'other.csv'" in said
+    code, said = prepare(folder, *GROUPED)
+    assert code == 1
+    assert "was made with data=" in said
+
+
+# -- images of other formats -----------------------------------------------------------------------------------
+
+
+def test_images_of_formats_that_are_not_read_count_as_skipped(
+    tile_folder: Callable[..., Path], prepare: Any, manifest: Any
+) -> None:
+    folder = tile_folder(n=24, groups=6)
+    (folder / "A" / "s0_photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    code, said = prepare(folder, *GROUPED)
+    assert code == 1
+    assert "1 of 49 tiles cannot be read, more than --max-bad 0.01: A/s0_photo.heic" in said
+    code, said = prepare(folder, *GROUPED, "--max-bad", "0.1")
+    assert code == 3
+    assert len(manifest().readable) == 48
+    for path in (folder / "A").glob("*.png"):
+        path.rename(path.with_suffix(".heic"))
+        path.with_suffix(".heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    code, said = prepare(folder, *GROUPED, "--max-bad", "0.9", "--restart")
+    assert code == 1
+    assert "class 'A' has 0 readable tile(s) (25 cannot be read: not a readable PNG" in said
+
+
+def test_a_class_of_bitmaps_is_a_class(tile_folder: Callable[..., Path], prepare: Any, manifest: Any) -> None:
+    folder = tile_folder(n=24, groups=6)
+    for path in (folder / "A").glob("*.png"):
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    assert prepare(folder, *GROUPED)[0] == 0
+    assert Counter(manifest().table["label"]) == {"A": 24, "B": 24}
+
+
+# -- layouts ---------------------------------------------------------------------------------------------------
+
+
+def test_patients_are_no_classes_and_a_level_names_the_classes(
+    tile_folder: Callable[..., Path], prepare: Any, manifest: Any, tmp_path: Path
+) -> None:
+    for patient in range(6):
+        shutil.copytree(tile_folder(f"t{patient}"), tmp_path / "idc" / f"p{patient}")
+    code, said = prepare(tmp_path / "idc", "--group-regex", r"^(p\d)/")
+    assert code == 1
+    assert "--class-level 2" in said
+    code, said = prepare(tmp_path / "idc", "--group-regex", r"^(p\d)/", "--class-level", "2")
+    assert code == 0
+    assert Counter(manifest().table["label"]) == {"A": 36, "B": 36}
+    assert said.rstrip().endswith(": A, B")

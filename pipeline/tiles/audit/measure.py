@@ -8,10 +8,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pipeline.errors import BadTile
+from pipeline.errors import BadInput, BadTile
+from pipeline.runtime.console import list_names
 from pipeline.runtime.progress import progress
+from pipeline.storage.embeddings.writer import check_classes
 from pipeline.tiles.audit.perceptual_hash import ORIENTATIONS, perceptual_hashes
+from pipeline.tiles.datasets.sources import TileSet
 from pipeline.tiles.decoding import pixel_hash, read_tile
+from pipeline.tiles.manifest import tile_ids
 
 SIDE = 128
 """Side in px at which tiles are measured, so that sharpness and contrast compare over tiles of different sizes."""
@@ -114,3 +118,43 @@ def survey(root: Path, paths: list[str], *, workers: int) -> tuple[pd.DataFrame,
             bar.update()
     table = pd.DataFrame(rows, columns=["sha256", "width", "height", "problem"])
     return table, Measurements(hashes, thumbnails, pd.DataFrame(quality, columns=list(QUALITY)), notes)
+
+
+def survey_tiles(tiles: TileSet, *, workers: int, max_bad: float) -> tuple[pd.DataFrame, Measurements]:
+    """Return the manifest's table and the audit's measurements; the split is only that which the data gives.
+
+    Args:
+        tiles: the data set.
+        workers: threads, at least 1.
+        max_bad: largest share of tiles that cannot be read.
+
+    Raises:
+        BadInput: too many unreadable tiles, fewer than two classes, a class with fewer than two tiles, or class names
+            that cannot be stored.
+    """
+    table = tiles.table.copy()
+    table.insert(0, "tile_id", tile_ids(list(table["path"])))
+    seen, measurements = survey(tiles.root, list(table["path"]), workers=workers)
+    table[list(seen.columns)] = seen
+    table.loc[table["problem"] != "", "split"] = ""
+    bad = table[table["problem"] != ""]
+    if len(bad) > max_bad * len(table):
+        first = bad.iloc[0]
+        raise BadInput(
+            f"{tiles.root}: {len(bad)} of {len(table)} tiles cannot be read, more than --max-bad {max_bad:g}: "
+            f"{list_names(list(bad['path']))}; the first: {first['problem']}"
+        )
+    # readable tiles of every class that was named: a class that lost all of its tiles is an error
+    counts = (table["problem"] == "").groupby(table["label"]).sum()
+    if len(counts) < 2:
+        raise BadInput(f"{tiles.root}: only one class ('{counts.index[0]}'): a comparison needs at least two")
+    check_classes(list(counts.index))
+    if (counts < 2).any():
+        label = counts.index[counts < 2][0]
+        reasons = sorted(set(bad.loc[bad["label"] == label, "problem"]))
+        why = f" ({len(bad[bad['label'] == label])} cannot be read: {reasons[0]})" if reasons else ""
+        raise BadInput(
+            f"{tiles.root}: class '{label}' has {counts[label]} readable tile(s){why}, which cannot be both trained on "
+            "and tested: add tiles of it or leave the class out"
+        )
+    return table, measurements

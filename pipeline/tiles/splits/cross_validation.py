@@ -1,26 +1,57 @@
-"""The plan of a comparison: which tiles every network is trained on, chosen by and tested on; made before it runs.
+"""Plan a comparison before it runs: which tiles each network is trained on, validated on and tested on.
 
 A plan has one part for each seed, fold and arm (the protocol, and its random-split control if there is one).
-With inner networks (`--inner`) a fold has several parts, whose held-out tiles take turns over the training side.
+With inner networks (`--inner`) a fold has several parts; each tile of the training side is held out by one of them.
 """
 
 import dataclasses
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from pipeline.errors import BadInput
 from pipeline.names import SPLITS
+from pipeline.runtime.console import log
+from pipeline.storage.protocol import PartEntry
 from pipeline.tiles.splits.folds import fold_numbers, held_out
 from pipeline.tiles.splits.holdout import grouped_split, random_split
 
+TRAIN, VAL, TEST = range(len(SPLITS))
+
 Arm = Literal["grouped", "random", "given"]
-"""How a part's tiles were dealt: by whole groups, singly, or by the data's own split column."""
+"""How the tiles of a part were split: by whole groups, singly, or by the data's own split column."""
+
+ProtocolName = Literal["grouped", "random", "logo"]
+"""What a user can choose; logo leaves one group out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitOptions:
+    """How tiles are split."""
+
+    protocol: ProtocolName | None
+    """None: grouped."""
+
+    folds: int | None
+    """None: one split by `fractions`; for logo as many folds as groups."""
+
+    seeds: tuple[int, ...]
+    """One network (per fold) is trained from each; folds are drawn for each seed too."""
+
+    inner: int = 0
+    """Inner networks per fold; 0: the fold has one network."""
+
+    random_control: bool = False
+    """Add the same parts under the random protocol."""
+
+    fractions: tuple[float, float, float] = (0.70, 0.15, 0.15)
+    """Shares of train, val and test. With folds the first two share what is not tested."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One training of the plan; each part is a run folder of its own."""
+    """One training of the plan, in a run folder of its own."""
 
     arm: Arm
     seed: int
@@ -36,72 +67,176 @@ class Part:
         """Name of the part's folder."""
         return f"{self.arm}-seed{self.seed}-fold{self.fold}" + (f"-inner{self.inner}" if self.inner is not None else "")
 
+    def entry(self, table: pd.DataFrame) -> PartEntry:
+        """Return the part as protocol.json lists it, without the hash of its manifest.
 
-def make_parts(
-    labels: list[str],
-    groups: list[str],
-    *,
-    arm: Arm,
-    n_folds: int,
-    seeds: list[int],
-    fractions: tuple[float, float, float],
-    n_inner: int = 0,
-) -> list[Part]:
+        Args:
+            table: label and group of the N tiles that were split.
+        """
+        tested = table["group"].to_numpy()[np.asarray(self.split) == "test"]
+        return PartEntry(
+            name=self.name,
+            arm=self.arm,
+            seed=self.seed,
+            fold=self.fold,
+            inner=self.inner,
+            manifest_sha256="",
+            n={name: self.split.count(name) for name in SPLITS},
+            test_groups=sorted(set(tested) - {""}) if self.arm != "random" else [],
+            absent=absent_classes(self, list(table["label"])),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitPlan:
+    """The parts of a comparison; a single split is a plan of one part."""
+
+    protocol: str
+    """random, grouped, logo, or given."""
+
+    n_folds: int
+    parts: list[Part]
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the run folder is the only part."""
+        return len(self.parts) == 1
+
+    def sides(self, table: pd.DataFrame) -> "pd.Series[str]":
+        """Return what decides whether two tiles can be on two sides of a split, for the audit.
+
+        Args:
+            table: columns tile_id, group and split (of the first part) of the tiles.
+        """
+        arm = self.parts[0].arm
+        column = "split" if self.is_single or arm == "given" else "tile_id" if arm == "random" else "group"
+        sides: pd.Series[str] = table[column].copy()
+        return sides
+
+
+def make_plan(table: pd.DataFrame, options: SplitOptions, *, where: str) -> SplitPlan:
+    """Return the protocol, the number of folds and the parts.
+
+    Args:
+        table: columns path, label, group and split of the readable tiles, (N) rows. Where every tile has a split, it
+            is used.
+        options: what the user chose.
+        where: the data set, for messages.
+
+    Raises:
+        BadInput: the protocol cannot be had with these labels and groups.
+    """
+    labels, groups = list(table["label"]), list(table["group"])
+    if (table["split"] != "").all():
+        return _given_plan(table, options, where=where)
+    protocol = options.protocol or "grouped"
+    if protocol != "random" and "" in groups:
+        unnamed = table[table["group"] == ""]
+        some = f"no group for {len(unnamed)} of {len(table)} tiles, such as {unnamed['path'].iloc[0]}"
+        what = "no groups (slides, patients) are known" if len(unnamed) == len(table) else some
+        raise BadInput(
+            f"{where}: {what}, so tiles of one slide would be in train and test: name the groups by --group-regex or a "
+            "CSV column 'group', or accept that with --protocol random"
+        )
+    n_folds = options.folds or (len(set(groups)) if protocol == "logo" else 1)
+    if options.random_control and n_folds < 2:
+        raise BadInput(
+            "--random-control compares the same tiles under both protocols, which takes folds: add --folds 5"
+        )
+    parts = make_parts(labels, None if protocol == "random" else groups, options, n_folds=n_folds)
+    if options.random_control:
+        parts += make_parts(labels, None, options, n_folds=n_folds)
+    check_parts(parts, labels)
+    return SplitPlan(protocol, n_folds, parts)
+
+
+def _given_plan(table: pd.DataFrame, options: SplitOptions, *, where: str) -> SplitPlan:
+    """Return the plan of a split that the data gives: its protocol is given, or random where it cuts groups.
+
+    Raises:
+        BadInput: a split is missing, cuts a group, or leaves train without a class; or folds are requested too.
+    """
+    if options.folds not in (None, 1) or options.protocol == "logo" or options.inner or options.random_control:
+        raise BadInput(
+            f"{where}: it has a split column, which excludes --folds, --protocol logo, --inner and --random-control: "
+            "drop the column or those options"
+        )
+    if missing := set(SPLITS) - set(table["split"]):
+        raise BadInput(f"{where}: its split column holds no '{min(missing)}' rows; all three are needed")
+    spread = table[table["group"].ne("")].groupby("group")["split"].nunique()
+    cut = list(spread.index[spread > 1])
+    if cut and options.protocol != "random":
+        raise BadInput(
+            f"{where}: its split column puts group '{cut[0]}' into several splits: correct it, or pass --protocol "
+            "random to accept results that are biased upwards"
+        )
+    if absent := set(table["label"]) - set(table.loc[table["split"] == "train", "label"]):
+        raise BadInput(f"{where}: its split column gives train no tile of '{min(absent)}'")
+    log.info(f"prepare: the split column of {where} is used; --protocol and --fractions do not apply")
+    split = list(table["split"])
+    return SplitPlan("random" if cut else "given", 1, [Part("given", seed, 0, None, split) for seed in options.seeds])
+
+
+def make_parts(labels: list[str], groups: list[str] | None, options: SplitOptions, *, n_folds: int) -> list[Part]:
     """Return the parts of one arm, by seed, fold and inner network.
 
     Args:
         labels: class name of each tile, (N,), in the manifest's order.
-        groups: group of each tile, (N,); not looked at by the random arm.
-        arm: whether groups are kept whole.
-        n_folds: 1: one split by `fractions` per seed; else folds, and `fractions` only gives the validation share of
-            what is left.
-        seeds: one network (per fold) is trained from each; folds are drawn anew for each seed too.
-        fractions: shares of train, val and test.
-        n_inner: 0: one network per fold; else as many, whose held-out tiles are the folds of the training side.
+        groups: group of each tile, (N,), to be kept whole; None: the random arm.
+        options: seeds, fractions and inner networks.
+        n_folds: 1: one split by `fractions` per seed.
 
     Raises:
         BadInput: too few groups or tiles.
     """
-    whole = groups if arm == "grouped" else None
-    share = fractions[1] / (fractions[0] + fractions[1])
+    arm: Arm = "random" if groups is None else "grouped"
     parts = []
-    for seed in seeds:
-        if n_folds == 1:
-            split = (
-                grouped_split(labels, groups, fractions=fractions, seed=seed)
-                if arm == "grouped"
-                else random_split(labels, fractions=fractions, seed=seed)
-            )
-            codes = [np.array([SPLITS.index(name) for name in split])]
-        else:
-            folds = fold_numbers(labels, whole, n_folds=n_folds, seed=seed)
-            codes = [np.where(folds == fold, 2, 0) for fold in range(n_folds)]
-        for fold, code in enumerate(codes):
-            side = np.flatnonzero(code != 2)
-            side_labels = [labels[i] for i in side]
-            side_groups = [whole[i] for i in side] if whole is not None else None
-            if n_inner:
-                try:
-                    turn = fold_numbers(side_labels, side_groups, n_folds=n_inner, seed=seed)
-                except BadInput as error:
-                    raise BadInput(
-                        f"training side of seed {seed}, fold {fold}, for --inner {n_inner}: {error}"
-                    ) from None
-                held = [turn == inner for inner in range(n_inner)]
-            elif n_folds == 1:
-                held = [code[side] == 1]
-            else:
-                held = [held_out(side_labels, side_groups, share=share, seed=seed)]
-            for inner, is_val in enumerate(held):
-                full = np.full(len(labels), 2)
-                full[side] = np.where(is_val, 1, 0)
-                split = [SPLITS[c] for c in full]
-                parts.append(Part(arm, seed, fold, inner if n_inner else None, split))
+    for seed in options.seeds:
+        for fold, codes in enumerate(_test_codes(labels, groups, options.fractions, n_folds=n_folds, seed=seed)):
+            rows = np.flatnonzero(codes != TEST)
+            for inner, is_val in enumerate(_validation_rows(labels, groups, options, codes, seed=seed, fold=fold)):
+                split = np.full(len(labels), TEST)
+                split[rows] = np.where(is_val, VAL, TRAIN)
+                names = [SPLITS[code] for code in split]
+                parts.append(Part(arm, seed, fold, inner if options.inner else None, names))
     return parts
 
 
+def _test_codes(
+    labels: list[str], groups: list[str] | None, fractions: tuple[float, float, float], *, n_folds: int, seed: int
+) -> list[np.ndarray]:
+    """Return for each fold the split of each tile as its index in `SPLITS`, (N,); with folds, val is not chosen yet."""
+    if n_folds > 1:
+        folds = fold_numbers(labels, groups, n_folds=n_folds, seed=seed)
+        return [np.where(folds == fold, TEST, TRAIN) for fold in range(n_folds)]
+    if groups is None:
+        split = random_split(labels, fractions=fractions, seed=seed)
+    else:
+        split = grouped_split(labels, groups, fractions=fractions, seed=seed)
+    return [np.array([SPLITS.index(name) for name in split])]
+
+
+def _validation_rows(
+    labels: list[str], groups: list[str] | None, options: SplitOptions, codes: np.ndarray, *, seed: int, fold: int
+) -> list[np.ndarray]:
+    """Return for each inner network (or the only one) which tiles of the training side it holds out, (M,) bool."""
+    rows = np.flatnonzero(codes != TEST)
+    own_labels = [labels[row] for row in rows]
+    own_groups = None if groups is None else [groups[row] for row in rows]
+    if options.inner:
+        try:
+            inner = fold_numbers(own_labels, own_groups, n_folds=options.inner, seed=seed)
+        except BadInput as error:
+            raise BadInput(f"training side of seed {seed}, fold {fold}, for --inner {options.inner}: {error}") from None
+        return [inner == number for number in range(options.inner)]
+    if (codes == VAL).any():
+        return [codes[rows] == VAL]
+    train, val, _ = options.fractions
+    return [held_out(own_labels, own_groups, share=val / (train + val), seed=seed)]
+
+
 def check_parts(parts: list[Part], labels: list[str]) -> None:
-    """Refuse a plan with a part that cannot be trained at all.
+    """Refuse a plan with a part that cannot be trained.
 
     Raises:
         BadInput: train or val is empty, or train (of an inner network also val, on which its heads are fitted) holds

@@ -6,9 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import BadInput
-from pipeline.tiles.splits.cross_validation import Part, absent_classes, check_parts, make_parts
+from pipeline.tiles.splits.cross_validation import (
+    Part,
+    SplitOptions,
+    absent_classes,
+    check_parts,
+    make_parts,
+)
 
-FRACTIONS = (0.7, 0.15, 0.15)
+
+def parts_of(labels: list[str], groups: list[str] | None, n_folds: int, *seeds: int, inner: int = 0) -> list[Part]:
+    return make_parts(labels, groups, SplitOptions(None, n_folds, seeds, inner), n_folds=n_folds)
 
 
 def make_tiles(n_groups: int, seed: int) -> tuple[list[str], list[str]]:
@@ -25,8 +33,7 @@ def test_no_group_crosses_a_split_and_every_tile_is_tested_once_per_seed(
 ) -> None:
     """P7."""
     labels, groups = make_tiles(n_groups, seed)
-    how = {"n_folds": n_folds, "seeds": [seed, seed + 1], "fractions": FRACTIONS, "n_inner": n_inner}
-    parts = make_parts(labels, groups, arm="grouped", **how)  # type: ignore[arg-type]
+    parts = parts_of(labels, groups, n_folds, seed, seed + 1, inner=n_inner)
     assert len(parts) == 2 * n_folds * max(1, n_inner)
     assert len({part.name for part in parts}) == len(parts)
     for part in parts:
@@ -41,7 +48,7 @@ def test_no_group_crosses_a_split_and_every_tile_is_tested_once_per_seed(
 
 def test_inner_networks_hold_out_every_training_tile_once() -> None:
     labels, groups = make_tiles(12, 0)
-    parts = make_parts(labels, groups, arm="grouped", n_folds=3, seeds=[0], fractions=FRACTIONS, n_inner=3)
+    parts = parts_of(labels, groups, 3, 0, inner=3)
     for fold in range(3):
         own = [np.array(part.split) for part in parts if part.fold == fold]
         held = sum((split == "val").astype(int) for split in own)
@@ -50,29 +57,26 @@ def test_inner_networks_hold_out_every_training_tile_once() -> None:
 
 def test_too_few_groups_for_inner_networks_are_told_with_the_fold() -> None:
     with pytest.raises(BadInput, match="fold 0, for --inner 4: 2 group"):
-        make_parts(
-            ["a", "b"] * 9, ["x", "y", "z"] * 6, arm="grouped", n_folds=3, seeds=[0], fractions=FRACTIONS, n_inner=4
-        )
+        parts_of(["a", "b"] * 9, ["x", "y", "z"] * 6, 3, 0, inner=4)
 
 
-def test_the_random_arm_looks_at_no_group() -> None:
+def test_the_random_arm_has_its_own_name_and_splits_single_tiles() -> None:
     labels, groups = make_tiles(8, 1)
-    how = {"arm": "random", "n_folds": 4, "seeds": [3], "fractions": FRACTIONS}
-    one = make_parts(labels, groups, **how)  # type: ignore[arg-type]
-    two = make_parts(labels, [""] * len(labels), **how)  # type: ignore[arg-type]
-    assert [part.split for part in one] == [part.split for part in two]
+    parts = parts_of(labels, None, 4, 3)
+    assert {part.arm for part in parts} == {"random"}
+    assert any(len({s for g, s in zip(groups, parts[0].split, strict=True) if g == group}) > 1 for group in groups)
 
 
 def test_seeds_draw_other_folds() -> None:
     labels, groups = make_tiles(12, 2)
-    parts = make_parts(labels, groups, arm="grouped", n_folds=3, seeds=[0, 1], fractions=FRACTIONS)
+    parts = parts_of(labels, groups, 3, 0, 1)
     assert [p.split for p in parts if p.seed == 0] != [p.split for p in parts if p.seed == 1]
 
 
 def test_a_class_in_one_group_is_absent_where_that_group_is_tested_and_listed() -> None:
     groups = [f"g{i % 4}" for i in range(40)] + ["g0"] * 5
     labels = ["a", "a", "a", "a", "b", "b", "b", "b"] * 5 + ["rare"] * 5
-    parts = make_parts(labels, groups, arm="grouped", n_folds=4, seeds=[0], fractions=FRACTIONS)
+    parts = parts_of(labels, groups, 4, 0)
     holes = [absent_classes(part, labels) for part in parts]
     assert holes[0]["train"] == ["rare"]
     assert all("test" in hole and hole["test"] == ["rare"] for hole in holes[1:])
