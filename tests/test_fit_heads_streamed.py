@@ -1,6 +1,5 @@
 """fit_heads with less memory than its rows take: the same files, the same promises, nothing left behind."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -13,8 +12,6 @@ import pandas as pd
 import pytest
 
 from pipeline import baselines
-from pipeline.benchmark.memory import is_told
-from pipeline.benchmark.scaling_run import run_stage
 from pipeline.heads import memory_budget
 from pipeline.heads.baselines import SOURCES
 from pipeline.heads.streamed_rows import StoredRows
@@ -22,7 +19,10 @@ from pipeline.heads.xgb.booster import Boosting
 from pipeline.storage import records
 from pipeline.storage.predictions.csv_table import read_predictions
 
+from .scripts import load_script
 from .test_fit_heads import fit, make_run
+
+stage_cost = load_script("bench/stage_cost")
 
 
 @pytest.fixture
@@ -142,8 +142,6 @@ import os, resource, signal, sys
 from pipeline import fit_heads
 from pipeline.heads import memory_budget
 from pipeline.heads.streamed_rows import StoredRows
-from pipeline.benchmark.scaling_run import run_stage
-from pipeline.benchmark.memory import is_told
 blocks, when, limit = StoredRows.blocks, int(sys.argv.pop(1)), int(sys.argv.pop(1))
 def dying(self):
     global when
@@ -215,25 +213,21 @@ def test_p1_no_room_for_what_is_kept_on_disk_is_one_line(tmp_path: Path, head: s
 @pytest.fixture
 def scale() -> ModuleType:
     """The script that measures fit_heads by number of rows."""
-    path = Path(__file__).parents[1] / "reports/scale/heads.py"
-    spec = importlib.util.spec_from_file_location("scale_heads", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("scale/heads")
 
 
 @pytest.mark.fault("rows that take more memory than was stated")
 @pytest.mark.timeout(900)
 @pytest.mark.slow
-@pytest.mark.skipif(not is_told(), reason="only Linux tells")
+@pytest.mark.skipif(not stage_cost.shows_memory(), reason="only Linux shows it")
 def test_memory_stays_under_what_was_stated_where_fitting_in_memory_takes_more(
     tmp_path: Path, scale: ModuleType
 ) -> None:
     scale.make_run(tmp_path, 8000, seed=0)
     words = ["--run", str(tmp_path), "--device", "cpu", "--threads", "1", "--rounds", "3", "--restart", "--memory"]
-    stated, plenty = (run_stage("fit_heads", [*words, memory], log=tmp_path / "log") for memory in ("1150MB", "16GB"))
+    stated, plenty = (
+        stage_cost.run_stage("fit_heads", [*words, memory], log=tmp_path / "log") for memory in ("1150MB", "16GB")
+    )
     assert stated.megabytes < 1150 < plenty.megabytes
 
 

@@ -1,1 +1,1 @@
-"""How fast this machine runs the stages: ceilings, rounds of timings, targets, growth."""
+"""Measure a machine: its limits, and how fast it embeds, trains and fits heads."""

@@ -1,4 +1,4 @@
-"""How a bench is run: on what, how often, how thoroughly."""
+"""Configure a benchmark and time its contenders in turn."""
 
 import dataclasses
 import time
@@ -6,53 +6,52 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from pipeline.network.precision import Precision, default_precision
+from pipeline.runtime.console import log
+
 
 @dataclasses.dataclass(frozen=True)
 class BenchConfig:
-    """The same for all parts."""
+    """Say on what and how often everything is measured."""
 
     device: torch.device
     threads: int
     """Compute threads, of torch, XGBoost and the searches."""
 
     rounds: int
+    """How often each contender is measured."""
+
     seed: int
-    is_quick: bool
-    """Small sizes throughout: to see that it works; the figures say little."""
+    is_quick: bool = False
+    """Use small sizes, to see that the benchmark works; its figures mean little."""
 
-    engines: tuple[str, ...] = ()
-    """Names of engines, with or without a precision ("torch", "openvino-bf16"), that are measured; none: all."""
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The precisions that are measured: fp32, and bf16 where the device computes in it."""
+        return ("fp32", "bf16") if default_precision(self.device) == "bf16" else ("fp32",)
 
-    batches: tuple[int, ...] = ()
-    """Tiles per batch of embedding; none: the device's usual ones."""
-
-    tell: Callable[[str], object] = lambda text: None
-    """Takes a line of progress."""
-
-    def sized(self, full: int, quick: int) -> int:
-        """Return a size for the thorough or for the quick bench."""
+    def size(self, full: int, quick: int) -> int:
+        """Return the size for a full or for a quick benchmark."""
         return quick if self.is_quick else full
 
 
 Contender = Callable[[], float]
-"""Does its work once and returns its value: a rate, or seconds."""
+"""Work once and return the measured value: a rate, or seconds."""
 
 
-def interleaved(
-    contenders: Mapping[str, Contender], *, rounds: int, tell: Callable[[str], object]
-) -> dict[str, list[float]]:
-    """Return the values of every contender, one per round, each round in the same order.
+def interleaved(contenders: Mapping[str, Contender], *, rounds: int, part: str) -> dict[str, list[float]]:
+    """Return the values of every contender, one per round; each round takes all of them in the same order.
 
     Args:
-        contenders: name -> what is measured; warmed up already.
+        contenders: name -> what is measured, warmed up already.
         rounds: at least 1.
-        tell: called with a line of progress after each value.
+        part: what the messages begin with.
     """
     values: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(1, rounds + 1):
         for name, contender in contenders.items():
             values[name].append(contender())
-            tell(f"round {number} of {rounds}: {name}: {values[name][-1]:.4g}")
+            log.debug(f"bench: {part}: round {number} of {rounds}: {name}: {values[name][-1]:.4g}")
     return values
 
 

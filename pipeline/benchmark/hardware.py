@@ -1,4 +1,4 @@
-"""What machine this is: the name for the files (never the host's), and what readers need to compare figures."""
+"""Describe the machine: a name for the files (never the host's), and what readers need to compare figures."""
 
 import platform
 import re
@@ -18,7 +18,7 @@ UNITS = ("amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni", "avx512f", "avx2"
 
 
 def cpu_name() -> str:
-    """Return the CPU's name as the system tells it, e.g. "Intel(R) Xeon(R) Processor"."""
+    """Return the CPU's name as the system reports it, e.g. "Intel(R) Xeon(R) Processor"."""
     if CPUINFO.is_file():
         found = re.search(r"^model name\s*:\s*(.+)$", CPUINFO.read_text(encoding="utf-8", errors="replace"), re.M)
         if found:
@@ -32,7 +32,7 @@ def cpu_name() -> str:
 
 
 def cpu_units() -> list[str]:
-    """Return which of `UNITS` the CPU has; none where the system does not tell."""
+    """Return which of `UNITS` the CPU has; none where the system does not list them."""
     if not CPUINFO.is_file():
         return []
     text = CPUINFO.read_text(encoding="utf-8", errors="replace")
@@ -46,7 +46,7 @@ def slug(name: str, *, units: list[str], threads: int | None) -> str:
 
     Args:
         name: of the CPU or GPU.
-        units: of the CPU: AMX stands in the name, because vendors sell chips with and without under one.
+        units: of the CPU: AMX is part of the name, because vendors sell chips with and without it under one name.
         threads: of the CPU; None for a GPU.
     """
     short = re.sub(r"[^a-z0-9]+", "-", NOISE.sub(" ", name).lower()).strip("-") or "unknown"
@@ -64,9 +64,9 @@ def machine_slug(device: torch.device, threads: int) -> str:
     return name if device.type == "cpu" else f"{name}-{device.type}"
 
 
-def described(device: torch.device, threads: int) -> list[str]:
-    """Return lines that say what was measured on."""
-    units = ", ".join(cpu_units()) or "not told by the system"
+def describe(device: torch.device, threads: int) -> list[str]:
+    """Return lines that describe the machine."""
+    units = ", ".join(cpu_units()) or "not listed by the system"
     lines = [f"CPU: {cpu_name()}, {threads} compute thread(s); instruction sets: {units}"]
     if device.type == "cuda":
         facts = torch.cuda.get_device_properties(device)

@@ -1,35 +1,85 @@
-"""What the machine can do at most: matrix products in fp32 and bf16, and copying of memory."""
+"""Measure what the machine can do at most: matrix products in fp32 and bf16, and copying of memory."""
 
+import statistics
 import time
 from collections.abc import Iterator
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.resnet import ResNet
 
 from pipeline.benchmark.config import BenchConfig, Contender, interleaved
 from pipeline.benchmark.measurement import Measurement
 from pipeline.network.precision import Precision
-from pipeline.network.throughput import peak_flops
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+SIDE = {"cpu": 2048, "cuda": 8192}
+"""Rows of the square matrices whose product is timed: large enough for the device's full rate."""
+
+TRAINING_PASSES = 3
+"""A training step costs this many forward passes: the backward pass takes the gradient of every product with respect
+to both factors, two products for one (as counted by Kaplan et al. 2020, arXiv 2001.08361, section 2.1)."""
 
 COPY_BYTES = 2**28
 """Far more than any cache holds."""
 
 COPY_S = 0.3
+"""How long copies are timed."""
+
+
+def flops_per_tile(network: ResNet, size: int) -> float:
+    """Return the floating point operations of one tile's forward pass, two per multiplication with its addition.
+
+    torch's FlopCounterMode counts convolutions and matrix products, on a copy of the network without data.
+
+    Args:
+        network: on any device; it is not run.
+        size: side of the tile in px.
+    """
+    blocks = [len(stage) for stage in (network.layer1, network.layer2, network.layer3, network.layer4)]
+    shape_only = type(network)(type(network.layer1[0]), blocks, network.fc.out_features)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        shape_only.to("meta").eval()(torch.empty(1, 3, size, size, device="meta"))
+    return float(counter.get_total_flops())
+
+
+def peak_flops(device: torch.device, precision: Precision, *, seconds: float) -> float:
+    """Return the operations per second of a square matrix product: the limit that rates are compared with.
+
+    The limit is measured, not looked up: it is what this machine grants this process with torch's number of threads
+    now. A convolution written for the chip may exceed it by some per cent.
+
+    Args:
+        device: where.
+        precision: fp32 (on a GPU by torch's own setting of TF32) or bf16.
+        seconds: how long products are timed.
+    """
+    side = SIDE.get(device.type, 2048)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    spent: list[float] = []
+    began = time.perf_counter()
+    while len(spent) < 3 or time.perf_counter() - began < seconds:
+        start = time.perf_counter()
+        torch.matmul(a, b, out=out)
+        if device.type != "cpu":
+            float(out[0, 0])  # waits for the device
+        spent.append(time.perf_counter() - start)
+    return 2 * side**3 / statistics.median(spent[1:])
 
 
 def peak_name(precision: Precision) -> str:
-    """Return the name of a ceiling in the table."""
+    """Return the name of a limit in the table."""
     return f"{precision} matrix product"
 
 
-def peaks(setting: BenchConfig) -> dict[str, Contender]:
-    """Return what measures the machine's matrix products, GFLOP/s, by `peak_name`; for rounds with other work."""
+def peaks(config: BenchConfig) -> dict[str, Contender]:
+    """Return what measures the machine's matrix products in GFLOP/s, by `peak_name`; for rounds with other work."""
 
-    def rate(precision: Precision) -> float:
-        return peak_flops(setting.device, precision, seconds=setting.sized(4, 1) / 10) / 1e9
+    def rate_in(precision: Precision) -> Contender:
+        return lambda: peak_flops(config.device, precision, seconds=config.size(4, 1) / 10) / 1e9
 
-    return {peak_name(precision): lambda p=precision: rate(p) for precision in PRECISIONS}  # type: ignore[misc]
+    return {peak_name(precision): rate_in(precision) for precision in config.precisions}
 
 
 def copy_rate(device: torch.device, *, n_bytes: int = COPY_BYTES) -> float:
@@ -46,11 +96,10 @@ def copy_rate(device: torch.device, *, n_bytes: int = COPY_BYTES) -> float:
     return 2 * n * n_bytes / spent / 1e9
 
 
-def measure_ceilings(setting: BenchConfig) -> Iterator[Measurement]:
-    """Yield the ceilings."""
-    contenders = peaks(setting) | {"memory copy": lambda: copy_rate(setting.device)}
+def measure_limits(config: BenchConfig) -> Iterator[Measurement]:
+    """Yield the limits of the machine."""
+    contenders = peaks(config) | {"memory copy": lambda: copy_rate(config.device)}
     for contender in contenders.values():
-        contender()  # the first call of all pays for threads and pages
-    for name, values in interleaved(contenders, rounds=setting.rounds, tell=setting.tell).items():
-        unit = "GB/s" if name == "memory copy" else "GFLOP/s"
-        yield Measurement("ceilings", name, unit, tuple(values))
+        contender()  # the first call pays for threads and pages
+    for name, values in interleaved(contenders, rounds=config.rounds, part="limits").items():
+        yield Measurement("limits", name, "GB/s" if name == "memory copy" else "GFLOP/s", tuple(values))

@@ -1,12 +1,11 @@
-"""The heads' fitting against what scikit-learn and XGBoost do by themselves, on synthetic embeddings, same cores."""
+"""Measure the fitting of the heads next to scikit-learn's and XGBoost's own ways, on synthetic embeddings."""
 
-import dataclasses
 import itertools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import xgboost
+from scipy.special import softmax
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -21,146 +20,133 @@ from pipeline.heads.search_result import Search, cross_search
 from pipeline.heads.svm.classifier import search_svm
 from pipeline.heads.xgb.booster import POINTS, search_boosting
 
-N_CLASSES, FOLDS, SEEDS = 8, 3, 3
+N_ROWS, N_FEATURES = 1000, 2048
+"""Size of the embeddings. GridSearchCV takes half a minute on two cores; its time grows with the square of the rows."""
+
+N_CLASSES, FOLDS = 8, 3
 
 C = (0.1, 1.0, 10.0, 100.0, 1000.0)
 GAMMA_PER_FEATURE = (0.03, 0.1, 0.3, 1.0, 3.0)
 
+Accuracies = dict[tuple[float, float], float]
+"""(C, gamma) -> accuracy over the rows, each predicted by a model that was fitted without its fold."""
+
 
 def synthetic_rows(n: int, n_features: int, *, seed: int) -> Rows:
-    """Return n rows of `N_CLASSES` classes, as many of each."""
+    """Return n rows of `N_CLASSES` classes, equally many of each."""
     y = np.random.default_rng(seed).permutation(np.arange(n) % N_CLASSES)
     features = synthetic_features(y, n_features, seed=seed)
     return Rows(features, synthetic_logits(features, y, N_CLASSES), y.astype(np.int64))
 
 
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """What a search of C and gamma found."""
-
-    accuracy: dict[tuple[float, float], float]
-    """(C, gamma) -> accuracy over the rows, each scored by what was fitted without its fold."""
-
-    @property
-    def best(self) -> tuple[float, float]:
-        """The point of the highest accuracy; of equals the one with the least C, then gamma."""
-        return max(sorted(self.accuracy), key=lambda point: self.accuracy[point])
-
-    @property
-    def line(self) -> str:
-        """The choice in words."""
-        return f"C {self.best[0]:g}, gamma {self.best[1]:.3g}: accuracy {self.accuracy[self.best]:.4f}"
+def best_point(found: Accuracies) -> tuple[float, float]:
+    """Return the (C, gamma) of the highest accuracy; of equal points the one with the lowest C, then gamma."""
+    return max(sorted(found), key=lambda point: found[point])
 
 
-def our_search(rows: Rows, folds: np.ndarray, *, setting: BenchConfig) -> Choice:
-    """Search by `heads.svm`."""
+def our_search(rows: Rows, folds: np.ndarray, *, config: BenchConfig) -> Accuracies:
+    """Search by `heads.svm`; `folds` (N,) numbers each row's fold."""
     gammas = [factor / rows.features.shape[1] for factor in GAMMA_PER_FEATURE]
     points = [{"kernel": "rbf", "gamma": gamma, "C": c} for gamma in gammas for c in C]
 
-    def search(fit: Rows, held: Rows) -> Search:
-        return search_svm(fit, held, seed=setting.seed, jobs=setting.threads, points=points)
+    def search(fit: Rows, held_out: Rows) -> Search:
+        return search_svm(fit, held_out, seed=config.seed, jobs=config.threads, points=points)
 
     found = cross_search(rows, folds, search).points
-    return Choice({(point["params"]["C"], point["params"]["gamma"]): point["val_accuracy"] for point in found})
+    return {(point["params"]["C"], point["params"]["gamma"]): point["val_accuracy"] for point in found}
 
 
-def grid_search(rows: Rows, folds: np.ndarray, *, setting: BenchConfig) -> Choice:
-    """Search the same points on the same folds by scikit-learn's GridSearchCV, which standardises in each fold too."""
+def grid_search(rows: Rows, folds: np.ndarray, *, config: BenchConfig) -> Accuracies:
+    """Search the same points on the same folds by GridSearchCV, which standardises the features in each fold, too."""
     gammas = [factor / rows.features.shape[1] for factor in GAMMA_PER_FEATURE]
     search = GridSearchCV(
         make_pipeline(StandardScaler(), SVC(break_ties=True)),  # ties of votes as our scores break them
         {"svc__C": list(C), "svc__gamma": gammas},
         cv=PredefinedSplit(folds),
-        n_jobs=setting.threads,
+        n_jobs=config.threads,
         refit=False,
     ).fit(rows.features, rows.y)
     found = search.cv_results_
-    sizes = np.bincount(folds)  # accuracy over all rows, not the mean of the folds': these may differ by a row
+    sizes = np.bincount(folds)  # accuracy over all rows, not the mean of the folds, whose sizes may differ by a row
     by_fold = np.stack([found[f"split{fold}_test_score"] for fold in range(len(sizes))])
     values = (by_fold * sizes[:, None]).sum(axis=0) / sizes.sum()
     keys = [(float(point["svc__C"]), float(point["svc__gamma"])) for point in found["params"]]
-    return Choice(dict(zip(keys, values.tolist(), strict=True)))
+    return dict(zip(keys, values.tolist(), strict=True))
 
 
-def measure_svm(setting: BenchConfig) -> Iterator[Measurement]:
-    """Yield the times of both searches, and whether they choose the same.
+def time_around(
+    plain: Callable[[], object], ours: Callable[[], object], *, rounds: int
+) -> tuple[list[float], list[float]]:
+    """Return the seconds of the plain way, which takes long and is timed once, and of ours in the rounds around it."""
+    before = max(1, rounds // 2)
+    seconds = [seconds_of(ours) for _ in range(before)]
+    once = [seconds_of(plain)]
+    return once, seconds + [seconds_of(ours) for _ in range(rounds - before)]
 
-    scikit-learn's search takes minutes: it is timed once, ours in the rounds around it.
-    """
-    n, width = setting.sized(4000, 240), setting.sized(2048, 64)
-    rows = synthetic_rows(n, width, seed=setting.seed)
-    folds = np.arange(n) % FOLDS
-    what = f"{n} x {width}, {len(C)} x {len(GAMMA_PER_FEATURE)} points, {FOLDS} folds"
-    choices: list[Choice] = []
 
-    def timed(name: str, search: Any) -> float:
-        seconds = seconds_of(lambda: choices.append(search(rows, folds, setting=setting)))
-        setting.tell(f"svm: {name}: {seconds:.1f} s")
-        return seconds
+def measure_svm(config: BenchConfig) -> Iterator[Measurement]:
+    """Yield the times of both searches, and whether they choose the same point."""
+    n, width = config.size(N_ROWS, 240), config.size(N_FEATURES, 64)
+    rows, folds = synthetic_rows(n, width, seed=config.seed), np.arange(n) % FOLDS
+    found: dict[str, Accuracies] = {}
 
-    our_search(rows.take(np.arange(120)), folds[:120], setting=setting)  # threads and pages
-    before = max(1, setting.rounds // 2)
-    ours = [timed(OURS, our_search) for _ in range(before)]
-    theirs = timed("GridSearchCV", grid_search)
-    grid = choices[-1]
-    ours += [timed(OURS, our_search) for _ in range(setting.rounds - before)]
-    found = choices[0]
-    middle = float(np.median(ours))
-    yield Measurement("svm", PLAIN, "s", (theirs,), note=f"GridSearchCV(SVC), once, {what}; {grid.line}")
-    yield Measurement("svm", OURS, "s", tuple(ours), ratio=theirs / middle, note=f"{what}; {found.line}")
-    apart = max(abs(found.accuracy[point] - grid.accuracy[point]) for point in grid.accuracy)
+    def plain() -> None:
+        found[PLAIN] = grid_search(rows, folds, config=config)
+
+    def ours() -> None:
+        found[OURS] = our_search(rows, folds, config=config)
+
+    our_search(rows.take(np.arange(120)), folds[:120], config=config)  # the first call pays for threads and pages
+    plain_seconds, seconds = time_around(plain, ours, rounds=config.rounds)
+    best = {name: best_point(each) for name, each in found.items()}
+    chosen = {
+        name: f"C {c:g}, gamma {gamma:.3g}: accuracy {found[name][c, gamma]:.4f}" for name, (c, gamma) in best.items()
+    }
+    task = f"{n} x {width}, {len(C)} x {len(GAMMA_PER_FEATURE)} points, {FOLDS} folds"
+    note = f"GridSearchCV(SVC), once, {task}; {chosen[PLAIN]}"
+    yield Measurement("svm", PLAIN, "s", tuple(plain_seconds), note=note)
+    ratio = plain_seconds[0] / float(np.median(seconds))
+    yield Measurement("svm", OURS, "s", tuple(seconds), ratio=ratio, note=f"{task}; {chosen[OURS]}")
+    apart = max(abs(found[OURS][point] - value) for point, value in found[PLAIN].items())
     note = f"1: yes; over all points the accuracies differ by {100 * apart:.2f} points at most"
-    yield Measurement("svm", "same choice", "yes", (float(found.best == grid.best),), note=note)
+    yield Measurement("svm", "same choice", "yes", (float(best[OURS] == best[PLAIN]),), note=note)
 
 
 def log_loss(scores: np.ndarray, y: np.ndarray) -> float:
     """Return the mean negative log-likelihood of margins (N, K), uncalibrated."""
-    shifted = scores - scores.max(axis=1, keepdims=True)
-    p = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
-    return float(row_nll(y, p).mean())
+    return float(row_nll(y, softmax(scores, axis=1)).mean())
 
 
-def measure_xgboost(setting: BenchConfig) -> Iterator[Measurement]:
+def measure_xgboost(config: BenchConfig) -> Iterator[Measurement]:
     """Yield the times of our boosting and of XGBoost's defaults, and the log-loss of both on validation rows.
 
-    The defaults sample nothing, so that no seed changes them: they are fitted once, in the midst of our seeds.
+    Each round of ours has another seed. The defaults sample nothing, so that no seed changes them.
     """
-    n, width = setting.sized(4000, 240), setting.sized(2048, 64)
-    both = synthetic_rows(n + n // 4, width, seed=setting.seed + 1)
+    n, width = config.size(N_ROWS, 240), config.size(N_FEATURES, 64)
+    both = synthetic_rows(n + n // 4, width, seed=config.seed + 1)
     train, val = both.take(np.arange(n)), both.take(np.arange(n, len(both.y)))
-    device = "cuda" if setting.device.type == "cuda" else "cpu"
-    seconds: dict[str, list[float]] = {OURS: [], PLAIN: []}
-    losses: dict[str, list[float]] = {OURS: [], PLAIN: []}
+    device = "cuda" if config.device.type == "cuda" else "cpu"
+    losses: dict[str, list[float]] = {PLAIN: [], OURS: []}
 
-    def ours(seed: int) -> float:
-        search, _, _ = search_boosting(train, val, seed=seed, jobs=setting.threads, device=device, points=POINTS[:1])
-        return log_loss(search.scores[0], val.y)
+    def plain() -> None:
+        model = xgboost.XGBClassifier(n_jobs=config.threads, device=device).fit(train.features, train.y)
+        losses[PLAIN].append(log_loss(model.predict(val.features, output_margin=True), val.y))
 
-    def plain(seed: int) -> float:
-        model = xgboost.XGBClassifier(n_jobs=setting.threads, device=device, random_state=seed)
-        model.fit(train.features, train.y)
-        return log_loss(model.predict(val.features, output_margin=True), val.y)
+    def ours() -> None:
+        seed = config.seed + len(losses[OURS])
+        search, _, _ = search_boosting(train, val, seed=seed, jobs=config.threads, device=device, points=POINTS[:1])
+        losses[OURS].append(log_loss(search.scores[0], val.y))
 
-    order = [(OURS, seed) for seed in range(SEEDS)]
-    order.insert(1, (PLAIN, 0))
-    for name, seed in order:
-        fit = ours if name == OURS else plain
-        seconds[name].append(seconds_of(lambda f=fit, s=seed, n=name: losses[n].append(f(s))))  # type: ignore[misc]
-        setting.tell(f"xgboost: {name}, seed {seed}: {seconds[name][-1]:.1f} s, log-loss {losses[name][-1]:.4f}")
-    what = f"{n} x {width}, {N_CLASSES} classes"
-    notes = {
-        PLAIN: f"XGBClassifier's defaults (100 rounds), once (no seed changes them), {what}",
-        OURS: f"one point, {what}",
-    }
-    ratio = float(np.median(seconds[PLAIN]) / np.median(seconds[OURS]))
-    for name in (PLAIN, OURS):
-        yield Measurement(
-            "xgboost", name, "s", tuple(seconds[name]), ratio=ratio if name == OURS else None, note=notes[name]
-        )
+    plain_seconds, seconds = time_around(plain, ours, rounds=config.rounds)
+    task = f"{n} x {width}, {N_CLASSES} classes"
+    ratio = plain_seconds[0] / float(np.median(seconds))
+    note = f"XGBClassifier's defaults (100 rounds), once, {task}"
+    yield Measurement("xgboost", PLAIN, "s", tuple(plain_seconds), note=note)
+    yield Measurement("xgboost", OURS, "s", tuple(seconds), ratio=ratio, note=f"one point, {task}")
     for name in (PLAIN, OURS):
         yield Measurement("xgboost", name, "log-loss", tuple(losses[name]), note=f"{len(val.y)} validation rows")
 
 
-def measure_heads(setting: BenchConfig) -> Iterator[Measurement]:
+def measure_heads(config: BenchConfig) -> Iterator[Measurement]:
     """Yield what was measured of SVM and XGBoost."""
-    return itertools.chain(measure_svm(setting), measure_xgboost(setting))
+    return itertools.chain(measure_svm(config), measure_xgboost(config))

@@ -1,4 +1,4 @@
-"""One thing that was measured: its values round by round, and what they are held against; a table of them as CSV."""
+"""Hold what was measured: values round by round, and what they are compared with; write them as CSV."""
 
 import csv
 import dataclasses
@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 PLAIN = "plain"
-"""Name of what a plain script does: what ours is held against."""
+"""Name of what a plain script does: what ours is compared with."""
 
 OURS = "ours"
 """Name of what this package does, where there is only one way."""
@@ -17,16 +17,16 @@ COLUMNS = ("part", "what", "precision", "batch", "unit", "median", "low", "high"
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """One row of the table."""
+    """Hold one row of the table."""
 
     part: str
-    """ceilings, embed, agreement, train, svm, xgboost or hdf5."""
+    """limits, embed, train, svm or xgboost."""
 
     what: str
-    """The engine, or which way."""
+    """The engine, or the way of working."""
 
     unit: str
-    """Of the values: tiles/s, GFLOP/s, s, ..."""
+    """Unit of the values: tiles/s, GFLOP/s, s, ..."""
 
     values: tuple[float, ...]
     """One per round (or per seed), at least one."""
@@ -35,13 +35,13 @@ class Measurement:
     """fp32, bf16 or int8, where a network is run."""
 
     batch: int | None = None
-    """Tiles per step, likewise."""
+    """Tiles per step, where a network is run."""
 
     ratio: float | None = None
     """Times as fast as the plain way."""
 
     share: float | None = None
-    """Of what the share is, the part says: of the machine's limit, or of an extraction's time."""
+    """Share of the machine's limit."""
 
     note: str = ""
     """What a reader of this row must know."""
@@ -52,15 +52,15 @@ class Measurement:
         return statistics.median(self.values)
 
 
-def paired(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Return the median over rounds of ours / theirs: what slowed a round down slowed both.
+def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return the median over rounds of ours / theirs: what slows a round down slows both.
 
     Args:
         ours: one value per round.
-        theirs: likewise, of the same rounds.
+        theirs: one value per round, of the same rounds.
 
     Raises:
-        ValueError: not as many, or none.
+        ValueError: the numbers of values differ, or there are none.
     """
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 

@@ -1,13 +1,10 @@
-"""Figures of the bench: rates of the engines by batch size, speed-ups with their targets, growth with the tiles."""
+"""Draw rates of the engines by batch size, speed-ups with their targets, and growth with the number of tiles."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.benchmark.measurement import OURS, PLAIN, Measurement, find
-from pipeline.benchmark.scaling import Costs
-from pipeline.benchmark.targets import EMBED_RATIO, SVM_RATIO, TRAIN_RATIO, XGBOOST_RATIO, best_engine
 from pipeline.figures.plotting import Axes, Figure, LogLocator, NullFormatter, ScalarFormatter
 from pipeline.figures.style import HEAD_COLOURS, MARKERS, save, short, styled
 
@@ -26,7 +23,7 @@ def draw_rates(
     levels: Mapping[str, float],
     ratios: Mapping[str, tuple[float, float | None]],
 ) -> None:
-    """Draw the rates of the engines by batch size, and beside them how many times faster than the plain way ours is.
+    """Draw the rates of the engines by batch size, and next to them how many times as fast as the plain way ours is.
 
     Args:
         path: the PNG.
@@ -106,12 +103,12 @@ def _draw_ratios(axis: Axes, ratios: Mapping[str, tuple[float, float | None]]) -
 
 
 @styled
-def draw_growth(path: Path, costs: Costs, *, slopes: Mapping[str, float | None]) -> None:
+def draw_growth(path: Path, costs, *, slopes: Mapping[str, float | None]) -> None:
     """Draw time and memory of the stages by number of tiles, both axes logarithmic.
 
     Args:
         path: the PNG.
-        costs: of every stage at one size or more.
+        costs: stage -> number of tiles -> cost, at one size or more.
         slopes: stage -> slope of its time, if it has one.
     """
     figure = Figure(figsize=(8.0, 3.8), layout="constrained")
@@ -136,35 +133,3 @@ def draw_growth(path: Path, costs: Costs, *, slopes: Mapping[str, float | None])
         axis.set_axisbelow(True)
         axis.legend(fontsize=7)
     save(figure, path)
-
-
-def rate_curves(table: Sequence[Measurement]) -> dict[tuple[str, str], Curve]:
-    """Return (engine, precision) -> rates of embedding by batch size."""
-    curves: dict[tuple[str, str], Curve] = {}
-    for row in table:
-        if row.part == "embed" and row.what not in (PLAIN, "limit") and row.batch is not None:
-            curve = curves.setdefault((row.what, row.precision), {})
-            curve[row.batch] = (row.median, min(row.values), max(row.values))
-    return curves
-
-
-def levels(table: Sequence[Measurement]) -> dict[str, float]:
-    """Return name -> rate of the plain loop and of the limits of embedding."""
-    return {
-        f"{row.what} {row.precision}": row.median
-        for row in table
-        if row.part == "embed" and row.what in (PLAIN, "limit")
-    }
-
-
-def ratios(table: Sequence[Measurement]) -> dict[str, tuple[float, float]]:
-    """Return what was done faster -> times as fast as the plain way, and the target."""
-    found = {
-        "embedding": (best_engine(table), EMBED_RATIO),
-        "training": (find(table, "train", OURS), TRAIN_RATIO),
-        "SVM search": (find(table, "svm", OURS, "s"), SVM_RATIO),
-        "XGBoost": (find(table, "xgboost", OURS, "s"), XGBOOST_RATIO),
-    }
-    return {
-        name: (row.ratio, target) for name, (row, target) in found.items() if row is not None and row.ratio is not None
-    }

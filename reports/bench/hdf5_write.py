@@ -1,23 +1,29 @@
-"""What keeping embeddings costs: the crash-safe rows of an extraction and the HDF5 file made of them."""
+"""Measure what keeping embeddings costs: the crash-safe rows of an extraction and the HDF5 file made of them.
 
+python reports/bench/hdf5_write.py               writes <machine>-hdf5.csv next to this file
+"""
+
+import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
-from pipeline.benchmark.config import BenchConfig, interleaved, seconds_of
-from pipeline.benchmark.measurement import OURS, Measurement
-from pipeline.benchmark.targets import best_engine, named
+from pipeline.benchmark.config import seconds_of
+from pipeline.benchmark.hardware import machine_slug
+from pipeline.benchmark.measurement import OURS, Measurement, to_csv
+from pipeline.runtime.device import n_cores
+from pipeline.storage import atomic
 from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.writer import write_embeddings
 
 WIDTH, N_CLASSES, BATCH = 2048, 8, 16
 
 
-def store(folder: Path, features: np.ndarray, logits: np.ndarray) -> None:
-    """Write rows as `extract` does: batch by batch into the scratch, then into embeddings.h5."""
+def store(folder, features, logits):
+    """Write rows as `extract` does: batch by batch into the scratch file, then into embeddings.h5."""
     n = len(features)
     target = folder / "embeddings.h5"
     scratch = PartialRows(target, row=row_type(features.shape[1], logits.shape[1]), identity={}, batch=BATCH)
@@ -34,30 +40,22 @@ def store(folder: Path, features: np.ndarray, logits: np.ndarray) -> None:
     scratch.remove()
 
 
-def measure_storing(setting: BenchConfig, table: Sequence[Measurement], folder: Path) -> Iterator[Measurement]:
-    """Yield the rate of writing rows and its share of an extraction by the fastest engine measured before.
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=4096)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="on the disk that is measured")
+    args = parser.parse_args()
+    rng = np.random.default_rng(0)
+    features = np.maximum(rng.standard_normal((args.rows, WIDTH), dtype=np.float32), 0)
+    logits = rng.standard_normal((args.rows, N_CLASSES), dtype=np.float32)
+    with tempfile.TemporaryDirectory(dir=args.out, prefix=".bench-") as folder:
+        seconds = [seconds_of(lambda: store(Path(folder), features, logits)) for _ in range(args.rounds + 1)][1:]
+    rates = tuple(args.rows / value for value in seconds)
+    text = to_csv([Measurement("hdf5", OURS, "rows/s", rates, note=f"{args.rows} rows of {WIDTH} features")])
+    atomic.write_text(args.out / f"{machine_slug(torch.device('cpu'), n_cores())}-hdf5.csv", text)
+    print(text)
 
-    Args:
-        setting: how.
-        table: what was measured before.
-        folder: on the disk that results go to.
-    """
-    n = setting.sized(4096, 256)
-    rng = np.random.default_rng(setting.seed)
-    features = np.maximum(rng.standard_normal((n, WIDTH), dtype=np.float32), 0)
-    logits = rng.standard_normal((n, N_CLASSES), dtype=np.float32)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".bench-") as name:
 
-        def rate() -> float:
-            return n / seconds_of(lambda: store(Path(name), features, logits))
-
-        rate()
-        values = interleaved({"hdf5": rate}, rounds=setting.rounds, tell=setting.tell)["hdf5"]
-    best = best_engine(table)
-    note, share = f"{n} rows of {WIDTH} features", None
-    if best is not None:
-        writing, embedding = 1 / float(np.median(values)), 1 / best.median
-        share = writing / (writing + embedding)
-        note += f", in an extraction by {named(best)}"
-    yield Measurement("hdf5", OURS, "rows/s", tuple(values), share=share, note=note)
+if __name__ == "__main__":
+    main()

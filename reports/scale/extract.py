@@ -17,13 +17,16 @@ import time
 from pathlib import Path
 
 from pipeline.benchmark.hardware import cpu_name
-from pipeline.benchmark.memory import Watch
-from pipeline.benchmark.scaling_run import TILE_PX, Setting, make_tiles, train_small
 from pipeline.runtime.device import n_cores
 from pipeline.storage.atomic import sha256_file
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+sys.path.append(str(ROOT / "reports" / "bench"))
+
+from growth import TILE_PX, Setting, make_tiles, train_small  # noqa: E402
+from stage_cost import Watch  # noqa: E402
+
 COLUMNS = ("way", "tiles", "seconds", "tiles_per_second", "times_the_first", "peak_mb", "same_bytes", "commit")
 ENGINE = ["--engine", "torch", "--embed-precision", "bf16", "--device", "cpu", "--force"]
 

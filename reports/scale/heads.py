@@ -12,6 +12,7 @@ import csv
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.benchmark.hardware import described
-from pipeline.benchmark.scaling_run import run_stage
+from pipeline.benchmark.hardware import describe
 from pipeline.benchmark.synthetic_data import synthetic_features
 from pipeline.storage import atomic, records
 from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
@@ -28,6 +28,10 @@ from pipeline.storage.embeddings.reader import SCHEMA
 from pipeline.storage.embeddings.writer import write_embeddings
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "bench"))
+
+from stage_cost import run_stage  # noqa: E402
+
 WIDTH, N_CLASSES, N_GROUPS, BLOCK = 2048, 8, 40, 4096
 COLUMNS = (
     "rows",
@@ -152,7 +156,7 @@ def page(lines: list[dict[str, str]], command: str, threads: int) -> str:
         "",
         f"{WIDTH} features, {N_CLASSES} classes, synthetic; baselines on embeddings included. Made by `{command}`.",
         "",
-        *(f"- {line}" for line in described(torch.device("cpu"), threads)),
+        *(f"- {line}" for line in describe(torch.device("cpu"), threads)),
         "",
         f"| {' | '.join(names)} |",
         "|" + "---|" * len(names),

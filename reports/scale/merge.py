@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.benchmark.memory import Watch
 from pipeline.storage import environment, records
 from pipeline.storage.atomic import SHARDS, sha256_file
 from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
@@ -28,6 +27,10 @@ from pipeline.tiles.manifest import write_manifest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+sys.path.append(str(ROOT / "reports" / "bench"))
+
+from stage_cost import Watch  # noqa: E402
+
 COLUMNS = ("shards", "rows", "features", "commit", "read_mb", "written_mb", "seconds", "peak_mb")
 CLASSES = [f"class {code}" for code in range(8)]
 WIDTH, BATCH = 2048, 16

@@ -17,11 +17,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.benchmark.memory import Watch
-from pipeline.benchmark.synthetic_data import HEADS, write_synthetic
+from synthetic_predictions import HEADS, write_synthetic
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+sys.path.append(str(ROOT / "reports" / "bench"))
+
+from stage_cost import Watch  # noqa: E402
+
 COLUMNS = ("rows", "lines", "form", "commit", "file_mb", "write_s", "report_s", "report_peak_mb")
 
 

@@ -9,17 +9,21 @@ processor time, and held against that of the whole extraction: what share of the
 import argparse
 import resource
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from pipeline.benchmark.scaling_run import run_stage
 from pipeline.slides.grid import grid_path, read_grid
 from pipeline.slides.openslide_reader import open_slide
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "bench"))
+
+from stage_cost import run_stage  # noqa: E402
+
 SAMPLE = 2000
 
 

@@ -1,4 +1,4 @@
-"""Engines are measured beside the plain loop, compared with fp32, and those that are missing are named."""
+"""Engines are measured next to the plain loop; engines that are missing are skipped."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,84 +7,45 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.benchmark import embedding, inputs
+from pipeline.benchmark import embedding
 from pipeline.benchmark.config import BenchConfig
-from pipeline.benchmark.inputs import BenchInputs, Tiles, demo_material
+from pipeline.benchmark.embedding import PLAIN_BATCH, measure_embedding, rate, split_into_batches
 from pipeline.benchmark.measurement import PLAIN
 from pipeline.errors import PipelineError
 from pipeline.network.engines import build_engine
+from pipeline.network.model_file import Model, Preprocess
+from pipeline.network.resnet import build_network
 
-CPU = torch.device("cpu")
-SETTING = BenchConfig(CPU, threads=1, rounds=2, seed=0, is_quick=True, batches=(8, 4))
-
-
-@pytest.fixture(scope="module")
-def tiny() -> BenchInputs:
-    """A resnet10 after five steps, 32 px."""
-    return demo_material(SETTING, arch="resnet10", tile_px=32)
+CONFIG = BenchConfig(torch.device("cpu"), threads=1, rounds=2, seed=0, is_quick=True)
 
 
 @pytest.fixture
-def engines(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Only torch in fp32, an engine that is not installed, and one that takes long to get ready; the builds."""
-    builds: list[tuple[str, int]] = []
+def model() -> Model:
+    info = {"arch": "resnet10", "classes": ["a", "b"], "preprocess": {**Preprocess(size=32).__dict__}}
+    return Model(build_network("resnet10", n_classes=2, seed=0).eval(), info, {})
 
-    def build(name: str, model: Any, *, device: Any, precision: str, batch: int, calibration: Any) -> Any:
-        builds.append((name, batch))
+
+def test_rates_and_a_missing_engine(
+    model: Model, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def build(name: str, model: Any, **options: Any) -> Any:
         if name == "absent":
             raise PipelineError("absent is not installed: pip install absent")
-        return build_engine("torch", model, device=device, precision=precision, batch=batch)
+        return build_engine("torch", model, **options)
 
-    monkeypatch.setattr(embedding, "ENGINES", {"torch": ("fp32",), "absent": ("fp32",), "slow": ("fp32",)})
+    monkeypatch.setattr(embedding, "ENGINES", ("torch", "absent"))
     monkeypatch.setattr(embedding, "build_engine", build)
-    return builds
-
-
-def test_rates_agreement_and_what_is_missing(
-    tiny: BenchInputs, engines: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    remarks: list[str] = []
-    rows = list(embedding.measure_embedding(SETTING, tiny, remarks))
-    rates = {(row.what, row.batch): row for row in rows if row.part == "embed" and row.what in ("torch", "slow")}
-    assert set(rates) == {("torch", 8), ("torch", 4), ("slow", 8), ("slow", 4)}
-    assert all(len(row.values) == 2 and row.ratio is not None and row.share is not None for row in rates.values())
-    assert {row.precision for row in rows if row.what == "limit"} == {"fp32", "bf16"}
-    assert all(row.batch == 64 and row.ratio is None for row in rows if row.what == PLAIN)
-    agreed = {row.unit: row.median for row in rows if row.part == "agreement" and row.what == "torch"}
-    assert agreed["cosine"] > 0.9999
-    assert agreed["share of tiles"] == 1
-    assert agreed["points"] == 0
-    assert remarks == ["Not measured: absent fp32 (absent is not installed: pip install absent)."]
-    assert ("absent", 4) not in engines
-
-    monkeypatch.setattr(embedding, "PATIENCE_S", 0.0)
-    remarks.clear()
-    rows = list(embedding.measure_embedding(SETTING, tiny, remarks))
-    assert {row.batch for row in rows if row.what == "torch"} == {8}
-    assert remarks[-1] == "Measured at one batch size, because getting ready takes long: torch fp32, slow fp32."
-
-
-def test_named_engines_only(tiny: BenchInputs, engines: list[tuple[str, int]]) -> None:
-    for words, names in ((("torch",), {"torch"}), (("slow-fp32",), {"slow"}), (("torch-bf16",), set())):
-        setting = BenchConfig(CPU, 1, 1, 0, is_quick=True, engines=words, batches=(8,))
-        rows = list(embedding.measure_embedding(setting, tiny, []))
-        assert {row.what for row in rows if row.part == "embed"} == {PLAIN, "limit", *names}
-
-
-def test_a_wrong_engine_is_found_out(tiny: BenchInputs, engines: list[tuple[str, int]]) -> None:
-    """An engine that mixes up its rows agrees with nothing."""
-
-    class Wrong:
-        batch = 8
-
-        def run(self, batches: Any) -> Iterator[Any]:
-            plain = embedding.PlainLoop(tiny.model, CPU)
-            yield from ((f[::-1], z[::-1]) for f, z in plain.run(batches))
-
-    rows = list(embedding.compare(SETTING, tiny, {embedding.Key("wrong", "fp32"): Wrong()}, 8))  # type: ignore[dict-item]
-    found = {row.unit: row.median for row in rows}
-    assert found["cosine"] < 0.9
-    assert found["share of tiles"] < 0.9
+    rows = list(measure_embedding(CONFIG, model, torch.zeros(24, 3, 32, 32, dtype=torch.uint8)))
+    engines = [row for row in rows if row.what == "torch"]
+    assert {row.precision for row in engines} == set(CONFIG.precisions)
+    for row in engines:
+        assert len(row.values) == 2
+        assert row.ratio is not None
+        assert row.share is not None
+    assert {row.what for row in rows} == {PLAIN, "limit", "torch"}
+    (plain,) = [row for row in rows if row.what == PLAIN]
+    assert (plain.batch, plain.ratio) == (PLAIN_BATCH, None)
+    assert "absent fp32" in capsys.readouterr().err
 
 
 def test_the_rate_counts_every_tile_and_takes_the_batches_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,19 +60,12 @@ def test_the_rate_counts_every_tile_and_takes_the_batches_in_turn(monkeypatch: p
                 yield np.zeros((len(pixels), 1)), np.zeros((len(pixels), 1))
 
     batches = [torch.zeros(4, 1), torch.zeros(6, 1)]
-    assert embedding.rate(Counting(), batches, 3) == (4 + 6 + 4) / 4.0  # type: ignore[arg-type]
+    assert rate(Counting(), batches, 3) == (4 + 6 + 4) / 4.0
     assert seen == [4, 6, 4]
 
 
 def test_batches_are_whole_and_filled_up_from_the_start() -> None:
     pixels = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 3, 2, 2)
-    batches = Tiles(pixels, np.zeros(5, np.int64)).batches(3)
+    batches = split_into_batches(pixels, 3)
     assert [batch[:, 0, 0, 0].tolist() for batch in batches] == [[0, 1, 2], [3, 4, 0]]
-    assert Tiles(pixels, np.zeros(5, np.int64)).batches(7)[0][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 0, 1]
-
-
-def test_demo_tiles_hold_every_class_and_do_not_repeat() -> None:
-    tiles = inputs.demo_tiles(20, tile_px=32, seed=0)
-    assert tiles.pixels.shape == (20, 3, 32, 32)
-    assert np.bincount(tiles.y).tolist() == [3, 3, 3, 3, 2, 2, 2, 2]
-    assert len({pixels.numpy().tobytes() for pixels in tiles.pixels}) == 20
+    assert split_into_batches(pixels, 7)[0][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 0, 1]

@@ -44,4 +44,4 @@ def test_a_system_that_tells_nothing_still_has_a_name(tmp_path: Path, monkeypatc
 
 def test_no_host_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "node", lambda: "secret-host")
-    assert "secret-host" not in " ".join(hardware.described(torch.device("cpu"), 2))
+    assert "secret-host" not in " ".join(hardware.describe(torch.device("cpu"), 2))

@@ -5,18 +5,18 @@ import io
 
 import pytest
 
-from pipeline.benchmark.measurement import COLUMNS, Measurement, find, paired, to_csv
+from pipeline.benchmark.measurement import COLUMNS, Measurement, find, median_ratio, to_csv
 
 
 def test_the_ratio_is_the_median_of_the_rounds_ratios_not_the_ratio_of_the_medians() -> None:
     """A slow machine in one round slows both: 2, 2 and 2, though the medians would say 3."""
-    assert paired([2.0, 6.0, 20.0], [1.0, 3.0, 10.0]) == 2.0
-    assert paired([4.0, 60.0, 6.0], [1.0, 2.0, 3.0]) == 4.0
+    assert median_ratio([2.0, 6.0, 20.0], [1.0, 3.0, 10.0]) == 2.0
+    assert median_ratio([4.0, 60.0, 6.0], [1.0, 2.0, 3.0]) == 4.0
 
 
 def test_rounds_that_do_not_belong_together_have_no_ratio() -> None:
     with pytest.raises(ValueError, match=r"shorter|longer"):
-        paired([1.0, 2.0], [1.0])
+        median_ratio([1.0, 2.0], [1.0])
 
 
 def test_csv_has_median_range_and_empty_cells_for_what_does_not_apply() -> None:

@@ -1,4 +1,4 @@
-"""The real training's steps are taken, and a plain loop's beside them."""
+"""The benchmark takes the real training's steps, and a plain loop's next to them."""
 
 import copy
 
@@ -7,54 +7,50 @@ import pytest
 import torch
 
 from pipeline.benchmark.config import BenchConfig
-from pipeline.benchmark.inputs import demo_tiles
 from pipeline.benchmark.measurement import OURS, PLAIN, find
-from pipeline.benchmark.training import PlainTraining, held_on, measure_training, start, take_steps
+from pipeline.benchmark.training import PlainTraining, begin_training, cache_tiles, measure_training, take_steps
 from pipeline.network.model_file import Model, Preprocess
 from pipeline.network.resnet import build_network
 
-SETTING = BenchConfig(torch.device("cpu"), threads=1, rounds=2, seed=0, is_quick=True)
+CONFIG = BenchConfig(torch.device("cpu"), threads=1, rounds=2, seed=0, is_quick=True)
 PREPROCESS = Preprocess(size=32)
+LABELS = np.arange(16) % 2
+
+
+@pytest.fixture
+def pixels() -> torch.Tensor:
+    """16 tiles of two classes: dark ones and bright ones."""
+    noise = np.random.default_rng(0).integers(0, 100, (16, 32, 32, 3)) + 100 * LABELS[:, None, None, None]
+    return torch.from_numpy(noise.astype(np.uint8)).permute(0, 3, 1, 2)
 
 
 @pytest.fixture
 def model() -> Model:
-    info = {"arch": "resnet10", "classes": list("abcdefgh"), "preprocess": {**PREPROCESS.__dict__}}
-    return Model(build_network("resnet10", n_classes=8, seed=0), info, {})
+    info = {"arch": "resnet10", "classes": ["a", "b"], "preprocess": {**PREPROCESS.__dict__}}
+    return Model(build_network("resnet10", n_classes=2, seed=0), info, {})
 
 
-def test_the_steps_train(model: Model) -> None:
-    tiles = demo_tiles(16, tile_px=32, seed=0)
-    training = start(model.network, tiles.y, setting=SETTING, preprocess=PREPROCESS, batch=16)
-    held = held_on(tiles.pixels, SETTING.device)
-    losses = []
-    for _ in range(2):
-        before = training.state.loss_sum
-        take_steps(training, held, steps=6, seed=0)
-        losses.append(training.state.loss_sum - before)
-    assert training.state.seen == 2 * 6 * 16
-    assert losses[1] < losses[0]
-
-
-def test_a_step_may_be_larger_than_the_tiles(model: Model) -> None:
-    tiles = demo_tiles(8, tile_px=32, seed=0)
-    training = start(model.network, tiles.y, setting=SETTING, preprocess=PREPROCESS, batch=12)
-    take_steps(training, held_on(tiles.pixels, SETTING.device), steps=1, seed=0)
-    assert training.state.seen == 12
-
-
-def test_the_plain_loop_trains(model: Model) -> None:
-    tiles = demo_tiles(16, tile_px=32, seed=0)
-    plain = PlainTraining(model.network, SETTING.device)
-    target = torch.from_numpy(tiles.y)
-    losses = [plain.step(tiles.pixels, target, PREPROCESS) for _ in range(6)]
+def test_the_steps_train(model: Model, pixels: torch.Tensor) -> None:
+    training = begin_training(model.network, config=CONFIG, preprocess=PREPROCESS, batch=16)
+    losses = take_steps(training, cache_tiles(pixels, CONFIG.device), LABELS, n=8)
+    assert len(losses) == 8
     assert losses[-1] < losses[0]
 
 
-def test_rows_and_the_model_is_left_alone(model: Model) -> None:
-    tiles = demo_tiles(32, tile_px=32, seed=0)
+def test_a_step_may_be_larger_than_the_tiles(model: Model, pixels: torch.Tensor) -> None:
+    training = begin_training(model.network, config=CONFIG, preprocess=PREPROCESS, batch=20)
+    assert np.isfinite(take_steps(training, cache_tiles(pixels, CONFIG.device), LABELS, n=1)).all()
+
+
+def test_the_plain_loop_trains(model: Model, pixels: torch.Tensor) -> None:
+    plain = PlainTraining(model.network, CONFIG.device)
+    losses = [plain.step(pixels, torch.from_numpy(LABELS), PREPROCESS) for _ in range(6)]
+    assert losses[-1] < losses[0]
+
+
+def test_rows_and_the_model_stays_as_it_is(model: Model, pixels: torch.Tensor) -> None:
     before = copy.deepcopy(model.network.state_dict())
-    table = list(measure_training(SETTING, model, tiles.pixels, tiles.y))
+    table = list(measure_training(CONFIG, model, pixels, LABELS))
     ours, plain = find(table, "train", OURS), find(table, "train", PLAIN)
     assert ours is not None
     assert plain is not None

@@ -34,7 +34,7 @@ def rows_lost(finished: Finished, run: Path, stage: str) -> int:
     if stage == "fit_heads":
         ours, theirs = (read_predictions(folder / "predictions.csv") for folder in (run, whole))
         return len(theirs) - len(theirs.merge(ours))
-    times = ["seconds", "images_per_second", "share_of_limit"]
+    times = ["seconds", "images_per_second"]
     ours, theirs = (pd.read_csv(folder / "history.csv").drop(columns=times) for folder in (run, whole))
     return len(theirs) - len(theirs.merge(ours))
 

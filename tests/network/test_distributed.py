@@ -24,7 +24,7 @@ from pipeline.network.distributed import Ranks, peer_errors_as_one_line
 from pipeline.network.resnet import build_network
 from pipeline.network.training.sync_batchnorm import SharedBatchNorm2d, synchronise
 
-TIMES = ["seconds", "images_per_second", "share_of_limit"]
+TIMES = ["seconds", "images_per_second"]
 
 ALL_SWITCHES = "--recipe strong --optimizer sgd --lr 0.02 --mixup 0.2 --cutmix 1 --progressive 0.75 1 --ema 0.5"
 """With SGD, for Adam makes whole steps of what is nothing but rounding."""

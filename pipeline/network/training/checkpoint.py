@@ -39,14 +39,13 @@ class Progress:
         """Return the tiles per second of the epoch so far: waiting for tiles counts, validation and saves do not."""
         return self.seen / max(self.seconds, 1e-9)
 
-    def finish_epoch(self, *, lr: float, val_loss: float, val_accuracy: float, per_tile: float) -> bool:
+    def finish_epoch(self, *, lr: float, val_loss: float, val_accuracy: float) -> bool:
         """Write the epoch into the history, begin the next one, and tell whether it was the best so far.
 
         Args:
             lr: learning rate of its last step.
             val_loss: mean cross-entropy on the validation tiles.
             val_accuracy: likewise.
-            per_tile: share of the devices' limit that one tile per second takes.
         """
         self.epoch += 1
         self.history.append(
@@ -59,7 +58,6 @@ class Progress:
                 "val_accuracy": val_accuracy,
                 "seconds": round(self.seconds, 3),
                 "images_per_second": round(self.rate(), 3),
-                "share_of_limit": round(self.rate() * per_tile, 4),
             }
         )
         is_best = (val_accuracy, -val_loss) > (self.best_accuracy, -self.best_loss)

@@ -27,7 +27,6 @@ from pipeline.network.batches import TileFiles
 from pipeline.network.distributed import Ranks
 from pipeline.network.model_file import Preprocess
 from pipeline.network.precision import Precision
-from pipeline.network.throughput import share_of_limit
 from pipeline.network.training.checkpoint import Checkpoint, Progress, Stateful, Weights
 from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles, open_tile_sources
 from pipeline.network.training.recipe import Recipe
@@ -201,13 +200,11 @@ class Trainer:
         """Take the steps of the epoch that are left, validate, save; raises as `run` does."""
         steps = self.epoch_batches(self.state.epoch)[self.state.step :]
         label = f"epoch {self.state.epoch + 1}/{self.recipe.epochs}"
-        per_tile = self.limit_share()  # measured before the first epoch's clock starts
         self.tally.restart()
         with progress(len(self.train[0]), unit="tile", label=label, done=self.state.seen) as bar:
             for rows, pixels in zip(steps, self.pixels_of(steps, stop), strict=True):
                 if self.state.seen:
-                    loss, share = self.state.loss_sum / self.state.seen, self.state.rate() * per_tile
-                    bar.set_postfix_str(f"loss {loss:.3f}, {share:.0%} of the chip's limit", refresh=False)
+                    bar.set_postfix_str(f"loss {self.state.loss_sum / self.state.seen:.3f}", refresh=False)
                 self.step(rows, pixels)
                 bar.update(len(rows))
         self.look()
@@ -308,11 +305,6 @@ class Trainer:
         """Return (mean cross-entropy without smoothing, accuracy) on the validation tiles."""
         return validate(self.learner, self.eval_network, self.sources["val"], self.val[1])
 
-    def limit_share(self) -> float:
-        """Return the share of the limit of all processes' devices that one tile per second takes in this epoch."""
-        share = share_of_limit(self.network, self.recipe.side(self.state.epoch), self.precision)
-        return 1 / self.ranks.total([1 / share])[0]
-
     def finish_epoch(self) -> None:
         """Validate, write the epoch into the history, keep the best weights, begin the next epoch."""
         state = self.state
@@ -320,12 +312,11 @@ class Trainer:
         val_loss, val_accuracy = self.validate()
         if not math.isfinite(val_loss):
             raise self.broken("the validation loss", state.step)
-        is_best = state.finish_epoch(lr=lr, val_loss=val_loss, val_accuracy=val_accuracy, per_tile=self.limit_share())
+        is_best = state.finish_epoch(lr=lr, val_loss=val_loss, val_accuracy=val_accuracy)
         if is_best:
             self.best = {name: value.detach().cpu().clone() for name, value in self.eval_network.state_dict().items()}
         row = state.history[-1]
         log.info(
             f"train: epoch {state.epoch}/{self.recipe.epochs}: loss {row['train_loss']:.3f}, validation loss "
-            f"{val_loss:.3f}, accuracy {val_accuracy:.3f}, {row['images_per_second']:.1f} tiles/s, "
-            f"{row['share_of_limit']:.0%} of the chip's limit"
+            f"{val_loss:.3f}, accuracy {val_accuracy:.3f}, {row['images_per_second']:.1f} tiles/s"
         )

@@ -1,9 +1,11 @@
+"""The limits count the operations of every layer and time one product."""
+
 import pytest
 import torch
 
-from pipeline.network import throughput
+from pipeline.benchmark import hardware_limits
+from pipeline.benchmark.hardware_limits import flops_per_tile, peak_flops
 from pipeline.network.resnet import build_network
-from pipeline.network.throughput import flops_per_tile, peak_flops
 
 
 def test_resnet50_has_the_operations_that_its_layers_have() -> None:
@@ -31,8 +33,8 @@ def test_counting_leaves_the_network_alone() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_ceiling_is_that_of_the_timed_product(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(throughput.SIDE, "cpu", 64)
-    clock = iter(float(i) for i in range(10_000))  # every look at the clock is one second later
-    monkeypatch.setattr(throughput.time, "perf_counter", lambda: next(clock))
+def test_the_limit_is_that_of_the_timed_product(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(hardware_limits.SIDE, "cpu", 64)
+    clock = iter(float(i) for i in range(10_000))  # every reading of the clock is one second later
+    monkeypatch.setattr(hardware_limits.time, "perf_counter", lambda: next(clock))
     assert peak_flops(torch.device("cpu"), precision, seconds=20.0) == 2 * 64**3  # type: ignore[arg-type]
