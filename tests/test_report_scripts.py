@@ -57,13 +57,13 @@ def test_slopes_and_memory_between_the_largest_sizes() -> None:
 
 def test_the_words_of_the_growth_script_are_those_of_the_commands() -> None:
     from pipeline import extract, fit_heads, prepare, report
-    from pipeline.cli.options import parse
+    from pipeline.cli.parse import parse
 
-    setting = growth.Setting("resnet10", "cpu", 1, 0)
-    kinds = (prepare.PrepareOptions, extract.ExtractOptions, fit_heads.FitHeadsOptions, report.ReportOptions)
-    steps = growth.commands(300, Path("x"), Path("model.safetensors"), setting)
-    for (stage, words), kind in zip(steps.items(), kinds, strict=True):
-        common, _ = parse("x", "", {stage: kind}, words)
+    mains = {"prepare": prepare.main, "extract": extract.main, "fit_heads": fit_heads.main, "report": report.main}
+    steps = growth.commands(300, Path("x"), Path("model.safetensors"), growth.Setting("resnet10", "cpu", 1, 0))
+    assert steps.keys() == mains.keys()
+    for stage, words in steps.items():
+        common, _ = parse(mains[stage].syntax, words)
         assert common.run == Path("x/run")
 
 

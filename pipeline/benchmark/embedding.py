@@ -10,13 +10,14 @@ import torch
 from torchvision.models.resnet import ResNet
 
 from pipeline.benchmark.config import BenchConfig, Contender, interleaved
-from pipeline.benchmark.hardware_limits import flops_per_tile, peak_name, peaks
+from pipeline.benchmark.hardware_limits import flops_per_tile, peak_name, peaks, tiles_per_second
 from pipeline.benchmark.measurement import PLAIN, Measurement, median_ratio
 from pipeline.errors import PipelineError
 from pipeline.network.batches import normalise
 from pipeline.network.engines import build_engine, default_batch
 from pipeline.network.engines.base import HeadOutput
 from pipeline.network.model_file import Model
+from pipeline.network.precision import Precision
 from pipeline.network.resnet import features, logits
 from pipeline.runtime.console import log
 
@@ -42,7 +43,7 @@ class PlainLoop:
 
     def __init__(self, model: Model, device: torch.device) -> None:
         network: ResNet = copy.deepcopy(model.network)
-        self.network = network.to(device, memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+        self.network = network.to(device, memory_format=torch.contiguous_format).eval()
         self.preprocess, self.device = model.preprocess, device
 
     def run(self, batches: Iterable[torch.Tensor]) -> Iterator[HeadOutput]:
@@ -89,7 +90,7 @@ def measure_embedding(config: BenchConfig, model: Model, pixels: torch.Tensor) -
     contenders = peaks(config)
     plain = PlainLoop(model, config.device)
     contenders[PLAIN] = sustained(plain, split_into_batches(pixels, PLAIN_BATCH), window_s=window)
-    engines: list[tuple[str, str]] = []
+    engines: list[tuple[str, Precision]] = []
     for name, precision in itertools.product(ENGINES, config.precisions):
         try:
             engine = build_engine(name, model, device=config.device, precision=precision, batch=batch)
@@ -100,9 +101,7 @@ def measure_embedding(config: BenchConfig, model: Model, pixels: torch.Tensor) -
         engines.append((name, precision))
     found = interleaved(contenders, rounds=config.rounds, part="embed")
     flops = flops_per_tile(model.network, model.preprocess.size)
-    limits: dict[str, list[float]] = {
-        p: [1e9 * value / flops for value in found[peak_name(p)]] for p in config.precisions
-    }
+    limits = {precision: tiles_per_second(found[peak_name(precision)], flops) for precision in config.precisions}
     yield Measurement("embed", PLAIN, "tiles/s", tuple(found[PLAIN]), "fp32", PLAIN_BATCH)
     for precision, values in limits.items():
         yield Measurement("embed", "limit", "tiles/s", tuple(values), precision)

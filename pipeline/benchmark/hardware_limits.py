@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -80,6 +80,11 @@ def peaks(config: BenchConfig) -> dict[str, Contender]:
         return lambda: peak_flops(config.device, precision, seconds=config.size(4, 1) / 10) / 1e9
 
     return {peak_name(precision): rate_in(precision) for precision in config.precisions}
+
+
+def tiles_per_second(gigaflops: Sequence[float], flops: float) -> list[float]:
+    """Return the rates that the values of a limit (GFLOP/s) allow, for `flops` operations a tile."""
+    return [1e9 * value / flops for value in gigaflops]
 
 
 def copy_rate(device: torch.device, *, n_bytes: int = COPY_BYTES) -> float:

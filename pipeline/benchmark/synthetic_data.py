@@ -46,4 +46,4 @@ def synthetic_logits(features: np.ndarray, y: np.ndarray, n_classes: int) -> np.
     """
     means = np.stack([features[y == code].mean(axis=0) for code in range(n_classes)])
     scores = features @ means.T - (means**2).sum(axis=1) / 2
-    return (scores / scores.std()).astype(np.float32)
+    return np.asarray(scores / scores.std(), dtype=np.float32)

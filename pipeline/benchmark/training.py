@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch.nn import functional
 from torchvision.models.resnet import ResNet
 
 from pipeline.benchmark.config import BenchConfig, interleaved, seconds_of
-from pipeline.benchmark.hardware_limits import TRAINING_PASSES, flops_per_tile, peak_name, peaks
+from pipeline.benchmark.hardware_limits import TRAINING_PASSES, flops_per_tile, peak_name, peaks, tiles_per_second
 from pipeline.benchmark.measurement import OURS, PLAIN, Measurement, median_ratio
 from pipeline.network.batches import normalise
 from pipeline.network.distributed import Ranks
@@ -80,7 +81,7 @@ class PlainTraining:
     """Train as a script would: fp32, NCHW, torch's Adam."""
 
     def __init__(self, network: ResNet, device: torch.device) -> None:
-        self.network = network.to(device, memory_format=torch.contiguous_format).train()  # type: ignore[call-overload]
+        self.network = network.to(device, memory_format=torch.contiguous_format).train()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3)
         self.device = device
 
@@ -130,9 +131,9 @@ def measure_training(
 
         our_rate(2)
         our_steps = steps_in_window(our_rate(1), batch)
-        contenders = {PLAIN: lambda: plain_rate(plain_steps), way: lambda n=our_steps, rate=our_rate: rate(n)}
+        contenders = {PLAIN: partial(plain_rate, plain_steps), way: partial(our_rate, our_steps)}
         found = interleaved(contenders | peaks(config), rounds=config.rounds, part="train")
-        limits = {p: [1e9 * value / flops for value in found[peak_name(p)]] for p in config.precisions}
+        limits = {precision: tiles_per_second(found[peak_name(precision)], flops) for precision in config.precisions}
         yield Measurement("train", PLAIN, "tiles/s", tuple(found[PLAIN]), "fp32", n)
         for precision, values in limits.items():
             yield Measurement("train", "limit", "tiles/s", tuple(values), precision)
