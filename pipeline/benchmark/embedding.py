@@ -10,7 +10,7 @@ import torch
 from torchvision.models.resnet import ResNet
 
 from pipeline.benchmark.config import BenchConfig, Contender, interleaved
-from pipeline.benchmark.hardware_limits import flops_per_tile, peak_name, peaks, tiles_per_second
+from pipeline.benchmark.hardware_limits import peak_name, peaks, tiles_per_second
 from pipeline.benchmark.measurement import PLAIN, Measurement, median_ratio
 from pipeline.errors import PipelineError
 from pipeline.network.batches import normalise
@@ -18,7 +18,7 @@ from pipeline.network.engines import build_engine, default_batch
 from pipeline.network.engines.base import HeadOutput
 from pipeline.network.model_file import Model
 from pipeline.network.precision import Precision
-from pipeline.network.resnet import features, logits
+from pipeline.network.resnet import features, flops_per_tile, logits
 from pipeline.runtime.console import log
 
 PLAIN_BATCH = 64

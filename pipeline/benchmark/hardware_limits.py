@@ -5,8 +5,6 @@ import time
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models.resnet import ResNet
 
 from pipeline.benchmark.config import BenchConfig, Contender, interleaved
 from pipeline.benchmark.measurement import Measurement
@@ -24,22 +22,6 @@ COPY_BYTES = 2**28
 
 COPY_S = 0.3
 """How long copies are timed."""
-
-
-def flops_per_tile(network: ResNet, size: int) -> float:
-    """Return the floating point operations of one tile's forward pass, two per multiplication with its addition.
-
-    torch's FlopCounterMode counts convolutions and matrix products, on a copy of the network without data.
-
-    Args:
-        network: on any device; it is not run.
-        size: side of the tile in px.
-    """
-    blocks = [len(stage) for stage in (network.layer1, network.layer2, network.layer3, network.layer4)]
-    shape_only = type(network)(type(network.layer1[0]), blocks, network.fc.out_features)
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        shape_only.to("meta").eval()(torch.empty(1, 3, size, size, device="meta"))
-    return float(counter.get_total_flops())
 
 
 def peak_flops(device: torch.device, precision: Precision, *, seconds: float) -> float:

@@ -10,13 +10,13 @@ from torch.nn import functional
 from torchvision.models.resnet import ResNet
 
 from pipeline.benchmark.config import BenchConfig, interleaved, seconds_of
-from pipeline.benchmark.hardware_limits import TRAINING_PASSES, flops_per_tile, peak_name, peaks, tiles_per_second
+from pipeline.benchmark.hardware_limits import TRAINING_PASSES, peak_name, peaks, tiles_per_second
 from pipeline.benchmark.measurement import OURS, PLAIN, Measurement, median_ratio
 from pipeline.network.batches import normalise
 from pipeline.network.distributed import Ranks
 from pipeline.network.model_file import Model, Preprocess
 from pipeline.network.precision import default_precision
-from pipeline.network.resnet import as_channels_last
+from pipeline.network.resnet import as_channels_last, flops_per_tile
 from pipeline.network.training.pixel_cache import CachedTiles
 from pipeline.network.training.recipe import Recipe
 from pipeline.network.training.step import TrainStep

@@ -260,8 +260,7 @@ def network_cost(arch: str, size: int, *, n_classes: int) -> tuple[int, int, flo
     """Return parameters, width of an embedding and GFLOP for one tile of `size` px."""
     import torch
 
-    from pipeline.network.resnet import build_network
-    from pipeline.network.throughput import flops_per_tile
+    from pipeline.network.resnet import build_network, flops_per_tile
 
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         network = build_network(arch, n_classes=n_classes, seed=0)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet18, resnet50
 from torchvision.models.resnet import BasicBlock, ResNet
 
@@ -44,6 +45,22 @@ def features(network: ResNet, batch: torch.Tensor) -> torch.Tensor:
 def logits(network: ResNet, embedded: torch.Tensor) -> torch.Tensor:
     """Return the softmax head's scores, (B, K), of features (B, D)."""
     return network.fc(embedded)
+
+
+def flops_per_tile(network: ResNet, size: int) -> float:
+    """Return the floating point operations of one tile's forward pass, two per multiplication with its addition.
+
+    torch's FlopCounterMode counts convolutions and matrix products, on a copy of the network without data.
+
+    Args:
+        network: on any device; it is not run.
+        size: side of the tile in px.
+    """
+    blocks = [len(stage) for stage in (network.layer1, network.layer2, network.layer3, network.layer4)]
+    shape_only = type(network)(type(network.layer1[0]), blocks, network.fc.out_features)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        shape_only.to("meta").eval()(torch.empty(1, 3, size, size, device="meta"))
+    return float(counter.get_total_flops())
 
 
 def load_start_weights(network: ResNet, path: Path) -> str:

@@ -17,7 +17,7 @@ from inputs import demo_inputs, run_inputs
 from pipeline.benchmark.config import BenchConfig, interleaved
 from pipeline.benchmark.embedding import PLAIN_BATCH, PlainLoop, rate, split_into_batches, sustained
 from pipeline.benchmark.hardware import machine_slug
-from pipeline.benchmark.hardware_limits import flops_per_tile, peak_name, peaks
+from pipeline.benchmark.hardware_limits import peak_name, peaks
 from pipeline.benchmark.measurement import PLAIN, Measurement, median_ratio, to_csv
 from pipeline.benchmark.report_page import facts, table_of
 from pipeline.errors import PipelineError
@@ -27,6 +27,7 @@ from pipeline.markup.document import Bullets, Document, Section, to_markdown
 from pipeline.network.engines import ENGINES, build_engine
 from pipeline.network.engines.check import agree, in_plain_fp32
 from pipeline.network.engines.samples import N_CALIBRATION
+from pipeline.network.resnet import flops_per_tile
 from pipeline.runtime.device import n_cores, use_device
 from pipeline.storage import atomic
 

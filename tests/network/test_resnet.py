@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torchvision.models import resnet50
 
 from pipeline.errors import BadArtifact, UsageError
-from pipeline.network.resnet import build_network, features, load_start_weights, logits
+from pipeline.network.resnet import build_network, features, flops_per_tile, load_start_weights, logits
 
 
 def test_halves_are_torchvisions_forward_pass() -> None:
@@ -113,3 +113,27 @@ def test_start_weights_that_are_a_single_tensor(tmp_path: Path) -> None:
     torch.save(torch.zeros(3), path)
     with pytest.raises(BadArtifact, match="not a state dict"):
         load_start_weights(build_network("resnet10", n_classes=2, seed=0), path)
+
+
+def test_resnet50_has_the_operations_that_its_layers_have() -> None:
+    # ResNet-50 is quoted with 4.09 G multiply-adds at 224 px (torchvision's model card: 4.09 GFLOPS)
+    network = build_network("resnet50", n_classes=1000, seed=0)
+    assert flops_per_tile(network, 224) == pytest.approx(2 * 4.09e9, rel=0.01)
+
+
+def test_operations_are_those_of_every_convolution_and_the_last_layer() -> None:
+    network = build_network("resnet10", n_classes=5, seed=0)
+    sizes: dict[torch.nn.Module, int] = {}
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda layer, _, out: sizes.update({layer: out.shape[-2] * out.shape[-1]}))
+    network.eval()(torch.zeros(1, 3, 48, 48))
+    by_hand = sum(2 * layer.weight.numel() * n for layer, n in sizes.items()) + 2 * 512 * 5
+    assert flops_per_tile(network, 48) == by_hand
+
+
+def test_counting_leaves_the_network_alone() -> None:
+    network = build_network("resnet10", n_classes=5, seed=0)
+    flops_per_tile(network, 32)
+    assert network.training
+    assert all(parameter.device.type == "cpu" for parameter in network.parameters())
