@@ -16,10 +16,9 @@ from typing import Any
 
 from pipeline.errors import BadInput
 from pipeline.slides.find import SlideEntry
-from pipeline.storage.lock import locked
-from pipeline.tiles.datasets.download import BY_HAND, TIMEOUT_S, disk_error, download
+from pipeline.tiles.datasets.download import BY_HAND, TIMEOUT_S, download
 from pipeline.tiles.datasets.kather2016 import GROUP_REGEX, KATHER2016
-from pipeline.tiles.datasets.unzip import unpack_zip
+from pipeline.tiles.datasets.unzip import unpacked_folder
 
 SUFFIX = "_APPLICATION.tif"
 """How the names of the images end: `CRC-Prim-HE-<source>_APPLICATION.tif`."""
@@ -91,36 +90,21 @@ def large_images(
         record: where the checksum comes from.
 
     Raises:
-        BadInput: `source` does not exist or holds other files; or as `published`, `download` and `unpack_zip`.
+        BadInput: `source` does not exist or holds other files; or as `published`, `download` and `unpacked_folder`.
         DiskFull: no space left.
         Locked: another process is filling `cache`.
     """
     given = None if source is None else source.expanduser()
-    try:
-        if given is not None and not given.exists():
-            raise BadInput(f"{given} does not exist; --source takes the zip of kather2016-large or its unpacked folder")
-        if given is not None and given.is_dir():
-            return _entries(given, hint="give a complete copy with --source")
-        return _from_cache(given, cache, url, record)
-    except OSError as error:
-        raise disk_error(error, Path(error.filename) if error.filename else given or cache) from error
 
+    def fetch(path: Path) -> None:
+        facts = published(record)
+        download(url or facts.url, path, md5=facts.md5, size_hint=facts.size_bytes)
 
-def _from_cache(archive: Path | None, cache: Path, url: str | None, record: Record) -> list[SlideEntry]:
-    images = cache / "images"
-    hint = f"delete {images} and run again"
-    if not images.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with locked(cache):
-            if not images.exists():  # another process may have been faster
-                own = cache / record.name
-                if archive is None:
-                    facts = published(record)
-                    download(url or facts.url, own, md5=facts.md5, size_hint=facts.size_bytes)
-                unpack_zip(archive or own, images, max_bytes=MAX_BYTES, max_files=MAX_FILES)
-                if archive is None:
-                    own.unlink()
-    return _entries(images, hint=hint)
+    place = cache / "images"
+    folder = unpacked_folder(given, place, fetch, max_bytes=MAX_BYTES, max_files=MAX_FILES)
+    return _entries(
+        folder, hint=f"delete {place} and run again" if folder == place else "give a complete copy with --source"
+    )
 
 
 def _entries(folder: Path, *, hint: str) -> list[SlideEntry]:

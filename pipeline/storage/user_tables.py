@@ -73,7 +73,7 @@ class UserTable:
             path = self.file.parent / text
             if ("\\" in text or not text.isascii()) and not path.exists():
                 for what, other in _other_spellings(text):
-                    if (self.file.parent / other).exists():
+                    if (self.file.parent / other).is_file():
                         path = self.file.parent / other
                         changed[what] = changed.get(what, 0) + 1
                         break
