@@ -9,124 +9,43 @@ continues from checkpoint.pt and takes the same steps.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, BadInput, UsageError
+from pipeline.network.training.recipe import RECIPES, Recipe, check_switch, given_switches, offers_switches
 from pipeline.runtime.console import log
 from pipeline.runtime.process import is_first, n_ranks
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
-    from pipeline.network.training.recipe import Recipe
     from pipeline.network.training.trainer import Trainer
     from pipeline.tiles.manifest import Manifest
     from pipeline.tiles.stain_normalisation import Stain
 
-
-RANGES = {
-    "weight_decay": (0, 1),
-    "warmup_epochs": (0, 1000),
-    "label_smoothing": (0, 0.9),
-    "ema": (0, 0.99999),
-    "stain_scale": (0, 0.9),
-    "stain_shift": (0, 0.5),
-    "colour_jitter": (0, 0.9),
-    "blur": (0, 0.1),
-    "low_resolution": (0.1, 1),
-    "grow_over": (0, 1),
-    "mixup": (0, 10),
-    "cutmix": (0, 10),
-}
-"""Lowest and highest value of the switches that are numbers."""
 
 IMAGENET = "imagenet"
 """What `--init` takes for torchvision's weights, not for a file (that one is ./imagenet)."""
 
 
 @dataclasses.dataclass(frozen=True)
+@offers_switches
 class TrainOptions:
-    """Which network, and how it is trained."""
+    """Which network, and how it is trained. Each switch of `Recipe` is an option, too; its default is the recipe's."""
+
+    GROUPS: ClassVar[Mapping[str, str]] = {"train": "recipe", "recipe": "tile_px"}
 
     recipe: Literal["tutorial", "quick", "strong"] | None = None
-    """tutorial: Adam 1e-3, StepLR x0.1 every 7 epochs, 15 epochs, flips, 150 px; quick: 8 epochs at 96 px; strong: all
+    """tutorial: Adam 1e-3, StepLR x0.1 every 7 epochs, 15 epochs, flips, 150 px; quick: 8 epochs at 96 px; strong: most
     switches below, 20 epochs at 96, 128, 150 px. Default: quick for the demo, tutorial for everything else."""
 
     arch: Literal["resnet50", "resnet18", "resnet10"] = "resnet50"
     """The network; embeddings are 2048, 512 or 512 wide."""
-
-    tile_px: int | None = None
-    """Side in px that tiles are resized to; default: the recipe's."""
-
-    epochs: int | None = None
-    """Default: the recipe's."""
-
-    batch_size: int | None = None
-    """Tiles per step, of all processes together; default: the recipe's."""
-
-    lr: float | None = None
-    """Learning rate, the highest of its schedule; default: the recipe's."""
-
-    lr_step: int | None = None
-    """Epochs between drops of the learning rate, for --schedule step; default: the recipe's."""
-
-    optimizer: Literal["adam", "adamw", "sgd"] | None = None
-    """adamw: its weight decay does not pass through Adam's scaling (Loshchilov and Hutter 2019); sgd: with Nesterov's
-    momentum 0.9. Default, as for all that follow: the recipe's."""
-
-    weight_decay: float | None = None
-    """Of weights, never of norms and biases, which it would only shrink (He et al. 2019)."""
-
-    schedule: Literal["step", "cosine"] | None = None
-    """cosine: the rate falls step by step to 0, with no drops to be timed (Loshchilov and Hutter 2017)."""
-
-    warmup_epochs: float | None = None
-    """Epochs in which the rate rises from 0: first gradients mislead (Goyal et al. 2017)."""
-
-    label_smoothing: float | None = None
-    """Share of a label given to all classes alike: fewer certain errors (Szegedy et al. 2016)."""
-
-    last_norm: Literal["one", "zero"] | None = None
-    """Where the last norm of each block begins; zero: blocks begin as identities (Goyal et al. 2017)."""
-
-    ema: float | None = None
-    """Decay per step of the running mean of the weights that is judged and kept, 0 for none: seeds differ less
-    (Tarvainen and Valpola 2017)."""
-
-    progressive: tuple[float, ...] | None = None
-    """Sides of the input as shares of --tile-px, in turn over the epochs: small tiles cost less (Howard 2018)."""
-
-    orientations: Literal["flips", "eight"] | None = None
-    """eight: quarter turns beside the flips, as tissue has no up (Veeling et al. 2018)."""
-
-    stain_scale: float | None = None
-    """Haematoxylin and eosin are multiplied by 1 -+ this: laboratories stain differently (Tellez et al. 2018)."""
-
-    stain_shift: float | None = None
-    """and moved by -+ this in optical density: so do backgrounds (Tellez et al. 2018)."""
-
-    colour_jitter: float | None = None
-    """Brightness, contrast, saturation are multiplied by 1 -+ this: scanners differ (Tellez et al. 2019)."""
-
-    blur: float | None = None
-    """Half of the tiles lose focus, by a sigma of up to this share of the side (Tellez et al. 2019)."""
-
-    low_resolution: float | None = None
-    """A quarter of the tiles lose resolution, down to this share, 1 for none (Tellez et al. 2019)."""
-
-    grow_over: float | None = None
-    """Share of the training over which the five changes above grow from none to full strength, 0: full from the start
-    (Tan and Le 2021)."""
-
-    mixup: float | None = None
-    """Alpha of blends of two tiles and their labels, 0 for none (Zhang et al. 2018). Mixed tissue can be a class."""
-
-    cutmix: float | None = None
-    """Alpha of patches of another tile, 0 for none (Yun et al. 2019)."""
 
     init: str | None = None
     """Start weights: imagenet (torchvision's, for resnet50 and resnet18: from torch's cache, or downloaded into it), a
@@ -137,7 +56,8 @@ class TrainOptions:
     (Macenko et al. 2009; Reinhard et al. 2001, in CIELAB)."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where the device is faster by it. fp32 on an NVIDIA GPU is torch's: TF32 in convolutions only."""
+    """auto: bf16 where the GPU or CPU computes in it, else fp32. fp32 on an NVIDIA GPU is torch's: TF32 in convolutions
+    only."""
 
     compiled: bool = False
     """Take the steps through torch.compile, on an NVIDIA GPU as CUDA graphs: minutes of preparation, then faster steps
@@ -145,18 +65,8 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        check(self.tile_px is None or 16 <= self.tile_px <= 1024, f"--tile-px {self.tile_px}: 16 to 1024 px")
-        check(self.epochs is None or self.epochs >= 1, f"--epochs {self.epochs}: at least 1")
-        check(self.batch_size is None or self.batch_size >= 2, f"--batch-size {self.batch_size}: at least 2")
-        check(self.lr is None or self.lr > 0, f"--lr {self.lr}: must be above 0")
-        check(self.lr_step is None or self.lr_step >= 1, f"--lr-step {self.lr_step}: at least 1")
-        for name, (least, most) in RANGES.items():
-            value = getattr(self, name)
-            flag = "--" + name.replace("_", "-")
-            check(value is None or least <= value <= most, f"{flag} {value}: {least:g} to {most:g}")
-        check(self.progressive is None or self.progressive, "--progressive: at least one share is needed")
-        for share in self.progressive or ():
-            check(0.1 <= share <= 1, f"--progressive {share}: shares from 0.1 to 1")
+        for name, value in given_switches(self).items():
+            check_switch(name, value)
         check(self.init != "", "--init is empty: imagenet or a file is needed")
         check(
             self.init != IMAGENET or self.arch != "resnet10",
@@ -164,22 +74,10 @@ class TrainOptions:
         )
 
 
-def resolve_recipe(options: TrainOptions, *, is_demo: bool) -> "tuple[str, Recipe]":
-    """Return the recipe's name and the recipe with the user's changes."""
-    from pipeline.network.training.recipe import RECIPES
-
-    name = options.recipe or ("quick" if is_demo else "tutorial")
-    given = {
-        field.name: value
-        for field in dataclasses.fields(RECIPES[name])
-        if (value := getattr(options, field.name, None)) is not None
-    }
-    return name, dataclasses.replace(RECIPES[name], **given)
-
-
-def resolve_options(manifest: "Manifest", options: TrainOptions) -> "tuple[Recipe, dict[str, Any]]":
+def resolve_options(manifest: "Manifest", options: TrainOptions) -> tuple[Recipe, dict[str, Any]]:
     """Return the recipe with the user's changes, and all options as the model's record keeps them."""
-    name, recipe = resolve_recipe(options, is_demo=manifest.details.get("origin") == "demo")
+    name = options.recipe or ("quick" if manifest.details.get("origin") == "demo" else "tutorial")
+    recipe = dataclasses.replace(RECIPES[name], **given_switches(options))
     return recipe, plain(options) | {"recipe": name} | plain(recipe)
 
 
@@ -206,7 +104,7 @@ def is_trained(manifest: "Manifest", options: TrainOptions, *, seed: int) -> boo
 
 
 def start_training(
-    manifest: "Manifest", recipe: "Recipe", options: TrainOptions, common: Common, chosen: dict[str, Any]
+    manifest: "Manifest", recipe: Recipe, options: TrainOptions, common: Common, chosen: dict[str, Any]
 ) -> "Trainer":
     """Build network, tiles and training state; nothing is trained yet."""
     import numpy as np

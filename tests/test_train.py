@@ -208,7 +208,7 @@ def test_switches_stand_in_a_file_too(prepared_run: Path, words: Words, tmp_path
         (("--ema", "1"), "--ema 1.0: 0 to 0.99999"),
         (("--stain-scale", "-0.1"), "--stain-scale -0.1: 0 to 0.9"),
         (("--low-resolution", "nan"), "--low-resolution nan: 0.1 to 1"),
-        (("--progressive", "0.5", "1.5"), "--progressive 1.5: shares from 0.1 to 1"),
+        (("--progressive", "0.5", "1.5"), "--progressive 1.5: 0.1 to 1"),
     ],
 )
 def test_switches_out_of_range_are_one_line(

@@ -113,9 +113,10 @@ def value_name(kind: Any) -> str | None:
 
 
 def help_texts(kind: type) -> dict[str, str]:
-    """Return option -> the text below its field, for a dataclass and the classes that it inherits from."""
+    """Return option -> the text below its field, for a dataclass and the classes that it takes fields from."""
     texts: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
+    bases: list[type] = [*getattr(kind, "HELP_FROM", ()), *reversed(kind.__mro__)]
+    for base in bases:
         if dataclasses.is_dataclass(base):
             body = cast("ast.ClassDef", ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]).body
             for field, text in itertools.pairwise(body):

@@ -15,7 +15,10 @@ FUSED = ("cpu", "cuda")
 """Devices on which an optimizer's whole update is one kernel (torch 2.6 and newer)."""
 
 MOMENTUM = 0.9
-"""Of SGD, as in all its sources here."""
+"""Momentum of SGD, as in all sources of the recipes."""
+
+LR_DROP = 0.1
+"""Factor of each drop of the learning rate, by the schedule `step`."""
 
 
 def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -54,7 +57,7 @@ def learning_rate(recipe: Recipe, *, epoch: int, step: int, steps: int) -> float
     rate = recipe.lr
     if recipe.schedule == "step":
         for _ in range(epoch // recipe.lr_step):
-            rate *= recipe.lr_gamma
+            rate *= LR_DROP
     elif done >= warm:
         rate *= 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, recipe.epochs * steps - warm)))
     return rate * (done + 1) / warm if done < warm else rate

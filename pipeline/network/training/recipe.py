@@ -1,7 +1,13 @@
-"""How a network is trained: the recipes by name, every switch with its reason and source."""
+"""Describe how a network is trained: every switch with its bounds, reason and source, and the recipes by name."""
 
 import dataclasses
-from typing import Literal
+import functools
+import math
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pipeline.errors import UsageError
 
 OptimizerName = Literal["adam", "adamw", "sgd"]
 ScheduleName = Literal["step", "cosine"]
@@ -9,55 +15,104 @@ Orientations = Literal["flips", "eight"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How a network is trained. What is not said is the tutorial's."""
+class Bounds:
+    """The lowest and highest value of a switch, or of each value of a switch that has several."""
 
-    tile_px: int
-    epochs: int
-    batch_size: int = 32
-    lr: float = 1e-3
-    """The highest learning rate."""
-    lr_step: int = 7
-    """Epochs between drops of the learning rate, of the schedule step."""
-    lr_gamma: float = 0.1
-    """Factor of each drop."""
+    least: float
+    most: float = math.inf
+
+    def __str__(self) -> str:
+        return f"at least {self.least:g}" if self.most == math.inf else f"{self.least:g} to {self.most:g}"
+
+
+SHARE, STRENGTH = Bounds(0, 1), Bounds(0, 0.9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; the defaults are the tutorial's.
+
+    The texts below the fields are the help of the command line: `train` offers every field as an option.
+
+    Raises:
+        UsageError: a value out of its bounds.
+    """
+
+    tile_px: Annotated[int, Bounds(16, 1024)]
+    """Side in px that tiles are resized to."""
+
+    epochs: Annotated[int, Bounds(1)]
+    """Times that the network sees every training tile."""
+
+    batch_size: Annotated[int, Bounds(2)] = 32
+    """Tiles per step, of all processes together."""
+
+    lr: Annotated[float, Bounds(1e-12)] = 1e-3
+    """Learning rate, the highest of its schedule."""
+
+    lr_step: Annotated[int, Bounds(1)] = 7
+    """Epochs between drops of the learning rate to a tenth, for --schedule step."""
+
     optimizer: OptimizerName = "adam"
-    """adamw: Adam whose weight decay does not pass through its scaling (Loshchilov and Hutter 2019). sgd: Nesterov."""
-    weight_decay: float = 0.0
-    """Of convolutions and the last layer; never of norms and biases, which it would only shrink (He et al. 2019)."""
+    """adamw: its weight decay does not pass through Adam's scaling (Loshchilov and Hutter 2019); sgd: with Nesterov's
+    momentum 0.9."""
+
+    weight_decay: Annotated[float, SHARE] = 0.0
+    """Decay of weights, never of norms and biases, which it would only shrink (He et al. 2019)."""
+
     schedule: ScheduleName = "step"
-    """cosine: down to 0 step by step, without a drop whose time must be tuned (Loshchilov and Hutter 2017)."""
-    warmup_epochs: float = 0.0
+    """cosine: the rate falls step by step to 0, without drops whose time must be tuned (Loshchilov and Hutter 2017)."""
+
+    warmup_epochs: Annotated[float, Bounds(0, 1000)] = 0.0
     """Epochs in which the rate rises from 0: the first gradients of a new network mislead (Goyal et al. 2017)."""
-    label_smoothing: float = 0.0
-    """Share of a label given to all classes alike: fewer certain errors (Szegedy et al. 2016; He et al. 2019)."""
+
+    label_smoothing: Annotated[float, STRENGTH] = 0.0
+    """Share of a label that all classes get: fewer certain errors (Szegedy et al. 2016; He et al. 2019)."""
+
     last_norm: Literal["one", "zero"] = "one"
-    """Where the last norm of each block begins; zero: blocks begin as identities (Goyal et al. 2017)."""
-    ema: float = 0.0
-    """Decay of the running mean of the weights that is judged and kept, 0 for none (Polyak and Juditsky 1992;
-    Tarvainen and Valpola 2017): one seed differs less from the next."""
-    progressive: tuple[float, ...] = (1.0,)
-    """Sides of the input as shares of tile_px, one after the other over the epochs: small tiles first cost less
+    """Start value of the last norm of each block; zero: blocks begin as identities (Goyal et al. 2017)."""
+
+    ema: Annotated[float, Bounds(0, 0.99999)] = 0.0
+    """Decay per step of the running mean of the weights that is validated and kept, 0 for none: seeds differ less
+    (Polyak and Juditsky 1992; Tarvainen and Valpola 2017)."""
+
+    progressive: Annotated[tuple[float, ...], Bounds(0.1, 1)] = (1.0,)
+    """Sides of the input as shares of --tile-px, one after the other over the epochs: small tiles first cost less
     (Howard 2018, DAWNBench; Tan and Le 2021)."""
+
     orientations: Orientations = "flips"
-    """flips: four of the eight exact ones; eight: quarter turns too, as tissue has no up (Veeling et al. 2018)."""
-    stain_scale: float = 0.0
-    """Amounts of haematoxylin, eosin and the rest are multiplied by 1 -+ this (Tellez et al. 2018, 2019)."""
-    stain_shift: float = 0.0
-    """and moved by -+ this, in decadic optical density: laboratories stain differently (likewise)."""
-    colour_jitter: float = 0.0
+    """flips: four of the eight exact ones; eight: quarter turns, too, as tissue has no up (Veeling et al. 2018)."""
+
+    stain_scale: Annotated[float, STRENGTH] = 0.0
+    """Haematoxylin, eosin and the rest are multiplied by 1 -+ this: laboratories stain differently (Tellez et al. 2018,
+    2019)."""
+
+    stain_shift: Annotated[float, Bounds(0, 0.5)] = 0.0
+    """Stains are moved by -+ this in decadic optical density: backgrounds differ (Tellez et al. 2018, 2019)."""
+
+    colour_jitter: Annotated[float, STRENGTH] = 0.0
     """Brightness, contrast and saturation are multiplied by 1 -+ this: scanners differ (Tellez et al. 2019)."""
-    blur: float = 0.0
+
+    blur: Annotated[float, Bounds(0, 0.1)] = 0.0
     """Half of the tiles are blurred, by a sigma of up to this share of the side: focus differs (Tellez et al. 2019)."""
-    low_resolution: float = 1.0
+
+    low_resolution: Annotated[float, Bounds(0.1, 1)] = 1.0
     """A quarter of the tiles lose resolution, down to this share, 1 for none (Tellez et al. 2019: zoom)."""
-    grow_over: float = 0.0
-    """Share of the training over which the changes of stain, colours, focus and resolution grow from none to their full
-    strength, 0: full from the start; after Tan and Le 2021, section 4.2, who let them grow in stages, with the side."""
-    mixup: float = 0.0
-    """Alpha of mixup (Zhang et al. 2018), 0 for none. Blends of tissues can be classes of their own."""
-    cutmix: float = 0.0
-    """Alpha of CutMix (Yun et al. 2019), 0 for none; with both, every step draws one of them."""
+
+    grow_over: Annotated[float, SHARE] = 0.0
+    """Share of the training over which the five changes above grow from none to full strength, 0: full from the start
+    (after Tan and Le 2021, section 4.2, where they grow in stages, with the side)."""
+
+    mixup: Annotated[float, Bounds(0, 10)] = 0.0
+    """Alpha of blends of two tiles and their labels, 0 for none (Zhang et al. 2018). Mixed tissue can be a class."""
+
+    cutmix: Annotated[float, Bounds(0, 10)] = 0.0
+    """Alpha of patches of another tile, 0 for none (Yun et al. 2019); with --mixup, each step draws one of both."""
+
+    def __post_init__(self) -> None:
+        """Check bounds."""
+        for name in switches():
+            check_switch(name, getattr(self, name))
 
     def side(self, epoch: int) -> int:
         """Return the side in px of the input in an epoch (counted from 0)."""
@@ -65,7 +120,7 @@ class Recipe:
         return max(1, round(share * self.tile_px))
 
     def at(self, progress: float) -> "Recipe":
-        """Return the recipe as it stands at a share (0..1) of the training: its changes as far as they have grown."""
+        """Return the recipe at a share (0..1) of the training, its changes as far as they have grown."""
         strength = min(progress / self.grow_over, 1.0) if self.grow_over else 1.0
         if strength == 1:
             return self
@@ -79,8 +134,54 @@ class Recipe:
         )
 
     def sides(self) -> list[int]:
-        """Return all sides that the input has, each once, in their order."""
+        """Return all sides that the input has, each once, in order."""
         return list(dict.fromkeys(map(self.side, range(self.epochs))))
+
+
+@functools.cache
+def switches() -> Mapping[str, Bounds | None]:
+    """Return the name of each switch -> its bounds, None for a choice among words."""
+    hints = typing.get_type_hints(Recipe, include_extras=True)
+    found = {
+        name: [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Bounds)]
+        for name, hint in hints.items()
+    }
+    return {name: bounds[0] if bounds else None for name, bounds in found.items()}
+
+
+def check_switch(name: str, value: Any) -> None:
+    """Check the value of a switch against its bounds.
+
+    Raises:
+        UsageError: out of bounds, or no value where several may be given.
+    """
+    bounds, flag = switches()[name], "--" + name.replace("_", "-")
+    if bounds is None:
+        return
+    values = value if isinstance(value, tuple) else (value,)
+    if not values:
+        raise UsageError(f"{flag}: at least one value is needed")
+    for each in values:
+        if not bounds.least <= each <= bounds.most:  # also refuses NaN
+            raise UsageError(f"{flag} {each}: {bounds}")
+
+
+Options = TypeVar("Options")
+
+
+def offers_switches(options: type[Options]) -> type[Options]:
+    """Add every switch of a recipe to a class of options, as an optional field; the help texts are the recipe's."""
+    hints = typing.get_type_hints(Recipe)
+    for name in switches():
+        options.__annotations__[name] = hints[name] | None
+        setattr(options, name, None)
+    options.HELP_FROM = (Recipe,)  # type: ignore[attr-defined]
+    return options
+
+
+def given_switches(options: object) -> dict[str, Any]:
+    """Return the switches that options of a class with `offers_switches` set."""
+    return {name: value for name in switches() if (value := getattr(options, name)) is not None}
 
 
 RECIPES = {
@@ -108,9 +209,9 @@ RECIPES = {
 }
 """tutorial: Adam 1e-3, StepLR x0.1 every 7 epochs, 15 epochs, flips, 150 px. quick: minutes on two cores (demo).
 strong: 96, 128, 150 px, so that its 20 epochs see fewer pixels than tutorial's 15. Its changes of stain, colours, focus
-and resolution were chosen with ResNet-18 at 96 px on colorectal5, where the test tiles were looked at, too: there its
-figures flatter. All other values are those of the sources as far as they say.
+and resolution were chosen with ResNet-18 at 96 px on colorectal5, where the test tiles were seen, too: its results
+there are optimistic. All other values are those of the sources, where the sources give them.
 
 A ResNet-D stem (He et al. 2019) is not among the switches: its three convolutions have other names than torchvision's
-`conv1`, and its pooled shortcuts would load into torchvision's network and give other outputs there, without a word.
+`conv1`, and its pooled shortcuts would load into torchvision's network and silently give other outputs there.
 """

@@ -15,8 +15,8 @@ from pipeline.network.training.augmentation import augment, draw, mix, turned_ea
 from pipeline.network.training.recipe import RECIPES, Recipe
 from pipeline.tiles.corruptions import STAIN, stain_change
 
-FLIPS = Recipe(tile_px=4, epochs=1)
-EIGHT = Recipe(tile_px=4, epochs=1, orientations="eight")
+FLIPS = Recipe(tile_px=16, epochs=1)
+EIGHT = Recipe(tile_px=16, epochs=1, orientations="eight")
 STRONG = RECIPES["strong"]
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from pipeline.network.resnet import build_network
-from pipeline.network.training.optimizer import build_optimizer, learning_rate
+from pipeline.network.training.optimizer import LR_DROP, build_optimizer, learning_rate
 from pipeline.network.training.recipe import Recipe
 
 STEPS = 5
@@ -23,7 +23,7 @@ def rates(recipe: Recipe) -> list[float]:
 def test_the_schedule_step_is_torchs_to_the_bit() -> None:
     recipe = Recipe(tile_px=32, epochs=30, lr=3e-3, lr_step=4)
     optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=recipe.lr)
-    schedule = lr_scheduler.StepLR(optimizer, recipe.lr_step, recipe.lr_gamma)
+    schedule = lr_scheduler.StepLR(optimizer, recipe.lr_step, LR_DROP)
     expected = []
     for _ in range(recipe.epochs):
         expected += STEPS * [optimizer.param_groups[0]["lr"]]
