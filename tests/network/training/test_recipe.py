@@ -20,7 +20,7 @@ def test_every_switch_is_an_option_with_its_help() -> None:
 
 def test_options_set_only_the_switches_that_are_given() -> None:
     assert given_switches(TrainOptions()) == {}
-    options = TrainOptions(**{"ema": 0.5, "progressive": (0.5, 1.0)})
+    options = TrainOptions(ema=0.5, progressive=(0.5, 1.0))
     assert given_switches(options) == {"ema": 0.5, "progressive": (0.5, 1.0)}
 
 
