@@ -10,6 +10,7 @@ from pipeline.cli.options import Common
 from pipeline.cli.parse import Syntax, parse, parse_without_run
 from pipeline.errors import EXIT_FAILED, BadInput, PipelineError
 from pipeline.runtime.console import log, start_logging
+from pipeline.runtime.device import limit_threads
 from pipeline.runtime.process import refuse_several, report_once
 from pipeline.runtime.streams import survive_lost_readers
 from pipeline.storage.environment import git_state
@@ -134,6 +135,7 @@ def guarded(name: str, work: Callable[[], int], *, together: bool = False) -> in
         try:
             if not together:
                 refuse_several(name)
+            limit_threads()
             return work()
         except PipelineError as error:
             code, reason = error.exit_code, str(error)

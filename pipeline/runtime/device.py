@@ -1,10 +1,12 @@
-"""What this process may use of the machine: cores, worker processes, the device."""
+"""Choose what this process uses of the machine: cores, worker processes, the device."""
 
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
+from pipeline.runtime.control_groups import cpu_quotas
 from pipeline.runtime.process import local_rank, n_local_ranks, n_ranks
 
 if TYPE_CHECKING:
@@ -16,22 +18,37 @@ MOST_WORKERS = 4
 DEVICE_TYPES = ("cpu", "cuda", "mps")
 """Kinds of device that networks run on; torch also knows some that compute nothing (meta)."""
 
-
-def n_cores() -> int:
-    """Return the number of cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+THREADS_VARIABLE = "OMP_NUM_THREADS"
+"""By it users and batch systems limit the threads of a process."""
 
 
-def own_cores() -> int:
-    """Return the cores for each process that torchrun started on this machine, all where it started none."""
-    return max(1, n_cores() // n_local_ranks())
+def n_cores(*, root: Path = Path("/")) -> int:
+    """Return the number of cores for this process.
+
+    It is the smallest of the affinity mask, the CPU quota of each control group (at least 1), both shared among the
+    processes that torchrun started on this machine, and OMP_NUM_THREADS where it is set.
+
+    Args:
+        root: of the file system.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = max(1, min([allowed, *cpu_quotas(root=root)]) // n_local_ranks())
+    requested = os.environ.get(THREADS_VARIABLE, "").partition(",")[0].strip()
+    if not requested.isdigit() or requested == "0":
+        return share
+    if requested == "1" and n_local_ranks() > 1:  # torchrun sets 1 where the user sets nothing
+        return share
+    return min(share, int(requested))
 
 
-def n_workers(asked: int | None) -> int:
-    """Return the number of decoding workers: as asked, else one per core of this process up to `MOST_WORKERS`."""
-    return min(own_cores(), MOST_WORKERS) if asked is None else asked
+def limit_threads() -> None:
+    """Keep the libraries that are loaded later (BLAS, OpenMP) to the cores for this process."""
+    os.environ.setdefault(THREADS_VARIABLE, str(n_cores()))
+
+
+def n_workers(requested: int | None) -> int:
+    """Return the number of decoding workers: as requested, else one for each core up to `MOST_WORKERS`."""
+    return min(n_cores(), MOST_WORKERS) if requested is None else requested
 
 
 def use_device(name: str, threads: int | None, *, deterministic: bool = False) -> "torch.device":
@@ -42,7 +59,7 @@ def use_device(name: str, threads: int | None, *, deterministic: bool = False) -
     """
     import torch
 
-    torch.set_num_threads(threads or own_cores())
+    torch.set_num_threads(threads or n_cores())
     if deterministic:
         # read with the first matrix product on a GPU; https://docs.nvidia.com/cuda/cublas, "Results reproducibility"
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

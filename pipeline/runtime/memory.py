@@ -1,6 +1,5 @@
-"""How much more memory this process may take: of the machine, its control groups and its limits, or of a GPU."""
+"""Measure how much more memory this process may take: of the machine, its limits, or a GPU."""
 
-import dataclasses
 import os
 import resource
 from collections.abc import Iterator
@@ -8,32 +7,14 @@ from pathlib import Path
 
 import torch
 
+from pipeline.runtime.control_groups import groups
 
-@dataclasses.dataclass(frozen=True)
-class GroupFiles:
-    """Where one version of Linux' control groups tells of memory."""
-
-    controllers: str
-    """The second field of its line in /proc/self/cgroup."""
-    mount: str
-    limit: str
-    """File with the most bytes that the group may use, or a word for no limit."""
-    used: str
-    reclaimable: str
-    """Line of memory.stat: used bytes that are given back when they are needed (the cache of files not in use)."""
-
-
-GROUPS = (
-    GroupFiles("", "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-    GroupFiles(
-        "memory",
-        "sys/fs/cgroup/memory",
-        "memory.limit_in_bytes",
-        "memory.usage_in_bytes",
-        "total_inactive_file",
-    ),
-)
-"""Version 2, version 1; kernel.org, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst."""
+GROUP_FILES = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: ("memory.max", "memory.current", "inactive_file"),
+}
+"""Version of the control groups -> file of the limit, file of the used bytes, and the line of memory.stat with the
+used bytes that the system gives back when they are needed (the cache of files not in use)."""
 
 
 def free_bytes(device: torch.device, *, root: Path = Path("/")) -> int:
@@ -52,7 +33,7 @@ def free_bytes(device: torch.device, *, root: Path = Path("/")) -> int:
 
 
 def _of_machine(root: Path) -> int:
-    """Return the machine's free memory; where the system does not tell (not Linux), all of its memory."""
+    """Return the machine's free memory; where the system does not report it (not Linux), all of its memory."""
     try:
         return _fields(root / "proc/meminfo")["MemAvailable:"] * 1024
     except (OSError, KeyError):
@@ -61,25 +42,15 @@ def _of_machine(root: Path) -> int:
 
 def _of_groups(root: Path) -> Iterator[int]:
     """Yield what is left to each control group that this process is in and that has a limit."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        for files in GROUPS:
-            if files.controllers not in controllers.split(","):
-                continue
-            inside = root / files.mount / path.lstrip("/")
-            # in a container the path can be the host's, of which only the upper end is mounted
-            for group in (inside, *inside.parents):
-                try:
-                    limit, used = ((group / name).read_text().strip() for name in (files.limit, files.used))
-                    kept = int(used) - _fields(group / "memory.stat")[files.reclaimable]
-                except (OSError, KeyError):
-                    continue
-                if limit.isdigit():
-                    yield int(limit) - kept
+    for version, folder in groups("memory", root=root):
+        limit_file, used_file, reclaimable = GROUP_FILES[version]
+        try:
+            limit, used = ((folder / name).read_text().strip() for name in (limit_file, used_file))
+            kept = int(used) - _fields(folder / "memory.stat")[reclaimable]
+        except (OSError, KeyError):
+            continue
+        if limit.isdigit():
+            yield int(limit) - kept
 
 
 def _of_limits(root: Path) -> Iterator[int]:

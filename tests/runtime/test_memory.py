@@ -36,7 +36,7 @@ def test_the_machines_memory(root: Path) -> None:
     assert free_bytes(CPU, root=root) == 1000 * 1024
 
 
-def test_a_system_that_does_not_tell(tmp_path: Path) -> None:
+def test_a_system_that_does_not_report_it(tmp_path: Path) -> None:
     assert free_bytes(CPU, root=tmp_path) > 2**28
 
 
@@ -73,5 +73,5 @@ def test_a_limit_of_the_address_space(root: Path, monkeypatch: pytest.MonkeyPatc
     assert free_bytes(CPU, root=root) == 70 * PAGE
 
 
-def test_a_device_that_does_not_tell(root: Path) -> None:
+def test_a_device_that_does_not_report_it(root: Path) -> None:
     assert free_bytes(torch.device("mps"), root=root) == 0

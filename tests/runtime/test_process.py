@@ -1,5 +1,6 @@
 """What each of torchrun's processes knows of its place, and what only the first of them does."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,12 +71,18 @@ def test_the_first_alone_holds_the_run(as_rank: Callable[..., None], tmp_path: P
 def test_cores_are_shared_by_the_processes_of_a_machine(
     as_rank: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "n_cores", lambda: 6)
-    assert (device.own_cores(), device.n_workers(None)) == (6, 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.setattr(device, "cpu_quotas", lambda root: [])
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert (device.n_cores(), device.n_workers(None)) == (6, 4)
     as_rank(5, 8, local=1, n_local=2)
-    assert (device.own_cores(), device.n_workers(None), device.n_workers(7)) == (3, 3, 7)
+    assert (device.n_cores(), device.n_workers(None), device.n_workers(7)) == (3, 3, 7)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # by torchrun itself
+    assert device.n_cores() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert device.n_cores() == 2
     as_rank(5, 8)
-    assert device.own_cores() == 1
+    assert device.n_cores() == 1
 
 
 def test_each_process_takes_the_gpu_of_its_number(
