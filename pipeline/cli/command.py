@@ -9,6 +9,7 @@ from typing import Generic, Literal, TypeVar
 from pipeline.cli.options import Common
 from pipeline.cli.parse import Syntax, parse, parse_without_run
 from pipeline.errors import EXIT_FAILED, BadInput, PipelineError
+from pipeline.runtime.caches import temporary_caches
 from pipeline.runtime.console import log, start_logging
 from pipeline.runtime.device import limit_threads
 from pipeline.runtime.process import refuse_several, report_once
@@ -136,7 +137,8 @@ def guarded(name: str, work: Callable[[], int], *, together: bool = False) -> in
             if not together:
                 refuse_several(name)
             limit_threads()
-            return work()
+            with temporary_caches():
+                return work()
         except PipelineError as error:
             code, reason = error.exit_code, str(error)
             log.debug("where the error was found", exc_info=True)

@@ -1,37 +1,12 @@
-"""What torch.compile needs around it: a folder for its kernels that goes with the process, and errors in one line."""
+"""Compile a network by torch.compile, with its errors in one line."""
 
 import contextlib
-import functools
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
 
 from pipeline.errors import PipelineError
-
-CACHE = "TORCHINDUCTOR_CACHE_DIR"
-
-
-@functools.cache
-def _kernels() -> tempfile.TemporaryDirectory[str]:
-    """Return the folder of kernels: the next network of a plan finds them, and the end of the process removes them."""
-    return tempfile.TemporaryDirectory(prefix="histoheads-kernels-")
-
-
-@contextlib.contextmanager
-def own_cache() -> Iterator[None]:
-    """Keep torch from leaving its kernels in the system's temporary folder for ever (P5)."""
-    before = os.environ.get(CACHE)  # torch sets it too
-    os.environ[CACHE] = _kernels().name
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[CACHE]
-        else:
-            os.environ[CACHE] = before
 
 
 @contextlib.contextmanager
@@ -75,7 +50,7 @@ def compile_steps(
     blank = torch.zeros(*shape, dtype=torch.uint8, device=device).contiguous(memory_format=torch.channels_last)
     kept = [(buffer, buffer.clone()) for buffer in network.buffers()]  # running means and variances
     network.train()
-    with own_cache(), compiler_errors("--compiled", instead="train without it"):
+    with compiler_errors("--compiled", instead="train without it"):
         for _ in range(3):  # the first compiles, the next ones record the graphs on CUDA
             compiled(blank).sum().backward()
     for parameter in network.parameters():

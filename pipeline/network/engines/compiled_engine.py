@@ -6,7 +6,7 @@ import torch
 
 from pipeline.network.engines.torch_engine import TorchEngine
 from pipeline.network.model_file import Model
-from pipeline.network.torch_compile import compiler_errors, own_cache
+from pipeline.network.torch_compile import compiler_errors
 
 
 def _frozen() -> dict[str, bool]:
@@ -42,6 +42,6 @@ class CompiledEngine(TorchEngine):
         self.embed = torch.compile(graph, fullgraph=True, dynamic=False, **how)
         size = model.preprocess.size
         blank = torch.zeros(batch, 3, size, size, dtype=torch.uint8)
-        with own_cache(), compiler_errors("--engine compiled", instead="give another --engine"):
+        with compiler_errors("--engine compiled", instead="give another --engine"):
             for _ in range(3):  # the first compiles, the next ones record the graph on CUDA
                 self.finish(self.start(blank.contiguous(memory_format=torch.channels_last)))
