@@ -14,6 +14,9 @@ FONTS = "MPLCONFIGDIR"
 VARIABLES = {FONTS: "matplotlib", "TORCHINDUCTOR_CACHE_DIR": "kernels", "DASK_TEMPORARY_DIRECTORY": "dask"}
 """Variables by which libraries find the folders of their caches -> name of the folder here."""
 
+SWITCHES = {"TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0"}
+"""Variables that switch off what would be kept elsewhere: torch puts compiled C++ headers into TMPDIR."""
+
 
 @contextlib.contextmanager
 def temporary_caches() -> Iterator[None]:
@@ -26,6 +29,7 @@ def temporary_caches() -> Iterator[None]:
         named = {name: str(Path(folder) / place) for name, place in VARIABLES.items() if name not in os.environ}
         if FONTS in named:
             _copy_font_lists(Path(named[FONTS]))
+        named |= {name: value for name, value in SWITCHES.items() if name not in os.environ}
         os.environ.update(named)
         try:
             yield
