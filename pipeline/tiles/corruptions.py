@@ -27,7 +27,8 @@ JPEG_QUALITY = 30
 
 def _as_pixels(values: np.ndarray) -> np.ndarray:
     """Return values on the scale 0..255 as uint8, rounded and clipped."""
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    pixels: np.ndarray = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def colour_shift(pixels: np.ndarray) -> np.ndarray:

@@ -107,7 +107,8 @@ def _patterns(grey: np.ndarray, points: int, radius: int) -> np.ndarray:
     # what lies beyond the border counts as black otherwise, which tells small tiles by their size
     padded = np.pad(grey, radius, mode="edge")
     codes = local_binary_pattern(padded, points, radius, method="uniform")[radius:-radius, radius:-radius]
-    return np.bincount(codes.astype(np.int64).ravel(), minlength=points + 2) / codes.size
+    shares: np.ndarray = np.bincount(codes.astype(np.int64).ravel(), minlength=points + 2) / codes.size
+    return shares
 
 
 def _co_occurrence(grey: np.ndarray) -> np.ndarray:
@@ -117,4 +118,5 @@ def _co_occurrence(grey: np.ndarray) -> np.ndarray:
     """
     levels = (grey // (256 // GLCM_LEVELS)).astype(np.uint8)
     matrix = graycomatrix(levels, GLCM_DISTANCES, GLCM_ANGLES, levels=GLCM_LEVELS, symmetric=True, normed=True)
-    return np.concatenate([graycoprops(matrix, name).mean(axis=1) for name in GLCM_PROPERTIES])
+    means: np.ndarray = np.concatenate([graycoprops(matrix, name).mean(axis=1) for name in GLCM_PROPERTIES])
+    return means

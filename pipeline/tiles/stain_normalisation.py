@@ -63,7 +63,8 @@ def to_lab(pixels: np.ndarray) -> np.ndarray:
     """Return uint8 sRGB (..., 3) in CIELAB under D65, (..., 3) float32."""
     light = LINEAR[pixels] @ TO_WHITE
     roots = np.where(light > KNEE, np.cbrt(light), SLOPE * light + np.float32(FOOT))
-    return roots @ LAB_FROM_ROOTS - np.array([16, 0, 0], np.float32)
+    lab: np.ndarray = roots @ LAB_FROM_ROOTS - np.array([16, 0, 0], np.float32)
+    return lab
 
 
 def from_lab(lab: np.ndarray) -> np.ndarray:
@@ -76,7 +77,8 @@ def from_lab(lab: np.ndarray) -> np.ndarray:
 
 def as_pixels(values: np.ndarray) -> np.ndarray:
     """Return values on the scale 0..255 as uint8, rounded and cut off."""
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    pixels: np.ndarray = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def is_tissue(density: np.ndarray) -> np.ndarray | None:

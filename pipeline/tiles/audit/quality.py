@@ -28,7 +28,8 @@ def modified_z(values: np.ndarray) -> np.ndarray:
     """Return 0.6745 (x - median) / MAD of values, (N,); MAD: median absolute deviation. All alike: 0 or infinite."""
     apart = values - np.median(values)
     spread = float(np.median(np.abs(apart)))
-    return 0.6745 * apart / max(spread, 1e-12)
+    scores: np.ndarray = 0.6745 * apart / max(spread, 1e-12)
+    return scores
 
 
 def blank(quality: pd.DataFrame) -> np.ndarray:

@@ -69,4 +69,6 @@ def held_out(labels: list[str], groups: list[str] | None, *, share: float, seed:
     total = counts.sum(axis=0)
     lost = ((total - counts) == 0).sum(axis=1)
     distance = ((counts / total - share) ** 2).sum(axis=1)
-    return folds == min(range(n_folds), key=lambda fold: (lost[fold], distance[fold], fold))
+    chosen = min(range(n_folds), key=lambda fold: (lost[fold], distance[fold], fold))
+    is_held: np.ndarray = folds == chosen
+    return is_held

@@ -60,7 +60,8 @@ def random_split(labels: list[str], *, fractions: tuple[float, float, float], se
 def _cost(sums: np.ndarray, fractions: tuple[float, float, float]) -> np.ndarray:
     """Return the cost of splits whose class shares are `sums`, (..., 3, K)."""
     missing = (sums <= 1e-12).sum(axis=-1) @ np.asarray(MISSING_COST)
-    return ((sums - np.asarray(fractions)[:, None]) ** 2).sum(axis=(-2, -1)) + missing
+    cost: np.ndarray = ((sums - np.asarray(fractions)[:, None]) ** 2).sum(axis=(-2, -1)) + missing
+    return cost
 
 
 def _enumerate(
@@ -70,7 +71,8 @@ def _enumerate(
     where = np.indices((len(SPLITS),) * len(shares)).reshape(len(shares), -1).T
     where = rng.permutation(where[(np.stack([(where == k).sum(1) for k in range(len(SPLITS))]) >= least).all(axis=0)])
     sums = np.stack([(where == split) @ shares for split in range(len(SPLITS))], axis=1)
-    return where[np.argmin(_cost(sums, fractions).round(9))]
+    best: np.ndarray = where[np.argmin(_cost(sums, fractions).round(9))]
+    return best
 
 
 def _search(

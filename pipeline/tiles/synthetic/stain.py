@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
 from pipeline.tiles.synthetic.texture import FIELD, Field, Floats
@@ -72,4 +73,5 @@ def develop(field: Field, *, haematoxylin: Floats, eosin: Floats, source: int) -
     grain = rng.standard_normal(picture.shape, dtype=np.float32)
     # A camera's noise falls with the signal: black stays black.
     picture += grain * (np.float32(stain.noise) * np.sqrt(light * 0.8 + np.float32(0.2)) * np.float32(0.8))
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    pixels: npt.NDArray[np.uint8] = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    return pixels

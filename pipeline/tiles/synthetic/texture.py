@@ -99,7 +99,8 @@ class Field:
         left, right = column & wrap, (column + 1) & wrap
         above = lattice[upper + left] * (1 - s) + lattice[upper + right] * s
         below = lattice[lower + left] * (1 - s) + lattice[lower + right] * s
-        return (above + (below - above) * t) * np.float32(1 / 0.743)
+        values: Floats = (above + (below - above) * t) * np.float32(1 / 0.743)
+        return values
 
     def flow(self, *, waviness: float) -> Flow:
         """Return wavy fibre coordinates: straight ones in a random direction, bent by smooth noise."""
@@ -113,7 +114,8 @@ class Field:
     def blob(self, *, x: float, y: float, radius: float, rough: float = 0.25) -> Floats:
         """Return the signed distance (negative inside) to an irregular round outline."""
         wobble = self.noise(radius * 0.9) * np.float32(rough * radius)
-        return np.hypot(self.x - np.float32(x), self.y - np.float32(y)) - np.float32(radius) + wobble
+        distance: Floats = np.hypot(self.x - np.float32(x), self.y - np.float32(y)) - np.float32(radius) + wobble
+        return distance
 
     def scatter(self, spacing: float, *, jitter: float, margin: float = 15) -> npt.NDArray[np.float64]:
         """Return points (N, 2) as x, y on a turned, jittered hexagonal lattice, `margin` over the edges."""
