@@ -1,4 +1,4 @@
-"""CSV files of a run, read as they were written: text stays text, and only the schema's texts may be anything.
+"""Read the CSV files of a run as they were written: text stays text, and only the schema's texts may be anything.
 
 A spreadsheet takes a cell for a formula that begins with = + - @. Tables that only people read get an apostrophe before
 such a text (OWASP, "CSV Injection"); tables that are read again hold every name as it is.

@@ -1,4 +1,4 @@
-"""Fixed corruptions of a tile, as scanners, stains and storage bring them: what a head is put through by `corrupted`.
+"""Corrupt a tile in fixed ways, as scanners, stains and storage do, for the robustness test.
 
 Each takes a tile's pixels (H, W, 3) uint8 RGB and returns new ones of the same shape and type; nothing is random.
 """

@@ -1,7 +1,7 @@
-"""What a tile shows without any learning: its colours and its texture, as numbers.
+"""Compute the colours and the texture of a tile as numbers, without any learning.
 
 These are the features that a network must beat to be worth its cost. They are computed on the tile as it was stored,
-not resized: texture at the scale of the pixels is what they know.
+not resized: they describe texture at the scale of the pixels.
 """
 
 import itertools
@@ -76,7 +76,7 @@ def handcrafted_features(pixels: np.ndarray) -> np.ndarray:
 def _hue_saturation_value(rgb: np.ndarray) -> np.ndarray:
     """Return (3, N) float32 from rgb (3, N) float32, all 0..1; the hue is turned by half a circle.
 
-    Its cut lies at cyan then, a colour that no stain has, and not at red, so that its mean and spread mean something.
+    Its cut is at cyan then, a colour that no stain has, and not at red, so that its mean and spread mean something.
     (scikit-image's rgb2hsv, which a test holds this to, takes twice the time.)
     """
     red, green, blue = rgb
@@ -104,7 +104,7 @@ def _colour_statistics(pixels: np.ndarray) -> np.ndarray:
 
 def _patterns(grey: np.ndarray, points: int, radius: int) -> np.ndarray:
     """Return the shares of the uniform patterns, (points + 2,)."""
-    # what lies beyond the border counts as black otherwise, which tells small tiles by their size
+    # otherwise pixels beyond the border count as black, and the features depend on the size of the tile
     padded = np.pad(grey, radius, mode="edge")
     codes = local_binary_pattern(padded, points, radius, method="uniform")[radius:-radius, radius:-radius]
     shares: np.ndarray = np.bincount(codes.astype(np.int64).ravel(), minlength=points + 2) / codes.size

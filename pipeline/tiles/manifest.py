@@ -1,6 +1,6 @@
-"""manifest.csv: one row per tile, in a fixed order; the table that every later stage starts from.
+"""Read and write manifest.csv: one row per tile, in a fixed order; every later stage starts from it.
 
-Columns: tile_id, path (relative to the image root, which stands in the record as `details.root` relative to the
+Columns: tile_id, path (relative to the image root, which is in the record as `details.root` relative to the
 manifest's folder), label, group, split, sha256 (of the RGB pixels), width, height, problem (empty, or why the tile
 could not be read: such a row keeps its place, has no split and no hash).
 """
@@ -119,7 +119,7 @@ def read_manifest(path: Path) -> Manifest:
             raise refuse(f"the path '{name}' leads out of the image root")
     good = table["problem"] == ""
     if not table.loc[good, "split"].isin(SPLITS).all() or table["tile_id"].duplicated().any():
-        raise refuse(f"a split is not one of {', '.join(SPLITS)}, or a tile_id stands twice")
+        raise refuse(f"a split is not one of {', '.join(SPLITS)}, or a tile_id is there twice")
     return Manifest(path=path, table=table, root=path.parent / details["root"], details=details)
 
 

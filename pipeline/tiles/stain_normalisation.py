@@ -1,8 +1,8 @@
-"""Stain normalisation: a tile in the colours of a target, by Macenko et al. 2009 or by Reinhard et al. 2001.
+"""Normalise the stain of a tile to a target, by Macenko et al. 2009 or by Reinhard et al. 2001.
 
 A target is fitted on training tiles and belongs to the model; `apply` is what tiles go through on their way into the
 network. Both methods look at a tile's tissue alone, so that the share of glass in a tile decides nothing, and leave
-white as it is. A tile of which they cannot tell the stains stays as it is: too little tissue, one colour, no colour.
+white as it is. A tile without two measurable stains stays as it is: too little tissue, one colour, no colour.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ LEAST_TISSUE = 0.05
 """Share of a tile's pixels that must be tissue."""
 
 EXTREMES = (1, 99)
-"""Percentiles of the angles at which the two stains lie, and (the second) of a stain's amounts: its strength."""
+"""Percentiles of the angles of the two stains, and (the second) of a stain's amounts: its strength."""
 
 LEAST_ANGLE = math.radians(5)
 """Between the two stains: closer ones are noise around one colour. Haematoxylin and eosin are about 20 degrees apart in
@@ -97,7 +97,7 @@ class Macenko:
     Macenko et al. 2009, "A method for normalizing histology slides for quantitative analysis": in optical density a
     pixel is a sum of two stains. Their plane is spanned by the first two singular vectors of a tile's tissue, and they
     are its extreme directions in it. The amounts of each are scaled to the target's strength and shown in the target's
-    stains; what lies outside of the plane is left out.
+    stains; the part outside of the plane is left out.
     """
 
     stains: tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -167,7 +167,7 @@ class Reinhard:
     """Of L, a, b over the pixels of tissue."""
 
     std: tuple[float, float, float]
-    """Likewise."""
+    """Standard deviations, in the same order."""
 
     method: Literal["reinhard"] = "reinhard"
 
@@ -227,7 +227,7 @@ def _finite(values: Any, low: float, high: float, *, n: int = 3) -> tuple[float,
 
 
 def stain_of(value: Any) -> Stain | None:
-    """Return the target that stands in a model's description (`dataclasses.asdict` as JSON), None for null.
+    """Return the target in a model's description (`dataclasses.asdict` as JSON), None for null.
 
     Raises:
         ValueError: it is no target of a known method.

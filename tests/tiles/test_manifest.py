@@ -97,7 +97,7 @@ def test_a_damaged_or_edited_file_is_refused(tmp_path: Path) -> None:
         ("tile_id,path", "tile,path", "columns"),
         (",train,", ",training,", "a split is not one of train, val, test"),
         (",train,", ",,", "a split is not one of"),
-        ("B/tile 1,", "A/tile 0,", "a tile_id stands twice"),
+        ("B/tile 1,", "A/tile 0,", "a tile_id is there twice"),
     ],
 )
 def test_a_recorded_file_that_breaks_the_schema_is_refused(tmp_path: Path, old: str, new: str, pattern: str) -> None:

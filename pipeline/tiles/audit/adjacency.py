@@ -1,4 +1,4 @@
-"""Tiles that lay side by side in one image, by the coordinates in their names.
+"""Find tiles that were neighbours in one image, by the coordinates in their names.
 
 Names as of Kather 2016 (`1A2B_CRC-Prim-HE-03_009.tif_Row_301_Col_151.tif`) and of many tilers
 (`10255_idx5_x1201_y1751_class0.png`). Such tiles share stain, focus, and the structures that the cut runs through.
@@ -14,24 +14,24 @@ from pipeline.names import SPLITS
 from pipeline.tiles.audit.finding import Finding, finding_of_sets
 
 PATTERNS = (
-    re.compile(r"(?P<image>CRC-Prim-HE-.*?)_Row_(?P<y>\d+)_Col_(?P<x>\d+)"),  # a number of the tile stands before it
+    re.compile(r"(?P<image>CRC-Prim-HE-.*?)_Row_(?P<y>\d+)_Col_(?P<x>\d+)"),  # a number of the tile precedes
     re.compile(r"(?P<image>.*?)[_-]Row[_-]?(?P<y>\d+)[_-]Col[_-]?(?P<x>\d+)", re.IGNORECASE),
     re.compile(r"(?P<image>.*?)[_-]x[_-]?(?P<x>\d+)[_-]y[_-]?(?P<y>\d+)", re.IGNORECASE),
 )
-"""How names tell the image and the place of a tile's corner in it; the first that fits counts."""
+"""Patterns of names with the image and the coordinates of a tile's corner in it; the first that fits counts."""
 
 DEEPEST = 8
-"""If tiles would cover an image more often than this, and stand one apart, their numbers count tiles, not px."""
+"""If tiles would cover an image more often than this, and are one apart, their numbers count tiles, not px."""
 
 EXAMPLES = 10
 """Pairs that the finding names."""
 
 
 def positions(table: pd.DataFrame) -> pd.DataFrame:
-    """Return columns image, x and y of the tiles whose names tell them, with their rows' numbers as index.
+    """Return columns image, x and y of the tiles whose names contain them, with their rows' numbers as index.
 
     Args:
-        table: columns path and label. A folder called like the label does not tell images apart: neighbours of one
+        table: columns path and label. A folder called like the label is no part of the image's name: neighbours of one
             slide often have different labels.
     """
     found = {}
@@ -68,7 +68,7 @@ def adjacent_pairs(places: pd.DataFrame, *, side_px: int) -> np.ndarray:
 
 
 def neighbour_findings(table: pd.DataFrame, *, sides: np.ndarray) -> list[Finding]:
-    """Return a finding if tiles that lay side by side stand on two sides of the split.
+    """Return a finding if neighbours in an image are on two sides of the split.
 
     Args:
         table: columns tile_id, path, label, width and height of the readable tiles, (N) rows.
@@ -87,7 +87,7 @@ def neighbour_findings(table: pd.DataFrame, *, sides: np.ndarray) -> list[Findin
         both = np.concatenate([parted, parted[:, ::-1]])
         touched = np.unique(both[(sides[both[:, 0]] == "test") & (sides[both[:, 1]] == "train"), 0])
         n_test = int((sides == "test").sum())
-        what += f" stand in several splits: {_share(len(touched), n_test)} test tiles have a neighbour in train"
+        what += f" are in several splits: {_share(len(touched), n_test)} test tiles have a neighbour in train"
     else:
         what += f" can be parted by the split: {_share(len(np.unique(parted)), len(table))} tiles have such a neighbour"
     return [finding_of_sets("warning", f"{what}, such as", [list(names[pair]) for pair in parted[:EXAMPLES]])]

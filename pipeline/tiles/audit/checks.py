@@ -1,4 +1,4 @@
-"""What a data set hides: unreadable tiles, copies, neighbours, odd tiles, classes bound to groups.
+"""Audit a data set: unreadable tiles, copies, neighbours, odd tiles, classes bound to groups.
 
 Found before training, from the manifest's table and the `Measurements` of `survey`.
 """
@@ -23,7 +23,7 @@ from pipeline.tiles.datasets.sources import TileSet
 __all__ = ["Finding", "audit", "audit_markdown", "markdown_cell"]
 
 FEW = 20
-"""A class with fewer tiles than this gets a warning: its figures will say little."""
+"""A class with fewer tiles than this gets a warning: its results are uncertain."""
 
 
 def file_findings(table: pd.DataFrame, measurements: Measurements) -> list[Finding]:
@@ -54,16 +54,16 @@ def class_findings(good: pd.DataFrame) -> list[Finding]:
     """Return findings on classes with few tiles and on classes that a split lacks.
 
     Args:
-        good: columns label and split of the readable tiles. If all stand in one split nothing is said of splits.
+        good: columns label and split of the readable tiles. If all are in one split, there is no finding on splits.
     """
     findings = []
     counts = good["label"].value_counts(sort=True)
     few = counts[counts < FEW]
     if len(few) == 1:
-        text = f"class '{few.index[0]}' has {few.iloc[0]} tiles: its figures say little"
+        text = f"class '{few.index[0]}' has {few.iloc[0]} tiles: its results are uncertain"
         findings.append(Finding("warning", text, []))
     elif len(few):
-        text = f"{len(few)} classes have fewer than {FEW} tiles, their figures say little: {counted(few.to_dict())}"
+        text = f"{len(few)} classes have fewer than {FEW} tiles, their results are uncertain: {counted(few.to_dict())}"
         findings.append(Finding("warning", text, []))
     if good["split"].nunique() > 1:
         absent = {
@@ -100,7 +100,7 @@ def audit(
         table: manifest columns, index 0..N-1.
         measurements: of the same tiles.
         tiles: the data set they are from.
-        sides: one value per tile, index as the table's: two tiles with different values can land on two sides of a
+        sides: one value per tile, index as the table's: two tiles with different values can be on two sides of a
             split. The split itself; the group, where folds are of groups; the tile's id, where they are random.
         protocol: "random" leaves near-duplicates on two sides a warning; under all others they are an error.
     """

@@ -1,4 +1,4 @@
-"""How far classes are bound to groups: then a network that knows the slide's stain seems to know the class."""
+"""Measure how far classes are bound to groups: then a network that knows the slide's stain seems to know the class."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ NOTED, WARNED = 0.05, 0.25
 
 @dataclasses.dataclass(frozen=True)
 class Confounding:
-    """What the group of a tile tells of its class."""
+    """How well the group of a tile predicts its class."""
 
     guessed: float
     """Share of tiles whose class is the most frequent one among the other tiles of their group."""
@@ -25,7 +25,7 @@ class Confounding:
     """Share of the most frequent class: what is right without any knowledge."""
 
     information: float
-    """Mutual information of class and group, adjusted for chance: 0 independent, 1 the one tells the other."""
+    """Mutual information of class and group, adjusted for chance: 0 independent, 1 each determines the other."""
 
     @property
     def gain(self) -> float:
@@ -39,9 +39,9 @@ def group_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def confounding(labels: pd.Series, groups: pd.Series) -> Confounding:
-    """Return how well the group tells the class.
+    """Return how well the group predicts the class.
 
-    Each tile is guessed from the others of its group (its own label is left out: a group of one tile tells nothing);
+    Each tile is guessed from the others of its group (its own label is left out: a group of one tile predicts nothing);
     ties, and groups of one, go to the class that is more frequent overall. The mutual information is adjusted for
     what chance gives with as many groups (Vinh et al. 2010, scikit-learn's `adjusted_mutual_info_score`).
     """
@@ -70,12 +70,12 @@ def group_findings(table: pd.DataFrame, *, sides: np.ndarray) -> list[Finding]:
         sides: side of the split of each, (N,).
     """
     if (table["group"] == "").all():
-        text = "no groups are known: tiles of one slide may stand on both sides of the split"
+        text = "no groups are known: tiles of one slide may be on both sides of the split"
         return [Finding("warning", text, [])]
     findings = []
     spread = pd.Series(sides).groupby(table["group"].to_numpy()).nunique()
     if (spread > 1).any():
-        text = f"{int((spread > 1).sum())} group(s) stand in several splits (random protocol): results flatter"
+        text = f"{int((spread > 1).sum())} group(s) are in several splits (random protocol): results are biased upwards"
         findings.append(Finding("warning", text, []))
     counts = group_table(table)
     n_groups = counts.shape[1]
@@ -84,7 +84,7 @@ def group_findings(table: pd.DataFrame, *, sides: np.ndarray) -> list[Finding]:
         f"'{label}' ({', '.join(counts.columns[counts.loc[label] > 0])})" for label in there.index[there <= FEW_GROUPS]
     ]
     if bound:
-        text = f"source and class are bound: {len(bound)} class(es) stand in one or two groups only: {', '.join(bound)}"
+        text = f"source and class are bound: {len(bound)} class(es) are in one or two groups only: {', '.join(bound)}"
         findings.append(Finding("warning", text, []))
     missing = (n_groups - there)[(there > FEW_GROUPS) & (there < n_groups)].sort_values(ascending=False, kind="stable")
     if len(missing):

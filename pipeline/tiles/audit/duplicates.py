@@ -1,4 +1,4 @@
-"""Tiles that stand twice: with equal pixels, or as a changed copy of each other."""
+"""Find copies among tiles: with equal pixels, or changed."""
 
 import numpy as np
 import pandas as pd
@@ -51,7 +51,7 @@ def set_findings(
         table: columns tile_id and label.
         sides: side of the split of each row, (N,).
         what: what the tiles of a set share.
-        across: severity of a set that stands on several sides.
+        across: severity of a set that is on several sides.
     """
     names, labels = table["tile_id"].to_numpy(), table["label"].to_numpy()
     named = set(sides) <= set(SPLITS)
@@ -63,14 +63,16 @@ def set_findings(
         text = one if len(found) == 1 else many.format(n=len(found), tiles=sum(map(len, found)))
         return [finding_of_sets(severity, text, [list(names[rows]) for rows in found])] if found else []
 
-    places = "stand in several splits" if named else "can land on two sides of a split"
-    where = f"stand in {', '.join(sorted(set(sides[spread[0]])))}" if spread and named else places
+    places = "are in several splits" if named else "can be on two sides of a split"
+    where = f"are in {', '.join(sorted(set(sides[spread[0]])))}" if spread and named else places
     given = ", ".join(sorted(set(labels[doubtful[0]]))) if doubtful else ""
     sets_of = f"{{n}} sets of tiles ({{tiles}} tiles) with {what}"
     return [
         *finding(across, spread, f"leakage: {what} {where}", f"leakage: {sets_of} {places}"),
         *finding("warning", doubtful, f"{what} are labelled {given}", f"{sets_of} are labelled differently"),
-        *finding("note", plain, f"{what} stand twice on one side of the split", f"{sets_of} stand on one side each"),
+        *finding(
+            "note", plain, f"two tiles with {what} are on one side of the split", f"{sets_of} are on one side each"
+        ),
     ]
 
 

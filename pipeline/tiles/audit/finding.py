@@ -1,4 +1,4 @@
-"""One thing that the audit found."""
+"""Describe one finding of the audit."""
 
 import dataclasses
 from collections.abc import Mapping

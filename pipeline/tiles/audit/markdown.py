@@ -1,4 +1,4 @@
-"""audit.md: the findings, worst first, and the counts and measurements behind them."""
+"""Write audit.md: the findings, worst first, with counts and measurements."""
 
 import pandas as pd
 

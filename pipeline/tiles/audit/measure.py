@@ -1,4 +1,4 @@
-"""Look at every tile once: is it readable, which pixels has it, and what does the audit measure of it."""
+"""Decode every tile once: hash its pixels and measure it for the audit."""
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +32,7 @@ QUALITY = ("brightness", "contrast", "saturation", "red", "green", "blue", "back
 
 @dataclasses.dataclass(frozen=True)
 class Measurements:
-    """What the audit needs to know of each tile, in the manifest's order; about 0.4 kB a tile."""
+    """Measurements of each tile for the audit, in the manifest's order; about 0.4 kB a tile."""
 
     hashes: np.ndarray
     """Perceptual hashes in eight orientations, (N, 8) uint64; 0 where the tile is unreadable."""

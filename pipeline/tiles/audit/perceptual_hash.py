@@ -1,4 +1,4 @@
-"""Tiles that look alike although their bytes differ: re-encoded, resized, brightened, turned or mirrored copies.
+"""Find tiles that look alike although their bytes differ: re-encoded, resized, brightened, turned or mirrored copies.
 
 A perceptual hash proposes pairs, thumbnails decide. The hash is pHash (Zauner, Implementation and benchmarking of
 perceptual image hash functions, 2010): the signs, about their median, of 8 x 8 low frequencies of the cosine
@@ -95,7 +95,7 @@ def candidates(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def _lookup(
     upright: np.ndarray, turned: np.ndarray, keys: np.ndarray, *, order: np.ndarray, starts: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the pairs (i, j), i < j, where i stands in the bucket of j's key and the hashes are close."""
+    """Yield the pairs (i, j), i < j, where i is in the bucket of j's key and the hashes are close."""
     counts = starts[keys + 1] - starts[keys]
     ends = np.cumsum(counts)
     first = 0

@@ -1,4 +1,4 @@
-"""Tiles that show little: blank, blurred, or of a colour that the others do not have."""
+"""Find tiles that are blank, blurred, or of a colour that the others do not have."""
 
 import numpy as np
 import pandas as pd
@@ -40,8 +40,8 @@ def blank(quality: pd.DataFrame) -> np.ndarray:
 def blurred(quality: pd.DataFrame) -> np.ndarray:
     """Return which tiles are blurred, (N,) bool.
 
-    Both the variance of the Laplacian and its ratio to the variance of the grey values must lie far below the
-    others': the first alone is low for pale tissue, the second for tissue beside empty slide.
+    Both the variance of the Laplacian and its ratio to the variance of the grey values must be far below the
+    others': the first alone is low for pale tissue, the second for tissue next to empty slide.
     """
     sharpness = np.log(np.maximum(quality["sharpness"].to_numpy(float), 1e-6))
     relative = sharpness - 2 * np.log(np.maximum(quality["contrast"].to_numpy(float), 1e-6))

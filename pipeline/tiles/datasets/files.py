@@ -31,7 +31,7 @@ FIRST_BYTES = (
     b"\0\0\0\x0cjP  ",
     b"\xff\x4f\xff\x51",
 )
-"""How images begin whose names do not show it."""
+"""First bytes of images, for files with other names."""
 
 SYSTEM_FOLDER = re.compile(
     r"@eadir|@tmp|@recycle|@recently-snapshot|@sharebin|#recycle|#snapshot|~snapshot|\.snapshot|\.trash.*|\.trashes"
@@ -53,7 +53,7 @@ class FolderFiles:
     """All other files."""
 
     system: list[str]
-    """System folders, whose files are in none of the lists."""
+    """System folders; their files are in none of the lists."""
 
     @property
     def copies(self) -> list[tuple[str, str]]:

@@ -63,7 +63,7 @@ def parse_groups(paths: list[str], regex: str) -> list[str]:
     lost = [path for path, match in zip(paths, matches, strict=True) if match is None or not match[1]]
     if lost:
         raise BadInput(
-            f"{len(lost)} of {len(paths)} tile names do not tell their group by '{regex}': {list_names(lost)}: "
+            f"{len(lost)} of {len(paths)} tile names give no group by '{regex}': {list_names(lost)}: "
             "rename or remove them, or give another --group-regex ('' for none)"
         )
     return [match[1] for match in matches if match is not None]

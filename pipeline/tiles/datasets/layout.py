@@ -18,7 +18,7 @@ SPLIT_FOLDER = re.compile(
 """Folder names, as `name_key` writes them, that mean a split and no class."""
 
 NESTED = 0.9
-"""Share of tiles that lie in folders below the class folders, from which the layout is looked at."""
+"""Share of tiles in folders below the class folders, from which the layout is checked."""
 
 MANY_CLASSES, FEW_TILES = 50, 20
 """More classes than the one, with fewer tiles than the other in the median class, may be patients."""
@@ -28,12 +28,12 @@ def labels_at(paths: Sequence[str], level: int, *, where: Path) -> list[str]:
     """Return the folder of each path at a level, 1 for the first.
 
     Raises:
-        BadInput: some tiles lie above that level; names the first dozen.
+        BadInput: some tiles are above that level; names the first dozen.
     """
     shallow = [path for path in paths if path.count("/") < level]
     if shallow:
         raise BadInput(
-            f"{where}: {len(shallow)} tile(s) lie in fewer than {level} folders, so that --class-level {level} gives "
+            f"{where}: {len(shallow)} tile(s) are in fewer than {level} folders, so that --class-level {level} gives "
             f"them no class: {list_names(shallow)}"
         )
     return [path.split("/")[level - 1] for path in paths]
@@ -48,7 +48,7 @@ def check_layout(paths: Sequence[str], groups: Sequence[str], *, where: Path) ->
         where: the folder, for messages.
 
     Raises:
-        BadInput: the first level holds splits, one folder only, or folders whose own folders look like classes.
+        BadInput: the first level holds splits, one folder only, or folders with folders that look like classes.
     """
     parts = [path.split("/")[:-1] for path in paths]
     first = sorted({folders[0] for folders in parts})
@@ -96,7 +96,7 @@ def _advice(first: list[str], second: list[str]) -> str:
 
 
 def _second(folders: list[str]) -> str:
-    """Return the folder of a tile below the class folder, "" if it lies in the class folder itself."""
+    """Return the folder of a tile below the class folder, "" if it is in the class folder itself."""
     return folders[1] if len(folders) > 1 else ""
 
 

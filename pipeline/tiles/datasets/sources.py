@@ -85,14 +85,14 @@ class TileSet:
     """Columns path (relative to root, POSIX), label, group ("" = unknown), split ("" = not given)."""
 
     ignored: list[str] = dataclasses.field(default_factory=list)
-    """What was passed over, relative to root: files that are no images or lie in no class folder, system folders, class
+    """What was passed over, relative to root: files that are no images or are in no class folder, system folders, class
     folders without images; columns of a CSV file that are not known."""
 
     notes: list[str] = dataclasses.field(default_factory=list)
     """What was read other than as it is written, in a CSV file."""
 
     copies: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-    """(copy, original) of files and folders whose names are those of copies."""
+    """(copy, original) of files and folders with names of copies."""
 
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What is known of the data set: credit, licence, mpp."""

@@ -1,6 +1,6 @@
-"""Folds: every tile is tested once, by a network that was trained without its fold.
+"""Split tiles into folds: every tile is tested once, by a network that was trained without its fold.
 
-Of the tiles outside the test fold, some are held out for validation (choices, early stopping, calibration), by whole
+Some of the tiles outside the test fold are held out for validation (choices, early stopping, calibration), by whole
 groups where groups are kept whole.
 """
 
@@ -31,7 +31,7 @@ def fold_numbers(labels: list[str], groups: list[str] | None, *, n_folds: int, s
     names, unit = np.unique(np.asarray(units), return_inverse=True)
     if len(names) < n_folds:
         what = "group(s)" if groups is not None else "tile(s)"
-        raise BadInput(f"{len(names)} {what} cannot make {n_folds} folds: give more sources or ask for fewer")
+        raise BadInput(f"{len(names)} {what} cannot make {n_folds} folds: give more sources or fewer folds")
     if groups is not None and len(names) == n_folds:
         return unit
     folds = np.empty(len(labels), dtype=np.int64)
@@ -52,7 +52,7 @@ def fold_numbers(labels: list[str], groups: list[str] | None, *, n_folds: int, s
 def held_out(labels: list[str], groups: list[str] | None, *, share: float, seed: int) -> np.ndarray:
     """Return which tiles, (N,) bool, are held out for validation: about `share` of them, whole groups.
 
-    The training side is cut into 1 / share folds; the one is taken whose absence costs train the fewest classes, and
+    The training side is cut into 1 / share folds; the fold is taken that costs train the fewest classes, and
     among equals the one that is nearest to `share` of every class.
 
     Raises:

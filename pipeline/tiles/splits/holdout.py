@@ -1,7 +1,7 @@
-"""Which tile serves for what: train, val or test.
+"""Split tiles once into train, val and test.
 
-`random_split` is the tutorial's: tiles of one source stand on both sides, which flatters (P7: the report
-says so). `grouped_split` keeps every group (source, slide, patient) whole.
+`random_split` is the tutorial's: tiles of one source are on both sides, so that results are biased upwards (P7: the
+report states it). `grouped_split` keeps every group (source, slide, patient) whole.
 """
 
 import numpy as np
@@ -34,7 +34,7 @@ def random_split(labels: list[str], *, fractions: tuple[float, float, float], se
         "train", "val" or "test" for each tile, (N,).
 
     Raises:
-        BadInput: a class has fewer than three tiles, so that it cannot stand in all three splits.
+        BadInput: a class has fewer than three tiles, so that it cannot be in all three splits.
     """
     codes = np.empty(len(labels), dtype=np.int64)
     names = np.asarray(labels, dtype=object)
@@ -118,11 +118,11 @@ def grouped_split(
 ) -> list[str]:
     """Split whole groups, with the classes as even over the splits as can be.
 
-    The cost of a split is the squared distance between each class's shares of train, val and test and the asked
+    The cost of a split is the squared distance between each class's shares of train, val and test and the requested
     fractions, summed over classes; a class that is missing from a split costs extra (`MISSING_COST`). Few groups:
     the cheapest of all splits is taken. Many: from random starts, single groups are moved to the split that lowers
-    the cost most until none does. Where there are six groups or more, each split gets at least two (one group says
-    nothing about the next), unless train would then lack a class.
+    the cost most until none does. Where there are six groups or more, each split gets at least two (one group does
+    not predict the next), unless train would then lack a class.
 
     Args:
         labels: class name of each tile, (N,).
@@ -131,7 +131,7 @@ def grouped_split(
         seed: the same input and seed give the same split.
 
     Returns:
-        "train", "val" or "test" for each tile, (N,); no group stands in two of them.
+        "train", "val" or "test" for each tile, (N,); no group is in two of them.
 
     Raises:
         BadInput: fewer than three groups, or no split gives train every class.

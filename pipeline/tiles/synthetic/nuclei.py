@@ -10,7 +10,7 @@ from pipeline.tiles.synthetic.texture import FIELD, Field, Floats
 
 @dataclass
 class Nuclei:
-    """Nuclei and other small bodies, one entry each; later ones lie on top of earlier ones.
+    """Nuclei and other small bodies, one entry each; later ones cover earlier ones.
 
     Attributes:
         points: (N, 2) centres as x, y.

@@ -35,7 +35,7 @@ class Field:
     Attributes:
         px: Side of the tile in pixels.
         x, y: (px, px) float32, pixel centres in field units.
-        rng: The tile's own generator: where things lie.
+        rng: The tile's own generator of random places.
     """
 
     def __init__(self, px: int, *, rng: np.random.Generator, habit: np.random.Generator) -> None:

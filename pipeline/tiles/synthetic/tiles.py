@@ -2,7 +2,7 @@
 
 Writes `<folder>/<CLASS>/<hex>_CRC-Prim-HE-<NN>_<roi>.tif_Row_<r>_Col_<c>.tif` and `<folder>/demo.json`.
 The ten sources NN differ in stain, focus and noise, and hold the classes in uneven shares, so that a
-random split flatters against a grouped one, as on real slides. No real pixel is in it.
+random split gives better results than a grouped one, as on real slides. It holds no real pixel.
 """
 
 import errno
@@ -69,7 +69,7 @@ def render_tile(label: str, *, source: int, tile_px: int, rng: np.random.Generat
 def make_demo(folder: Path, *, n_tiles: int, tile_px: int, seed: int) -> None:
     """Write the demo set as uncompressed RGB TIFF; the same arguments give the same bytes.
 
-    The set is built in a hidden folder beside `folder` and renamed when it is whole, so a killed run
+    The set is built in a hidden folder next to `folder` and renamed when it is complete, so a killed run
     leaves nothing under the final name. A whole set of the same parameters is left as it is.
 
     Args:
@@ -80,7 +80,7 @@ def make_demo(folder: Path, *, n_tiles: int, tile_px: int, seed: int) -> None:
 
     Raises:
         BadInput: A parameter is out of range, or `folder` holds something else than this set.
-        DiskFull: No space left; nothing stands under the final name.
+        DiskFull: No space left; nothing has the final name.
     """
     if n_tiles < 2 * len(CLASSES) or tile_px < 16 or seed < 0:
         raise BadInput(

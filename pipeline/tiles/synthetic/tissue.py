@@ -1,6 +1,6 @@
 """The tissues that the demo classes are made of, as stain densities: one function each.
 
-A tissue is a Layer: two optical-density maps and the nuclei that lie on them. Layers are mixed through
+A tissue is a Layer: two optical-density maps and the nuclei on them. Layers are mixed through
 masks before the nuclei are painted, so that no nucleus is cut by the border between two tissues.
 """
 

@@ -70,7 +70,7 @@ def test_the_share_of_test_tiles_with_a_neighbour_in_train() -> None:
     found = neighbour_findings(table(paths, px=50), sides=sides)
     assert [finding.severity for finding in found] == ["warning"]
     assert found[0].what == (
-        "3 of 5 pairs of adjacent tiles (by the coordinates in their names) stand in several splits: "
+        "3 of 5 pairs of adjacent tiles (by the coordinates in their names) are in several splits: "
         "1 of 2 (50 %) test tiles have a neighbour in train, such as"
     )
     assert found[0].sets == [[paths[0], paths[1]], [paths[2], paths[3]], [paths[3], paths[4]]]

@@ -73,7 +73,7 @@ def test_p7_equal_pixels_in_two_splits_are_an_error_that_names_both() -> None:
     table.loc[7, "sha256"] = table.loc[12, "sha256"]  # val and train
     table.loc[7, "label"] = table.loc[12, "label"]
     findings = look(table)
-    assert lines(findings) == ["leakage: the same pixels stand in train, val: t007, t012"]
+    assert lines(findings) == ["leakage: the same pixels are in train, val: t007, t012"]
     assert findings[0].severity == "error"
 
 
@@ -84,7 +84,7 @@ def test_equal_pixels_with_two_labels_and_within_a_split() -> None:
     table.loc[7, "label"] = "A"
     findings = look(table)
     assert lines(findings, "warning") == ["the same pixels are labelled A, B: t000, t003"]
-    assert lines(findings, "note") == ["the same pixels stand twice on one side of the split: t001, t007"]
+    assert lines(findings, "note") == ["two tiles with the same pixels are on one side of the split: t001, t007"]
     assert lines(findings, "error") == []
 
 
@@ -118,7 +118,7 @@ def test_few_tiles_and_absent_classes() -> None:
     table = tiles()
     table.loc[[0, 1], "label"] = "RARE"
     found = lines(look(table), "warning")
-    assert "class 'RARE' has 2 tiles: its figures say little" in found
+    assert "class 'RARE' has 2 tiles: its results are uncertain" in found
     assert "test holds no tile of RARE" in found
 
 
@@ -126,7 +126,7 @@ def test_classes_bound_to_groups() -> None:
     table = tiles()
     table["label"] = ["EMPTY" if group == "g2" else "AB"[i // 3 % 2] for i, group in enumerate(table["group"])]
     found = lines(look(table), "warning")
-    text = "source and class are bound: 3 class(es) stand in one or two groups only: 'A' (g0, g1), 'B' (g0, g1), "
+    text = "source and class are bound: 3 class(es) are in one or two groups only: 'A' (g0, g1), 'B' (g0, g1), "
     assert text + "'EMPTY' (g2)" in found
     assert "1 of 3 groups hold one class only (EMPTY 1)" in found
     assert "train holds no tile of EMPTY; val holds no tile of EMPTY; test holds no tile of A, B" in found
@@ -135,9 +135,9 @@ def test_classes_bound_to_groups() -> None:
 def test_p7_groups_across_splits_and_unknown_groups_are_said() -> None:
     table = tiles()
     table.loc[0, "split"] = "test"
-    assert lines(look(table)) == ["1 group(s) stand in several splits (random protocol): results flatter"]
+    assert lines(look(table)) == ["1 group(s) are in several splits (random protocol): results are biased upwards"]
     unknown = look(tiles().assign(group=""))
-    assert lines(unknown) == ["no groups are known: tiles of one slide may stand on both sides of the split"]
+    assert lines(unknown) == ["no groups are known: tiles of one slide may be on both sides of the split"]
     assert unknown[0].severity == "warning"
 
 
@@ -188,7 +188,7 @@ ALIKE = "almost the same pixels (turned, mirrored, re-encoded, resized or bright
 )
 def test_p7_a_mirrored_copy_in_another_split(protocol: str, severity: str) -> None:
     found = look(tiles(), copies={12: 1}, protocol=protocol)  # train and val, A and A
-    assert lines(found) == [f"leakage: {ALIKE} stand in train, val: t001, t012"]
+    assert lines(found) == [f"leakage: {ALIKE} are in train, val: t001, t012"]
     assert found[0].severity == severity
     assert found[0].tiles == ["t001", "t012"]
 
@@ -197,21 +197,21 @@ def test_copies_with_two_labels_and_on_one_side() -> None:
     found = look(tiles(), copies={3: 0, 7: 1, 13: 1})  # train A and B; val A, A and A
     assert lines(found, "error") == []
     assert lines(found, "warning") == [f"{ALIKE} are labelled A, B: t000, t003"]
-    assert lines(found, "note") == [f"{ALIKE} stand twice on one side of the split: t001, t007, t013"]
+    assert lines(found, "note") == [f"two tiles with {ALIKE} are on one side of the split: t001, t007, t013"]
 
 
 def test_a_copy_of_one_of_two_equal_tiles_belongs_to_both() -> None:
     table = tiles()
     table.loc[7, "sha256"] = table.loc[1, "sha256"]
     found = look(table, copies={7: 1, 12: 1})
-    assert lines(found, "error") == [f"leakage: {ALIKE} stand in train, val: t001, t007, t012"]
+    assert lines(found, "error") == [f"leakage: {ALIKE} are in train, val: t001, t007, t012"]
 
 
 def test_many_copies_are_one_finding_with_their_number() -> None:
     found = look(tiles(), copies={i: i - 30 for i in range(36, 60)}, sides=tiles()["tile_id"], protocol="random")
     pairs = [finding for finding in found if "leakage" in finding.what]
     assert len(pairs) == 1
-    assert pairs[0].what == f"leakage: 24 sets of tiles (48 tiles) with {ALIKE} can land on two sides of a split"
+    assert pairs[0].what == f"leakage: 24 sets of tiles (48 tiles) with {ALIKE} can be on two sides of a split"
     assert pairs[0].line.endswith(": t006, t036; t007, t037; t008, t038; t009, t039 and 20 more")
     assert pairs[0].sets[23] == ["t029", "t059"]
     assert len(pairs[0].tiles) == 48
@@ -223,7 +223,7 @@ def test_equal_tiles_are_an_error_under_every_protocol() -> None:
     table["split"] = "test"
     for sides in (table["tile_id"], table["group"]):
         found = look(table, sides=sides, protocol="random")
-        assert lines(found, "error") == ["leakage: the same pixels can land on two sides of a split: t001, t012"]
+        assert lines(found, "error") == ["leakage: the same pixels can be on two sides of a split: t001, t012"]
 
 
 def test_a_plan_tests_every_tile_and_lacks_no_class() -> None:

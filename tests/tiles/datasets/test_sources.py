@@ -162,7 +162,7 @@ def test_a_folder_that_cannot_be_read_is_not_passed_over(
 
 def test_names_that_do_not_tell_their_group_are_named_and_counted() -> None:
     paths = [f"A/s{i}_x.png" for i in range(5)] + [f"A/lost{i}.png" for i in range(15)]
-    message = refuse(BadInput, "15 of 20 tile names do not tell their group", parse_groups, paths, r"(s\d)_")
+    message = refuse(BadInput, "15 of 20 tile names give no group", parse_groups, paths, r"(s\d)_")
     assert all(f"lost{i}.png" in message for i in range(12))
     assert "and 3 more" in message
     refuse(BadInput, "1 of 1", parse_groups, ["A/_a.png"], r"/(\d*)_")  # an empty group is none
