@@ -7,6 +7,7 @@ import pandas as pd
 
 from pipeline.figures.plotting import Figure
 from pipeline.figures.style import save, short, styled
+from pipeline.runtime.console import log
 from pipeline.tiles.decoding import decode_tile, resize
 
 
@@ -36,8 +37,12 @@ def tile_grid(path: Path, rows: list[tuple[str, list[np.ndarray]]], *, titles: l
     save(figure, path)
 
 
+MOST_CLASSES = 40
+"""Classes in one figure; of more classes the first are drawn, and the last row shows how many are not."""
+
+
 def draw_classes(path: Path, table: pd.DataFrame, *, root: Path, per_class: int, seed: int) -> None:
-    """Draw `per_class` random readable tiles of every class.
+    """Draw `per_class` random readable tiles of every class, up to `MOST_CLASSES`.
 
     Args:
         path: the PNG.
@@ -47,8 +52,12 @@ def draw_classes(path: Path, table: pd.DataFrame, *, root: Path, per_class: int,
         seed: which tiles.
     """
     rng = np.random.default_rng(seed)
-    rows = []
-    for label, tiles in table[table["problem"] == ""].groupby("label"):
+    rows: list[tuple[str, list[np.ndarray]]] = []
+    classes = list(table[table["problem"] == ""].groupby("label"))
+    for label, tiles in classes[:MOST_CLASSES]:
         chosen = rng.permutation(len(tiles))[:per_class]
         rows.append((str(label), [resize(decode_tile(root / tiles["path"].iloc[i]), 150) for i in chosen]))
+    if len(classes) > MOST_CLASSES:
+        rows.append((f"... {len(classes) - MOST_CLASSES} more", []))
+        log.info(f"prepare: {path.name} shows the first {MOST_CLASSES} of {len(classes)} classes")
     tile_grid(path, rows)

@@ -142,7 +142,8 @@ def survey_tiles(tiles: TileSet, *, workers: int, max_bad: float) -> tuple[pd.Da
         first = bad.iloc[0]
         raise BadInput(
             f"{tiles.root}: {len(bad)} of {len(table)} tiles cannot be read, more than --max-bad {max_bad:g}: "
-            f"{list_names(list(bad['path']))}; the first: {first['problem']}"
+            f"{first['path']}: {first['problem']}"
+            + (f"; also {list_names(list(bad['path'][1:]))}" if len(bad) > 1 else "")
         )
     # readable tiles of every class that was named: a class that lost all of its tiles is an error
     counts = (table["problem"] == "").groupby(table["label"]).sum()
