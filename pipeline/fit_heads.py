@@ -245,7 +245,7 @@ def fit_anew(
     from pipeline.heads import rows as material
     from pipeline.heads.probes import probes
     from pipeline.storage.predictions import csv_table
-    from pipeline.storage.predictions.parquet_table import require_pyarrow
+    from pipeline.storage.predictions.parquet_writer import require_pyarrow
 
     asked = setting_of(common, options)
     memory = memory or memory_of(common, options, source.path, baselines, stated=None)

@@ -65,9 +65,7 @@ def run(common: Common, options: ReportOptions) -> int:
     source, table = records.standing(folder / "predictions.csv"), folder / "comparison.csv"
     chosen = plain(options)
     predictions = read_predictions(source, force=common.force)
-    files = context_files(
-        folder, pixels=options.gallery > 0, embeddings=options.map != "none", is_large=predictions.is_large
-    )
+    files = context_files(folder, pixels=options.gallery > 0, embeddings=options.map != "none")
     inputs = [source, *files]
     if not common.force:
         for path in inputs:
@@ -122,7 +120,7 @@ def collect(common: Common, options: ReportOptions, predictions: "Predictions", 
     from pipeline.storage.protocol import read_protocol
 
     folder, figures = common.run, common.run / "figures"
-    context = read_context(folder, files, is_large=predictions.is_large)
+    context = read_context(folder, files)
     resampling = choose_resampling(predictions, n_draws=options.draws, seed=common.seed, level=options.level)
     scores = by_key(score_heads(predictions, resampling, context.heads))
     n_train = predictions.details.get("n_train")

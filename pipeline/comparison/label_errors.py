@@ -44,7 +44,7 @@ def probabilities(predictions: Predictions) -> tuple[pd.DataFrame, np.ndarray]:
 
     These are means over the main heads and the seeds; no head was trained on the rows they come from.
     """
-    rows = predictions.sample("test")
+    rows = predictions.sample("test").rows
     mean = np.mean([predictions.probabilities(head, rows) for head in predictions.main_heads], axis=0)
     tiles = predictions.tiles.iloc[rows].reset_index(drop=True)
     codes, ids = pd.factorize(tiles["tile_id"])
@@ -103,7 +103,7 @@ def draw_suspects(path: Path, suspects: pd.DataFrame, predictions: Predictions, 
     shown = suspects.head(n)
     files = manifest.table.set_index("tile_id")
     read = tile_reader(manifest)
-    test = predictions.sample("test")
+    test = predictions.sample("test").rows
     ids = predictions.tiles["tile_id"].iloc[test].reset_index(drop=True)
     pictures = []
     for tile_id, label in zip(shown["tile_id"], shown["label"], strict=True):
@@ -132,7 +132,7 @@ def section(material: ReportData) -> Section:
     n_seeds = predictions.tiles.loc[predictions.rows("test"), "seed"].nunique()
     how = "the mean over " + listing([head_name(head) for head in predictions.main_heads])
     how += f" and {count(n_seeds, 'seed')}" if n_seeds > 1 else ""
-    covered = predictions.sampled or (
+    covered = predictions.sample("test").note or (
         f"Only the {count(len(tiles), 'test tile')} of this split are covered, for of the others no out-of-sample "
         "probability is known: a plan with folds tests every tile."
         if material.protocol is None

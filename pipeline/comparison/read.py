@@ -1,14 +1,19 @@
-"""Read predictions into arrays."""
+"""Read predictions of either form, CSV or Parquet, into arrays."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from pipeline.comparison.predictions import TILE_COLUMNS, Predictions
+from pipeline.comparison.predictions import Predictions
 from pipeline.errors import BadInput
-from pipeline.evaluation.validate import FloatArray, IntArray, as_probabilities
+from pipeline.evaluation.validate import IntArray, ProbabilityArray
+from pipeline.names import SPLITS
 from pipeline.storage import freshness, records
 from pipeline.storage.predictions import csv_table as stored
+from pipeline.storage.predictions.columns import TILE_COLUMNS
+from pipeline.storage.predictions.parquet_table import HeadProbabilities
 
 
 def read_predictions(path: Path, *, force: bool = False) -> Predictions:
@@ -19,7 +24,7 @@ def read_predictions(path: Path, *, force: bool = False) -> Predictions:
         force: use it although an input of it has changed since.
 
     Raises:
-        BadArtifact: missing, damaged, or not what the schema says.
+        BadArtifact: missing, damaged, or not what the schema states.
         StaleInput: it, or something it was made from, was made from files that have changed since.
         BadInput: the heads disagree about a tile's group, split or label, or there are no test rows.
     """
@@ -27,31 +32,46 @@ def read_predictions(path: Path, *, force: bool = False) -> Predictions:
     record = records.check_artifact(path, schema=stored.SCHEMA)
     if not force:
         freshness.check_inputs_unchanged(path, record)
-    if path.suffix == ".parquet":
-        from pipeline.comparison.large_predictions import read_large
-
-        return read_large(path, record)
-    table = stored.read_predictions(path)
-    classes = stored.classes_of(table)
-    if not (table["split"] == "test").any():
+    found = _from_parquet(path, record) if path.suffix == ".parquet" else _from_csv(path, record)
+    if not len(found.rows("test")):
         raise BadInput(f"{path}: no test rows, so there is nothing to compare on: make the split again (prepare)")
-    codes = {name: code for code, name in enumerate(classes)}
-    heads = list(dict.fromkeys(table["head"]))
-    tiles = table.loc[table["head"] == heads[0], TILE_COLUMNS].reset_index(drop=True)
-    p: dict[str, FloatArray] = {}
-    predicted: dict[str, IntArray] = {}
-    for head in heads:
-        rows = table[table["head"] == head]
-        if not rows[TILE_COLUMNS].reset_index(drop=True).equals(tiles):
-            raise BadInput(f"{path}: group, split or label of a tile differ between the heads: run fit_heads again")
-        p[head] = as_probabilities(rows[[f"p_{name}" for name in classes]].to_numpy(dtype=np.float64))
-        predicted[head] = rows["predicted"].map(codes).to_numpy(dtype=np.int64)
+    return found
+
+
+def _from_parquet(path: Path, record: dict[str, Any]) -> Predictions:
+    """Read all columns but the probabilities, which are read head by head where they are used."""
+    table = stored.open_parquet(path)
+    tiles = table.tiles()
     return Predictions(
-        classes=classes,
-        heads=heads,
+        classes=table.classes,
+        heads=table.heads,
         tiles=tiles,
-        y=tiles["label"].map(codes).to_numpy(dtype=np.int64),
-        p=p,
-        predicted=predicted,
+        y=tiles["label"].cat.codes.to_numpy(),
+        p=HeadProbabilities(table),
+        predicted={head: table.predicted(head) for head in table.heads},
         record=record,
     )
+
+
+def _from_csv(path: Path, record: dict[str, Any]) -> Predictions:
+    """Read the whole table, and take it apart by heads."""
+    table = stored.read_predictions(path)
+    classes = stored.classes_of(table)
+    columns = list(TILE_COLUMNS)
+    heads = {str(head): rows for head, rows in table.groupby("head", sort=False)}
+    first = next(iter(heads.values()))[columns].reset_index(drop=True)
+    if any(not rows[columns].reset_index(drop=True).equals(first) for rows in heads.values()):
+        raise BadInput(f"{path}: group, split or label of a tile differ between the heads: run fit_heads again")
+    p: dict[str, ProbabilityArray] = {
+        head: rows[[f"p_{name}" for name in classes]].to_numpy(np.float64) for head, rows in heads.items()
+    }
+    predicted: dict[str, IntArray] = {
+        head: pd.Categorical(rows["predicted"], classes).codes.astype(np.int64) for head, rows in heads.items()
+    }
+    tiles = first.assign(
+        group=pd.Categorical(first["group"]),
+        split=pd.Categorical(first["split"], SPLITS),
+        label=pd.Categorical(first["label"], classes),
+    )
+    y = tiles["label"].cat.codes.to_numpy(np.int64)
+    return Predictions(classes=classes, heads=list(heads), tiles=tiles, y=y, p=p, predicted=predicted, record=record)

@@ -20,8 +20,8 @@ from pipeline.figures.robustness import draw_falls
 from pipeline.markup.document import Figure, Note, Section, Table, Text
 from pipeline.markup.number_format import count, head_name, interval, level_text, listing, number, points
 from pipeline.storage import freshness, records
+from pipeline.storage.predictions.columns import hash_names
 from pipeline.storage.predictions.corrupted import NONE, SCHEMA, blocks, read_robustness
-from pipeline.storage.predictions.parquet_table import hash_names
 from pipeline.tiles.corruptions import CORRUPTIONS
 
 FIGURE = "robustness.png"
@@ -103,7 +103,7 @@ def read_answers(path: Path, predictions: Predictions, *, force: bool = False) -
             break
         if head not in predictions.predicted:
             raise stale
-        place = predictions.places(row_keys(hash_names(rows["tile_id"].to_numpy()), rows["seed"].to_numpy()))
+        place = predictions.places(row_keys(hash_names(rows["tile_id"]), rows["seed"].to_numpy()))
         if (place < 0).any():
             raise stale
         known = predictions.tiles.iloc[place].assign(

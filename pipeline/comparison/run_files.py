@@ -86,11 +86,12 @@ class Context:
         return f"n/a: {name} was left out ({self.missing.get(name, 'it holds nothing of this')})."
 
 
-TOO_LARGE = "a table this large is reported without pictures of single tiles and without a map"
+LARGEST = {"manifest.csv": 250_000_000, EMBEDDINGS: 10_000_000_000}
+"""File -> bytes up to which it is read: about a million tiles. Of more, the report shows no picture and no map."""
 
 
-def context_files(run: Path, *, pixels: bool, embeddings: bool, is_large: bool = False) -> list[Path]:
-    """Return the optional files that stand in the run folder and decide what the report says.
+def context_files(run: Path, *, pixels: bool, embeddings: bool) -> list[Path]:
+    """Return the optional files of the run folder that decide what the report shows.
 
     A figure that is a link is passed over: the report holds a copy of it, and would carry any file of this machine.
 
@@ -98,27 +99,31 @@ def context_files(run: Path, *, pixels: bool, embeddings: bool, is_large: bool =
         run: the run folder.
         pixels: whether the report may show tiles.
         embeddings: whether it holds the map of the embeddings.
-        is_large: whether the predictions are too many for files of all tiles beside them.
     """
     names = [*OWNERS, *PLAIN_FIGURES]
     names += [records.standing(run / RANDOM_CONTROL).name, "robustness.csv"]
     names += PIXEL_FIGURES if pixels else []
-    names += ["manifest.csv"] if pixels and not is_large else []
-    names += ["embeddings.h5"] if embeddings and not is_large else []
+    names += ["manifest.csv"] if pixels else []
+    names += [EMBEDDINGS] if embeddings else []
     figures = {run / name for name in (*PLAIN_FIGURES, *PIXEL_FIGURES)}
-    found = [run / name for name in names if (run / name).is_file()]
+    found = [run / name for name in names if (run / name).is_file() and not _is_too_large(run, name)]
     return [path for path in found if not (path in figures and path.is_symlink())]
 
 
-def read_context(run: Path, files: Iterable[Path], *, is_large: bool = False) -> Context:
-    """Read the optional files; one that is damaged is left out and stands in `missing`."""
+def _is_too_large(run: Path, name: str) -> bool:
+    return name in LARGEST and (run / name).stat().st_size > LARGEST[name]
+
+
+def read_context(run: Path, files: Iterable[Path]) -> Context:
+    """Read the optional files; one that is damaged is left out and listed in `missing`."""
     present = {path.relative_to(run).as_posix() for path in files}
     missing: dict[str, str] = {}
 
     def attempt(name: str, read: Callable[[Path], Content]) -> Content | None:
         if name not in present:
-            left = TOO_LARGE if is_large and name in ("manifest.csv", "embeddings.h5") else "not asked for"
-            missing[name] = left if (run / name).is_file() else "not there"
+            missing[name] = "not there"
+            if (run / name).is_file():
+                missing[name] = "too many tiles for single ones" if _is_too_large(run, name) else "not asked for"
             return None
         try:
             _check_owner(run, name)

@@ -15,7 +15,15 @@ from scipy import sparse, stats
 
 from pipeline.evaluation.bootstrap_sums import BLOCK_ROWS, dense_units, metrics_of_sums, unit_statistics
 from pipeline.evaluation.metrics import METRICS, scores_from_confusion
-from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray, as_labels, as_probabilities, as_rows
+from pipeline.evaluation.validate import (
+    FloatArray,
+    IntArray,
+    NumberArray,
+    ProbabilityArray,
+    as_labels,
+    as_rows,
+    check_probabilities,
+)
 
 CHUNK_CELLS = 1_000_000
 """Units times draws held at once; about 40 MB at the peak."""
@@ -70,7 +78,7 @@ class PairedCounts:
 
 def bootstrap_metrics(
     y: IntArray,
-    p: FloatArray,
+    p: ProbabilityArray,
     predicted: IntArray,
     *,
     units: IntArray,
@@ -106,7 +114,7 @@ def bootstrap_metrics(
         ValueError: As `scalar_metrics`, or `units` are not (N,) integers, or n_draws or level are out
             of range.
     """
-    p = as_probabilities(p)
+    p = check_probabilities(p)
     n_rows, n_classes = p.shape
     y = as_labels(y, name="y", n_classes=n_classes, n_rows=n_rows)
     predicted = as_labels(predicted, name="predicted", n_classes=n_classes, n_rows=n_rows)
@@ -115,24 +123,6 @@ def bootstrap_metrics(
     if n_units < 2:
         return dict.fromkeys(METRICS, NO_INTERVAL)
     statistics = unit_statistics(y, p, predicted, unit=unit, n_units=n_units)
-    return resampled_metrics(statistics, n_classes=n_classes, n_draws=n_draws, seed=seed, level=level)
-
-
-def resampled_metrics(
-    statistics: sparse.csr_array, *, n_classes: int, n_draws: int, seed: int, level: float
-) -> dict[str, tuple[float, float]]:
-    """Return what `bootstrap_metrics` does, from the statistics of the units, each of which has rows.
-
-    Args:
-        statistics: of `unit_statistics`.
-        n_classes: K.
-        n_draws: Number of resamples.
-        seed: Of the resamples.
-        level: Nominal coverage of the interval, in (0, 1).
-    """
-    n_units = int(statistics.shape[1])
-    if n_units < 2:
-        return dict.fromkeys(METRICS, NO_INTERVAL)
     draws: dict[str, list[FloatArray]] = {}
     for counts in resampling_counts(n_units, n_draws=n_draws, seed=seed):
         for name, values in metrics_of_sums((statistics @ counts).T, n_classes=n_classes).items():

@@ -15,29 +15,42 @@ from pipeline.evaluation.metrics import (
     scores_from_confusion,
     top_label,
 )
-from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray, as_rows
+from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray, ProbabilityArray, as_rows
 
 BLOCK_ROWS = 1_000_000
 """Rows that are counted at once."""
 
 
 def unit_statistics(
-    y: IntArray, p: FloatArray, predicted: IntArray, *, unit: IntArray, n_units: int
+    y: IntArray, p: ProbabilityArray, predicted: IntArray, *, unit: IntArray, n_units: int
 ) -> sparse.csr_array:
     """Return all that resampled metrics need of rows: their sums in every unit, (K * K + 2 + 3 * ECE_BINS, n_units).
 
     The lines of the matrix are confusion counts, the sum of `row_nll`, that of `row_brier`, and of each reliability
     bin the count, the sum of confidences and the number of right rows (`block_starts`). It is kept sparse: a row
     touches one line of each block, so memory grows with rows, not with rows times classes squared. Statistics of
-    several sets of rows add up.
+    several sets of rows add up, and so rows are counted in blocks.
 
     Args:
         y: (N,) int64 true class index in 0..K-1.
-        p: (N, K) float64 probabilities.
+        p: (N, K) float64 or float32 probabilities.
         predicted: (N,) int64 predicted class index.
         unit: (N,) number of the unit of each row, in 0..n_units-1.
         n_units: number of units.
     """
+    total = None
+    for start in range(0, len(y), BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        found = _block_statistics(y[part], p[part], predicted[part], unit=unit[part], n_units=n_units)
+        total = found if total is None else total + found
+    assert total is not None, "no rows are refused"  # noqa: S101
+    return total
+
+
+def _block_statistics(
+    y: IntArray, p: ProbabilityArray, predicted: IntArray, *, unit: IntArray, n_units: int
+) -> sparse.csr_array:
+    """Return the statistics of a block of rows."""
     n_rows, n_classes = p.shape
     bin_index, confidence, correct = top_label(y, p, ECE_BINS)
     one_column, ones = np.zeros(n_rows, dtype=np.int64), np.ones(n_rows)

@@ -7,7 +7,14 @@ Every formula that a resampling repeats (`scores_from_confusion`, `row_nll`, `ro
 
 import numpy as np
 
-from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray, as_labels, as_probabilities
+from pipeline.evaluation.validate import (
+    FloatArray,
+    IntArray,
+    NumberArray,
+    ProbabilityArray,
+    as_labels,
+    check_probabilities,
+)
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc_ovr", "nll", "brier", "ece")
 """The keys of `scalar_metrics`, in their order."""
@@ -19,7 +26,7 @@ NLL_FLOOR = 1e-15
 """A probability of zero for the true class costs 34.5 nats instead of infinity."""
 
 
-def scalar_metrics(y: IntArray, p: FloatArray, predicted: IntArray) -> dict[str, float]:
+def scalar_metrics(y: IntArray, p: ProbabilityArray, predicted: IntArray) -> dict[str, float]:
     """Return the seven numbers by which heads are compared.
 
     * accuracy, balanced_accuracy, macro_f1: of `predicted`; see `scores_from_confusion` for the rule
@@ -40,7 +47,7 @@ def scalar_metrics(y: IntArray, p: FloatArray, predicted: IntArray) -> dict[str,
         ValueError: Wrong shapes or types, no rows, indices outside 0..K-1, rows of `p` that are no
             probabilities.
     """
-    p = as_probabilities(p)
+    p = check_probabilities(p)
     n_rows, n_classes = p.shape
     y = as_labels(y, name="y", n_classes=n_classes, n_rows=n_rows)
     scores = scores_from_confusion(confusion(y, predicted, n_classes))
@@ -115,17 +122,18 @@ def scores_from_confusion(matrices: NumberArray) -> dict[str, FloatArray]:
     }
 
 
-def row_nll(y: IntArray, p: FloatArray) -> FloatArray:
+def row_nll(y: IntArray, p: ProbabilityArray) -> FloatArray:
     """Return (N,) negative log-likelihoods in nats of the true classes, `p` clipped to 1e-15..1."""
     return -np.log(np.clip(_true_class(y, p), NLL_FLOOR, 1.0))
 
 
-def row_brier(y: IntArray, p: FloatArray) -> FloatArray:
+def row_brier(y: IntArray, p: ProbabilityArray) -> FloatArray:
     """Return (N,) squared distances (0..2) of `p` to the one-hot truth."""
-    return (p**2).sum(axis=1) - 2 * _true_class(y, p) + 1
+    squares: FloatArray = np.einsum("nk,nk->n", p, p, dtype=np.float64)  # without a matrix of squares
+    return squares - 2 * _true_class(y, p) + 1
 
 
-def reliability_bins(y: IntArray, p: FloatArray, n_bins: int = ECE_BINS) -> dict[str, FloatArray]:
+def reliability_bins(y: IntArray, p: ProbabilityArray, n_bins: int = ECE_BINS) -> dict[str, FloatArray]:
     """Return the reliability diagram of the top label: confidence, accuracy, count, each (n_bins,).
 
     Confidence is max(p), accuracy the share of rows whose argmax(p) (the first of equals) is `y`, both
@@ -135,7 +143,7 @@ def reliability_bins(y: IntArray, p: FloatArray, n_bins: int = ECE_BINS) -> dict
     Raises:
         ValueError: As `scalar_metrics`, or `n_bins` below 1.
     """
-    p = as_probabilities(p)
+    p = check_probabilities(p)
     y = as_labels(y, name="y", n_classes=p.shape[1], n_rows=len(p))
     bin_index, confidence, correct = top_label(y, p, n_bins)
     return bin_means(
@@ -145,7 +153,7 @@ def reliability_bins(y: IntArray, p: FloatArray, n_bins: int = ECE_BINS) -> dict
     )
 
 
-def top_label(y: IntArray, p: FloatArray, n_bins: int) -> tuple[IntArray, FloatArray, FloatArray]:
+def top_label(y: IntArray, p: ProbabilityArray, n_bins: int) -> tuple[IntArray, FloatArray, FloatArray]:
     """Return per row its reliability bin, the confidence max(p), and 1.0 where argmax(p) is `y`.
 
     Raises:
@@ -153,7 +161,7 @@ def top_label(y: IntArray, p: FloatArray, n_bins: int) -> tuple[IntArray, FloatA
     """
     if n_bins < 1:
         raise ValueError(f"n_bins must be at least 1, but is {n_bins}")
-    confidence = p.max(axis=1)
+    confidence = p.max(axis=1).astype(np.float64)
     inner_edges = np.linspace(0.0, 1.0, n_bins + 1)[1:-1]
     bin_index = np.searchsorted(inner_edges, confidence, side="left")
     return bin_index, confidence, (p.argmax(axis=1) == y).astype(np.float64)
@@ -195,22 +203,21 @@ def _class_scores(matrices: NumberArray) -> dict[str, FloatArray]:
     }
 
 
-def _auroc_ovr(y: IntArray, p: FloatArray) -> float:
+def _auroc_ovr(y: IntArray, p: ProbabilityArray) -> float:
     """Return the mean over classes of the Mann-Whitney probability of ranking a member first."""
     areas = []
     for k in range(p.shape[1]):
         members = y == k
-        n_in, n_out = int(members.sum()), int((~members).sum())
-        if n_in == 0 or n_out == 0:
+        inside, outside = p[members, k], np.sort(p[~members, k])
+        if not len(inside) or not len(outside):
             continue
-        _, position, ties = np.unique(p[:, k], return_inverse=True, return_counts=True)
-        mid_rank = np.cumsum(ties) - (ties - 1) / 2
-        areas.append((mid_rank[position][members].sum() - n_in * (n_in + 1) / 2) / (n_in * n_out))
+        below, not_above = (int(outside.searchsorted(inside, side=side).sum()) for side in ("left", "right"))
+        areas.append((below + not_above) / 2 / (len(inside) * len(outside)))  # half of each tie
     return float(np.mean(areas)) if areas else float("nan")
 
 
-def _true_class(y: IntArray, p: FloatArray) -> FloatArray:
-    return p[np.arange(len(y)), y]
+def _true_class(y: IntArray, p: ProbabilityArray) -> FloatArray:
+    return p[np.arange(len(y)), y].astype(np.float64)
 
 
 def _ratio(part: NumberArray, whole: NumberArray) -> FloatArray:

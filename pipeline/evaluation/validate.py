@@ -11,6 +11,8 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.float64]
 NumberArray = npt.NDArray[np.number[Any]]
+ProbabilityArray = npt.NDArray[np.floating[Any]]
+"""float64, or float32 where a table has very many rows."""
 
 ROW_SUM_TOLERANCE = 1e-3
 """Probabilities read back from a table with four decimals still pass; logits and margins do not."""
@@ -57,25 +59,38 @@ def as_scores(scores: npt.ArrayLike, *, name: str = "scores") -> FloatArray:
     Raises:
         ValueError: The array is not two-dimensional, has no rows or columns, or holds NaN or infinity.
     """
-    matrix = np.asarray(scores, dtype=np.float64)
+    matrix: FloatArray = np.asarray(scores, dtype=np.float64)
+    _check_finite(matrix, name=name)
+    return matrix
+
+
+def _check_finite(matrix: ProbabilityArray, *, name: str) -> None:
+    """Check that a matrix has rows and columns and that its values are finite."""
     if matrix.ndim != 2 or matrix.size == 0:
         raise ValueError(f"{name} must be a non-empty (N, K) array, but has shape {matrix.shape}")
     if not np.isfinite(matrix).all():
         bad = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
         raise ValueError(f"{name} must be finite, but row {bad} is not")
-    return matrix
 
 
 def as_probabilities(p: npt.ArrayLike) -> FloatArray:
-    """Return (N, K) probabilities as float64.
+    """Return (N, K) probabilities as float64; raises as `check_probabilities`."""
+    return check_probabilities(np.asarray(p, dtype=np.float64)).astype(np.float64, copy=False)
+
+
+def check_probabilities(p: ProbabilityArray) -> ProbabilityArray:
+    """Return (N, K) probabilities after checking them; float32 stays float32, and nothing is copied.
 
     Raises:
         ValueError: As `as_scores`, or a value is outside 0..1, or a row does not sum to 1.
     """
-    matrix = as_scores(p, name="p")
+    matrix = np.asarray(p)
+    if not np.issubdtype(matrix.dtype, np.floating):
+        matrix = matrix.astype(np.float64)
+    _check_finite(matrix, name="p")
     if matrix.min() < 0 or matrix.max() > 1 + ROW_SUM_TOLERANCE:
         raise ValueError(f"p must lie in 0..1, but runs from {matrix.min():g} to {matrix.max():g}")
-    off = np.abs(matrix.sum(axis=1) - 1)
+    off = np.abs(matrix.sum(axis=1, dtype=np.float64) - 1)
     if off.max() > ROW_SUM_TOLERANCE:
         row = int(off.argmax())
         raise ValueError(f"rows of p must sum to 1, but row {row} sums to {matrix[row].sum():g}")

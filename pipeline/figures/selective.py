@@ -12,6 +12,9 @@ from pipeline.figures.style import head_colours, save, short, styled
 LEAST_COVERAGE = 0.1
 """Left of it a curve jumps by single tiles."""
 
+MOST_POINTS = 5000
+"""Points of a curve that are drawn: more than the figure has pixels."""
+
 MARKED = (0.5, 0.8, 0.9, 1.0)
 """Coverages with a marker: those of the report's table."""
 
@@ -29,7 +32,8 @@ def draw_selective(path: Path, curves: Mapping[str, SelectiveCurve]) -> None:
     axis = figure.subplots()
     lowest = 1.0
     for head, curve in curves.items():
-        shown = curve.coverage >= LEAST_COVERAGE
+        shown = np.flatnonzero(curve.coverage >= LEAST_COVERAGE)
+        shown = shown[np.unique(np.linspace(0, len(shown) - 1, MOST_POINTS).round().astype(np.int64))]
         coverage, accuracy = curve.coverage[shown], curve.accuracy[shown]
         lowest = min(lowest, float(accuracy.min()))
         axis.axhline(curve.accuracy[-1], color=colours[head], lw=0.7, ls=(0, (1, 2)), zorder=0)

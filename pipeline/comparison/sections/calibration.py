@@ -111,7 +111,7 @@ def _prediction_sets(material: ReportData) -> list[Block]:
         else ""
     )
     caption = (
-        f"{material.flattering}{predictions.sampled}"
+        f"{material.flattering}{predictions.sample('test').note}"
         f"Split-conformal sets of classes that should hold the true one for {percent(1 - ALPHA)} "
         "of the tiles (least ambiguous sets, MAPIE). A set of one class is an answer, a larger one a short list; it is "
         f"empty where no class reaches the threshold. The threshold comes from test tiles: each half of the "
@@ -125,7 +125,7 @@ def _prediction_sets(material: ReportData) -> list[Block]:
 def _sets_row(material: ReportData, head: str) -> list[str]:
     """Return a head's row of the table."""
     predictions = material.predictions
-    test = predictions.sample("test")
+    test = predictions.sample("test").rows
     # not from validation rows: networks and heads were chosen, or even fitted, on those
     sets = conformal.conformal_by_groups(
         predictions.probabilities(head, test),
@@ -149,7 +149,7 @@ def _sets_row(material: ReportData, head: str) -> list[str]:
 def _halved(material: ReportData) -> tuple[str, list[str]]:
     """Return what is dealt into halves, and its name for each test row."""
     predictions = material.predictions
-    tiles = predictions.tiles.iloc[predictions.sample("test")]
+    tiles = predictions.tiles.iloc[predictions.sample("test").rows]
     if predictions.groups_known and tiles["group"].nunique() > 1:
         return "groups", tiles["group"].tolist()
     return "tiles", tiles["tile_id"].tolist()  # a tile stands there once per seed and must not cover itself

@@ -157,9 +157,7 @@ def results(material: ReportData) -> Section:
             score = material.scores[head, "test", metric]
             cells.append(number(score.value) + interval(score.low, score.high))
         rows.append([name, *cells])
-    caption = (
-        f"{material.flattering}Test rows ({material.test_rows}). {interval_basis(material)}{predictions.approximated}"
-    )
+    caption = f"{material.flattering}Test rows ({material.test_rows}). {interval_basis(material)}"
     return Section(
         "Results on the test rows",
         [

@@ -20,14 +20,9 @@ from pipeline.names import SPLITS
 from pipeline.storage import atomic, records
 from pipeline.storage.csv_files import read_table
 from pipeline.storage.embeddings.reader import OK, Embeddings
-from pipeline.storage.predictions.parquet_table import (
-    BLOCK_ROWS,
-    COLUMNS,
-    PART_COLUMNS,
-    SUM_TOLERANCE,
-    LargePredictions,
-    parquet_lines,
-)
+from pipeline.storage.predictions.columns import BLOCK_ROWS, COLUMNS, PART_COLUMNS, SUM_TOLERANCE
+from pipeline.storage.predictions.parquet_table import ParquetTable
+from pipeline.storage.predictions.parquet_writer import parquet_lines
 
 SCHEMA = "predictions/1.0"
 
@@ -120,20 +115,20 @@ def _refusal(path: Path) -> Callable[[str], BadArtifact]:
     return lambda rule: BadArtifact(f"{path}: {rule}: run `python -m pipeline.fit_heads --restart`")
 
 
-def open_large(path: Path) -> LargePredictions:
-    """Return a predictions.parquet for reading block by block; its lines are checked by `check`, or as they are read.
+def open_parquet(path: Path) -> ParquetTable:
+    """Return a predictions.parquet for reading head by head; its lines are checked by `check`, or as they are read.
 
     Raises:
         BadArtifact: names the rule that the file breaks.
         PipelineError: pyarrow is not installed.
     """
-    return LargePredictions(path, _refusal(path))
+    return ParquetTable(path, _refusal(path))
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
     """Read predictions.csv, or a Parquet table that fits into memory as one, and check it against its schema.
 
-    The record is the caller's to check. `open_large` reads a Parquet table block by block.
+    The record is the caller's to check. `open_parquet` reads a Parquet table head by head.
 
     Returns:
         The file's columns, with seed and fold in any case.
@@ -143,7 +138,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
     """
     refuse = _refusal(path)
     if path.suffix == ".parquet":
-        open_large(path).check()
+        open_parquet(path).check()
         table = pd.read_parquet(path)
     else:
         table = read_table(path, texts=COLUMNS, refuse=refuse)
@@ -163,7 +158,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
     rows = pd.Series(list(zip(table["tile_id"], table["seed"], strict=True)), index=table.index)
     heads = rows.groupby(table["head"], sort=False).agg(list)
     if any(ids != heads.iloc[0] for ids in heads) or len(set(heads.iloc[0])) != len(heads.iloc[0]):
-        raise refuse("the heads do not stand on the same rows")
+        raise refuse("the heads are not on the same rows")
     return table
 
 
@@ -175,9 +170,7 @@ def check_predictions(path: Path) -> set[str]:
     """
     if path.suffix != ".parquet":
         return set(read_predictions(path)["tile_id"])
-    file = open_large(path)
-    file.check()
-    return set(file.names()[0].to_pylist())
+    return set(open_parquet(path).check()["tile_id"])
 
 
 def check_probabilities(table: pd.DataFrame, names: Sequence[str], refuse: Callable[[str], BadArtifact]) -> None:

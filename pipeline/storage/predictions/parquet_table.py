@@ -1,7 +1,7 @@
-"""predictions.parquet: the columns of predictions.csv where it has more lines than a CSV file is good for.
+"""Read predictions.parquet head by head: the columns of predictions.csv where a table has very many lines.
 
-Written and read block by block, a row group holding lines of one head only, so that a head is read without the others.
-Names are never held as Python objects: tiles as Arrow's text, groups, splits and classes as codes.
+A row group holds lines of one head only, so that a head is read without the others. Names are never held as Python
+objects: tiles are Arrow's text, groups, splits and classes are codes.
 """
 
 import contextlib
@@ -12,75 +12,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pipeline.errors import BadArtifact, PipelineError
+from pipeline.errors import BadArtifact
 from pipeline.names import SPLITS
-
-COLUMNS = ("tile_id", "group", "split", "label", "head", "predicted")
-"""Columns before the probabilities `p_<class>`, which stand in the order of the classes."""
-
-PART_COLUMNS = ("seed", "fold")
-"""Columns that only a plan's pooled predictions have in the file; readers fill in 0."""
-
-BLOCK_ROWS = 100_000
-"""Lines of a row group, at most: some 10 MB."""
-
-CODED = ("group", "split", "label", "head", "predicted")
-"""Texts that repeat."""
-
-SUM_TOLERANCE = 1e-6
-"""How far the probabilities of a row may be from 1: nine digits are written in a CSV file, float32 in Parquet."""
+from pipeline.storage.predictions.columns import (
+    BLOCK_ROWS,
+    CODED,
+    COLUMNS,
+    PART_COLUMNS,
+    SUM_TOLERANCE,
+    TILE_COLUMNS,
+    hash_names,
+)
+from pipeline.storage.predictions.parquet_writer import require_pyarrow
 
 Refuse = Callable[[str], BadArtifact]
-
-
-def require_pyarrow() -> Any:
-    """Return the module pyarrow.parquet.
-
-    Raises:
-        PipelineError: it is not installed.
-    """
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise PipelineError(
-            "so many predictions stand in a Parquet file, which needs pyarrow: pip install 'histoheads[large]'"
-        ) from None
-    return pyarrow.parquet
-
-
-@contextlib.contextmanager
-def parquet_lines(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Yield a function that adds lines of one head to a new Parquet file; probabilities become float32.
-
-    Args:
-        path: the file; it is whole when the block ends.
-    """
-    parquet = require_pyarrow()
-    import pyarrow as pa
-
-    writer = None
-
-    def add(lines: pd.DataFrame) -> None:
-        nonlocal writer
-        types = dict.fromkeys(COLUMNS, pa.string()) | dict.fromkeys(PART_COLUMNS, pa.int32())
-        schema = pa.schema([(name, types.get(name, pa.float32())) for name in lines.columns])
-        if writer is None:
-            texts = list(CODED)
-            writer = parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=texts)
-        for start in range(0, len(lines), BLOCK_ROWS):
-            block = lines.iloc[start : start + BLOCK_ROWS]
-            arrays = [pa.array(block[field.name].to_numpy().astype(_numpy(field.type, pa))) for field in schema]
-            writer.write_table(pa.table(arrays, schema=schema), row_group_size=BLOCK_ROWS)
-
-    try:
-        yield add
-    finally:
-        if writer is not None:
-            writer.close()
-
-
-def _numpy(kind: Any, pa: Any) -> Any:
-    return {pa.float32(): np.float32, pa.int32(): np.int32}.get(kind, object)
 
 
 class Block(NamedTuple):
@@ -93,11 +38,11 @@ class Block(NamedTuple):
     """pyarrow.RecordBatch of the columns that were asked for."""
 
 
-class LargePredictions:
-    """A predictions.parquet; nothing is held but where the lines of each head stand.
+class ParquetTable:
+    """A predictions.parquet; it holds nothing but where the lines of each head are.
 
     Raises:
-        BadArtifact: not readable, or not what the schema says; names the rule.
+        BadArtifact: not readable, or not what the schema states; names the rule.
     """
 
     def __init__(self, path: Path, refuse: Refuse) -> None:
@@ -123,7 +68,7 @@ class LargePredictions:
         if not self.n_rows:
             raise refuse("no rows")
         if set(lengths.values()) != {self.n_rows}:
-            raise refuse("the heads do not stand on the same rows")
+            raise refuse("the heads are not on the same rows")
 
     @property
     def heads(self) -> list[str]:
@@ -181,37 +126,29 @@ class LargePredictions:
         if start != self.n_rows:
             raise self.refuse("its row groups do not hold as many lines as they say")
 
-    def probabilities(self, head: str) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the number of lines before, and (n, K) float32 probabilities of the next n lines of a head.
+    def probabilities(self, head: str) -> np.ndarray:
+        """Return (N, K) float32 probabilities of a head.
 
         Raises:
             BadArtifact: they are no probabilities.
         """
+        found = np.empty((self.n_rows, len(self.p_names)), np.float32)
         for start, batch in self.blocks(head, self.p_names):
-            yield start, self._matrix(batch)
-
-    def _matrix(self, batch: Any) -> np.ndarray:
-        p = np.empty((len(batch), len(self.p_names)), np.float32)
-        for k, name in enumerate(self.p_names):
-            p[:, k] = batch.column(name).to_numpy()
-        sums = p.sum(axis=1, dtype=np.float64)
-        if not np.isfinite(p).all() or (p < 0).any() or (abs(sums - 1) > SUM_TOLERANCE).any():
-            raise self.refuse("a row's probabilities are no numbers from 0 up that sum to 1")
-        return p
-
-    def probabilities_of(self, head: str, rows: np.ndarray) -> np.ndarray:
-        """Return (M, K) float64 probabilities of M rows of a head; only the row groups that hold them are read."""
-        found = np.empty((len(rows), len(self.p_names)))
-        start = 0
-        with self._readable():
-            for i in self.row_groups[head]:
-                stop = start + self.file.metadata.row_group(i).num_rows
-                wanted = np.flatnonzero((rows >= start) & (rows < stop))
-                if len(wanted):
-                    group = self.file.read_row_group(i, columns=self.p_names).combine_chunks()
-                    found[wanted] = self._matrix(group.to_batches()[0])[rows[wanted] - start]
-                start = stop
+            block = found[start : start + len(batch)]
+            for k, name in enumerate(self.p_names):
+                block[:, k] = batch.column(name).to_numpy()
+            sums = block.sum(axis=1, dtype=np.float64)
+            if not np.isfinite(block).all() or (block < 0).any() or (abs(sums - 1) > SUM_TOLERANCE).any():
+                raise self.refuse("a row's probabilities are no numbers from 0 up that sum to 1")
         return found
+
+    def predicted(self, head: str) -> np.ndarray:
+        """Return (N,) int16 codes of the classes that a head predicts.
+
+        Raises:
+            BadArtifact: a class is unknown.
+        """
+        return self.codes(head, "predicted", _numbered(self.classes))[0]
 
     def codes(self, head: str, name: str, known: Mapping[str, int] | None = None) -> tuple[np.ndarray, list[str]]:
         """Return (N,) codes of a column that repeats, int16 of known names, else int32, and what they stand for.
@@ -251,69 +188,86 @@ class LargePredictions:
             found[start : start + len(batch)] = batch.column(0).to_numpy()
         return found
 
-    def names(self) -> tuple[Any, np.ndarray]:
-        """Return the rows' tile_id as Arrow's text, and (N,) uint64 hashes of them."""
+    def tiles(self) -> pd.DataFrame:
+        """Return a row per tile (and seed): tile_id as Arrow's text, group, split, label as categories, seed, fold.
+
+        Raises:
+            BadArtifact: the heads are not on the same rows, each once, or a name is unknown.
+        """
         import pyarrow as pa
 
-        chunks = []
-        hashes = np.empty(self.n_rows, np.uint64)
-        for start, batch in self.blocks(self.heads[0], ["tile_id"]):
-            with self._readable():
-                hashes[start : start + len(batch)] = hash_names(batch.column(0).to_numpy(zero_copy_only=False))
-            chunks.append(batch.column(0))
-        return pa.chunked_array(chunks), hashes
+        first, *others = self.heads
+        with self._readable():
+            names = pa.chunked_array([batch.column(0) for _, batch in self.blocks(first, ["tile_id"])])
+        tiles = self._columns(first)
+        tiles.insert(0, "tile_id", pd.Series(pd.arrays.ArrowExtensionArray(names)))
+        for head in others:
+            for start, batch in self.blocks(head, ["tile_id"]):
+                if not names.slice(start, len(batch)).equals(pa.chunked_array([batch.column(0)])):
+                    raise self.refuse("the heads are not on the same rows")
+            if not self._columns(head).equals(tiles[list(TILE_COLUMNS[1:])]):
+                raise self.refuse("group, split or label of a tile differ between the heads")
+        if _is_doubled(tiles):
+            raise self.refuse("the heads are not on the same rows, each once")
+        return tiles
 
-    def check(self) -> None:
-        """Check all lines: the same tiles for every head, each once; known names; probabilities.
+    def _columns(self, head: str) -> pd.DataFrame:
+        """Return group, split, label, seed and fold of a head's lines."""
+        known = {"group": None, "split": _numbered(SPLITS), "label": _numbered(self.classes)}
+        coded = {name: self.codes(head, name, codes) for name, codes in known.items()}
+        categories = {name: pd.Categorical.from_codes(codes, pd.Index(names)) for name, (codes, names) in coded.items()}
+        return pd.DataFrame(categories | {name: self.numbers(head, name) for name in PART_COLUMNS})
+
+    def check(self) -> pd.DataFrame:
+        """Check all lines and return the tiles.
 
         Raises:
             BadArtifact: names the rule that the file breaks.
         """
-        import pyarrow as pa
-
-        first, hashes = self.names()
-        splits, classes = _numbered(SPLITS), _numbered(self.classes)
-        tile: dict[str, np.ndarray] = {}
+        tiles = self.tiles()
         for head in self.heads:
-            found = {
-                "group": self.codes(head, "group")[0],
-                "split": self.codes(head, "split", splits)[0],
-                "label": self.codes(head, "label", classes)[0],
-                **{name: self.numbers(head, name) for name in PART_COLUMNS},
-            }
-            tile = tile or found
-            for start, batch in self.blocks(head, ["tile_id"]):
-                if not first.slice(start, len(batch)).equals(pa.chunked_array([batch.column(0)])):
-                    raise self.refuse("the heads do not stand on the same rows")
-            if any(not np.array_equal(tile[name], found[name]) for name in found):
-                raise self.refuse("group, split or label of a tile differ between the heads")
-            self.codes(head, "predicted", classes)
-            for _ in self.probabilities(head):
-                pass
-        if _stands_twice(first, hashes, tile["seed"]):
-            raise self.refuse("the heads do not stand on the same rows, each once")
+            self.predicted(head)
+            self.probabilities(head)
+        return tiles
+
+
+class HeadProbabilities(Mapping[str, np.ndarray]):
+    """Head -> (N, K) float32 probabilities, read when they are asked for; the last head is kept."""
+
+    def __init__(self, table: ParquetTable) -> None:
+        self.table = table
+        self.kept: tuple[str, np.ndarray] | None = None
+
+    def __getitem__(self, head: str) -> np.ndarray:
+        """Return the probabilities of a head."""
+        if head not in self.table.row_groups:
+            raise KeyError(head)
+        if self.kept is None or self.kept[0] != head:
+            self.kept = None  # before the next is read: two would take twice the memory
+            self.kept = head, self.table.probabilities(head)
+        return self.kept[1]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the heads in the order of the file."""
+        return iter(self.table.heads)
+
+    def __len__(self) -> int:
+        """Return the number of heads."""
+        return len(self.table.heads)
 
 
 def _numbered(names: Sequence[str]) -> dict[str, int]:
     return {name: code for code, name in enumerate(names)}
 
 
-def hash_names(names: np.ndarray) -> np.ndarray:
-    """Return (N,) uint64 of texts: the same on every machine, and as good as drawn at random."""
-    return pd.util.hash_array(names.astype(object), categorize=False)
-
-
-def _stands_twice(names: Any, hashes: np.ndarray, seed: np.ndarray) -> bool:
-    """Tell whether a tile stands twice under one seed: hashes sort out nearly all rows, the names decide."""
-    import pyarrow as pa
-
+def _is_doubled(tiles: pd.DataFrame) -> bool:
+    """Return whether a tile has two rows of one seed: hashes sort out nearly all rows, the names decide."""
+    hashes, seed = hash_names(tiles["tile_id"]), tiles["seed"].to_numpy()
     for each in np.unique(seed):
         rows = np.flatnonzero(seed == each)
         order = rows[np.argsort(hashes[rows], kind="stable")]
         same = hashes[order][1:] == hashes[order][:-1]
-        if same.any():
-            doubtful = np.unique(np.concatenate([order[1:][same], order[:-1][same]]))
-            texts = names.take(pa.array(doubtful)).to_pylist()
-            if len(set(texts)) != len(texts):
-                return True
+        doubtful = np.unique(np.concatenate([order[1:][same], order[:-1][same]]))
+        if tiles["tile_id"].iloc[doubtful].duplicated().any():
+            return True
     return False

@@ -13,7 +13,7 @@ import pandas as pd
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.predictions import csv_table
-from pipeline.storage.predictions.parquet_table import hash_names
+from pipeline.storage.predictions.columns import hash_names
 from pipeline.storage.protocol import NAME, PartEntry, Protocol, check_part
 
 PLACE = ("memory", "cluster")
@@ -118,7 +118,7 @@ def write_pooled(protocol: Protocol, parts: list[PartEntry], files: list[Path]) 
             for head, lines in table.groupby("head", sort=False):
                 add(lines)
                 for seed, ids in lines.groupby("seed")["tile_id"] if head == heads[0] else ():
-                    keys.setdefault(seed, []).append(hash_names(ids.to_numpy()))
+                    keys.setdefault(seed, []).append(hash_names(ids))
         for hashes in map(np.concatenate, keys.values()):
             if len(np.unique(hashes)) != len(hashes):
                 raise BadArtifact(
