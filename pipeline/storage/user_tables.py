@@ -198,6 +198,10 @@ def _rows(file: Path, text: str, separator: str, notes: list[str]) -> list[tuple
         return [(reader.line_num, [cell.strip(BLANKS) for cell in cells]) for cells in reader if cells]
 
     try:
+        if re.search(rf"{re.escape(separator)}[ \u00a0]|[ \u00a0](?:{re.escape(separator)}|\r|\n)", text):
+            raw = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+            if any(cell != cell.strip(BLANKS) for cells in raw for cell in cells):
+                notes.append("blanks around cells are left out")
         return parse(text)
     except csv.Error:
         try:

@@ -20,6 +20,7 @@ import ctypes
 import dataclasses
 import hashlib
 import io
+import logging
 import re
 import threading
 import warnings
@@ -73,15 +74,16 @@ class Decoded:
     """What a reader of the results must know about the tile; mostly empty."""
 
 
-def _silence_libtiff() -> None:
-    """Stop libtiff from printing messages that name no file; Pillow raises an error where they matter."""
+def _silence_libraries() -> None:
+    """Stop Pillow and libtiff from printing messages that name no file; an error is raised where they matter."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     library = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined]
     for handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
         with contextlib.suppress(AttributeError):  # Pillow was built without libtiff, or with it inside
             getattr(library, handler)(None)
 
 
-_silence_libtiff()
+_silence_libraries()
 
 
 @contextlib.contextmanager
@@ -115,7 +117,8 @@ def _open(source: Path | io.BytesIO, start: bytes, max_side: int) -> tuple[Image
         except BaseException:
             image.close()
             raise
-    return image, note, [str(warning.message) for warning in caught]
+    # only of a JPEG are EXIF data read here: the other formats warn of something else
+    return image, note, [str(warning.message) for warning in caught] if image.format == "JPEG" else []
 
 
 def _upright(image: Image.Image, warned: list[str]) -> tuple[Image.Image, str]:
@@ -152,7 +155,10 @@ def _opaque(image: Image.Image) -> tuple[Image.Image, str]:
     note = ""
     if len(hidden) and hidden.std(axis=0).max() >= LEAST_PICTURE:
         if alpha.mean() < LEAST_VISIBLE * 255:
-            raise BadTile(f"its transparency (alpha at most {alpha.max()} of 255) hides it: drop the fourth channel")
+            raise BadTile(
+                f"its transparency (alpha at most {alpha.max()}, on average {alpha.mean():.1f}, of 255) hides it: drop "
+                "the fourth channel"
+            )
         if len(hidden) >= LEAST_HIDDEN * alpha.size:
             note = "its transparency hides a part of a picture: if the fourth channel is a mask, drop it"
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba), note
@@ -165,8 +171,8 @@ def _read(source: Path | io.BytesIO, start: bytes, max_side: int) -> Decoded:
         try:
             image.load()  # the costly part: threads run it in parallel
         except OSError as error:
-            packed = image.info.get("compression", "")
-            raise OSError(f"{error} (compression {packed})" if packed not in ("", "raw") else str(error)) from None
+            packed = image.info.get("compression") if image.format == "TIFF" else None
+            raise OSError(f"{error} (compression {packed})" if packed else str(error)) from None
         upright, orientation = _upright(image, warned)
         upright, transparency = _opaque(upright) if upright.has_transparency_data else (upright, "")
         note = "; ".join(filter(None, (pages, orientation, transparency)))

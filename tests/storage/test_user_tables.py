@@ -51,9 +51,9 @@ READ: dict[str, tuple[list[str] | bytes, str]] = {
     "empty rows between": ([HEAD, LINES[0], ",,", "", LINES[1]], "1 empty rows"),
     "rows of blanks": ([HEAD, *LINES, " , , "], "1 empty rows"),
     "quotes": ([quoted(line) for line in [HEAD, *LINES]], ""),
-    "blanks before quotes": ([quoted(line, " ") for line in [HEAD, *LINES]], ""),
+    "blanks before quotes": ([quoted(line, " ") for line in [HEAD, *LINES]], "blanks around cells"),
     "blanks behind quotes": ([quoted(line, "", " ") for line in [HEAD, *LINES]], "blanks behind quotes"),
-    "blanks in cells": ([line.replace(",", " , ") + "\u00a0" for line in [HEAD, *LINES]], ""),
+    "blanks in cells": ([line.replace(",", " , ") + "\u00a0" for line in [HEAD, *LINES]], "blanks around cells"),
     "other names": (["filename,class,patient", *LINES], "'patient' is read as 'group'"),
     "names with blanks and capitals": (["File Name,CLASS,Patient-ID", *LINES], "'patient_id' is read as 'group'"),
     "UTF-16 of Excel": ("\r\n".join(swapped("\t")).encode("utf-16"), "tabs"),
@@ -116,6 +116,7 @@ REFUSED: dict[str, tuple[list[str] | bytes, str]] = {
     "a Git LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
     "an error page": (b"<!DOCTYPE html><html>", "an HTML page"),
     "an empty file": (b"", "an empty file"),
+    "a huge cell": ([HEAD, " , " + "x" * 200_000], "not a readable CSV file"),
 }
 
 

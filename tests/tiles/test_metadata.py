@@ -1,5 +1,6 @@
 """Damaged metadata and previews do not cost whole pixels; masks in the fourth channel are no opacity."""
 
+import csv
 import io
 import random
 import struct
@@ -257,7 +258,7 @@ MASKS = {
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
 def test_a_mask_in_the_fourth_channel_is_refused(tmp_path: Path, kind: str, name: str) -> None:
     options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
-    with pytest.raises(BadTile, match=f"alpha at most {int(MASKS[name].max())} of 255"):
+    with pytest.raises(BadTile, match=f"alpha at most {int(MASKS[name].max())}, on average"):
         read(tmp_path, saved(kind, rgba(MASKS[name]), **options))
 
 
@@ -328,3 +329,44 @@ def test_deep_colour_is_refused_in_every_format(tmp_path: Path, kind: str, optio
     assert np.array_equal(read(tmp_path, whole).pixels, NOISE)
     with pytest.raises(BadTile, match="deeper than 8 bits"):
         read(tmp_path, deep)
+
+
+# -- a survey of public test images ------------------------------------------------------------------------------------
+
+SURVEY = Path(__file__).parent / "survey_of_images.csv"
+"""Names and verdicts (read with its size, or refused) of the pictures in Tests/images of Pillow 13.0.0's source."""
+
+PICTURES = Path(__file__).parents[2] / "../shared/data/pillow_images"
+"""A copy of that folder: `pip download --no-deps --no-binary pillow pillow==13.0.0`, and unpack it."""
+
+
+@pytest.mark.skipif(not PICTURES.is_dir(), reason="../shared/data/pillow_images is not there")
+def test_public_test_images_are_read_or_refused_by_name(capfd: pytest.CaptureFixture[str]) -> None:
+    with SURVEY.open(newline="") as handle:
+        expected = {row["name"]: row["verdict"] for row in csv.DictReader(handle)}
+    found, reasons = {}, {}
+    for name in expected:
+        try:
+            height, width, _ = decode_tile(PICTURES / name).shape
+            found[name] = f"{width}x{height}"
+        except BadTile as error:
+            found[name], reasons[name] = "refused", str(error)
+    assert found == expected
+    assert all(reason.startswith(f"{PICTURES / name}: ") for name, reason in reasons.items())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_survey_has_both_verdicts() -> None:
+    with SURVEY.open(newline="") as handle:
+        verdicts = [row["verdict"] == "refused" for row in csv.DictReader(handle)]
+    assert len(verdicts) > 600
+    assert 0.3 < sum(verdicts) / len(verdicts) < 0.6
+
+
+def test_pillow_logs_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its logger prints `More samples per pixel than can be decoded` where no handler is set."""
+    whole = saved("TIFF")
+    at = whole.find(struct.pack("<HHIH", 277, 3, 1, 3))
+    with pytest.raises(BadTile):
+        read(tmp_path, whole[: at + 8] + struct.pack("<H", 60000) + whole[at + 10 :], "a.tif")
+    assert capfd.readouterr() == ("", "")
