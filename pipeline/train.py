@@ -114,7 +114,8 @@ def start_training(
     from pipeline.network.model_file import Preprocess
     from pipeline.network.precision import choose_precision
     from pipeline.network.pretrained import imagenet_file
-    from pipeline.network.resnet import as_channels_last, build_network, load_start_weights
+    from pipeline.network.resnet import as_channels_last, build_network
+    from pipeline.network.start_weights import StartWeights, load_start_weights
     from pipeline.network.training.stain_target import fit_stain
     from pipeline.network.training.trainer import Trainer
     from pipeline.runtime.device import n_workers, use_device
@@ -142,10 +143,12 @@ def start_training(
     network = build_network(
         options.arch, n_classes=len(classes), seed=common.seed, zero_init=recipe.last_norm == "zero"
     )
-    init = None
+    init = StartWeights("", "")
     if options.init:
         start = imagenet_file(options.arch, ranks) if options.init == IMAGENET else Path(options.init)
         init = load_start_weights(network, start)
+        if init.removed:
+            log.info(f"train: {start}: {init.removed} removed from the names of the weights")
     as_channels_last(network, device)
     precision = ranks.broadcast_from_first(choose_precision(options.precision, device))  # machines may differ
     mpp, sides = manifest.details.get("mpp"), manifest.readable["width"]
@@ -164,7 +167,8 @@ def start_training(
             "manifest": atomic.sha256_file(manifest.path),
             "options": chosen,
             "seed": common.seed,
-            "init": init,
+            "init": init.sha256 or None,
+            "init_removed": init.removed or None,
             "stain": stain and dataclasses.asdict(stain),
         },
         compiled=options.compiled,
@@ -289,6 +293,7 @@ def finish(
             "protocol": manifest.details["protocol"],
             "precision": training.precision,
             "init_sha256": training.checkpoint.identity["init"],
+            "init_removed": training.checkpoint.identity["init_removed"],
             "processes": n_ranks(),
             "threads": torch.get_num_threads(),
         },

@@ -1,16 +1,12 @@
 """torchvision's residual networks with their two halves named: features() and logits()."""
 
-from pathlib import Path
-
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet18, resnet50
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from pipeline.errors import BadArtifact, UsageError
-from pipeline.storage.atomic import sha256_file
-from pipeline.storage.zip_guard import refuse_packed
+from pipeline.errors import UsageError
 
 ARCHITECTURES = ("resnet50", "resnet18", "resnet10")
 """resnet10 (one basic block a stage) is for tests and quick looks; embeddings are 2048, 512, 512 wide."""
@@ -44,7 +40,8 @@ def features(network: ResNet, batch: torch.Tensor) -> torch.Tensor:
 
 def logits(network: ResNet, embedded: torch.Tensor) -> torch.Tensor:
     """Return the softmax head's scores, (B, K), of features (B, D)."""
-    return network.fc(embedded)
+    scores: torch.Tensor = network.fc(embedded)
+    return scores
 
 
 def flops_per_tile(network: ResNet, size: int) -> float:
@@ -63,41 +60,6 @@ def flops_per_tile(network: ResNet, size: int) -> float:
     return float(counter.get_total_flops())
 
 
-def load_start_weights(network: ResNet, path: Path) -> str:
-    """Load start weights from a safetensors or torchvision state dict; the last layer stays as it is.
-
-    No pickle is run: `.pth` files are read with weights_only (P3).
-
-    Returns:
-        SHA-256 of the file, for the record.
-
-    Raises:
-        BadArtifact: not readable, or not the weights of this architecture.
-    """
-    refuse_packed(path)
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        state = {name: value for name, value in state.items() if not name.startswith("fc.")}
-        missing, unexpected = network.load_state_dict(state, strict=False)
-    except FileNotFoundError:
-        raise BadArtifact(f"--init {path}: no such file") from None
-    except Exception as error:  # noqa: BLE001  (torch and safetensors raise many kinds; all mean the same here)
-        reason = " ".join(str(error).split())[:160]
-        if type(error).__name__ == "UnpicklingError":  # torch's own message advises to run the file's code
-            reason = "it holds other things than tensors, which are never loaded"
-        raise BadArtifact(f"--init {path}: not a state dict of this architecture: {reason}") from None
-    lost = [name for name in missing if not name.startswith("fc.") and not name.endswith("num_batches_tracked")]
-    if lost or unexpected:
-        names = ", ".join([*lost, *unexpected][:3])
-        raise BadArtifact(f"--init {path}: missing or unknown parameters ({names} ...): another architecture?")
-    return sha256_file(path)
-
-
-def as_channels_last(network: nn.Module, device: torch.device) -> nn.Module:
+def as_channels_last(network: nn.Module, device: torch.device) -> None:
     """Move a network to its device in the memory layout that convolutions are fastest in."""
-    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.errors import BadArtifact
 from pipeline.network.model_file import MOST_CLASSES, SCHEMA, description_path, load_model
-from pipeline.network.resnet import build_network, load_start_weights
+from pipeline.network.resnet import build_network
+from pipeline.network.start_weights import load_start_weights
 
 from .hostile import in_own_process, needs_proc, refused, repack, vouch
 
@@ -48,7 +49,7 @@ FILES = {
 
 
 def start(path: Path) -> object:
-    return load_start_weights(build_network("resnet10", n_classes=2, seed=0), path)
+    return load_start_weights(build_network("resnet10", n_classes=2, seed=0), path).sha256
 
 
 @pytest.mark.fault("malformed safetensors")
@@ -140,7 +141,8 @@ def test_weights_that_claim_much_take_little(model_file: Path, tmp_path: Path) -
     outcomes = in_own_process(
         [old, expanded, packed, *files],
         "load_start_weights(network, path)",
-        imports="from pipeline.network.resnet import build_network, load_start_weights",
+        imports="from pipeline.network.resnet import build_network\n"
+        "from pipeline.network.start_weights import load_start_weights",
         begin='network = build_network("resnet10", n_classes=2, seed=0)',
     )
     for outcome in outcomes:

@@ -16,7 +16,8 @@ from pipeline.heads.base import SCHEMA as HEAD_SCHEMA
 from pipeline.heads.svm.classifier import Svm
 from pipeline.heads.xgb.booster import Boosting
 from pipeline.network import model_file
-from pipeline.network.resnet import build_network, load_start_weights
+from pipeline.network.resnet import build_network
+from pipeline.network.start_weights import load_start_weights
 from pipeline.storage import baseline_features
 from pipeline.storage.embeddings import reader
 from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
@@ -45,7 +46,7 @@ WRITERS: dict[str, Callable[[object, Path], object]] = {
 
 
 def start_weights(path: Path) -> str:
-    return load_start_weights(build_network("resnet10", n_classes=2, seed=0), path)
+    return load_start_weights(build_network("resnet10", n_classes=2, seed=0), path).sha256
 
 
 def unpack(path: Path) -> None:

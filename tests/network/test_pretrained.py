@@ -11,7 +11,8 @@ import torch
 from pipeline.errors import BadArtifact, BadInput
 from pipeline.network.distributed import Ranks
 from pipeline.network.pretrained import WEIGHTS, imagenet_file
-from pipeline.network.resnet import ARCHITECTURES, build_network, load_start_weights
+from pipeline.network.resnet import ARCHITECTURES, build_network
+from pipeline.network.start_weights import load_start_weights
 
 Publish = Callable[[dict], Path]
 
@@ -35,7 +36,7 @@ def test_it_is_downloaded_once_into_torchs_cache(published: Path) -> None:
     assert imagenet_file("resnet18", Ranks()) == path
     network = build_network("resnet18", n_classes=2, seed=0)
     last = network.fc.weight.clone()
-    assert load_start_weights(network, path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert load_start_weights(network, path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     expected = build_network("resnet18", n_classes=1000, seed=3)
     assert torch.equal(network.layer4[1].conv2.weight, expected.layer4[1].conv2.weight)
     assert torch.equal(network.fc.weight, last), "the last layer stays as it is"

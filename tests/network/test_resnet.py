@@ -1,15 +1,11 @@
-"""The network's two halves are torchvision's own forward pass; start weights never run code."""
-
-import os
-from pathlib import Path
+"""The network's two halves are torchvision's own forward pass."""
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torchvision.models import resnet50
 
-from pipeline.errors import BadArtifact, UsageError
-from pipeline.network.resnet import build_network, features, flops_per_tile, load_start_weights, logits
+from pipeline.errors import UsageError
+from pipeline.network.resnet import build_network, features, flops_per_tile, logits
 
 
 def test_halves_are_torchvisions_forward_pass() -> None:
@@ -47,72 +43,6 @@ def test_the_seed_decides_the_weights() -> None:
 def test_unknown_architecture() -> None:
     with pytest.raises(UsageError, match="resnet34: known are resnet50"):
         build_network("resnet34", n_classes=2, seed=0)
-
-
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_start_weights_replace_all_but_the_last_layer(tmp_path: Path, suffix: str) -> None:
-    source = build_network("resnet10", n_classes=1000, seed=5)
-    path = tmp_path / f"start{suffix}"
-    if suffix == ".pth":
-        torch.save(source.state_dict(), path)
-    else:
-        save_file(source.state_dict(), path)
-    network = build_network("resnet10", n_classes=2, seed=1)
-    head = network.fc.weight.clone()
-    assert len(load_start_weights(network, path)) == 64
-    assert torch.equal(network.layer4[0].conv2.weight, source.layer4[0].conv2.weight)
-    assert torch.equal(network.fc.weight, head)
-
-
-class Malicious:
-    """Unpickled, it makes the marker file."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.marker),)
-
-
-def test_start_weights_with_code_are_refused_and_not_run(tmp_path: Path) -> None:
-    """P3."""
-    path, marker = tmp_path / "start.pth", tmp_path / "marker"
-    torch.save({"conv1.weight": Malicious(marker)}, path)
-    with pytest.raises(BadArtifact, match="other things than tensors, which are never loaded") as caught:
-        load_start_weights(build_network("resnet10", n_classes=2, seed=0), path)
-    assert not marker.exists()
-    assert "\n" not in str(caught.value)
-    torch.load(path, weights_only=False)
-    assert marker.exists(), "the file of this test is harmless: it proves nothing"
-
-
-def test_start_weights_of_another_architecture(tmp_path: Path) -> None:
-    path = tmp_path / "start.safetensors"
-    save_file(build_network("resnet18", n_classes=2, seed=0).state_dict(), path)
-    with pytest.raises(BadArtifact, match="another architecture") as caught:
-        load_start_weights(build_network("resnet10", n_classes=2, seed=0), path)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["text.pth", "text.safetensors", "empty.pth", "absent.pth", "folder.pth"])
-def test_start_weights_that_are_none(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    if name.startswith("text"):
-        path.write_text("hello")
-    elif name.startswith("empty"):
-        path.touch()
-    elif name.startswith("folder"):
-        path.mkdir()
-    with pytest.raises(BadArtifact, match=name) as caught:
-        load_start_weights(build_network("resnet10", n_classes=2, seed=0), path)
-    assert "\n" not in str(caught.value)
-
-
-def test_start_weights_that_are_a_single_tensor(tmp_path: Path) -> None:
-    path = tmp_path / "tensor.pth"
-    torch.save(torch.zeros(3), path)
-    with pytest.raises(BadArtifact, match="not a state dict"):
-        load_start_weights(build_network("resnet10", n_classes=2, seed=0), path)
 
 
 def test_resnet50_has_the_operations_that_its_layers_have() -> None:

@@ -1,0 +1,116 @@
+"""Load start weights from a file of the user: a state dict, also one inside a wrapper or below a prefix."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torchvision.models.resnet import ResNet
+
+from pipeline.errors import BadArtifact
+from pipeline.storage.atomic import sha256_file
+from pipeline.storage.placeholder import placeholder
+from pipeline.storage.zip_guard import refuse_packed
+
+WRAPPERS = ("state_dict", "model", "teacher", "student", "net")
+"""Names under which training frameworks store a state dict next to other things."""
+
+ANCHOR = "conv1.weight"
+"""The first parameter of torchvision's residual networks."""
+
+N_NAMED = 3
+"""How many names a message lists."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StartWeights:
+    """The file that start weights came from."""
+
+    sha256: str
+    removed: str
+    """The wrapper and the prefix that were removed to find the weights, as words; "" for neither."""
+
+
+def load_start_weights(network: ResNet, path: Path) -> StartWeights:
+    """Load start weights from a safetensors file or a state dict of torch; the last layer of the network is kept.
+
+    No pickle is run: torch's files are read with weights_only (P3). One wrapper of `WRAPPERS` and one prefix of all
+    names are removed.
+
+    Raises:
+        BadArtifact: not readable, or not the weights of this architecture.
+    """
+    content = _read(path)
+    wrapper = next((name for name in WRAPPERS if isinstance(content.get(name), Mapping)), None)
+    named = dict(content if wrapper is None else content[wrapper])
+    state = {str(name): value for name, value in named.items() if isinstance(value, torch.Tensor)}
+    needed = {name for name in network.state_dict() if not name.startswith("fc.") and "num_batches" not in name}
+    starts = [name.removesuffix(ANCHOR) for name in state if name == ANCHOR or name.endswith(f".{ANCHOR}")]
+    # blocks have a conv1 of their own: the network's own one is that next to all other parameters
+    prefixes = [start for start in starts if all(start + name in state for name in needed)]
+    if len(prefixes) != 1:
+        raise BadArtifact(
+            f"--init {path}: missing parameters, or several networks; {_described(content, wrapper, state, needed)}: "
+            "another architecture?"
+        )
+    (prefix,) = prefixes
+    if others := [name for name in state if not name.startswith(prefix)]:
+        raise BadArtifact(
+            f"--init {path}: holds more than one network: {_listed(others)} next to names that begin with {prefix!r}: "
+            "save the state dict of the network alone"
+        )
+    state = {name.removeprefix(prefix): value for name, value in state.items()}
+    state = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    try:
+        unexpected = network.load_state_dict(state, strict=False).unexpected_keys
+    except RuntimeError as error:  # other shapes
+        raise _not_usable(path, " ".join(str(error).split())[:160]) from None
+    if unexpected:
+        raise BadArtifact(f"--init {path}: unknown parameters ({_listed(unexpected)}): another architecture?")
+    parts = [f"the wrapper {wrapper!r}" if wrapper else "", f"the prefix {prefix!r}" if prefix else ""]
+    return StartWeights(sha256_file(path), " and ".join(filter(None, parts)))
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """Return the content of a file of weights.
+
+    Raises:
+        BadArtifact: not readable, or no dictionary.
+    """
+    refuse_packed(path)
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise BadArtifact(f"--init {path}: no such file") from None
+    except Exception as error:  # noqa: BLE001  (torch and safetensors raise many kinds; all mean the same here)
+        if what := placeholder(path):
+            raise BadArtifact(f"--init {path}: {what}") from None
+        reason = " ".join(str(error).split())[:160]
+        if type(error).__name__ == "UnpicklingError":  # torch's own message advises to run the file's code
+            reason = "it holds other things than tensors, which are never loaded"
+        raise _not_usable(path, reason) from None
+    if not isinstance(content, Mapping):
+        raise _not_usable(path, f"it holds a {type(content).__name__}")
+    return content
+
+
+def _not_usable(path: Path, reason: str) -> BadArtifact:
+    return BadArtifact(f"--init {path}: not a state dict of this architecture: {reason}")
+
+
+def _described(content: Mapping[str, Any], wrapper: str | None, state: Mapping[str, Any], needed: set[str]) -> str:
+    """Return what a file holds, in words."""
+    inside = f"it holds {_listed([repr(name) for name in content])}" if wrapper or not state else ""
+    names = f"its names are {_listed(list(state))}" if state else ""
+    lacks = f"it lacks {_listed(sorted(needed - set(state)))}" if needed & set(state) else ""
+    return "; ".join(filter(None, [inside, names, lacks]))
+
+
+def _listed(names: list[str]) -> str:
+    """Return the first names, and dots for the others."""
+    return ", ".join(names[:N_NAMED]) + (" ..." if len(names) > N_NAMED else "")
