@@ -2,7 +2,7 @@
 
 COMMANDS = (
     *("prepare", "train", "extract", "merge", "baselines", "fit_heads", "robustness", "report", "verify"),
-    *("tile", "predict", "export", "demo_slide", "bench", "ablate"),
+    *("tile", "predict", "export", "compare", "doctor", "demo_slide", "bench", "ablate"),
 )
 """The commands of one stage: `python -m pipeline.NAME`, and the first word after `histoheads`."""
 
