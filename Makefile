@@ -52,9 +52,10 @@ fuzz: $(READY) ## feed made-up files to the readers, FUZZ_S=60 seconds for each 
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
 	for target in tile manifest slide grid hdf5; do $(BIN)/python tests/fuzz $$target -max_total_time=$(FUZZ_S) || exit 1; done
 
-lint: $(READY) ## ruff: rules and format
+lint: $(READY) ## ruff: rules and format; the layers of the rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(READY) ## mypy on pipeline/
 	$(BIN)/mypy

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import jinja2
 
-from pipeline.tiles.audit.checks import markdown_cell
+from pipeline.markup.escape import markdown_cell
 
 TEMPLATE = "report.html.jinja"
 
