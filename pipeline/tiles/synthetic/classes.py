@@ -116,8 +116,7 @@ def mucosa(field: Field) -> Layer:
     basal = bodies(
         field,
         points,
-        size=(4.6, 6.4),
-        stretch=(1.2, 2.4),
+        shape=((4.6, 6.4), (1.2, 2.4)),
         haematoxylin=(0.85, 1.4),
         eosin=0.25,
         vesicular=(0.0, 0.6),
@@ -227,8 +226,7 @@ def adipose(field: Field) -> Layer:
     flat = bodies(
         field,
         points,
-        size=(3.4, 5.0),
-        stretch=(2.0, 5.5),
+        shape=((3.4, 5.0), (2.0, 5.5)),
         haematoxylin=(0.7, 1.3),
         eosin=0.3,
         angle=field.at(np.arctan2(-d_x, d_y), points),

@@ -42,15 +42,15 @@ def bodies(
     field: Field,
     points: npt.NDArray[np.float64],
     *,
-    size: tuple[float, float],
-    stretch: tuple[float, float],
+    shape: tuple[tuple[float, float], tuple[float, float]],
     haematoxylin: tuple[float, float],
     eosin: float = 0.12,
     vesicular: tuple[float, float] = (0.0, 0.3),
     rough: float = 0.06,
     angle: npt.ArrayLike | None = None,
 ) -> Nuclei:
-    """Return one body per point; pairs are (low, high) of uniform draws, `size` the mean semi-axis."""
+    """Return one body per point; pairs are (low, high) of uniform draws, in `shape` of mean semi-axis and stretch."""
+    size, stretch = shape
     n, rng = len(points), field.rng
     radius, longer = rng.uniform(*size, n), np.sqrt(rng.uniform(*stretch, n))
     return Nuclei(
@@ -72,7 +72,7 @@ def no_nuclei() -> Nuclei:
 
 def lymphocytes(field: Field, points: npt.NDArray[np.float64]) -> Nuclei:
     """Return small, round, very dark nuclei of about 7 um."""
-    return bodies(field, points, size=(5.6, 7.1), stretch=(1.0, 1.25), haematoxylin=(1.15, 1.7), vesicular=(0.0, 0.45))
+    return bodies(field, points, shape=((5.6, 7.1), (1.0, 1.25)), haematoxylin=(1.15, 1.7), vesicular=(0.0, 0.45))
 
 
 def stroma(field: Field) -> Layer:
@@ -98,8 +98,7 @@ def fibres(field: Field, flow: Flow) -> Layer:
     spindle = bodies(
         field,
         points,
-        size=(4.4, 7.0),
-        stretch=(1.8, 5.5),
+        shape=((4.4, 7.0), (1.8, 5.5)),
         haematoxylin=(0.6, 1.2),
         eosin=0.35,
         vesicular=(0.2, 0.9),
@@ -122,8 +121,7 @@ def epithelium(field: Field) -> Layer:
     cells = bodies(
         field,
         points,
-        size=(mean * 0.72, mean * 1.28),
-        stretch=(1.05, field.uniform(1.4, 2.4)),
+        shape=((mean * 0.72, mean * 1.28), (1.05, field.uniform(1.4, 2.4))),
         haematoxylin=(0.7, field.uniform(0.9, 1.7)),
         eosin=0.3,
         vesicular=(field.uniform(0.0, 0.6), 1.0),
@@ -162,8 +160,7 @@ def dust(field: Field, *, spacing: float, clumped: float) -> Nuclei:
     return bodies(
         field,
         points,
-        size=(0.9, 3.4),
-        stretch=(1.0, 2.2),
+        shape=((0.9, 3.4), (1.0, 2.2)),
         haematoxylin=(0.5, 1.5),
         eosin=0.35,
         rough=0.25,
@@ -180,8 +177,7 @@ def necrosis(field: Field) -> Layer:
     ghosts = bodies(
         field,
         field.scatter(34, jitter=0.3),
-        size=(5, 9),
-        stretch=(1.0, 1.8),
+        shape=((5, 9), (1.0, 1.8)),
         haematoxylin=(0.3, 0.7),
         eosin=0.4,
         vesicular=(0.0, 0.4),
@@ -204,8 +200,7 @@ def mucus(field: Field) -> Layer:
     flecks = bodies(
         field,
         points,
-        size=(1.5, 6.0),
-        stretch=(1.3, 4.5),
+        shape=((1.5, 6.0), (1.3, 4.5)),
         haematoxylin=(0.1, 0.5),
         eosin=field.uniform(0.35, 0.9),
         rough=0.3,
@@ -231,7 +226,5 @@ def blank(field: Field) -> Layer:
     """The bare slide: a trace of tint and a few specks of dust."""
     trace = np.maximum(0.004 + 0.004 * field.noise(50), 0).astype(np.float32)
     points = field.rng.uniform(0, FIELD, (int(field.rng.poisson(2.5)), 2))
-    specks = bodies(
-        field, points, size=(0.6, 2.4), stretch=(1.0, 2.0), haematoxylin=(0.02, 0.14), eosin=0.05, rough=0.3
-    )
+    specks = bodies(field, points, shape=((0.6, 2.4), (1.0, 2.0)), haematoxylin=(0.02, 0.14), eosin=0.05, rough=0.3)
     return Layer(trace, trace * np.float32(0.8), specks)
