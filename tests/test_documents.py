@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import report
+from pipeline import names, report
 from pipeline.cli.command import CommandWithoutRun
 from pipeline.cli.parse import parse, parse_without_run
 from pipeline.network.resnet import build_network
@@ -50,6 +50,10 @@ def modules_and_words() -> list[tuple[str, list[str]]]:
     for path in DOCUMENTS:
         for line in commands(path.read_text(encoding="utf-8")):
             words = shlex.split(line, comments=True)
+            if words[0] == "histoheads":
+                has_command = len(words) > 1 and words[1].replace("-", "_") in names.COMMANDS
+                found.append((f"pipeline.{words[1]}", words[2:]) if has_command else ("pipeline", words[1:]))
+                continue
             at = next(i for i, word in enumerate(words) if word.startswith("pipeline"))
             found.append((words[at], words[at + 1 :]))
     return found

@@ -1,7 +1,7 @@
-"""This process's place among those that torchrun started, read from the environment that torchrun gives them.
+"""Read the place of this process among those that torchrun started, from the environment.
 
-Without torchrun there is one process, which is the first. RANK and WORLD_SIZE alone say nothing: batch systems set
-them, too.
+Without torchrun there is one process, which is the first. RANK and WORLD_SIZE alone prove nothing: batch systems set
+them too.
 """
 
 import contextlib
@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pipeline.errors import UsageError
 
 LAUNCHED = "TORCHELASTIC_RUN_ID"
-"""What torchrun sets in the environment of its processes."""
+"""The variable by which torchrun marks its processes."""
 
 STORE_S = 5.0
-"""Torchrun's store, which runs in torchrun itself, answers within this time or is gone."""
+"""Seconds within which the store of torchrun answers, or is gone."""
 
 
 def _number(name: str, alone: int) -> int:
@@ -45,13 +45,13 @@ def n_local_ranks() -> int:
 
 
 def is_first() -> bool:
-    """Tell whether this is the process that holds the run, writes files and says how the work goes."""
+    """Return whether this process locks the run, writes files and reports progress."""
     return rank() == 0
 
 
 @contextlib.contextmanager
 def report_once() -> Iterator[None]:
-    """Let what is printed in here, which is the same in all processes, be printed by the first one alone."""
+    """Print in the first process only; the text within the block is the same in all processes."""
     if is_first():
         yield
         return
@@ -70,7 +70,7 @@ def refuse_several(name: str) -> None:
 
 
 def is_new_message(text: str) -> bool:
-    """Tell whether no process of this start has said a line yet: an error that all meet is told once."""
+    """Return whether no process of this start has printed a line yet, so that an error of all is printed one time."""
     if n_ranks() == 1:
         return True
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
