@@ -5,9 +5,9 @@ on held-out rows turns scores into probabilities.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -40,11 +40,23 @@ class Rows:
     groups: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, dtype=str))
     """(N,) group names, "" where not known."""
 
-    def take(self, chosen: np.ndarray) -> "Rows":
+    def take(self, chosen: np.ndarray) -> Self:
         """Return the rows that an index or mask chooses."""
         groups = self.groups[chosen] if len(self.groups) else self.groups
         features, logits, y = self.features[chosen], self.logits[chosen], self.y[chosen]
         return dataclasses.replace(self, features=features, logits=logits, y=y, groups=groups)
+
+
+Step = Callable[[], object]
+"""Called after each step of a work, for its progress bar."""
+
+
+def nothing() -> None:
+    """Report no progress."""
+
+
+AnyRows = TypeVar("AnyRows", bound=Rows)
+"""Rows in memory or streamed."""
 
 
 class Head(Protocol):
@@ -55,7 +67,6 @@ class Head(Protocol):
         ...
 
 
-@runtime_checkable
 class SavableHead(Head, Protocol):
     """A fitted head that has a file of its own."""
 

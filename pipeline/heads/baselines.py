@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.heads.base import Head, Params, Rows, as_columns
+from pipeline.heads.base import Head, Params, Rows, Step, as_columns, nothing
 from pipeline.heads.config import FitConfig
-from pipeline.heads.kind import HeadKind, nothing
+from pipeline.heads.kind import HeadKind
 from pipeline.heads.parallel import quiet, side_by_side
 from pipeline.heads.search_result import Point, Search
 
@@ -29,8 +29,8 @@ MOST_STEPS = 1000
 HISTOGRAM_POINTS: tuple[Params, ...] = tuple(
     {"kernel": "rbf", "gamma": gamma, "C": c} for gamma in (0.25, 1.0, 4.0) for c in (10.0, 100.0, 1000.0)
 )
-"""Histograms have length 1, so that their squared distances are 0 to 2. Standardising would give a colour of one tile as
-much weight as all others (it costs 3 points on five colorectal classes)."""
+"""Histograms have length 1, so that their squared distances are 0 to 2. Standardising would give a colour of one tile
+as much weight as all others (it costs 3 points on five colorectal classes)."""
 
 GAMMA_PER_FEATURE, C_UNTRAINED = (0.3, 1.0, 3.0), (1.0, 10.0, 100.0)
 
@@ -105,15 +105,7 @@ class PlainKind(HeadKind):
         """Return the points."""
         return list(self.candidates)
 
-    def search(
-        self,
-        fit: Rows,
-        held: Rows,
-        points: list[Params],
-        config: FitConfig,
-        *,
-        on_point: Callable[[], object] = nothing,
-    ) -> Search:
+    def search(self, fit: Rows, held: Rows, points: list[Params], config: FitConfig, on_point: Step) -> Search:
         """Fit every point, several at once, and score the held-out rows."""
 
         def scored(params: Params) -> Point:
@@ -123,7 +115,7 @@ class PlainKind(HeadKind):
 
         return Search(list(side_by_side(scored, points, jobs=config.jobs)))
 
-    def fit(self, rows: Rows, params: Params, config: FitConfig, *, on_step: Callable[[], object] = nothing) -> Head:
+    def fit(self, rows: Rows, params: Params, config: FitConfig, on_step: Step = nothing) -> Head:
         """Fit one point."""
         with quiet():
             return self.fit_point(rows, params)

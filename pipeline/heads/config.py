@@ -14,8 +14,8 @@ EXACT_ROWS = 20_000
 """Default of the most rows of an exact SVM: their kernel values take 3.2 GB."""
 
 LANDMARKS = 1000
-"""Rows that an approximated kernel is computed with: on overlapping synthetic classes, 500, 1000 and 2000 differ by less
-than the rows' own noise."""
+"""Rows that an approximated kernel is computed with: on overlapping synthetic classes, 500, 1000 and 2000 differ by
+less than the rows' own noise."""
 
 MOST_ROUNDS = 400
 """Default of XGBoost's most rounds."""

@@ -1,12 +1,12 @@
 """Search, fit and calibrate heads, the steps of `fit_heads`; no score that a choice rests on is of a fitted row.
 
-`train`: a head is fitted on training rows; validation rows choose the point and calibrate. `heldout`: a head is fitted on
-validation rows, which the network was not trained on, so that it sees embeddings as at test time; cross-validation over
-their groups chooses the point and calibrates (the reasoning of scikit-learn's StackingClassifier, which fits its last
-step on cross-validated outputs).
+`train`: a head is fitted on training rows; validation rows choose the point and calibrate. `heldout`: a head is fitted
+on validation rows, which the network was not trained on, so that it sees embeddings as at test time; cross-validation
+over their groups chooses the point and calibrates (the reasoning of scikit-learn's StackingClassifier, which fits its
+last step on cross-validated outputs).
 
-Rows that do not fit into memory are searched on a stratified sample. The chosen point is then fitted on all of them, read
-block by block, and its held-out scores are of all validation rows.
+Rows that do not fit into memory are searched on a stratified sample. The chosen point is then fitted on all of them,
+read block by block, and its held-out scores are of all validation rows.
 """
 
 import contextlib
@@ -14,20 +14,22 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
 from pipeline.evaluation.calibration_choice import choose_calibration
 from pipeline.evaluation.folds import assign_folds
-from pipeline.heads.base import Head, Params, Rows, Softmax
+from pipeline.heads.base import AnyRows, Head, Params, Rows, Softmax
 from pipeline.heads.cluster.client import connected
 from pipeline.heads.config import FitConfig
 from pipeline.heads.kind import HeadKind
 from pipeline.heads.memory_budget import Memory
+from pipeline.heads.rows import EMBEDDINGS, HeadData
 from pipeline.heads.saved import calibrated_output
 from pipeline.heads.search_result import Point, Search, cross_search
 from pipeline.heads.streamed_rows import StreamedRows, sampled, scores_of
+from pipeline.names import SOURCES
 from pipeline.runtime.progress import progress
 from pipeline.storage import atomic
 from pipeline.storage.predictions.csv_table import HeadOutput
@@ -114,9 +116,7 @@ def search_head(name: str, kind: HeadKind, rows: Mapping[str, Rows], config: Fit
     sample = sampled(rows, seed=config.seed)
     folds = heldout_folds(sample["val"], config)
     with progress(len(points) * max(1, folds.max() + 1), unit="point", label=f"{name} search") as bar:
-        found = evaluate(
-            sample, folds, lambda fit, held: kind.search(fit, held, points, config, on_point=bar.update), config
-        )
+        found = evaluate(sample, folds, lambda fit, held: kind.search(fit, held, points, config, bar.update), config)
     _ = found.best.nll  # computed here, where its time counts
     used = ("train", "val") if config.fit_on == "train" else ("val",)
     return SearchResult(found, time.perf_counter() - start, {name: len(sample[name].y) for name in used})
@@ -158,7 +158,7 @@ def fit_head(
 
 
 def _refit_head(
-    name: str, kind: HeadKind, rows: Mapping[str, Rows], params: Params, config: FitConfig
+    name: str, kind: HeadKind, rows: Mapping[str, StreamedRows], params: Params, config: FitConfig
 ) -> Point:
     """Return a point with its held-out scores of all streamed validation rows."""
     folds = heldout_folds(rows["val"], config)
@@ -166,7 +166,7 @@ def _refit_head(
         return evaluate(
             rows,
             folds,
-            lambda fit, held: kind.refit(fit, held, params, config, on_step=bar.update),
+            lambda fit, held: kind.refit(fit, held, params, config, bar.update),
             config,
             one_by_one=kind.shares_workers,
         ).best
@@ -184,6 +184,7 @@ def fit_baseline(name: str, kind: HeadKind, rows: Mapping[str, Rows], config: Fi
     config = dataclasses.replace(config, pool=None)
     sample = sampled(rows, seed=config.seed)
     fitted = fit_head(name, kind, sample, search_head(name, kind, sample, config), config)
+    fitted.facts["features"] = SOURCES[name]
     fit_rows, n_rows = sample[config.fit_split], len(rows[config.fit_split].y)
     missing = fit_rows.logits.shape[1] - len(np.unique(fit_rows.y))
     if missing:
@@ -204,7 +205,7 @@ def fit_softmax(rows: Mapping[str, Rows]) -> FitResult:
     return FitResult(head, head.scores(val), val, facts)
 
 
-def is_streamed(rows: Mapping[str, Rows]) -> bool:
+def is_streamed(rows: Mapping[str, Rows]) -> TypeGuard[Mapping[str, StreamedRows]]:
     """Return whether the rows do not fit into memory."""
     return isinstance(rows["val"], StreamedRows)
 
@@ -217,9 +218,9 @@ def heldout_folds(val: Rows, config: FitConfig) -> np.ndarray:
 
 
 def evaluate(
-    rows: Mapping[str, Rows],
+    rows: Mapping[str, AnyRows],
     folds: np.ndarray,
-    search: Callable[[Rows, Rows], Search],
+    search: Callable[[AnyRows, AnyRows], Search],
     config: FitConfig,
     *,
     one_by_one: bool = False,
@@ -243,6 +244,12 @@ def calibrate(fitted: FitResult, config: FitConfig) -> CalibratedHead:
     choice = choose_calibration(fitted.held_scores, held.y, list(held.groups), seed=config.seed, method=method)
     facts = dataclasses.asdict(choice.calibration) | {"rows": "val", "unit": choice.unit, "nll": choice.nll}
     return CalibratedHead(fitted.head, fitted.facts | {"calibration": facts})
+
+
+def predict_all(heads: Mapping[str, CalibratedHead], data: HeadData) -> Iterator[tuple[str, HeadOutput]]:
+    """Yield each head's name and its output for all rows, with the features that the head takes."""
+    for name, made in heads.items():
+        yield name, predict(made, data.every[SOURCES.get(name, EMBEDDINGS)])
 
 
 def predict(made: CalibratedHead, rows: Rows) -> HeadOutput:

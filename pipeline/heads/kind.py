@@ -2,17 +2,12 @@
 
 import abc
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.heads.base import Head, Params, Rows
+from pipeline.heads.base import Head, Params, Rows, Step, nothing
 from pipeline.heads.config import FitConfig
 from pipeline.heads.search_result import Point, Search
-from pipeline.heads.streamed_rows import scores_of
-
-
-def nothing() -> None:
-    """Report no progress."""
+from pipeline.heads.streamed_rows import StreamedRows, scores_of
 
 
 class HeadKind(abc.ABC):
@@ -30,39 +25,21 @@ class HeadKind(abc.ABC):
         """
 
     @abc.abstractmethod
-    def search(
-        self,
-        fit: Rows,
-        held: Rows,
-        points: list[Params],
-        config: FitConfig,
-        *,
-        on_point: Callable[[], object] = nothing,
-    ) -> Search:
-        """Fit each point on rows in memory and score the held-out rows.
-
-        Args:
-            fit: rows to fit on.
-            held: rows to score; neither the network nor the point was fitted on them.
-            points: from `points`.
-            config: how heads are fitted.
-            on_point: called after each point.
-        """
+    def search(self, fit: Rows, held: Rows, points: list[Params], config: FitConfig, on_point: Step) -> Search:
+        """Fit each point on rows in memory and score held-out rows, on which nothing was fitted."""
 
     @abc.abstractmethod
-    def fit(self, rows: Rows, params: Params, config: FitConfig, *, on_step: Callable[[], object] = nothing) -> Head:
+    def fit(self, rows: Rows, params: Params, config: FitConfig, on_step: Step = nothing) -> Head:
         """Fit the chosen point on all rows, in memory or streamed.
 
         Raises:
             DiskFull: no room for what streamed rows keep on disk.
         """
 
-    def refit(
-        self, fit: Rows, held: Rows, params: Params, config: FitConfig, *, on_step: Callable[[], object] = nothing
-    ) -> Search:
+    def refit(self, fit: StreamedRows, held: StreamedRows, params: Params, config: FitConfig, on_step: Step) -> Search:
         """Fit the chosen point on streamed rows, of which the search saw a sample, and score all held-out rows."""
         start = time.perf_counter()
-        head = self.fit(fit, params, config, on_step=on_step)
+        head = self.fit(fit, params, config, on_step)
         return Search([Point(params, scores_of(head, held), held.y, time.perf_counter() - start, head)])
 
     def notes(self, head: Head, rows: Rows, chosen: Params, config: FitConfig) -> list[str]:
@@ -75,6 +52,9 @@ class SavedKind(HeadKind):
 
     option: str
     """The option of fit_heads, and of FitConfig, that changes no other head: other heads stay current."""
+
+    uses_device = False
+    """Whether it is fitted on `FitConfig.device`; else on the CPU."""
 
     @abc.abstractmethod
     def load(self, path: Path) -> Head:

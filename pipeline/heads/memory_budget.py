@@ -1,7 +1,7 @@
 """Decide how much memory fitting heads may take, and whether the rows fit into it.
 
-Estimates are upper bounds of what the steps hold at once. They depend on the stated or the machine's whole memory and on
-the rows' number alone, so that a command repeats its results on a busy machine (P6).
+Estimates are upper bounds of what the steps hold at once. They depend on the stated or the machine's whole memory and
+on the rows' number alone, so that a command repeats its results on a busy machine (P6).
 """
 
 import dataclasses
@@ -48,6 +48,10 @@ class Room:
 
     svm_rows: int
     """Most rows of a sample that an exact SVM is fitted on."""
+
+    def __str__(self) -> str:
+        """Return the numbers in words."""
+        return f"they are read {self.block_rows} at once, and searches take up to {self.sample_rows} of a split"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +133,8 @@ def needed(n_rows: int, n_classes: int, n_fit: int, width: int, *, svm_rows: int
 def room(memory: int, n_rows: int, n_classes: int, width: int, *, svm_rows: int) -> Room:
     """Return how many rows may be in memory at once within `memory` bytes.
 
-    Half is for samples, which are fitted on in memory, with the landmarks' kernel values of the search. A quarter is for
-    a block with its kernel values or XGBoost's pages, of which four are in use.
+    Half is for samples, which are fitted on in memory, with the landmarks' kernel values of the search. A quarter is
+    for a block with its kernel values or XGBoost's pages, of which four are in use.
 
     Args:
         memory: bytes.

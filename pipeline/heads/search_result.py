@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.errors import BadInput
 from pipeline.evaluation.calibration import apply_temperature, fit_temperature
 from pipeline.evaluation.metrics import row_nll, scalar_metrics
-from pipeline.heads.base import Head, Params, Rows
+from pipeline.heads.base import AnyRows, Head, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +72,9 @@ class Search:
 
 
 def cross_search(
-    rows: Rows,
+    rows: AnyRows,
     folds: np.ndarray,
-    search: Callable[[Rows, Rows], Search],
+    search: Callable[[AnyRows, AnyRows], Search],
     *,
     each_of: Callable[[Callable[[int], Search], list[int]], Iterable[Search]] = map,
 ) -> Search:

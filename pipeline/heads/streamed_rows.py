@@ -1,13 +1,12 @@
 """Read rows that do not fit into memory: block by block, or a sample of them at once.
 
-A standardisation, a fit and the scores of a finished head go through the blocks. A search, neighbours and the borders of
-bins take a stratified sample.
+A standardisation, a fit and the scores of a finished head go through the blocks. A search, neighbours and the borders
+of bins take a stratified sample.
 """
 
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -28,10 +27,6 @@ class StreamedRows(Rows):
 
     cache: Path
     """Folder for what is too large for memory and costly to compute twice; it is removed with the command's end."""
-
-    def take(self, chosen: np.ndarray) -> "StreamedRows":
-        """Return the rows that an index or mask chooses, without reading them."""
-        return cast("StreamedRows", super().take(chosen))
 
     def blocks(self) -> Iterator[tuple[slice, Rows]]:
         """Yield all rows in order, `block_rows` at once, each block with its place."""

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 Item = TypeVar("Item")
-Shared = TypeVar("Shared")
 Result = TypeVar("Result")
 
 ANSWER_S, WORKERS_S = 5, 30
@@ -41,17 +40,18 @@ class Pool:
     def __init__(self, client: "Client") -> None:
         self.client = client
 
-    def map(self, work: Callable[[Item, Shared], Result], items: Sequence[Item], shared: Shared) -> list[Result]:
-        """Return work(item, shared) of each item, in their order, each by any worker.
+    def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Return work(item) of each item, in their order, each by any worker.
 
-        Every worker receives the shared value, so that another worker can do the tasks of a lost one.
+        Every worker receives `work` once, with the rows that it is a partial of, so that another worker can do the
+        tasks of a lost one.
 
         Raises:
             WorkerLost: a task ended several workers, all are lost, or the scheduler is gone.
         """
         with self._losses():
-            sent = self._sent(shared, broadcast=True)
-            return list(self.client.gather([self.client.submit(work, item, sent, pure=False) for item in items]))
+            sent = self._sent(work, broadcast=True)
+            return list(self.client.gather([self.client.submit(_call, sent, item, pure=False) for item in items]))
 
     def together(self, work: Callable[[Item], Result], items: Mapping[str, Item]) -> list[Result]:
         """Return work(item) of each worker's item; the tasks need one another.
@@ -83,9 +83,9 @@ class Pool:
                     )
             return list(self.client.gather(tasks))
 
-    def _sent(self, value: object, **where: Any) -> "Future":
+    def _sent(self, value: object, **where: Any) -> "Future[Any]":
         """Send a value to workers. In a list: a dictionary's keys would become names for the whole cluster."""
-        sent: Future = self.client.scatter([value], hash=False, **where)[0]
+        sent: Future[Any] = self.client.scatter([value], hash=False, **where)[0]
         return sent
 
     def side_by_side(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -120,6 +120,10 @@ class Pool:
             raise WorkerLost(
                 f"--cluster: its workers or its scheduler are gone ({error.__class__.__name__}): {AGAIN}"
             ) from error
+
+
+def _call(work: Callable[[Item], Result], item: Item) -> Result:
+    return work(item)
 
 
 def plain(text: str) -> str:

@@ -5,6 +5,7 @@ A worker fits the SVM of a fold. All workers boost together: each reads its part
 
 import contextlib
 import dataclasses
+import functools
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +20,6 @@ from pipeline.heads.cluster.client import Pool
 from pipeline.heads.config import FitConfig
 from pipeline.heads.search_result import Point, Search
 from pipeline.heads.streamed_rows import StreamedRows, scores_of
-from pipeline.heads.svm.classifier import Svm
 from pipeline.heads.svm.nystroem_streamed import fit_streamed
 from pipeline.heads.xgb import booster
 
@@ -27,25 +27,16 @@ TRACKER_S = 60
 """Seconds that XGBoost's tracker may take to end after its workers."""
 
 
-class SvmSplit(NamedTuple):
-    """Streamed rows that an SVM is fitted on, and rows to score."""
-
-    fit: StreamedRows
-    held: StreamedRows
-    seed: int
-
-
-def refit_svm(pool: Pool, split: SvmSplit, params: Params) -> Search:
+def refit_svm(pool: Pool, fit: StreamedRows, held: StreamedRows, params: Params, *, seed: int) -> Search:
     """Fit a point on streamed rows by one worker, and score the held-out rows."""
+    return pool.map(functools.partial(_fit_svm, fit, held, seed), [params])[0]
+
+
+def _fit_svm(fit: StreamedRows, held: StreamedRows, seed: int, params: Params) -> Search:
     start = time.perf_counter()
-    ((head, scores),) = pool.map(_fit_svm, [params], split)
-    return Search([Point(params, scores, split.held.y, time.perf_counter() - start, head)])
-
-
-def _fit_svm(params: Params, split: SvmSplit) -> tuple[Svm, np.ndarray]:
     with _own_folder() as folder:
-        head = fit_streamed(dataclasses.replace(split.fit, cache=folder), params, seed=split.seed)
-    return head, scores_of(head, split.held)
+        head = fit_streamed(dataclasses.replace(fit, cache=folder), params, seed=seed)
+    return Search([Point(params, scores_of(head, held), held.y, time.perf_counter() - start, head)])
 
 
 @contextlib.contextmanager
@@ -57,9 +48,7 @@ def _own_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def refit_boosting(
-    pool: Pool, train: StreamedRows, val: StreamedRows, point: Params, config: FitConfig
-) -> Search:
+def refit_boosting(pool: Pool, train: StreamedRows, val: StreamedRows, point: Params, config: FitConfig) -> Search:
     """Boost a point with early stopping by all workers together, and score the validation rows."""
     start = time.perf_counter()
     head = boost_together(pool, train, val, point | {"rounds": config.rounds}, config)
@@ -142,18 +131,21 @@ def _part(rows: StreamedRows, i: int, n: int) -> StreamedRows:
 
 def _boost_part(part: Part) -> bytes:
     """Take part in boosting as one of the workers; return the whole model, which all have in the end."""
-    config = part.config
-    point = {name: value for name, value in part.params.items() if name != "rounds"}
     with _own_folder() as folder, xgboost.config_context(verbosity=0):
         train = dataclasses.replace(part.train, cache=folder)
-        like = booster.binned(part.cuts.read(), config)  # before it joins: else all samples were merged
-        given = booster.params_of(train, point, config)
-        with xgboost.collective.CommunicatorContext(**part.process_group):
-            matrix = booster.binned(train, config, like=like)
-            if part.val is None:
-                trained = xgboost.train(given, matrix, part.params["rounds"])
-                return booster.Boosting(trained).raw()
-            held = booster.binned(dataclasses.replace(part.val, cache=folder), config, like=like)
-            course = booster.Course(given, matrix, held)
-            course.train_until(part.params["rounds"])
-            return course.boosted().model
+        val = None if part.val is None else dataclasses.replace(part.val, cache=folder)
+        return _boosted(part._replace(train=train, val=val))  # its matrices are freed before their folder goes
+
+
+def _boosted(part: Part) -> bytes:
+    config, rounds = part.config, part.params["rounds"]
+    point = {name: value for name, value in part.params.items() if name != "rounds"}
+    like = booster.binned(part.cuts.read(), config)  # before it joins: else all samples were merged
+    given = booster.params_of(part.train, point, config)
+    with xgboost.collective.CommunicatorContext(**part.process_group):
+        matrix = booster.binned(part.train, config, like=like)
+        if part.val is None:
+            return booster.Boosting(xgboost.train(given, matrix, rounds)).raw()
+        course = booster.Course(given, matrix, booster.binned(part.val, config, like=like))
+        course.train_until(rounds)
+        return course.boosted().model

@@ -142,8 +142,8 @@ def fit_svc(x: np.ndarray, y: np.ndarray, params: Params) -> SVC:
 
     libsvm's own loops over 2048 features take ten times as long. The solution for a precomputed kernel is given its
     support vectors; it then must decide from features as from kernel values, else (a scikit-learn that keeps its state
-    in another way) `SVC.fit` itself is called. Coefficients equal those of `SVC.fit` to rounding, or to the tolerance at
-    which libsvm stops.
+    in another way) `SVC.fit` itself is called. Coefficients equal those of `SVC.fit` to rounding, or to the tolerance
+    at which libsvm stops.
 
     Args:
         x: (N, D).

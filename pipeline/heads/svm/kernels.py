@@ -44,10 +44,10 @@ def kernel_values(
 def decision_values(svc: SVC, x: np.ndarray) -> np.ndarray:
     """Return what `svc.decision_function(x)` returns, (N,) for two classes, else (N, K), float64.
 
-    BLAS computes the kernel values, which libsvm's loops take far longer for. From the dual coefficients (scikit-learn's
-    user guide, "SVM: mathematical formulation" and "multi-class classification"): the pair (i, j) weighs the support
-    vectors of class i by row j - 1 of the coefficients and those of class j by row i. Then each pair votes, and the sums
-    of its values, squeezed into a third, break ties.
+    BLAS computes the kernel values, which libsvm's loops take far longer for. From the dual coefficients
+    (scikit-learn's user guide, "SVM: mathematical formulation" and "multi-class classification"): the pair (i, j)
+    weighs the support vectors of class i by row j - 1 of the coefficients and those of class j by row i. Then each pair
+    votes, and the sums of its values, squeezed into a third, break ties.
 
     Args:
         svc: fitted, kernel linear or rbf, gamma a number, decision_function_shape "ovr".
@@ -72,4 +72,5 @@ def decision_values(svc: SVC, x: np.ndarray) -> np.ndarray:
         votes[:, j] += value <= 0
         sums[:, i] += value
         sums[:, j] -= value
-    return votes + sums / (3 * (np.abs(sums) + 1))
+    ovr: np.ndarray = votes + sums / (3 * (np.abs(sums) + 1))
+    return ovr

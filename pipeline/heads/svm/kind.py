@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.heads.base import Head, Params, Rows
+from pipeline.heads.base import Head, Params, Rows, Step, nothing
 from pipeline.heads.cluster.fit import refit_svm
 from pipeline.heads.config import FitConfig
-from pipeline.heads.kind import SavedKind, nothing
+from pipeline.heads.kind import SavedKind
 from pipeline.heads.search_result import Search
 from pipeline.heads.streamed_rows import StreamedRows
 from pipeline.heads.svm.classifier import Svm, fit_svm
@@ -30,30 +30,20 @@ class SvmKind(SavedKind):
         most = 0 if isinstance(rows, StreamedRows) else config.svm_rows
         return affordable(self.points_of(rows.features.shape[1]), len(rows.y), most=most)
 
-    def search(
-        self,
-        fit: Rows,
-        held: Rows,
-        points: list[Params],
-        config: FitConfig,
-        *,
-        on_point: Callable[[], object] = nothing,
-    ) -> Search:
+    def search(self, fit: Rows, held: Rows, points: list[Params], config: FitConfig, on_point: Step) -> Search:
         """Score each point; a kernel's points share its values."""
         return search_svm(fit, held, config, points=points, standardise=self.standardise, on_point=on_point)
 
-    def fit(self, rows: Rows, params: Params, config: FitConfig, *, on_step: Callable[[], object] = nothing) -> Svm:
+    def fit(self, rows: Rows, params: Params, config: FitConfig, on_step: Step = nothing) -> Svm:
         """Fit the chosen point."""
         if isinstance(rows, StreamedRows):
             return fit_streamed(rows, params, seed=config.seed, on_pass=on_step)
         return fit_svm(rows, params, seed=config.seed, standardise=self.standardise)
 
-    def refit(
-        self, fit: Rows, held: Rows, params: Params, config: FitConfig, *, on_step: Callable[[], object] = nothing
-    ) -> Search:
+    def refit(self, fit: StreamedRows, held: StreamedRows, params: Params, config: FitConfig, on_step: Step) -> Search:
         """Fit the chosen point on streamed rows, by a worker if there are several folds."""
         if config.pool is None or config.fit_on == "train":
-            return super().refit(fit, held, params, config, on_step=on_step)
+            return super().refit(fit, held, params, config, on_step)
         return refit_svm(config.pool, fit, held, params, seed=config.seed)
 
     def notes(self, head: Head, rows: Rows, chosen: Params, config: FitConfig) -> list[str]:

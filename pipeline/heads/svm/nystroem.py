@@ -56,9 +56,7 @@ def solve(
     return solved
 
 
-def fit_landmarks(
-    x: np.ndarray, y: np.ndarray, params: Params, *, seed: int
-) -> tuple[Nystroem, LogisticRegression]:
+def fit_landmarks(x: np.ndarray, y: np.ndarray, params: Params, *, seed: int) -> tuple[Nystroem, LogisticRegression]:
     """Return the fitted steps of a pipeline: the approximated kernel and the logistic regression.
 
     Args:

@@ -16,8 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.heads.base import Params, subsample
-from pipeline.heads.kind import nothing
+from pipeline.heads.base import Params, Step, nothing, subsample
 from pipeline.heads.streamed_rows import StreamedRows
 from pipeline.heads.svm import nystroem
 from pipeline.heads.svm.classifier import Svm
@@ -27,7 +26,7 @@ Blocks = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
 """Begins a pass over (B, L) kernel values and (B,) classes."""
 
 
-def fit_streamed(rows: StreamedRows, params: Params, *, seed: int, on_pass: Callable[[], object] = nothing) -> Svm:
+def fit_streamed(rows: StreamedRows, params: Params, *, seed: int, on_pass: Step = nothing) -> Svm:
     """Fit a point of an approximated kernel on all rows.
 
     Args:
@@ -74,12 +73,12 @@ def _read_values(path: Path, rows: StreamedRows, n_weights: int) -> Iterator[tup
 
 
 def fit_regression(
-    blocks: Blocks, y: np.ndarray, *, n_weights: int, C: float, on_pass: Callable[[], object] = nothing
+    blocks: Blocks, y: np.ndarray, *, n_weights: int, C: float, on_pass: Step = nothing
 ) -> LogisticRegression:
     """Return what `LogisticRegression(C=C).fit` finds, its loss summed block by block.
 
-    It minimises what scikit-learn's lbfgs minimises: the mean loss plus |w|^2 / (2 C N), over weights and intercepts. Two
-    classes have one score, more classes one score each.
+    It minimises what scikit-learn's lbfgs minimises: the mean loss plus |w|^2 / (2 C N), over weights and intercepts.
+    Two classes have one score, more classes one score each.
 
     Args:
         blocks: begins a pass over all rows.

@@ -1,17 +1,15 @@
 """Search the SVM head's kernel, C and gamma: one matrix of products serves every point."""
 
-import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from pipeline.heads.base import Params, Rows, as_columns, subsample
+from pipeline.heads.base import Params, Rows, Step, as_columns, nothing, subsample
 from pipeline.heads.config import FitConfig
-from pipeline.heads.kind import nothing
 from pipeline.heads.memory_budget import check_memory
 from pipeline.heads.parallel import side_by_side
 from pipeline.heads.search_result import Point, Search
@@ -31,6 +29,9 @@ C_LINEAR = (1e-4, 1e-3, 1e-2, 1e-1)
 
 Scored = list[tuple[np.ndarray, float]]
 """Decision values (M,) or (M, K) of the held-out rows, and seconds, for each point of one kernel."""
+
+Solve = Callable[[Sequence[Params]], Scored]
+"""Fits the points of one kernel, C rising."""
 
 
 def standard_points(n_features: int) -> list[Params]:
@@ -59,7 +60,7 @@ def search_svm(
     *,
     points: Sequence[Params] | None = None,
     standardise: bool = True,
-    on_point: Callable[[], object] = nothing,
+    on_point: Step = nothing,
 ) -> Search:
     """Score every kernel, C and gamma on validation rows.
 
@@ -81,14 +82,12 @@ def search_svm(
         a, b = scaler.transform(a).astype(np.float32), scaler.transform(b).astype(np.float32)
     chosen = standard_points(a.shape[1]) if points is None else list(points)
     kernels = _by_kernel(chosen)
-    is_exact = "landmarks" not in chosen[0]
-    solver: _Solver = _Exact.of(a, b, y) if is_exact else _Approximated(a, b, y, config.seed)
+    if "landmarks" in chosen[0]:
+        solve: Solve = functools.partial(nystroem.solve, a, b, y, seed=config.seed)
+    else:
+        solve = functools.partial(_solve, y, (a @ a.T, square_lengths(a)), (b @ a.T, square_lengths(b)))
     own = [[chosen[i] for i in numbers] for numbers in kernels]
-    scored = (
-        side_by_side(lambda points: _solve(points, solver), own, jobs=config.jobs)
-        if config.pool is None
-        else config.pool.map(_solve, own, solver)
-    )
+    scored = side_by_side(solve, own, jobs=config.jobs) if config.pool is None else config.pool.map(solve, own)
     found: dict[int, Point] = {}
     for numbers, results in zip(kernels, scored, strict=True):
         for i, (decision, seconds) in zip(numbers, results, strict=True):
@@ -106,77 +105,42 @@ def _by_kernel(points: Sequence[Params]) -> list[list[int]]:
     return list(groups.values())
 
 
-class _Solver(Protocol):
-    """Rows to fit on and to score, in the form from which the points of a kernel are solved."""
+def _solve(
+    y: np.ndarray,
+    fit: tuple[np.ndarray, np.ndarray],
+    held: tuple[np.ndarray, np.ndarray],
+    points: Sequence[Params],
+) -> Scored:
+    """Fit the points of one kernel, C rising.
 
-    def solve(self, points: Sequence[Params]) -> Scored:
-        """Fit the points of one kernel, C rising."""
-        ...
+    A solution without a coefficient that has reached C is the solution for every larger C, too.
 
-
-def _solve(points: Sequence[Params], solver: _Solver) -> Scored:
-    return solver.solve(points)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Approximated:
-    """Features of the rows: landmarks are drawn from them."""
-
-    a: np.ndarray
-    b: np.ndarray
-    y: np.ndarray
-    seed: int
-
-    def solve(self, points: Sequence[Params]) -> Scored:
-        return nystroem.solve(self.a, self.b, self.y, points, seed=self.seed)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Exact:
-    """Products of the rows, from which every kernel's values follow."""
-
-    y: np.ndarray
-    """(N,) rising."""
-
-    products: np.ndarray
-    """(N, N) float32 a.a of the rows to fit on."""
-
-    products_b: np.ndarray
-    """(M, N) float32 b.a of the rows to score."""
-
-    squares: np.ndarray
-    squares_b: np.ndarray
-
-    @classmethod
-    def of(cls, a: np.ndarray, b: np.ndarray, y: np.ndarray) -> "_Exact":
-        """Multiply rows (N, D) to fit on, one class after the other, and rows (M, D) to score."""
-        return cls(y, a @ a.T, b @ a.T, square_lengths(a), square_lengths(b))
-
-    def solve(self, points: Sequence[Params]) -> Scored:
-        """Fit the points of one kernel, C rising.
-
-        A solution without a coefficient that has reached C is the solution for every larger C, too.
-        """
-        start, gamma = time.perf_counter(), points[0].get("gamma")
-        squares = self.squares, self.squares
-        gram = kernel_values(self.products, squares, gamma=gamma, out=np.empty(self.products.shape))
-        solved: list[SVC] = []
-        seconds = []
-        for point in points:
-            if solved and np.abs(solved[-1].dual_coef_).max() < solved[-1].C:
-                solved.append(solved[-1])
-            else:
-                solved.append(SVC(C=point["C"], kernel="precomputed").fit(gram, self.y))
-            seconds.append(time.perf_counter() - start)
-            start = time.perf_counter()
-        del gram
-        distinct = {id(svc): svc for svc in solved}
-        blocks: dict[int, list[np.ndarray]] = {key: [] for key in distinct}
-        for first in range(0, len(self.products_b), SCORED_ROWS):
-            rows = slice(first, first + SCORED_ROWS)
-            products, squares = self.products_b[rows], (self.squares_b[rows], self.squares)
-            values = kernel_values(products, squares, gamma=gamma, out=np.empty(products.shape))
-            for key, svc in distinct.items():
-                blocks[key].append(svc.decision_function(values))
-        share = (time.perf_counter() - start) / len(points)
-        return [(np.concatenate(blocks[id(svc)]), own + share) for svc, own in zip(solved, seconds, strict=True)]
+    Args:
+        y: (N,) classes of the rows to fit on, rising.
+        fit: (N, N) float32 products of these rows with one another, and (N,) float64 their squared lengths.
+        held: (M, N) float32 products of the rows to score with them, and (M,) float64 squared lengths.
+        points: kernel, gamma (of rbf), C.
+    """
+    start, gamma = time.perf_counter(), points[0].get("gamma")
+    (products, squares), (products_b, squares_b) = fit, held
+    gram = kernel_values(products, (squares, squares), gamma=gamma, out=np.empty(products.shape))
+    solved: list[SVC] = []
+    seconds = []
+    for point in points:
+        if solved and np.abs(solved[-1].dual_coef_).max() < solved[-1].C:
+            solved.append(solved[-1])
+        else:
+            solved.append(SVC(C=point["C"], kernel="precomputed").fit(gram, y))
+        seconds.append(time.perf_counter() - start)
+        start = time.perf_counter()
+    del gram
+    distinct = {id(svc): svc for svc in solved}
+    blocks = []
+    for first in range(0, len(products_b), SCORED_ROWS):
+        rows = slice(first, first + SCORED_ROWS)
+        own = products_b[rows]
+        values = kernel_values(own, (squares_b[rows], squares), gamma=gamma, out=np.empty(own.shape))
+        blocks.append({key: svc.decision_function(values) for key, svc in distinct.items()})
+    decisions = [np.concatenate([block[id(svc)] for block in blocks]) for svc in solved]
+    share = (time.perf_counter() - start) / len(points)
+    return [(decision, spent + share) for decision, spent in zip(decisions, seconds, strict=True)]

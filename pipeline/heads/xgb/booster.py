@@ -5,6 +5,7 @@ the points that is behind after some rounds is not boosted further.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,9 +15,9 @@ import numpy as np
 import xgboost
 
 from pipeline.errors import BadArtifact
-from pipeline.heads.base import SCHEMA, Params, Rows
+from pipeline.heads.base import SCHEMA, Params, Rows, Step, nothing
+from pipeline.heads.cluster.client import Pool
 from pipeline.heads.config import FitConfig
-from pipeline.heads.kind import nothing
 from pipeline.heads.search_result import Point, Search
 from pipeline.heads.streamed_rows import StreamedRows, scores_of
 from pipeline.heads.xgb.external_memory import external_matrix
@@ -105,7 +106,7 @@ class Course:
         self.losses: list[float] = []
         self.seconds = 0.0
 
-    def train_until(self, most: int, *, on_round: Callable[[], object] = nothing) -> None:
+    def train_until(self, most: int, *, on_round: Step = nothing) -> None:
         """Boost until there are `most` rounds, or `PATIENCE` rounds brought no gain."""
         start = time.perf_counter()
         while len(self.losses) < most and len(self.losses) - best_rounds(self.losses) < PATIENCE:
@@ -139,29 +140,14 @@ def best_rounds(losses: Sequence[float]) -> int:
     return int(np.argmin(losses)) + 1 if losses else 0
 
 
-class Split(NamedTuple):
-    """Rows that boosting is fitted on and stopped by."""
-
-    train: Rows
-    val: Rows
-    config: FitConfig
-
-
-class Task(NamedTuple):
-    """A point to boost, and its most rounds."""
-
-    point: Params
-    rounds: int
-
-
 def search_boosting(
     train: Rows,
     val: Rows,
     config: FitConfig,
     *,
     points: Sequence[Params] = POINTS,
-    on_point: Callable[[], object] = nothing,
-    on_round: Callable[[], object] = nothing,
+    on_point: Step = nothing,
+    on_round: Step = nothing,
 ) -> Search:
     """Boost the points with early stopping on validation rows; every point keeps its head.
 
@@ -175,8 +161,12 @@ def search_boosting(
         on_point: called after each point.
         on_round: called after each round of each point, but for those of workers.
     """
-    split = Split(train, val, config)
-    boost = _boost_here(split, points, on_round) if config.pool is None else _boost_on_workers(split, points)
+    pool = config.pool
+    boost = (
+        _boost_here(train, val, config, points, on_round)
+        if pool is None
+        else _boost_on(pool, train, val, config, points)
+    )
     boosted = dict(enumerate(boost(list(range(len(points))), min(config.rounds, LOOK))))
     ahead = better_half([boosted[i].losses for i in range(len(points))])
     for _ in range(len(points) - len(ahead)):
@@ -196,9 +186,9 @@ Boost = Callable[[list[int], int], Iterator[Boosted]]
 """Boosts the points of these numbers until they have so many rounds, and yields them in order."""
 
 
-def _boost_here(split: Split, points: Sequence[Params], on_round: Callable[[], object]) -> Boost:
-    matrix, held = _binned_pair(split)  # the features are binned once for all points
-    courses = [Course(params_of(split.train, point, split.config), matrix, held) for point in points]
+def _boost_here(train: Rows, val: Rows, config: FitConfig, points: Sequence[Params], on_round: Step) -> Boost:
+    matrix, held = _binned_pair(train, val, config)  # the features are binned once for all points
+    courses = [Course(params_of(train, point, config), matrix, held) for point in points]
 
     def boost(numbers: list[int], rounds: int) -> Iterator[Boosted]:
         for i in numbers:
@@ -208,17 +198,16 @@ def _boost_here(split: Split, points: Sequence[Params], on_round: Callable[[], o
     return boost
 
 
-def _boost_on_workers(split: Split, points: Sequence[Params]) -> Boost:
+def _boost_on(pool: Pool, train: Rows, val: Rows, config: FitConfig, points: Sequence[Params]) -> Boost:
     """Points that go on start again, so that no booster has to travel."""
-    pool, alone = split.config.pool, dataclasses.replace(split.config, jobs=1, device="cpu", pool=None)
-    sent = split._replace(config=alone)
-    return lambda numbers, rounds: iter(pool.map(boost_point, [Task(points[i], rounds) for i in numbers], sent))
+    alone = dataclasses.replace(config, jobs=1, device="cpu", pool=None)
+    work = functools.partial(_boost_point, train, val, alone)
+    return lambda numbers, rounds: iter(pool.map(work, [(points[i], rounds) for i in numbers]))
 
 
-def boost_point(task: Task, split: Split) -> Boosted:
-    """Boost one point with early stopping."""
-    course = Course(params_of(split.train, task.point, split.config), *_binned_pair(split))
-    course.train_until(task.rounds)
+def _boost_point(train: Rows, val: Rows, config: FitConfig, task: tuple[Params, int]) -> Boosted:
+    course = Course(params_of(train, task[0], config), *_binned_pair(train, val, config))
+    course.train_until(task[1])
     return course.boosted()
 
 
@@ -254,6 +243,6 @@ def binned(rows: Rows, config: FitConfig, *, like: xgboost.DMatrix | None = None
     return xgboost.QuantileDMatrix(rows.features, rows.y, max_bin=FIXED["max_bin"], ref=like, nthread=config.jobs)
 
 
-def _binned_pair(split: Split) -> tuple[xgboost.DMatrix, xgboost.DMatrix]:
-    matrix = binned(split.train, split.config)
-    return matrix, binned(split.val, split.config, like=matrix)
+def _binned_pair(train: Rows, val: Rows, config: FitConfig) -> tuple[xgboost.DMatrix, xgboost.DMatrix]:
+    matrix = binned(train, config)
+    return matrix, binned(val, config, like=matrix)

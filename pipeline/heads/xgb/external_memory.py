@@ -1,7 +1,7 @@
 """Bin streamed rows on disk: XGBoost's external memory (ExtMemQuantileDMatrix) grows trees page by page.
 
-The bins' borders come from a stratified sample, so that no memory grows with the rows. Where the sample is all rows, the
-trees are those of the matrix in memory.
+The bins' borders come from a stratified sample, so that no memory grows with the rows. Where the sample is all rows,
+the trees are those of the matrix in memory.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from pipeline.storage import atomic
 def bins_bytes(n_rows: int, width: int, *, block_rows: int, max_bin: int) -> int:
     """Return the size of the bins' file: bounded from above, by some percent for pages of many rows.
 
-    Each value has its bin by rows and by columns, a byte each, and a bit for a missing value; each row has its start; each
-    page has counts of all bins.
+    Each value has its bin by rows and by columns, a byte each, and a bit for a missing value; each row has its start;
+    each page has counts of all bins.
     """
     pages = -(-n_rows // block_rows)
     return n_rows * (2 * width + width // 8 + 9) + pages * (width * (8 * max_bin + 20) + 4096)

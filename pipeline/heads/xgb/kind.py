@@ -1,13 +1,13 @@
 """Describe XGBoost as a kind of head."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.heads.base import Head, Params, Rows
+from pipeline.heads.base import Head, Params, Rows, Step, nothing
 from pipeline.heads.cluster.fit import boost_together, refit_boosting
 from pipeline.heads.config import FitConfig
-from pipeline.heads.kind import SavedKind, nothing
+from pipeline.heads.kind import SavedKind
 from pipeline.heads.search_result import Search
 from pipeline.heads.streamed_rows import StreamedRows
 from pipeline.heads.xgb.booster import POINTS, Boosting, fit_boosting, search_boosting
@@ -19,35 +19,24 @@ class BoostingKind(SavedKind):
 
     candidates: Sequence[Params] = POINTS
     option = "rounds"
+    uses_device = True
     shares_workers = True
 
     def points(self, rows: Rows, config: FitConfig) -> list[Params]:
         """Return the points."""
         return list(self.candidates)
 
-    def search(
-        self,
-        fit: Rows,
-        held: Rows,
-        points: list[Params],
-        config: FitConfig,
-        *,
-        on_point: Callable[[], object] = nothing,
-    ) -> Search:
+    def search(self, fit: Rows, held: Rows, points: list[Params], config: FitConfig, on_point: Step) -> Search:
         """Boost each point with early stopping on the held-out rows."""
         return search_boosting(fit, held, config, points=points, on_point=on_point)
 
-    def fit(
-        self, rows: Rows, params: Params, config: FitConfig, *, on_step: Callable[[], object] = nothing
-    ) -> Boosting:
+    def fit(self, rows: Rows, params: Params, config: FitConfig, on_step: Step = nothing) -> Boosting:
         """Boost the chosen point for its number of rounds; streamed rows by all workers of a cluster."""
         if config.pool is not None and isinstance(rows, StreamedRows):
             return boost_together(config.pool, rows, None, params, config)
         return fit_boosting(rows, params, config)
 
-    def refit(
-        self, fit: Rows, held: Rows, params: Params, config: FitConfig, *, on_step: Callable[[], object] = nothing
-    ) -> Search:
+    def refit(self, fit: StreamedRows, held: StreamedRows, params: Params, config: FitConfig, on_step: Step) -> Search:
         """Boost the chosen point on streamed rows with early stopping on all held-out rows."""
         point = {name: value for name, value in params.items() if name != "rounds"}
         if config.pool is not None:
