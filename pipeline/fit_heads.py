@@ -1,43 +1,40 @@
-"""Fit SVM and XGBoost heads on the embeddings and predict every row with all heads and baselines.
+"""Fit SVM and XGBoost heads on the embeddings, and predict every row with all heads and baselines.
 
-Reads embeddings.h5 (and baselines.h5, if it is there); writes heads/svm.skops, heads/xgboost.ubj, heads/heads.json and
-predictions.csv. Hyper-parameters, early stopping and calibration come from val rows, which the network was not
-trained on; test rows are only predicted. A head that is already there and current is not fitted again. Of a plan,
-the test rows of all parts are pooled, so that every tile is predicted by networks trained without its fold. Rows that
-do not fit into `--memory` are read block by block.
+Reads embeddings.h5 (and baselines.h5, if there is one); writes heads/svm.skops, heads/xgboost.ubj, heads/heads.json and
+predictions.csv. Hyper-parameters, early stopping and calibration come from val rows, which the network was not trained
+on; test rows are only predicted. A head that is saved and current is not fitted again. The test rows of all parts of a
+plan are pooled, so that every tile is predicted by networks trained without its fold. Rows that do not fit into
+`--memory` are read block by block.
 
     python -m pipeline.fit_heads --run reports/mine --fit-on heldout
 """
 
 import dataclasses
-import functools
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
-from pipeline.names import BASELINES, FILES, SUMMARY
+from pipeline.names import BASELINES, FILES, SOURCES, SUMMARY
 from pipeline.runtime.console import log
 from pipeline.runtime.device import memory_bytes, n_cores, use_device
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.freshness import Input, check_input
-from pipeline.storage.protocol import FOLDER, Protocol, read_protocol
+from pipeline.storage.protocol import Protocol, read_protocol
 
 if TYPE_CHECKING:
+    from pipeline.heads.base import SavableHead
+    from pipeline.heads.config import FitConfig
     from pipeline.heads.fit import CalibratedHead
     from pipeline.heads.memory_budget import Memory
-    from pipeline.heads.search import FitConfig, FitOn
 
 
 CLUSTER = re.compile(r"(tcp|tls)://[^\s/]+:\d+")
 """Address of a Dask scheduler."""
-
-OWN_OPTION = {"svm": "svm_rows", "xgboost": "rounds"}
-"""Head -> the option that decides about it alone: another value does not cost the other heads."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +44,8 @@ class FitHeadsOptions:
     embeddings: Path | None = None
     """Default: embeddings.h5 of the run."""
 
-    heads: tuple[Literal["svm", "xgboost"], ...] = ("svm", "xgboost")
-    """Heads to fit beside softmax."""
+    heads: tuple[str, ...] = tuple(FILES)
+    """Heads to fit next to softmax: svm, xgboost."""
 
     fit_on: Literal["train", "heldout", "crossfit"] | None = None
     """train: on the tiles the network was trained on. heldout: on validation tiles. crossfit: on every tile of the
@@ -56,25 +53,25 @@ class FitHeadsOptions:
     crossfit where there are inner networks."""
 
     calibration: Literal["auto", "temperature", "sigmoid", "isotonic"] = "auto"
-    """auto: for SVM and XGBoost what has the lowest log-loss in grouped cross-validation on held-out rows; softmax
-    keeps its temperature, which leaves the network's own answers as they are."""
+    """auto: for SVM and XGBoost the method with the lowest log-loss in grouped cross-validation on held-out rows;
+    softmax keeps its temperature, which leaves the network's own decisions as they are."""
 
     baselines: bool = True
-    """Also fit the baselines: what a head must beat to be worth its cost."""
+    """Also fit the baselines: a head must beat them to be worth its cost."""
 
     rounds: int = 400
-    """XGBoost's rounds at most; early stopping on validation rows usually ends sooner."""
+    """XGBoost's most rounds; early stopping on validation rows usually ends sooner."""
 
     svm_rows: int = 20_000
-    """Rows that an exact SVM is fitted on at most, 8 N^2 bytes of kernel values; above, its kernel is approximated."""
+    """Most rows of an exact SVM, 8 N^2 bytes of kernel values; with more rows its kernel is approximated."""
 
     memory: str | None = None
-    """Memory that the command may take, such as 4GB; default: a share of what is free. Rows that do not fit into it are
+    """Memory that the command may take, such as 4GB; default: half of the machine's. Rows that do not fit into it are
     read block by block: SVM by landmarks, XGBoost with its bins on disk, both searched on a sample."""
 
     cluster: str | None = None
     """Dask cluster that fits the heads: local (processes of this machine, which share --memory) or the address of a
-    scheduler, tcp://host:port, whose workers see the run folder; --memory is then what each may take."""
+    scheduler, tcp://host:port, whose workers see the run folder; --memory is then for each process."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -87,25 +84,28 @@ class FitHeadsOptions:
             memory_bytes(self.memory)
         check(self.svm_rows >= 1, f"--svm-rows {self.svm_rows}: at least 1")
         check(self.rounds >= 1, f"--rounds {self.rounds}: at least 1")
-        check(len(set(self.heads)) == len(self.heads), f"--heads {' '.join(self.heads)}: a head is named twice")
+        known = len(set(self.heads)) == len(self.heads) and set(self.heads) <= set(FILES)
+        check(known, f"--heads {' '.join(self.heads)}: give {', '.join(FILES)}, each at most once")
 
-    @property
-    def rows_to_fit_on(self) -> "FitOn":
-        """Train or heldout; of crossfit `for_parts` has made held-out fitting of inner networks."""
-        return "heldout" if self.fit_on == "heldout" else "train"
+    def config(self, common: Common) -> "FitConfig":
+        """Return how heads are fitted by this process on the CPU."""
+        from pipeline.heads.config import FitConfig
 
-
-def baselines_file(run: Path) -> Path | None:
-    """Return baselines.h5 of the run, or of the plan that the run is a part of; None if there is none."""
-    places = [run, *([run.parent.parent] if run.parent.name == FOLDER else [])]
-    return next((place / "baselines.h5" for place in places if (place / "baselines.h5").is_file()), None)
+        return FitConfig(
+            fit_on="heldout" if self.fit_on == "heldout" else "train",  # `for_parts` has resolved crossfit
+            seed=common.seed,
+            jobs=common.threads or n_cores(),
+            rounds=self.rounds,
+            svm_rows=self.svm_rows,
+            calibration=self.calibration,
+        )
 
 
 def for_parts(protocol: Protocol | None, options: FitHeadsOptions) -> FitHeadsOptions:
     """Return the options for the parts of a plan (or the one split): crossfit is held-out fitting of inner networks.
 
     The heads of every inner network are fitted on the tiles that it held out; together these are the whole training
-    side, and what the networks' heads say of a test tile is averaged.
+    side. The probabilities of the networks' heads for a test tile are averaged.
 
     Raises:
         BadInput: crossfit without inner networks, or another `--fit-on` with them.
@@ -121,7 +121,7 @@ def for_parts(protocol: Protocol | None, options: FitHeadsOptions) -> FitHeadsOp
 
 
 def run(common: Common, options: FitHeadsOptions) -> int:
-    """Fit the heads of the run, or of every part of its plan and pool what they say; return the exit code.
+    """Fit the heads of the run, or of every part of its plan and pool their predictions; return the exit code.
 
     Raises:
         UsageError: one embeddings file for all parts of a plan.
@@ -131,8 +131,8 @@ def run(common: Common, options: FitHeadsOptions) -> int:
         raise UsageError(
             f"--embeddings: {common.run} is a plan, whose parts have files of their own: give a part's --run"
         )
-    how = for_parts(protocol, options)
-    code = each_part(common, protocol, lambda place: fit(place, how), what="fit_heads")
+    of_part = for_parts(protocol, options)
+    code = each_part(common, protocol, lambda place: fit(place, of_part), what="fit_heads")
     if protocol is not None:
         pool_parts(common, protocol, options)
     return code
@@ -149,181 +149,146 @@ def pool_parts(common: Common, protocol: Protocol, options: FitHeadsOptions) -> 
     log.info(f"fit_heads: pooled predictions of {len(protocol.parts)} parts in {pooled}")
 
 
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """The inputs and the result of a run."""
+
+    source: Input
+    """embeddings.h5 with its record."""
+
+    baselines: Path | None
+    """baselines.h5, if baselines are fitted on it."""
+
+    config: "FitConfig"
+    memory: "Memory"
+    limits: Mapping[str, Any]
+    """The stated memory, and whether a cluster fits, where rows do not fit into that memory: they change the heads. The
+    machine's own memory is not recorded."""
+
+    artifact: records.Artifact
+    """predictions.csv, or predictions.parquet."""
+
+
 def fit(common: Common, options: FitHeadsOptions) -> int:
     """Fit, calibrate and predict, or do nothing if the predictions are current; return the exit code."""
-    from pipeline.storage.embeddings import reader as embeddings
-    from pipeline.storage.predictions import csv_table
-
-    source = check_input(options.embeddings or common.run / "embeddings.h5", schema=embeddings.SCHEMA)
-    if not common.force:
-        freshness.check_inputs_unchanged(source.path, source.record)
-    baselines = baselines_file(common.run) if options.baselines else None
-    stated = None if options.memory is None else memory_bytes(options.memory)
-    memory = None if stated is None else memory_of(common, options, source.path, baselines, stated=stated)
-    # recorded where a stated memory decides: that can be stated again, what happened to be free cannot
-    within: dict[str, Any] = {}
-    if memory is not None and memory.room is not None:
-        within = {"memory": stated, "cluster": options.cluster is not None}
-    chosen = {"heads": list(options.heads), "rounds": options.rounds, "fit_on": options.rows_to_fit_on}
-    chosen |= {"calibration": options.calibration, "baselines": options.baselines, "svm_rows": options.svm_rows}
-    artifact = records.Artifact(
-        records.standing(common.run / "predictions.csv"),
-        csv_table.SCHEMA,
-        "fit_heads",
-        chosen | within,
-        [source.path, *([baselines] if baselines is not None else [])],
-        common.seed,
-        source.known,
-    )
-    if freshness.reusable_record(artifact, restart=common.restart) is None:
-        fit_anew(common, options, source, baselines, memory=memory, within=within, artifact=artifact)
-    return EXIT_SKIPPED if source.record["details"]["skipped"] else EXIT_OK
+    job = describe(common, options)
+    if freshness.reusable_record(job.artifact, restart=common.restart) is None:
+        fit_all(common, options, job)
+    return EXIT_SKIPPED if job.source.record["details"]["skipped"] else EXIT_OK
 
 
-def memory_of(
-    common: Common, options: FitHeadsOptions, path: Path, baselines: Path | None, *, stated: int | None
-) -> "Memory":
-    """Return what the command may take of memory, and whether the rows fit into it; see `heads.rows.memory_for`."""
-    from pipeline.heads.memory_budget import memory_for
-
-    return memory_for(
-        stated,
-        path,
-        baselines,
-        cores=common.threads or n_cores(),
-        cluster=options.cluster,
-        fit_on=options.rows_to_fit_on,
-        svm_rows=options.svm_rows,
-    )
-
-
-def setting_of(common: Common, options: FitHeadsOptions) -> "FitConfig":
-    """Return how heads are fitted on rows that fit into memory, by this process; torch is set up for it.
+def describe(common: Common, options: FitHeadsOptions) -> Job:
+    """Check the inputs of a run, and decide whether its rows fit into memory; no row is read.
 
     Raises:
-        UsageError: the device is not to be had.
+        BadArtifact: a file is missing or damaged.
+        BadInput: not even some rows fit into memory.
+        StaleInput: an input has changed since the embeddings were made.
     """
-    from pipeline.heads.search import FitConfig
+    from pipeline.heads.memory_budget import decide_memory
+    from pipeline.storage.baseline_features import find_baselines
+    from pipeline.storage.embeddings import reader
+    from pipeline.storage.predictions import csv_table
 
-    device = use_device(common.device, common.threads, deterministic=common.deterministic).type
-    return FitConfig(
-        options.rows_to_fit_on,
-        common.seed,
-        common.threads or n_cores(),
-        device="cuda" if device == "cuda" else "cpu",
-        rounds=options.rounds,
-        svm_rows=options.svm_rows,
-        calibration=options.calibration,
+    source = check_input(options.embeddings or common.run / "embeddings.h5", schema=reader.SCHEMA)
+    if not common.force:
+        freshness.check_inputs_unchanged(source.path, source.record)
+    baselines = find_baselines(common.run) if options.baselines else None
+    config = options.config(common)
+    stated = None if options.memory is None else memory_bytes(options.memory)
+    memory = decide_memory(stated, source.path, baselines, config, cluster=options.cluster)
+    limits: dict[str, Any] = {}
+    if stated is not None and memory.room is not None:
+        limits = {"memory": stated, "cluster": options.cluster is not None}
+    chosen = {"heads": list(options.heads), "rounds": options.rounds, "fit_on": config.fit_on}
+    chosen |= {"calibration": options.calibration, "baselines": options.baselines, "svm_rows": options.svm_rows}
+    artifact = records.Artifact(
+        path=records.standing(common.run / "predictions.csv"),
+        schema=csv_table.SCHEMA,
+        stage="fit_heads",
+        options=chosen | limits,
+        inputs=[source.path, *([baselines] if baselines is not None else [])],
+        seed=common.seed,
+        known=source.known,
     )
+    return Job(source, baselines, config, memory, limits, artifact)
 
 
-def fit_anew(
-    common: Common,
-    options: FitHeadsOptions,
-    source: Input,
-    baselines: Path | None,
-    *,
-    memory: "Memory | None",
-    within: dict[str, Any],
-    artifact: records.Artifact,
-) -> None:
-    """Read the rows, make the heads and write what they say, with the records.
-
-    Args:
-        common: the run.
-        options: of this stage.
-        source: the embeddings.
-        baselines: baselines.h5, if baselines are fitted on it.
-        memory: as it was stated and shared out; None: it is measured here, before the rows are read.
-        within: the stated memory, and whether a cluster fits, if rows do not fit into that memory.
-        artifact: how the predictions are made.
+def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
+    """Load the rows; search, fit, calibrate and save each head; write the predictions of all.
 
     Raises:
         StaleInput: the embeddings were changed while heads were fitted on them.
     """
-    from pipeline.heads import fit as making
-    from pipeline.heads import rows as material
+    from pipeline.heads import fit as steps
     from pipeline.heads.probes import probes
+    from pipeline.heads.registry import BASELINE_KINDS, SAVED_KINDS
+    from pipeline.heads.rows import EMBEDDINGS, load_head_data
     from pipeline.storage.predictions import csv_table
     from pipeline.storage.predictions.parquet_writer import require_pyarrow
 
-    asked = setting_of(common, options)
-    memory = memory or memory_of(common, options, source.path, baselines, stated=None)
-    with making.open_fit_backend(asked, memory, folder=common.run, cluster=options.cluster) as (setting, streamed):
-        embeddings, every = material.all_rows(source.path, streamed)
-        usable = csv_table.usable_rows(embeddings)
-        if len(every.y) * (1 + len(options.heads) + len(BASELINES) * options.baselines) > csv_table.LARGE_LINES:
+    device = use_device(common.device, common.threads, deterministic=common.deterministic).type
+    config = dataclasses.replace(job.config, device="cuda" if device == "cuda" else "cpu")
+    with steps.open_fit_backend(config, job.memory, folder=common.run, cluster=options.cluster) as (config, cache):
+        data = load_head_data(job.source.path, job.baselines, config, room=job.memory.room, cache=cache)
+        rows, n_rows = data.splits[EMBEDDINGS], len(data.every[EMBEDDINGS].y)
+        baselines = [name for name in BASELINES if options.baselines and SOURCES[name] in data.splits]
+        n_lines = n_rows * (1 + len(options.heads) + len(baselines))
+        path = csv_table.table_for(common.run / "predictions.csv", n_lines)
+        if path.suffix == ".parquet":
             require_pyarrow()  # before hours of fitting
-        if streamed is not None:
-            room, _ = streamed
-            log.info(
-                f"fit_heads: {len(usable)} rows do not fit into memory: they are read {room.block_rows} at once, and "
-                f"searches take up to {room.sample_rows} of a split"
-            )
-        split = embeddings.split[usable]
-        rows = material.split_rows(every, split, source.path, fit_on=setting.fit_on)
-        keep = functools.partial(kept_head, common=common, setting=setting, source=source, within=within)
-        heads = making.make_heads(rows, setting, wanted=options.heads, keep=keep)
-        sources = material.baseline_rows(embeddings, usable, every, baselines) if options.baselines else {}
-        parted = {name: rows if own is every else material.parts(own, split) for name, own in sources.items()}
-        heads |= making.make_baselines(parted, setting)
-        found = probes(rows, heads["svm"].facts["chosen"] if "svm" in heads else None, seed=common.seed)
-        out = csv_table.table_for(common.run / "predictions.csv", len(every.y) * len(heads))
-        answers = making.predict_all(heads, every, sources)
-        csv_table.write_predictions(out, embeddings, answers)  # last: nothing is read for long any more
-    source.check_unchanged()
-    facts = {name: made.facts for name, made in heads.items()}
-    summary = {"classes": embeddings.classes, "fit_on": setting.fit_on, "heads": facts} | found
+        if job.memory.room is not None:
+            log.info(f"fit_heads: {n_rows} rows do not fit into memory: {job.memory.room}")
+        heads = {"softmax": steps.calibrate(steps.fit_softmax(rows), config)}
+        for name in options.heads:
+            kind, artifact = SAVED_KINDS[name], head_artifact(name, common, config, job)
+            record = freshness.reusable_record(artifact, restart=common.restart)
+            if record is not None:
+                heads[name] = steps.CalibratedHead(kind.load(artifact.path), record["details"])
+                continue
+            searched = steps.search_head(name, kind, rows, config)
+            fitted = steps.fit_head(name, kind, rows, searched, config)
+            heads[name] = steps.calibrate(fitted, config)
+            save(heads[name], artifact, job.source, device=config.device if kind.uses_device else "cpu")
+        for name in baselines:
+            fitted = steps.fit_baseline(name, BASELINE_KINDS[name], data.splits[SOURCES[name]], config)
+            heads[name] = steps.calibrate(fitted, config)
+        probed = probes(rows, heads["svm"].facts["chosen"] if "svm" in heads else None, seed=common.seed)
+        csv_table.write_predictions(path, data.embeddings, steps.predict_all(heads, data))
+    job.source.check_unchanged()
+    facts = {name: head.facts for name, head in heads.items()}
+    summary = {"classes": data.embeddings.classes, "fit_on": config.fit_on, "heads": facts} | probed
     atomic.write_text(common.run / SUMMARY, atomic.to_json(summary))
-    details = {name: source.record["details"][name] for name in ("protocol", "dataset", "credit")}
-    details |= {"fit_on": setting.fit_on, "calibrated_on": "val", "n_train": len(rows["train"].y)}
-    details["n_skipped"] = len(source.record["details"]["skipped"])
+    details = {name: job.source.record["details"][name] for name in ("protocol", "dataset", "credit")}
+    details |= {"fit_on": config.fit_on, "calibrated_on": "val", "n_train": len(rows["train"].y)}
+    details["n_skipped"] = len(job.source.record["details"]["skipped"])
     outputs = [common.run / name for name in (SUMMARY, *(FILES[head] for head in options.heads))]
-    records.write_record(dataclasses.replace(artifact, path=out), outputs=outputs, details=details)
-    log.info(f"fit_heads: predictions of {', '.join(heads)} for {len(every.y)} tiles in {out}")
+    records.write_record(dataclasses.replace(job.artifact, path=path), outputs=outputs, details=details)
+    log.info(f"fit_heads: predictions of {', '.join(heads)} for {n_rows} tiles in {path}")
 
 
-def kept_head(
-    name: str,
-    make: "Callable[[], CalibratedHead]",
-    *,
-    common: Common,
-    setting: "FitConfig",
-    source: Input,
-    within: dict[str, Any],
-) -> "CalibratedHead":
-    """Return the head that stands in heads/ if it is current, else a newly made and saved one.
+def head_artifact(name: str, common: Common, config: "FitConfig", job: Job) -> records.Artifact:
+    """Return how the file of a head is made; options of other heads do not count."""
+    from pipeline.heads.base import SCHEMA
+    from pipeline.heads.registry import SAVED_KINDS
 
-    Args:
-        name: svm or xgboost.
-        make: makes it.
-        common: the run.
-        setting: how it is made.
-        source: the embeddings.
-        within: the stated memory, and whether a cluster fits, if rows do not fit into that memory.
+    own, path, source = SAVED_KINDS[name].option, common.run / FILES[name], job.source
+    chosen = {"fit_on": config.fit_on, "calibration": config.calibration, own: getattr(config, own), **job.limits}
+    return records.Artifact(path, SCHEMA, "fit_heads", chosen, [source.path], common.seed, source.known)
+
+
+def save(made: "CalibratedHead", artifact: records.Artifact, source: Input, *, device: str) -> None:
+    """Write the file of a head and its record, so that the head outlasts an interruption of the command.
 
     Raises:
         StaleInput: the embeddings were changed meanwhile.
     """
-    from pipeline.heads.base import SCHEMA
-    from pipeline.heads.fit import CalibratedHead
-    from pipeline.heads.saved import LOADERS
-
-    path = common.run / FILES[name]
-    chosen = {"fit_on": setting.fit_on, "calibration": setting.calibration} | within
-    chosen[OWN_OPTION[name]] = getattr(setting, OWN_OPTION[name])
-    artifact = records.Artifact(path, SCHEMA, "fit_heads", chosen, [source.path], common.seed, source.known)
-    record = freshness.reusable_record(artifact, restart=common.restart)
-    if record is not None:
-        return CalibratedHead(LOADERS[name](path), record["details"])
-    made = make()
-    made.head.save(path)  # type: ignore[attr-defined]
-    made.facts["bytes"] = path.stat().st_size
+    cast("SavableHead", made.head).save(artifact.path)  # heads of SAVED_KINDS are
+    made.facts["bytes"] = artifact.path.stat().st_size
     source.check_unchanged()
-    device = setting.device if name == "xgboost" else "cpu"
     records.write_record(artifact, details=made.facts, device=device)
-    log.info(f"fit_heads: {name} fitted in {made.facts['search_seconds'] + made.facts['fit_seconds']:.0f} s")
-    return made
+    seconds = made.facts["search_seconds"] + made.facts["fit_seconds"]
+    log.info(f"fit_heads: {artifact.path.stem} fitted in {seconds:.0f} s")
 
 
 main = Command("pipeline.fit_heads", __doc__, FitHeadsOptions, run)

@@ -88,7 +88,7 @@ def is_ours(table: Path) -> bool:
 
 def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path) -> int:
     """Draw the map of a slide from its embeddings unless the map is current; return the exit code."""
-    from pipeline.heads.saved import folder_of_network, read_heads
+    from pipeline.heads.saved import EmbeddedBy, folder_of_network, read_heads
     from pipeline.maps.build import build_maps, read_thumbnail
     from pipeline.maps.geojson import Objects, shapely
     from pipeline.maps.ground_truth import description_path, read_ground_truth
@@ -106,10 +106,9 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
             "predictions.csv; give new tiles by --tiles FOLDER, and embed slides with extract --slide"
         )
     model = content.attrs["model_sha256"]
-    place = folder_of_network(common.run, model, whose=str(path), todo=EMBED_SLIDE)
-    saved = read_heads(
-        place, options.head, model=model, whose=f"the network of {path}", todo=EMBED_SLIDE, force=common.force
-    )
+    place = folder_of_network(common.run, EmbeddedBy(model, str(path), EMBED_SLIDE))
+    network = EmbeddedBy(model, f"the network of {path}", EMBED_SLIDE)
+    saved = read_heads(place, options.head, network, force=common.force)
     if content.classes != saved.classes:
         raise BadInput(
             f"{path}: its classes ({', '.join(content.classes)}) are not those of the heads "
@@ -156,7 +155,7 @@ def chosen(options: PredictOptions) -> dict[str, Any]:
 
 def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Path) -> int:
     """Embed the tiles of a folder with the run's network and predict them; return the exit code."""
-    from pipeline.heads.saved import read_heads
+    from pipeline.heads.saved import EmbeddedBy, read_heads
     from pipeline.maps.write import remove_earlier
     from pipeline.network.batches import TileFiles
     from pipeline.network.engines.resume import recorded_engine
@@ -172,14 +171,8 @@ def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Pa
     names = image_files(folder)
     path = common.run / "model.safetensors"
     model = load_model(path)
-    saved = read_heads(
-        common.run,
-        options.head,
-        model=atomic.sha256_file(path),
-        whose=str(path),
-        todo=FIT_AGAIN,
-        force=common.force,
-    )
+    network = EmbeddedBy(atomic.sha256_file(path), str(path), FIT_AGAIN)
+    saved = read_heads(common.run, options.head, network, force=common.force)
     if model.classes != saved.classes:
         raise BadInput(f"{common.run / SUMMARY}: its classes are not those of {path}: {FIT_AGAIN}")
     artifact = records.Artifact(

@@ -81,7 +81,7 @@ def load_trained(run: Path, predictions: "Predictions") -> "tuple[Model, SavedHe
         BadInput: the network has other classes.
         StaleInput: the heads were given embeddings of another network than stands there.
     """
-    from pipeline.heads.saved import embeddings_record, load_heads, read_summary
+    from pipeline.heads.saved import EmbeddedBy, embeddings_record, load_heads, read_summary
     from pipeline.network.model_file import load_model
 
     summary = read_summary(run, predictions.record)
@@ -89,14 +89,9 @@ def load_trained(run: Path, predictions: "Predictions") -> "tuple[Model, SavedHe
     model = load_model(path)
     if model.classes != predictions.classes:
         raise BadInput(f"{run / 'predictions.csv'}: its classes are not those of model.safetensors: run extract again")
-    embedded = embeddings_record(
-        run,
-        predictions.record,
-        model=atomic.sha256_file(path),
-        whose=str(path),
-        todo="so a fall could not be told from another network: run `python -m pipeline.extract` and `python -m "
-        "pipeline.fit_heads` again",
-    )
+    remedy = "run `python -m pipeline.extract` and `python -m pipeline.fit_heads` again"
+    network = EmbeddedBy(atomic.sha256_file(path), str(path), remedy)
+    embedded = embeddings_record(run, predictions.record, network)
     return model, load_heads(run, summary, predictions.main_heads, embedded=embedded)
 
 

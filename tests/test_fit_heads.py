@@ -12,92 +12,27 @@ from sklearn.svm import SVC
 
 from pipeline import fit_heads
 from pipeline.evaluation.calibration import softmax
-from pipeline.heads import fit as making
-from pipeline.heads import rows as material
-from pipeline.heads import search
+from pipeline.heads import fit as steps
 from pipeline.heads.base import Rows
+from pipeline.heads.config import FitConfig, FitOn
+from pipeline.heads.registry import SAVED_KINDS
+from pipeline.heads.rows import EMBEDDINGS, load_head_data
 from pipeline.heads.svm.classifier import Svm
 from pipeline.storage import freshness, records
 from pipeline.storage.embeddings import reader as stored
-from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
-from pipeline.storage.embeddings.reader import SCHEMA, read_embeddings
-from pipeline.storage.embeddings.writer import write_embeddings
-from pipeline.storage.predictions.csv_table import read_predictions, usable_rows
+from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.predictions.csv_table import read_predictions
 
-CLASSES = ["a", "b", "c"]
-D = 6
-
-
-def make_run(
-    run: Path,
-    *,
-    n: int = 120,
-    seed: int = 0,
-    bad: tuple[int, ...] = (),
-    leak_train: bool = False,
-    classes: int = 3,
-    dtype: str = "float32",
-) -> Path:
-    """Write embeddings.h5 with its record: noisy class centres, splits 60/20/20, no tiles behind them."""
-    rng = np.random.default_rng(seed)
-    y = np.arange(n) % classes
-    split = np.array(["train", "train", "train", "val", "test"])[(np.arange(n) // classes) % 5]
-    centres = np.random.default_rng(5).normal(size=(3, D))
-    features = (centres[y] * 1.2 + rng.normal(size=(n, D))).astype(np.float32)
-    if leak_train:  # one feature tells the label, but only of tiles the network was trained on
-        features[:, 0] = np.where(split == "train", y, rng.integers(0, classes, n))
-    logits = (features @ centres.T).astype(np.float32)
-    table = pd.DataFrame(
-        {
-            "tile_id": [f"t{i}" for i in range(n)],
-            "path": [f"t{i}.png" for i in range(n)],
-            "group": [f"g{i % 7}" for i in range(n)],
-            "label": np.array(CLASSES)[y],
-            "split": split,
-        }
-    )
-    run.mkdir(parents=True, exist_ok=True)
-    path = run / "embeddings.h5"
-    scratch = PartialRows(path, row=row_type(D, 3), identity={}, batch=8)
-    scratch.open(restart=True)
-    rows = np.zeros(n, scratch.row)
-    rows["features"], rows["logits"], rows["sha256"] = features, logits, 1
-    for i in bad:
-        rows[i] = np.zeros((), scratch.row)
-        rows["status"][i] = 1
-    scratch.append(rows)
-    attrs = {
-        "classes": CLASSES,
-        "preprocess": {"size": 32},
-        "model_sha256": "m",
-        "manifest_sha256": "t",
-        "versions": {},
-        "precision": "fp32",
-    }
-    write_embeddings(path, scratch, table, attrs=attrs, dtype=dtype)
-    scratch.remove()
-    records.write_record(
-        records.Artifact(path, SCHEMA, "extract"),
-        details={
-            "skipped": {f"t{i}": "unreadable" for i in bad},
-            "dataset": "test",
-            "protocol": "grouped",
-            "credit": None,
-        },
-    )
-    return run
+from .builders import CLASSES, make_run
 
 
 def fit(run: Path, *words: str) -> int:
     return fit_heads.main(["--run", str(run), "--threads", "1", "--rounds", "6", *words])
 
 
-def split_rows(run: Path, *, fit_on: str) -> dict[str, Rows]:
+def split_rows(run: Path, *, fit_on: FitOn) -> dict[str, Rows]:
     """The rows of each split as `fit_heads` takes them."""
-    embeddings = read_embeddings(run / "embeddings.h5")
-    usable = usable_rows(embeddings)
-    every = material.rows_of(embeddings, usable)
-    return material.split_rows(every, embeddings.split[usable], run / "embeddings.h5", fit_on=fit_on)
+    return dict(load_head_data(run / "embeddings.h5", None, FitConfig(fit_on)).splits[EMBEDDINGS])
 
 
 @pytest.fixture(scope="module")
@@ -168,22 +103,24 @@ def test_same_input_and_seed_give_the_same_predictions(fitted: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("fit_on", ["train", "heldout"])
-def test_test_rows_serve_for_nothing_before_prediction(fit_on: search.FitOn, tmp_path: Path) -> None:
+def test_test_rows_serve_for_nothing_before_prediction(fit_on: FitOn, tmp_path: Path) -> None:
     """P7: other test features and labels change no head, no choice and no calibration."""
     run = make_run(tmp_path / "run")
     rows = split_rows(run, fit_on=fit_on)
     noise = np.random.default_rng(3).normal(size=rows["test"].features.shape).astype(np.float32)
     other = dict(rows, test=Rows(noise, noise[:, :3], rows["test"].y[::-1].copy(), rows["test"].groups))
-    setting = search.FitConfig(fit_on, seed=0, jobs=1, device="cpu", rounds=3, svm_rows=10_000, calibration="auto")
-    for make in (search.fit_softmax, search.fit_svm_head, search.fit_xgboost_head):
-        arguments = () if make is search.fit_softmax else (setting,)
-        one, two = make(rows, *arguments), make(other, *arguments)  # type: ignore[operator]
-        assert calibration_of(one, setting) == calibration_of(two, setting)
+    config = FitConfig(fit_on, rounds=3)
+    for name in ("softmax", *SAVED_KINDS):
+        one, two = (steps.calibrate(fitted_head(name, given, config), config) for given in (rows, other))
+        assert one.facts["calibration"] == two.facts["calibration"]
         np.testing.assert_array_equal(one.head.scores(rows["test"]), two.head.scores(rows["test"]))
 
 
-def calibration_of(fitted: search.FitResult, setting: search.FitConfig) -> object:
-    return making.calibrated(fitted, setting).facts["calibration"]
+def fitted_head(name: str, rows: dict[str, Rows], config: FitConfig) -> steps.FitResult:
+    if name == "softmax":
+        return steps.fit_softmax(rows)
+    kind = SAVED_KINDS[name]
+    return steps.fit_head(name, kind, rows, steps.search_head(name, kind, rows, config), config)
 
 
 def test_a_feature_that_betrays_training_labels_does_not_fool_the_choice(tmp_path: Path) -> None:

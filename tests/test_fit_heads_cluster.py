@@ -14,7 +14,8 @@ from pipeline.heads.cluster import fit as spread
 from pipeline.storage import records
 from pipeline.storage.predictions.csv_table import read_predictions
 
-from .test_fit_heads import fit, make_run
+from .builders import make_run
+from .test_fit_heads import fit
 
 pytest.importorskip("distributed")
 

@@ -13,14 +13,15 @@ import pytest
 
 from pipeline import baselines
 from pipeline.heads import memory_budget
-from pipeline.heads.baselines import SOURCES
-from pipeline.heads.streamed_rows import StoredRows
+from pipeline.heads.streamed_rows import StreamedRows
 from pipeline.heads.xgb.booster import Boosting
+from pipeline.names import SOURCES
 from pipeline.storage import records
 from pipeline.storage.predictions.csv_table import read_predictions
 
+from .builders import make_run
 from .scripts import load_script
-from .test_fit_heads import fit, make_run
+from .test_fit_heads import fit
 
 stage_cost = load_script("bench/stage_cost")
 
@@ -50,7 +51,7 @@ def test_streamed_heads_are_those_in_memory(
     request.getfixturevalue("little_memory")
     capfd.readouterr()
     assert fit(streamed, *words, "--memory", "4GB") == 3
-    assert "300 rows do not fit into memory" in capfd.readouterr().err
+    assert "299 rows do not fit into memory" in capfd.readouterr().err
     assert not list(streamed.glob(".*tmp"))
     facts = [json.loads((run / "heads/heads.json").read_text()) for run in (plain, streamed)]
     tables = [read_predictions(run / "predictions.csv") for run in (plain, streamed)]
@@ -106,13 +107,13 @@ def test_memory_that_is_enough_changes_nothing(tmp_path: Path, capfd: pytest.Cap
 def test_baselines_of_tiles_are_streamed_from_their_own_file(fitted_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert baselines.main(["--run", str(fitted_run), "--baseline-px", "32", "--threads", "1", "--workers", "0"]) == 0
     read: list[str] = []
-    blocks = StoredRows.blocks
+    blocks = StreamedRows.blocks
 
-    def spy(self: StoredRows):  # type: ignore[no-untyped-def]
+    def spy(self: StreamedRows):  # type: ignore[no-untyped-def]
         read.append(self.features.dataset)
         return blocks(self)
 
-    monkeypatch.setattr(StoredRows, "blocks", spy)
+    monkeypatch.setattr(StreamedRows, "blocks", spy)
     assert fit(fitted_run, "--memory", "4GB") == 0
     table = read_predictions(fitted_run / "predictions.csv")
     assert set(SOURCES) <= set(table["head"])
@@ -141,8 +142,8 @@ PROGRAM = """
 import os, resource, signal, sys
 from pipeline import fit_heads
 from pipeline.heads import memory_budget
-from pipeline.heads.streamed_rows import StoredRows
-blocks, when, limit = StoredRows.blocks, int(sys.argv.pop(1)), int(sys.argv.pop(1))
+from pipeline.heads.streamed_rows import StreamedRows
+blocks, when, limit = StreamedRows.blocks, int(sys.argv.pop(1)), int(sys.argv.pop(1))
 def dying(self):
     global when
     for found in blocks(self):
@@ -150,7 +151,7 @@ def dying(self):
         if when < 0:
             os.kill(os.getpid(), signal.SIGKILL)
         yield found
-memory_budget.needed, StoredRows.blocks = lambda *rows, svm_rows: 10**18, dying
+memory_budget.needed, StreamedRows.blocks = lambda *rows, svm_rows: 10**18, dying
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 raise SystemExit(fit_heads.main(sys.argv[1:]))
@@ -172,9 +173,9 @@ def run_program(run: Path, *words: str, blocks: int = 10**9, limit: int = 0) -> 
 @pytest.mark.usefixtures("little_memory")
 def test_p2_kills_in_the_midst_of_a_pass_end_in_the_same_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = 0
-    blocks = StoredRows.blocks
+    blocks = StreamedRows.blocks
 
-    def counted(self: StoredRows):  # type: ignore[no-untyped-def]
+    def counted(self: StreamedRows):  # type: ignore[no-untyped-def]
         nonlocal count
         for found in blocks(self):
             count += 1
@@ -182,7 +183,7 @@ def test_p2_kills_in_the_midst_of_a_pass_end_in_the_same_heads(tmp_path: Path, m
 
     undisturbed = make_run(tmp_path / "undisturbed")
     with monkeypatch.context() as patch:
-        patch.setattr(StoredRows, "blocks", counted)
+        patch.setattr(StreamedRows, "blocks", counted)
         assert fit(undisturbed, "--memory", "4GB") == 0
     for after in np.linspace(0, count - 1, 7).astype(int).tolist():
         run = make_run(tmp_path / str(after))

@@ -202,13 +202,13 @@ def test_features_are_never_all_in_memory(
     assert put(fitted_run, "--embeddings", slide, "--out", tmp_path / "a", "--head", "svm") == 0
     monkeypatch.setattr(reader, "BLOCK_ROWS", 5)
     seen: list[int] = []
-    answers = SavedHeads.answers
+    answers = SavedHeads.predict
 
     def counted(self: SavedHeads, rows: object) -> object:
         seen.append(len(rows.features))  # type: ignore[attr-defined]
         return answers(self, rows)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(SavedHeads, "answers", counted)
+    monkeypatch.setattr(SavedHeads, "predict", counted)
     assert put(fitted_run, "--embeddings", slide, "--out", tmp_path / "b", "--head", "svm") == 0
     assert seen == [5, 5, 2]
     one, other = (read_tiles(tmp_path / name / "predictions.csv") for name in "ab")

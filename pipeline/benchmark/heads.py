@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import numpy as np
 import xgboost
@@ -16,8 +17,9 @@ from pipeline.benchmark.measurement import OURS, PLAIN, Measurement
 from pipeline.benchmark.synthetic_data import synthetic_features, synthetic_logits
 from pipeline.evaluation.metrics import row_nll
 from pipeline.heads.base import Rows
+from pipeline.heads.config import FitConfig
 from pipeline.heads.search_result import Search, cross_search
-from pipeline.heads.svm.classifier import search_svm
+from pipeline.heads.svm.search import search_svm
 from pipeline.heads.xgb.booster import POINTS, search_boosting
 
 N_ROWS, N_FEATURES = 1000, 2048
@@ -50,9 +52,9 @@ def our_search(rows: Rows, folds: np.ndarray, *, config: BenchConfig) -> Accurac
     points = [{"kernel": "rbf", "gamma": gamma, "C": c} for gamma in gammas for c in C]
 
     def search(fit: Rows, held_out: Rows) -> Search:
-        return search_svm(fit, held_out, seed=config.seed, jobs=config.threads, points=points)
+        return search_svm(fit, held_out, FitConfig(seed=config.seed, jobs=config.threads), points=points)
 
-    found = cross_search(rows, folds, search).points
+    found = cross_search(rows, folds, search).facts
     return {(point["params"]["C"], point["params"]["gamma"]): point["val_accuracy"] for point in found}
 
 
@@ -125,7 +127,7 @@ def measure_xgboost(config: BenchConfig) -> Iterator[Measurement]:
     n, width = config.size(N_ROWS, 240), config.size(N_FEATURES, 64)
     both = synthetic_rows(n + n // 4, width, seed=config.seed + 1)
     train, val = both.take(np.arange(n)), both.take(np.arange(n, len(both.y)))
-    device = "cuda" if config.device.type == "cuda" else "cpu"
+    device: Literal["cpu", "cuda"] = "cuda" if config.device.type == "cuda" else "cpu"
     losses: dict[str, list[float]] = {PLAIN: [], OURS: []}
 
     def plain() -> None:
@@ -134,8 +136,9 @@ def measure_xgboost(config: BenchConfig) -> Iterator[Measurement]:
 
     def ours() -> None:
         seed = config.seed + len(losses[OURS])
-        search, _, _ = search_boosting(train, val, seed=seed, jobs=config.threads, device=device, points=POINTS[:1])
-        losses[OURS].append(log_loss(search.scores[0], val.y))
+        fit_config = FitConfig(seed=seed, jobs=config.threads, device=device)
+        found = search_boosting(train, val, fit_config, points=POINTS[:1])
+        losses[OURS].append(log_loss(found.best.scores, val.y))
 
     plain_seconds, seconds = time_around(plain, ours, rounds=config.rounds)
     task = f"{n} x {width}, {N_CLASSES} classes"

@@ -1,13 +1,13 @@
-"""What every head is: something that turns rows of an embeddings file into class scores.
+"""Define what every head is: an object that turns rows of an embeddings file into class scores.
 
-Scores are on the head's own scale (softmax logits, SVM decision values, boosting margins); a calibration fitted on
-held-out rows makes probabilities of them.
+Scores are on the head's own scale (softmax logits, SVM decision values, boosting margins). A calibration that is fitted
+on held-out rows turns scores into probabilities.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -15,10 +15,13 @@ from pipeline.errors import StaleInput
 from pipeline.storage import environment
 
 SCHEMA = "head/1.0"
-"""Of the record that a saved head needs: it is loaded only if its bytes are those that were saved."""
+"""Schema of a saved head's record. A head is loaded only if its bytes are those that were saved."""
 
 ABSENT = 10.0
-"""How far below a row's lowest score a class stands that the head never saw a tile of."""
+"""Distance below a row's lowest score of a class without fitted tiles."""
+
+Params = dict[str, Any]
+"""Parameters of one point of a search, as heads.json states them: text and numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +40,51 @@ class Rows:
     groups: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, dtype=str))
     """(N,) group names, "" where not known."""
 
-    def take(self, chosen: np.ndarray) -> "Rows":
+    def take(self, chosen: np.ndarray) -> Self:
         """Return the rows that an index or mask chooses."""
         groups = self.groups[chosen] if len(self.groups) else self.groups
         features, logits, y = self.features[chosen], self.logits[chosen], self.y[chosen]
         return dataclasses.replace(self, features=features, logits=logits, y=y, groups=groups)
 
 
-def refuse_other_version(path: Path, record: Mapping[str, Any], package: str) -> None:
-    """Refuse a saved head whose library has another minor version now: what it computes may be another thing.
+Step = Callable[[], object]
+"""Called after each step of a work, for its progress bar."""
+
+
+def nothing() -> None:
+    """Report no progress."""
+
+
+AnyRows = TypeVar("AnyRows", bound=Rows)
+"""Rows in memory or streamed."""
+
+
+class Head(Protocol):
+    """A fitted head."""
+
+    def scores(self, rows: Rows) -> np.ndarray:
+        """Return class scores (N, K); the largest score decides."""
+        ...
+
+
+class SavableHead(Head, Protocol):
+    """A fitted head that has a file of its own."""
+
+    def save(self, path: Path) -> None:
+        """Write the file atomically."""
+        ...
+
+
+class Softmax:
+    """The network's own last layer: its logits are in the embeddings file."""
+
+    def scores(self, rows: Rows) -> np.ndarray:
+        """Return the logits."""
+        return rows.logits
+
+
+def check_same_version(path: Path, record: Mapping[str, Any], package: str) -> None:
+    """Check that a saved head's library has the minor version that the head was saved with.
 
     scikit-learn's user guide, "Model persistence": loading across versions is not supported.
 
@@ -62,7 +101,7 @@ def refuse_other_version(path: Path, record: Mapping[str, Any], package: str) ->
 
 
 def subsample(y: np.ndarray, n: int, *, seed: int) -> np.ndarray:
-    """Return about n row numbers, each class in proportion (rounded, at least two of each), sorted."""
+    """Return about n row numbers, each class in proportion (rounded, at least two rows each), sorted."""
     if len(y) <= n:
         return np.arange(len(y))
     rng = np.random.default_rng(seed)
@@ -73,19 +112,11 @@ def subsample(y: np.ndarray, n: int, *, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-class Head(Protocol):
-    """A fitted head."""
-
-    def scores(self, rows: Rows) -> np.ndarray:
-        """Return class scores (N, K); the decision is the largest."""
-        ...
-
-
 def as_columns(decision: np.ndarray, classes: np.ndarray, n_classes: int) -> np.ndarray:
     """Return scikit-learn's decision values as (N, K) float64, a column for every class.
 
-    For two classes scikit-learn gives one column; for a class that was not among the fitted rows it gives none: such
-    a class gets a score far below the others (`ABSENT`).
+    For two classes scikit-learn gives one column, and none for a class without fitted rows. Such a class gets a score
+    far below the others (`ABSENT`).
 
     Args:
         decision: (N,) or (N, C) values.
@@ -98,11 +129,3 @@ def as_columns(decision: np.ndarray, classes: np.ndarray, n_classes: int) -> np.
     scores = np.repeat(own.min(axis=1, keepdims=True) - ABSENT, n_classes, axis=1)
     scores[:, classes] = own
     return scores
-
-
-class Softmax:
-    """The network's own last layer: its logits stand in the embeddings file."""
-
-    def scores(self, rows: Rows) -> np.ndarray:
-        """Return the logits."""
-        return rows.logits

@@ -1,33 +1,66 @@
-"""Making heads of rows: each fitted, then calibrated on held-out scores; and what a head so made says of rows.
+"""Search, fit and calibrate heads, the steps of `fit_heads`; no score that a choice rests on is of a fitted row.
 
-`fit_heads` brings the rows, says of each head whether it is there already, and writes what comes of it.
+`train`: a head is fitted on training rows; validation rows choose the point and calibrate. `heldout`: a head is fitted
+on validation rows, which the network was not trained on, so that it sees embeddings as at test time; cross-validation
+over their groups chooses the point and calibrates (the reasoning of scikit-learn's StackingClassifier, which fits its
+last step on cross-validated outputs).
+
+Rows that do not fit into memory are searched on a stratified sample. The chosen point is then fitted on all of them,
+read block by block, and its held-out scores are of all validation rows.
 """
 
 import contextlib
 import dataclasses
-import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
+
+import numpy as np
 
 from pipeline.evaluation.calibration_choice import choose_calibration
-from pipeline.heads.base import Head, Rows
-from pipeline.heads.baselines import SOURCES, fit_baselines
+from pipeline.evaluation.folds import assign_folds
+from pipeline.heads.base import AnyRows, Head, Params, Rows, Softmax
 from pipeline.heads.cluster.client import connected
-from pipeline.heads.memory_budget import Memory, Room
-from pipeline.heads.saved import decide
-from pipeline.heads.search import FitConfig, FitResult, fit_softmax, fit_svm_head, fit_xgboost_head
-from pipeline.heads.streamed_rows import scores_of
+from pipeline.heads.config import FitConfig
+from pipeline.heads.kind import HeadKind
+from pipeline.heads.memory_budget import Memory
+from pipeline.heads.rows import EMBEDDINGS, HeadData
+from pipeline.heads.saved import calibrated_output
+from pipeline.heads.search_result import Point, Search, cross_search
+from pipeline.heads.streamed_rows import StreamedRows, sampled, scores_of
+from pipeline.names import SOURCES
 from pipeline.runtime.progress import progress
 from pipeline.storage import atomic
 from pipeline.storage.predictions.csv_table import HeadOutput
 
-FITTERS: Mapping[str, Callable[[dict[str, Rows], FitConfig], FitResult]] = {
-    "svm": fit_svm_head,
-    "xgboost": fit_xgboost_head,
-}
-"""Head -> what searches and fits it; those of `names.FILES`."""
+HELDOUT_FOLDS = 3
+"""Folds of the held-out rows for `heldout`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """The points that were tried for a head."""
+
+    found: Search
+    seconds: float
+    sizes: Mapping[str, int]
+    """Split -> number of rows of the search."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """A head with what its calibration is fitted on."""
+
+    head: Head
+    held_scores: np.ndarray
+    """(M, K) scores of the validation rows, none by a head that was fitted on them."""
+
+    held: Rows
+    """The M validation rows."""
+
+    facts: dict[str, Any]
+    """The entry of heads.json so far."""
 
 
 class CalibratedHead(NamedTuple):
@@ -38,120 +71,196 @@ class CalibratedHead(NamedTuple):
     """Its entry of heads.json: search, chosen, notes, seconds, calibration."""
 
 
-Keep = Callable[[str, Callable[[], CalibratedHead]], CalibratedHead]
-"""Name of a head and what makes it -> the head: one that is there already, or the new one after it was saved."""
-
-
 @contextlib.contextmanager
 def open_fit_backend(
-    asked: FitConfig, memory: Memory, *, folder: Path, cluster: str | None
-) -> Iterator[tuple[FitConfig, tuple[Room, Path] | None]]:
-    """Yield how heads are fitted in that memory, and where rows stay in their file, the room for them with a folder.
+    config: FitConfig, memory: Memory, *, folder: Path, cluster: str | None
+) -> Iterator[tuple[FitConfig, Path | None]]:
+    """Yield how heads are fitted in that memory, and a folder for streamed rows or a cluster.
 
-    Rows that do not fit are fitted on the CPU, and so are those of a cluster.
+    Streamed rows, and those of a cluster, are fitted on the CPU.
 
     Args:
-        asked: how heads would be fitted on rows that fit, by this process.
+        config: how this process would fit rows in memory.
         memory: as it was shared out.
-        folder: of the run; what is put there is removed with the block.
-        cluster: address of the cluster, if there is one.
+        folder: of the run; the yielded folder is in it and is removed with the block.
+        cluster: "local", the address of a scheduler, or None.
 
     Raises:
-        BadInput: the cluster does not answer or is another.
+        BadInput: the cluster does not answer, or has other versions.
     """
-    room, streamed = memory.room, None
-    setting = asked if room is None else dataclasses.replace(asked, device="cpu", svm_rows=room.svm_rows)
+    if memory.room is None and cluster is None:
+        yield config, None
+        return
+    if memory.room is not None:
+        config = dataclasses.replace(config, svm_rows=memory.room.svm_rows)
     with contextlib.ExitStack() as stack:
-        if room is not None or cluster is not None:
-            cache = stack.enter_context(atomic.temporary_folder(folder))
-            streamed = None if room is None else (room, cache)
-            if cluster is not None:
-                pool = stack.enter_context(connected(cluster, memory.shared, folder=cache))
-                setting = dataclasses.replace(setting, device="cpu", pool=pool)
-        yield setting, streamed
+        cache = stack.enter_context(atomic.temporary_folder(folder))
+        pool = None if cluster is None else stack.enter_context(connected(cluster, memory, folder=cache))
+        yield dataclasses.replace(config, device="cpu", pool=pool), cache
 
 
-def make_heads(
-    rows: dict[str, Rows], setting: FitConfig, *, wanted: Sequence[str], keep: Keep
-) -> dict[str, CalibratedHead]:
-    """Make softmax, which costs nothing, and the heads that are wanted beside it, in their order.
+def search_head(name: str, kind: HeadKind, rows: Mapping[str, Rows], config: FitConfig) -> SearchResult:
+    """Score the points of a head, of streamed rows on a sample.
 
     Args:
-        rows: of train, val and test; test rows serve for nothing.
-        setting: how heads are fitted and calibrated.
-        wanted: names of `FITTERS`.
-        keep: called with each of them as its turn comes, so that what is finished outlasts an interruption.
+        name: of the head, for the progress bar.
+        kind: of the head.
+        rows: of train and val.
+        config: how heads are fitted.
 
     Raises:
         BadInput: a head cannot be fitted on so many rows, or on so few.
-        DiskFull: no room for what is kept on disk of rows that do not fit into memory.
     """
-    made = {"softmax": make_softmax(rows, setting)}
-    for name in wanted:
-        made[name] = keep(name, functools.partial(_make_head, name, rows, setting))
-    return made
+    start = time.perf_counter()
+    points = kind.points(rows[config.fit_split], config)
+    sample = sampled(rows, seed=config.seed)
+    folds = heldout_folds(sample["val"], config)
+    with progress(len(points) * max(1, folds.max() + 1), unit="point", label=f"{name} search") as bar:
+        found = evaluate(sample, folds, lambda fit, held: kind.search(fit, held, points, config, bar.update), config)
+    _ = found.best.nll  # computed here, where its time counts
+    used = ("train", "val") if config.fit_on == "train" else ("val",)
+    return SearchResult(found, time.perf_counter() - start, {name: len(sample[name].y) for name in used})
 
 
-def make_softmax(rows: dict[str, Rows], setting: FitConfig) -> CalibratedHead:
-    """Return the network's own head; "auto" is its temperature, which leaves the network's own answers as they are."""
-    if setting.calibration == "auto":
-        setting = dataclasses.replace(setting, calibration="temperature")
-    return calibrated(fit_softmax(rows), setting)
-
-
-def _make_head(name: str, rows: dict[str, Rows], setting: FitConfig) -> CalibratedHead:
-    return calibrated(FITTERS[name](rows, setting), setting)
-
-
-def make_baselines(sources: Mapping[str, dict[str, Rows]], setting: FitConfig) -> dict[str, CalibratedHead]:
-    """Make every baseline whose features are given, calibrated as the heads are.
+def fit_head(
+    name: str, kind: HeadKind, rows: Mapping[str, Rows], searched: SearchResult, config: FitConfig
+) -> FitResult:
+    """Fit the best point of a search on all rows, unless the search has done so.
 
     Args:
-        sources: as for `baselines.fit_baselines`.
-        setting: as for the heads.
+        name: as for the search.
+        kind: of the head.
+        rows: of train and val, as for the search.
+        searched: from `search_head`.
+        config: as for the search.
+
+    Raises:
+        DiskFull: no room for what streamed rows keep on disk.
     """
-    with progress(sum(source in sources for source in SOURCES.values()), unit="baseline", label="baselines") as bar:
-        baselines = fit_baselines(sources, setting, on_baseline=bar.update)
-    return {name: calibrated(fitted, setting) for name, fitted in baselines.items()}
+    start, fit_rows, chosen = time.perf_counter(), rows[config.fit_split], searched.found.best
+    seconds, notes = (0.0 if chosen.head is None else chosen.seconds), []
+    if is_streamed(rows):
+        chosen = _refit_head(name, kind, rows, chosen.params, config)
+        seconds = 0.0
+        samples = ", ".join(f"{n} of {len(rows[split].y)} {split} rows" for split, n in searched.sizes.items())
+        notes = [f"streamed: fitted on all {len(fit_rows.y)} rows, block by block; searched on {samples}"]
+    head = chosen.head or kind.fit(fit_rows, chosen.params, config)
+    is_scored = chosen.head is not None or config.fit_on == "heldout"
+    held_scores = chosen.scores if is_scored else scores_of(head, rows["val"])
+    facts = {
+        "search": searched.found.facts,
+        "chosen": chosen.params,
+        "notes": kind.notes(head, fit_rows, chosen.params, config) + notes,
+        "search_seconds": round(searched.seconds - seconds, 3),
+        "fit_seconds": round(seconds + time.perf_counter() - start, 3),
+    }
+    return FitResult(head, held_scores, rows["val"], facts)
 
 
-def calibrated(fitted: FitResult, setting: FitConfig) -> CalibratedHead:
-    """Return a head with its calibration, which is fitted on held-out scores of the val rows."""
-    choice = choose_calibration(
-        fitted.held_scores,
-        fitted.held_y,
-        list(fitted.held_groups),
-        seed=setting.seed,
-        method=setting.calibration,
-    )
-    how = dataclasses.asdict(choice.calibration) | {"rows": "val", "unit": choice.unit, "nll": choice.nll}
-    return CalibratedHead(fitted.head, fitted.facts | {"calibration": how})
+def _refit_head(
+    name: str, kind: HeadKind, rows: Mapping[str, StreamedRows], params: Params, config: FitConfig
+) -> Point:
+    """Return a point with its held-out scores of all streamed validation rows."""
+    folds = heldout_folds(rows["val"], config)
+    with progress(0, unit="step", label=f"{name}, all rows") as bar:
+        return evaluate(
+            rows,
+            folds,
+            lambda fit, held: kind.refit(fit, held, params, config, bar.update),
+            config,
+            one_by_one=kind.shares_workers,
+        ).best
 
 
-def predict_all(
-    heads: Mapping[str, CalibratedHead], every: Rows, sources: Mapping[str, Rows]
-) -> Iterator[tuple[str, HeadOutput]]:
-    """Yield each head with what it says of all rows.
+def fit_baseline(name: str, kind: HeadKind, rows: Mapping[str, Rows], config: FitConfig) -> FitResult:
+    """Search and fit a baseline in this process on the rows of the heads, of streamed rows on a sample.
 
     Args:
-        heads: by name.
-        every: M rows with the embeddings.
-        sources: the same rows with the features that baselines take, as for `make_baselines`.
+        name: of the baseline.
+        kind: of the baseline.
+        rows: of train and val, with the features that the baseline takes.
+        config: as for the heads.
     """
+    config = dataclasses.replace(config, pool=None)
+    sample = sampled(rows, seed=config.seed)
+    fitted = fit_head(name, kind, sample, search_head(name, kind, sample, config), config)
+    fitted.facts["features"] = SOURCES[name]
+    fit_rows, n_rows = sample[config.fit_split], len(rows[config.fit_split].y)
+    missing = fit_rows.logits.shape[1] - len(np.unique(fit_rows.y))
+    if missing:
+        fitted.facts["notes"].append(f"{missing} class(es) without a fitted row, which it can never name")
+    if n_rows > len(fit_rows.y):
+        fitted.facts["notes"].append(
+            f"fitted on a stratified sample of {len(fit_rows.y)} of {n_rows} rows, which do not fit into memory"
+        )
+    return fitted
+
+
+def fit_softmax(rows: Mapping[str, Rows]) -> FitResult:
+    """Return the network's own head: it was trained with the network and computed with the embeddings."""
+    head, val = Softmax(), rows["val"]
+    n_weights = (val.features.shape[1] + 1) * val.logits.shape[1]
+    notes = ["the network's last layer; its logits were computed with the embeddings"]
+    facts = {"search": [], "chosen": {}, "notes": notes, "bytes": 4 * n_weights, "search_seconds": 0, "fit_seconds": 0}
+    return FitResult(head, head.scores(val), val, facts)
+
+
+def is_streamed(rows: Mapping[str, Rows]) -> TypeGuard[Mapping[str, StreamedRows]]:
+    """Return whether the rows do not fit into memory."""
+    return isinstance(rows["val"], StreamedRows)
+
+
+def heldout_folds(val: Rows, config: FitConfig) -> np.ndarray:
+    """Return the fold of each validation row, (M,); -1 for all where heads are fitted on training rows."""
+    if config.fit_on == "train":
+        return np.full(len(val.y), -1)
+    return assign_folds(val.y, list(val.groups), seed=config.seed, folds=HELDOUT_FOLDS)[0]
+
+
+def evaluate(
+    rows: Mapping[str, AnyRows],
+    folds: np.ndarray,
+    search: Callable[[AnyRows, AnyRows], Search],
+    config: FitConfig,
+    *,
+    one_by_one: bool = False,
+) -> Search:
+    """Score all points on the validation rows; see the module. With a pool, all folds at once unless `one_by_one`."""
+    if config.fit_on == "train":
+        return search(rows["train"], rows["val"])
+    each_of = map if config.pool is None or one_by_one else config.pool.side_by_side
+    return cross_search(rows["val"], folds, search, each_of=each_of)
+
+
+def calibrate(fitted: FitResult, config: FitConfig) -> CalibratedHead:
+    """Return a head with its calibration, which is fitted on held-out scores of the val rows.
+
+    For softmax, "auto" is a temperature, which keeps the network's own decisions.
+    """
+    method = config.calibration
+    if isinstance(fitted.head, Softmax) and method == "auto":
+        method = "temperature"
+    held = fitted.held
+    choice = choose_calibration(fitted.held_scores, held.y, list(held.groups), seed=config.seed, method=method)
+    facts = dataclasses.asdict(choice.calibration) | {"rows": "val", "unit": choice.unit, "nll": choice.nll}
+    return CalibratedHead(fitted.head, fitted.facts | {"calibration": facts})
+
+
+def predict_all(heads: Mapping[str, CalibratedHead], data: HeadData) -> Iterator[tuple[str, HeadOutput]]:
+    """Yield each head's name and its output for all rows, with the features that the head takes."""
     for name, made in heads.items():
-        yield name, answer_of(made, sources.get(SOURCES.get(name, ""), every))
+        yield name, predict(made, data.every[SOURCES.get(name, EMBEDDINGS)])
 
 
-def answer_of(made: CalibratedHead, every: Rows) -> HeadOutput:
-    """Return what a head says of rows; its speed, `predict_tiles_per_second`, goes into its facts.
+def predict(made: CalibratedHead, rows: Rows) -> HeadOutput:
+    """Return the head's output for rows; its speed, `predict_tiles_per_second`, goes into its facts.
 
     Args:
         made: the head.
-        every: M rows with the features that the head takes.
+        rows: M rows with the features that the head takes.
     """
     start = time.perf_counter()
-    scores = scores_of(made.head, every)
-    is_stored = scores is every.logits
-    speed = None if is_stored else round(len(every.y) / (time.perf_counter() - start), 1)
+    scores = scores_of(made.head, rows)
+    speed = None if scores is rows.logits else round(len(rows.y) / (time.perf_counter() - start), 1)
     made.facts["predict_tiles_per_second"] = speed
-    return decide(made.facts["calibration"], scores)
+    return calibrated_output(made.facts["calibration"], scores)

@@ -8,7 +8,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold
 
 from pipeline.heads.base import Rows, subsample
-from pipeline.heads.streamed_rows import StoredRows, in_memory
+from pipeline.heads.streamed_rows import StreamedRows, in_memory
 from pipeline.heads.svm.classifier import fit_svm
 
 FOLDS = 3
@@ -82,7 +82,7 @@ def separability(rows: Rows) -> dict[str, float | None]:
     the network was trained on than on others; how much, is how far training embeddings flatter. None where no class
     has two different rows.
     """
-    between, within = _streamed_scatter(rows) if isinstance(rows, StoredRows) else _scatter(rows)
+    between, within = _streamed_scatter(rows) if isinstance(rows, StreamedRows) else _scatter(rows)
     return {
         "scatter_ratio": between / within if within > 0 else None,
         "accuracy": float((rows.logits.argmax(axis=1) == rows.y).mean()),
@@ -102,7 +102,7 @@ def _scatter(rows: Rows) -> tuple[float, float]:
     return between, within
 
 
-def _streamed_scatter(rows: StoredRows) -> tuple[float, float]:
+def _streamed_scatter(rows: StreamedRows) -> tuple[float, float]:
     """Return the same of rows that are read once, block by block: by sums and by the squares' sum, in float64."""
     counts = np.bincount(rows.y, minlength=rows.logits.shape[1])
     sums, squares = np.zeros((len(counts), rows.features.width)), 0.0

@@ -1,9 +1,10 @@
-"""Which rows of a run's files heads are fitted on: of embeddings.h5, and for the baselines of baselines.h5.
+"""Load the rows that heads are fitted on: from embeddings.h5, and for the baselines from baselines.h5.
 
-In memory, or, of files that do not fit into it, as rows that stay in them (`heads.stored`).
+The rows are in memory; rows that do not fit stay in their file (`heads.streamed_rows`).
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +12,68 @@ import numpy as np
 
 from pipeline.errors import BadInput
 from pipeline.heads.base import Rows
+from pipeline.heads.config import FitConfig
 from pipeline.heads.memory_budget import Room
-from pipeline.heads.streamed_rows import StoredRows
+from pipeline.heads.streamed_rows import StreamedRows
 from pipeline.names import SPLITS
-from pipeline.storage import baseline_features as stored_baselines
-from pipeline.storage import records
-from pipeline.storage.embeddings import reader as stored
+from pipeline.storage import baseline_features, records
+from pipeline.storage.embeddings import reader
 from pipeline.storage.embeddings.feature_rows import StoredFeatures, width_of
 from pipeline.storage.embeddings.reader import Embeddings
 from pipeline.storage.predictions.csv_table import usable_rows
 
+EMBEDDINGS = "embeddings"
+"""Name of the features in embeddings.h5, next to those in baselines.h5."""
 
-def all_rows(path: Path, streamed: tuple[Room, Path] | None) -> tuple[Embeddings, Rows]:
-    """Read an embeddings file once; return its content, and its usable rows.
+
+@dataclasses.dataclass(frozen=True)
+class HeadData:
+    """All rows that the heads of a run are fitted on and predict."""
+
+    embeddings: Embeddings
+    """The content of the file; without features where the rows are streamed."""
+
+    every: Mapping[str, Rows]
+    """Features -> all usable rows (M, ...). Labels, logits and groups are the same in all."""
+
+    splits: Mapping[str, Mapping[str, Rows]]
+    """Features -> split -> its rows."""
+
+
+def load_head_data(
+    path: Path, baselines: Path | None, config: FitConfig, *, room: Room | None = None, cache: Path | None = None
+) -> HeadData:
+    """Read the files of a run once.
 
     Args:
-        path: the file.
-        streamed: of rows that do not fit into memory, how many may be held at once, and a folder of the run for what is
-            computed once and read often: features stay in their file then, and the content is without them.
+        path: embeddings.h5.
+        baselines: baselines.h5, if its features are needed.
+        config: names the split that heads are fitted on.
+        room: for rows that do not fit into memory, how many may be in memory at once.
+        cache: with `room`, a folder for what is computed once and read often.
 
     Raises:
-        BadArtifact: names the rule that the file breaks.
+        BadArtifact: names the rule that a file breaks.
+        BadInput: a split is empty, or the rows that heads are fitted on have one class only.
+        StaleInput: baselines.h5 has other tiles, or their former pixels.
     """
-    content = stored.read_embeddings(path, with_features=streamed is None)
+    content = reader.read_embeddings(path, with_features=room is None)
     usable = usable_rows(content)
-    if streamed is None:
-        return content, rows_of(content, usable)
-    room, cache = streamed
-    return content, stored_rows_of(content, usable, path, room=room, cache=cache)
+    rows = rows_of(content, usable) if room is None or cache is None else _streamed(content, usable, path, room, cache)
+    every = {EMBEDDINGS: rows}
+    if baselines is not None:
+        every |= _baseline_rows(content, usable, rows, baselines)
+    code = content.split[usable]
+    splits = {
+        features: {name: own.take(code == number) for number, name in enumerate(SPLITS)}
+        for features, own in every.items()
+    }
+    _check_splits(splits[EMBEDDINGS], path, config)
+    return HeadData(content, every, splits)
 
 
 def rows_of(embeddings: Embeddings, chosen: np.ndarray) -> Rows:
-    """Return the rows where `chosen` (N,) bool holds; features as float32, however they are stored.
-
-    They are not copied where that is not needed.
-    """
+    """Return the rows where `chosen` (N,) bool holds; features as float32, copied only where that is needed."""
     return Rows(
         features=(embeddings.features if chosen.all() else embeddings.features[chosen]).astype(np.float32, copy=False),
         logits=embeddings.logits[chosen],
@@ -54,76 +82,44 @@ def rows_of(embeddings: Embeddings, chosen: np.ndarray) -> Rows:
     )
 
 
-def stored_rows_of(embeddings: Embeddings, chosen: np.ndarray, path: Path, *, room: Room, cache: Path) -> StoredRows:
-    """Return the same rows, their features left in the file.
-
-    Args:
-        embeddings: the file's content but for its features.
-        chosen: (N,) bool.
-        path: the file.
-        room: how many rows may be held at once.
-        cache: folder of the run for what is computed once and read often.
-    """
-    rows, width = np.flatnonzero(chosen), width_of(path, stored.SCHEMA, "features")
-    return StoredRows(
-        features=StoredFeatures(path.absolute(), stored.SCHEMA, "features", rows, width),  # workers stand elsewhere
-        logits=embeddings.logits[chosen],
-        y=embeddings.label[chosen].astype(np.int64),
-        groups=np.array(embeddings.group, dtype=str)[chosen],
+def _streamed(content: Embeddings, chosen: np.ndarray, path: Path, room: Room, cache: Path) -> StreamedRows:
+    """Return the same rows, their features left in the file."""
+    numbers, width = np.flatnonzero(chosen), width_of(path, reader.SCHEMA, "features")
+    path = path.absolute()  # workers have other current folders
+    return StreamedRows(
+        features=StoredFeatures(path, reader.SCHEMA, "features", numbers, width),
+        logits=content.logits[chosen],
+        y=content.label[chosen].astype(np.int64),
+        groups=np.array(content.group, dtype=str)[chosen],
         block_rows=room.block_rows,
         sample_rows=room.sample_rows,
         cache=cache,
     )
 
 
-def parts(every: Rows, split: np.ndarray) -> dict[str, Rows]:
-    """Return the rows of train, val and test; `split` (M,) holds the code of each."""
-    return {name: every.take(split == code) for code, name in enumerate(SPLITS)}
+def _baseline_rows(content: Embeddings, usable: np.ndarray, rows: Rows, path: Path) -> dict[str, Rows]:
+    """Return the usable rows with each feature set of baselines.h5, in memory or streamed as `rows` are."""
+    records.check_artifact(path, schema=baseline_features.SCHEMA)
+    is_streamed = isinstance(rows, StreamedRows)
+    baselines = baseline_features.read_baselines(path, with_features=not is_streamed)
+    ids = [name for name, is_usable in zip(content.tile_id, usable, strict=True) if is_usable]
+    at = baselines.rows_of(ids, content.sha256[usable], path=path)
+    in_order = at.tolist() == list(range(len(baselines.tile_id)))
+    found: dict[str, Rows] = {}
+    for name, matrix in baselines.features().items():
+        features: Any = matrix if in_order else matrix[at]
+        if is_streamed:
+            width = width_of(path, baseline_features.SCHEMA, name)
+            features = StoredFeatures(path.absolute(), baseline_features.SCHEMA, name, at, width)
+        found[name] = dataclasses.replace(rows, features=features)
+    return found
 
 
-def split_rows(every: Rows, split: np.ndarray, path: Path, *, fit_on: str) -> dict[str, Rows]:
-    """Return the rows of train, val and test.
-
-    Args:
-        every: all usable rows, (M, ...).
-        split: (M,) code of each.
-        path: of the embeddings, for messages.
-        fit_on: train or heldout.
-
-    Raises:
-        BadInput: a split is empty, or the rows that heads are fitted on hold one class only.
-    """
-    rows = parts(every, split)
+def _check_splits(rows: Mapping[str, Rows], path: Path, config: FitConfig) -> None:
     for name, own in rows.items():
         if not len(own.y):
             raise BadInput(f"{path}: no usable {name} rows: run prepare with other fractions or more tiles")
-    fitted = "train" if fit_on == "train" else "val"
-    if len(np.unique(rows[fitted].y)) < 2:
-        raise BadInput(f"{path}: the {fitted} rows hold one class only, no head can be fitted on them (prepare again)")
-    return rows
-
-
-def baseline_rows(embeddings: Embeddings, usable: np.ndarray, every: Rows, path: Path | None) -> dict[str, Rows]:
-    """Return the usable rows with the embeddings and with each feature set of baselines.h5.
-
-    Features that need no other order are not copied; where the embeddings stay in their file, these do, too.
-
-    Raises:
-        BadArtifact: baselines.h5 is damaged.
-        StaleInput: it is of other tiles, or of their former pixels.
-    """
-    sources = {"embeddings": every}
-    if path is not None:
-        records.check_artifact(path, schema=stored_baselines.SCHEMA)
-        is_streamed = isinstance(every, StoredRows)
-        content = stored_baselines.read_baselines(path, with_features=not is_streamed)
-        ids = [name for name, is_usable in zip(embeddings.tile_id, usable, strict=True) if is_usable]
-        at = content.rows_of(ids, embeddings.sha256[usable], path=path)
-        as_they_are = at.tolist() == list(range(len(content.tile_id)))
-        for name, matrix in content.features().items():
-            features: Any = matrix if as_they_are else matrix[at]
-            if is_streamed:
-                width = width_of(path, stored_baselines.SCHEMA, name)
-                features = StoredFeatures(path, stored_baselines.SCHEMA, name, at, width)
-            sources[name] = dataclasses.replace(every, features=features)
-    return sources
+    if len(np.unique(rows[config.fit_split].y)) < 2:
+        raise BadInput(
+            f"{path}: the {config.fit_split} rows hold one class only, no head can be fitted on them (prepare again)"
+        )

@@ -1,32 +1,41 @@
-"""The heads of a run as fit_heads saved them: fitted, calibrated, and what they were given. Nothing is fitted here.
+"""Load the heads of a run as fit_heads saved them, with their calibration. Nothing is fitted here.
 
-Reads the record of predictions.csv, heads/heads.json, heads/svm.skops and heads/xgboost.ubj.
+Reads the record of predictions.csv, heads/heads.json and the heads' files.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline.errors import BadArtifact, BadInput, StaleInput
 from pipeline.evaluation.calibration import Calibration
 from pipeline.heads.base import Head, Rows, Softmax
-from pipeline.heads.svm.classifier import Svm
-from pipeline.heads.xgb.booster import Boosting
+from pipeline.heads.registry import SAVED_KINDS
 from pipeline.names import FILES, MAIN, SUMMARY
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.predictions.csv_table import SCHEMA, HeadOutput
 from pipeline.storage.protocol import check_part, read_protocol
 
-LOADERS: Mapping[str, Callable[[Path], Head]] = {"svm": Svm.load, "xgboost": Boosting.load}
-"""Head -> what reads its file."""
+
+class EmbeddedBy(NamedTuple):
+    """The network whose embeddings heads have to predict."""
+
+    sha256: str
+    """Of its model file."""
+
+    subject: str
+    """What has that network, for messages: a path."""
+
+    remedy: str
+    """What to do if the heads were fitted on embeddings of another network, for messages."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SavedHeads:
-    """Heads that answer as they did in predictions.csv."""
+    """Heads that predict as they did for predictions.csv."""
 
     classes: list[str]
     heads: Mapping[str, Head]
@@ -34,30 +43,30 @@ class SavedHeads:
     """Head -> its entry "calibration" of heads.json."""
 
     embedded: Mapping[str, Any]
-    """The record of the embeddings that the heads were given: which network and engine made them, and how."""
+    """The record of the embeddings that the heads were fitted on: the network, the engine and their options."""
 
     files: list[Path]
-    """What they were read from."""
+    """The files that were read."""
 
     @property
     def dtype(self) -> str:
         """How the features were stored that the heads were fitted on.
 
         Raises:
-            BadArtifact: the record of the embeddings does not say it.
+            BadArtifact: the record of the embeddings does not state it.
         """
         stored = self.embedded["options"].get("dtype", "float32")
         if stored not in ("float32", "float16"):
             raise BadArtifact(f"the record of {self.embedded['artifact']} names no known dtype: run extract --restart")
         return str(stored)
 
-    def answers(self, rows: Rows) -> dict[str, HeadOutput]:
-        """Return what each head says of N rows."""
-        return {name: decide(self.calibration[name], head.scores(rows)) for name, head in self.heads.items()}
+    def predict(self, rows: Rows) -> dict[str, HeadOutput]:
+        """Return the output of each head for N rows."""
+        return {name: calibrated_output(self.calibration[name], head.scores(rows)) for name, head in self.heads.items()}
 
 
-def decide(calibration: Mapping[str, Any], scores: np.ndarray) -> HeadOutput:
-    """Return what a head says, as in predictions.csv: calibrated probabilities, and the class its scores decide for.
+def calibrated_output(calibration: Mapping[str, Any], scores: np.ndarray) -> HeadOutput:
+    """Return a head's output as in predictions.csv: calibrated probabilities, and the class with the largest score.
 
     Args:
         calibration: the head's entry "calibration" of heads.json.
@@ -88,7 +97,7 @@ def read_summary(run: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_summary(content: Any) -> bool:
-    """Tell whether the content of heads.json holds what is needed to use the heads."""
+    """Return whether the content of heads.json has what is needed to use the heads."""
     if not isinstance(content, dict) or not isinstance(content.get("heads"), dict):
         return False
     classes = content.get("classes")
@@ -97,7 +106,7 @@ def _is_summary(content: Any) -> bool:
     try:
         for name, entry in content["heads"].items():
             if name in MAIN:
-                decide(entry["calibration"], np.zeros((1, len(classes))))
+                calibrated_output(entry["calibration"], np.zeros((1, len(classes))))
     except (ValueError, KeyError, TypeError, AttributeError):
         return False
     return True
@@ -127,48 +136,44 @@ def load_heads(
             )
     return SavedHeads(
         classes=summary["classes"],
-        heads={name: LOADERS[name](run / FILES[name]) if name in LOADERS else Softmax() for name in names},
+        heads={name: SAVED_KINDS[name].load(run / FILES[name]) if name in FILES else Softmax() for name in names},
         calibration={name: entries[name]["calibration"] for name in names},
         embedded=embedded,
         files=[run / SUMMARY, *(run / FILES[name] for name in names if name in FILES)],
     )
 
 
-def embeddings_record(run: Path, record: Mapping[str, Any], *, model: str, whose: str, todo: str) -> Mapping[str, Any]:
-    """Return the record of the embeddings that the heads were given; the file may be gone.
+def embeddings_record(run: Path, record: Mapping[str, Any], network: EmbeddedBy) -> Mapping[str, Any]:
+    """Return the record of the embeddings that the heads were fitted on; the embeddings may be deleted.
 
     Args:
         run: the run folder, or a part of a plan.
         record: of its predictions.csv.
-        model: SHA-256 of the network that they must be by.
-        whose: what that network is, for the message.
-        todo: what to do if they are not, likewise.
+        network: that must have made the embeddings.
 
     Raises:
-        StaleInput: none of the inputs of predictions.csv are embeddings by that network; names both.
+        StaleInput: predictions.csv was made from embeddings by another network; names both.
     """
     others = []
     for name in record["inputs"]:
         path = run / name
         if path.suffix == ".h5" and records.record_path(path).is_file():
             made = records.read_record_alone(path)
-            if model in made["inputs"].values():
+            if network.sha256 in made["inputs"].values():
                 return made
             others += [sha256[:12] for of, sha256 in made["inputs"].items() if of.endswith(".safetensors")]
     raise StaleInput(
-        f"{run / 'predictions.csv'} was not made by {whose} ({model[:12]}) but by "
-        f"{', '.join(others) or 'one that is not known'}: {todo}"
+        f"{run / 'predictions.csv'} was not made by {network.subject} ({network.sha256[:12]}) but by "
+        f"{', '.join(others) or 'one that is not known'}: {network.remedy}"
     )
 
 
-def folder_of_network(run: Path, model: str, *, whose: str, todo: str) -> Path:
-    """Return the folder whose network made some embeddings: the run's own, or that of a part of its plan.
+def folder_of_network(run: Path, network: EmbeddedBy) -> Path:
+    """Return the folder with the network that made some embeddings: the run's own, or that of a part of its plan.
 
     Args:
         run: the run folder.
-        model: SHA-256 of the network.
-        whose: what it embedded, for the message.
-        todo: what to do if the plan has no such network, likewise.
+        network: that made the embeddings.
 
     Raises:
         StaleInput: the plan has no such network.
@@ -178,24 +183,22 @@ def folder_of_network(run: Path, model: str, *, whose: str, todo: str) -> Path:
         return run
     for part in protocol.parts:
         path = protocol.folder(part) / "model.safetensors"
-        if records.record_path(path).is_file() and records.read_record_alone(path)["sha256"] == model:
+        if records.record_path(path).is_file() and records.read_record_alone(path)["sha256"] == network.sha256:
             check_part(protocol, part)
             return path.parent
     raise StaleInput(
-        f"{whose} was embedded by the network {model[:12]}, that of none of the {len(protocol.parts)} parts of "
-        f"{run}: {todo}"
+        f"{network.subject} was embedded by the network {network.sha256[:12]}, that of none of the "
+        f"{len(protocol.parts)} parts of {run}: {network.remedy}"
     )
 
 
-def read_heads(run: Path, head: str, *, model: str, whose: str, todo: str, force: bool) -> SavedHeads:
+def read_heads(run: Path, head: str, network: EmbeddedBy, *, force: bool) -> SavedHeads:
     """Load a head of a run or part, or all, for embeddings by a network.
 
     Args:
         run: the folder.
         head: a name, or "all".
-        model: SHA-256 of the network.
-        whose: what that network is, for messages.
-        todo: what to do where the heads are another network's, likewise.
+        network: that made the embeddings to predict.
         force: use heads although an input of theirs has changed since.
 
     Raises:
@@ -205,7 +208,7 @@ def read_heads(run: Path, head: str, *, model: str, whose: str, todo: str, force
     """
     path = records.standing(run / "predictions.csv")
     record = records.check_artifact(path, schema=SCHEMA)
-    embedded = embeddings_record(run, record, model=model, whose=whose, todo=todo)
+    embedded = embeddings_record(run, record, network)
     if not force:
         freshness.check_inputs_unchanged(path, record)
     summary = read_summary(run, record)

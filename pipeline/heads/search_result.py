@@ -1,5 +1,7 @@
-"""Keep the points of a hyper-parameter search."""
+"""Keep the points of a hyper-parameter search, and choose one by its held-out scores."""
 
+import dataclasses
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -8,88 +10,97 @@ import numpy as np
 from pipeline.errors import BadInput
 from pipeline.evaluation.calibration import apply_temperature, fit_temperature
 from pipeline.evaluation.metrics import row_nll, scalar_metrics
-from pipeline.heads.base import Rows
+from pipeline.heads.base import AnyRows, Head, Params
 
 
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One point of a search with its scores of held-out rows."""
+
+    params: Params
+    scores: np.ndarray
+    """(N, K) scores of the held-out rows."""
+
+    y: np.ndarray
+    """(N,) classes of these rows."""
+
+    seconds: float
+    head: Head | None = None
+    """The head, if the search has fitted it on all rows that it is meant to be fitted on."""
+
+    @functools.cached_property
+    def probabilities(self) -> np.ndarray:
+        """(N, K) temperature-scaled scores."""
+        return apply_temperature(self.scores, fit_temperature(self.scores, self.y))
+
+    @functools.cached_property
+    def nll(self) -> float:
+        """Mean negative log-likelihood of the held-out rows, which decides between points.
+
+        It is a proper score, and smoother than an accuracy over some hundred rows.
+        """
+        return float(row_nll(self.y, self.probabilities).mean())
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The entry of the point in heads.json."""
+        metrics = scalar_metrics(self.y, self.probabilities, self.scores.argmax(axis=1))
+        seconds = round(self.seconds, 3)
+        return {
+            "params": self.params,
+            "val_nll": self.nll,
+            "val_accuracy": metrics["accuracy"],
+            "seconds": seconds,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
 class Search:
-    """The points of a search with what they gave on held-out rows; the lowest NLL is chosen.
+    """The points of a search, in the order in which they are listed."""
 
-    NLL of temperature-scaled scores: a proper score, and smoother than an accuracy over some hundred rows.
-    """
-
-    def __init__(self) -> None:
-        """Begin without points."""
-        self.tried: list[dict[str, Any]] = []
-        """Of each point, its params and seconds."""
-        self.scores: list[np.ndarray] = []
-        """Of each point, (N, K) on the held-out rows."""
-        self._truth: list[np.ndarray] = []
-        self._points: list[dict[str, Any]] = []
-
-    def add(self, params: dict[str, Any], scores: np.ndarray, y: np.ndarray, *, seconds: float) -> None:
-        """Add a point with its scores (N, K) on held-out rows of classes y (N,)."""
-        self.tried.append({"params": params, "seconds": round(seconds, 3)})
-        self.scores.append(scores)
-        self._truth.append(y)
+    points: list[Point]
 
     @property
-    def points(self) -> list[dict[str, Any]]:
-        """What was tried, each with val_nll and val_accuracy: judged when first asked for, which takes its time."""
-        for point, scores, y in list(zip(self.tried, self.scores, self._truth, strict=True))[len(self._points) :]:
-            p = apply_temperature(scores, fit_temperature(scores, y))
-            accuracy = scalar_metrics(y, p, scores.argmax(axis=1))["accuracy"]
-            self._points.append(
-                {
-                    "params": point["params"],
-                    "val_nll": float(row_nll(y, p).mean()),
-                    "val_accuracy": accuracy,
-                    "seconds": point["seconds"],
-                }
-            )
-        return self._points
+    def best(self) -> Point:
+        """The point with the lowest held-out NLL; the first of equals."""
+        return min(self.points, key=lambda point: point.nll)
 
     @property
-    def best_index(self) -> int:
-        """The point with the lowest held-out NLL (the first of equals)."""
-        return min(range(len(self.points)), key=lambda i: self.points[i]["val_nll"])
-
-    @property
-    def best(self) -> dict[str, Any]:
-        """The parameters of the best point."""
-        return dict(self.points[self.best_index]["params"])
+    def facts(self) -> list[dict[str, Any]]:
+        """All points as heads.json lists them."""
+        return [point.facts for point in self.points]
 
 
 def cross_search(
-    rows: Rows,
+    rows: AnyRows,
     folds: np.ndarray,
-    search: Callable[[Rows, Rows], Search],
+    search: Callable[[AnyRows, AnyRows], Search],
     *,
-    each_of: Callable[[Callable[[Any], Any], Any], Iterable[Any]] = map,
+    each_of: Callable[[Callable[[int], Search], list[int]], Iterable[Search]] = map,
 ) -> Search:
-    """Judge every point by cross-validation: each fold's rows are scored by what was fitted on the other folds.
+    """Score every point by cross-validation: a fold's rows are scored by what was fitted on the other folds.
 
     Args:
         rows: N rows that the network was not trained on.
         folds: (N,) fold of each row, whole groups (`evaluation.folds.assign_folds`).
-        search: judges all points, fitted on its first rows, by its second; always the same points in the same order.
-            A parameter that comes out of the fitting (boosting rounds) is taken as its median over the folds.
-        each_of: does it for each fold, as `map` does.
+        search: fits all points on its first rows and scores its second; always the same points in the same order.
+            The number of boosting rounds comes out of the fit; its median over the folds is taken.
+        each_of: applies a function to each fold, as `map` does.
 
     Raises:
-        BadInput: without one fold's rows, those of one class only are left to fit on.
+        BadInput: the rows outside a fold have one class only.
     """
     if any(len(np.unique(rows.y[folds != fold])) < 2 for fold in np.unique(folds)):
         raise BadInput("the held-out rows are too few to fit heads on by cross-validation: give more sources")
     numbers = np.unique(folds).tolist()
-    found_of = each_of(lambda fold: search(rows.take(folds != fold), rows.take(folds == fold)), numbers)
-    each = [(folds == fold, found) for fold, found in zip(numbers, found_of, strict=True)]
-    merged = Search()
-    for i in range(len(each[0][1].tried)):
+    of_folds = list(each_of(lambda fold: search(rows.take(folds != fold), rows.take(folds == fold)), numbers))
+    merged = []
+    for same in zip(*(found.points for found in of_folds), strict=True):
         scores = np.empty_like(rows.logits, dtype=np.float64)
-        for chosen, found in each:
-            scores[chosen] = found.scores[i]
-        params = dict(each[0][1].tried[i]["params"])
+        for fold, point in zip(numbers, same, strict=True):
+            scores[folds == fold] = point.scores
+        params = dict(same[0].params)
         if "rounds" in params:
-            params["rounds"] = int(np.median([found.tried[i]["params"]["rounds"] for _, found in each]))
-        merged.add(params, scores, rows.y, seconds=sum(found.tried[i]["seconds"] for _, found in each))
-    return merged
+            params["rounds"] = int(np.median([point.params["rounds"] for point in same]))
+        merged.append(Point(params, scores, rows.y, sum(point.seconds for point in same)))
+    return Search(merged)

@@ -1,13 +1,12 @@
-"""Rows that do not fit into memory: their features are read block by block, or a sample of them at once.
+"""Read rows that do not fit into memory: block by block, or a sample of them at once.
 
-Whatever looks at every row (a standardisation, a fit, the scores of a finished head) goes through the blocks; whatever
-needs rows side by side (a search, neighbours, the bins of a histogram) takes a stratified sample.
+A standardisation, a fit and the scores of a finished head go through the blocks. A search, neighbours and the borders
+of bins take a stratified sample.
 """
 
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -16,22 +15,18 @@ from pipeline.storage.embeddings.feature_rows import StoredFeatures
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StoredRows(Rows):
-    """Rows whose features stay in their file. Labels, logits and groups are held."""
+class StreamedRows(Rows):
+    """Rows whose features stay in their file. Labels, logits and groups are in memory."""
 
     features: StoredFeatures  # type: ignore[assignment]
     block_rows: int
-    """Rows that are held at once while all are read."""
+    """Rows in memory at once while all are read."""
 
     sample_rows: int
-    """Rows of a sample at most."""
+    """Most rows of a sample."""
 
     cache: Path
-    """Folder for what is too large for memory and not to be computed twice; it goes with its run."""
-
-    def take(self, chosen: np.ndarray) -> "StoredRows":
-        """Return the rows that an index or mask chooses; nothing is read."""
-        return cast("StoredRows", super().take(chosen))
+    """Folder for what is too large for memory and costly to compute twice; it is removed with the command's end."""
 
     def blocks(self) -> Iterator[tuple[slice, Rows]]:
         """Yield all rows in order, `block_rows` at once, each block with its place."""
@@ -41,32 +36,32 @@ class StoredRows(Rows):
             yield place, Rows(features, self.logits[place], self.y[place], self.groups[place])
             start = place.stop
 
-    def held(self) -> Rows:
+    def read(self) -> Rows:
         """Return the rows with their features in memory."""
         return Rows(self.features.read(), self.logits, self.y, self.groups)
 
     def sample(self, *, seed: int) -> Rows:
         """Return a stratified sample in memory; all rows if they are not more."""
-        return self.take(subsample(self.y, self.sample_rows, seed=seed)).held()
+        return self.take(subsample(self.y, self.sample_rows, seed=seed)).read()
 
 
 def sampled(rows: Mapping[str, Rows], *, seed: int) -> dict[str, Rows]:
-    """Return the train and val rows as they are, or a sample of those that do not fit into memory."""
+    """Return the train and val rows as they are, or a sample of streamed rows."""
     return {
-        name: own.sample(seed=seed) if isinstance(own, StoredRows) else own
+        name: own.sample(seed=seed) if isinstance(own, StreamedRows) else own
         for name, own in rows.items()
         if name in ("train", "val")
     }
 
 
 def in_memory(rows: Rows) -> Rows:
-    """Return rows with their features in memory, wherever they were."""
-    return rows.held() if isinstance(rows, StoredRows) else rows
+    """Return rows with their features in memory."""
+    return rows.read() if isinstance(rows, StreamedRows) else rows
 
 
 def scores_of(head: Head, rows: Rows) -> np.ndarray:
-    """Return the scores (N, K) of a head, wherever the features are."""
-    if not isinstance(rows, StoredRows) or isinstance(head, Softmax):
+    """Return the scores (N, K) of a head, for rows in memory or streamed."""
+    if not isinstance(rows, StreamedRows) or isinstance(head, Softmax):
         return head.scores(rows)
     scores = np.empty(rows.logits.shape)
     for place, block in rows.blocks():

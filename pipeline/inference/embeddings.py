@@ -31,7 +31,7 @@ def predict_rows(saved: "SavedHeads", content: "Embeddings", path: Path) -> "dic
             ok = content.status[part] == OK
             if ok.any():
                 given = features[ok].astype(saved.dtype).astype(np.float32)  # as those the heads were fitted on
-                blocks.append(saved.answers(Rows(given, content.logits[part][ok], np.full(int(ok.sum()), -1))))
+                blocks.append(saved.predict(Rows(given, content.logits[part][ok], np.full(int(ok.sum()), -1))))
             start += len(features)
             bar.update(len(features))
             if stop.signum:

@@ -52,7 +52,7 @@ def answer_tiles(
     def answer() -> None:
         n = sum(map(len, logits))
         rows = Rows(np.concatenate(features), np.concatenate(logits), np.full(n, -1))
-        answers.append(saved.answers(rows))
+        answers.append(saved.predict(rows))
         features.clear()
         logits.clear()
 

@@ -4,10 +4,12 @@ import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from pipeline.runtime.control_groups import groups
+
+if TYPE_CHECKING:
+    import torch
 
 GROUP_FILES = {
     1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -17,7 +19,7 @@ GROUP_FILES = {
 used bytes that the system gives back when they are needed (the cache of files not in use)."""
 
 
-def free_bytes(device: torch.device, *, root: Path = Path("/")) -> int:
+def free_bytes(device: "torch.device", *, root: Path = Path("/")) -> int:
     """Return how many bytes this process can still take on a device; 0 where it is not known.
 
     Args:
@@ -25,11 +27,28 @@ def free_bytes(device: torch.device, *, root: Path = Path("/")) -> int:
         root: of the file system.
     """
     if device.type == "cuda":
+        import torch
+
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     if device.type != "cpu":
         return 0
-    return max(0, min([_of_machine(root), *_of_groups(root), *_of_limits(root)]))
+    left = [limit - kept for limit, kept in _of_groups(root)]
+    return max(0, min([_of_machine(root), *left, *_of_limits(root)]))
+
+
+def total_bytes(*, root: Path = Path("/")) -> int:
+    """Return the memory that this process may use of the idle machine: all of it, or the limit of a control group.
+
+    A choice that follows from this number is the same on a busy machine.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    limits = [limit] if limit != resource.RLIM_INFINITY else []
+    try:
+        limits.append(_fields(root / "proc/meminfo")["MemTotal:"] * 1024)
+    except (OSError, KeyError):
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min([*limits, *(limit for limit, _ in _of_groups(root))])
 
 
 def _of_machine(root: Path) -> int:
@@ -40,8 +59,8 @@ def _of_machine(root: Path) -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _of_groups(root: Path) -> Iterator[int]:
-    """Yield what is left to each control group that this process is in and that has a limit."""
+def _of_groups(root: Path) -> Iterator[tuple[int, int]]:
+    """Yield the limit and the used bytes of each control group that this process is in and that has a limit."""
     for version, folder in groups("memory", root=root):
         limit_file, used_file, reclaimable = GROUP_FILES[version]
         try:
@@ -50,7 +69,7 @@ def _of_groups(root: Path) -> Iterator[int]:
         except (OSError, KeyError):
             continue
         if limit.isdigit():
-            yield int(limit) - kept
+            yield int(limit), kept
 
 
 def _of_limits(root: Path) -> Iterator[int]:

@@ -24,6 +24,7 @@ from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage import atomic
 from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE
 from pipeline.storage.hdf5 import Claim, as_utf8, created, finish, opened, read_dataset, write_attributes
+from pipeline.storage.protocol import FOLDER
 
 SCHEMA = "baselines/1.0"
 
@@ -94,6 +95,12 @@ class Baselines:
                 "`python -m pipeline.baselines --restart`"
             )
         return rows
+
+
+def find_baselines(run: Path) -> Path | None:
+    """Return baselines.h5 of the run, or of the plan that the run is a part of; None if there is none."""
+    places = [run, *([run.parent.parent] if run.parent.name == FOLDER else [])]
+    return next((place / "baselines.h5" for place in places if (place / "baselines.h5").is_file()), None)
 
 
 def row_type(*, colour_histogram: int, handcrafted: int, untrained: int) -> np.dtype:

@@ -1,5 +1,7 @@
 """The baselines against scikit-learn, on rows that lack classes, and what they know."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -10,11 +12,14 @@ from sklearn.preprocessing import StandardScaler, normalize
 from pipeline.evaluation.calibration import softmax
 from pipeline.heads import baselines
 from pipeline.heads.base import Rows
-from pipeline.heads.baselines import C_PROBE, SOURCES, Majority, Neighbours, fit_baseline, fit_baselines, fit_probe
-from pipeline.heads.search import FitConfig
-from pipeline.heads.svm.classifier import fit_svm, search_svm
+from pipeline.heads.baselines import C_PROBE, Majority, Neighbours, fit_probe
+from pipeline.heads.config import FitConfig, FitOn
+from pipeline.heads.fit import FitResult, fit_baseline
+from pipeline.heads.registry import BASELINE_KINDS
+from pipeline.heads.svm.classifier import fit_svm
+from pipeline.heads.svm.search import search_svm
 from pipeline.heads.xgb.booster import POINTS, search_boosting
-from pipeline.names import BASELINES
+from pipeline.names import BASELINES, SOURCES
 
 N_CLASSES = 4
 
@@ -29,12 +34,17 @@ def blobs(n: int, *, seed: int, classes: tuple[int, ...] = (0, 1, 2, 3), n_featu
     return Rows(features, np.zeros((n, N_CLASSES), np.float32), y.astype(np.int64), groups)
 
 
-def setting(fit_on: str = "train", *, svm_rows: int = 1000) -> FitConfig:
-    return FitConfig(fit_on, seed=0, jobs=1, device="cpu", rounds=8, svm_rows=svm_rows, calibration="auto")  # type: ignore[arg-type]
+def config(fit_on: FitOn = "train", *, svm_rows: int = 1000) -> FitConfig:
+    return FitConfig(fit_on, rounds=8, svm_rows=svm_rows)
 
 
-def test_every_baseline_has_features_and_a_way_to_be_fitted() -> None:
-    assert tuple(SOURCES) == tuple(baselines.KINDS) == BASELINES
+def fitted(name: str, train: Rows, val: Rows, fit_on: FitOn = "train", *, svm_rows: int = 1000) -> FitResult:
+    rows = {"train": train, "val": val}
+    return fit_baseline(name, BASELINE_KINDS[name], rows, config(fit_on, svm_rows=svm_rows))
+
+
+def test_every_baseline_has_a_kind() -> None:
+    assert tuple(BASELINE_KINDS) == BASELINES
 
 
 def test_majority_answers_the_most_frequent_class_by_smoothed_shares() -> None:
@@ -72,7 +82,7 @@ def test_the_probe_is_a_plain_pipeline() -> None:
 
 def test_the_probe_chooses_c_by_held_out_rows() -> None:
     train, val = blobs(80, seed=1), blobs(60, seed=2)
-    facts = fit_baseline("linear", {"train": train, "val": val}, setting()).facts
+    facts = fitted("linear", train, val).facts
     assert [point["params"]["C"] for point in facts["search"]] == list(C_PROBE)
     lowest = min(facts["search"], key=lambda point: point["val_nll"])
     assert facts["chosen"] == lowest["params"]
@@ -80,96 +90,75 @@ def test_the_probe_chooses_c_by_held_out_rows() -> None:
 
 def test_colours_are_not_standardised() -> None:
     train, val = blobs(60, seed=1), blobs(40, seed=2)
-    unit = {
-        name: Rows(normalize(rows.features), rows.logits, rows.y, rows.groups)
-        for name, rows in (("train", train), ("val", val))
-    }
-    fitted = fit_baseline("histogram_svm", unit, setting())
-    (svc,) = fitted.head.pipeline.named_steps.values()  # type: ignore[attr-defined]
-    assert (svc.kernel, svc.gamma) == ("rbf", fitted.facts["chosen"]["gamma"])
+    unit = (dataclasses.replace(rows, features=normalize(rows.features)) for rows in (train, val))
+    found = fitted("histogram_svm", *unit)
+    (svc,) = found.head.pipeline.named_steps.values()  # type: ignore[attr-defined]
+    assert (svc.kernel, svc.gamma) == ("rbf", found.facts["chosen"]["gamma"])
 
 
 @pytest.mark.parametrize("standardise", [True, False])
 def test_a_search_of_few_points_judges_what_is_then_fitted(standardise: bool) -> None:
     train, val = blobs(60, seed=1), blobs(40, seed=2)
     points = [{"kernel": "rbf", "gamma": 0.2, "C": c} for c in (1.0, 10.0)] + [{"kernel": "linear", "C": 0.1}]
-    search = search_svm(train, val, seed=0, jobs=1, points=points, standardise=standardise)
-    assert [point["params"] for point in search.points] == points
-    for point in search.points:
+    search = search_svm(train, val, FitConfig(), points=points, standardise=standardise)
+    assert [point.params for point in search.points] == points
+    for point in search.facts:
         scores = fit_svm(train, point["params"], standardise=standardise).scores(val)
         assert (scores.argmax(axis=1) == val.y).mean() == pytest.approx(point["val_accuracy"], abs=1.01 / 40)
 
 
 def test_boosting_of_few_points() -> None:
-    found, _, _ = search_boosting(blobs(60, seed=1), blobs(40, seed=2), seed=0, jobs=1, rounds=3, points=POINTS[:1])
+    found = search_boosting(blobs(60, seed=1), blobs(40, seed=2), FitConfig(rounds=3), points=POINTS[:1])
     assert len(found.points) == 1
 
 
-def sources(train: Rows, val: Rows) -> dict[str, dict[str, Rows]]:
-    return {name: {"train": train, "val": val} for name in set(SOURCES.values())}
-
-
 @pytest.mark.parametrize("fit_on", ["train", "heldout"])
-def test_all_baselines_learn_and_are_calibrated_on_rows_they_were_not_fitted_on(fit_on: str) -> None:
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_learns_and_is_calibrated_on_rows_it_was_not_fitted_on(name: str, fit_on: FitOn) -> None:
     train, val, test = blobs(80, seed=1), blobs(72, seed=2), blobs(40, seed=3)
-    called = []
-    fitted = fit_baselines(sources(train, val), setting(fit_on), on_baseline=lambda: called.append(1))
-    assert tuple(fitted) == BASELINES
-    assert len(called) == len(BASELINES)
-    for name, baseline in fitted.items():
-        scores = baseline.head.scores(test)
-        assert scores.shape == (40, N_CLASSES)
-        assert np.isfinite(scores).all()
-        assert baseline.held_scores.shape == (72, N_CLASSES)
-        accuracy = (scores.argmax(axis=1) == test.y).mean()
-        assert accuracy == 0.25 if name == "majority" else accuracy > 0.6, name
-        assert baseline.facts["features"] == SOURCES[name]
-        assert {"search", "chosen", "notes", "search_seconds", "fit_seconds"} <= set(baseline.facts)
-        own = baseline.head.scores(val)
-        if fit_on == "heldout" and name != "majority":
-            assert not np.allclose(own, baseline.held_scores), name
-        if fit_on == "train":
-            np.testing.assert_array_equal(own, baseline.held_scores)
+    baseline = fitted(name, train, val, fit_on)
+    scores = baseline.head.scores(test)
+    assert scores.shape == (40, N_CLASSES)
+    assert np.isfinite(scores).all()
+    assert baseline.held_scores.shape == (72, N_CLASSES)
+    accuracy = (scores.argmax(axis=1) == test.y).mean()
+    assert accuracy == 0.25 if name == "majority" else accuracy > 0.6, name
+    assert baseline.facts["features"] == SOURCES[name]
+    assert {"search", "chosen", "notes", "search_seconds", "fit_seconds"} <= set(baseline.facts)
+    own = baseline.head.scores(val)
+    if fit_on == "heldout" and name != "majority":
+        assert not np.allclose(own, baseline.held_scores), name
+    if fit_on == "train":
+        np.testing.assert_array_equal(own, baseline.held_scores)
+    np.testing.assert_array_equal(fitted(name, train, val, fit_on).head.scores(test), scores)
 
 
 @pytest.mark.parametrize("fit_on", ["train", "heldout"])
-def test_classes_that_are_absent_shift_no_column(fit_on: str) -> None:
+@pytest.mark.parametrize("name", BASELINES)
+def test_classes_that_are_absent_shift_no_column(name: str, fit_on: FitOn) -> None:
     """Class 1 is nowhere but in test; class 3 is not in val (not in train, where val rows are fitted on)."""
     with_three, without = blobs(81, seed=1, classes=(0, 2, 3)), blobs(72, seed=2, classes=(0, 2))
     test = blobs(40, seed=3)
-    for name, baseline in fit_baselines(sources(with_three, without), setting(fit_on)).items():
-        scores = baseline.head.scores(test)
-        assert scores.shape == (40, N_CLASSES)
-        assert np.isfinite(scores).all()
-        assert np.isfinite(baseline.held_scores).all()
-        absent = [1] if fit_on == "train" else [1, 3]
-        assert not np.isin(scores.argmax(axis=1), absent).any(), name
-        assert f"{len(absent)} class(es) without a fitted row, which it can never name" in baseline.facts["notes"]
-        seen = np.isin(test.y, [0, 2])
-        if name != "majority":
-            assert (scores.argmax(axis=1) == test.y)[seen].mean() > 0.6, name
-
-
-def test_baselines_without_their_features_are_left_out() -> None:
-    rows = {"train": blobs(40, seed=1), "val": blobs(30, seed=2)}
-    assert list(fit_baselines({"embeddings": rows}, setting())) == ["majority", "knn", "linear"]
-
-
-def test_the_same_rows_give_the_same_baselines() -> None:
-    train, val = blobs(60, seed=1), blobs(40, seed=2)
-    first, second = (fit_baselines(sources(train, val), setting()) for _ in range(2))
-    for name in BASELINES:
-        np.testing.assert_array_equal(first[name].head.scores(val), second[name].head.scores(val))
+    baseline = fitted(name, with_three, without, fit_on)
+    scores = baseline.head.scores(test)
+    assert scores.shape == (40, N_CLASSES)
+    assert np.isfinite(scores).all()
+    assert np.isfinite(baseline.held_scores).all()
+    absent = [1] if fit_on == "train" else [1, 3]
+    assert not np.isin(scores.argmax(axis=1), absent).any(), name
+    assert f"{len(absent)} class(es) without a fitted row, which it can never name" in baseline.facts["notes"]
+    seen = np.isin(test.y, [0, 2])
+    if name != "majority":
+        assert (scores.argmax(axis=1) == test.y)[seen].mean() > 0.6, name
 
 
 @pytest.mark.parametrize("fit_on", ["train", "heldout"])
-def test_baselines_of_more_rows_than_an_exact_svm_takes_are_approximated_and_say_so(fit_on: str) -> None:
+@pytest.mark.parametrize("name", ["histogram_svm", "untrained_svm"])
+def test_a_baseline_of_more_rows_than_an_exact_svm_takes_is_approximated(name: str, fit_on: FitOn) -> None:
     train, val, test = blobs(80, seed=1), blobs(72, seed=2), blobs(40, seed=3)
     most = {"train": 80, "heldout": 72}[fit_on]
     for svm_rows in (most, most - 1):
-        parted = sources(train, val)
-        for name in ("histogram_svm", "untrained_svm"):
-            baseline = fit_baseline(name, parted[SOURCES[name]], setting(fit_on, svm_rows=svm_rows))
-            assert ("landmarks" in baseline.facts["chosen"]) == (svm_rows < most)
-            assert baseline.facts["notes"][0].startswith("no exact SVM") == (svm_rows < most)
-            assert (baseline.head.scores(test).argmax(axis=1) == test.y).mean() > 0.6
+        baseline = fitted(name, train, val, fit_on, svm_rows=svm_rows)
+        assert ("landmarks" in baseline.facts["chosen"]) == (svm_rows < most)
+        assert baseline.facts["notes"][0].startswith("no exact SVM") == (svm_rows < most)
+        assert (baseline.head.scores(test).argmax(axis=1) == test.y).mean() > 0.6

@@ -1,4 +1,4 @@
-"""Saved heads answer as they did in predictions.csv; what vouches for them is looked at first."""
+"""Saved heads predict as they did in predictions.csv; their records are checked first."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import BadArtifact, BadInput, StaleInput
 from pipeline.heads.base import Rows
-from pipeline.heads.saved import decide, embeddings_record, load_heads, read_summary
+from pipeline.heads.saved import EmbeddedBy, calibrated_output, embeddings_record, load_heads, read_summary
 from pipeline.storage import atomic, records
 from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.predictions.csv_table import read_predictions
@@ -21,25 +21,25 @@ HEADS = ["softmax", "svm", "xgboost"]
 
 def test_a_decision_is_that_of_the_scores_and_its_probability_is_calibrated() -> None:
     calibration = {"method": "sigmoid", "params": {"a": [-1.0, -1.0], "b": [5.0, 0.0]}}
-    said = decide(calibration, np.array([[2.0, 1.0]]))
-    assert list(said.predicted) == [0]
-    assert said.p.argmax() == 1
-    assert said.p.sum() == pytest.approx(1)
+    output = calibrated_output(calibration, np.array([[2.0, 1.0]]))
+    assert list(output.predicted) == [0]
+    assert output.p.argmax() == 1
+    assert output.p.sum() == pytest.approx(1)
 
 
 def test_loaded_heads_repeat_predictions_csv(fitted_base: Path) -> None:
     run = fitted_base / "run"
     record = records.read_record(run / "predictions.csv")
     model = atomic.sha256_file(run / "model.safetensors")
-    embedded = embeddings_record(run, record, model=model, whose="x", todo="y")
+    embedded = embeddings_record(run, record, EmbeddedBy(model, "x", "y"))
     saved = load_heads(run, read_summary(run, record), HEADS, embedded=embedded)
     content = read_embeddings(run / "embeddings.h5")
-    answers = saved.answers(Rows(content.features, content.logits, content.label.astype(np.int64)))
+    outputs = saved.predict(Rows(content.features, content.logits, content.label.astype(np.int64)))
     table = read_predictions(run / "predictions.csv")
     for head in HEADS:
         rows = table[table["head"] == head]
-        assert [content.classes[code] for code in answers[head].predicted] == list(rows["predicted"])
-        np.testing.assert_allclose(answers[head].p, rows[["p_ADI", "p_TUM"]], atol=1e-6)
+        assert [content.classes[code] for code in outputs[head].predicted] == list(rows["predicted"])
+        np.testing.assert_allclose(outputs[head].p, rows[["p_ADI", "p_TUM"]], atol=1e-6)
     assert saved.dtype == "float32"
 
 
@@ -56,7 +56,7 @@ def test_embeddings_of_another_network_are_named_with_both_hashes(fitted_base: P
     model = atomic.sha256_file(run / "model.safetensors")
     record = records.read_record(run / "predictions.csv")
     with pytest.raises(StaleInput, match=rf"by s\.h5 \(ffffffffffff\) but by {model[:12]}: do this"):
-        embeddings_record(run, record, model="f" * 64, whose="s.h5", todo="do this")
+        embeddings_record(run, record, EmbeddedBy("f" * 64, "s.h5", "do this"))
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.errors import BadInput, DiskFull
-from pipeline.heads import search as fitting
-from pipeline.heads.base import Rows
-from pipeline.heads.baselines import fit_baseline
-from pipeline.heads.memory_budget import LEAST_BLOCK, LEAST_SAMPLE, MOST_BLOCK, MOST_SAMPLE, Room, needed, room
+from pipeline.errors import DiskFull
+from pipeline.heads import fit as steps
+from pipeline.heads.base import Head, Rows
+from pipeline.heads.config import FitConfig, FitOn
+from pipeline.heads.fit import FitResult, fit_baseline, fit_head, search_head
 from pipeline.heads.probes import separability, source_probe
-from pipeline.heads.search import FitConfig
+from pipeline.heads.registry import BASELINE_KINDS, SAVED_KINDS
 from pipeline.heads.search_result import Search
-from pipeline.heads.streamed_rows import StoredRows, in_memory, sampled, scores_of
+from pipeline.heads.streamed_rows import StreamedRows, in_memory, sampled, scores_of
 from pipeline.heads.svm import nystroem
 from pipeline.heads.svm.classifier import Svm, fit_svm
 from pipeline.heads.svm.nystroem_streamed import fit_regression, fit_streamed
@@ -38,14 +38,25 @@ def rows_of(n: int, *, n_classes: int = 3, seed: int = 1) -> Rows:
     return Rows(features, features[:, :n_classes].copy(), y, np.array([f"g{i % 5}" for i in range(n)]))
 
 
-Store = Callable[..., StoredRows]
+def head_of(search: Search) -> Head:
+    head = search.best.head
+    assert head is not None
+    return head
+
+
+def fitted(name: str, rows: dict[str, Rows], config: FitConfig) -> FitResult:
+    kind = SAVED_KINDS[name]
+    return fit_head(name, kind, rows, search_head(name, kind, rows, config), config)
+
+
+Store = Callable[..., StreamedRows]
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """`store(rows, block=70, sample=10**6)`: the same rows, features in a file in another order."""
 
-    def make(rows: Rows, *, block: int = 70, sample: int = 10**6) -> StoredRows:
+    def make(rows: Rows, *, block: int = 70, sample: int = 10**6) -> StreamedRows:
         n = len(list(tmp_path.glob("*.h5")))
         path, cache = tmp_path / f"{n}.h5", tmp_path / f"cache{n}"
         cache.mkdir()
@@ -55,7 +66,7 @@ def store(tmp_path: Path) -> Store:
             finish(file, SCHEMA)
         features = StoredFeatures(path, SCHEMA, "features", np.argsort(order), rows.features.shape[1])
         given = {"logits": rows.logits, "y": rows.y, "groups": rows.groups}
-        return StoredRows(features=features, block_rows=block, sample_rows=sample, cache=cache, **given)
+        return StreamedRows(features=features, block_rows=block, sample_rows=sample, cache=cache, **given)
 
     return make
 
@@ -65,7 +76,7 @@ def test_blocks_choices_and_samples_are_those_of_the_rows(store: Store) -> None:
     stored = store(rows, sample=60)
     chosen = np.arange(200) % 3 == 1
     some = stored.take(chosen)
-    assert isinstance(some, StoredRows)
+    assert isinstance(some, StreamedRows)
     for place, block in some.blocks():
         for name in ("features", "logits", "y", "groups"):
             np.testing.assert_array_equal(getattr(block, name), getattr(rows.take(chosen), name)[place])
@@ -80,22 +91,22 @@ def test_blocks_choices_and_samples_are_those_of_the_rows(store: Store) -> None:
 
 def test_xgboost_from_disk_is_xgboost_in_memory_to_the_bit_if_the_borders_are_of_all_rows(store: Store) -> None:
     train, val = rows_of(300), rows_of(120, seed=2)
-    search, head, _ = search_boosting(train, val, seed=3, jobs=1, rounds=40, points=POINTS[:2])
+    config = FitConfig(seed=3, rounds=40)
+    search = search_boosting(train, val, config, points=POINTS[:2])
     on_disk = store(train), store(val, block=33)
-    again, streamed, _ = search_boosting(*on_disk, seed=3, jobs=1, rounds=40, points=POINTS[:2])
-    assert again.points == [
-        dict(point, seconds=new["seconds"]) for point, new in zip(search.points, again.points, strict=True)
-    ]
-    np.testing.assert_array_equal(streamed.scores(val), head.scores(val))
-    np.testing.assert_array_equal(scores_of(streamed, on_disk[1]), head.scores(val))
+    again = search_boosting(*on_disk, config, points=POINTS[:2])
+    for own, streamed in zip(search.points, again.points, strict=True):
+        assert streamed.params == own.params
+        np.testing.assert_array_equal(streamed.scores, own.scores)
+        np.testing.assert_array_equal(scores_of(head_of(again), on_disk[1]), head_of(again).scores(val))
     assert not list(on_disk[0].cache.iterdir()), "the bins went with their matrix"
 
 
 def test_xgboost_with_the_borders_of_a_sample_is_as_good(store: Store) -> None:
     train, val = rows_of(600), rows_of(300, seed=2)
-    _, head, _ = search_boosting(train, val, seed=3, jobs=1, rounds=40, points=POINTS[:1])
-    _, streamed, _ = search_boosting(store(train, sample=150), val, seed=3, jobs=1, rounds=40, points=POINTS[:1])
-    right = [(h.scores(val).argmax(axis=1) == val.y).mean() for h in (head, streamed)]
+    config = FitConfig(seed=3, rounds=40)
+    both = [search_boosting(rows, val, config, points=POINTS[:1]) for rows in (train, store(train, sample=150))]
+    right = [(found.best.scores.argmax(axis=1) == val.y).mean() for found in both]
     assert right[0] > 0.8
     assert right[1] == pytest.approx(right[0], abs=0.03)
 
@@ -153,24 +164,22 @@ def test_a_streamed_svm_keeps_the_format_of_its_file(store: Store, tmp_path: Pat
 
 
 @pytest.mark.parametrize("fit_on", ["train", "heldout"])
-@pytest.mark.parametrize("make", [fitting.fit_svm_head, fitting.fit_xgboost_head])
+@pytest.mark.parametrize("name", SAVED_KINDS)
 def test_a_head_is_chosen_on_a_sample_and_its_held_out_scores_are_of_all_val_rows(
-    store: Store, make: Callable[..., fitting.FitResult], fit_on: fitting.FitOn
+    store: Store, name: str, fit_on: FitOn
 ) -> None:
     known = {"train": rows_of(500), "val": rows_of(260, seed=2), "test": rows_of(300, seed=3)}
-    setting = FitConfig(fit_on, seed=0, jobs=1, device="cpu", rounds=20, svm_rows=1, calibration="auto")
-    plain = make(known, setting)
-    streamed = make({name: store(rows, sample=200) for name, rows in known.items()}, setting)
+    config = FitConfig(fit_on, rounds=20, svm_rows=1)
+    plain = fitted(name, known, config)
+    streamed = fitted(name, {split: store(rows, sample=200) for split, rows in known.items()}, config)
     assert streamed.held_scores.shape == (260, 3)
-    np.testing.assert_array_equal(streamed.held_y, known["val"].y)
+    np.testing.assert_array_equal(streamed.held.y, known["val"].y)
     told = (
         r"searched on 20\d of 500 train rows, 20\d of 260 val rows" if fit_on == "train" else r"on 20\d of 260 val rows"
     )
     assert re.search(told, " ".join(streamed.facts["notes"]))
-    right = [
-        (fitted.head.scores(known["test"]).argmax(axis=1) == known["test"].y).mean() for fitted in (plain, streamed)
-    ]
-    held = [(fitted.held_scores.argmax(axis=1) == known["val"].y).mean() for fitted in (plain, streamed)]
+    right = [(own.head.scores(known["test"]).argmax(axis=1) == known["test"].y).mean() for own in (plain, streamed)]
+    held = [(own.held_scores.argmax(axis=1) == known["val"].y).mean() for own in (plain, streamed)]
     assert right[1] == pytest.approx(right[0], abs=0.06)
     assert held[1] == pytest.approx(held[0], abs=0.06)
     assert streamed.facts["chosen"].keys() == plain.facts["chosen"].keys()
@@ -179,35 +188,35 @@ def test_a_head_is_chosen_on_a_sample_and_its_held_out_scores_are_of_all_val_row
 def test_no_held_out_score_is_by_a_head_that_saw_the_row(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """P7: fitted on held-out rows, each fold is scored by what was fitted without its groups."""
     seen: list[tuple[set[str], set[str]]] = []
-    judge = fitting.judge
+    evaluate = steps.evaluate
 
-    def spy(rows, folds, search, setting, **given):  # type: ignore[no-untyped-def]
+    def spy(rows, folds, search, config, **given):  # type: ignore[no-untyped-def]
         def noted(fit: Rows, held: Rows) -> Search:
             seen.append((set(fit.groups), set(held.groups)))
             return search(fit, held)
 
-        return judge(rows, folds, noted, setting, **given)
+        return evaluate(rows, folds, noted, config, **given)
 
-    monkeypatch.setattr(fitting, "judge", spy)
+    monkeypatch.setattr(steps, "evaluate", spy)
     known = {name: store(rows_of(200, seed=i), sample=100) for i, name in enumerate(("train", "val"))}
-    setting = FitConfig("heldout", seed=0, jobs=1, device="cpu", rounds=3, svm_rows=1, calibration="auto")
-    fitting.fit_svm_head(known, setting)
-    assert len(seen) == 2 * fitting.HELDOUT_FOLDS
+    fitted("svm", known, FitConfig("heldout", svm_rows=1))
+    assert len(seen) == 2 * steps.HELDOUT_FOLDS
     assert all(fit and held and not fit & held for fit, held in seen)
 
 
 def test_baselines_take_a_sample_and_say_so(store: Store) -> None:
     known = {"train": rows_of(400), "val": rows_of(200, seed=2)}
-    setting = FitConfig("train", seed=0, jobs=1, device="cpu", rounds=3, svm_rows=1000, calibration="auto")
     for name in ("knn", "linear", "majority"):
-        fitted = fit_baseline(name, {key: store(rows, sample=99) for key, rows in known.items()}, setting)
+        kind = BASELINE_KINDS[name]
+        sample = {key: store(rows, sample=99) for key, rows in known.items()}
+        fitted = fit_baseline(name, kind, sample, FitConfig())
         assert fitted.facts["notes"] == [
             "fitted on a stratified sample of 99 of 400 rows, which do not fit into memory"
         ]
         assert fitted.held_scores.shape == (99, 3)
-        assert len(fitted.held_y) == len(fitted.held_groups) == 99
-        whole = fit_baseline(name, {key: store(rows) for key, rows in known.items()}, setting)
-        np.testing.assert_array_equal(whole.held_scores, fit_baseline(name, known, setting).held_scores)
+        assert len(fitted.held.y) == len(fitted.held.groups) == 99
+        whole = fit_baseline(name, kind, {key: store(rows) for key, rows in known.items()}, FitConfig())
+        np.testing.assert_array_equal(whole.held_scores, fit_baseline(name, kind, known, FitConfig()).held_scores)
         assert whole.facts["notes"] == []
 
 
@@ -218,25 +227,6 @@ def test_probes_of_stored_rows_are_those_of_rows(store: Store) -> None:
     assert streamed["scatter_ratio"] == pytest.approx(plain["scatter_ratio"], rel=1e-5)
     assert {**plain, "scatter_ratio": 0} == {**streamed, "scatter_ratio": 0}
     assert source_probe(stored, None, seed=0) == source_probe(rows, None, seed=0)
-
-
-@pytest.mark.fault("rows that take more memory than was stated")
-def test_a_budget_is_enough_for_all_for_blocks_or_for_nothing() -> None:
-    million, width, exact = 10**6, 2048, {"svm_rows": 20_000}
-    assert needed(10**4, 8, 6000, width, **exact) < 4e9 < needed(10**5, 8, 60_000, width, **exact)
-    assert needed(15_000, 8, 15_000, width, **exact) > needed(15_000, 8, 15_000, width, svm_rows=10_000)
-    assert room(64 * 10**9, million, 8, width, **exact) == Room(MOST_BLOCK, MOST_SAMPLE, 20_000)
-    tight = room(4 * 10**9, million, 8, width, **exact)
-    assert LEAST_SAMPLE < tight.sample_rows < MOST_SAMPLE
-    assert 8 * tight.svm_rows**2 < 10**9
-    with pytest.raises(BadInput, match=r"1100MB for a process are too little .* give (\d+)MB or more") as caught:
-        room(1100 * 10**6, million, 8, width, **exact)
-    least = int(str(caught.value).rsplit("give ", 1)[1].split("MB")[0])
-    found = room(least * 10**6, million, 8, width, **exact)
-    assert found.block_rows >= LEAST_BLOCK
-    assert found.sample_rows >= LEAST_SAMPLE
-    with pytest.raises(BadInput, match="too little"):
-        room((least - 1) * 10**6, million, 8, width, **exact)
 
 
 @pytest.mark.fault("no room for the bins and kernel values of rows that do not fit into memory")
@@ -259,7 +249,7 @@ def test_too_little_disk_is_said_before_anything_is_written(
     monkeypatch.setattr(atomic.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
     fit = {
         "svm": lambda: fit_streamed(rows, POINT, seed=0),
-        "xgboost": lambda: search_boosting(rows, rows, seed=0, jobs=1, rounds=2),
+        "xgboost": lambda: search_boosting(rows, rows, FitConfig(rounds=2)),
     }
     with pytest.raises(DiskFull, match="make room and run again"):
         fit[head]()

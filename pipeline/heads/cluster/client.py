@@ -1,7 +1,7 @@
-"""A Dask cluster that works for fit_heads: processes of this machine, or workers of a scheduler elsewhere.
+"""Connect to a Dask cluster: processes of this machine, or workers of a scheduler elsewhere.
 
-They have this package in the same versions, and the run folder under the same path. Dask gives the tasks of a lost
-worker to another; a training that all take part in ends with the loss. The tasks: `pipeline.heads.cluster.fit`.
+Workers have the same versions of this package and its libraries, and the run folder under the same path. Dask gives the
+tasks of a lost worker to another worker; a training in which all take part ends with the loss.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.errors import BadInput, WorkerLost
-from pipeline.heads.memory_budget import Shares
+from pipeline.heads.memory_budget import Memory
 from pipeline.storage import environment
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ ANSWER_S, WORKERS_S = 5, 30
 """Seconds that a scheduler may take to answer, and to have a worker."""
 
 LOOK_S = 1.0
-"""Seconds between two looks whether all workers of a training are there."""
-
+"""Seconds between two checks that all workers of a training are there."""
 
 SAME = ("histoheads", "xgboost", "scikit-learn", "numpy")
 """Packages that must have the same version everywhere."""
@@ -41,24 +40,25 @@ class Pool:
     def __init__(self, client: "Client") -> None:
         self.client = client
 
-    def map(self, work: Callable[..., Result], items: Sequence[Mapping[str, Any]], **shared: Any) -> list[Result]:
-        """Return `work(**item, **shared)` of each item, in their order, each by any worker.
+    def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Return work(item) of each item, in their order, each by any worker.
 
-        Every worker is sent what is shared, so that tasks of a lost one can be done by another.
+        Every worker receives `work` once, with the rows that it is a partial of, so that another worker can do the
+        tasks of a lost one.
 
         Raises:
             WorkerLost: a task ended several workers, all are lost, or the scheduler is gone.
         """
         with self._losses():
-            given = {name: self._sent(value, broadcast=True) for name, value in shared.items()}
-            return list(self.client.gather([self.client.submit(work, **i, **given, pure=False) for i in items]))
+            sent = self._sent(work, broadcast=True)
+            return list(self.client.gather([self.client.submit(_call, sent, item, pure=False) for item in items]))
 
-    def together(self, work: Callable[..., Result], items: Mapping[str, Mapping[str, Any]]) -> list[Result]:
-        """Return `work(**item)` of each worker's item; the works need one another.
+    def together(self, work: Callable[[Item], Result], items: Mapping[str, Item]) -> list[Result]:
+        """Return work(item) of each worker's item; the tasks need one another.
 
         Args:
             work: the same for all.
-            items: address of a worker -> what it is given.
+            items: address of a worker -> its item.
 
         Raises:
             WorkerLost: one is lost, or fails.
@@ -68,9 +68,9 @@ class Pool:
         with self._losses():
             tasks = []
             for worker, item in items.items():
+                sent = self._sent(item, workers=[worker])
                 only = {"workers": [worker], "allow_other_workers": False, "pure": False}
-                sent = {name: self._sent(value, workers=[worker]) for name, value in item.items()}
-                tasks.append(self.client.submit(work, **sent, **only))
+                tasks.append(self.client.submit(work, sent, **only))
             while not all(task.done() for task in tasks):
                 with contextlib.suppress(TimeoutError), self.client.as_current():
                     wait(tasks, timeout=LOOK_S)
@@ -83,12 +83,13 @@ class Pool:
                     )
             return list(self.client.gather(tasks))
 
-    def _sent(self, value: object, **where: Any) -> "Future":
+    def _sent(self, value: object, **where: Any) -> "Future[Any]":
         """Send a value to workers. In a list: a dictionary's keys would become names for the whole cluster."""
-        return self.client.scatter([value], hash=False, **where)[0]
+        sent: Future[Any] = self.client.scatter([value], hash=False, **where)[0]
+        return sent
 
     def side_by_side(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """Return work(item) of each item; the works wait for tasks of their own at the same time."""
+        """Return work(item) of each item, in threads of this process that wait for tasks of their own."""
         with ThreadPoolExecutor(max(1, len(items))) as threads:
             return list(threads.map(work, items))
 
@@ -104,7 +105,7 @@ class Pool:
 
     @contextlib.contextmanager
     def _losses(self) -> Iterator[None]:
-        """Turn Dask's ways of saying that somebody is gone into WorkerLost."""
+        """Turn Dask's errors for lost workers and schedulers into WorkerLost."""
         from distributed import KilledWorker
         from distributed.comm.core import CommClosedError
 
@@ -121,18 +122,22 @@ class Pool:
             ) from error
 
 
+def _call(work: Callable[[Item], Result], item: Item) -> Result:
+    return work(item)
+
+
 def plain(text: str) -> str:
     """Return an error's message as one short line, without the places in XGBoost's code."""
     return " ".join(re.sub(r"\[[^]]*\]:?|/\S+:\d+:|Stack trace.*", " ", text, flags=re.S).split())[:200].strip(" -")
 
 
 @contextlib.contextmanager
-def connected(address: str, split_up: Shares, *, folder: Path) -> Iterator[Pool]:
+def connected(address: str, memory: Memory, *, folder: Path) -> Iterator[Pool]:
     """Yield the workers of a cluster.
 
     Args:
         address: "local" for processes of this machine, which end with the block, or "tcp://host:port".
-        split_up: processes of a local cluster, and what each may take.
+        memory: number of processes of a local cluster, and bytes for each.
         folder: where they may write.
 
     Raises:
@@ -143,17 +148,25 @@ def connected(address: str, split_up: Shares, *, folder: Path) -> Iterator[Pool]
         from distributed import Client, LocalCluster
     except ImportError:
         raise BadInput("--cluster needs Dask: pip install 'histoheads[cluster]'") from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is lost is said in one line here
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # one line here reports a loss
     with contextlib.ExitStack() as stack:
         where: Any = address
         if address == "local":
-            how = {"processes": True, "host": "127.0.0.1", "silence_logs": logging.CRITICAL}
-            how |= {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
-            given = {"n_workers": split_up.n_workers, "threads_per_worker": 1, "memory_limit": split_up.each}
             # what does not fit must not be put on disk: that would be pickles, in the run folder
             kept = {f"distributed.worker.memory.{name}": False for name in ("target", "spill")}
             with dask.config.set(kept):
-                where = stack.enter_context(LocalCluster(**how, **given, local_directory=str(folder)))
+                cluster = LocalCluster(
+                    n_workers=memory.n_workers,
+                    threads_per_worker=1,
+                    memory_limit=memory.each,
+                    processes=True,
+                    host="127.0.0.1",
+                    silence_logs=logging.CRITICAL,
+                    dashboard_address=None,
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+                    local_directory=str(folder),
+                )
+                where = stack.enter_context(cluster)
         try:
             client = stack.enter_context(Client(where, timeout=ANSWER_S, set_as_default=False))
             client.wait_for_workers(1, timeout=WORKERS_S)
@@ -167,10 +180,10 @@ def connected(address: str, split_up: Shares, *, folder: Path) -> Iterator[Pool]
 
 
 def _check_versions(client: "Client", address: str) -> None:
-    """Refuse workers that would compute something else.
+    """Check that the workers have the versions of this process.
 
     Raises:
-        BadInput: names a worker and a package, or says that the workers lack this one.
+        BadInput: names a worker and a package, or the workers lack this package.
     """
     here = environment.versions()
     try:

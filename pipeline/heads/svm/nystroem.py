@@ -1,24 +1,20 @@
-"""The SVM head of many rows: the RBF kernel approximated by its values with some rows, and a logistic regression.
+"""Approximate the RBF kernel of many rows by its values with some rows, and fit a logistic regression on them.
 
 Nystroem's method (Williams and Seeger 2001, "Using the Nystroem method to speed up kernel machines"): time and memory
-grow with the rows, not with their square. A logistic regression on top, because scikit-learn's linear SVMs take
-longer for the same accuracy and say less about probabilities.
+grow with the rows, not with their square. A logistic regression follows, because scikit-learn's linear SVMs take longer
+for the same accuracy and give no probabilities.
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.heads.base import subsample
+from pipeline.heads.base import Params, subsample
+from pipeline.heads.config import LANDMARKS
 from pipeline.heads.parallel import quiet
-
-LANDMARKS = 1000
-"""On overlapping synthetic classes, 500, 1000 and 2000 differ by less than the rows' own noise."""
 
 C_LANDMARKS = (0.1, 1.0, 10.0)
 
@@ -28,20 +24,20 @@ BLOCK_ROWS = 4096
 """Rows whose kernel values are computed at once."""
 
 
-def landmark_points(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the points of an approximated kernel that stand for exact ones: the same gammas of RBF kernels."""
+def landmark_points(points: Sequence[Params]) -> list[Params]:
+    """Return the points of an approximated kernel with the gammas of the exact RBF kernels."""
     gammas = dict.fromkeys(point["gamma"] for point in points if point["kernel"] == "rbf")
     return [{"kernel": "rbf", "gamma": gamma, "landmarks": LANDMARKS, "C": c} for gamma in gammas for c in C_LANDMARKS]
 
 
-def solutions(
-    a: np.ndarray, b: np.ndarray, y: np.ndarray, points: Sequence[dict[str, Any]], *, seed: int
-) -> Iterator[tuple[np.ndarray, float]]:
-    """Yield decision values (M,) or (M, K) and the seconds of each point of one kernel, C rising.
+def solve(
+    a: np.ndarray, b: np.ndarray, y: np.ndarray, points: Sequence[Params], *, seed: int
+) -> list[tuple[np.ndarray, float]]:
+    """Return decision values (M,) or (M, K) and the seconds of each point of one kernel, C rising.
 
     Args:
         a: (N, D) to fit on.
-        b: (M, D) to judge by.
+        b: (M, D) to score.
         y: (N,) classes.
         points: of one kernel.
         seed: of the landmarks.
@@ -49,15 +45,18 @@ def solutions(
     start = time.perf_counter()
     kernel = fit_kernel(a, y, points[0], seed=seed)
     fit, held = landmark_values(kernel, a), landmark_values(kernel, b)
-    regression = new_regression(warm_start=True)  # the solution for one C is near that for the next
+    regression = new_regression(warm_start=True)  # one C's solution is near the next one's
+    solved = []
     for point in points:
-        regression.set_params(C=point["C"]).fit(fit, y)
+        with quiet():
+            regression.set_params(C=point["C"]).fit(fit, y)
         decision = regression.decision_function(held)
-        yield decision, time.perf_counter() - start
+        solved.append((decision, time.perf_counter() - start))
         start = time.perf_counter()
+    return solved
 
 
-def fit_landmarks(x: np.ndarray, y: np.ndarray, params: dict[str, Any], *, seed: int) -> list[BaseEstimator]:
+def fit_landmarks(x: np.ndarray, y: np.ndarray, params: Params, *, seed: int) -> tuple[Nystroem, LogisticRegression]:
     """Return the fitted steps of a pipeline: the approximated kernel and the logistic regression.
 
     Args:
@@ -68,10 +67,10 @@ def fit_landmarks(x: np.ndarray, y: np.ndarray, params: dict[str, Any], *, seed:
     """
     kernel = fit_kernel(x, y, params, seed=seed)
     with quiet():
-        return [kernel, new_regression(C=params["C"]).fit(landmark_values(kernel, x), y)]
+        return kernel, new_regression(C=params["C"]).fit(landmark_values(kernel, x), y)
 
 
-def fit_kernel(x: np.ndarray, y: np.ndarray, params: dict[str, Any], *, seed: int) -> Nystroem:
+def fit_kernel(x: np.ndarray, y: np.ndarray, params: Params, *, seed: int) -> Nystroem:
     """Fit on the landmarks alone, in float64: the method divides by eigenvalues that may be small."""
     rows = subsample(y, params["landmarks"], seed=seed)
     return Nystroem(kernel="rbf", gamma=params["gamma"], n_components=len(rows), random_state=seed).fit(
@@ -80,13 +79,13 @@ def fit_kernel(x: np.ndarray, y: np.ndarray, params: dict[str, Any], *, seed: in
 
 
 def landmark_values(kernel: Nystroem, x: np.ndarray) -> np.ndarray:
-    """Return what the kernel makes of rows, (N, landmarks) float32."""
+    """Return the approximated kernel's values of rows, (N, landmarks) float32."""
     values = np.empty((len(x), len(kernel.components_)), dtype=np.float32)
     for start in range(0, len(x), BLOCK_ROWS):
         values[start : start + BLOCK_ROWS] = kernel.transform(x[start : start + BLOCK_ROWS])
     return values
 
 
-def new_regression(**params: Any) -> LogisticRegression:
+def new_regression(C: float = 1.0, *, warm_start: bool = False) -> LogisticRegression:
     """Return the regression on kernel values, not fitted yet."""
-    return LogisticRegression(max_iter=MOST_STEPS, **params)
+    return LogisticRegression(C=C, max_iter=MOST_STEPS, warm_start=warm_start)

@@ -1,13 +1,12 @@
-"""The SVM head of rows that do not fit into memory: standardised, set against landmarks and weighed block by block.
+"""Fit the SVM head of streamed rows: standardise, compute kernel values with landmarks, and regress block by block.
 
 The same pipeline as `pipeline.heads.svm.nystroem` fits, by passes over the file: mean and deviation, kernel values with
-the landmarks (kept on disk), and L-BFGS, each of whose steps sums the regression's loss over all blocks. The steps
-end where scikit-learn's do, so that the weights are those of a fit in memory to its tolerance, in whatever blocks.
+the landmarks (kept on disk), and L-BFGS, each of whose steps sums the regression's loss over all blocks. The steps end
+where scikit-learn's end, so that the weights are those of a fit in memory to its tolerance.
 """
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -17,8 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.heads.base import subsample
-from pipeline.heads.streamed_rows import StoredRows
+from pipeline.heads.base import Params, Step, nothing, subsample
+from pipeline.heads.streamed_rows import StreamedRows
 from pipeline.heads.svm import nystroem
 from pipeline.heads.svm.classifier import Svm
 from pipeline.storage import atomic
@@ -27,9 +26,7 @@ Blocks = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
 """Begins a pass over (B, L) kernel values and (B,) classes."""
 
 
-def fit_streamed(
-    rows: StoredRows, params: dict[str, Any], *, seed: int, on_pass: Callable[[], object] = lambda: None
-) -> Svm:
+def fit_streamed(rows: StreamedRows, params: Params, *, seed: int, on_pass: Step = nothing) -> Svm:
     """Fit a point of an approximated kernel on all rows.
 
     Args:
@@ -46,7 +43,7 @@ def fit_streamed(
         scaler.partial_fit(block.features)
     on_pass()
     chosen = subsample(rows.y, params["landmarks"], seed=seed)
-    x = scaler.transform(rows.take(chosen).held().features)
+    x = scaler.transform(rows.take(chosen).read().features)
     kernel = nystroem.fit_kernel(x, rows.y[chosen], params | {"landmarks": len(chosen)}, seed=seed)
     path = rows.cache / "kernel-values"
     try:
@@ -60,7 +57,7 @@ def fit_streamed(
     return Svm(make_pipeline(scaler, kernel, regression))
 
 
-def _write_values(path: Path, rows: StoredRows, scaler: StandardScaler, kernel: Nystroem) -> None:
+def _write_values(path: Path, rows: StreamedRows, scaler: StandardScaler, kernel: Nystroem) -> None:
     """Write the kernel values of all rows with the landmarks, (N, L) float32."""
     atomic.try_room(path, 4 * len(rows.y) * len(kernel.components_))
     with atomic.disk_errors(path), path.open("wb") as file:
@@ -68,7 +65,7 @@ def _write_values(path: Path, rows: StoredRows, scaler: StandardScaler, kernel: 
             file.write(nystroem.landmark_values(kernel, scaler.transform(block.features)).data)
 
 
-def _read_values(path: Path, rows: StoredRows, n_weights: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _read_values(path: Path, rows: StreamedRows, n_weights: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     with path.open("rb") as file:
         for start in range(0, len(rows.y), rows.block_rows):
             y = rows.y[start : start + rows.block_rows]
@@ -76,12 +73,12 @@ def _read_values(path: Path, rows: StoredRows, n_weights: int) -> Iterator[tuple
 
 
 def fit_regression(
-    blocks: Blocks, y: np.ndarray, *, n_weights: int, C: float, on_pass: Callable[[], object] = lambda: None
+    blocks: Blocks, y: np.ndarray, *, n_weights: int, C: float, on_pass: Step = nothing
 ) -> LogisticRegression:
     """Return what `LogisticRegression(C=C).fit` finds, its loss summed block by block.
 
-    Minimised is the mean loss plus |w|^2 / (2 C N) over weights and intercepts, which scikit-learn's lbfgs minimises,
-    too: one score for two classes, one for each class of more.
+    It minimises what scikit-learn's lbfgs minimises: the mean loss plus |w|^2 / (2 C N), over weights and intercepts.
+    Two classes have one score, more classes one score each.
 
     Args:
         blocks: begins a pass over all rows.

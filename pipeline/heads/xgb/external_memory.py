@@ -1,7 +1,7 @@
-"""XGBoost on rows that do not fit into memory: their bins lie on disk, and trees are grown page by page.
+"""Bin streamed rows on disk: XGBoost's external memory (ExtMemQuantileDMatrix) grows trees page by page.
 
-XGBoost's external memory (ExtMemQuantileDMatrix). The bins' borders come from a stratified sample, so that no memory
-grows with the rows; where the sample is all rows, the trees are those of the matrix in memory.
+The bins' borders come from a stratified sample, so that no memory grows with the rows. Where the sample is all rows,
+the trees are those of the matrix in memory.
 """
 
 from collections.abc import Callable
@@ -9,24 +9,24 @@ from typing import Any
 
 import xgboost
 
-from pipeline.heads.streamed_rows import StoredRows
+from pipeline.heads.streamed_rows import StreamedRows
 from pipeline.storage import atomic
 
 
 def bins_bytes(n_rows: int, width: int, *, block_rows: int, max_bin: int) -> int:
     """Return the size of the bins' file: bounded from above, by some percent for pages of many rows.
 
-    Of each value its bin by rows and by columns, a byte each, and a bit whether it is missing; of each row where it
-    begins; of each page counts of all bins.
+    Each value has its bin by rows and by columns, a byte each, and a bit for a missing value; each row has its start;
+    each page has counts of all bins.
     """
     pages = -(-n_rows // block_rows)
     return n_rows * (2 * width + width // 8 + 9) + pages * (width * (8 * max_bin + 20) + 4096)
 
 
 class _Blocks(xgboost.DataIter):
-    """The rows as XGBoost asks for them, twice: for their number and for their bins."""
+    """The rows in the form that XGBoost reads twice: for their number and for their bins."""
 
-    def __init__(self, rows: StoredRows) -> None:
+    def __init__(self, rows: StreamedRows) -> None:
         self.rows, self.left = rows, rows.blocks()
         super().__init__(cache_prefix=str(rows.cache / "bins"))
 
@@ -35,7 +35,7 @@ class _Blocks(xgboost.DataIter):
         self.left = self.rows.blocks()
 
     def next(self, input_data: Callable[..., Any]) -> bool:
-        """Hand over the next block; tell whether there was one."""
+        """Pass the next block to XGBoost; return whether there was one."""
         for _, block in self.left:
             input_data(data=block.features, label=block.y)
             return True
@@ -43,7 +43,7 @@ class _Blocks(xgboost.DataIter):
 
 
 def external_matrix(
-    rows: StoredRows, *, max_bin: int, jobs: int, seed: int, like: xgboost.DMatrix | None
+    rows: StreamedRows, *, max_bin: int, jobs: int, seed: int, like: xgboost.DMatrix | None
 ) -> xgboost.ExtMemQuantileDMatrix:
     """Bin the features into files below the rows' cache folder, which go with the matrix.
 

@@ -1,5 +1,6 @@
 """A cluster chooses what one machine chooses, survives the loss of a worker, or ends in one line."""
 
+import functools
 import os
 import signal
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ from pipeline.errors import BadInput, WorkerLost
 from pipeline.heads.base import Rows
 from pipeline.heads.cluster import client, fit
 from pipeline.heads.cluster.client import Pool, connected
-from pipeline.heads.memory_budget import Shares, shares
-from pipeline.heads.streamed_rows import StoredRows
-from pipeline.heads.svm import classifier
+from pipeline.heads.config import FitConfig
+from pipeline.heads.memory_budget import Memory
+from pipeline.heads.streamed_rows import StreamedRows
+from pipeline.heads.svm import search
 from pipeline.heads.xgb import booster
 from pipeline.storage.embeddings.feature_rows import StoredFeatures
 from pipeline.storage.embeddings.reader import SCHEMA
@@ -33,7 +35,7 @@ def rows_of(n: int, *, seed: int = 1) -> Rows:
     return Rows(features, features[:, :3].copy(), y, np.array([f"g{i % 5}" for i in range(n)]))
 
 
-def stored(rows: Rows, folder: Path) -> StoredRows:
+def stored(rows: Rows, folder: Path) -> StreamedRows:
     """The same rows in a file."""
     path = folder / f"{len(list(folder.iterdir()))}.h5"
     with created(path) as file:
@@ -41,13 +43,13 @@ def stored(rows: Rows, folder: Path) -> StoredRows:
         finish(file, SCHEMA)
     features = StoredFeatures(path, SCHEMA, "features", np.arange(len(rows.y)), 8)
     given = {"logits": rows.logits, "y": rows.y, "groups": rows.groups}
-    return StoredRows(features=features, block_rows=50, sample_rows=10**6, cache=folder, **given)
+    return StreamedRows(features=features, block_rows=50, sample_rows=10**6, cache=folder, **given)
 
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     """Two processes."""
-    with connected("local", Shares(2, 2 * 10**9), folder=tmp_path_factory.mktemp("cluster")) as pool:
+    with connected("local", Memory(2, 2 * 10**9), folder=tmp_path_factory.mktemp("cluster")) as pool:
         yield pool
 
 
@@ -56,48 +58,50 @@ def own_pool(tmp_path: Path) -> Iterator[Pool]:
     """Two processes that a test may end."""
     folder = tmp_path / "workers"
     folder.mkdir()
-    with connected("local", Shares(2, 2 * 10**9), folder=folder) as pool:
+    with connected("local", Memory(2, 2 * 10**9), folder=folder) as pool:
         yield pool
 
 
 def test_a_search_of_boosted_points_is_that_of_one_machine(pool: Pool) -> None:
     train, val = rows_of(200), rows_of(100, seed=2)
-    here, head, _ = booster.search_boosting(train, val, seed=3, jobs=1, rounds=60)
-    told: list[int] = []
-    there, other, seconds = fit.search_boosting(pool, train, val, seed=3, rounds=60, on_point=lambda: told.append(1))
-    drop = [{name: value for name, value in point.items() if name != "seconds"} for point in here.points]
-    assert [{name: value for name, value in point.items() if name != "seconds"} for point in there.points] == drop
-    np.testing.assert_array_equal(other.scores(val), head.scores(val))
-    assert len(told) == len(booster.POINTS)
-    assert seconds > 0
+    counted: list[int] = []
+    here = booster.search_boosting(train, val, FitConfig(seed=3, rounds=60))
+    config = FitConfig(seed=3, rounds=60, pool=pool)
+    there = booster.search_boosting(train, val, config, on_point=lambda: counted.append(1))
+    for own, other in zip(here.points, there.points, strict=True):
+        assert own.params == other.params
+        np.testing.assert_array_equal(own.scores, other.scores)
+        assert other.seconds > 0
+    assert len(counted) == len(booster.POINTS)
 
 
 def test_a_search_of_kernels_is_that_of_one_machine(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     train, val = rows_of(200), rows_of(100, seed=2)
-    monkeypatch.setattr(classifier, "SEARCH_ROWS", 120)
-    for points in (classifier.standard_points(8), classifier.affordable(classifier.standard_points(8), 200, most=0)):
-        here = classifier.search_svm(train, val, seed=3, jobs=1, points=points)
-        there = fit.search_svm(pool, train, val, seed=3, points=points)
-        assert [point["params"] for point in there.points] == points
-        assert there.best == here.best
-        for own, other in zip(here.scores, there.scores, strict=True):
-            np.testing.assert_allclose(own, other, rtol=1e-6, atol=1e-8)
+    monkeypatch.setattr(search, "SEARCH_ROWS", 120)
+    for points in (search.standard_points(8), search.affordable(search.standard_points(8), 200, most=0)):
+        here = search.search_svm(train, val, FitConfig(seed=3), points=points)
+        there = search.search_svm(train, val, FitConfig(seed=3, pool=pool), points=points)
+        assert [point.params for point in there.points] == points
+        assert there.best.params == here.best.params
+        for own, other in zip(here.points, there.points, strict=True):
+            np.testing.assert_allclose(own.scores, other.scores, rtol=1e-6, atol=1e-8)
 
 
 def test_xgboost_by_all_workers_is_as_good_as_by_one(pool: Pool, tmp_path: Path) -> None:
     """Each worker draws rows of its own, so that trees differ; one worker alone makes the trees of one machine."""
     known = rows_of(600), rows_of(300, seed=2)
     train, val = (stored(rows, tmp_path) for rows in known)
-    plain, head, _ = booster.search_boosting(*known, seed=3, jobs=1, rounds=60, points=[POINT])
-    found, other, _ = fit.finish_boosting(pool, train, val, POINT, seed=3, rounds=60)
-    right = [(h.scores(known[1]).argmax(axis=1) == known[1].y).mean() for h in (head, other)]
+    config = FitConfig(seed=3, rounds=60)
+    plain = booster.search_boosting(*known, config, points=[POINT]).best
+    found = fit.refit_boosting(pool, train, val, POINT, config).best
+    right = [(point.scores.argmax(axis=1) == known[1].y).mean() for point in (plain, found)]
     assert right[0] > 0.8
     assert right[1] == pytest.approx(right[0], abs=0.03)
-    assert found.points[0]["val_nll"] == pytest.approx(plain.points[0]["val_nll"], abs=0.03)
-    assert other.booster.num_boosted_rounds() == found.best["rounds"] < 60, "it should stop early"
-    again = fit.boost_together(pool, train, val, POINT, seed=3, rounds=60)
-    np.testing.assert_array_equal(again.scores(known[1]), other.scores(known[1]))
-    short = fit.boost_together(pool, train, None, POINT, seed=3, rounds=7)
+    assert found.nll == pytest.approx(plain.nll, abs=0.03)
+    again = fit.boost_together(pool, train, val, POINT | {"rounds": 60}, config)
+    assert again.booster.num_boosted_rounds() == found.params["rounds"] < 60, "it should stop early"
+    np.testing.assert_array_equal(again.scores(known[1]), found.scores)
+    short = fit.boost_together(pool, train, None, POINT | {"rounds": 7}, config)
     assert short.booster.num_boosted_rounds() == 7
     assert not [path for path in tmp_path.iterdir() if path.suffix != ".h5"]
 
@@ -107,11 +111,11 @@ def test_xgboost_by_one_worker_is_that_of_one_machine(
 ) -> None:
     known = rows_of(300), rows_of(150, seed=2)
     train, val = (stored(rows, tmp_path) for rows in known)
-    _, head, _ = booster.search_boosting(*known, seed=3, jobs=1, rounds=30, points=[POINT])
+    config = FitConfig(seed=3, rounds=30)
+    plain = booster.search_boosting(*known, config, points=[POINT]).best
     threads = Pool.threads
     monkeypatch.setattr(Pool, "threads", lambda self: dict(list(threads(self).items())[:1]))
-    _, other, _ = fit.finish_boosting(pool, train, val, POINT, seed=3, rounds=30)
-    np.testing.assert_array_equal(other.scores(known[1]), head.scores(known[1]))
+    np.testing.assert_array_equal(fit.refit_boosting(pool, train, val, POINT, config).best.scores, plain.scores)
 
 
 def test_a_streamed_svm_of_a_worker_is_that_of_one_machine(pool: Pool, tmp_path: Path) -> None:
@@ -119,33 +123,34 @@ def test_a_streamed_svm_of_a_worker_is_that_of_one_machine(pool: Pool, tmp_path:
 
     point = {"kernel": "rbf", "gamma": 0.05, "landmarks": 30, "C": 10.0}
     train, val = stored(rows_of(200), tmp_path), stored(rows_of(100, seed=2), tmp_path)
-    head, scores = fit.fit_svm(pool, train, val, point, seed=0)
-    expected = fit_streamed(train, point, seed=0).scores(val.held())
-    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(head.scores(val.held()), expected, rtol=1e-4, atol=1e-5)
+    found = fit.refit_svm(pool, train, val, point, seed=0).best
+    expected = fit_streamed(train, point, seed=0).scores(val.read())
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-4, atol=1e-5)
+    assert found.head is not None
+    np.testing.assert_allclose(found.head.scores(val.read()), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_each_worker_is_given_its_own_and_nothing_of_a_former_training(pool: Pool) -> None:
-    def work(*, given: dict[str, int], of_all: dict[str, int]) -> tuple[int, int]:
-        return given["n"], of_all["n"]
+    def own(item: dict[str, int]) -> int:
+        return item["n"]
 
-    def alone(*, i: int, given: dict[str, int]) -> tuple[int, int]:
-        return i, given["n"]
+    def with_shared(shared: dict[str, int], i: int) -> tuple[int, int]:
+        return i, shared["n"]
 
     for call in range(3):
-        items = {name: {"given": {"n": 10 * call + i}, "of_all": {"n": call}} for i, name in enumerate(pool.threads())}
-        assert pool.together(work, items) == [(10 * call, call), (10 * call + 1, call)]
-        assert pool.map(alone, [{"i": 0}, {"i": 1}], given={"n": call}) == [(0, call), (1, call)]
+        items = {name: {"n": 10 * call + i} for i, name in enumerate(pool.threads())}
+        assert pool.together(own, items) == [10 * call, 10 * call + 1]
+        assert pool.map(functools.partial(with_shared, {"n": call}), [0, 1]) == [(0, call), (1, call)]
 
 
 def test_an_error_of_a_task_arrives_as_it_was(pool: Pool) -> None:
-    def fail(**item: int) -> None:
+    def fail(item: int) -> None:
         from pipeline.errors import DiskFull
 
-        raise DiskFull(f"no room for {item['n']}")
+        raise DiskFull(f"no room for {item}")
 
     with pytest.raises(Exception, match="no room for 3") as caught:
-        pool.map(fail, [{"n": 3}])
+        pool.map(fail, [3])
     assert type(caught.value).__name__ == "DiskFull"
 
 
@@ -154,13 +159,13 @@ def test_an_error_of_a_task_arrives_as_it_was(pool: Pool) -> None:
 def test_the_task_of_a_lost_worker_is_done_by_another(own_pool: Pool, tmp_path: Path) -> None:
     mark = tmp_path / "died"
 
-    def work(*, i: int, mark: Path, shared: np.ndarray) -> float:
+    def work(shared: np.ndarray, i: int) -> float:
         if i == 1 and not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return float(shared.sum()) + i
 
-    found = own_pool.map(work, [{"i": i, "mark": mark} for i in range(4)], shared=np.ones(10))
+    found = own_pool.map(functools.partial(work, np.ones(10)), list(range(4)))
     assert found == [10.0, 11.0, 12.0, 13.0]
     assert mark.exists()
 
@@ -168,7 +173,7 @@ def test_the_task_of_a_lost_worker_is_done_by_another(own_pool: Pool, tmp_path: 
 @pytest.mark.fault("a worker of a cluster is lost")
 @pytest.mark.slow
 def test_a_worker_that_is_lost_in_a_training_of_all_ends_it_in_one_line(own_pool: Pool) -> None:
-    def work(*, i: int) -> int:
+    def work(i: int) -> int:
         import time
 
         if i == 1:
@@ -177,18 +182,18 @@ def test_a_worker_that_is_lost_in_a_training_of_all_ends_it_in_one_line(own_pool
         return i
 
     with pytest.raises(WorkerLost, match="one of 2 workers that train together was lost") as caught:
-        own_pool.together(work, {name: {"i": i} for i, name in enumerate(own_pool.threads())})
+        own_pool.together(work, {name: i for i, name in enumerate(own_pool.threads())})
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.fault("a worker of a cluster is lost")
 @pytest.mark.slow
 def test_a_task_that_ends_every_worker_is_one_line(own_pool: Pool) -> None:
-    def work(*, i: int) -> None:
+    def work(i: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     with pytest.raises(WorkerLost, match="workers were lost one after the other at the same task") as caught:
-        own_pool.map(work, [{"i": 0}])
+        own_pool.map(work, [0])
     assert "\n" not in str(caught.value)
 
 
@@ -199,10 +204,3 @@ def test_workers_with_other_versions_are_refused(pool: Pool, monkeypatch: pytest
     monkeypatch.setattr(pool.client, "run", lambda work: {"tcp://a:1": here | {"xgboost": "3.0"}})
     with pytest.raises(BadInput, match=r"worker tcp://a:1 has xgboost 3.0, here is 9.9"):
         client._check_versions(pool.client, "tcp://a:2")
-
-
-def test_memory_is_shared_out_among_the_processes_of_this_machine() -> None:
-    assert shares(4 * 10**9, 16, "local") == (1, 2 * 10**9)
-    assert shares(20 * 10**9, 4, "local") == (4, 4 * 10**9)
-    assert shares(10**9, 16, "local") == (1, 5 * 10**8)
-    assert shares(4 * 10**9, 16, "tcp://a:1") == shares(4 * 10**9, 16, None) == (0, 4 * 10**9)

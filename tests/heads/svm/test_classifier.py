@@ -10,10 +10,13 @@ from sklearn.svm import SVC
 from pipeline.errors import BadArtifact, BadInput, StaleInput
 from pipeline.fit_heads import FitHeadsOptions
 from pipeline.heads.base import SCHEMA, Rows, as_columns, subsample
+from pipeline.heads.config import EXACT_ROWS, FitConfig
 from pipeline.heads.search_result import Search
-from pipeline.heads.svm import classifier
-from pipeline.heads.svm.classifier import EXACT_ROWS, Svm, affordable, fit_svc, fit_svm, search_svm, standard_points
+from pipeline.heads.svm import classifier, kind
+from pipeline.heads.svm.classifier import Svm, fit_svc, fit_svm
+from pipeline.heads.svm.kind import SvmKind
 from pipeline.heads.svm.nystroem import landmark_points
+from pipeline.heads.svm.search import affordable, search_svm, standard_points
 from pipeline.storage import environment, records
 from pipeline.storage.records import Artifact, write_record
 
@@ -29,10 +32,10 @@ def blobs(n: int, *, n_classes: int, seed: int, n_features: int = 12) -> Rows:
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_search_judges_each_point_as_scikit_learn_would(n_classes: int) -> None:
     train, val = blobs(80, n_classes=n_classes, seed=1), blobs(41, n_classes=n_classes, seed=2)
-    search = search_svm(train, val, seed=0, jobs=1)
-    assert [point["params"] for point in search.points] == standard_points(12)
+    search = search_svm(train, val, FitConfig())
+    assert [point.params for point in search.points] == standard_points(12)
     scaler = StandardScaler().fit(train.features)
-    for point in search.points:
+    for point in search.facts:
         svc = SVC(**point["params"], break_ties=True).fit(scaler.transform(train.features), train.y)
         expected = (svc.predict(scaler.transform(val.features)) == val.y).mean()
         assert point["val_accuracy"] == pytest.approx(expected, abs=1.01 / len(val.y)), point["params"]
@@ -59,9 +62,9 @@ def test_two_classes_give_two_columns_with_the_right_sign() -> None:
 def test_validation_rows_choose_and_training_rows_do_not() -> None:
     # validation labels are reversed for one half of the space: only a choice made on them can notice
     train, val = blobs(80, n_classes=2, seed=1), blobs(60, n_classes=2, seed=2)
-    search = search_svm(train, val, seed=0, jobs=1)
-    flipped = search_svm(train, Rows(val.features, val.logits, 1 - val.y), seed=0, jobs=1)
-    assert min(p["val_nll"] for p in flipped.points) > min(p["val_nll"] for p in search.points)
+    search = search_svm(train, val, FitConfig())
+    flipped = search_svm(train, Rows(val.features, val.logits, 1 - val.y), FitConfig())
+    assert flipped.best.nll > search.best.nll
 
 
 def test_saved_head_scores_the_same_and_needs_no_trust(tmp_path) -> None:
@@ -108,7 +111,7 @@ def test_foreign_files_are_refused(tmp_path) -> None:
     write_record(Artifact(path, SCHEMA, "fit_heads"))
     with pytest.raises(BadArtifact, match="holds no fitted pipeline as fit_heads makes it"):
         Svm.load(path)
-    skops.io.dump({"head": Search()}, path)  # a type of ours, but not one that a head file may hold
+    skops.io.dump({"head": Search([])}, path)  # a type of ours, but not one that a head file may hold
     write_record(Artifact(path, SCHEMA, "fit_heads"))
     with pytest.raises(BadArtifact, match="not trusted"):
         Svm.load(path)
@@ -170,12 +173,12 @@ def test_a_classifier_that_does_not_take_its_features_is_fitted_the_plain_way(mo
     train = blobs(90, n_classes=3, seed=3)
     params = {"kernel": "rbf", "gamma": 0.05, "C": 10.0}
 
-    def forget_gamma(svc: SVC, rows: np.ndarray, params: dict[str, object]) -> None:
-        given(svc, rows, params)
-        svc._gamma = 0.5
+    class OtherState(SVC):
+        def set_params(self, **given: object) -> SVC:
+            self._gamma = 0.5  # as if the kernel's parameters were kept elsewhere
+            return super().set_params(**given)
 
-    given = classifier._give_features
-    monkeypatch.setattr(classifier, "_give_features", forget_gamma)
+    monkeypatch.setattr(classifier, "SVC", OtherState)
     svc = fit_svc(train.features, train.y, params)
     plain = SVC(**params, break_ties=True).fit(train.features, train.y)
     np.testing.assert_array_equal(svc.decision_function(train.features), plain.decision_function(train.features))
@@ -186,13 +189,14 @@ def test_points_may_stand_in_any_order_and_each_is_fitted_with_its_own_c() -> No
     train, val = blobs(90, n_classes=3, seed=1), blobs(60, n_classes=3, seed=2)
     strengths = (1000.0, 0.01, 10.0, 0.3, 100.0)
     points = [{"kernel": "rbf", "gamma": gamma, "C": c} for c in strengths for gamma in (0.02, 1.0)]
-    search = search_svm(train, val, seed=0, jobs=2, points=points)
-    assert [point["params"] for point in search.points] == points
-    for point, scores in zip(points, search.scores, strict=True):
-        np.testing.assert_allclose(scores, fit_svm(train, point).scores(val), atol=2e-3, err_msg=str(point))
-    reused = [np.array_equal(search.scores[i], search.scores[j]) for i, j in ((5, 9), (4, 8), (1, 9))]
+    search = search_svm(train, val, FitConfig(jobs=2), points=points)
+    assert [point.params for point in search.points] == points
+    for point, found in zip(points, search.points, strict=True):
+        np.testing.assert_allclose(found.scores, fit_svm(train, point).scores(val), atol=2e-3, err_msg=str(point))
+    scores = [point.scores for point in search.points]
+    reused = [np.array_equal(scores[i], scores[j]) for i, j in ((5, 9), (4, 8), (1, 9))]
     assert any(reused), "no point of this data is free: it tests nothing"
-    assert not np.array_equal(search.scores[2], search.scores[6])
+    assert not np.array_equal(scores[2], scores[6])
 
 
 def test_above_the_limit_the_kernel_is_approximated_and_below_it_is_not() -> None:
@@ -210,8 +214,10 @@ def test_rows_that_do_not_fit_into_memory_are_refused_before_the_search() -> Non
 
 @pytest.mark.fault("a head that does not converge, or rows of one class")
 def test_notes_tell_how_it_was_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    head = fit_svm(blobs(40, n_classes=2, seed=1), {"kernel": "linear", "C": 0.1})
-    (note,) = head.notes(40)
-    assert note == f"{head.pipeline[-1].n_support_.sum()} support vectors of 40 rows"
-    monkeypatch.setattr(classifier, "SEARCH_ROWS", 30)
-    assert head.notes(40)[1] == "searched on a stratified sample of 30 rows"
+    rows, params = blobs(40, n_classes=2, seed=1), {"kernel": "linear", "C": 0.1}
+    head = fit_svm(rows, params)
+    first = f"{head.pipeline[-1].n_support_.sum()} support vectors of 40 rows"
+    assert SvmKind().notes(head, rows, params, FitConfig()) == [first]
+    monkeypatch.setattr(kind, "SEARCH_ROWS", 30)
+    sampled = "searched on a stratified sample of 30 rows"
+    assert SvmKind().notes(head, rows, params, FitConfig()) == [first, sampled]

@@ -1,12 +1,11 @@
-"""Kernel values and votes against scikit-learn, and the limit of memory."""
+"""Kernel values and decisions against scikit-learn."""
 
 import numpy as np
 import pytest
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.svm import SVC
 
-from pipeline.errors import BadInput
-from pipeline.heads.svm.kernels import BLOCK_ROWS, check_memory, decision_values, kernel_values, square_lengths
+from pipeline.heads.svm.kernels import BLOCK_ROWS, decision_values, kernel_values, square_lengths
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-12)])
@@ -42,12 +41,3 @@ def test_decision_values_are_those_of_libsvm(n_classes: int, kernel: str) -> Non
     svc = SVC(kernel=kernel, gamma=0.1, C=3.0, break_ties=True).fit(x, y)
     asked = rng.normal(size=(70, 8)) + 0.5
     np.testing.assert_allclose(decision_values(svc, asked), svc.decision_function(asked), rtol=1e-9, atol=1e-9)
-
-
-def test_more_rows_than_half_of_the_memory_holds_are_refused_with_a_number_that_fits() -> None:
-    check_memory(1000, total=2 * 8 * 1000**2)
-    with pytest.raises(BadInput, match=r"SVM of 1001 rows .* give --svm-rows 1000 or less") as caught:
-        check_memory(1001, total=2 * 8 * 1000**2)
-    assert "\n" not in str(caught.value)
-    with pytest.raises(BadInput, match="--svm-rows"):
-        check_memory(10**9)

@@ -8,9 +8,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from pipeline.heads.base import SCHEMA, Rows
+from pipeline.heads.config import LANDMARKS, FitConfig
 from pipeline.heads.svm import nystroem
-from pipeline.heads.svm.classifier import Svm, fit_svm, search_svm, standard_points
-from pipeline.heads.svm.nystroem import C_LANDMARKS, LANDMARKS, landmark_points
+from pipeline.heads.svm.classifier import Svm, fit_svm
+from pipeline.heads.svm.nystroem import C_LANDMARKS, landmark_points
+from pipeline.heads.svm.search import search_svm, standard_points
 from pipeline.storage.records import Artifact, write_record
 
 
@@ -69,12 +71,12 @@ def test_it_is_scikit_learns_own_pipeline(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_search_judges_what_is_then_fitted() -> None:
     train, val = rings(150, n_classes=3, seed=1), rings(90, n_classes=3, seed=2)
     points = [POINT | {"gamma": gamma, "C": c} for c in (10.0, 0.01) for gamma in (0.3, 1e-4)]
-    search = search_svm(train, val, seed=5, jobs=2, points=points)
-    assert [point["params"] for point in search.points] == points
-    assert len({point["val_nll"] for point in search.points}) == 4
-    for scores, point in zip(search.scores, points, strict=True):
-        np.testing.assert_allclose(scores, fit_svm(train, point, seed=5).scores(val), rtol=0.1, atol=0.05)
-    assert search.best == points[0]
+    search = search_svm(train, val, FitConfig(seed=5, jobs=2), points=points)
+    assert [point.params for point in search.points] == points
+    assert len({point.nll for point in search.points}) == 4
+    for found, point in zip(search.points, points, strict=True):
+        np.testing.assert_allclose(found.scores, fit_svm(train, point, seed=5).scores(val), rtol=0.1, atol=0.05)
+    assert search.best.params == points[0]
 
 
 def test_it_is_saved_without_types_that_need_trust_and_loads_alike(tmp_path) -> None:

@@ -1,0 +1,66 @@
+"""Define what a kind of head has to offer: the points of its search, how they are scored, and the last fit."""
+
+import abc
+import time
+from pathlib import Path
+
+from pipeline.heads.base import Head, Params, Rows, Step, nothing
+from pipeline.heads.config import FitConfig
+from pipeline.heads.search_result import Point, Search
+from pipeline.heads.streamed_rows import StreamedRows, scores_of
+
+
+class HeadKind(abc.ABC):
+    """A kind of head; `heads.registry` names them."""
+
+    shares_workers = False
+    """Whether a refit on a cluster occupies all workers, so that folds wait for one another."""
+
+    @abc.abstractmethod
+    def points(self, rows: Rows, config: FitConfig) -> list[Params]:
+        """Return the points to search for a head that is fitted on these rows.
+
+        Raises:
+            BadInput: such a head of so many rows does not fit into this machine's memory.
+        """
+
+    @abc.abstractmethod
+    def search(self, fit: Rows, held: Rows, points: list[Params], config: FitConfig, on_point: Step) -> Search:
+        """Fit each point on rows in memory and score held-out rows, on which nothing was fitted."""
+
+    @abc.abstractmethod
+    def fit(self, rows: Rows, params: Params, config: FitConfig, on_step: Step = nothing) -> Head:
+        """Fit the chosen point on all rows, in memory or streamed.
+
+        Raises:
+            DiskFull: no room for what streamed rows keep on disk.
+        """
+
+    def refit(self, fit: StreamedRows, held: StreamedRows, params: Params, config: FitConfig, on_step: Step) -> Search:
+        """Fit the chosen point on streamed rows, of which the search saw a sample, and score all held-out rows."""
+        start = time.perf_counter()
+        head = self.fit(fit, params, config, on_step)
+        return Search([Point(params, scores_of(head, held), held.y, time.perf_counter() - start, head)])
+
+    def notes(self, head: Head, rows: Rows, chosen: Params, config: FitConfig) -> list[str]:
+        """Return what a reader of heads.json should know of a head that was fitted on these rows."""
+        return []
+
+
+class SavedKind(HeadKind):
+    """A kind of head that has a file of its own in the run folder."""
+
+    option: str
+    """The option of fit_heads, and of FitConfig, that changes no other head: other heads stay current."""
+
+    uses_device = False
+    """Whether it is fitted on `FitConfig.device`; else on the CPU."""
+
+    @abc.abstractmethod
+    def load(self, path: Path) -> Head:
+        """Read a saved head.
+
+        Raises:
+            BadArtifact: the file has no record, other bytes than were saved, or another content.
+            StaleInput: it was saved by another version of its library.
+        """

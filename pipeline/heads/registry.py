@@ -1,0 +1,31 @@
+"""Name the code of every head of `names.HEADS`; a new head gets its entry here."""
+
+from collections.abc import Mapping
+
+from pipeline.heads.baselines import (
+    C_PROBE,
+    HANDCRAFTED_POINTS,
+    HISTOGRAM_POINTS,
+    NEIGHBOURS,
+    Majority,
+    Neighbours,
+    PlainKind,
+    fit_probe,
+    untrained_points,
+)
+from pipeline.heads.kind import HeadKind, SavedKind
+from pipeline.heads.svm.kind import SvmKind
+from pipeline.heads.xgb.kind import BoostingKind
+
+SAVED_KINDS: Mapping[str, SavedKind] = {"svm": SvmKind(), "xgboost": BoostingKind()}
+"""Heads with a file of their own."""
+
+BASELINE_KINDS: Mapping[str, HeadKind] = {
+    "majority": PlainKind(lambda rows, _: Majority(rows), [{}]),
+    "histogram_svm": SvmKind(lambda _: list(HISTOGRAM_POINTS), standardise=False),
+    "handcrafted_xgboost": BoostingKind(HANDCRAFTED_POINTS),
+    "untrained_svm": SvmKind(untrained_points),
+    "knn": PlainKind(lambda rows, _: Neighbours(rows), [{"neighbours": NEIGHBOURS}]),
+    "linear": PlainKind(fit_probe, [{"C": c} for c in C_PROBE]),
+}
+"""Heads that a tuned head must beat to be worth its cost."""
