@@ -66,6 +66,9 @@ class Slide(abc.ABC):
     alpha_counts: np.ndarray | None = None
     """(256,) number of pixels read so far, by alpha; None without an alpha channel in the file."""
 
+    note: str = ""
+    """How the pixels were read, where they are not as they are stored."""
+
     @property
     def mpp(self) -> float:
         """Micrometres per level-0 px."""
@@ -158,7 +161,7 @@ class Slide(abc.ABC):
             pixels[top:bottom, left:right] = np.asarray(small)
         if unreadable.all():
             raise BadSlide(f"{self.path}: no part of it can be decoded: {reason_of(reason, self.path)}")
-        if self.hidden_share() > 1 - LEAST_VISIBLE:
+        if self.alpha_counts is not None and self.hidden_share() > 1 - LEAST_VISIBLE:
             raise BadSlide(
                 f"{self.path}: its alpha channel (at most {np.flatnonzero(self.alpha_counts).max()} of 255) hides it: "
                 "drop the channel: vips extract_band IN OUT.tif 0 --n 3"

@@ -1,6 +1,7 @@
 """Read slides of one level: plain TIFF, PNG, JPEG and WebP."""
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from pipeline.errors import BadTile
 from pipeline.slides.base import Slide, check_size, reason_of
 from pipeline.slides.scale import GivenMpp, resolve_mpp
 from pipeline.slides.tiff_header import ORIENTATION, TiffHeader, check_orientation
-from pipeline.tiles.decoding import decode_tile
+from pipeline.tiles.decoding import read_tile
 
 MOST_FLAT_SIDE = 65_535
 """Largest side of a picture that is decoded as a whole; Pillow's limit on its area is far stricter."""
@@ -32,7 +33,7 @@ class FlatSlide(Slide):
         self.format = next((name for key, name in NAMES.items() if magic.startswith(key)), "image")
         if header is None:
             check_orientation(path, _exif_orientation(path))
-        pixels = _flat(path)
+        pixels, self.note = _flat(path)
         self._pixels: np.ndarray | None = pixels
         height, width = pixels.shape[:2]
         self.dimensions = width, height
@@ -42,7 +43,7 @@ class FlatSlide(Slide):
     def read_region_rgb(self, x: int, y: int, w: int, h: int, level: int) -> np.ndarray:
         """See `Slide`."""
         if self._pixels is None:
-            self._pixels = _flat(self.path)
+            self._pixels, _ = _flat(self.path)
         region = np.asarray(self._pixels[y : y + h, x : x + w])
         return np.repeat(region[:, :, None], 3, axis=2) if region.ndim == 2 else np.ascontiguousarray(region)
 
@@ -53,20 +54,23 @@ class FlatSlide(Slide):
 def _exif_orientation(path: Path) -> int:
     """Return the orientation in the EXIF data of a picture, 1 if there is none or it is damaged."""
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             return int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # noqa: BLE001 -- damaged metadata must not cost the pixels; the decoder reports damaged pixels
         return 1
 
 
-def _flat(path: Path) -> np.ndarray:
-    """Return the pixels of a picture of one level, (h, w) or (h, w, 3) uint8.
+def _flat(path: Path) -> tuple[np.ndarray, str]:
+    """Return the pixels of a picture of one level, (h, w) or (h, w, 3) uint8, and a note on how they were read.
 
     Raises:
         BadTile: it cannot be read, or not without taking all memory.
     """
     mapped = _mapped_tiff(path)
-    return decode_tile(path, max_side=MOST_FLAT_SIDE) if mapped is None else mapped
+    if mapped is not None:
+        return mapped, ""
+    decoded = read_tile(path, max_side=MOST_FLAT_SIDE)
+    return decoded.pixels, decoded.note
 
 
 def _mapped_tiff(path: Path) -> np.ndarray | None:

@@ -25,7 +25,7 @@ from pipeline.slides.base import Slide, check_size, reason_of
 from pipeline.slides.flat_reader import FlatSlide
 from pipeline.slides.scale import GivenMpp, resolve_mpp, stated_mpp
 from pipeline.slides.tiff_header import TiffHeader, check_header, read_tiff_header
-from pipeline.storage.file_faults import fault_of
+from pipeline.storage.placeholder import placeholder
 
 CACHE_BYTES = 128_000_000
 """OpenSlide's cache of decoded blocks in each reading process: two rows of blocks of a wide slide, so that the next row
@@ -122,15 +122,21 @@ def _number(text: str | None) -> float | None:
 
 
 def check_file(path: Path) -> None:
-    """Check that a slide's file is there and holds something.
+    """Check that a slide's file is there and has content of its own.
 
     Raises:
-        BadSlide: no file, empty, not readable, or a Git LFS pointer.
+        BadSlide: no file, a file without the right to read it, an empty one, or a pointer of Git LFS.
     """
+    if path.is_dir():
+        raise BadSlide(f"{path}: no slides in this folder")
     if not path.is_file():
         raise BadSlide(f"{path}: " + ("not a file" if path.exists() else "no such slide"))
-    if fault := fault_of(path):
-        raise BadSlide(f"{path}: {fault}")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise BadSlide(f"{path}: cannot be read ({error.strerror})") from None
+    if what := placeholder(path):
+        raise BadSlide(f"{path}: {what}")
 
 
 def open_slide(path: Path, mpp: GivenMpp | float | None = None) -> Slide:
