@@ -287,9 +287,9 @@ def test_a_folder_of_tiles(
     assert put(fitted_run, "--tiles", folder, "--out", out, "--head", "all") == 0
     assert "predict: current" in capfd.readouterr().err
     (folder / "0.png").write_bytes(b"torn")
-    assert put(fitted_run, "--tiles", folder, "--out", out) == 1
+    assert put(fitted_run, "--tiles", folder, "--out", out, "--restart") == 1
     assert "1 of 6 tiles or more cannot be used, above --max-bad 0.01" in one_line(capfd.readouterr().err)
-    assert put(fitted_run, "--tiles", folder, "--out", out, "--max-bad", "0.2") == 3
+    assert put(fitted_run, "--tiles", folder, "--out", out, "--max-bad", "0.2", "--restart") == 3
     assert len(read_tiles(out / "predictions.csv")) == 5
     assert list(records.read_record(out / "predictions.csv")["details"]["skipped"]) == ["0.png"]
 
