@@ -10,7 +10,8 @@ any order. Then python -m pipeline.merge makes one file of them, whose rows are 
 Under torchrun each process embeds a part on a device of its own, and the first one puts the parts together.
 
 With --slide it reads slides in place of the manifest, cut as pipeline.tile cut them (or by its defaults), and writes
-slides/<slide>/<slide>.h5. One bad slide does not stop the others; slides/slides.csv says what became of each.
+slides/<slide>/<slide>.h5. One bad slide does not stop the others; slides/slides.csv lists all slides of the run.
+Commands on different slides of a run can work at the same time.
 
     python -m pipeline.extract --run reports/mine
     python -m pipeline.extract --run reports/mine --shard 3/64
@@ -18,6 +19,7 @@ slides/<slide>/<slide>.h5. One bad slide does not stop the others; slides/slides
     python -m pipeline.extract --run reports/mine --slide slide.svs
 """
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,6 +31,7 @@ from pipeline.cli.slide_options import SlidesOptions, chosen_slides
 from pipeline.errors import BadInput, StaleInput, UsageError
 from pipeline.runtime.process import n_ranks, refuse_several
 from pipeline.storage import atomic, freshness
+from pipeline.storage.lock import locked_file
 from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
@@ -193,14 +196,15 @@ def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) ->
     """
     from pipeline.network.engines import default_batch
     from pipeline.network.extraction.slide_model import slide_model
-    from pipeline.network.extraction.slides import SlideExtraction, write_outcomes
+    from pipeline.network.extraction.slides import SlideExtraction
     from pipeline.network.model_file import load_model
     from pipeline.runtime.device import use_device
-    from pipeline.slides.batch import Outcome, each_slide
-    from pipeline.slides.grid import grid_path
+    from pipeline.slides.batch import each_slide
+    from pipeline.slides.outcomes import Outcome
+    from pipeline.slides.place import results_folder
 
     refuse_several("pipeline.extract --slide")
-    entries, out = chosen_slides(slides.slide, slides), options.out
+    entries, out = chosen_slides(slides.slide, slides, force=common.force), options.out
     check(options.manifest is None, "--manifest lists tiles: give it without --slide")
     check(not options.shard, "--shard parts the tiles of a manifest: of slides, give each process its own --slide")
     check(
@@ -217,21 +221,18 @@ def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) ->
         len(entries),
     )
     loaded: dict[Path, Model] = {}
-    used: set[Path] = set()
 
     def work(entry: "SlideEntry") -> Outcome:
         trained = slide_model(common.run, entry, model=options.model)
         if trained.path not in loaded:
             loaded.clear()  # one at a time: memory
             loaded[trained.path] = load_model(trained.path)
-            used.add(trained.path)
-        folder = out or grid_path(common.run, entry.name).parent
+        folder = out or results_folder(common.run, atomic.SLIDES, entry.name)
         place = folder if folder.suffix == ".h5" else folder / f"{entry.name}.h5"
-        return extraction.run(entry, trained, loaded[trained.path], place)
+        with contextlib.nullcontext() if out is None else locked_file(place):  # else the slide's folder is locked
+            return extraction.run(entry, trained, loaded[trained.path], place)
 
-    code, outcomes = each_slide(entries, work, stage="extract")
-    write_outcomes(common.run / atomic.SLIDES / "slides.csv", outcomes, inputs=sorted(used))
-    return code
+    return each_slide(common.run, entries, work, stage="extract")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,7 +255,7 @@ main = Command(
     __doc__,
     ExtractCommandOptions,
     run_tiles_or_slides,
-    shares=lambda given: bool(given.extract.shard),
+    shares=lambda given: bool(given.extract.shard or given.slides.slide or given.slides.data),
     together=True,
 )
 """Entry point of `python -m pipeline.extract`."""

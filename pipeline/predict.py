@@ -11,6 +11,7 @@ In a cross-validation plan the heads are those of the part whose network embedde
 """
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +21,7 @@ from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, UsageE
 from pipeline.inference.embeddings import predict_rows
 from pipeline.names import SUMMARY
 from pipeline.runtime.console import log
+from pipeline.slides.place import check_same_content, content_facts, results_folder
 from pipeline.storage import atomic, environment, freshness, records
 from pipeline.storage.lock import locked
 from pipeline.storage.protocol import read_protocol
@@ -64,10 +66,8 @@ def run(common: Common, options: PredictOptions) -> int:
     if source is None or (options.embeddings is not None and options.tiles is not None):
         raise UsageError("give --embeddings FILE.h5 of a slide or --tiles FOLDER")
     check(options.truth is None or options.tiles is None, "--truth: only a slide has a map that can be scored")
-    if options.out is None:
-        atomic.refuse_link(common.run / atomic.MAPS)
-        atomic.refuse_link(common.run / atomic.MAPS / source.stem)
-    out = options.out or common.run / atomic.MAPS / source.stem
+    name = source.stem if options.embeddings else source.resolve().name
+    out = options.out or results_folder(common.run, atomic.MAPS, name)
     table = out / "predictions.csv"
     is_foreign = records.record_path(table).is_file() and not is_ours(table)
     if is_foreign or (out / "manifest.csv").exists() or (out.exists() and out.samefile(common.run)):
@@ -123,6 +123,9 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
         truth = read_ground_truth(options.truth, content.classes, content.slide)
         inputs += [options.truth, description_path(options.truth)]
     artifact = records.Artifact(out / "predictions.csv", unlabelled.SCHEMA, "predict", chosen(options), inputs)
+    slide = content.slide
+    source = Path(os.path.normpath(path.parent / record["details"].get("content", slide.slide)))
+    check_same_content(artifact.path, source, sha256=slide.slide_sha256, restart=common.restart)
     code = EXIT_OK if ok.all() else EXIT_SKIPPED
     if freshness.reusable_record(artifact, restart=common.restart) is not None:
         return code
@@ -137,12 +140,22 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     objects: Objects | None = None if options.geojson == "none" else options.geojson
     files = write_files(out, maps, thumbnail=read_thumbnail(path, record), truth=truth, objects=objects)
     remove_earlier(out, files)
-    slide, skipped = content.slide.slide, record["details"].get("skipped", {})
-    details = {"slide": slide, "saw_source": maps.saw_source, "n_tiles": len(ok), "skipped": skipped}
+    details = {
+        **content_facts(source, slide.slide_sha256, out),
+        "slide": slide.slide,
+        "saw_source": maps.saw_source,
+        "n_tiles": len(ok),
+        "skipped": record["details"].get("skipped", {}),
+    }
     records.write_record(artifact, outputs=files, details=details)
-    log.info(f"predict: {', '.join(outputs)} on {len(kept)} tiles of {slide}: {out / 'map.md'}")
+    log.info(f"predict: {', '.join(outputs)} on {len(kept)} tiles of {slide.slide}: {out / 'map.md'}")
+    if objects and (slide.bounds_x or slide.bounds_y):
+        log.info(
+            f"predict: map.geojson counts from the scanned area at ({slide.bounds_x}, {slide.bounds_y}) px, to which "
+            "QuPath crops the slide"
+        )
     if maps.saw_source:
-        log.info(f"predict: the network was trained on tiles of the source of {slide}: the map is optimistic")
+        log.info(f"predict: the network was trained on tiles of the source of {slide.slide}: the map is optimistic")
     if not ok.all():
         log.info(f"predict: {int((~ok).sum())} tiles could not be read; the map shows them as missing")
     return code
@@ -175,13 +188,15 @@ def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Pa
     saved = read_heads(common.run, options.head, network, force=common.force)
     if model.classes != saved.classes:
         raise BadInput(f"{common.run / SUMMARY}: its classes are not those of {path}: {FIT_AGAIN}")
+    digest = files_digest(folder, names)
     artifact = records.Artifact(
         out / "predictions.csv",
         unlabelled.SCHEMA,
         "predict",
-        {"head": options.head, "tiles_sha256": files_digest(folder, names)},
+        {"head": options.head, "tiles_sha256": digest},
         [path, *saved.files],
     )
+    check_same_content(artifact.path, folder, sha256=digest, restart=common.restart)
     record = freshness.reusable_record(artifact, restart=common.restart)
     if record is not None:
         return EXIT_SKIPPED if record["details"].get("skipped") else EXIT_OK
@@ -203,7 +218,11 @@ def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Pa
     remove_earlier(out, [])
     records.write_record(
         artifact,
-        details={"n_tiles": len(names), "skipped": {names[row]: problem for row, problem in problems.items()}},
+        details={
+            **content_facts(folder, digest, out),
+            "n_tiles": len(names),
+            "skipped": {names[row]: problem for row, problem in problems.items()},
+        },
         device=str(device),
     )
     log.info(f"predict: {', '.join(outputs)} on {len(kept)} tiles in {out / 'predictions.csv'}")

@@ -134,8 +134,7 @@ def check_shards(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
 
 def check_slides(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
     """Return the faults of the grids and embeddings of slides in a run folder, and the files their records speak of."""
-    from pipeline.network.extraction.slides import TABLE_SCHEMA
-    from pipeline.slides import grid
+    from pipeline.slides import grid, outcomes
     from pipeline.storage.embeddings.reader import SCHEMA, read_embeddings
 
     faults: list[str] = []
@@ -143,9 +142,12 @@ def check_slides(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
     place = folder / atomic.SLIDES
     for record in sorted([*place.glob("*/*.json"), *place.glob("*.json")]):
         path = record.with_suffix("")
+        if record.name == outcomes.FILE:
+            known.add(record)
+            continue
         schema, stage = (grid.SCHEMA, "tile") if path.name == "grid.csv" else (SCHEMA, "extract")
         if path.parent == place:
-            schema = TABLE_SCHEMA
+            schema = outcomes.TABLE_SCHEMA
         known |= {path, record}
         try:
             faults += check_one(path, schema, stage, light=light)

@@ -202,7 +202,7 @@ def embedded_slide() -> Callable[..., Path]:
     """`embedded_slide(run, path, ...)`: embeddings of a made-up slide, its rows drawn from those of the run's tiles.
 
     Tiles of `patch` px every `stride` px from (100, 200) on, `shape` rows and columns; those in `lost` could not be
-    read. The row of the run's tile that each stands for is `(7 * i) % N`.
+    read. The row of the run's tile that each stands for is `(7 * i) % N`. Further words are fields of `SlideInfo`.
     """
 
     def make(
@@ -216,7 +216,10 @@ def embedded_slide() -> Callable[..., Path]:
         saw_source: bool | None = False,
         attrs: dict[str, Any] | None = None,
         details: dict[str, Any] | None = None,
+        **facts: Any,
     ) -> Path:
+        import dataclasses
+
         import pandas as pd
 
         from pipeline.storage import records
@@ -229,6 +232,7 @@ def embedded_slide() -> Callable[..., Path]:
         n = shape[0] * shape[1]
         chosen = 7 * np.arange(n) % len(known.label)
         info = SlideInfo("slide one.tif", "5" * 64, 1000, 900, 0.5, patch, 0.5, patch, stride)
+        info = dataclasses.replace(info, **facts)
         scratch = PartialRows(path, row=row_type(known.features.shape[1], len(known.classes)), identity={}, batch=1)
         scratch.open(restart=True)
         rows = np.zeros(n, scratch.row)
@@ -249,13 +253,13 @@ def embedded_slide() -> Callable[..., Path]:
         thumbnail = path.with_name(f"{path.stem}-thumbnail.png")
         Image.fromarray(np.full((90, 100, 3), 200, np.uint8)).save(thumbnail)
         made = records.read_record(run / "embeddings.h5")["details"]
-        facts = {"thumbnail": thumbnail.name, "thumbnail_downsample": 10.0, "saw_source": saw_source}
-        facts |= {"skipped": {table["tile_id"][row]: "torn" for row in lost}}
-        facts |= {name: made[name] for name in ("engine", "precision", "batch")} | (details or {})
+        said = {"thumbnail": thumbnail.name, "thumbnail_downsample": 10.0, "saw_source": saw_source}
+        said |= {"skipped": {table["tile_id"][row]: "torn" for row in lost}}
+        said |= {name: made[name] for name in ("engine", "precision", "batch")} | (details or {})
         records.write_record(
             records.Artifact(path, SCHEMA, "extract", {"dtype": "float32"}, [run / "model.safetensors"]),
             outputs=[thumbnail],
-            details=facts,
+            details=said,
         )
         return path
 

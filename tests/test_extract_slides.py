@@ -27,6 +27,7 @@ from pipeline.slides.openslide_reader import open_slide
 from pipeline.storage import atomic, records
 from pipeline.storage.embeddings.partial_rows import PartialRows
 from pipeline.storage.embeddings.reader import OK, UNREADABLE, Embeddings, read_embeddings
+from pipeline.storage.lock import locked
 from pipeline.tiles.decoding import pixel_hash
 
 Make = Callable[..., Path]
@@ -158,7 +159,7 @@ def test_the_record_has_what_a_map_needs(ground: Ground, capsys: pytest.CaptureF
     assert "extract: current" in capsys.readouterr().err
     assert not list(ground.run.rglob("*.partial*"))
     table = pd.read_csv(ground.run / "slides" / "slides.csv")
-    assert table[["slide", "tiles", "skipped"]].to_numpy().tolist() == [["slide", N, 0]]
+    assert table[["slide", "stage", "tiles", "skipped"]].to_numpy().tolist() == [["slide", "extract", N, 0]]
 
 
 def test_verify_knows_slides(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,7 +175,59 @@ def test_verify_knows_slides(ground: Ground, capsys: pytest.CaptureFixture[str])
 def test_without_a_grid_it_is_cut_by_the_defaults(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(ground.run / "slides")
     assert ground.extract() == 1  # this model does not know its scale
-    assert "not cut yet, and the model does not say at which scale" in one_line(capsys.readouterr().err)
+    assert "not tiled yet, and the model does not state the scale" in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "an empty file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+        (b"<!DOCTYPE html><html>", "an HTML page"),
+        (b"II*\0\0\0\0\0", "not a readable TIFF"),
+    ],
+)
+def test_without_a_grid_the_slides_own_fault_is_the_reason(
+    ground: Ground, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, words: str
+) -> None:
+    """Also in slides.csv, and also where `tile` found it out."""
+    bad = tmp_path / "bad.svs"
+    bad.write_bytes(content)
+    command = ground.words("extract", ground.run, "--slide", str(bad))
+    assert extract.main(command) == 1
+    assert words in one_line(capsys.readouterr().err)
+    table = pd.read_csv(ground.run / "slides" / "slides.csv", keep_default_na=False).set_index("slide")
+    assert words in table.loc["bad", "problem"]
+    assert table.loc["slide", "problem"] == ""
+
+
+def test_a_slide_that_tile_found_without_tissue_stays_one(
+    ground: Ground, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (400, 400), (241, 240, 240)).save(tmp_path / "glass.png")
+    words = [str(tmp_path / "glass.png"), "--run", str(ground.run), "--mpp-target", "0.5", "--mpp", "0.5"]
+    assert tile.main(words) == 1
+    capsys.readouterr()
+    command = ground.words("extract", ground.run, "--slide", str(tmp_path / "glass.png"), "--mpp", "0.5")
+    assert extract.main(command) == 1
+    assert "no tissue: none of 144 tiles" in one_line(capsys.readouterr().err)
+
+
+def test_slides_of_one_run_are_embedded_side_by_side(
+    ground: Ground, slide_file: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Commands on other slides share the run; one on a slide in use ends with its name."""
+    other = slide_file("other.tif")
+    assert tile.main([str(other), "--run", str(ground.run), "--mpp-target", "0.5"]) == 0
+    with locked(ground.run, shared=True), locked(ground.run / "slides" / "other"):  # as a command on it does
+        assert ground.extract() == 0
+        assert tile.main([str(ground.slide), "--run", str(ground.run), "--mpp-target", "0.5"]) == 0
+        capsys.readouterr()
+        assert extract.main(ground.words("extract", ground.run, "--slide", str(other))) == 1
+        assert "slides/other is in use by" in one_line(capsys.readouterr().err)
+    assert extract.main(ground.words("extract", ground.run, "--slide", str(other))) == 0
+    table = pd.read_csv(ground.run / "slides" / "slides.csv")
+    assert table[["slide", "stage", "tiles"]].to_numpy().tolist() == [["other", "extract", N], ["slide", "extract", N]]
 
 
 # -- stops ---------------------------------------------------------------------------------------------------------
@@ -322,9 +375,9 @@ def test_one_bad_slide_does_not_stop_the_rest(
     assert "extract: slide 2 of 5, b" in said
     assert "2 of 5 slides could not be used" in said
     table = pd.read_csv(ground.run / "slides" / "slides.csv", keep_default_na=False)
-    assert list(table["slide"]) == ["a", "b", "none", "c", "'=d"]
-    assert list(table["tiles"]) == [N, 0, 0, N, N]
-    assert [bool(problem) for problem in table["problem"]] == [False, True, True, False, False]
+    assert list(table["slide"]) == ["'=d", "a", "b", "c", "none", "slide"]
+    assert list(table["tiles"]) == [N, N, 0, N, 0, N]
+    assert [bool(problem) for problem in table["problem"]] == [False, False, True, False, True, False]
     assert rows(ground.run, "a").attrs["features_sha256"] == rows(ground.run, "c").attrs["features_sha256"]
     out = tmp_path / "elsewhere"
     assert extract.main([*words, "--out", str(out)]) == 3
@@ -339,9 +392,20 @@ def test_another_slide_under_the_name_is_refused(
     """P8."""
     slide_file(tissue=(0, 0, 256, 256))
     assert ground.extract() == 1
-    assert "is the grid of another file" in one_line(capsys.readouterr().err)
-    assert tile.main([str(ground.slide), "--run", str(ground.run), "--mpp-target", "0.5"]) == 0
+    assert "has the same name but another content" in one_line(capsys.readouterr().err)
+    words = [str(ground.slide), "--run", str(ground.run), "--mpp-target", "0.5"]
+    assert tile.main(words) == 1
+    capsys.readouterr()
+    assert tile.main([*words, "--restart"]) == 0
     assert ground.extract() == 0
+    before = result(ground.run).read_bytes()
+    slide_file(tissue=(0, 0, 128, 256))
+    assert tile.main([*words, "--restart"]) == 0
+    capsys.readouterr()
+    assert ground.extract() == 1
+    assert "slide.h5 was made from" in one_line(capsys.readouterr().err)
+    assert result(ground.run).read_bytes() == before
+    assert ground.extract("--restart") == 0
     assert ground.extract("--mpp", "0.3") == 1
     assert "was made with 0.5 um/px, not 0.3" in one_line(capsys.readouterr().err)
 

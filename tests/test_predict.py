@@ -116,8 +116,53 @@ def test_repeating_does_nothing_and_other_options_leave_nothing_old(
     assert put(fitted_run, "--embeddings", slide, "--out", out, "--head", "all", "--geojson", "none") == 0
     assert not {*LONE} & {*files(out)}
     assert {"iou.csv", "map-svm.png", "maps.png"} <= {*files(out)}
-    assert put(fitted_run, "--tiles", fitted_run.parent / "tiles", "--out", out) == 0
+    assert put(fitted_run, "--tiles", fitted_run.parent / "tiles", "--out", out) == 1  # of other content
+    assert put(fitted_run, "--tiles", fitted_run.parent / "tiles", "--out", out, "--restart") == 0
     assert files(out) == ["iou.csv", "predictions.csv", "predictions.csv.json"]
+
+
+def test_another_slide_or_folder_of_the_name_is_refused(
+    fitted_run: Path, embedded_slide: EmbeddedSlide, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "p1" / "new").mkdir(parents=True)
+    (tmp_path / "p2" / "new").mkdir(parents=True)
+    for i, patient in enumerate(("p1", "p2")):
+        tile = np.full((20, 20, 3), 100 + i, np.uint8)
+        Image.fromarray(tile).save(tmp_path / patient / "new" / "t.png")
+    slides = [embedded_slide(fitted_run, tmp_path / f"p{i}" / "HE.h5", slide_sha256=f"{i}" * 64) for i in (1, 2)]
+    for option, (first, second) in {
+        "--embeddings": slides,
+        "--tiles": [tmp_path / "p1" / "new", tmp_path / "p2" / "new"],
+    }.items():
+        assert put(fitted_run, option, first) == 0
+        table = fitted_run / "maps" / first.stem / "predictions.csv"
+        before = table.read_bytes()
+        capfd.readouterr()
+        assert put(fitted_run, option, second) == 1
+        line = one_line(capfd.readouterr().err)
+        assert "has the same name but another content" in line
+        assert "p1/" in line
+        assert "p2/" in line
+        assert table.read_bytes() == before
+        assert put(fitted_run, option, first) == 0
+        assert put(fitted_run, option, second, "--restart") == 0
+
+
+def test_coordinates_for_qupath_count_from_the_bounds(
+    fitted_run: Path, embedded_slide: EmbeddedSlide, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """QuPath crops MIRAX and SCN to the scanned area; /coords and predictions.csv stay in the whole plane."""
+    slide = embedded_slide(fitted_run, tmp_path / "s.h5", bounds_x=60, bounds_y=150)
+    for objects in ("regions", "tiles"):
+        assert put(fitted_run, "--embeddings", slide, "--out", tmp_path / objects, "--geojson", objects) == 0
+        content = json.loads((tmp_path / objects / "map.geojson").read_text())
+        rings = [ring for feature in content["features"] for ring in feature["geometry"]["coordinates"]]
+        points = np.concatenate([np.array(ring) for ring in rings])
+        assert points.min(axis=0).tolist() == [40, 50]
+        assert points.max(axis=0).tolist() == [40 + 4 * 64, 50 + 3 * 64]
+        assert content["histoheads"]["origin_level0"] == [60, 150]
+        assert read_tiles(tmp_path / objects / "predictions.csv")[["x", "y"]].min().tolist() == [100, 200]
+    assert "counts from the scanned area at (60, 150) px" in capfd.readouterr().err
 
 
 def test_tiles_that_could_not_be_read_are_missing_not_predicted(
@@ -242,9 +287,9 @@ def test_a_folder_of_tiles(
     assert put(fitted_run, "--tiles", folder, "--out", out, "--head", "all") == 0
     assert "predict: current" in capfd.readouterr().err
     (folder / "0.png").write_bytes(b"torn")
-    assert put(fitted_run, "--tiles", folder, "--out", out) == 1
+    assert put(fitted_run, "--tiles", folder, "--out", out, "--restart") == 1
     assert "1 of 6 tiles or more cannot be used, above --max-bad 0.01" in one_line(capfd.readouterr().err)
-    assert put(fitted_run, "--tiles", folder, "--out", out, "--max-bad", "0.2") == 3
+    assert put(fitted_run, "--tiles", folder, "--out", out, "--max-bad", "0.2", "--restart") == 3
     assert len(read_tiles(out / "predictions.csv")) == 5
     assert list(records.read_record(out / "predictions.csv")["details"]["skipped"]) == ["0.png"]
 

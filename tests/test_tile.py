@@ -10,7 +10,9 @@ from PIL import Image
 
 from pipeline import tile
 from pipeline.errors import BadArtifact, UsageError
-from pipeline.slides.grid import Grid, grid_path, read_grid
+from pipeline.slides import overlay as overlay_module
+from pipeline.slides.grid import Grid, read_grid
+from pipeline.slides.place import grid_path
 from pipeline.slides.tiling import check_scale
 from pipeline.storage import atomic, records
 
@@ -46,7 +48,12 @@ def test_tiles_are_where_the_tissue_is(trained_run: Path, slide_file: Make, caps
     )
     assert grid.info.slide_sha256 == atomic.sha256_file(path)
     said = capsys.readouterr().err
-    for words in ("64 of 256 tiles", "32 px at 0.5 um/px seen as 32 px", "level 0 of 1 (as it is)", "stride 32 px"):
+    for words in (
+        "64 of 256 tiles",
+        "32 px at 0.5 um/px (OpenSlide) resized to 32 px",
+        "level 0 of 1 (not resized)",
+        "stride 32 px",
+    ):
         assert words in said
     record = records.read_record(grid.path)
     assert set(record["outputs"]) == {"slide-thumbnail.png", "slide-overlay.png"}
@@ -54,7 +61,7 @@ def test_tiles_are_where_the_tissue_is(trained_run: Path, slide_file: Make, caps
     assert record["details"]["thumbnail_downsample"] == 1
     capsys.readouterr()
     assert tile.main(tile_words(trained_run, str(path))) == 0
-    assert "tile: current, 64 tiles" in capsys.readouterr().err
+    assert "tile: current" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -114,17 +121,26 @@ def test_what_is_refused_in_one_line(
     (tmp_path / "text.svs").write_text("not a slide")
     run = str(trained_run)
     cases = [
-        ([good, "--run", run], 2, "does not say at which scale it was trained: give it by --mpp-target"),
+        ([good, "--run", run], 2, "does not state the scale it was trained at: give it by --mpp-target"),
         (tile_words(trained_run), 2, "no slide given"),
-        (tile_words(trained_run, good, "--stride", "9", "--overlap", "0.5"), 2, "give one of them"),
-        (tile_words(trained_run, good, "--tile-px", "64"), 2, "trained on tiles of 32 px and is to see 64"),
+        (tile_words(trained_run, good, "--stride", "9", "--overlap", "0.5"), 2, "exclude one another"),
+        (tile_words(trained_run, good, "--tile-px", "64"), 2, "trained on tiles of 32 px and would get 64"),
         (tile_words(trained_run, str(tmp_path / "none.svs")), 1, "none.svs: no such slide"),
         (tile_words(trained_run, str(tmp_path / "text.svs")), 1, "not a readable"),
         (tile_words(trained_run, str(tmp_path / "noscale.png")), 1, "give it by --mpp"),
         (tile_words(trained_run, str(tmp_path / "small.png"), "--mpp", "0.5"), 1, "smaller than one tile of 32 px"),
         (tile_words(trained_run, str(bare_glass(tmp_path)), "--mpp", "0.5"), 1, "no tissue: none of 144 tiles"),
-        (tile_words(trained_run, good, "--mpp", "0.6"), 1, "0.6 um/px, but the network sees 0.5"),
-        (tile_words(trained_run, good, "--mpp", "0.0001", "--stride", "1"), 1, "smaller than one tile"),
+        (
+            tile_words(trained_run, good, "--mpp", "0.6"),
+            1,
+            "but the file states another scale (OpenSlide 0.5)",
+        ),
+        (
+            tile_words(trained_run, str(tmp_path / "noscale.png"), "--mpp", "0.6"),
+            1,
+            "0.6 um/px, but the network needs 0.5",
+        ),
+        (tile_words(trained_run, str(tmp_path / "noscale.png"), "--mpp", "0.0001"), 1, "smaller than one tile"),
     ]
     for words, code, text in cases:
         assert tile.main(words) == code, words
@@ -148,10 +164,132 @@ def test_one_bad_slide_does_not_stop_the_rest(
     assert len(grid_of(trained_run, "a").table) == len(grid_of(trained_run, "c").table) == 64
 
 
+def test_one_of_several_folders_without_slides_is_skipped_by_name(
+    trained_run: Path, slide_file: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slide_file("in/a.tif")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "b.svs.partial").write_bytes(b"x")
+    assert tile.main(tile_words(trained_run, str(tmp_path / "in"), str(tmp_path / "empty"))) == 3
+    assert f"tile: skipped {tmp_path / 'empty'}: " in capsys.readouterr().err
+    assert len(grid_of(trained_run, "a").table) == 64
+
+
+def test_another_slide_of_the_name_is_refused(
+    trained_run: Path, slide_file: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the hash, not by the path: also with another suffix."""
+    first = slide_file("p1/HE.tif")
+    others = [slide_file("p2/HE.tif", tissue=(0, 0, 128, 128)), slide_file("p3/HE.tiff", tissue=(0, 0, 96, 96))]
+    assert tile.main(tile_words(trained_run, str(first))) == 0
+    before = grid_path(trained_run, "HE").read_bytes()
+    for other in others:
+        capsys.readouterr()
+        assert tile.main(tile_words(trained_run, str(other))) == 1
+        line = one_line(capsys.readouterr().err)
+        assert str(first) in line
+        assert str(other) in line
+    assert grid_path(trained_run, "HE").read_bytes() == before
+    moved = first.rename(first.with_name("moved.tif"))
+    moved = moved.rename(others[0])
+    assert tile.main(tile_words(trained_run, str(moved))) == 0
+    assert tile.main(tile_words(trained_run, str(others[1]), "--restart")) == 0
+    assert grid_of(trained_run, "HE").info.slide_sha256 == atomic.sha256_file(others[1])
+
+
+def test_the_scale_in_the_file_wins_over_the_option(
+    trained_run: Path, slide_file: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--mpp fills in where a file states none; a cell of a table overrules the file, and the message says so."""
+    slide_file("in/b.tif", mpp=0.25, side=1024)
+    slide_file("in/a.tif", mpp=0.4985)
+    Image.open(tmp_path / "in" / "a.tif").save(tmp_path / "in" / "c.png")
+    assert tile.main(tile_words(trained_run, str(tmp_path / "in"), "--mpp", "0.5")) == 3
+    said = capsys.readouterr().err
+    assert "skipped b: " in said
+    assert "--mpp 0.5 um/px, but the file states another scale (OpenSlide 0.25)" in said
+    found = {name: grid_of(trained_run, name) for name in ("a", "c")}
+    assert (found["a"].info.mpp, found["a"].details["mpp_from"]) == (pytest.approx(0.4985), "OpenSlide")
+    assert (found["c"].info.mpp, found["c"].details["mpp_from"]) == (0.5, "--mpp")
+    (tmp_path / "list.csv").write_text("slide,mpp\nin/b.tif,0.5\n")
+    assert tile.main(tile_words(trained_run, str(tmp_path / "list.csv"))) == 0
+    assert "line 2 0.5 um/px is used, but the file states other um/px (OpenSlide 0.25)" in capsys.readouterr().err
+    assert grid_of(trained_run, "b").info.mpp == 0.5
+    words = tile_words(trained_run, str(tmp_path / "in" / "b.tif"), "--mpp", "0.125")
+    assert tile.main([*words, "--force"]) == 0
+    assert grid_of(trained_run, "b").info.mpp == 0.125
+
+
+def test_pen_marks_are_left_out_and_said(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    pixels = np.full((640, 640, 3), 242.0)
+    pixels[64:320, 64:320] = np.array([200, 110, 170]) + rng.normal(0, 20, (256, 256, 1))
+    pixels[400:560, 64:576] = (20, 120, 90)
+    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(tmp_path / "pens.png")
+    words = tile_words(trained_run, str(tmp_path / "pens.png"), "--mpp", "0.5")
+    assert tile.main(words) == 0
+    assert "pen marks cover" in capsys.readouterr().err
+    grid = grid_of(trained_run, "pens")
+    assert (grid.coords[:, 1] < 320).all()
+    assert grid.details["ink_share_of_slide"] == pytest.approx(0.3, abs=0.12)
+    with Image.open(grid.path.with_name("pens-overlay.png")) as overlay:
+        colours = {colour for _, colour in overlay.getcolors(1 << 20) or []}
+    assert {overlay_module.INK, overlay_module.BORDER} <= colours
+    assert tile.main([*words, "--keep-ink"]) == 0
+    assert (grid_of(trained_run, "pens").coords[:, 1] > 380).any()
+
+
+@pytest.mark.parametrize(
+    ("alpha", "code", "words"),
+    [
+        (0, 1, "its alpha channel (at most 0 of 255) hides it: drop the channel"),
+        (1, 1, "its alpha channel (at most 1 of 255) hides it"),
+        (255, 0, ""),
+        ("half", 0, "its alpha channel hides 50.0%, which counts as glass"),
+    ],
+)
+def test_an_alpha_channel_that_is_a_mask(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], alpha: int | str, code: int, words: str
+) -> None:
+    pytest.importorskip("openslide")
+    tifffile = pytest.importorskip("tifffile")
+    pytest.importorskip("imagecodecs")
+    pixels = np.random.default_rng(0).integers(-25, 25, (512, 512, 1)) + np.array([200, 110, 170])
+    channel = np.full((512, 512), 255 if alpha == "half" else alpha)
+    if alpha == "half":
+        channel[:, 256:] = 0
+    tifffile.imwrite(
+        tmp_path / "s.tif",
+        np.dstack([pixels, channel]).astype(np.uint8),
+        photometric="rgb",
+        tile=(256, 256),
+        compression="deflate",
+        extrasamples=["unassalpha"],
+        resolution=(2e4, 2e4),
+        resolutionunit="CENTIMETER",
+        metadata=None,
+    )
+    assert tile.main(tile_words(trained_run, str(tmp_path / "s.tif"))) == code
+    said = capsys.readouterr().err
+    assert words in said
+    assert ("alpha channel" in said) == bool(words)
+
+
+def test_a_slide_of_which_nothing_can_be_decoded_is_refused(
+    trained_run: Path, slide_file: Make, spoil: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = slide_file()
+    for x in (0, 256):
+        for y in (0, 256):
+            spoil(path, x, y)
+    assert tile.main(tile_words(trained_run, str(path))) == 1
+    assert "no part of it can be decoded" in one_line(capsys.readouterr().err)
+
+
 def test_another_scale_than_the_networks_is_refused_unless_told() -> None:
     check_scale(96, 0.5, tile_px=96, tile_mpp=0.51, force=False)
     check_scale(96, None, tile_px=96, tile_mpp=3, force=False)
-    with pytest.raises(UsageError, match=r"trained at 0\.5 um/px and is to see 1"):
+    with pytest.raises(UsageError, match=r"trained at 0\.5 um/px and would get 1"):
         check_scale(96, 0.5, tile_px=96, tile_mpp=1, force=False)
     check_scale(96, 0.5, tile_px=50, tile_mpp=1, force=True)
 
@@ -166,7 +304,7 @@ def test_a_grid_that_was_edited_is_refused(trained_run: Path, slide_file: Make) 
     broken = {
         "reaches out of the slide": text.replace("352,352,", "490,352,"),
         "not in row order": text.replace("128,128,", "384,128,"),
-        "no number of px": text.replace("128,128,", "-1,128,"),
+        "not a number of px": text.replace("128,128,", "-1,128,"),
     }
     record = records.read_record_alone(path)
     for rule, changed in broken.items():

@@ -17,7 +17,8 @@ class SlidesOptions:
     """Facts about the slides that their files do not hold."""
 
     mpp: float | None = None
-    """Micrometres per pixel of the slides' full resolution, where the files do not say it or are wrong."""
+    """Micrometres per pixel of the slides' full resolution, where a file states none. A file that states another scale
+    is refused, unless --force is given; the column mpp of a table of slides overrules the file."""
 
     slide_group: str | None = None
     """Source (group, patient) that the slides come from. Default: found in the slide's name by the rule that found it
@@ -42,16 +43,23 @@ class SlidesOptions:
             check(getattr(self, name) is None or self.data, f"--{name} goes with --data kather2016-large")
 
 
-def chosen_slides(words: Sequence[str], options: SlidesOptions) -> "list[SlideEntry]":
+def chosen_slides(words: Sequence[str], options: SlidesOptions, *, force: bool) -> "list[SlideEntry]":
     """Return the slides that a command line names.
+
+    Args:
+        words: files, folders and tables of slides.
+        options: facts about the slides.
+        force: --mpp overrules what the files state.
 
     Raises:
         UsageError: no slide is named.
         BadInput: as `find_slides`, or the data set cannot be downloaded.
     """
     from pipeline.slides.find import find_slides
+    from pipeline.slides.scale import GivenMpp
 
-    entries = find_slides(words, mpp=options.mpp, group=options.slide_group)
+    mpp = None if options.mpp is None else GivenMpp(options.mpp, overrules=force)
+    entries = find_slides(words, mpp=mpp, group=options.slide_group)
     if options.data:
         from pipeline.slides.kather2016_large import large_images
 

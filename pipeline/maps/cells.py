@@ -128,7 +128,7 @@ def _shares(grid: Grid, coords: np.ndarray, patch: int) -> Iterator[tuple[IntArr
 
     def covered(at: IntArray, start: int, cell: IntArray) -> FloatArray:
         near, far = start + cell * grid.side, start + (cell + 1) * grid.side
-        return np.clip(np.minimum(at + patch, far) - np.maximum(at, near), 0, None) / grid.side
+        return np.asarray(np.clip(np.minimum(at + patch, far) - np.maximum(at, near), 0, None) / grid.side)
 
     for down in steps:
         row = first[1] + down

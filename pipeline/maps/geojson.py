@@ -1,7 +1,8 @@
 """Write a class map as GeoJSON for QuPath: regions of one class as annotations, or one object per cell.
 
 The structure is that of QuPath's own export (qupath.readthedocs.io, "Exporting annotations", and its class
-`PathObject` as JSON since 0.4): a FeatureCollection with coordinates in level-0 px from the slide's upper left corner.
+`PathObject` as JSON since 0.4). A FeatureCollection has coordinates in level-0 px from the upper left corner of the
+slide or, where the slide states bounds (MIRAX, SCN), of its scanned area, because QuPath crops it to that area.
 `properties` hold `objectType`, `name`, `classification` (`name`, `color` as [r, g, b]) and `measurements` (name ->
 number).
 """
@@ -122,6 +123,7 @@ def write_geojson(
     colours: Sequence[tuple[int, int, int]],
     objects: Objects,
     name: str,
+    origin: tuple[int, int],
     about: Mapping[str, Any],
 ) -> int:
     """Write a map as GeoJSON, feature by feature, and return their number.
@@ -133,12 +135,14 @@ def write_geojson(
         colours: K colours.
         objects: regions: connected cells of one class merged, as annotations; tiles, detections: one object per cell.
         name: first part of the name of every object, e.g. the head's.
+        origin: x and y in level-0 px from which the coordinates count.
         about: facts about the map, written to the file's member "histoheads", which QuPath ignores.
 
     Raises:
         PipelineError: regions are requested and shapely is not installed.
     """
     n = 0
+    x, y = origin
     with atomic.atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f'{{"type": "FeatureCollection", "histoheads": {_json(about)}, "features": [')
         for shape in region_shapes(class_map) if objects == "regions" else cell_shapes(class_map):
@@ -153,7 +157,8 @@ def write_geojson(
                 },
                 "measurements": measurements,
             }
-            geometry = {"type": "Polygon", "coordinates": shape.rings}
+            rings = [[[left - x, top - y] for left, top in ring] for ring in shape.rings]
+            geometry = {"type": "Polygon", "coordinates": rings}
             file.write(f"{',' if n else ''}\n")
             file.write(_json({"type": "Feature", "geometry": geometry, "properties": properties}))
             n += 1

@@ -119,6 +119,7 @@ def write_files(
                 colours=class_colours(len(maps.classes)),
                 objects=objects,
                 name=head + (" (saw this source)" if maps.saw_source else ""),
+                origin=(maps.slide.bounds_x, maps.slide.bounds_y),
                 about=about(maps, head),
             )
             written.append(path)
@@ -141,6 +142,7 @@ def about(maps: MapData, head: str) -> Mapping[str, object]:
         "slide": maps.slide.slide,
         "slide_sha256": maps.slide.slide_sha256,
         "mpp": maps.slide.mpp,
+        "origin_level0": [maps.slide.bounds_x, maps.slide.bounds_y],
         "head": head,
         "network_saw_source": maps.saw_source,
         "sources": dict(maps.sources),

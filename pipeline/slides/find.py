@@ -1,16 +1,19 @@
-"""Which slides a command is to work on: files, folders, a CSV file, or the large images of Kather 2016."""
+"""List the slides that a command line names: files, folders, tables of slides."""
 
 import dataclasses
 import math
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import BadInput
 from pipeline.runtime.console import list_names, log
+from pipeline.slides.scale import GivenMpp
 from pipeline.storage.user_tables import GROUP_NAMES, decimal, read_user_table
 from pipeline.storage.user_tables import SUFFIXES as TABLES
-from pipeline.tiles.datasets.files import refuse_unwritable
+from pipeline.tiles.datasets.files import SYSTEM_FOLDER, refuse_unwritable
+from pipeline.tiles.datasets.names import spellings
 
 SUFFIXES = (
     ".bif",
@@ -28,17 +31,23 @@ SUFFIXES = (
     ".vmu",
     ".webp",
 )
-"""File names that a folder is searched for."""
+"""Suffixes that a folder is searched for."""
 
 COMPANIONS = ("-truth.png", "-thumbnail.png", "-overlay.png")
-"""How files end that commands write beside slides and that are none."""
+"""Ends of the names of files that commands write next to slides."""
+
+PARTS = {".vms": (".jpg", ".jpeg"), ".vmu": (".jpg", ".jpeg")}
+"""Suffix of a slide in several files -> suffixes of its parts next to it."""
+
+RESULTS = {f"{name}.csv.json" for name in ("manifest", "grid", "predictions", "slides")}
+"""Records of our commands: folders below one of them hold figures and maps, no slides."""
 
 COLUMNS = {
     "slide": ("path", "file", "filename", "file_name", "slide_path", "image", "wsi"),
     "mpp": ("um_per_px", "microns_per_pixel"),
     "group": tuple(name for name in GROUP_NAMES if name != "slide"),
 }
-"""Columns of a CSV file of slides, with other names for each."""
+"""Columns of a table of slides, with other names for each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,78 +56,156 @@ class SlideEntry:
 
     path: Path
     name: str
-    """Of its folder in the run and of its rows' group; different for each."""
+    """Name of its folder in the run and of its rows' group; unique."""
 
-    mpp: float | None = None
-    """As the user gives it, um/px."""
+    mpp: GivenMpp | None = None
+    """Scale by the user."""
 
     group: str | None = None
-    """Its source or patient, as the user gives it."""
+    """Source or patient by the user."""
+
+    problem: str = ""
+    """Why there is no such slide, where that is known already, or ""."""
 
 
-def find_slides(words: Sequence[str], *, mpp: float | None, group: str | None) -> list[SlideEntry]:
-    """Return the slides that words name, in order.
+def find_slides(words: Sequence[str], *, mpp: GivenMpp | None, group: str | None) -> list[SlideEntry]:
+    """Return the slides that words name, in order; a slide that is named twice is listed once.
 
     Args:
-        words: files, folders (searched for slides, not below), or .csv files with the columns slide and, if wanted, mpp
-            and group, paths counting from the CSV's folder.
-        mpp: for those for which a CSV says none.
-        group: likewise.
+        words: files, folders (searched for slides, also below), or tables with the columns slide and, if wanted, mpp
+            and group; their paths count from the table's folder. A folder without slides among several words is an
+            entry with a problem.
+        mpp: scale of the slides for which a table has none.
+        group: source or patient of the slides for which a table has none.
 
     Raises:
-        BadInput: nothing there, a CSV that cannot be used, or names that cannot be told apart.
+        BadInput: nothing there, a table that cannot be used, or names that cannot be told apart.
     """
-    found: list[tuple[Path, float | None, str | None]] = []
+    found: list[SlideEntry] = []
     for word in words:
         path = Path(word)
         if path.is_dir():
-            inside = [
-                file
-                for file in sorted(path.iterdir())
-                if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
-            ]
-            inside = [file for file in inside if not file.name.endswith(COMPANIONS)]
-            if not inside:
-                raise BadInput(f"{path}: no slides in this folder ({', '.join(SUFFIXES)})")
-            found += [(file, mpp, group) for file in inside]
+            inside = _in_folder(path)
+            problem = "" if inside else f"{path}: no slides in this folder or below ({', '.join(SUFFIXES)})"
+            if problem and len(words) == 1:
+                raise BadInput(problem)
+            found += [SlideEntry(file, "", mpp, group) for file in inside]
+            found += [SlideEntry(path, str(path), problem=problem)] if problem else []
         elif path.suffix.lower() in TABLES:
-            found += [(file, own or mpp, name or group) for file, own, name in _listed(path)]
+            found += _in_table(path, mpp, group)
         else:
-            found.append((path, mpp, group))
-    refuse_unwritable([path.name for path, _, _ in found], where="slides")
-    stems = Counter(path.stem for path, _, _ in found)
+            found.append(SlideEntry(path, "", mpp, group))
+    return _named(found)
+
+
+def _once(found: Sequence[SlideEntry]) -> list[SlideEntry]:
+    """Return entries without repetitions.
+
+    Raises:
+        BadInput: a slide is named twice, with different facts.
+    """
+    by_path: dict[str, SlideEntry] = {}
+    for entry in found:
+        first = by_path.setdefault(os.path.normpath(Path.cwd() / entry.path), entry)
+        scales = [one.mpp.mpp if one.mpp else None for one in (first, entry)]
+        if scales[0] != scales[1] or first.group != entry.group:
+            raise BadInput(f"{entry.path}: named twice with different mpp or group: name it once")
+    return list(by_path.values())
+
+
+def _named(found: Sequence[SlideEntry]) -> list[SlideEntry]:
+    """Return entries with unique names: the stem, or the whole file name where stems are equal.
+
+    Raises:
+        BadInput: names that are equal, also but for their spelling, or that no folder may have.
+    """
+    once = _once(found)
+    refuse_unwritable([entry.path.name for entry in once], where="slides")
+    stems = Counter(entry.path.stem for entry in once if not entry.problem)
     entries = [
-        SlideEntry(path, path.stem if stems[path.stem] == 1 else path.name, own, name) for path, own, name in found
+        entry
+        if entry.problem
+        else dataclasses.replace(entry, name=entry.path.stem if stems[entry.path.stem] == 1 else entry.path.name)
+        for entry in once
     ]
-    doubled = [name for name, n in Counter(entry.name for entry in entries).items() if n > 1]
-    if doubled:
-        raise BadInput(f"{len(doubled)} name(s) of slides stand twice: {list_names(doubled)}: rename one of each")
+    places: dict[str, list[str]] = {}
+    for entry in entries:
+        places.setdefault(entry.name, []).append(str(entry.path))
+    if doubled := [" and ".join(paths) for paths in places.values() if len(paths) > 1]:
+        raise BadInput(
+            f"{len(doubled)} name(s) of slides occur twice: {list_names(doubled)}: rename one of each, or give them to "
+            "runs of their own"
+        )
+    if similar := [" and ".join(places[name][0] for name in names) for names in spellings(places)]:
+        raise BadInput(
+            f"names of slides differ only in case, blanks or the coding of accents: {list_names(similar)}: rename one "
+            "of each"
+        )
     if hidden := [entry.name for entry in entries if entry.name.startswith(".")]:
-        raise BadInput(f"slides must not begin with a dot: {list_names(hidden)}: rename them")
+        raise BadInput(f"names of slides must not begin with a dot: {list_names(hidden)}: rename them")
     return entries
 
 
-def _listed(file: Path) -> list[tuple[Path, float | None, str | None]]:
-    """Return path, mpp and group of each row of a CSV file.
+def _in_folder(folder: Path) -> list[Path]:
+    """Return the slides in a folder and below it, sorted; log the number of other files.
+
+    Hidden files, system folders and results of our commands are left out.
 
     Raises:
-        BadInput: no column slide, an empty cell in it, or an mpp that is no scale.
+        BadInput: a folder cannot be read, or is linked into itself.
+    """
+
+    def refuse(error: OSError) -> None:  # os.walk would pass over the folder and all its slides in silence
+        raise BadInput(f"{error.filename}: the folder cannot be read ({error.strerror})") from None
+
+    found: list[Path] = []
+    others: Counter[str] = Counter()
+    for top, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        here = Path(top)
+        is_mirax_data = Path(f"{top}.mrxs").is_file()
+        if is_mirax_data or not RESULTS.isdisjoint(files):
+            folders.clear()
+            if here != folder:
+                continue
+        folders[:] = [f for f in folders if not f.startswith(".") and not SYSTEM_FOLDER.fullmatch(f)]
+        place = here.resolve()
+        if loops := [name for name in folders if (here / name).resolve() in (place, *place.parents)]:
+            raise BadInput(f"{here / loops[0]}: a link to a folder above it: remove it")
+        parts = {part for name in files for part in PARTS.get(Path(name).suffix.lower(), ())}
+        for name in files:
+            suffix = Path(name).suffix.lower()
+            if name.startswith(".") or name.endswith(COMPANIONS) or suffix in parts:
+                continue
+            if suffix in SUFFIXES:
+                found.append(here / name)
+            else:
+                others[suffix or name] += 1
+    if others:
+        listed = list_names([f"{suffix} {n}" for suffix, n in sorted(others.items())])
+        log.info(f"{folder}: {len(found)} slides; other files are passed over: {listed}")
+    return sorted(found)
+
+
+def _in_table(file: Path, mpp: GivenMpp | None, group: str | None) -> list[SlideEntry]:
+    """Return an entry without a name for each row of a table of slides.
+
+    Raises:
+        BadInput: no column slide, an empty cell in it, or an mpp that is not a scale.
     """
     listing = read_user_table(file, COLUMNS, needed=("slide",))
-    table = listing.table
-    paths = listing.paths("slide")
-    rows: list[tuple[Path, float | None, str | None]] = []
-    for i, (path, row) in enumerate(zip(paths, table.to_dict("records"), strict=True)):
+    rows: list[SlideEntry] = []
+    for i, (path, row) in enumerate(zip(listing.paths("slide"), listing.table.to_dict("records"), strict=True)):
         if not row["slide"]:
             raise BadInput(f"{listing.where(i)}: empty 'slide'")
         text = str(row.get("mpp", ""))
         try:
-            mpp = decimal(text) if text else None
+            value = decimal(text) if text else None
         except ValueError:
-            mpp = math.nan
-        if mpp is not None and not 0 < mpp < math.inf:
+            value = math.nan
+        if value is not None and not 0 < value < math.inf:
             raise BadInput(f"{listing.where(i)}: mpp '{text}': micrometres per pixel are needed, or nothing")
-        rows.append((path, mpp, str(row.get("group", "")) or None))
+        own = GivenMpp(value, listing.where(i), overrules=True) if value is not None else mpp
+        rows.append(SlideEntry(path, "", own, str(row.get("group", "")) or group))
     if listing.notes:
         log.info(f"{file} is read with: {'; '.join(listing.notes)}")
     if listing.unknown:

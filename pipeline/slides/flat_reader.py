@@ -1,17 +1,24 @@
-"""Slides of one level: plain TIFF, PNG, JPEG and WebP."""
+"""Read slides of one level: plain TIFF, PNG, JPEG and WebP."""
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from PIL import Image
 
 from pipeline.errors import BadTile
-from pipeline.slides.base import Slide, check_size, reason_of, scale_of
-from pipeline.tiles.decoding import decode_tile
+from pipeline.slides.base import Slide, check_size, reason_of
+from pipeline.slides.scale import GivenMpp, resolve_mpp
+from pipeline.slides.tiff_header import ORIENTATION, TiffHeader, check_orientation
+from pipeline.tiles.decoding import read_tile
 
 MOST_FLAT_SIDE = 65_535
-"""Largest side of a picture that is decoded whole; Pillow's limit on its area is far stricter."""
+"""Largest side of a picture that is decoded as a whole; Pillow's limit on its area is far stricter."""
+
+NAMES = {b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"RIFF": "WebP", b"II": "TIFF", b"MM": "TIFF"}
+"""First bytes of a file -> format."""
 
 
 class FlatSlide(Slide):
@@ -19,19 +26,24 @@ class FlatSlide(Slide):
 
     level_downsamples: ClassVar[tuple[float, ...]] = (1.0,)  # type: ignore[misc]
 
-    def __init__(self, path: Path, mpp: float | None) -> None:
+    def __init__(self, path: Path, header: TiffHeader | None, given: GivenMpp | None) -> None:
         self.path = path
-        pixels, self.format, stated = _flat(path)
+        with path.open("rb") as file:
+            magic = file.read(4)
+        self.format = next((name for key, name in NAMES.items() if magic.startswith(key)), "image")
+        if header is None:
+            check_orientation(path, _exif_orientation(path))
+        pixels, self.note = _flat(path)
         self._pixels: np.ndarray | None = pixels
         height, width = pixels.shape[:2]
         self.dimensions = width, height
         self.level_dimensions = (self.dimensions,)
-        self.mpp = scale_of(path, stated, mpp)
+        self.scale = resolve_mpp(path, header.stated(tags=True) if header else [], given)
 
     def read_region_rgb(self, x: int, y: int, w: int, h: int, level: int) -> np.ndarray:
         """See `Slide`."""
         if self._pixels is None:
-            self._pixels = _flat(self.path)[0]
+            self._pixels, _ = _flat(self.path)
         region = np.asarray(self._pixels[y : y + h, x : x + w])
         return np.repeat(region[:, :, None], 3, axis=2) if region.ndim == 2 else np.ascontiguousarray(region)
 
@@ -39,42 +51,45 @@ class FlatSlide(Slide):
         return self.__dict__ | {"_pixels": None}
 
 
-def _flat(path: Path) -> tuple[np.ndarray, str, list[float | None]]:
-    """Return the pixels of a picture of one level, (h, w) or (h, w, 3) uint8, its format, and its scales.
+def _exif_orientation(path: Path) -> int:
+    """Return the orientation in the EXIF data of a picture, 1 if there is none or it is damaged."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 -- damaged metadata must not cost the pixels; the decoder reports damaged pixels
+        return 1
+
+
+def _flat(path: Path) -> tuple[np.ndarray, str]:
+    """Return the pixels of a picture of one level, (h, w) or (h, w, 3) uint8, and a note on how they were read.
 
     Raises:
         BadTile: it cannot be read, or not without taking all memory.
     """
-    with path.open("rb") as file:
-        magic = file.read(4)
-    stated: list[float | None] = [None, None]
-    if magic[:2] in (b"II", b"MM"):
-        mapped, stated = _mapped_tiff(path)
-        if mapped is not None:
-            return mapped, "TIFF", stated
-    pixels = decode_tile(path, max_side=MOST_FLAT_SIDE)
-    names = {b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"RIFF": "WebP", b"II": "TIFF", b"MM": "TIFF"}
-    return pixels, next((name for key, name in names.items() if magic.startswith(key)), "image"), stated
+    mapped = _mapped_tiff(path)
+    if mapped is not None:
+        return mapped, ""
+    decoded = read_tile(path, max_side=MOST_FLAT_SIDE)
+    return decoded.pixels, decoded.note
 
 
-def _mapped_tiff(path: Path) -> tuple[np.ndarray | None, list[float | None]]:
-    """Return the first page of an uncompressed TIFF as a memory map, None if it is stored otherwise; and its scales.
+def _mapped_tiff(path: Path) -> np.ndarray | None:
+    """Return the first page of an uncompressed TIFF as a memory map, None for another file.
 
     Raises:
         BadTile: damaged, or longer than the file.
     """
+    with path.open("rb") as file:
+        if file.read(2) not in (b"II", b"MM"):
+            return None
     try:
         import tifffile
-    except ImportError:  # comes with scikit-image and with the extra
-        return None, [None, None]
-    try:
+
         with tifffile.TiffFile(path) as tiff:
             page: Any = tiff.pages[0]
-            unit = {2: 25_400.0, 3: 10_000.0}.get(int(page.resolutionunit or 0))
-            stated = [unit / per if unit and per > 0 else None for per in page.resolution]
-            plain = page.photometric in (1, 2) and page.planarconfig == 1 and page.samplesperpixel in (1, 3)
-            if not (plain and page.compression == 1 and page.dtype == np.uint8 and page.is_contiguous):
-                return None, stated
+            is_plain = page.photometric in (1, 2) and page.planarconfig == 1 and page.samplesperpixel in (1, 3)
+            if not (is_plain and page.compression == 1 and page.dtype == np.uint8 and page.is_contiguous):
+                return None
             start, n_bytes = page.dataoffsets[0], math.prod(page.shape)
             shape = page.shape
     except Exception as error:  # noqa: BLE001 -- on damaged files the parser raises whatever comes
@@ -82,4 +97,4 @@ def _mapped_tiff(path: Path) -> tuple[np.ndarray | None, list[float | None]]:
     check_size(path, (shape[1], shape[0]))
     if start + n_bytes > path.stat().st_size:
         raise BadTile("truncated: the file is shorter than its pixels")
-    return np.memmap(path, np.uint8, "r", offset=start, shape=shape), stated
+    return np.memmap(path, np.uint8, "r", offset=start, shape=shape)

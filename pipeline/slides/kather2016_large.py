@@ -1,6 +1,6 @@
-"""The ten 5000 x 5000 images of "Collection of textures in colorectal cancer histology" (Kather et al. 2016).
+"""Get the ten 5000 x 5000 images of "Collection of textures in colorectal cancer histology" (Kather et al. 2016).
 
-They come from the same ten sources as the tiles. Reads nothing, the published zip, or an unpacked copy:
+They come from the same ten sources as the tiles. They are downloaded, or read from the zip or an unpacked copy:
 
     large_images(None, cache=Path("data/kather2016-large"), url=None)
 """
@@ -16,28 +16,29 @@ from typing import Any
 
 from pipeline.errors import BadInput
 from pipeline.slides.find import SlideEntry
+from pipeline.slides.scale import GivenMpp
 from pipeline.tiles.datasets.download import BY_HAND, TIMEOUT_S, download
 from pipeline.tiles.datasets.kather2016 import GROUP_REGEX, KATHER2016
 from pipeline.tiles.datasets.unzip import unpacked_folder
 
 SUFFIX = "_APPLICATION.tif"
-"""How the names of the images end: `CRC-Prim-HE-<source>_APPLICATION.tif`."""
+"""End of the images' names: `CRC-Prim-HE-<source>_APPLICATION.tif`."""
 
 N_IMAGES = 10
 
 MOST_LIST_BYTES = 4_000_000
-"""Largest list of files that is taken for one."""
+"""Most bytes that are read of the record's list of files."""
 
 MAX_BYTES, MAX_FILES = 2_000_000_000, 100
-"""Limits for what is unpacked: ten images of 75 MB, and what packers add."""
+"""Most bytes and files that are unpacked: ten images of 75 MB, and files that packers add."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """Where the images are published; another instance stands for a mirror or a test."""
+    """Where the images are published; a mirror or a test has another instance."""
 
     api: str = "https://zenodo.org/api/records/53169"
-    """Gives the record's list of files with their checksums."""
+    """Address of the record's list of files with their checksums."""
 
     name: str = "Kather_texture_2016_larger_images_10.zip"
 
@@ -47,7 +48,7 @@ ZENODO = Record()
 
 @dataclass(frozen=True)
 class Published:
-    """What the record says of the zip."""
+    """Address, checksum and size of the zip."""
 
     url: str
     md5: str
@@ -55,14 +56,14 @@ class Published:
 
 
 def published(record: Record) -> Published:
-    """Return address, checksum and size of the zip as the record lists them now.
+    """Return address, checksum and size of the zip by the record.
 
     Raises:
         BadInput: no connection, or a list without the zip.
     """
     request = urllib.request.Request(record.api, headers={"User-Agent": "histoheads"})  # noqa: S310 -- https, above
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310 -- likewise
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310 -- https, above
             text = response.read(MOST_LIST_BYTES)
         files: list[Any] = json.loads(text)["files"]
         entry = next(file for file in files if file["key"] == record.name)
@@ -70,7 +71,7 @@ def published(record: Record) -> Published:
         found = Published(str(entry["links"]["self"]), md5, int(entry["size"]))
     except (OSError, urllib.error.URLError) as error:
         reason = getattr(error, "reason", error)
-        raise BadInput(f"{record.api}: the list of files cannot be had ({reason}); {BY_HAND}") from None
+        raise BadInput(f"{record.api}: the list of files cannot be downloaded ({reason}); {BY_HAND}") from None
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
         raise BadInput(f"{record.api}: its list of files does not hold {record.name}; {BY_HAND}") from None
     if kind != "md5" or not re.fullmatch("[0-9a-f]{32}", md5):
@@ -86,8 +87,8 @@ def large_images(
     Args:
         source: None to download into `cache`; the published zip, to be unpacked there; or a folder, used where it is.
         cache: e.g. `data/kather2016-large`; a complete copy in it is used again.
-        url: another address of the zip; its checksum is the record's all the same.
-        record: where the checksum comes from.
+        url: another address of the zip; its checksum must be the record's.
+        record: source of the checksum.
 
     Raises:
         BadInput: `source` does not exist or holds other files; or as `published`, `download` and `unpacked_folder`.
@@ -120,11 +121,12 @@ def _entries(folder: Path, *, hint: str) -> list[SlideEntry]:
     if len(found) != N_IMAGES:
         raise BadInput(f"{folder} holds {len(found)} images *{SUFFIX} instead of {N_IMAGES}; {hint}")
     sources = [re.search(GROUP_REGEX, path.name) for path in found]
-    lost = [path.name for path, source in zip(found, sources, strict=True) if source is None]
-    if lost:
-        raise BadInput(f"{folder}: {lost[0]} does not tell its source (CRC-Prim-HE-NN); {hint}")
+    unknown = [path.name for path, source in zip(found, sources, strict=True) if source is None]
+    if unknown:
+        raise BadInput(f"{folder}: {unknown[0]} has no source in its name (CRC-Prim-HE-NN); {hint}")
+    mpp = GivenMpp(KATHER2016.mpp, "kather2016", overrules=True)
     return [
-        SlideEntry(path, path.stem, KATHER2016.mpp, source[1])
+        SlideEntry(path, path.stem, mpp, source[1])
         for path, source in zip(found, sources, strict=True)
         if source is not None
     ]

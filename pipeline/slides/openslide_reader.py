@@ -1,12 +1,15 @@
-"""A slide file -> any region of it as 8-bit RGB pixels, or one line on why not. The only place that opens slides.
+"""Open a slide file and read regions as 8-bit RGB pixels. The only place that opens slides.
 
 | stored as | read by |
 |---|---|
-| what OpenSlide knows (Aperio, Hamamatsu, MIRAX, Leica, DICOM, tiled TIFF, ...; extra `slides`) | OpenSlide, any size |
+| formats of OpenSlide (Aperio, Hamamatsu, MIRAX, Leica, DICOM, tiled TIFF, ...; extra `slides`) | OpenSlide, any size |
 | plain TIFF, uncompressed | a memory map, any size |
-| plain TIFF, compressed; PNG, JPEG, WebP | Pillow, decoded whole: at most 89 million pixels (9400 x 9400) |
+| plain TIFF, compressed; PNG, JPEG, WebP | Pillow, decoded as a whole: at most 89 million pixels (9400 x 9400) |
+| rotated or mirrored (orientation other than 1), in any format | BadSlide: readers differ, so coordinates would |
+| 16 bits a channel or more, float | BadSlide: the scale of its values is not known |
+| an alpha channel that hides nearly all of it | BadSlide: it is a mask, not opacity |
 
-Coordinates are level-0 px. The scale (mpp, um per px) comes from the file or from the user: nothing is guessed.
+Coordinates are level-0 px. `scale` decides the um per px; nothing is guessed.
 """
 
 import math
@@ -18,16 +21,18 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import BadSlide, BadTile
-from pipeline.slides.base import Slide, check_size, reason_of, scale_of
+from pipeline.slides.base import Slide, check_size, reason_of
 from pipeline.slides.flat_reader import FlatSlide
+from pipeline.slides.scale import GivenMpp, resolve_mpp, stated_mpp
+from pipeline.slides.tiff_header import TiffHeader, check_header, read_tiff_header
+from pipeline.storage.placeholder import placeholder
 
 CACHE_BYTES = 128_000_000
-"""OpenSlide's cache of decoded blocks, in each process that reads: two rows of blocks of a wide slide, so that the next
-row of tiles finds again what lies in both."""
-
+"""OpenSlide's cache of decoded blocks in each reading process: two rows of blocks of a wide slide, so that the next row
+of tiles finds the blocks that it shares with this one."""
 
 MOST_BLOCK_PX = 4096 * 4096
-"""Largest block that a slide may be stored in: each is decoded as a whole."""
+"""Largest block of a slide, because each block is decoded as a whole."""
 
 
 class PyramidSlide(Slide):
@@ -37,7 +42,7 @@ class PyramidSlide(Slide):
     after an error.
     """
 
-    def __init__(self, path: Path, mpp: float | None) -> None:
+    def __init__(self, path: Path, header: TiffHeader | None, given: GivenMpp | None) -> None:
         self.path = path
         self._handle: Any = None
         self._pid = -1
@@ -53,8 +58,14 @@ class PyramidSlide(Slide):
                 raise BadSlide(f"{path}: stored in blocks of more than {MOST_BLOCK_PX / 1e6:.0f} million px: damaged")
         colour = properties.get("openslide.background-color", "ffffff")
         self._background = tuple(bytes.fromhex(colour)) if len(colour) == 6 else (255, 255, 255)
-        stated = [_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"]
-        self.mpp = scale_of(path, stated, mpp)
+        x, y = (_number(properties.get(f"openslide.bounds-{axis}")) for axis in "xy")
+        self.bounds = int(x or 0), int(y or 0)
+        if header is not None:
+            self.n_subifds = header.n_subifds if len(self.level_dimensions) == 1 else 0
+            self.alpha_counts = np.zeros(256, np.int64) if header.has_alpha else None
+        stated = stated_mpp("OpenSlide", *(_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"))
+        stated += header.stated(tags=False) if header is not None else []
+        self.scale = resolve_mpp(path, stated, given)
 
     def _opened(self) -> Any:
         """Return this process's handle.
@@ -85,6 +96,8 @@ class PyramidSlide(Slide):
                 f"{self.path}: the region at {x}, {y} cannot be read ({reason_of(error, self.path)})"
             ) from None
         alpha = image.getchannel("A")
+        if self.alpha_counts is not None:
+            self.alpha_counts += np.array(alpha.histogram(), np.int64)
         if alpha.getextrema()[0] == 255:
             return np.asarray(image.convert("RGB"))
         filled = Image.new("RGB", image.size, self._background)
@@ -108,28 +121,49 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def open_slide(path: Path, mpp: float | None = None) -> Slide:
+def check_file(path: Path) -> None:
+    """Check that a slide's file is there and has content of its own.
+
+    Raises:
+        BadSlide: no file, a file without the right to read it, an empty one, or a pointer of Git LFS.
+    """
+    if path.is_dir():
+        raise BadSlide(f"{path}: no slides in this folder")
+    if not path.is_file():
+        raise BadSlide(f"{path}: " + ("not a file" if path.exists() else "no such slide"))
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise BadSlide(f"{path}: cannot be read ({error.strerror})") from None
+    if what := placeholder(path):
+        raise BadSlide(f"{path}: {what}")
+
+
+def open_slide(path: Path, mpp: GivenMpp | float | None = None) -> Slide:
     """Open a slide or large image.
 
     Args:
         path: the file.
-        mpp: micrometres per level-0 px, where the file does not say it or is wrong.
+        mpp: micrometres per level-0 px by the user; a number counts as `--mpp`.
 
     Raises:
-        BadSlide: not there, damaged, of a format that nothing here reads, too large for its format, or its scale is
-            not known.
+        BadSlide: not there, damaged, of a format that nothing here reads, too large for its format, not stored as it is
+            shown (see the table above), or its scale is not known.
     """
-    if not path.is_file():
-        raise BadSlide(f"{path}: " + ("not a file" if path.exists() else "no such slide"))
+    given = GivenMpp(mpp) if isinstance(mpp, float | int) else mpp
+    check_file(path)
+    header = read_tiff_header(path)
+    if header is not None:
+        check_header(path, header)
     try:
         import openslide
 
         if openslide.OpenSlide.detect_format(path) is not None:
-            return PyramidSlide(path, mpp)
+            return PyramidSlide(path, header, given)
         known = "OpenSlide does not know it, or it is damaged"
     except ImportError:
         known = "most slides are read by OpenSlide: pip install 'histoheads[slides]'"
     try:
-        return FlatSlide(path, mpp)
+        return FlatSlide(path, header, given)
     except BadTile as error:
         raise BadSlide(f"{path}: {known}; as a plain picture: {reason_of(error, path)}") from None

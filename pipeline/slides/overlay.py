@@ -1,40 +1,49 @@
-"""The figure that shows which tiles of a slide were taken."""
+"""Draw the tiles of a slide over its thumbnail, for checking."""
 
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import binary_dilation
 
-from pipeline.figures.plotting import Figure
-from pipeline.figures.style import save, short, styled
+from pipeline.slides.base import Thumbnail
+from pipeline.storage.atomic import atomic
 
 SHADE = 0.35
-"""How dark what is left out is shown."""
+"""Part of the brightness that is taken from the thumbnail outside of the tiles."""
+
+BORDER, INK = (213, 94, 0), (0, 158, 115)
+"""Colours of the tiles' border and of pen marks: Okabe and Ito, "Color Universal Design", 2008."""
+
+CAPTION_PX = 24
+"""Height of the caption."""
 
 
-@styled
-def draw_overlay(path: Path, thumbnail: np.ndarray, coords: np.ndarray, *, side: int, scale: float, name: str) -> None:
-    """Draw the thumbnail with what is left out darkened.
+def draw_overlay(path: Path, thumbnail: Thumbnail, coords: np.ndarray, *, side: int, ink: np.ndarray) -> None:
+    """Draw the thumbnail darkened outside of the tiles, with the tiles' border and hatched pen marks.
 
     Args:
         path: the PNG.
-        thumbnail: (h, w, 3) uint8.
+        thumbnail: of the slide.
         coords: (N, 2), x and y of the tiles in level-0 px.
-        side: of a tile in level-0 px.
-        scale: level-0 px per px of the thumbnail.
-        name: of the slide.
+        side: side of a tile in level-0 px.
+        ink: (h, w) bool, pen marks.
     """
-    high, wide, _ = thumbnail.shape
+    high, wide, _ = thumbnail.pixels.shape
     edges = np.zeros((high + 1, wide + 1), np.int32)  # +1 where a tile begins and -1 where it ends: sums count tiles
+    scale = thumbnail.downsample
     left, top = np.minimum((coords / scale).round().astype(int), (wide, high)).T
     right, bottom = np.minimum(((coords + side) / scale).round().astype(int), (wide, high)).T
     for y, x, sign in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
         np.add.at(edges, (y, x), sign)
-    taken = edges.cumsum(axis=0).cumsum(axis=1)[:high, :wide] > 0
-    shown = np.where(taken[..., None], thumbnail, thumbnail * (1 - SHADE)).astype(np.uint8)
-    figure = Figure(figsize=(7, 7 * high / wide + 0.4), layout="constrained")
-    axis = figure.subplots()
-    axis.imshow(shown)
-    axis.contour(taken, levels=[0.5], colors=["#D55E00"], linewidths=0.8)
-    axis.set_axis_off()
-    axis.set_title(f"{short(name)}: {len(coords)} tiles of {side} px in what is bright")
-    save(figure, path)
+    is_tile = edges.cumsum(axis=0).cumsum(axis=1)[:high, :wide] > 0
+    shown = np.where(is_tile[..., None], thumbnail.pixels, thumbnail.pixels * (1 - SHADE)).astype(np.uint8)
+    stripes = np.add.outer(np.arange(high), np.arange(wide)) % 8 < 3
+    shown[ink & stripes] = INK
+    shown[binary_dilation(is_tile, iterations=max(1, max(high, wide) // 1000)) & ~is_tile] = BORDER
+    figure = Image.new("RGB", (wide, high + CAPTION_PX), "white")
+    figure.paste(Image.fromarray(shown), (0, CAPTION_PX))
+    caption = f"{len(coords)} tiles of {side} px" + (", pen marks hatched" if ink.any() else "")
+    ImageDraw.Draw(figure).text((4, 4), caption, fill="black", font=ImageFont.load_default(14))
+    with atomic(path) as temporary:
+        figure.save(temporary, format="PNG")

@@ -83,7 +83,7 @@ def class_map(slide: DemoSlide) -> Pixels:
 
     def noise(scale: float) -> npt.NDArray[np.float64]:
         field = gaussian_filter(rng.standard_normal((n, n)), scale, mode="reflect")
-        return (field - field.mean()) / field.std()
+        return np.asarray((field - field.mean()) / field.std())
 
     codes = np.stack([noise(sigma) for code in range(len(CLASSES)) if code != EMPTY]).argmax(axis=0)
     axis = (np.arange(n) + 0.5) / n * 2 - 1

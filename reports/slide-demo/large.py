@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.slides.grid import grid_path, read_grid
+from pipeline.slides.grid import read_grid
 from pipeline.slides.openslide_reader import open_slide
+from pipeline.slides.place import grid_path
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "bench"))

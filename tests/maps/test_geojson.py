@@ -31,7 +31,14 @@ def map_of(codes):
 
 
 def written(tmp_path, found, **more):
-    arguments = {"classes": CLASSES, "colours": COLOURS, "objects": "regions", "name": "svm", "about": {"slide": "s"}}
+    arguments = {
+        "classes": CLASSES,
+        "colours": COLOURS,
+        "objects": "regions",
+        "name": "svm",
+        "origin": (0, 0),
+        "about": {},
+    }
     n = write_geojson(tmp_path / "map.geojson", found, **arguments | more)
     content = json.loads((tmp_path / "map.geojson").read_text(encoding="utf-8"))
     assert len(content["features"]) == n

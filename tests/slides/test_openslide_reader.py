@@ -13,6 +13,7 @@ from PIL import Image
 from pipeline.errors import BadSlide, BadTile
 from pipeline.slides import base
 from pipeline.slides.openslide_reader import open_slide
+from pipeline.slides.scale import GivenMpp
 
 Make = Callable[..., Path]
 REAL = Path(__file__).parents[2] / "../shared/data/slides"
@@ -106,10 +107,12 @@ def test_a_tiff_says_its_scale_only_if_a_scanner_could_have(tmp_path: Path) -> N
     path = tmp_path / "a.tif"
     Image.fromarray(picture()).save(path, resolution_unit=3, x_resolution=20_000, y_resolution=20_000)
     assert open_slide(path).mpp == pytest.approx(0.5)
-    assert open_slide(path, 0.3).mpp == 0.3
+    assert open_slide(path, GivenMpp(0.3, overrules=True)).mpp == 0.3
+    with pytest.raises(BadSlide, match="another scale"):
+        open_slide(path, 0.3)
     for dpi in ((72, 72), (0, 0)):
         Image.fromarray(picture()).save(path, dpi=dpi)
-        with pytest.raises(BadSlide, match="does not say how many micrometres a pixel is: give it by --mpp"):
+        with pytest.raises(BadSlide, match="does not state how many micrometres a pixel is: give it by --mpp"):
             open_slide(path)
     Image.fromarray(picture()).save(path, resolution_unit=3, x_resolution=20_000, y_resolution=30_000)
     with pytest.raises(BadSlide, match="pixels that are not square"):
@@ -129,7 +132,8 @@ def test_what_cannot_be_opened(slide_file: Make, tmp_path: Path) -> None:
         "tail.tif": (whole[:-500], "tail.tif"),
         "raw.tif": (raw[: len(raw) // 2], "truncated"),
         "text.svs": (b"not a slide", "not a readable"),
-        "empty.tif": (b"", "not a readable"),
+        "empty.tif": (b"", "an empty file"),
+        "pointer.svs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         "head.tif": (b"II*\0\xff\xff\xff\xff", "not a readable TIFF"),
     }
     for name, (data, words) in bad.items():
@@ -140,7 +144,7 @@ def test_what_cannot_be_opened(slide_file: Make, tmp_path: Path) -> None:
         assert str(caught.value).startswith(str(tmp_path / name))
     with pytest.raises(BadSlide, match="no such slide"):
         open_slide(tmp_path / "none.svs")
-    with pytest.raises(BadSlide, match="not a file"):
+    with pytest.raises(BadSlide, match="no slides in this folder"):
         open_slide(tmp_path)
 
 
@@ -148,6 +152,7 @@ LARGE = """
 import resource, sys
 from pathlib import Path
 from pipeline.slides.openslide_reader import open_slide
+from pipeline.slides.scale import GivenMpp
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with open_slide(Path(sys.argv[1]), 0.5) as slide:
     assert slide.dimensions == (60000, 60000), slide.dimensions
@@ -181,7 +186,7 @@ def test_a_compressed_picture_larger_than_pillow_takes_is_refused(tmp_path: Path
     """Pillow's limit stands: it is lifted nowhere."""
     limit = Image.MAX_IMAGE_PIXELS
     Image.new("1", (10_000, 9_500)).save(tmp_path / "large.png")
-    with pytest.raises(BadSlide, match="exceeds limit"):
+    with pytest.raises(BadSlide, match="more than Pillow's limit"):
         open_slide(tmp_path / "large.png", 0.5)
     assert limit == Image.MAX_IMAGE_PIXELS
 

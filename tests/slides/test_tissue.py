@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.slides.base import Thumbnail
-from pipeline.slides.tissue import THRESHOLDS, closed, saturation, tissue_mask, tissue_shares
+from pipeline.slides.tissue import THRESHOLDS, closed, find_tissue, saturation, tissue_shares, white_balanced
 from pipeline.tiles.synthetic.tiles import CLASSES, render_tile
 
 
@@ -32,14 +32,16 @@ def test_glass_is_no_tissue_and_tissue_is(source: int) -> None:
     """Stains and white balances of the demo's sources; 7 is yellowish."""
     glass, tumor, fat = (drawn(label, source) for label in ("08_EMPTY", "01_TUMOR", "07_ADIPOSE"))
     both = np.concatenate([glass, tumor, glass])
-    mask, threshold = tissue_mask(thumbnail(both), mpp=0.5, threshold=None)
+    found = find_tissue(thumbnail(both), mpp=0.5, threshold=None)
+    mask, threshold = found.mask, found.threshold
+    assert not found.ink.any()
     side = len(glass)
     assert THRESHOLDS[0] <= threshold <= THRESHOLDS[1]
     assert mask[side + 3 : 2 * side - 3].mean() > 0.99
     assert mask[: side - 15].mean() < 0.03
-    assert tissue_mask(thumbnail(glass), mpp=0.5, threshold=None)[0].mean() < 0.03
-    assert tissue_mask(thumbnail(tumor), mpp=0.5, threshold=None)[0].mean() > 0.97
-    with_fat, _ = tissue_mask(thumbnail(np.concatenate([glass, fat, tumor, glass])), mpp=0.5, threshold=None)
+    assert find_tissue(thumbnail(glass), mpp=0.5, threshold=None).mask.mean() < 0.03
+    assert find_tissue(thumbnail(tumor), mpp=0.5, threshold=None).mask.mean() > 0.97
+    with_fat = find_tissue(thumbnail(np.concatenate([glass, fat, tumor, glass])), mpp=0.5, threshold=None).mask
     assert with_fat[side + 10 : 2 * side].mean() > 0.7
 
 
@@ -47,23 +49,23 @@ def test_black_is_no_tissue() -> None:
     """A scanner's edge has no colour that means anything."""
     pixels = np.full((40, 40, 3), 240, np.uint8)
     pixels[:, :20] = (12, 0, 3)
-    assert not saturation(pixels)[:, :18].any()
+    assert not saturation(white_balanced(pixels))[:, :18].any()
 
 
 def test_a_threshold_of_the_user_is_taken_as_it_is() -> None:
     pixels = np.full((40, 40, 3), 200, np.uint8)
     pixels[:, 20:] = (200, 150, 180)  # saturation 0.25
     for threshold, share in ((0.2, 0.5), (0.3, 0.0)):
-        mask, used = tissue_mask(thumbnail(pixels, 1000), mpp=0.5, threshold=threshold)
-        assert used == threshold
-        assert mask.mean() == pytest.approx(share, abs=0.06)
+        found = find_tissue(thumbnail(pixels, 1000), mpp=0.5, threshold=threshold)
+        assert found.threshold == threshold
+        assert found.mask.mean() == pytest.approx(share, abs=0.06)
 
 
 def test_what_could_not_be_decoded_counts_as_tissue() -> None:
     unreadable = np.zeros((40, 40), bool)
     unreadable[10:20, 10:20] = True
-    mask, _ = tissue_mask(Thumbnail(np.full((40, 40, 3), 240, np.uint8), 8, unreadable), mpp=0.5, threshold=None)
-    assert np.array_equal(mask, unreadable)
+    found = find_tissue(Thumbnail(np.full((40, 40, 3), 240, np.uint8), 8, unreadable), mpp=0.5, threshold=None)
+    assert np.array_equal(found.mask, unreadable)
 
 
 def test_gaps_are_closed_and_outlines_stay() -> None:
@@ -96,4 +98,4 @@ def test_shares_of_squares_between_pixels() -> None:
 
 def test_every_class_of_the_demo_but_glass_is_tissue() -> None:
     for label in CLASSES[:6]:
-        assert tissue_mask(thumbnail(drawn(label, 3, n=3)), mpp=0.5, threshold=None)[0].mean() > 0.8, label
+        assert find_tissue(thumbnail(drawn(label, 3, n=3)), mpp=0.5, threshold=None).mask.mean() > 0.8, label

@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 
 from pipeline.cli.options import Common
-from pipeline.errors import BadSlide, StaleInput
 from pipeline.network.engines import Engine
 from pipeline.network.engines.resume import SETTLED, settle_engine
 from pipeline.network.extraction.resumable_rows import attributes, fill
@@ -19,18 +18,17 @@ from pipeline.network.extraction.slide_tiles import SlideTiles
 from pipeline.network.model_file import Model
 from pipeline.runtime.console import log
 from pipeline.runtime.device import n_workers
-from pipeline.slides.batch import Outcome
 from pipeline.slides.find import SlideEntry
-from pipeline.slides.grid import Grid, grid_path, read_grid, thumbnail_path
+from pipeline.slides.grid import Grid, thumbnail_path
 from pipeline.slides.openslide_reader import open_slide
-from pipeline.slides.tiling import Tiling, check_scale, tile_slide
+from pipeline.slides.outcomes import Outcome
+from pipeline.slides.place import check_same_content, content_facts
+from pipeline.slides.scale import GivenMpp
+from pipeline.slides.tiling import grid_of
 from pipeline.storage import atomic, freshness, records
-from pipeline.storage.csv_files import no_formula
 from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.reader import SCHEMA
 from pipeline.storage.embeddings.writer import write_embeddings
-
-TABLE_SCHEMA = "slides/1.0"
 
 
 @dataclasses.dataclass
@@ -68,38 +66,15 @@ class SlideExtraction:
         """
         if not self.common.force:
             freshness.check_inputs_unchanged(trained.path, model.record)
-        grid = self.grid(entry, model)
+        common, tiles = self.common, model.preprocess
+        grid = grid_of(common.run, entry, size=tiles.size, mpp=tiles.mpp, force=common.force)
+        check_same_content(out, entry.path, sha256=grid.info.slide_sha256, restart=common.restart)
         inputs = [grid.path, trained.path, entry.path]
         artifact = records.Artifact(out, SCHEMA, "extract", self.chosen, inputs, protects="options")
         record = freshness.reusable_record(artifact, restart=self.common.restart)
         if record is not None:
             return Outcome(entry.name, tiles=len(grid.table), skipped=len(record["details"]["skipped"]))
         return self.embed(entry, trained, as_seen(model, grid), grid, artifact)
-
-    def grid(self, entry: SlideEntry, model: Model) -> Grid:
-        """Return the slide's grid: as `pipeline.tile` made it, or made now by its defaults.
-
-        Raises:
-            StaleInput: it is of another file, or was made with another mpp.
-            UsageError: it shows the network another scale than it was trained at.
-        """
-        path, seen = grid_path(self.common.run, entry.name), model.preprocess
-        if not path.is_file():
-            if seen.mpp is None:
-                raise BadSlide(
-                    f"{entry.path}: not cut yet, and the model does not say at which scale it was trained: run "
-                    "`python -m pipeline.tile` with --mpp-target"
-                )
-            tiling = Tiling(seen.size, seen.mpp)
-            return tile_slide(self.common.run, entry, tiling, force=self.common.force, restart=False)
-        grid = read_grid(path)
-        info = grid.info
-        if entry.mpp is not None and entry.mpp != info.mpp:
-            raise StaleInput(f"{path} was made with {info.mpp:g} um/px, not {entry.mpp:g}: run pipeline.tile again")
-        if entry.path.is_file() and atomic.sha256_file(entry.path) != info.slide_sha256:
-            raise StaleInput(f"{path} is the grid of another file than {entry.path}: run pipeline.tile again")
-        check_scale(seen.size, seen.mpp, tile_px=info.tile_px, tile_mpp=info.tile_mpp, force=self.common.force)
-        return grid
 
     def embed(
         self, entry: SlideEntry, trained: SlideModel, model: Model, grid: Grid, artifact: records.Artifact
@@ -121,7 +96,7 @@ class SlideExtraction:
             batch=self.batch,
         )
         out.parent.mkdir(parents=True, exist_ok=True)
-        with open_slide(entry.path, info.mpp) as slide:
+        with open_slide(entry.path, GivenMpp(info.mpp, grid.path.name, overrules=True)) as slide:
             tiles = SlideTiles(
                 slide,
                 grid.coords,
@@ -165,6 +140,7 @@ class SlideExtraction:
             artifact,
             outputs=[thumbnail],
             details={
+                **content_facts(entry.path, info.slide_sha256, out.parent),
                 "skipped": problems,
                 **{name: scratch.identity[name] for name in ("batch", *SETTLED)},
                 "per_pass": engine.per_pass,
@@ -203,14 +179,3 @@ def rows_of(entry: SlideEntry, grid: Grid) -> pd.DataFrame:
     table["path"], table["group"] = grid.info.slide, entry.name
     table["label"] = table["split"] = ""
     return table
-
-
-def write_outcomes(path: Path, outcomes: Sequence[Outcome], *, inputs: Sequence[Path]) -> None:
-    """Write slides.csv, what became of each slide of a command, and its record."""
-    table = pd.DataFrame([dataclasses.asdict(outcome) for outcome in outcomes])
-    table["seconds"] = table["seconds"].round(1)
-    for column in ("slide", "problem"):
-        table[column] = table[column].map(no_formula)
-    atomic.write_text(path, table.to_csv(index=False, lineterminator="\n"))
-    counts = {"slides": len(table), "failed": int(table["problem"].ne("").sum())}
-    records.write_record(records.Artifact(path, TABLE_SCHEMA, "extract", inputs=inputs), details=counts)

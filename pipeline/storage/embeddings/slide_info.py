@@ -49,6 +49,12 @@ class SlideInfo:
     stride_level0: int
     """From one tile to the next in level-0 px."""
 
+    bounds_x: int = 0
+    """x in level-0 px of the scanned area, to which QuPath crops the slide (MIRAX, SCN); 0 without such an area."""
+
+    bounds_y: int = 0
+    """y of the scanned area."""
+
 
 def attributes(info: SlideInfo) -> dict[str, Any]:
     """Return the attributes for the root and for `/coords`."""
@@ -86,7 +92,8 @@ def read_info(attrs: Mapping[str, Any], refuse: Refuse) -> SlideInfo:
             value = float(value)
         if type(value) is not field.type:
             raise refuse(f"the attribute '{field.name}' is missing or of another type")
-        if not isinstance(value, str) and not 0 < value <= MOST:
+        least = 0 if field.name.startswith("bounds_") else 1e-300
+        if not isinstance(value, str) and not least <= value <= MOST:
             raise refuse(f"the attribute '{field.name}' is {str(value)[:20]}, a number from above 0 to 2^31 is needed")
         values[field.name] = value
     if attrs.get("units") != UNITS:

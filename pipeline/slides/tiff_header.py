@@ -1,0 +1,140 @@
+"""Read from the header of a TIFF what OpenSlide and Pillow ignore: orientation, depth, alpha, OME-XML, SubIFDs."""
+
+import dataclasses
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import BadSlide
+from pipeline.slides.scale import StatedMpp, stated_mpp
+
+ORIENTATION, SUBIFDS = 274, 330
+"""TIFF tags."""
+
+MOST_PAGES = 32
+"""Pages among which the largest one is searched: pyramid levels, thumbnail, label, macro image."""
+
+UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}
+"""TIFF's ResolutionUnit (inch, centimetre) -> um."""
+
+OME_UNITS = {"um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "in": 25_400.0, "\N{ANGSTROM SIGN}": 1e-4}
+"""Unit in OME-XML -> um; a micro sign is written as u."""
+
+TO_PYRAMID = "vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
+"""Command that makes a tiled pyramid."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TiffHeader:
+    """Facts about the largest page of a TIFF."""
+
+    orientation: int = 1
+    bits: int = 8
+    """Bits per channel."""
+
+    is_float: bool = False
+    has_alpha: bool = False
+    n_subifds: int = 0
+    """Smaller levels that are stored below the page, as OME-TIFF does."""
+
+    tags_mpp: tuple[float | None, float | None] = (None, None)
+    """um per px in x and y by the TIFF's resolution tags."""
+
+    ome_mpp: tuple[float | None, float | None] = (None, None)
+    """um per px in x and y by OME-XML."""
+
+    def stated(self, *, tags: bool) -> list[StatedMpp]:
+        """Return the plausible scales that the header states.
+
+        Args:
+            tags: whether the resolution tags count; vendors with a scale of their own fill them with anything.
+        """
+        from_tags = stated_mpp("TIFF tags", *self.tags_mpp) if tags else []
+        return from_tags + stated_mpp("OME-XML", *self.ome_mpp)
+
+
+def read_tiff_header(path: Path) -> TiffHeader | None:
+    """Return facts about a TIFF, or None for a file that is no TIFF or cannot be parsed."""
+    with path.open("rb") as file:
+        if file.read(2) not in (b"II", b"MM"):
+            return None
+    try:
+        import tifffile
+
+        with tifffile.TiffFile(path) as tiff:
+            pages: list[Any] = []
+            for page in tiff.pages:
+                pages.append(page)
+                if len(pages) == MOST_PAGES:
+                    break
+            page = max(pages, key=lambda one: one.imagewidth * one.imagelength)
+            return _facts(page, str(pages[0].description))
+    except Exception:  # noqa: BLE001 -- on damaged files the parser raises whatever comes; the readers report the damage
+        return None
+
+
+def _facts(page: Any, description: str) -> TiffHeader:
+    """Return the header's facts about a page."""
+    tag = page.tags.get(ORIENTATION)
+    unit = UM_PER_UNIT.get(int(page.resolutionunit or 0))
+    x, y = (unit / per if unit and per > 0 else None for per in page.resolution)
+    bits = page.bitspersample
+    return TiffHeader(
+        orientation=int(tag.value) if tag is not None else 1,
+        bits=max(bits) if isinstance(bits, tuple) else int(bits),
+        is_float=int(page.sampleformat) == 3,
+        has_alpha=any(int(kind) in (1, 2) for kind in page.extrasamples),
+        n_subifds=len(page.subifds or ()),
+        tags_mpp=(x, y),
+        ome_mpp=ome_mpp(description),
+    )
+
+
+def ome_mpp(description: str) -> tuple[float | None, float | None]:
+    """Return um per px in x and y by the first image of an OME-XML text; None where it states none.
+
+    Attributes are read by patterns, because the text can come from anyone and an XML parser would expand its entities.
+    """
+    found = (
+        re.search(r"<(?:\w+:)?Pixels\b[^>]*>", description) if "<OME" in description or ":OME" in description else None
+    )
+    if found is None:
+        return None, None
+    pairs = re.findall(r"""(\w+)\s*=\s*(?:"([^"]*)"|'([^']*)')""", found[0])
+    attributes = {name: html.unescape(one or other) for name, one, other in pairs}
+
+    def size(axis: str) -> float | None:
+        unit = attributes.get(f"PhysicalSize{axis}Unit", "um").replace("\N{MICRO SIGN}", "u")
+        factor = OME_UNITS.get(unit.replace("\N{GREEK SMALL LETTER MU}", "u"))
+        try:
+            value = float(attributes[f"PhysicalSize{axis}"])
+        except (KeyError, ValueError):
+            return None
+        return value * factor if factor else None
+
+    return size("X"), size("Y")
+
+
+def check_header(path: Path, header: TiffHeader) -> None:
+    """Check that the pixels of a TIFF can be shown as they are stored.
+
+    Raises:
+        BadSlide: stored rotated or mirrored, or deeper than 8 bits.
+    """
+    if header.is_float or header.bits > 8:
+        kind = f"{header.bits}-bit float" if header.is_float else f"{header.bits} bits a channel"
+        raise BadSlide(f"{path}: {kind}: convert it to 8 bits a channel, the scale of its values is not known")
+    check_orientation(path, header.orientation)
+
+
+def check_orientation(path: Path, orientation: int) -> None:
+    """Check that a picture is stored upright: readers differ in whether they apply the tag.
+
+    Raises:
+        BadSlide: stored rotated or mirrored.
+    """
+    if orientation not in (0, 1):  # 0 is no valid value, and means nothing
+        raise BadSlide(
+            f"{path}: stored rotated or mirrored (orientation {orientation}): rewrite it: vips autorot IN OUT.tif"
+        )
