@@ -159,7 +159,7 @@ def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Pa
     from pipeline.heads.saved import read_heads
     from pipeline.maps.write import remove_earlier
     from pipeline.network.batches import TileFiles
-    from pipeline.network.engines.resume import recorded_engine
+    from pipeline.network.engines.recorded import recorded_engine
     from pipeline.network.model_file import load_model
     from pipeline.runtime.device import use_device
     from pipeline.storage.predictions import unlabelled

@@ -137,7 +137,7 @@ def pool_parts(protocol: "Protocol", options: RobustnessOptions) -> None:
 def put(common: Common, options: RobustnessOptions) -> int:
     """Predict the corrupted test tiles, or do nothing if robustness.csv is current; return the exit code."""
     from pipeline.comparison.read import read_predictions
-    from pipeline.network.engines.resume import recorded_engine
+    from pipeline.network.engines.recorded import recorded_engine
     from pipeline.runtime.device import use_device
     from pipeline.storage.predictions import corrupted as stored
     from pipeline.storage.predictions.csv_table import HeadOutput

@@ -116,6 +116,8 @@ class TileFiles(TileSource):
         self.sha256 = None if sha256 is None else list(sha256)
         self.place = root
         self.change, self.stain = change, stain
+        self.problems = [""] * len(self.paths)
+        """Why a tile was unreadable when its manifest was made, if it was."""
 
     @classmethod
     def of_table(
@@ -128,7 +130,9 @@ class TileFiles(TileSource):
     ) -> "TileFiles":
         """Return the tiles of some rows of a manifest, as a network with this preprocessing gets them."""
         paths, hashes = list(table["path"]), list(table["sha256"])
-        return cls(root, paths, hashes, preprocess.size, change=change, stain=preprocess.stain)
+        tiles = cls(root, paths, hashes, preprocess.size, change=change, stain=preprocess.stain)
+        tiles.problems = list(table["problem"])
+        return tiles
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -144,14 +148,14 @@ class TileFiles(TileSource):
     def __getitem__(self, row: int) -> Item:
         nothing = np.zeros((self.size, self.size, 3), np.uint8), np.zeros(32, np.uint8)
         if self.sha256 is not None and not self.sha256[row]:
-            return row, *nothing, f"{self.root / self.paths[row]}: unreadable when the manifest was made"
+            return row, *nothing, self.problems[row] or f"{self.name(row)}: unreadable when the manifest was made"
         try:
             pixels = decode_tile(self.root / self.paths[row])
         except BadTile as error:
             return row, *nothing, str(error)
         digest = pixel_hash(pixels)
         if self.sha256 is not None and digest.hex() != self.sha256[row]:
-            return row, *nothing, f"{self.root / self.paths[row]}: {CHANGED_PIXELS}"
+            return row, *nothing, f"{self.name(row)}: {CHANGED_PIXELS}"
         changed = pixels if self.change is None else self.change(pixels)
         return row, network_input(changed, self.size, self.stain), np.frombuffer(digest, np.uint8), ""
 
@@ -278,7 +282,8 @@ def normalise(pixels: torch.Tensor, *, mean: Sequence[float], std: Sequence[floa
 def spread(rows: Sequence[int] | np.ndarray, n: int) -> np.ndarray:
     """Return at most n of the rows, evenly spread over their order."""
     positions = np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int))
-    return np.asarray(rows, dtype=int)[positions]
+    evenly: np.ndarray = np.asarray(rows, dtype=int)[positions]
+    return evenly
 
 
 def decoded(tiles: TileSource, rows: Sequence[int] | np.ndarray) -> torch.Tensor:

@@ -44,6 +44,6 @@ def has_room(needed: int) -> bool:
 @functools.cache
 def _report(free: int, needed: int) -> None:
     log.info(
-        f"shared memory ({SHARED_MEMORY}) has {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB are needed: tiles are passed through pipes, "
-        "which is slower (Docker: --shm-size 1g)"
+        f"shared memory ({SHARED_MEMORY}) has {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB are needed: "
+        "tiles are passed through pipes, which is slower (Docker: --shm-size 1g)"
     )

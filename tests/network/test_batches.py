@@ -212,7 +212,7 @@ def test_shared_memory_must_hold_twice_the_batches(
 
 def test_full_shared_memory_is_one_line(tiles: TileFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_memory.shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
-    with pytest.raises(PipelineError, match="/dev/shm.*--shm-size 1g, or give --workers 0"):
+    with pytest.raises(PipelineError, match=r"/dev/shm.*--shm-size 1g, or give --workers 0"):
         list(load_batches(tiles, [[3, 1]], workers=1))
     assert len(list(load_batches(tiles, [[3, 1]], workers=0))) == 1
 

@@ -1,4 +1,4 @@
-"""Fold batch normalisation into convolutions: a trained network as engines run it, pixels in, features and logits out."""
+"""Fold batch normalisation into convolutions: the network that engines run, from pixels to features and logits."""
 
 import copy
 

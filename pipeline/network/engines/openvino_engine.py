@@ -115,7 +115,7 @@ class OpenvinoEngine(Engine):
         nncf.set_log_level(logging.ERROR)
         n = len(calibration)
         rows = torch.arange(-(-n // self.batch) * self.batch) % n  # the last batch is filled up from the start
-        batches = [calibration[part].contiguous().numpy() for part in rows.split(self.batch)]
+        batches = [calibration[part].contiguous().numpy() for part in torch.split(rows, self.batch)]
         with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
             return nncf.quantize(
                 graph, nncf.Dataset(batches), subset_size=len(batches), target_device=nncf.TargetDevice.CPU

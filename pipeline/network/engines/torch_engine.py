@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
+CUDA: Any = torch.cuda
+"""Its streams and events have no types."""
+
 
 class TorchEngine(Engine):
     """Run the network on a CPU, an NVIDIA or an Apple device.
@@ -31,7 +34,7 @@ class TorchEngine(Engine):
         self.device, self.precision, self.batch = device, precision, batch
         self.embed: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
         self.embed = Embed(model, DTYPES[precision]).to(device)
-        self.copying = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.copying = CUDA.Stream(device) if device.type == "cuda" else None
         self.in_flight = 1 if self.copying is None else 2
 
     @torch.no_grad()
@@ -42,26 +45,28 @@ class TorchEngine(Engine):
             PipelineError: the device's memory does not hold the batch.
         """
         try:
-            return self.embed(pixels.to(self.device)) if self.copying is None else self._queued(pixels)
+            if self.copying is None:
+                return self.embed(pixels.to(self.device))
+            return self._queued(pixels, self.copying)
         except torch.OutOfMemoryError:
             raise PipelineError(
                 f"the memory of {self.device} does not hold the network and {self.batch} tiles of "
                 f"{pixels.shape[-1]} px: end what else runs there, or give extract a smaller --embed-batch"
             ) from None
 
-    def _queued(self, pixels: torch.Tensor) -> Any:
+    def _queued(self, pixels: torch.Tensor, copying: torch.cuda.Stream) -> Any:
         """Queue copy, computation and copy back on CUDA; return what must live until they are done."""
         pinned, computing = pixels.pin_memory(), torch.cuda.current_stream(self.device)
-        with torch.cuda.stream(self.copying):
+        with torch.cuda.stream(copying):
             on_device = pinned.to(self.device, non_blocking=True)
-        computing.wait_stream(self.copying)
+        computing.wait_stream(copying)
         on_device.record_stream(computing)  # its memory is not given to the next copy while this batch reads it
         host = []
         for found in self.embed(on_device):
             # copied on the computing stream, before the next pass can overwrite what a CUDA graph returned
             host.append(torch.empty(found.shape, dtype=found.dtype, pin_memory=True))
             host[-1].copy_(found, non_blocking=True)
-        done = torch.cuda.Event()
+        done = CUDA.Event()
         done.record(computing)
         return pinned, host, done
 
