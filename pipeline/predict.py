@@ -228,13 +228,13 @@ def predict_folder(
         BadInput: more tiles cannot be read than `--max-bad` allows; names the first.
         Interrupted: SIGINT or SIGTERM; nothing is kept.
     """
-    from pipeline.inference.tiles import answer_tiles
+    from pipeline.inference.tiles import predict_tiles
     from pipeline.runtime.device import n_workers
     from pipeline.runtime.progress import progress
     from pipeline.runtime.signals import StopRequest
 
     with StopRequest() as stop, progress(len(tiles), unit="tile", label="predict") as bar:
-        return answer_tiles(
+        return predict_tiles(
             saved,
             engine,
             tiles,

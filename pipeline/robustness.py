@@ -225,7 +225,7 @@ def put_through(
         BadInput: more tiles cannot be read than `--max-bad` allows; names the first.
         Interrupted: SIGINT or SIGTERM; nothing is kept.
     """
-    from pipeline.inference.tiles import answer_tiles
+    from pipeline.inference.tiles import predict_tiles
     from pipeline.network.batches import TileFiles
     from pipeline.runtime.device import n_workers
     from pipeline.runtime.progress import progress
@@ -237,7 +237,7 @@ def put_through(
     with StopRequest() as stop, progress(len(names) * len(files), unit="tile", label="robustness") as bar:
         for name in names:
             bar.set_postfix_str(name)
-            answers[name], problems = answer_tiles(
+            answers[name], problems = predict_tiles(
                 saved,
                 engine,
                 TileFiles(

@@ -274,9 +274,7 @@ def facts(run: Path) -> dict[str, object]:
     return {name: details[name] for name in ("engine", "precision", "batch")}
 
 
-def test_record_and_file_hold_the_engine(
-    trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_record_and_file_hold_the_engine(trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]) -> None:
     argv = words("extract", trained_run)
     i = argv.index("--embed-batch")
     assert extract.main([*argv[:i], *argv[i + 2 :], "--engine", "torch"]) == 0

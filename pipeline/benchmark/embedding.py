@@ -85,7 +85,7 @@ def measure_embedding(config: BenchConfig, model: Model, pixels: torch.Tensor) -
         model: the network, on the CPU, in eval mode.
         pixels: (N, 3, S, S) uint8 tiles.
     """
-    batch, window = default_batch(config.device), WINDOW_S * config.size(10, 1) / 10
+    batch, window = default_batch(config.device, model.preprocess.size), WINDOW_S * config.size(10, 1) / 10
     batches = split_into_batches(pixels, batch)
     contenders = peaks(config)
     plain = PlainLoop(model, config.device)
