@@ -1,15 +1,15 @@
-"""Embed every tile - train, val, test - or those of slides by the trained network: penultimate layer and logits.
+"""Embed every tile - train, val, test - or the tiles of slides by the trained network: penultimate layer and logits.
 
 Reads manifest.csv and model.safetensors; writes embeddings.h5 (schema in docs/format.md). Memory does not grow with
 the number of tiles. Stop or kill it at any moment: the same command continues after the last finished batch. A tile
 that cannot be read keeps its row, marked in /status, and the exit code is 3.
 
-With --shard i/K it embeds the i-th of K parts of the tiles, i counted from 1, apart from the others: on any machine, in
-any order. Then python -m pipeline.merge makes one file of them, whose rows are those of a single run.
+With --shard i/K it embeds the i-th of K parts of the tiles, i counted from 1. Shards need each other neither at the
+same time nor on the same machine. python -m pipeline.merge then makes one file, whose rows are those of a single run.
 
-Under torchrun each process embeds a part on a device of its own, and the first one puts the parts together.
+Under torchrun each process embeds a shard on its own device, and the first one merges the shards.
 
-With --slide it reads slides in place of the manifest, cut as pipeline.tile cut them (or by its defaults), and writes
+With --slide it reads slides in place of the manifest, in the tiles of pipeline.tile (or of its defaults), and writes
 slides/<slide>/<slide>.h5. One bad slide does not stop the others; slides/slides.csv lists all slides of the run.
 Commands on different slides of a run can work at the same time.
 
@@ -22,11 +22,11 @@ Commands on different slides of a run can work at the same time.
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
-from pipeline.cli.options import Common, check, plain
+from pipeline.cli.options import Common, check
 from pipeline.cli.slide_options import SlidesOptions, chosen_slides
 from pipeline.errors import BadInput, StaleInput, UsageError
 from pipeline.runtime.process import n_ranks, refuse_several
@@ -35,24 +35,19 @@ from pipeline.storage.lock import locked_file
 from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
-    from pipeline.network.extraction.tiles import TileExtraction
+    from pipeline.network.extraction.run import ExtractionSettings
+    from pipeline.network.extraction.tiles import TileInputs
     from pipeline.network.model_file import Model
     from pipeline.slides.find import SlideEntry
     from pipeline.tiles.manifest import Manifest
 
-PLACES = ("manifest", "model", "out")
-"""Options that say where files lie, not what the rows are."""
-
-
-def of_rows(options: "ExtractOptions") -> dict[str, Any]:
-    """Return the options that decide the rows; `shard` is one of them where it is given."""
-    given = plain(options)
-    return {name: given[name] for name in given if name not in PLACES and (name != "shard" or given[name])}
+PLACES = ("manifest", "model", "out", "shard")
+"""Options that name one file, which a plan with several parts cannot use."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ExtractOptions:
-    """How tiles are embedded, and other places for the files."""
+    """How tiles are embedded, and where the files are."""
 
     manifest: Path | None = None
     """Default: manifest.csv of the run."""
@@ -66,24 +61,26 @@ class ExtractOptions:
 
     shard: str = ""
     """i/K, counted from 1: only the i-th of K parts of the tiles, such as 3/64. Several may run on one run folder at
-    the same time, or on copies of it; name --engine and --embed-precision where machines differ."""
+    the same time, or on copies of it. Name --engine and --embed-precision where machines differ."""
 
     engine: Literal["auto", "torch", "compiled", "openvino"] = "auto"
-    """What runs the network: torch itself, torch.compile, or OpenVINO (CPUs; extra cpu). auto: the fastest of them by a
-    clear margin, timed on a few tiles. Each must agree with plain fp32 on them, or --force."""
+    """What runs the network: torch, torch.compile (compiled), or OpenVINO (CPUs; extra cpu). auto: OpenVINO on a CPU if
+    it is installed and the manifest (all shards) or the slide has 1,000 tiles or more, since getting it ready takes
+    longer than it saves on fewer; else torch. Each is compared with plain fp32 on 64 tiles."""
 
     embed_batch: int | None = None
-    """Tiles per forward pass; default: 16 on a CPU, whose cache small batches stay in, 256 on a GPU."""
+    """Tiles per forward pass. Default: 16 on a CPU; on a GPU 256, or a smaller power of two for tiles above 224 px."""
 
     embed_precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
-    """auto: bf16 where the device is faster by it. int8: openvino alone, calibrated on training tiles."""
+    """auto: bf16 on a GPU, or on a CPU with AMX or AVX512-BF16, unless it does not agree with fp32; else fp32. int8:
+    OpenVINO only, calibrated on training tiles."""
 
     views: Literal[1, 8] = 1
-    """8: features and logits are means over the eight exact orientations of each tile, of all splits alike, at eight
-    times the cost."""
+    """8: features and logits are means over the eight exact orientations of each tile, in all splits, at eight times
+    the cost."""
 
     dtype: Literal["float32", "float16"] = "float32"
-    """How features are stored; float16 halves the file."""
+    """Type of the stored features; float16 halves the file."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -100,105 +97,124 @@ class ExtractOptions:
 
 @dataclasses.dataclass(frozen=True)
 class SlideOptions(SlidesOptions):
-    """Slides in place of the run's tiles, and what their files do not tell."""
+    """Slides in place of the run's tiles, and facts that their files do not hold."""
 
     slide: tuple[str, ...] = ()
     """Files, folders of slides, or .csv files with the columns slide and, if wanted, mpp and group."""
 
 
-def check_same_ground(manifest: "Manifest", model: "Model", model_path: Path, *, force: bool) -> None:
-    """Refuse tiles that the model cannot have learnt from: other classes, or another manifest than its own.
+def check_trained_on(manifest: "Manifest", model: "Model", model_path: Path, *, force: bool) -> None:
+    """Check that the model was trained on this manifest and knows its labels.
 
     Raises:
         BadInput: a label that the model does not know.
-        StaleInput: the manifest changed since the training (unless `force`).
+        StaleInput: the model was trained on another manifest, or the manifest changed since (unless `force`).
     """
     unknown = sorted(set(manifest.classes) - set(model.classes))
     if unknown:
         raise BadInput(
             f"{manifest.path}: label '{unknown[0]}' is unknown to {model_path} (it knows {', '.join(model.classes)}): "
-            "train anew, or correct the labels"
+            "train again, or correct the labels"
         )
     if force:
         return
     freshness.check_inputs_unchanged(model_path, model.record)
     if (found := atomic.sha256_file(manifest.path)) not in model.record["inputs"].values():
         raise StaleInput(
-            f"{model_path} was trained on another manifest than {manifest.path} ({found[:12]}), so that tiles it was "
-            "trained on could stand in test here: train on this manifest, or pass --force if you know they do not"
+            f"{model_path} was trained on another manifest than {manifest.path} ({found[:12]}), so that its training "
+            "tiles could be test tiles here: train on this manifest, or pass --force if you know that they are not"
         )
+
+
+def settings_of(common: Common, options: ExtractOptions) -> "ExtractionSettings":
+    """Return how tiles are embedded; sets torch's number of threads."""
+    from pipeline.network.extraction.run import ExtractionSettings
+    from pipeline.runtime.device import n_workers, use_device
+
+    return ExtractionSettings(
+        device=use_device(common.device, common.threads, deterministic=common.deterministic),
+        workers=n_workers(common.workers),
+        engine=options.engine,
+        embed_precision=options.embed_precision,
+        embed_batch=options.embed_batch,
+        views=options.views,
+        dtype=options.dtype,
+        max_bad=common.max_bad,
+        restart=common.restart,
+        force=common.force,
+    )
 
 
 def run(common: Common, options: ExtractOptions) -> int:
-    """Embed the tiles of the run by its network, or by that of every part of a plan; return the exit code.
+    """Embed the tiles of the run by its network, or those of every part of a plan; return the exit code.
 
     Raises:
-        UsageError: one file for all parts of a plan.
+        UsageError: one file for all parts of a plan, or a shard under torchrun.
     """
     protocol = read_protocol(common.run)
-    given = [name for name in (*PLACES, "shard") if getattr(options, name)]
+    given = [name for name in PLACES if getattr(options, name)]
     if given and protocol is not None:
         raise UsageError(
-            f"--{given[0]}: {common.run} is a plan, whose parts have files of their own: give a part's --run"
+            f"--{given[0]}: {common.run} is a plan, whose parts have their own files: give the --run of one part"
         )
-    if not options.shard and n_ranks() > 1:
-        from pipeline.network.distributed import process_group
-        from pipeline.network.extraction.multi_process import PATIENCE, extract_jointly
+    check(not options.shard or n_ranks() == 1, "--shard: start it without torchrun, which gives each process a shard")
 
-        with process_group(PATIENCE):
-            return each_part(common, protocol, lambda place: extract_jointly(*ground(place, options)), what="extract")
-    return each_part(common, protocol, lambda place: extract(place, options), what="extract")
+    def work(part: Common) -> int:
+        return extract(part, options)
+
+    if n_ranks() == 1:
+        return each_part(common, protocol, work, what="extract")
+    from pipeline.network.distributed import process_group
+    from pipeline.network.extraction.multi_process import PATIENCE
+
+    with process_group(PATIENCE):
+        return each_part(common, protocol, work, what="extract")
 
 
 def extract(common: Common, options: ExtractOptions) -> int:
-    """Embed the tiles of a run, or a shard of them, in this process; return the exit code.
-
-    Raises:
-        UsageError: a shard that is named under torchrun.
-    """
+    """Embed the tiles of one run folder: all, a shard, or in several processes; return the exit code."""
+    from pipeline.network.extraction.multi_process import extract_jointly
     from pipeline.network.extraction.tiles import extract_shard, extract_tiles
+    from pipeline.storage.embeddings.shards import parse_shard
 
-    if not options.shard:
-        return extract_tiles(*ground(common, options))
-    check(n_ranks() == 1, "--shard is for a process by itself; of torchrun, each process takes a shard unasked")
-    return extract_shard(*ground(common, options))
+    inputs, settings = tile_inputs(common, options), settings_of(common, options)
+    if options.shard:
+        shard = parse_shard(options.shard)
+        if options.out is None:
+            atomic.refuse_link(common.run / atomic.SHARDS)
+        out = options.out or common.run / atomic.SHARDS / shard.file_name
+        return extract_shard(inputs, settings, out, shard)
+    out = options.out or common.run / "embeddings.h5"
+    return extract_jointly(inputs, settings, out) if n_ranks() > 1 else extract_tiles(inputs, settings, out)
 
 
-def ground(common: Common, options: ExtractOptions) -> "tuple[TileExtraction, Path]":
-    """Return what is embedded, after a look whether model and manifest belong together, and the file it goes to.
+def tile_inputs(common: Common, options: ExtractOptions) -> "TileInputs":
+    """Return manifest and network of a run folder.
 
     Raises:
         BadArtifact: one is missing or damaged.
-        BadInput, StaleInput: as `check_same_ground`.
+        BadInput, StaleInput: as `check_trained_on`.
     """
-    from pipeline.network.extraction.tiles import TileExtraction
+    from pipeline.network.extraction.tiles import TileInputs
     from pipeline.network.model_file import load_model
-    from pipeline.storage.embeddings.shards import parse_shard
     from pipeline.tiles.manifest import read_manifest
 
-    out = common.run / "embeddings.h5"
-    if options.shard and options.out is None:
-        atomic.refuse_link(common.run / atomic.SHARDS)
-        out = common.run / atomic.SHARDS / parse_shard(options.shard).file_name
     manifest = read_manifest(options.manifest or common.run / "manifest.csv")
     model_path = options.model or common.run / "model.safetensors"
     model = load_model(model_path)
-    check_same_ground(manifest, model, model_path, force=common.force)
-    work = TileExtraction(common, manifest, model, (manifest.path, model_path), of_rows(options))
-    return work, options.out or out
+    check_trained_on(manifest, model, model_path, force=common.force)
+    return TileInputs(manifest, model, model_path)
 
 
 def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) -> int:
     """Embed the tiles of slides; return the exit code.
 
     Raises:
-        UsageError: one file for several slides, or a manifest beside them.
+        UsageError: one file for several slides, or a manifest or a shard with slides.
     """
-    from pipeline.network.engines import default_batch
     from pipeline.network.extraction.slide_model import slide_model
     from pipeline.network.extraction.slides import SlideExtraction
     from pipeline.network.model_file import load_model
-    from pipeline.runtime.device import use_device
     from pipeline.slides.batch import each_slide
     from pipeline.slides.outcomes import Outcome
     from pipeline.slides.place import results_folder
@@ -206,20 +222,12 @@ def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) ->
     refuse_several("pipeline.extract --slide")
     entries, out = chosen_slides(slides.slide, slides, force=common.force), options.out
     check(options.manifest is None, "--manifest lists tiles: give it without --slide")
-    check(not options.shard, "--shard parts the tiles of a manifest: of slides, give each process its own --slide")
+    check(not options.shard, "--shard divides the tiles of a manifest: for slides, give each process its own --slide")
     check(
         len(entries) == 1 or out is None or out.suffix != ".h5",
         f"--out {out}: one file for {len(entries)} slides: give a folder",
     )
-    device = use_device(common.device, common.threads, deterministic=common.deterministic)
-    extraction = SlideExtraction(
-        common,
-        of_rows(options),
-        device,
-        options.embed_batch or default_batch(device),
-        (options.engine, options.embed_precision),
-        len(entries),
-    )
+    extraction = SlideExtraction(common.run, settings_of(common, options))
     loaded: dict[Path, Model] = {}
 
     def work(entry: "SlideEntry") -> Outcome:
@@ -228,9 +236,9 @@ def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) ->
             loaded.clear()  # one at a time: memory
             loaded[trained.path] = load_model(trained.path)
         folder = out or results_folder(common.run, atomic.SLIDES, entry.name)
-        place = folder if folder.suffix == ".h5" else folder / f"{entry.name}.h5"
-        with contextlib.nullcontext() if out is None else locked_file(place):  # else the slide's folder is locked
-            return extraction.run(entry, trained, loaded[trained.path], place)
+        target = folder if folder.suffix == ".h5" else folder / f"{entry.name}.h5"
+        with contextlib.nullcontext() if out is None else locked_file(target):  # else the slide's folder is locked
+            return extraction.extract(entry, trained, loaded[trained.path], target)
 
     return each_slide(common.run, entries, work, stage="extract")
 

@@ -171,7 +171,7 @@ def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Pa
     from pipeline.heads.saved import EmbeddedBy, read_heads
     from pipeline.maps.write import remove_earlier
     from pipeline.network.batches import TileFiles
-    from pipeline.network.engines.resume import recorded_engine
+    from pipeline.network.engines.recorded import recorded_engine
     from pipeline.network.model_file import load_model
     from pipeline.runtime.device import use_device
     from pipeline.storage.predictions import unlabelled
@@ -240,13 +240,13 @@ def predict_folder(
         BadInput: more tiles cannot be read than `--max-bad` allows; names the first.
         Interrupted: SIGINT or SIGTERM; nothing is kept.
     """
-    from pipeline.inference.tiles import answer_tiles
+    from pipeline.inference.tiles import predict_tiles
     from pipeline.runtime.device import n_workers
     from pipeline.runtime.progress import progress
     from pipeline.runtime.signals import StopRequest
 
     with StopRequest() as stop, progress(len(tiles), unit="tile", label="predict") as bar:
-        return answer_tiles(
+        return predict_tiles(
             saved,
             engine,
             tiles,

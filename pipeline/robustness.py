@@ -132,7 +132,7 @@ def pool_parts(protocol: "Protocol", options: RobustnessOptions) -> None:
 def put(common: Common, options: RobustnessOptions) -> int:
     """Predict the corrupted test tiles, or do nothing if robustness.csv is current; return the exit code."""
     from pipeline.comparison.read import read_predictions
-    from pipeline.network.engines.resume import recorded_engine
+    from pipeline.network.engines.recorded import recorded_engine
     from pipeline.runtime.device import use_device
     from pipeline.storage.predictions import corrupted as stored
     from pipeline.storage.predictions.csv_table import HeadOutput
@@ -220,7 +220,7 @@ def put_through(
         BadInput: more tiles cannot be read than `--max-bad` allows; names the first.
         Interrupted: SIGINT or SIGTERM; nothing is kept.
     """
-    from pipeline.inference.tiles import answer_tiles
+    from pipeline.inference.tiles import predict_tiles
     from pipeline.network.batches import TileFiles
     from pipeline.runtime.device import n_workers
     from pipeline.runtime.progress import progress
@@ -232,7 +232,7 @@ def put_through(
     with StopRequest() as stop, progress(len(names) * len(files), unit="tile", label="robustness") as bar:
         for name in names:
             bar.set_postfix_str(name)
-            answers[name], problems = answer_tiles(
+            answers[name], problems = predict_tiles(
                 saved,
                 engine,
                 TileFiles(

@@ -256,13 +256,12 @@ def test_rows_of_another_model_are_refused(interrupted: Path, words: Words, caps
 
 
 @pytest.fixture
-def eager_openvino(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Let auto choose OpenVINO, whatever the times say."""
+def by_openvino(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Let the rule take OpenVINO for few tiles, too."""
     pytest.importorskip("openvino")
     from pipeline.network.engines import select
 
-    monkeypatch.setattr(select, "GAIN", 0)
-    monkeypatch.setattr(select, "PROSPECTS", {("cpu", "openvino"): select.Prospect(1, -1e9)})
+    monkeypatch.setattr(select, "OPENVINO_TILES", N)
     return monkeypatch
 
 
@@ -275,9 +274,7 @@ def facts(run: Path) -> dict[str, object]:
     return {name: details[name] for name in ("engine", "precision", "batch")}
 
 
-def test_the_record_and_the_file_say_which_engine_it_was(
-    trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_record_and_file_hold_the_engine(trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]) -> None:
     argv = words("extract", trained_run)
     i = argv.index("--embed-batch")
     assert extract.main([*argv[:i], *argv[i + 2 :], "--engine", "torch"]) == 0
@@ -288,7 +285,7 @@ def test_the_record_and_the_file_say_which_engine_it_was(
     assert "extract: torch fp32" in capsys.readouterr().err
 
 
-def test_eight_views_stand_in_the_file_and_go_on_after_a_stop(
+def test_eight_views_are_recorded_and_continue_after_a_stop(
     trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P2; every split alike, and a row is another than that of one view."""
@@ -301,7 +298,7 @@ def test_eight_views_stand_in_the_file_and_go_on_after_a_stop(
         assert extract.main(eight) == 143
     capsys.readouterr()
     assert extract.main(words("extract", trained_run, "--engine", "torch")) == 1
-    assert "rows made with another options" in one_line(capsys.readouterr().err)
+    assert "rows made with another views, options" in one_line(capsys.readouterr().err)
     assert extract.main(eight) == 0
     assert "continuing after row" in capsys.readouterr().err
     found, single = read_embeddings(trained_run / "embeddings.h5"), read_embeddings(one)
@@ -313,50 +310,51 @@ def test_eight_views_stand_in_the_file_and_go_on_after_a_stop(
     assert "was made with views=8, now 1" in one_line(capsys.readouterr().err)
 
 
-def test_auto_engine_goes_on_as_it_began(
-    trained_run: Path, words: Words, eager_openvino: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_an_interrupted_extraction_by_openvino_continues_to_the_same_rows(
+    trained_run: Path, words: Words, by_openvino: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """P2: another choice must neither refuse the rows nor mix them; an engine that is asked for is another option."""
+    """P2: by the rule the same engine continues; another engine is refused."""
     whole = trained_run / "whole.h5"
-    assert extract.main(words("extract", trained_run, "--engine", "openvino", "--out", str(whole))) == 0
-    with eager_openvino.context() as patch:
+    assert extract.main(words("extract", trained_run, "--out", str(whole))) == 0
+    with by_openvino.context() as patch:
         interrupt_after(patch, 3)
         assert extract.main(words("extract", trained_run)) == 143
-    eager_openvino.undo()  # it would choose torch for so few tiles
     capsys.readouterr()
+    with by_openvino.context() as patch:
+        patch.setitem(sys.modules, "openvino", None)  # as if it were removed
+        assert extract.main(words("extract", trained_run)) == 1
+    assert "rows made with another engine" in one_line(capsys.readouterr().err)
     assert extract.main(words("extract", trained_run, "--engine", "torch")) == 1
-    assert "rows made with another options: pass --restart" in one_line(capsys.readouterr().err)
+    assert "rows made with another engine, options" in one_line(capsys.readouterr().err)
     assert extract.main(words("extract", trained_run)) == 0
     assert facts(trained_run) == {"engine": "openvino", "precision": "fp32", "batch": BATCH}
-    expected = read_embeddings(whole)
-    assert features_sha256(trained_run) == expected.attrs["features_sha256"]
+    assert features_sha256(trained_run) == read_embeddings(whole).attrs["features_sha256"]
 
 
-def test_rows_begun_by_an_engine_that_is_gone_wait_for_it(
-    trained_run: Path, words: Words, eager_openvino: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_continued_extraction_keeps_its_number_of_threads(
+    trained_run: Path, words: Words, uninterrupted: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with eager_openvino.context() as patch:
+    """P2: sums may depend on it."""
+    with pytest.MonkeyPatch.context() as patch:
         interrupt_after(patch, 3)
-        assert extract.main(words("extract", trained_run)) == 143
+        assert extract.main(words("extract", trained_run, "--threads", "2")) == 143
     capsys.readouterr()
-    eager_openvino.setitem(sys.modules, "openvino", None)
-    assert extract.main(words("extract", trained_run)) == 1
-    assert "pip install 'histoheads[cpu]'" in one_line(capsys.readouterr().err)
-    eager_openvino.undo()
-    assert extract.main(words("extract", trained_run)) == 0
+    assert extract.main(words("extract", trained_run, "--threads", "1")) == 0
+    assert "continuing with 2 threads" in capsys.readouterr().err
+    assert records.read_record(trained_run / "embeddings.h5")["details"]["threads"] == 2
+    assert features_sha256(trained_run) == uninterrupted
 
 
 def test_an_engine_that_does_not_agree_needs_force(
     trained_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipeline.network.engines import check as agreement
+    from pipeline.network.engines import check
 
-    monkeypatch.setattr(agreement, "LEAST_COSINE", 1.1)
+    monkeypatch.setattr(check, "LEAST_COSINE", 1.1)
     assert extract.main(words("extract", trained_run, "--engine", "torch")) == 1
     assert "fails with cosine 1.00000 to fp32" in one_line(capsys.readouterr().err)
     assert not list(trained_run.glob("embeddings*"))
     assert extract.main(words("extract", trained_run, "--engine", "torch", "--force")) == 0
-    assert "by --force" in capsys.readouterr().err
 
 
 def test_int8_rows_continue_with_the_scales_they_began_with(
@@ -391,33 +389,28 @@ def test_int8_is_for_openvino_alone(trained_run: Path, words: Words, capsys: pyt
 
 
 @pytest.mark.fault("memory of the GPU full")
-def test_a_full_memory_costs_no_row_and_the_record_says_so(
-    trained_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_full_memory_costs_no_row_and_changes_none(
+    trained_run: Path, words: Words, uninterrupted: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also in the middle: what the memory holds may become less."""
+    """P2, P6: the batch is never made smaller; the rows before it are kept."""
     from pipeline.network.engines.fold_batchnorm import Embed
 
-    whole = trained_run / "whole.h5"
-    assert extract.main(words("extract", trained_run, "--out", str(whole))) == 0
-    assert records.read_record(whole)["details"]["per_pass"] == BATCH
     forward, passes = Embed.forward, 0
 
-    def crowded(self: Embed, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def full(self: Embed, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         nonlocal passes
         passes += 1
-        if passes > 9 and len(pixels) > 2:
+        if passes > 9:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return forward(self, pixels)
 
-    monkeypatch.setattr(Embed, "forward", crowded)
-    capsys.readouterr()
-    assert extract.main(words("extract", trained_run, "--engine", "torch")) == 0
-    assert "not enough memory on cpu for 3 tiles at once: going on with 2" in capsys.readouterr().err
-    ours, theirs = read_embeddings(trained_run / "embeddings.h5"), read_embeddings(whole)
-    assert ours.tile_id == theirs.tile_id
-    np.testing.assert_allclose(ours.features, theirs.features, rtol=1e-3, atol=1e-4)
-    details = records.read_record(trained_run / "embeddings.h5")["details"]
-    assert (details["batch"], details["per_pass"]) == (BATCH, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Embed, "forward", full)
+        assert extract.main(words("extract", trained_run)) == 1
+    assert "--embed-batch" in one_line(capsys.readouterr().err)
+    assert extract.main(words("extract", trained_run)) == 0
+    assert "continuing after row 10" in capsys.readouterr().err
+    assert features_sha256(trained_run) == uninterrupted
 
 
 # -- bad tiles -----------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def test_p2_the_death_of_one_ends_all_and_the_same_command_goes_on(
 @pytest.mark.slow
 def test_what_is_no_work_for_several_is_refused_once(trained_run: Path, words: Words) -> None:
     for more, expected in (
-        (("--shard", "1/2"), "error: --shard is for a process by itself"),
+        (("--shard", "1/2"), "error: --shard: start it without torchrun"),
         (("--embed-batch", "32"), "error: 2 shards: 32 tiles are 1 batches of 32"),
         (("--slide", "x.tif"), "works in one process: start it without torchrun"),
     ):

@@ -441,7 +441,7 @@ def test_a_model_by_its_path(ground: Ground, tmp_path: Path, capsys: pytest.Capt
     assert details(ground.run)["saw_source"] == "unknown"
     words = [word if word != "fp32" else "int8" for word in ground.words("extract", ground.run)]
     assert extract.main([*words, "--slide", str(ground.slide), "--model", model, "--restart"]) == 2
-    assert "it takes the run that the model is of" in one_line(capsys.readouterr().err)
+    assert "give the --run of the model" in one_line(capsys.readouterr().err)
 
 
 def test_a_network_sees_another_size_only_by_force(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:

@@ -157,7 +157,7 @@ def test_a_shard_knows_its_rows_and_is_taken_for_nothing_else(
         (("--shard", "4/3"), "--shard 4/3: i/K is needed"),
         (("--shard", "3"), "--shard 3: i/K is needed"),
         (("--shard", "1/8"), "32 tiles are 7 batches of 5, and a shard is made of whole batches: take at most 7"),
-        (("--shard", "1/2", "--slide", "x.tif"), "of slides, give each process its own --slide"),
+        (("--shard", "1/2", "--slide", "x.tif"), "for slides, give each process its own --slide"),
     ],
 )
 def test_wrong_shards_are_one_line(

@@ -15,7 +15,7 @@ from pipeline.benchmark.measurement import PLAIN, Measurement, median_ratio
 from pipeline.errors import PipelineError
 from pipeline.network.batches import normalise
 from pipeline.network.engines import build_engine, default_batch
-from pipeline.network.engines.base import HeadOutput
+from pipeline.network.engines.base import NetworkOutput
 from pipeline.network.model_file import Model
 from pipeline.network.precision import Precision
 from pipeline.network.resnet import features, flops_per_tile, logits
@@ -33,7 +33,7 @@ WINDOW_S = 0.6
 class Runner(Protocol):
     """An engine, or the plain loop."""
 
-    def run(self, batches: Iterable[torch.Tensor]) -> Iterator[HeadOutput]:
+    def run(self, batches: Iterable[torch.Tensor]) -> Iterator[NetworkOutput]:
         """Yield features and logits of each batch of uint8 tiles (B, 3, S, S)."""
         ...
 
@@ -46,7 +46,7 @@ class PlainLoop:
         self.network = network.to(device, memory_format=torch.contiguous_format).eval()
         self.preprocess, self.device = model.preprocess, device
 
-    def run(self, batches: Iterable[torch.Tensor]) -> Iterator[HeadOutput]:
+    def run(self, batches: Iterable[torch.Tensor]) -> Iterator[NetworkOutput]:
         """Yield features and logits of each batch of uint8 tiles (B, 3, S, S)."""
         for pixels in batches:
             with torch.inference_mode():
@@ -85,7 +85,7 @@ def measure_embedding(config: BenchConfig, model: Model, pixels: torch.Tensor) -
         model: the network, on the CPU, in eval mode.
         pixels: (N, 3, S, S) uint8 tiles.
     """
-    batch, window = default_batch(config.device), WINDOW_S * config.size(10, 1) / 10
+    batch, window = default_batch(config.device, model.preprocess.size), WINDOW_S * config.size(10, 1) / 10
     batches = split_into_batches(pixels, batch)
     contenders = peaks(config)
     plain = PlainLoop(model, config.device)

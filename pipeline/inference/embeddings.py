@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def predict_rows(saved: "SavedHeads", content: "Embeddings", path: Path) -> "dict[str, HeadOutput]":
-    """Return what each head says of the rows of an embeddings file that stand for a tile; they are read in blocks.
+    """Return each head's output for the readable rows of an embeddings file, which is read in blocks.
 
     Raises:
         Interrupted: SIGINT or SIGTERM; nothing is kept.
@@ -21,22 +21,33 @@ def predict_rows(saved: "SavedHeads", content: "Embeddings", path: Path) -> "dic
     from pipeline.runtime.progress import progress
     from pipeline.runtime.signals import StopRequest
     from pipeline.storage.embeddings.reader import OK, feature_blocks
-    from pipeline.storage.predictions.csv_table import HeadOutput
 
     blocks: list[dict[str, HeadOutput]] = []
     start = 0
     with StopRequest() as stop, progress(len(content.status), unit="tile", label="predict") as bar:
-        for features in feature_blocks(path, content.status):
-            part = slice(start, start + len(features))
+        for block in feature_blocks(path, content.status):
+            part = slice(start, start + len(block))
             ok = content.status[part] == OK
             if ok.any():
-                given = features[ok].astype(saved.dtype).astype(np.float32)  # as those the heads were fitted on
-                blocks.append(saved.predict(Rows(given, content.logits[part][ok], np.full(int(ok.sum()), -1))))
-            start += len(features)
-            bar.update(len(features))
+                features = block[ok].astype(saved.dtype).astype(np.float32)  # the precision that heads were fitted on
+                blocks.append(saved.predict(Rows(features, content.logits[part][ok], np.full(int(ok.sum()), -1))))
+            start += len(block)
+            bar.update(len(block))
             if stop.signum:
                 raise stop.interrupted("no map was written")
+    return joined(blocks, saved)
+
+
+def joined(blocks: "list[dict[str, HeadOutput]]", saved: "SavedHeads") -> "dict[str, HeadOutput]":
+    """Return each head's output for all blocks of rows."""
+    import numpy as np
+
+    from pipeline.storage.predictions.csv_table import HeadOutput
+
     return {
-        head: HeadOutput(*(np.concatenate([block[head][i] for block in blocks]) for i in range(2)))
+        head: HeadOutput(
+            np.concatenate([block[head].predicted for block in blocks]),
+            np.concatenate([block[head].p for block in blocks]),
+        )
         for head in saved.heads
     }

@@ -1,4 +1,4 @@
-"""Tiles -> what heads say of them: the network embeds batch by batch, the heads answer block by block."""
+"""Predict tiles with saved heads: the network embeds batch by batch, the heads predict block by block."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ import numpy as np
 from pipeline.errors import BadInput
 from pipeline.heads.base import Rows
 from pipeline.heads.saved import SavedHeads
+from pipeline.inference.embeddings import joined
 from pipeline.network.batches import TileSource
 from pipeline.network.engines import Engine
 from pipeline.network.extraction.forward import embed_batches
@@ -14,10 +15,10 @@ from pipeline.runtime.signals import StopRequest
 from pipeline.storage.predictions.csv_table import HeadOutput
 
 BLOCK_ROWS = 1024
-"""Tiles whose features are held at once."""
+"""Tiles whose features are in memory at once."""
 
 
-def answer_tiles(
+def predict_tiles(
     saved: SavedHeads,
     engine: Engine,
     tiles: TileSource,
@@ -28,38 +29,38 @@ def answer_tiles(
     lost: str,
     advance: Callable[[int], object],
 ) -> tuple[dict[str, HeadOutput], dict[int, str]]:
-    """Return what each head says of N tiles, and row -> problem of unreadable ones: their answers say nothing.
+    """Return each head's output for N tiles, and row -> problem of unreadable tiles, whose output has no meaning.
 
     Args:
         saved: the heads.
-        engine: the network they were fitted behind, ready to run.
+        engine: the network that the heads were fitted on, ready to run.
         tiles: N tiles.
         workers: decoding processes.
         max_bad: largest share of tiles that cannot be read.
-        stop: asked after every batch.
-        lost: what to say of the work if it is stopped.
+        stop: checked after every batch.
+        lost: what a stop loses, for the message.
         advance: called with the number of tiles of each batch.
 
     Raises:
         BadInput: too many tiles cannot be read; names the first.
         Interrupted: SIGINT or SIGTERM; nothing is kept.
     """
-    answers: list[dict[str, HeadOutput]] = []
+    blocks: list[dict[str, HeadOutput]] = []
     skipped: dict[int, str] = {}
     features: list[np.ndarray] = []
     logits: list[np.ndarray] = []
 
-    def answer() -> None:
+    def predict_block() -> None:
         n = sum(map(len, logits))
-        rows = Rows(np.concatenate(features), np.concatenate(logits), np.full(n, -1))
-        answers.append(saved.predict(rows))
+        blocks.append(saved.predict(Rows(np.concatenate(features), np.concatenate(logits), np.full(n, -1))))
         features.clear()
         logits.clear()
 
-    for batch, f, z in embed_batches(engine, tiles, first=0, workers=workers):
-        # as stored: heads were fitted on features of that precision
-        features.append(f.astype(saved.dtype).astype(np.float32))
-        logits.append(z)
+    for batch, batch_features, batch_logits in embed_batches(engine, tiles, first=0, workers=workers):
+        features.append(
+            batch_features.astype(saved.dtype).astype(np.float32)
+        )  # the precision that heads were fitted on
+        logits.append(batch_logits)
         skipped |= {row: text for row, text in zip(batch.rows, batch.problems, strict=True) if text}
         advance(len(batch.rows))
         if len(skipped) > max_bad * len(tiles):
@@ -70,14 +71,7 @@ def answer_tiles(
         if stop.signum:
             raise stop.interrupted(lost)
         if sum(map(len, logits)) >= BLOCK_ROWS:
-            answer()
+            predict_block()
     if logits:
-        answer()
-    merged = {
-        head: HeadOutput(
-            np.concatenate([block[head].predicted for block in answers]),
-            np.concatenate([block[head].p for block in answers]),
-        )
-        for head in saved.heads
-    }
-    return merged, skipped
+        predict_block()
+    return joined(blocks, saved), skipped

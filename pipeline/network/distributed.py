@@ -1,7 +1,7 @@
-"""Several processes at one work, as torchrun starts them, one for each GPU: what they tell one another.
+"""Exchange numbers and texts between the processes that torchrun started, one for each GPU.
 
-Small numbers and texts go over the CPU (gloo), so that asking waits for no GPU; gradients and norms go over NCCL
-between GPUs. Every function that talks must be called by all processes, in the same order.
+Small numbers and texts go over the CPU (gloo), so that no exchange waits for a GPU; gradients and norms go over NCCL
+between GPUs. Every function that exchanges must be called by all processes, in the same order.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ from pipeline.errors import PeerLost
 from pipeline.runtime.process import is_first, local_rank, n_ranks, rank
 
 PATIENCE = datetime.timedelta(hours=1)
-"""How long one process may do without the others (decode all tiles, draw the figures) before it is taken for hung. A
-dead one is found out at once: its connections close."""
+"""How long one process may work without the others (decode all tiles, draw the figures) before it is taken for hung. A
+dead process is noticed at once: its connections close."""
 
-SPEAKERS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
-"""What stands in the messages of torch's plain RuntimeError for a process that cannot be reached."""
+PEER_ERRORS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+"""Words of the messages of torch's plain RuntimeError about a process that cannot be reached."""
 
 
 @contextlib.contextmanager
@@ -29,7 +29,7 @@ def process_group(patience: datetime.timedelta = PATIENCE) -> Iterator[None]:
     """Connect the processes that torchrun started.
 
     Args:
-        patience: how long one may do without the others.
+        patience: how long one process may work without the others.
 
     Raises:
         PeerLost: another process ended.
@@ -55,32 +55,32 @@ def peer_errors_as_one_line() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # torch.distributed's own are kinds of it
-        if not isinstance(error, distributed.DistError) and not any(name in str(error) for name in SPEAKERS):
+        if not isinstance(error, distributed.DistError) and not any(name in str(error) for name in PEER_ERRORS):
             raise
         raise PeerLost(
-            "another process of this torchrun ended (if it could say why, its message stands above): "
+            "another process of this torchrun ended (if it had an error, its message is above): "
             "run the same command again to continue"
         ) from error
 
 
 class Ranks:
-    """The processes of one work, which are `process_group`; one by itself asks nobody.
+    """The processes of one command, connected by `process_group`; a single process exchanges nothing.
 
     Attributes:
-        n: how many.
-        rank: which of them this is, from 0.
-        is_first: whether this is the one that writes.
+        n: number of processes.
+        rank: number of this process, from 0.
+        is_first: whether this process writes the files.
     """
 
     def __init__(self) -> None:
         self.n, self.rank, self.is_first = n_ranks(), rank(), is_first()
 
     def share(self, n: int) -> range:
-        """Return this process's positions among n: each belongs to one process, none has two more than another."""
+        """Return the positions among n that belong to this process; the shares of two processes differ by at most one."""
         return range(self.rank * n // self.n, (self.rank + 1) * n // self.n)
 
     def trained_together(self, network: nn.Module) -> nn.Module:
-        """Return a network whose gradients are means over all processes once its backward pass is through.
+        """Return a network whose gradients are means over all processes after its backward pass.
 
         Args:
             network: on its device, the same in all processes.
@@ -98,11 +98,11 @@ class Ranks:
             )
 
     def barrier(self) -> None:
-        """Wait until all processes are here."""
+        """Wait until all processes have come here."""
         self.highest([0])
 
     def highest(self, numbers: list[int]) -> list[int]:
-        """Return the largest of all processes for each number."""
+        """Return the maximum over all processes of each number."""
         if self.n == 1:
             return list(map(int, numbers))
         found = torch.tensor(numbers, dtype=torch.int64)
@@ -110,7 +110,7 @@ class Ranks:
         return found.tolist()
 
     def total(self, numbers: list[float]) -> list[float]:
-        """Return the sum over all processes for each number, as float64."""
+        """Return the sum over all processes of each number, as float64."""
         if self.n == 1:
             return numbers
         found = torch.tensor(numbers, dtype=torch.float64)
@@ -118,14 +118,14 @@ class Ranks:
         return found.tolist()
 
     def broadcast_from_first(self, text: str) -> str:
-        """Return what the first process says."""
+        """Return the text of the first process."""
         if self.n == 1:
             return text
-        said = text.encode()
-        size = torch.tensor([len(said)])
+        encoded = text.encode()
+        size = torch.tensor([len(encoded)])
         distributed.broadcast(size, 0)
         content = torch.zeros(int(size), dtype=torch.uint8)
         if self.is_first:
-            content.copy_(torch.tensor(list(said), dtype=torch.uint8))
+            content.copy_(torch.tensor(list(encoded), dtype=torch.uint8))
         distributed.broadcast(content, 0)
         return bytes(content.tolist()).decode()

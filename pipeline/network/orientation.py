@@ -3,7 +3,7 @@
 import torch
 
 AXES = (-1, -2)
-"""What the first two coins turn around: left and right, top and bottom. The third coin swaps the two."""
+"""Axes that bits 0 and 1 of an orientation mirror: left to right, top to bottom. Bit 2 swaps the two axes."""
 
 
 def turned(pixels: torch.Tensor, orientation: int) -> torch.Tensor:

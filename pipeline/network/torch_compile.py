@@ -52,7 +52,7 @@ def compile_steps(
     network.train()
     with compiler_errors("--compiled", instead="train without it"):
         for _ in range(3):  # the first compiles, the next ones record the graphs on CUDA
-            compiled(blank).sum().backward()
+            torch.autograd.backward(compiled(blank).sum())
     for parameter in network.parameters():
         parameter.grad = None
     for buffer, value in kept:

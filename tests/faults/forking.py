@@ -36,7 +36,7 @@ HEAVY = (
     "torch.utils.data",
     "xgboost",
     "pipeline.network.training.trainer",
-    "pipeline.network.engines.resume",
+    "pipeline.network.extraction.tiles",
     "pipeline.heads.search",
     "pipeline.heads.baselines",
     "pipeline.heads.probes",

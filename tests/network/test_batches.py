@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import normalize
 
-from pipeline.errors import WorkerLost
-from pipeline.network import batches
+from pipeline.errors import PipelineError, WorkerLost
+from pipeline.network import batches, shared_memory
 from pipeline.network.batches import CHANGED_PIXELS, TileFiles, load_batches, normalise
 from pipeline.tiles.decoding import pixel_hash
 
@@ -180,3 +181,42 @@ def test_normalise_is_torchvisions() -> None:
     got = normalise(pixels, mean=mean, std=std)
     assert got.dtype == torch.float32
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+# -- shared memory -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_tiles_are_the_same_by_pipe_and_by_shared_memory(
+    tiles: TileFiles, monkeypatch: pytest.MonkeyPatch, shares: bool
+) -> None:
+    needed: list[int] = []
+    monkeypatch.setattr(batches, "has_room", lambda n: needed.append(n) or shares)
+    sent = [batch.pixels.is_shared() for batch in load_batches(tiles, [[3, 1], [5]], workers=1)]
+    assert sent == [shares] * 2
+    (batch,) = load_batches(tiles, [[3, 1]], workers=1)
+    assert batch.pixels.is_contiguous(memory_format=torch.channels_last)
+    assert batch.pixels[:, 0, 0, 0].tolist() == [30, 10]
+    assert needed == [2 * 16 * 16 * 3 * 5] * 2
+
+
+@pytest.mark.parametrize(("free", "room"), [(400, True), (399, False)])
+def test_shared_memory_must_hold_twice_the_batches(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], free: int, room: bool
+) -> None:
+    monkeypatch.setattr(shared_memory.shutil, "disk_usage", lambda _: SimpleNamespace(free=free * 10**6))
+    shared_memory._report.cache_clear()
+    assert [shared_memory.has_room(200 * 10**6) for _ in range(2)] == [room] * 2
+    assert capsys.readouterr().err.count(f"has {free} MB free, 400 MB are needed") == (0 if room else 1)
+
+
+def test_full_shared_memory_is_one_line(tiles: TileFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_memory.shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
+    with pytest.raises(PipelineError, match=r"/dev/shm.*--shm-size 1g, or give --workers 0"):
+        list(load_batches(tiles, [[3, 1]], workers=1))
+    assert len(list(load_batches(tiles, [[3, 1]], workers=0))) == 1
+
+
+def test_a_system_without_that_folder_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_memory, "SHARED_MEMORY", Path("/not there"))
+    assert shared_memory.has_room(10**15)

@@ -1,4 +1,4 @@
-"""What every engine does: take batches of uint8 tiles in order, give features and logits in the same order."""
+"""Define what every engine does: take uint8 tiles batch by batch, return features and logits in the same order."""
 
 import abc
 import collections
@@ -10,30 +10,42 @@ import torch
 
 from pipeline.network.orientation import turned
 
-HeadOutput = tuple[np.ndarray, np.ndarray]
-"""Features (B, D) and logits (B, K), float32; the arrays are the caller's to change."""
+NetworkOutput = tuple[np.ndarray, np.ndarray]
+"""Features (B, D) and logits (B, K), float32; the caller may change both arrays."""
 
 ENGINES = {"torch": ("fp32", "bf16"), "compiled": ("fp32", "bf16"), "openvino": ("fp32", "bf16", "int8")}
-"""Name of each engine -> the precisions it knows."""
+"""Name of each engine -> the precisions it computes in."""
 
-BATCH, GPU_BATCH = 16, 256
-"""Tiles per forward pass where the user names none. On CPUs the activations of few tiles stay in the cache: of 4, 8, 16
-and 32, 16 was the fastest or within 5 % of it for every engine."""
+CPU_BATCH = 16
+"""Tiles per forward pass on a CPU, where the activations of few tiles stay in the cache: the fastest of 4, 8, 16 and
+32, or within 5 % of the fastest, for every engine."""
+
+GPU_BATCH, GPU_BATCH_PX = 256, 256 * 224 * 224
+"""Most tiles per forward pass on a GPU, and most pixels: larger tiles come in smaller batches, so that the activations
+of ResNet-50 take at most 2 GB."""
 
 MOST_BATCH = 8192
-"""More is not asked for, and not believed of a record."""
+"""Largest batch that a user may request, or that is read from a record."""
 
 
-def default_batch(device: torch.device) -> int:
-    """Return the number of tiles per forward pass for `--embed-batch` not given."""
-    return GPU_BATCH if device.type == "cuda" else BATCH
+def default_batch(device: torch.device, px: int) -> int:
+    """Return the number of tiles per forward pass where `--embed-batch` is not given; it depends on nothing else.
+
+    Args:
+        device: that runs the network.
+        px: side of the network's input.
+    """
+    if device.type != "cuda":
+        return CPU_BATCH
+    fitting = max(1, GPU_BATCH_PX // (px * px))
+    return min(GPU_BATCH, 1 << (fitting.bit_length() - 1))  # a power of two
 
 
 class Engine(abc.ABC):
-    """One way of running a network over tiles.
+    """Run a network over tiles in one way.
 
-    The network sees every batch at its full size, the last one filled up with empty tiles: a row does not depend on
-    how many tiles come with it, and what was compiled for a shape fits every batch.
+    The network gets every batch at its full size, the last one filled up with empty tiles. A row therefore does not
+    depend on the number of tiles in its batch, and kernels that were compiled for one shape fit every batch.
     """
 
     name: str
@@ -49,40 +61,35 @@ class Engine(abc.ABC):
     """1 or 8: features and logits are means over so many orientations, each in a forward pass of its own."""
 
     in_flight: int = 1
-    """Batches that are started before the first of them is waited for."""
+    """Batches that are started before the result of the first is awaited."""
 
     versions: Mapping[str, str] = {}
-    """Of the libraries that it needs beside torch."""
-
-    @property
-    def per_pass(self) -> int:
-        """Tiles in one forward pass: a batch, or fewer where the device's memory did not hold one."""
-        return self.batch
+    """Versions of the libraries that it needs in addition to torch."""
 
     @abc.abstractmethod
     def start(self, pixels: torch.Tensor) -> Any:
-        """Begin with a full batch (batch, 3, S, S) of uint8 tiles, channels_last; return what `finish` needs."""
+        """Start a full batch (batch, 3, S, S) of uint8 tiles, channels_last; return what `finish` needs."""
 
     @abc.abstractmethod
-    def finish(self, started: Any) -> HeadOutput:
-        """Wait for what `start` returned; return all rows of the batch."""
+    def finish(self, started: Any) -> NetworkOutput:
+        """Wait for a started batch and return all its rows."""
 
-    def run(self, batches: Iterable[torch.Tensor]) -> Iterator[HeadOutput]:
+    def run(self, batches: Iterable[torch.Tensor]) -> Iterator[NetworkOutput]:
         """Yield features (B, D) and logits (B, K) of each batch, in order.
 
         Args:
             batches: uint8 tiles (B, 3, S, S) on the CPU, channels_last, at most `batch` each.
         """
-        answers = self._in_order(turned(pixels, view) for pixels in batches for view in range(self.views))
+        outputs = self._in_order(turned(pixels, view) for pixels in batches for view in range(self.views))
         try:
-            for seen in zip(*[answers] * self.views, strict=True):  # as many answers at once as a batch has views
-                found, scores = zip(*seen, strict=True)
-                yield np.mean(found, axis=0), np.mean(scores, axis=0)
+            for views in zip(*[outputs] * self.views, strict=True):  # takes as many outputs as a batch has views
+                features, logits = zip(*views, strict=True)
+                yield np.mean(features, axis=0), np.mean(logits, axis=0)
         finally:
-            answers.close()  # zip would keep it waiting
+            outputs.close()  # zip would keep it open
 
-    def _in_order(self, batches: Iterable[torch.Tensor]) -> Generator[HeadOutput, None, None]:
-        """Yield the answer of each batch; nothing is averaged."""
+    def _in_order(self, batches: Iterable[torch.Tensor]) -> Generator[NetworkOutput, None, None]:
+        """Yield the output of each batch; nothing is averaged."""
         waiting: collections.deque[tuple[int, Any]] = collections.deque()
         try:
             for pixels in batches:
@@ -92,13 +99,13 @@ class Engine(abc.ABC):
             while waiting:
                 yield self._next(waiting)
         finally:
-            for _, started in waiting:  # nobody asked for the rest: leave no work behind
+            for _, started in waiting:  # the caller stopped early: leave no work running
                 self.finish(started)
 
-    def _next(self, waiting: collections.deque[tuple[int, Any]]) -> HeadOutput:
+    def _next(self, waiting: collections.deque[tuple[int, Any]]) -> NetworkOutput:
         n, started = waiting.popleft()
-        found, scores = self.finish(started)
-        return found[:n], scores[:n]
+        features, logits = self.finish(started)
+        return features[:n], logits[:n]
 
 
 def filled(pixels: torch.Tensor, batch: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""From an engine's name to the engine, ready to run; or one line on why not here."""
+"""Build an engine by its name."""
 
 import torch
 
@@ -23,12 +23,12 @@ def build_engine(
     """Return an engine that is ready to run; the model's own network is neither changed nor moved.
 
     Args:
-        name: of `ENGINES`.
+        name: one of `ENGINES`.
         model: network, and what its input is.
-        device: where to run.
-        precision: one of the engine's.
+        device: that runs the network.
+        precision: one that the engine computes in.
         batch: tiles per forward pass.
-        calibration: (N, 3, S, S) uint8 training tiles, for int8 alone.
+        calibration: (N, 3, S, S) uint8 training tiles; only int8 needs them.
 
     Raises:
         UsageError: no such engine, or not one of its precisions.

@@ -1,4 +1,4 @@
-"""The torch engine through torch.compile: kernels made for this network and this batch, at a minute's price."""
+"""Run the network by torch.compile: kernels made for this network and this batch, which takes about a minute."""
 
 from typing import Any
 
@@ -10,17 +10,19 @@ from pipeline.network.torch_compile import compiler_errors
 
 
 def _frozen() -> dict[str, bool]:
-    """Return torch.compile's options for a CPU, which hold for one network and leave the process's settings alone."""
+    """Return torch.compile's options for a CPU; they hold for one network and change no setting of the process."""
     from torch._inductor import config
 
     options = {"freezing": True}
-    if hasattr(config, "cpp_cache_precompile_headers"):  # newer than the oldest torch allowed
-        options["cpp_cache_precompile_headers"] = False  # they would stay in the temporary folder, whatever CACHE says
+    if hasattr(config, "cpp_cache_precompile_headers"):  # not in the oldest torch allowed
+        options["cpp_cache_precompile_headers"] = False  # they would stay in the temporary folder
     return options
 
 
 class CompiledEngine(TorchEngine):
-    """On a CPU the weights are frozen into the kernels; on CUDA kernels are chosen by timing and run as a CUDA graph.
+    """Freeze the weights into kernels on a CPU; run kernels as a CUDA graph on CUDA.
+
+    "max-autotune" is not used: it chooses kernels by timing them, so that rows would differ between two runs.
 
     Args:
         model: as for `TorchEngine`.
@@ -36,10 +38,10 @@ class CompiledEngine(TorchEngine):
 
     def __init__(self, model: Model, *, device: torch.device, precision: str, batch: int) -> None:
         super().__init__(model, device=device, precision=precision, batch=batch)
-        # a graph module has code of its own: torch keeps what it compiled by the code, of which there is one per class
+        # a graph module has code of its own; torch would find kernels of another network of the same class
         graph = torch.fx.symbolic_trace(self.embed)
-        how: dict[str, Any] = {"mode": "max-autotune"} if device.type == "cuda" else {"options": _frozen()}
-        self.embed = torch.compile(graph, fullgraph=True, dynamic=False, **how)
+        settings: dict[str, Any] = {"mode": "reduce-overhead"} if device.type == "cuda" else {"options": _frozen()}
+        self.embed = torch.compile(graph, fullgraph=True, dynamic=False, **settings)
         size = model.preprocess.size
         blank = torch.zeros(batch, 3, size, size, dtype=torch.uint8)
         with compiler_errors("--engine compiled", instead="give another --engine"):

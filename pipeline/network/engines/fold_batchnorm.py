@@ -1,4 +1,4 @@
-"""A trained network as engines run it: pixels in, features and logits out, normalisation layers folded away."""
+"""Fold batch normalisation into convolutions: the network that engines run, from pixels to features and logits."""
 
 import copy
 
@@ -11,11 +11,11 @@ from pipeline.network.model_file import Model
 from pipeline.network.resnet import features, logits
 
 PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))
-"""torchvision's names of a convolution and the normalisation behind it; the last pair is that of a shortcut."""
+"""torchvision's names of a convolution and the normalisation after it; the last pair is that of a shortcut."""
 
 
 def folded(network: ResNet) -> ResNet:
-    """Return a copy of a network in eval mode whose batch normalisations went into the convolutions before them.
+    """Return a copy of a network in eval mode with batch normalisations folded into the convolutions before them.
 
     In eval mode both are affine maps, so that the copy computes the same up to rounding.
 
@@ -35,7 +35,7 @@ def folded(network: ResNet) -> ResNet:
 
 
 class Embed(nn.Module):
-    """uint8 tiles (B, 3, S, S) -> features (B, D) and logits (B, K), float32.
+    """Map uint8 tiles (B, 3, S, S) to features (B, D) and logits (B, K), float32.
 
     Args:
         model: its network is copied, not changed.
@@ -50,7 +50,7 @@ class Embed(nn.Module):
     def __init__(self, model: Model, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         constants = model.preprocess
-        # as batches.normalise, with the constants where the network is: zero padding must stay that of zeros
+        # as batches.normalise, with the constants on the network's device; not folded, as padding must stay zero
         self.register_buffer("shift", 255 * torch.tensor(constants.mean).view(1, 3, 1, 1))
         self.register_buffer("scale", 255 * torch.tensor(constants.std).view(1, 3, 1, 1))
         network = folded(model.network).requires_grad_(requires_grad=False)

@@ -1,4 +1,4 @@
-"""The network in OpenVINO, a library for inference on CPUs (extra `cpu`): fp32, bf16, or int8 on request."""
+"""Run the network by OpenVINO, a library for inference on CPUs (extra `cpu`): fp32, bf16, or int8 on request."""
 
 import contextlib
 import functools
@@ -12,18 +12,18 @@ import numpy as np
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.network.engines.base import Engine, HeadOutput
+from pipeline.network.engines.base import Engine, NetworkOutput
 from pipeline.network.engines.fold_batchnorm import Embed
 from pipeline.network.model_file import Model
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""OpenVINO's INFERENCE_PRECISION_HINT; in int8 it is that of the layers that are not quantised."""
+"""Precision -> OpenVINO's INFERENCE_PRECISION_HINT; for int8 that of the layers that are not quantised."""
 
 
 def library(name: str) -> Any:
-    """Import openvino or nncf.
+    """Import openvino or nncf without their telemetry.
 
-    Both would report their use over the network and keep an identifier in the home folder, but for this package.
+    Both would report their use over the network and keep an identifier in the home folder.
 
     Raises:
         PipelineError: it is not installed.
@@ -42,22 +42,22 @@ def library(name: str) -> Any:
 def core() -> Any:
     """Return OpenVINO's core: one for the process, kept to its end.
 
-    On chips with AMX each core sets the main thread's stack for signals, and when it goes sets back the one it found:
-    of two that do not go in reverse order, the second sets one back that is gone, and the next signal ends the process.
+    On chips with AMX each core replaces the main thread's stack for signals and restores the earlier one when it ends.
+    Where two cores do not end in reverse order, a stack is restored that is gone, and the next signal ends the process.
     """
     return library("openvino").Core()
 
 
 class OpenvinoEngine(Engine):
-    """The network converted to OpenVINO and compiled for this CPU and one batch size.
+    """Convert the network to OpenVINO and compile it for this CPU and one batch size.
 
-    One batch is computed by all threads, the next one waits in line: loading and storing run beside the computation.
+    All threads compute one batch while the next one waits: tiles are loaded and rows stored during the computation.
 
     Args:
         model: its network is copied, not changed.
         precision: fp32, bf16 or int8.
         batch: tiles per forward pass.
-        calibration: (N, 3, S, S) uint8 training tiles; in int8 they fix the scale of every layer.
+        calibration: (N, 3, S, S) uint8 training tiles; int8 computes the scale of every layer from them.
 
     Raises:
         PipelineError: a library is missing, or this CPU cannot compute in `precision`.
@@ -76,7 +76,7 @@ class OpenvinoEngine(Engine):
             self.idle = [compiled.create_infer_request() for _ in range(self.in_flight)]
         except (PipelineError, MemoryError):
             raise
-        except Exception as error:  # noqa: BLE001  (torch.export, openvino and nncf raise many kinds; all mean the same)
+        except Exception as error:  # noqa: BLE001  (torch.export, openvino and nncf raise many kinds)
             reason = " ".join(str(error).split())[:160]
             raise PipelineError(
                 f"--engine openvino: openvino {openvino.__version__} does not take this network from torch "
@@ -98,7 +98,7 @@ class OpenvinoEngine(Engine):
             "INFERENCE_PRECISION_HINT": HINTS[self.precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same cores
+            "ENABLE_CPU_PINNING": False,  # it would pin two processes to the same cores
         }
         return core().compile_model(graph, "CPU", settings)
 
@@ -115,22 +115,22 @@ class OpenvinoEngine(Engine):
         nncf.set_log_level(logging.ERROR)
         n = len(calibration)
         rows = torch.arange(-(-n // self.batch) * self.batch) % n  # the last batch is filled up from the start
-        batches = [calibration[part].contiguous().numpy() for part in rows.split(self.batch)]
+        batches = [calibration[part].contiguous().numpy() for part in torch.split(rows, self.batch)]
         with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
             return nncf.quantize(
                 graph, nncf.Dataset(batches), subset_size=len(batches), target_device=nncf.TargetDevice.CPU
             )
 
     def start(self, pixels: torch.Tensor) -> Any:
-        """Put the batch in line."""
-        request, held = self.idle.pop(), np.ascontiguousarray(pixels.numpy())
-        request.start_async([held], share_inputs=True)
-        return request, held
+        """Queue the batch."""
+        request, shared = self.idle.pop(), np.ascontiguousarray(pixels.numpy())
+        request.start_async([shared], share_inputs=True)
+        return request, shared
 
-    def finish(self, started: Any) -> HeadOutput:
-        """Return the rows, once they are there; the request may then be used again."""
+    def finish(self, started: Any) -> NetworkOutput:
+        """Wait for the rows; the request may then be used again."""
         request, _ = started
         request.wait()
-        found, scores = (np.array(output.data, np.float32) for output in request.output_tensors)
+        features, logits = (np.array(output.data, np.float32) for output in request.output_tensors)
         self.idle.append(request)
-        return found, scores
+        return features, logits

@@ -1,4 +1,4 @@
-"""One pass of an engine over tiles: features and logits, batch by batch, resumable."""
+"""Run an engine over tiles, batch by batch, from any row on."""
 
 import collections
 from collections.abc import Iterator
@@ -29,22 +29,22 @@ def embed_batches(
     """
     rows = range(first, len(tiles))
     batches = [rows[start : start + engine.batch] for start in range(0, len(rows), engine.batch)]
-    under_way: collections.deque[Batch] = collections.deque()
+    started: collections.deque[Batch] = collections.deque()
 
     def pixels() -> Iterator[torch.Tensor]:
         for loaded in load_batches(tiles, batches, workers=workers):
-            under_way.append(loaded)  # an engine may take the next batch before it gives this one's rows
+            started.append(loaded)  # an engine may take the next batch before it returns the rows of this one
             yield loaded.pixels
 
-    for f, z in engine.run(pixels()):
-        loaded = under_way.popleft()
+    for features, logits in engine.run(pixels()):
+        loaded = started.popleft()
         bad = np.array([problem != "" for problem in loaded.problems])
-        f[bad], z[bad] = 0, 0
-        broken = ~(np.isfinite(f).all(axis=1) & np.isfinite(z).all(axis=1))
+        features[bad], logits[bad] = 0, 0
+        broken = ~(np.isfinite(features).all(axis=1) & np.isfinite(logits).all(axis=1))
         if broken.any():
             row = loaded.rows[int(broken.argmax())]
             raise PipelineError(
-                f"{tiles.name(row)}: its embedding is not finite: the model is broken (train it anew) or "
+                f"{tiles.name(row)}: its embedding is not finite: the model is broken (train it again) or "
                 "the precision too low (--embed-precision fp32)"
             )
-        yield loaded, f, z
+        yield loaded, features, logits

@@ -1,6 +1,6 @@
-"""An extraction by all processes of torchrun: a shard in each, merged by the first.
+"""Embed tiles in all processes of torchrun: each embeds a shard, the first one merges them.
 
-They exchange nothing but the word that they are ready; the engine is what the first one wrote beside its rows.
+The processes exchange nothing but barriers. The rule of `engines.select` gives all of them the same engine.
 """
 
 import datetime
@@ -8,82 +8,71 @@ from pathlib import Path
 
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED
 from pipeline.network.distributed import Ranks
-from pipeline.network.engines import default_batch
-from pipeline.network.extraction.tiles import (
-    TileExtraction,
-    code_if_current,
-    extract_shard,
-    nothing,
-    ranks_folder,
-    remove_unfinished,
-)
+from pipeline.network.extraction.run import ExtractionSettings
+from pipeline.network.extraction.tiles import TileInputs, extract_shard, ranks_folder, remove_unfinished
 from pipeline.runtime.console import log
-from pipeline.runtime.device import use_device
 from pipeline.runtime.progress import progress
-from pipeline.storage import atomic, records
+from pipeline.storage import atomic, freshness, records
 from pipeline.storage.embeddings.merge import merge
 from pipeline.storage.embeddings.shard_checks import read_piece
 from pipeline.storage.embeddings.shards import Shard
 
 PATIENCE = datetime.timedelta(days=7)
-"""How long the processes wait for the slowest of them: after a stop one may have nothing left to do."""
+"""How long the processes wait for the slowest: after a stop, one may have all its rows already."""
 
 
-def extract_jointly(work: TileExtraction, out: Path) -> int:
+def extract_jointly(inputs: TileInputs, settings: ExtractionSettings, out: Path) -> int:
     """Embed a shard in each process of `process_group` and merge them in the first; return the exit code.
 
     Only the first ends with code 3, when the others have ended: torchrun takes any code but 0 for a failure.
 
     Args:
-        work: what is embedded, and how.
+        inputs: tiles and network.
+        settings: how tiles are embedded.
         out: the embeddings file.
     """
-    common, n_rows, ranks = work.common, len(work.manifest.table), Ranks()
-    folder = ranks_folder(out)
+    n_rows, ranks, folder = len(inputs.manifest.table), Ranks(), ranks_folder(out)
     atomic.refuse_link(folder)
-    code = code_if_current(work, out)
-    device = use_device(common.device, common.threads, deterministic=common.deterministic)
+    record = freshness.reusable_record(inputs.artifact(out, settings), restart=settings.restart)
     shard = Shard(ranks.rank + 1, ranks.n)
-    shard.rows(n_rows, work.chosen["embed_batch"] or default_batch(device))
-    ranks.barrier()  # all have looked, and found that they may begin
-    if code is not None and ranks.is_first:
-        remove_unfinished(out)  # of a merge that was killed behind its last line
-    if code is None and ranks.is_first:
-        tell_of_others(folder, ranks.n)
-    if code is None:
-        if not ranks.is_first:
-            ranks.barrier()
-        extract_shard(
-            work.of_shard(shard), folder / shard.file_name, settled=ranks.barrier if ranks.is_first else nothing
-        )
-        ranks.barrier()
+    shard.rows(n_rows, settings.batch(inputs.model.preprocess.size))  # raises where a process would have no batch
+    ranks.barrier()  # all have looked at the file before the first one may write
+    if record is not None:
         if ranks.is_first:
-            code = merge_parts(work, out, [folder / Shard(i + 1, ranks.n).file_name for i in range(ranks.n)])
-    return code or EXIT_OK if ranks.is_first else EXIT_OK
+            remove_unfinished(out)  # of a merge that was killed after its last line
+            return EXIT_SKIPPED if record["details"]["skipped"] else EXIT_OK
+        return EXIT_OK
+    if ranks.is_first:
+        warn_of_other_shards(folder, ranks.n)
+    extract_shard(inputs, settings, folder / shard.file_name, shard)
+    ranks.barrier()
+    if not ranks.is_first:
+        return EXIT_OK
+    return merge_shards(inputs, settings, out, [folder / Shard(i + 1, ranks.n).file_name for i in range(ranks.n)])
 
 
-def tell_of_others(folder: Path, n: int) -> None:
-    """Say that rows of another number of processes are not gone on with."""
+def warn_of_other_shards(folder: Path, n: int) -> None:
+    """Log that rows of another number of processes are not continued."""
     others = [path for path in folder.glob("embeddings-*-of-*") if f"-of-{n}." not in path.name]
     if others:
         log.info(
-            f"extract: {folder} holds rows that another number of processes began, which {n} cannot continue: all are "
-            "computed anew; stop, and start as many as before to continue"
+            f"extract: {folder} holds rows of another number of processes, which {n} cannot continue: all are "
+            "computed again; stop, and start as many as before to continue"
         )
 
 
-def merge_parts(work: TileExtraction, out: Path, files: list[Path]) -> int:
-    """Put the shards together and remove them; return the exit code."""
-    common, n_rows = work.common, len(work.manifest.table)
+def merge_shards(inputs: TileInputs, settings: ExtractionSettings, out: Path, files: list[Path]) -> int:
+    """Merge the shards and remove them; return the exit code."""
+    n_rows = len(inputs.manifest.table)
     with progress(2 * n_rows, unit="row", label="merge") as bar:
         merge(
             out,
             [read_piece(file) for file in files],
-            work.manifest.table,
-            manifest=work.manifest.path,
-            max_bad=common.max_bad,
-            restart=common.restart,
-            force=common.force,
+            inputs.manifest.table,
+            manifest=inputs.manifest.path,
+            max_bad=settings.max_bad,
+            restart=settings.restart,
+            force=settings.force,
             advance=bar.update,
         )
     remove_unfinished(out)

@@ -1,4 +1,4 @@
-"""Which network looks at a slide, of a plan the part that held its source out; and whether it saw that source."""
+"""Choose the network for a slide: in a plan, the part that held the slide's source out."""
 
 import dataclasses
 from pathlib import Path
@@ -13,7 +13,7 @@ from pipeline.tiles.datasets.kather2016 import GROUP_REGEX
 from pipeline.tiles.manifest import Manifest, read_manifest
 
 UNKNOWN = "unknown"
-"""Said of `saw_source` where the slide's source is not known."""
+"""Value of `saw_source` if the slide's source is not known."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,14 +24,14 @@ class SlideModel:
     """model.safetensors."""
 
     manifest: Manifest | None
-    """Of its training tiles, if it stands beside the model."""
+    """The manifest that it was trained on, if that is next to the model."""
 
     source: str | None
-    """Source of the slide, as its name or the user tells."""
+    """Source of the slide, from its name or from the user."""
 
     @property
     def saw_source(self) -> bool | str:
-        """Whether tiles of the slide's source taught the network or chose it; `UNKNOWN` where nobody can tell."""
+        """Whether the network was trained or selected on tiles of the slide's source; without a source `UNKNOWN`."""
         if self.source is None or self.manifest is None:
             return UNKNOWN
         table = self.manifest.table
@@ -39,10 +39,10 @@ class SlideModel:
 
 
 def slide_model(run: Path, entry: SlideEntry, *, model: Path | None) -> SlideModel:
-    """Return the network of a run that is to look at a slide.
+    """Return the network of a run that embeds a slide.
 
-    Of a plan it is that of the first part of the main arm that tests the slide's source; where none does, or the source
-    is not known, that of the first part.
+    In a plan it is the network of the first part of the main arm that tests the slide's source. If no part does, or the
+    source is not known, it is that of the first part.
 
     Args:
         run: the run folder.
@@ -70,9 +70,9 @@ def slide_model(run: Path, entry: SlideEntry, *, model: Path | None) -> SlideMod
 
 
 def source_of(entry: SlideEntry, manifest: Manifest | None) -> str | None:
-    """Return the source of a slide: as the user says, else by the rule that told the tiles' sources, if it fits.
+    """Return the source of a slide: as the user gives it, else by the rule for the names of the tiles.
 
-    A name by that rule counts only if tiles have it: on a file of another kind it may find anything.
+    A source that the rule finds counts only if some tile has it: the slide may be named by another rule.
 
     Args:
         entry: the slide.
@@ -94,7 +94,7 @@ def source_of(entry: SlideEntry, manifest: Manifest | None) -> str | None:
 
 
 def _manifest_of(model: Path) -> Manifest | None:
-    """Return the manifest beside a model if it is the one that it was trained on."""
+    """Return the manifest next to a model if the model was trained on it."""
     path = model.with_name("manifest.csv")
     try:
         manifest = read_manifest(path)

@@ -1,4 +1,4 @@
-"""The tiles of a slide, read where they are wanted: no tile is ever written to disk."""
+"""Read the tiles of a slide when they are needed: no tile is ever written to disk."""
 
 import numpy as np
 
@@ -10,14 +10,14 @@ from pipeline.tiles.stain_normalisation import Stain
 
 
 class SlideTiles(TileSource):
-    """Squares of a slide as the network sees them; a region that cannot be decoded is a problem, never white.
+    """Read squares of a slide as the network gets them; a region that cannot be decoded is a problem, never white.
 
     Args:
         slide: open; each process that reads opens it again.
         coords: (N, 2) int32, x and y of the upper left corners in level-0 px.
         side: of a tile in level-0 px.
-        size: side in px of what is given.
-        stain: what tiles are normalised to, after they were hashed.
+        size: side of the returned tiles in px.
+        stain: target that tiles are normalised to, after they were hashed.
     """
 
     def __init__(self, slide: Slide, coords: np.ndarray, *, side: int, size: int, stain: Stain | None = None) -> None:

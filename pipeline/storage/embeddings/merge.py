@@ -130,12 +130,10 @@ def merged_details(pieces: Sequence[Piece], differing: Mapping[str, Any], folder
     """
     often = next(iter(by_value(pieces, lambda piece: piece.engine).values()))[0]
     agreements = [piece.details["agreement"] for piece in pieces if piece.details.get("agreement")]
-    passes = [piece.details["per_pass"] for piece in pieces if isinstance(piece.details.get("per_pass"), int)]
     return {
         **often.details,
         "skipped": {name: problem for piece in pieces for name, problem in piece.details["skipped"].items()},
         "agreement": min(agreements, key=lambda agreement: agreement["cosine"], default=None),
-        "per_pass": min(passes, default=None),
         "shards": {records.relative_name(piece.path, folder): piece.record["sha256"] for piece in pieces},
         **({"mixed": dict(differing)} if differing else {}),
     }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.network.engines.check import LEAST_COSINE, MARGIN, Agreement, agree
+from pipeline.network.engines.check import LEAST_COSINE, LEAST_RESOLUTION, Agreement, agree
 
 rng = np.random.default_rng(0)
 FEATURES = rng.random((40, 16)).astype(np.float32)
@@ -36,13 +36,53 @@ def test_two_tiles_exchanged_fail() -> None:
     assert agree((FEATURES[order], LOGITS), (FEATURES, LOGITS)).cosine < LEAST_COSINE
 
 
-@pytest.mark.parametrize(("lead", "changed"), [(0.9 * MARGIN, 0), (1.1 * MARGIN, 1)])
-def test_a_changed_class_counts_beyond_the_margin(lead: float, changed: int) -> None:
-    reference = np.array([[5, 5 - lead, 0], [0, 0, 9]], np.float32)
-    found = np.array([[5, 6, 0], [0, 0, 9]], np.float32)
-    agreement = agree((FEATURES[:2], found), (FEATURES[:2], reference))
-    assert agreement.changed == changed
-    assert agreement.passes is (changed == 0)
+def outputs(fp32: list[list[float]], engine: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits (N, K) of fp32 and of an engine; a hundred more tiles far from any border keep their cosine."""
+    far = [[20.0, 0.0, 0.0], [0.0, 20.0, 0.0]] * 50
+    return np.array(far + fp32, np.float32), np.array(far + engine, np.float32)
+
+
+@pytest.mark.parametrize(("margin", "passes"), [(0.9 * LEAST_RESOLUTION, True), (1.1 * LEAST_RESOLUTION, False)])
+def test_a_changed_class_counts_beyond_the_least_resolution(margin: float, passes: bool) -> None:
+    reference, found = outputs([[5, 5 - margin, 0]], [[5 - margin, 5, 0]])
+    features = np.resize(FEATURES, (len(reference), 16))
+    agreement = agree((features, found), (features, reference))
+    assert (agreement.changed, agreement.tiles, agreement.passes) == (1, 101, passes)
+    assert agreement.margin == pytest.approx(margin, abs=1e-6)
+    assert agreement.resolution == LEAST_RESOLUTION
+
+
+@pytest.mark.parametrize(("error", "passes"), [(0.3, True), (0.2, False)])
+def test_a_changed_class_counts_beyond_the_errors_of_unchanged_tiles(error: float, passes: bool) -> None:
+    """A margin of 0.25 is within rounding where the margin of a tile that keeps its class is off by 0.3."""
+    fp32 = [[5, 4.75, 0], [0, 7, 2]]
+    reference, found = outputs(fp32, [[4.7, 4.9, 0], [0, 7 - error / 2, 2 + error / 2]])
+    features = np.resize(FEATURES, (len(reference), 16))
+    agreement = agree((features, found), (features, reference))
+    assert agreement.changed == 1
+    assert agreement.margin == pytest.approx(0.25)
+    assert agreement.resolution == pytest.approx(error, abs=1e-5)
+    assert agreement.passes is passes
+
+
+def test_the_margin_is_that_over_the_class_of_the_engine() -> None:
+    """Another class may be nearer to fp32's own."""
+    reference, found = outputs([[5, 4.99, 0]], [[5, 4.99, 6]])
+    features = np.resize(FEATURES, (len(reference), 16))
+    agreement = agree((features, found), (features, reference))
+    assert agreement.margin == pytest.approx(5)
+    assert not agreement.passes
+
+
+def test_the_errors_of_a_changed_tile_do_not_excuse_it() -> None:
+    reference, found = outputs([[5, 3, 0]], [[3, 5, 0]])
+    features = np.resize(FEATURES, (len(reference), 16))
+    agreement = agree((features, found), (features, reference))
+    assert (agreement.margin, agreement.resolution, agreement.passes) == (2, LEAST_RESOLUTION, False)
+
+
+def test_one_class_has_no_margin() -> None:
+    assert agree((FEATURES, LOGITS[:, :1]), (FEATURES, LOGITS[:, :1])).passes
 
 
 def test_tiles_that_are_all_alike_are_compared_as_they_are() -> None:
@@ -59,11 +99,14 @@ def test_features_that_are_all_zero() -> None:
     assert not agree((FEATURES, LOGITS), (nothing, LOGITS)).passes
 
 
-def test_what_is_not_a_number_fails() -> None:
-    broken = FEATURES.copy()
-    broken[3, 3] = np.nan
-    assert not agree((broken, LOGITS), (FEATURES, LOGITS)).passes
+@pytest.mark.parametrize("part", [0, 1])
+def test_what_is_not_a_number_fails(part: int) -> None:
+    broken = [FEATURES.copy(), LOGITS.copy()]
+    broken[part][3, 2] = np.nan
+    assert not agree((broken[0], broken[1]), (FEATURES, LOGITS)).passes
 
 
-def test_it_is_told_in_words() -> None:
-    assert str(Agreement(0.9987654, 2, 64)) == "cosine 0.99877 to fp32, 2 of 64 tiles in another class"
+def test_its_text_has_all_numbers() -> None:
+    assert str(Agreement(0.9987654, 0, 64, 0, 0.1)) == "cosine 0.99877 to fp32, 0 of 64 tiles in another class"
+    text = str(Agreement(0.9987654, 2, 64, 0.1526, 0.2101))
+    assert all(number in text for number in ("0.99877", "2 of 64", "0.153", "0.210"))

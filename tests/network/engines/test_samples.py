@@ -8,6 +8,7 @@ import pytest
 from pipeline.errors import BadInput
 from pipeline.network.batches import TileFiles, decoded, spread
 from pipeline.network.engines.samples import calibration_pixels, fingerprint, sample_pixels
+from pipeline.network.model_file import Preprocess
 from pipeline.tiles.manifest import read_manifest
 
 
@@ -36,17 +37,17 @@ def test_int8_is_calibrated_on_training_tiles_alone(prepared_run: Path) -> None:
     manifest = read_manifest(prepared_run / "manifest.csv")
     table = manifest.table
     train = table[table["split"] == "train"]
-    pixels = calibration_pixels(manifest, 16)
+    pixels = calibration_pixels(manifest, Preprocess(size=16))
     tiles = TileFiles(manifest.root, list(train["path"]), list(train["sha256"]), 16)
     np.testing.assert_array_equal(
         pixels.permute(0, 2, 3, 1).numpy(), np.stack([tiles[row][1] for row in range(len(train))])
     )
     for path in table.loc[table["split"] != "train", "path"]:
         (manifest.root / path).unlink()
-    assert fingerprint(calibration_pixels(manifest, 16)) == fingerprint(pixels)
+    assert fingerprint(calibration_pixels(manifest, Preprocess(size=16))) == fingerprint(pixels)
     (manifest.root / train["path"].iloc[0]).unlink()
-    assert fingerprint(calibration_pixels(manifest, 16)) != fingerprint(pixels)
+    assert fingerprint(calibration_pixels(manifest, Preprocess(size=16))) != fingerprint(pixels)
     for path in train["path"].iloc[1:]:
         (manifest.root / path).unlink()
     with pytest.raises(BadInput, match="no training tile can be read, and --embed-precision int8"):
-        calibration_pixels(manifest, 16)
+        calibration_pixels(manifest, Preprocess(size=16))

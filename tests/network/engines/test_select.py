@@ -1,61 +1,64 @@
-"""auto takes the fastest engine that agrees with fp32, by a margin, and prepares none that cannot pay for it."""
+"""Engine and precision follow from hardware, libraries, number of tiles and the check; nothing is timed."""
 
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.network import precision as precisions
-from pipeline.network.engines import Engine, choose_engine
+from pipeline.network.batches import Item, TileSource
+from pipeline.network.engines import Engine, EngineRequest, select_engine
 from pipeline.network.engines import select as module
 from pipeline.network.engines.check import in_plain_fp32
-from pipeline.network.engines.select import PROSPECTS, Choice, Prospect
+from pipeline.network.engines.select import OPENVINO_TILES, Selection
 from pipeline.network.model_file import Model
 
 CPU = torch.device("cpu")
-MANY = 1_000_000
+FEW, MANY = OPENVINO_TILES - 1, OPENVINO_TILES
+
+
+class Tiles(TileSource):
+    """Tiles of a tensor (N, 3, S, S) uint8."""
+
+    def __init__(self, pixels: torch.Tensor) -> None:
+        self.pixels, self.size, self.place = pixels, pixels.shape[-1], Path()
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def name(self, row: int) -> str:
+        return str(row)
+
+    def __getitem__(self, row: int) -> Item:
+        return row, self.pixels[row].permute(1, 2, 0).numpy(), np.zeros(32, np.uint8), ""
 
 
 class Fake(Engine):
-    """Gives plain fp32's answers, some of them spoilt, and moves a clock in place of taking time."""
+    """Returns the output of plain fp32, or a wrong one."""
 
-    def __init__(self, world: "World", name: str, precision: str) -> None:
-        self.name, self.precision, self.batch, self.world = name, precision, 4, world
+    def __init__(self, engines: "Engines", name: str, precision: str) -> None:
+        self.name, self.precision, self.batch, self.engines = name, precision, 4, engines
 
     def start(self, pixels: torch.Tensor) -> torch.Tensor:
-        self.world.ran.append(self.name)
-        self.world.now += self.batch / self.world.rates[self.name]
         return pixels
 
     def finish(self, started: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        features, logits = self.world.known(started)
-        if (self.name, self.precision) in self.world.spoilt:
-            features = features[:, ::-1]
-        return features, logits
+        assert self.views == 1, "single passes are compared"
+        features, logits = in_plain_fp32(self.engines.model, started)
+        return features[:, :: -1 if (self.name, self.precision) in self.engines.wrong else 1], logits
 
 
-class World:
-    """Engines of known rates."""
+class Engines:
+    """Engines that may be missing or wrong."""
 
-    def __init__(self, model: Model, tiles: torch.Tensor) -> None:
-        self.model, self.now = model, 0.0
-        every = torch.cat([tiles, torch.zeros_like(tiles[:1])])  # the empty tile that batches are filled up with
-        self.rows = {
-            tile.numpy().tobytes(): (f, z) for tile, f, z in zip(every, *in_plain_fp32(model, every), strict=True)
-        }
-        self.rates = {"torch": 100.0, "openvino": 100.0, "compiled": 100.0}
-        self.spoilt: set[tuple[str, str]] = set()
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.wrong: set[tuple[str, str]] = set()
         self.missing: set[str] = set()
         self.built: list[tuple[str, str]] = []
-        self.ran: list[str] = []
-
-    def known(self, tiles: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        rows = [self.rows[tile.numpy().tobytes()] for tile in tiles]
-        return np.stack([f for f, _ in rows]), np.stack([z for _, z in rows])
 
     def build(self, name: str, model: Model, *, precision: str, **how: object) -> Engine:
         if name in self.missing:
@@ -63,203 +66,162 @@ class World:
         self.built.append((name, precision))
         return Fake(self, name, precision)
 
-    def perf_counter(self) -> float:
-        return self.now
-
 
 @pytest.fixture
-def world(model: Model, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> World:
+def engines(model: Model, monkeypatch: pytest.MonkeyPatch) -> Engines:
+    """Fake engines on a machine that computes in bf16."""
     torch.set_num_threads(1)
-    made = World(model, tiles)
-    monkeypatch.setattr(module, "in_plain_fp32", lambda _, pixels: made.known(pixels))
+    made = Engines(model)
     monkeypatch.setattr(module, "build_engine", made.build)
-    monkeypatch.setattr(module.time, "perf_counter", made.perf_counter)
-    monkeypatch.setattr(module, "choose_precision", lambda asked, device: "bf16" if asked == "auto" else asked)
-    monkeypatch.setattr(
-        module, "PROSPECTS", {("cpu", "openvino"): Prospect(3, 10), ("cpu", "compiled"): Prospect(2, 100)}
-    )
+    monkeypatch.setattr(module, "default_precision", lambda device: "bf16" if device.type != "mps" else "fp32")
     return made
 
 
-def choose(
-    world: World,
+def select(
+    engines: Engines,
     tiles: torch.Tensor,
-    asked: str = "auto",
-    precision: str = "bf16",
+    engine: str = "auto",
+    precision: str = "auto",
     *,
     n_tiles: int = MANY,
     force: bool = False,
-) -> Choice:
-    return choose_engine(
-        asked, world.model, tiles, device=CPU, precision=precision, batch=4, n_tiles=n_tiles, force=force
-    )
+) -> Selection:
+    request = EngineRequest(CPU, 4, n_tiles, engine, precision, force=force)
+    return select_engine(request, engines.model, Tiles(tiles), {})
 
 
 @pytest.mark.parametrize(
-    ("openvino", "compiled", "chosen"),
+    ("device", "n_tiles", "candidates"),
     [
-        (114, 114, "torch"),
-        (116, 100, "openvino"),
-        (116, 130, "openvino"),  # 12 % more than openvino
-        (116, 140, "compiled"),
-        (110, 120, "compiled"),
-        (50, 110, "torch"),
+        ("cpu", MANY, ["openvino bf16", "openvino fp32", "torch bf16", "torch fp32"]),
+        ("cpu", FEW, ["torch bf16", "torch fp32"]),
+        ("cuda", MANY, ["torch bf16", "torch fp32"]),
+        ("mps", MANY, ["torch fp32"]),
     ],
 )
-def test_a_simpler_engine_is_left_for_a_clear_gain_only(
-    world: World, tiles: torch.Tensor, openvino: float, compiled: float, chosen: str
+def test_the_rule_by_device_and_number_of_tiles(
+    engines: Engines, device: str, n_tiles: int, candidates: list[str]
 ) -> None:
-    world.rates |= {"openvino": openvino, "compiled": compiled}
-    choice = choose(world, tiles)
-    assert (choice.engine.name, choice.engine.precision) == (chosen, "bf16")
-    assert choice.agreement is not None
-    assert choice.agreement.passes
-    assert {candidate.engine: candidate.rate for candidate in choice.candidates} == pytest.approx(world.rates)
-    assert choice.reason.startswith(f"{chosen} bf16, {world.rates[chosen]:.0f} tiles/s")
-    assert "\n" not in choice.reason
-
-
-def test_timing_goes_in_turn(world: World, tiles: torch.Tensor) -> None:
-    """Of two engines one after the other, a busy minute would meet one."""
-    choose(world, tiles)
-    last = world.ran[-3 * module.ROUND_BATCHES * module.ROUNDS :]
-    turn = [name for name in ("torch", "openvino", "compiled") for _ in range(module.ROUND_BATCHES)]
-    assert last == turn * module.ROUNDS
-
-
-def test_a_fast_engine_that_says_something_else_is_not_taken(world: World, tiles: torch.Tensor) -> None:
-    world.rates["openvino"], world.spoilt = 900, {("openvino", "bf16")}
-    choice = choose(world, tiles)
-    assert choice.engine.name == "torch"
-    assert "openvino bf16, 900 tiles/s, fails with cosine" in choice.reason
-
-
-def test_where_the_simplest_fails_another_one_that_agrees_is_taken(world: World, tiles: torch.Tensor) -> None:
-    world.spoilt = {("torch", "bf16")}
-    assert choose(world, tiles).engine.name == "openvino"
-
-
-def test_auto_precision_falls_back_on_fp32(world: World, tiles: torch.Tensor) -> None:
-    world.spoilt = {(name, "bf16") for name in world.rates}
-    world.rates["openvino"] = 200
-    choice = choose(world, tiles, precision="auto")
-    assert (choice.engine.name, choice.engine.precision) == ("openvino", "fp32")
-    assert len(choice.candidates) == 6
-
-
-@pytest.mark.parametrize(("asked", "precision"), [("auto", "bf16"), ("openvino", "bf16"), ("torch", "fp32")])
-def test_what_was_asked_for_and_fails_stops_in_one_line_but_for_force(
-    world: World, tiles: torch.Tensor, asked: str, precision: str
-) -> None:
-    world.spoilt = {(name, p) for name in world.rates for p in ("bf16", "fp32")}
-    with pytest.raises(PipelineError, match=r"fails with cosine -?0\..* or --force to use it") as caught:
-        choose(world, tiles, asked, precision)
-    assert "\n" not in str(caught.value)
-    choice = choose(world, tiles, asked, precision, force=True)
-    assert choice.engine.name == ("torch" if asked == "auto" else asked)
-    assert choice.agreement is not None
-    assert not choice.agreement.passes
-
-
-def test_what_was_asked_for_is_checked_and_not_timed(world: World, tiles: torch.Tensor) -> None:
-    choice = choose(world, tiles, "compiled")
-    assert world.built == [("compiled", "bf16")]
-    assert len(world.ran) == 3  # the eleven tiles, once
-    assert [candidate.rate for candidate in choice.candidates] == [None]
+    request = EngineRequest(torch.device(device), 4, n_tiles)
+    assert [" ".join(candidate) for candidate in request.candidates()] == candidates
 
 
 @pytest.mark.parametrize(
-    ("n_tiles", "built"),
+    ("listed", "candidates"),
     [
-        (100, ["torch"]),  # a second of work
-        (1499, ["torch"]),  # openvino could save n (1/100 - 1/300) seconds and takes 10
-        (1501, ["torch", "openvino"]),
-        (19_900, ["torch", "openvino"]),  # compiled could save n (1/100 - 1/200) and takes 100
-        (20_100, ["torch", "openvino", "compiled"]),
+        ("avx512_bf16", ["openvino bf16", "openvino fp32", "torch bf16", "torch fp32"]),
+        ("amx_bf16", ["openvino bf16", "openvino fp32", "torch bf16", "torch fp32"]),
+        ("avx2", ["openvino fp32", "torch fp32"]),
     ],
 )
-def test_an_engine_is_prepared_only_if_it_can_save_as_much(
-    world: World, tiles: torch.Tensor, n_tiles: int, built: list[str]
+def test_the_rule_by_the_instructions_of_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: str, candidates: list[str]
 ) -> None:
-    choice = choose(world, tiles, n_tiles=n_tiles)
-    assert world.built == [(name, "bf16") for name in built]
-    for candidate in choice.candidates:
-        assert (candidate.problem == "") is (candidate.engine in built)
+    info = tmp_path / "cpuinfo"
+    info.write_text(f"flags : fpu {listed}\n")
+    monkeypatch.setattr(precisions, "CPU_INFO", info)
+    assert [" ".join(candidate) for candidate in EngineRequest(CPU, 4, MANY).candidates()] == candidates
 
 
-def test_an_engine_that_cannot_beat_the_best_so_far_is_not_prepared(world: World, tiles: torch.Tensor) -> None:
-    """compiled gains at most 2 over torch; openvino has shown more."""
-    world.rates["openvino"] = 250
-    choice = choose(world, tiles)
-    assert choice.engine.name == "openvino"
-    assert ("compiled", "bf16") not in world.built
+@pytest.mark.parametrize(
+    ("engine", "precision", "candidates"),
+    [
+        ("torch", "fp32", ["torch fp32"]),
+        ("compiled", "auto", ["compiled bf16", "compiled fp32"]),
+        ("openvino", "bf16", ["openvino bf16"]),
+        ("auto", "bf16", ["openvino bf16", "torch bf16"]),
+        ("auto", "int8", ["openvino int8"]),
+    ],
+)
+def test_what_the_user_names_is_kept(engines: Engines, engine: str, precision: str, candidates: list[str]) -> None:
+    request = EngineRequest(CPU, 4, MANY, engine, precision)
+    assert [" ".join(candidate) for candidate in request.candidates()] == candidates
 
 
-def test_an_engine_that_is_missing_is_passed_over_by_auto_and_told(world: World, tiles: torch.Tensor) -> None:
-    world.missing = {"openvino"}
-    choice = choose(world, tiles)
-    assert choice.engine.name == "torch"
-    assert "openvino bf16, cannot be used (openvino is missing)" in choice.reason
-    with pytest.raises(PipelineError, match=r"^openvino is missing$"):
-        choose(world, tiles, "openvino")
+def test_the_first_that_agrees_is_taken_and_no_other_is_built(engines: Engines, tiles: torch.Tensor) -> None:
+    selection = select(engines, tiles)
+    assert (selection.engine.name, selection.engine.precision) == ("openvino", "bf16")
+    assert engines.built == [("openvino", "bf16")]
+    assert selection.agreement is not None
+    assert selection.agreement.passes
+    assert selection.agreement.tiles == len(tiles)
+    assert selection.rejected == ()
 
 
-def test_int8_is_taken_on_request_only(world: World, tiles: torch.Tensor) -> None:
-    choose(world, tiles, precision="auto")
-    assert {precision for _, precision in world.built} <= {"bf16", "fp32"}
-    choice = choose(world, tiles, precision="int8")
-    assert (choice.engine.name, choice.engine.precision) == ("openvino", "int8")
+def test_fp32_is_taken_where_bf16_does_not_agree(engines: Engines, tiles: torch.Tensor) -> None:
+    engines.wrong = {("openvino", "bf16")}
+    selection = select(engines, tiles)
+    assert (selection.engine.name, selection.engine.precision) == ("openvino", "fp32")
+    assert len(selection.rejected) == 1
+    assert "not openvino bf16, which fails with cosine" in str(selection)
+    assert "\n" not in str(selection)
 
 
-def test_without_a_tile_nothing_is_compared(world: World, tiles: torch.Tensor) -> None:
-    choice = choose(world, tiles[:0])
-    assert (choice.engine.name, choice.agreement, world.ran) == ("torch", None, [])
+def test_torch_is_taken_where_openvino_is_missing(engines: Engines, tiles: torch.Tensor) -> None:
+    engines.missing = {"openvino"}
+    selection = select(engines, tiles)
+    assert (selection.engine.name, selection.engine.precision) == ("torch", "bf16")
+    assert str(selection).count("openvino is missing") == 2
 
 
-def test_a_network_that_is_broken_is_left_to_the_pass_that_names_the_tile(
-    world: World, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+def test_a_named_engine_that_is_missing_is_an_error(engines: Engines, tiles: torch.Tensor) -> None:
+    engines.missing = {"openvino"}
+    with pytest.raises(PipelineError, match="openvino is missing"):
+        select(engines, tiles, "openvino")
+
+
+@pytest.mark.parametrize("precision", ["auto", "bf16"])
+def test_an_engine_that_does_not_agree_is_refused_unless_forced(
+    engines: Engines, tiles: torch.Tensor, precision: str
+) -> None:
+    engines.wrong = {("torch", "bf16"), ("torch", "fp32")}
+    with pytest.raises(PipelineError, match="or --force to use it") as caught:
+        select(engines, tiles, "torch", precision)
+    assert str(caught.value).count("which fails with cosine") == (2 if precision == "auto" else 1)
+    selection = select(engines, tiles, "torch", precision, force=True)
+    assert (selection.engine.name, selection.engine.precision) == ("torch", "bf16")
+    assert selection.agreement is not None
+    assert not selection.agreement.passes
+
+
+def test_a_precision_that_the_engine_does_not_know_is_a_usage_error(model: Model, tiles: torch.Tensor) -> None:
+    with pytest.raises(UsageError, match="known are"):
+        select_engine(EngineRequest(CPU, 4, MANY, "torch", "int8"), model, Tiles(tiles), {})
+
+
+def test_without_a_tile_nothing_is_compared(engines: Engines, tiles: torch.Tensor) -> None:
+    selection = select(engines, tiles[:0])
+    assert (selection.engine.name, selection.engine.precision) == ("openvino", "bf16")
+    assert selection.agreement is None
+
+
+def test_a_broken_network_is_left_to_the_pass_that_names_the_tile(
+    engines: Engines, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "in_plain_fp32", lambda *_: (np.full((11, 4), np.inf), np.zeros((11, 3))))
-    assert choose(world, tiles).engine.name == "torch"
+    assert select(engines, tiles).agreement is None
 
 
-def test_the_rows_of_the_check_come_from_the_whole_sample(
-    model: Model, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_is_built_once_for_several_slides(engines: Engines, tiles: torch.Tensor) -> None:
+    """The decision of one slide does not bind the next one."""
+    built: dict[tuple[str, str], Engine] = {}
+    request = EngineRequest(CPU, 4, MANY)
+    engines.wrong = {("openvino", "bf16")}
+    first = select_engine(request, engines.model, Tiles(tiles), built)
+    first.engine.views = 8
+    engines.wrong = set()
+    second = select_engine(request, engines.model, Tiles(tiles), built)
+    third = select_engine(request, engines.model, Tiles(tiles), built)
+    assert [one.engine.precision for one in (first, second, third)] == ["fp32", "bf16", "bf16"]
+    assert engines.built == [("openvino", "bf16"), ("openvino", "fp32")]
+
+
+def test_a_missing_library_leaves_torch(model: Model, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the real engines, on fewer tiles than a batch."""
     monkeypatch.setattr(precisions, "CPU_INFO", Path("not there"))
-    choice = choose_engine("auto", model, tiles, device=CPU, precision="auto", batch=16, n_tiles=11)
-    assert (choice.engine.name, choice.engine.precision) == ("torch", "fp32")
-    assert choice.agreement is not None
-    assert choice.agreement.tiles == 11
-
-
-def test_a_missing_library_leaves_auto_with_torch(
-    model: Model, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "PROSPECTS", {("cpu", "openvino"): Prospect(1e9, -1e9)})
     monkeypatch.setitem(sys.modules, "openvino", None)
-    choice = choose_engine("auto", model, tiles, device=CPU, precision="fp32", batch=4, n_tiles=11)
-    assert choice.engine.name == "torch"
-    assert "pip install 'histoheads[cpu]'" in choice.reason
-
-
-def test_prospects_stand_on_engines_that_run_on_the_device() -> None:
-    from pipeline.network.engines.build import DEVICES
-
-    assert all(kind in DEVICES[name] for kind, name in PROSPECTS)
-    assert all(prospect.most_gain > module.GAIN for prospect in PROSPECTS.values())
-
-
-def test_a_round_takes_full_batches(world: World, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-    run = Engine.run
-
-    def spied(self: Engine, batches: Iterable[torch.Tensor]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        kept = list(batches)
-        sizes.extend(len(batch) for batch in kept)
-        return run(self, kept)
-
-    monkeypatch.setattr(Engine, "run", spied)
-    choose(world, tiles[:3], n_tiles=1)
-    assert sizes == [3] + [4] * module.ROUNDS * module.ROUND_BATCHES
+    selection = select_engine(EngineRequest(CPU, 16, MANY), model, Tiles(tiles), {})
+    assert (selection.engine.name, selection.engine.precision) == ("torch", "fp32")
+    assert "pip install 'histoheads[cpu]'" in str(selection)
+    assert selection.agreement is not None
+    assert selection.agreement.tiles == 11

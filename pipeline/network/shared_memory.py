@@ -1,0 +1,49 @@
+"""Check the memory that worker processes share with their parent."""
+
+import functools
+import shutil
+from pathlib import Path
+
+from pipeline.errors import PipelineError
+from pipeline.runtime.console import log
+from pipeline.runtime.process import n_local_ranks
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (only its free space is read)
+"""Where Linux keeps the memory that processes share. Docker gives it 64 MB by default."""
+
+RESERVE = 2
+"""Multiple of the needed memory that must be free, as other processes use it, too."""
+
+LEAST_BYTES = 1_000_000
+"""Without so much no worker can be started: their queues have semaphores in shared memory."""
+
+
+def has_room(needed: int) -> bool:
+    """Return whether the free shared memory holds twice some bytes for each process of torchrun on this machine.
+
+    A worker that finds it full delivers nothing and raises nothing in its parent. A lack of room is logged once.
+
+    Raises:
+        PipelineError: it is full.
+    """
+    try:
+        free = shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:  # not Linux
+        return True
+    if free < LEAST_BYTES:
+        raise PipelineError(
+            f"shared memory ({SHARED_MEMORY}) is full, and worker processes need some: make room, start Docker with "
+            "--shm-size 1g, or give --workers 0"
+        )
+    needed *= RESERVE * n_local_ranks()
+    if needed > free:
+        _report(free, needed)
+    return needed <= free
+
+
+@functools.cache
+def _report(free: int, needed: int) -> None:
+    log.info(
+        f"shared memory ({SHARED_MEMORY}) has {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB are needed: "
+        "tiles are passed through pipes, which is slower (Docker: --shm-size 1g)"
+    )
