@@ -76,7 +76,7 @@ class Ranks:
         self.n, self.rank, self.is_first = n_ranks(), rank(), is_first()
 
     def share(self, n: int) -> range:
-        """Return the positions among n that belong to this process; the shares of two processes differ by at most one."""
+        """Return the positions among n that belong to this process; shares differ by at most one."""
         return range(self.rank * n // self.n, (self.rank + 1) * n // self.n)
 
     def trained_together(self, network: nn.Module) -> nn.Module:
