@@ -32,7 +32,7 @@ class MergeOptions:
     """manifest.csv that the shards were made from."""
 
     out: Path | None = None
-    """Default: embeddings.h5 beside the manifest."""
+    """Default: embeddings.h5 next to the manifest."""
 
     max_bad: float = 0.01
     """Largest share of tiles that could not be read (exit code 3); above it nothing is merged."""
@@ -41,7 +41,7 @@ class MergeOptions:
     """Merge shards that are stale, or that were made by several engines (the record says so)."""
 
     restart: bool = False
-    """Make the file anew although it is current, or made with other options."""
+    """Make the file again although it is current, or made with other options."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -144,8 +144,10 @@ def same_words(options: Mapping[str, Any], listing: list[Path], run: Path) -> di
         run: the run folder.
     """
     path = run / "manifest.csv"
+    if not records.record_path(path).is_file():
+        return dict(options)
     try:
-        record = records.read_record(path) if records.record_path(path).is_file() else {"options": {}}
+        record = records.read_record(path)
     except BadArtifact:  # `freshness` names it
         return dict(options)
     earlier, names = record["options"], {"data_dir", "source", "url"}

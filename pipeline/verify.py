@@ -72,7 +72,7 @@ def check_content(run: Path) -> list[str]:
 def unknown_files(run: Path, known: set[Path]) -> list[Path]:
     """Return files of the run folder that no record speaks of."""
     files = {path for path in run.rglob("*") if path.is_file()}
-    left = {path for path in files - known if not path.name.endswith((*UNFINISHED, lock.NAME))}
+    left = {path for path in files - known if not path.name.endswith(UNFINISHED) and lock.NAME not in path.name}
     return sorted(path for path in left if not path.parent.name.endswith(".ranks"))
 
 

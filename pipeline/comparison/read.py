@@ -1,7 +1,6 @@
 """Read predictions of either form, CSV or Parquet, into arrays."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ from pipeline.storage import freshness, records
 from pipeline.storage.predictions import csv_table as stored
 from pipeline.storage.predictions.columns import TILE_COLUMNS
 from pipeline.storage.predictions.parquet_table import HeadProbabilities
+from pipeline.storage.records import Record
 
 
 def read_predictions(path: Path, *, force: bool = False) -> Predictions:
@@ -38,7 +38,7 @@ def read_predictions(path: Path, *, force: bool = False) -> Predictions:
     return found
 
 
-def _from_parquet(path: Path, record: dict[str, Any]) -> Predictions:
+def _from_parquet(path: Path, record: Record) -> Predictions:
     """Read all columns but the probabilities, which are read head by head where they are used."""
     table = stored.open_parquet(path)
     tiles = table.tiles()
@@ -53,7 +53,7 @@ def _from_parquet(path: Path, record: dict[str, Any]) -> Predictions:
     )
 
 
-def _from_csv(path: Path, record: dict[str, Any]) -> Predictions:
+def _from_csv(path: Path, record: Record) -> Predictions:
     """Read the whole table, and take it apart by heads."""
     table = stored.read_predictions(path)
     classes = stored.classes_of(table)

@@ -1,4 +1,4 @@
-"""The only writer. A file under its final name is complete (P1): written beside it, fsynced, renamed."""
+"""Write files atomically: a file under its final name is complete (P1): written next to it, then renamed."""
 
 import contextlib
 import errno
@@ -94,7 +94,7 @@ def where_offered(*also: int) -> Iterator[None]:
 
 
 def _says_no_space(error: BaseException | None) -> bool:
-    """Tell whether an error comes of a full disk.
+    """Return whether an error comes from a full disk.
 
     h5py and safetensors say so in their message only; torch's own error hides the system's, which it follows on.
     """
@@ -123,7 +123,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 def refuse_link(place: Path) -> None:
     """Refuse a place of a run that is written to if it is a link: it may lead out of the run folder (P5).
 
-    The run folder itself may be one, for the user names it; what stands in it may be another's.
+    The run folder itself may be one, because the user names it; a link inside it may be another's.
 
     Raises:
         BadArtifact: it is a link.
@@ -144,7 +144,7 @@ def fsync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is fsynced and renamed to `path`, else removed.
+    """Yield a temporary path next to `path`; on success it is fsynced and renamed to `path`, else removed.
 
     Raises:
         DiskFull: no space; what stood under `path` before is untouched.

@@ -1,4 +1,4 @@
-"""baselines.h5, schema 1.0: for every tile what can be known of it without training; one row per tile of the manifest.
+"""Write and read baselines.h5, schema 1.0: features that need no training, one row per tile of the manifest.
 
 | data set | shape, dtype | |
 |---|---|---|
@@ -187,7 +187,7 @@ def read_baselines(path: Path, *, with_features: bool = True) -> Baselines:
         if array.shape != shape:
             raise refuse(f"/{name} has shape {array.shape}, {shape} is needed")
     if len(set(tile_id)) != n:
-        raise refuse("a tile_id stands twice")
+        raise refuse("a tile_id occurs twice")
     if not np.isin(arrays["status"], (OK, UNREADABLE, CHANGED)).all():
         raise refuse("a code in /status is unknown")
     used = arrays["status"] == OK

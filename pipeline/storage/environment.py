@@ -11,7 +11,7 @@ from typing import Any
 from pipeline import __version__
 
 PACKAGES = ("torch", "torchvision", "scikit-learn", "scikit-image", "xgboost", "numpy", "pandas", "joblib", "h5py")
-"""Packages whose versions stand in every record."""
+"""Packages whose versions are in every record."""
 
 
 def versions() -> dict[str, str | None]:
@@ -29,7 +29,7 @@ def versions() -> dict[str, str | None]:
 def git_state() -> dict[str, Any] | None:
     """Return commit and dirtiness of the checkout this code runs from, or None outside a checkout.
 
-    Commands ask when they start; the answer is kept, for the checkout may move on while a long stage runs.
+    Commands call this when they start. The answer is kept: the checkout may change while a long stage runs.
     """
     root = Path(__file__).resolve().parents[2]
     git = shutil.which("git")

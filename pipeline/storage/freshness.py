@@ -9,15 +9,23 @@ from typing import Any
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.runtime.console import log
 from pipeline.storage.atomic import sha256_file
-from pipeline.storage.records import Artifact, check_artifact, file_hashes, read_record, read_record_alone, record_path
+from pipeline.storage.records import (
+    Artifact,
+    Record,
+    check_artifact,
+    file_hashes,
+    read_record,
+    read_record_alone,
+    record_path,
+)
 
 
 def check_inputs_unchanged(artifact: Path, record: Mapping[str, Any]) -> None:
-    """Check that what an artefact was made from, and what that was made from, still stands there unchanged.
+    """Check that the inputs of an artefact, and their inputs, are unchanged.
 
-    A model that is trained anew leaves embeddings.h5, and so predictions.csv, as they were: only the whole chain
-    shows it. Of an input that is no longer there (heavy files are not committed) its record tells the hash; if that
-    is gone too, nothing can be compared.
+    A model that is trained again leaves embeddings.h5 and predictions.csv as they were: only the whole chain shows it.
+    If an input is missing (heavy files are not committed), its record has the hash; without a record, nothing is
+    compared.
 
     Raises:
         StaleInput: an input has another hash now; names both and the stage to run again.
@@ -33,7 +41,7 @@ def check_inputs_unchanged(artifact: Path, record: Mapping[str, Any]) -> None:
             found = sha256_file(path) if path.is_file() else read_record_alone(path)["sha256"]
             if found != expected:
                 raise StaleInput(
-                    f"{artifact} was made from {Path(name).name} {expected[:12]}, but {found[:12]} stands there now: "
+                    f"{artifact} was made from {Path(name).name} {expected[:12]}, but {found[:12]} is there now: "
                     f"run `python -m pipeline.{record['stage']}` again, or pass --force to use it as it is"
                 )
             place = path.parent.resolve() / path.name
@@ -42,7 +50,7 @@ def check_inputs_unchanged(artifact: Path, record: Mapping[str, Any]) -> None:
                 left.append((path, read_record_alone(path)))
 
 
-def reusable_record(artifact: Artifact, *, restart: bool = False) -> dict[str, Any] | None:
+def reusable_record(artifact: Artifact, *, restart: bool = False) -> Record | None:
     """Return the record of an artefact that is current; None if the artefact has to be made.
 
     This is the one answer to "is it current?": every stage asks here before it works, and logs the answer.
@@ -65,7 +73,7 @@ def reusable_record(artifact: Artifact, *, restart: bool = False) -> dict[str, A
     return record
 
 
-def current_record(artifact: Artifact) -> dict[str, Any] | None:
+def current_record(artifact: Artifact) -> Record | None:
     """Return the record of an artefact that is whole and has these options, inputs and seed; None without one."""
     try:
         record = check_artifact(artifact.path, schema=artifact.schema)
@@ -144,12 +152,12 @@ def damaged_outputs(artifact: Path, record: Mapping[str, Any]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """An artefact whose bytes were those of its record when `check_input` looked."""
+    """An artefact whose bytes fitted its record when `check_input` hashed them."""
 
     path: Path
-    record: Mapping[str, Any]
+    record: Record
     stamp: tuple[int, ...]
-    """What the file system said of it before it was hashed."""
+    """Numbers of the file system before the file was hashed; see `_stamp`."""
 
     @property
     def known(self) -> dict[Path, str]:
@@ -157,7 +165,7 @@ class Input:
         return {self.path: self.record["sha256"]}
 
     def check_unchanged(self) -> None:
-        """Check that what was read since is what was hashed; before a record names that hash as its input.
+        """Check that the file is still the one that was hashed, before a record names that hash as its input.
 
         The file is hashed again only where the file system says that it was touched.
 
@@ -186,6 +194,6 @@ def check_input(path: Path, *, schema: str) -> Input:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """Return numbers of which one changes with every replacement and every write; the last is not for users to set."""
-    told = path.stat()
-    return told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns
+    """Return numbers of a file; every replacement and every write changes one of these. Users cannot set the last."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

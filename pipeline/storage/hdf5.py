@@ -1,6 +1,6 @@
-"""What every HDF5 file of a run has in common: a schema, `complete` as its last mark, and data sets of its own.
+"""Create and open the HDF5 files of a run: a schema, `complete` as the last mark, and data sets of their own.
 
-A reader looks at what a data set claims to be before any memory is asked for, and follows no link out of the file.
+A reader checks the shape of a data set before it takes any memory, and follows no link out of the file.
 """
 
 import contextlib
@@ -125,7 +125,7 @@ def opened(path: Path, schema: str, refuse: Refuse) -> Iterator[tuple[h5py.File,
 def _attributes(file: h5py.File) -> dict[str, Any]:
     """Return the root attributes that are one number, flag or fixed-length text, as plain Python; no schema has others.
 
-    Lists and texts of variable length are not read: they stand in a heap, where several may point to the same bytes,
+    Lists and texts of variable length are not read: they are in a heap, where several may point to the same bytes,
     and at some damaged heaps the HDF5 library (2.0.0) never comes to an end.
     """
     found = {}

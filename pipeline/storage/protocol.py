@@ -1,4 +1,4 @@
-"""protocol.json: the plan of a run, written before anything is trained, and the folders of its parts.
+"""Write and read protocol.json, the plan of a run, before anything is trained; find the folders of its parts.
 
 The file is a companion of manifest.csv, whose record holds its hash; it holds the hash of each part's manifest.csv.
 """
@@ -79,7 +79,7 @@ class Protocol:
         return place
 
     def predictions(self, arm: str) -> Path:
-        """Return where the pooled predictions of an arm stand."""
+        """Return the path of the pooled predictions of an arm."""
         return self.run / ("predictions.csv" if arm == self.main_arm else f"predictions-{arm}.csv")
 
 
@@ -114,7 +114,7 @@ def read_protocol(run: Path) -> Protocol | None:
         raise BadArtifact(f"{path}: missing, or not the plan that prepare wrote: restore it, or run prepare --restart")
     content = atomic.from_json(path)
     if not _is_plan(content):
-        raise BadArtifact(f"{path}: its content is not what the schema says: restore it, or run prepare --restart")
+        raise BadArtifact(f"{path}: its content is not what the schema states: restore it, or run prepare --restart")
     return Protocol(
         run=run,
         protocol=content["protocol"],
@@ -126,7 +126,7 @@ def read_protocol(run: Path) -> Protocol | None:
 
 
 def _is_plan(content: Any) -> bool:
-    """Tell whether the content of protocol.json is a plan, whose names lead nowhere but into its own folder (P5)."""
+    """Return whether the content of protocol.json is a plan whose names stay inside its own folder (P5)."""
     if not isinstance(content, dict) or not isinstance(content.get("protocol"), str):
         return False
     seeds, parts = content.get("seeds"), content.get("parts")
@@ -138,7 +138,7 @@ def _is_plan(content: Any) -> bool:
 
 
 def _is_part(part: dict[str, Any]) -> bool:
-    """Tell whether an entry of `parts` holds the fields of `PartEntry`."""
+    """Return whether an entry of `parts` holds the fields of `PartEntry`."""
     if set(part) != {field.name for field in dataclasses.fields(PartEntry)}:
         return False
     name, n, absent = part["name"], part["n"], part["absent"]

@@ -1,8 +1,8 @@
-"""The record beside every artefact: what it was made from, how and by which code (P8).
+"""Write and read the record of an artefact: what it was made from, how and by which code (P8).
 
-An artefact is a file that another stage or a person reads. Beside it stands its record `<artefact>.json`: schema,
+An artefact is a file that another stage or a person reads. Its record `<artefact>.json` is next to it: schema,
 sha256, inputs by hash, options, versions. Companion files of the same step (figures, tables) are listed in the
-record of the artefact they belong to, under `outputs`.
+record of their artefact, under `outputs`.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from pipeline.errors import BadArtifact
 from pipeline.storage.atomic import sha256_file, to_json, write_text
@@ -30,6 +30,30 @@ def file_hashes(paths: Iterable[Path], folder: Path, known: Mapping[Path, str]) 
     return {relative_name(path, folder): known[path] if path in known else sha256_file(path) for path in paths}
 
 
+class Record(TypedDict):
+    """The content of a record."""
+
+    schema: str
+    stage: str
+    artifact: str
+    sha256: str
+    bytes: int
+    inputs: dict[str, str]
+    """Name relative to the artefact's folder -> SHA-256."""
+
+    outputs: dict[str, str]
+    """Names of companion files -> SHA-256."""
+
+    options: dict[str, Any]
+    details: dict[str, Any]
+    seed: int | None
+    device: str | None
+    created_utc: str
+    command: list[str]
+    versions: dict[str, str | None]
+    git: dict[str, Any] | None
+
+
 CONTENT: dict[str, type | tuple[type, ...]] = {
     "schema": str,
     "stage": str,
@@ -40,7 +64,7 @@ CONTENT: dict[str, type | tuple[type, ...]] = {
     "details": dict,
     "seed": (int, type(None)),
 }
-"""What readers rely on in a record, and its types. Whoever can write a file can write a record that vouches for it."""
+"""Entries that readers rely on, and their types. Whoever can write a file can also write a record that fits it."""
 
 ARTIFACTS = (
     ("manifest.csv", "manifest/1.0", "prepare"),
@@ -63,7 +87,7 @@ def record_path(artifact: Path) -> Path:
 
 
 def standing(path: Path) -> Path:
-    """Return what stands in place of predictions.csv: itself, or predictions.parquet where that, or its record, is.
+    """Return predictions.csv itself, or predictions.parquet in its place where that file or its record exists.
 
     A table has one of the two forms, by its size (`storage.predictions`).
     """
@@ -135,14 +159,14 @@ def write_record(
     write_text(record_path(path), to_json(record))
 
 
-def read_record(artifact: Path) -> dict[str, Any]:
+def read_record(artifact: Path) -> Record:
     """Return the record of an artefact that is there; see `read_record_alone`."""
     if not artifact.is_file():
         raise BadArtifact(f"{artifact}: not there: run the stage that makes it first")
     return read_record_alone(artifact)
 
 
-def read_record_alone(artifact: Path) -> dict[str, Any]:
+def read_record_alone(artifact: Path) -> Record:
     """Return an artefact's record, whole and unedited; the artefact itself may have been left behind.
 
     Raises:
@@ -161,19 +185,20 @@ def read_record_alone(artifact: Path) -> dict[str, Any]:
         whole = False
     if not whole or not _is_usable(record):
         raise BadArtifact(f"{path}: the record is damaged or was edited: make {artifact.name} again")
-    return record
+    checked: Record = record
+    return checked
 
 
 def _is_usable(record: Mapping[str, Any]) -> bool:
-    """Tell whether a record holds what readers rely on."""
+    """Return whether a record has the entries that readers rely on."""
     if not all(isinstance(record.get(name, ()), kind) for name, kind in CONTENT.items()):
         return False
     hashes = [record["sha256"], *record["inputs"].values(), *record["outputs"].values()]
     return all(isinstance(value, str) for value in hashes) and record["stage"].isidentifier()
 
 
-def check_artifact(artifact: Path, *, schema: str) -> dict[str, Any]:
-    """Return the record of an artefact whose bytes are those that its producer wrote.
+def check_artifact(artifact: Path, *, schema: str) -> Record:
+    """Return the record of an artefact after checking its bytes against it.
 
     Raises:
         BadArtifact: damaged file or record, or a schema of another kind or major version.

@@ -1,4 +1,4 @@
-"""Files of libraries that are zip archives inside: torch's weights, skops' heads."""
+"""Refuse packed archives among the files of libraries that are zip archives: torch's weights, skops' heads."""
 
 import struct
 import zipfile

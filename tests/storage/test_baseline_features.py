@@ -172,7 +172,7 @@ MUTATIONS = {
     "features of no tile": (put("handcrafted", (4, 1), 1), "stands for no tile"),
     "status hides a tile": (put("status", 2, 2), "stands for no tile"),
     "unknown status": (put("status", 4, 9), "/status is unknown"),
-    "same tile_id": (put("tile_id", 2, IDS[0].encode()), "stands twice"),
+    "same tile_id": (put("tile_id", 2, IDS[0].encode()), "occurs twice"),
     "a link": (linked, "missing or a link"),
     "external bytes": (external, "not a data set of this file"),
     "a large claim": (claims, "far more than the file holds"),

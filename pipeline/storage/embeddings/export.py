@@ -1,4 +1,4 @@
-"""Embeddings in the files of other programs: CLAM, TRIDENT, anndata, CSV. Rows that stand for no tile are left out.
+"""Write embeddings as the files of other programs: CLAM, TRIDENT, anndata, CSV. Rows without a tile are left out.
 
 Their layouts as of CLAM 53e2409 (dataset_modules/dataset_generic.py), TRIDENT a91fa84 (trident/IO.py) and anndata's
 on-disk format 0.1.0.
@@ -75,8 +75,8 @@ def _write_features(file: h5py.File, path: Path, content: Embeddings) -> h5py.Da
 def to_clam(path: Path, content: Embeddings, out: Path) -> list[Path]:
     """Write h5_files/<slide>.h5 and pt_files/<slide>.pt, the layout of CLAM's data_dir.
 
-    CLAM trains on the .pt, a tensor (M, D) that `torch.load` gives with `weights_only=True` too; the .h5 has the tiles'
-    places beside it, (M, 2) int32.
+    CLAM trains on the .pt, a tensor (M, D) that `torch.load` gives with `weights_only=True` too; the .h5 also has
+    the tiles' places, (M, 2) int32.
 
     Args:
         path: of the embeddings; its name is that of the slide.
@@ -107,7 +107,7 @@ def to_trident(path: Path, content: Embeddings, out: Path) -> list[Path]:
     """
     _refuse_tiles(path, content, "trident")
     assert content.coords is not None, "else refused"  # noqa: S101
-    assert content.slide is not None, "likewise"  # noqa: S101
+    assert content.slide is not None, "else refused"  # noqa: S101
     target = first_file("trident", path, out)
     with atomic.atomic(target) as temporary, created(temporary) as file:
         features = _write_features(file, path, content)

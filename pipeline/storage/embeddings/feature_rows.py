@@ -1,4 +1,4 @@
-"""Rows of features that stay in their HDF5 file until they are asked for: what does not fit into memory.
+"""Read rows of features that do not fit into memory from their HDF5 file when they are needed.
 
 Reads /features of embeddings.h5, or a feature set of baselines.h5, some rows at a time.
 """

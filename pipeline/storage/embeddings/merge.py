@@ -1,8 +1,8 @@
-"""Shards of an extraction -> one embeddings file, after a proof that each row of the manifest is there once.
+"""Merge the shards of an extraction into one embeddings file, after a proof that each row is there once.
 
-What the shards say of themselves is compared first, so that a missing or foreign one costs no time; then every byte is
-held against its record, and every row against the manifest while it is copied. Memory does not grow with the rows of
-features.
+The headers of the shards are compared first, so that a missing or foreign shard costs no time. Then every byte is
+checked against its record, and every row against the manifest while it is copied. Memory does not grow with the rows
+of features.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,10 +25,10 @@ ATTRS = ("classes", "preprocess", "model_sha256", "manifest_sha256", "versions",
 
 
 def check_bytes(pieces: Sequence[Piece], *, force: bool, advance: Callable[[int], object]) -> None:
-    """Hold every shard against its record, and their inputs against what stands there now.
+    """Check every shard against its record, and their inputs against the files of now.
 
     Raises:
-        BadArtifact: a file is not what its record says, or the record speaks of other inputs than the file.
+        BadArtifact: a file does not fit its record, or the record names other inputs than the file.
         StaleInput: the model or the manifest changed since (unless `force`).
     """
     for piece in pieces:
@@ -42,7 +42,7 @@ def check_bytes(pieces: Sequence[Piece], *, force: bool, advance: Callable[[int]
 
 
 class MergedRows:
-    """The rows of all shards in the order of the manifest, each held against it as it is read.
+    """The rows of all shards in the order of the manifest, each checked against it as it is read.
 
     Args:
         pieces: all shards, in order.
@@ -78,7 +78,7 @@ class MergedRows:
 
 
 def check_rows(path: Path, content: Embeddings, table: pd.DataFrame) -> None:
-    """Hold the rows of a shard against those of the manifest: names, label, split, and the hash of the pixels.
+    """Check the rows of a shard against the manifest: names, label, split, and the hash of the pixels.
 
     Args:
         path: of the shard, for messages.
@@ -160,16 +160,16 @@ def merge(
         table: of the manifest.
         manifest: its file.
         max_bad: largest share of tiles that could not be used.
-        restart: make it anew although it is current, or was made with other options.
+        restart: make it again although it is current, or was made with other options.
         force: merge what is stale, or differs by rounding.
         advance: called with numbers of rows, twice the manifest's in all.
 
     Raises:
         BadInput: the shards are not those of the manifest, all and once, made in one way; or too many bad tiles.
         BadArtifact: a file or record is damaged.
-        StaleInput: model or manifest changed, or a file that was made with other options stands under `out`.
+        StaleInput: model or manifest changed, or `out` is a file that was made with other options.
         UsageError: `out` would replace one of the shards or another artefact.
-        DiskFull: no room; what stood under `out` is untouched.
+        DiskFull: no room; an earlier file under `out` is untouched.
     """
     refuse_place(out, [manifest, *(piece.path for piece in pieces)])
     hashes = {manifest: sha256_file(manifest)}
@@ -208,7 +208,7 @@ def merge(
 
 
 def refuse_place(out: Path, read: Sequence[Path]) -> None:
-    """Refuse a place for the merged file at which something else stands.
+    """Refuse a place for the merged file that holds another file.
 
     Raises:
         UsageError: it is one of the files that are read, or another artefact.
@@ -218,7 +218,7 @@ def refuse_place(out: Path, read: Sequence[Path]) -> None:
     if out.is_file() and records.record_path(out).is_file():
         schema = str(records.read_record(out)["schema"])
         if schema.partition("/")[0] != SCHEMA.partition("/")[0]:
-            raise UsageError(f"--out: {out} stands there ({schema}) and would be replaced: give another place")
+            raise UsageError(f"--out: {out} exists ({schema}) and would be replaced: give another place")
 
 
 def is_merged(out: Path, details: Mapping[str, Any]) -> bool:
@@ -231,12 +231,12 @@ def is_merged(out: Path, details: Mapping[str, Any]) -> bool:
 
 
 def model_place(piece: Piece, manifest: Path) -> Path:
-    """Return where the model lies that made a shard: where its record says, else where a run has it.
+    """Return the place of the model that made a shard: by its record, else next to the manifest.
 
-    It may be elsewhere altogether: its hash is known by the shards.
+    The model may be missing: the shards know its hash.
     """
     wanted = piece.header.attrs["model_sha256"]
     named = [name for name, digest in piece.record["inputs"].items() if digest == wanted]
     there = [place for place in (piece.path.parent / name for name in named) if place.is_file()]
-    beside = manifest.parent / Path(named[0]).name
-    return beside if beside.is_file() or not there else there[0]
+    own = manifest.parent / Path(named[0]).name
+    return own if own.is_file() or not there else there[0]

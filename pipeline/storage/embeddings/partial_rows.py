@@ -1,4 +1,4 @@
-"""Rows appended as they are computed: what an extraction has done survives kill -9 at any moment.
+"""Append rows as they are computed, so that an extraction survives kill -9 at any moment.
 
 A torn HDF5 file is lost as a whole, raw rows are not. embeddings.h5 is built from the finished rows at the end.
 """
@@ -42,7 +42,7 @@ class PartialRows:
     """Rows appended as they are computed; survives kill -9 at any moment.
 
     Args:
-        target: the final `embeddings.h5`; the scratch stands beside it.
+        target: the final `embeddings.h5`; the partial rows are next to it.
         row: `row_type(...)`.
         identity: what rows depend on (hashes of model and manifest, precision, batch size): plain JSON.
         batch: rows are computed in batches of this size counted from row 0; a continued run starts at a batch's
@@ -59,7 +59,7 @@ class PartialRows:
 
         Raises:
             StaleInput: the rows there were computed by another model, manifest or setting.
-            BadArtifact: the file of rows is a link, whose target would be written to.
+            BadArtifact: the file of rows is a link, and its target would be overwritten.
         """
         atomic.refuse_link(self.path)
         if restart:
@@ -69,7 +69,7 @@ class PartialRows:
             if theirs != self.identity:
                 names = [name for name in {**self.identity, **theirs} if self.identity.get(name) != theirs.get(name)]
                 raise StaleInput(
-                    f"{self.path} holds rows made with another {', '.join(names)}: pass --restart to compute them anew"
+                    f"{self.path} holds rows made with another {', '.join(names)}: pass --restart to compute them again"
                 )
             return self.cut(self._good_rows())
         self.path.unlink(missing_ok=True)  # rows without a header could be anything's

@@ -1,4 +1,4 @@
-"""embeddings.h5, schema 1.0: one row per tile, traceable to its pixels (the schema as sentences: docs/format.md).
+"""Read embeddings.h5, schema 1.0: one row per tile, traceable to its pixels (docs/format.md has the schema).
 
 Readers check everything they rely on: a file that breaks a rule is refused with the rule, before it is used. What
 writes the file is `storage.embeddings_writing`.
@@ -264,5 +264,5 @@ def _checked(attrs: Mapping[str, Any], refuse: Refuse) -> dict[str, Any]:
 
 
 def _are_names(value: Any) -> bool:
-    """Tell whether a value is a list of different strings, at least one."""
+    """Return whether a value is a list of different strings, at least one."""
     return isinstance(value, list) and all(isinstance(name, str) for name in value) and 0 < len(value) == len({*value})

@@ -1,4 +1,4 @@
-"""What the shards of an extraction say of themselves: are they all there, each once, and made in one way?"""
+"""Check that the shards of an extraction are all there, each once, and made in one way."""
 
 import collections
 import dataclasses
@@ -47,7 +47,7 @@ class Piece:
 
 
 def read_piece(path: Path) -> Piece:
-    """Return what a shard's file and record say of it; no row is read.
+    """Return a shard by its file and record; no row is read.
 
     Raises:
         BadInput: not there, or no shard.
@@ -72,7 +72,7 @@ def listed(pieces: Sequence[Piece]) -> str:
 
 
 def by_value(pieces: Sequence[Piece], value: Callable[[Piece], str]) -> dict[str, list[Piece]]:
-    """Return the pieces by what they say, the most frequent first."""
+    """Return the pieces by a value, the most frequent first."""
     found: dict[str, list[Piece]] = collections.defaultdict(list)
     for piece in sorted(pieces, key=lambda piece: piece.shard):
         found[value(piece)].append(piece)
@@ -89,7 +89,7 @@ SAME: Mapping[str, Callable[[Piece], str]] = {
     "numbers of views (--views)": lambda piece: str(piece.header.attrs["views"]),
     "batches (--embed-batch)": lambda piece: str(piece.details["batch"]),
 }
-"""What must be the same in all shards -> how it is told."""
+"""What must be the same in all shards -> its value as text."""
 
 ALIKE: Mapping[str, Callable[[Piece], str]] = {
     "engines": lambda piece: piece.engine,
@@ -151,12 +151,12 @@ def ordered(pieces: Sequence[Piece], n_rows: int, *, manifest: Path, manifest_sh
 
 
 def described(found: Mapping[str, Sequence[Piece]]) -> str:
-    """Return which shards say what."""
+    """Return which shards have which value."""
     return "; ".join(f"{value} in {listed(pieces)}" for value, pieces in found.items())
 
 
 def mixed(pieces: Sequence[Piece], *, force: bool) -> dict[str, dict[str, list[int]]]:
-    """Return what is not alike in all shards, by the numbers of those that have it; {} if nothing.
+    """Return what differs between the shards, with the numbers of the shards that have each value; {} if nothing.
 
     Raises:
         BadInput: something is, unless `force`.

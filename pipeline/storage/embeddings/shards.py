@@ -1,4 +1,4 @@
-"""Shards of an extraction: the i-th of K runs of rows of a manifest, embedded by a process that knows no other.
+"""Divide a manifest into shards: the i-th of K runs of rows, embedded by a process that knows no other.
 
 A shard begins with a batch of the whole, so that the network sees the very batches of a single run.
 """
@@ -12,7 +12,7 @@ from pipeline.errors import UsageError
 from pipeline.storage.hdf5 import MOST_ROWS, Refuse
 
 MOST_SHARDS = 100_000
-"""More are taken for a slip."""
+"""More are taken for a mistake."""
 
 TEXT = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 
@@ -63,7 +63,7 @@ def parse_shard(text: str) -> Shard:
 
 @dataclasses.dataclass(frozen=True)
 class ShardRows:
-    """What an embeddings file says of the rows that it holds."""
+    """The rows of a manifest that an embeddings file holds."""
 
     shard: Shard
     first: int
@@ -83,10 +83,10 @@ class ShardRows:
 
 
 def read_shard_rows(attrs: Mapping[str, Any], refuse: Refuse) -> ShardRows | None:
-    """Return what the root attribute `shard` says, None if there is none: the file is whole.
+    """Return the content of the root attribute `shard`, None without one: the file is whole.
 
     Raises:
-        BadArtifact: it says nothing that can be.
+        BadArtifact: its content is impossible.
     """
     if "shard" not in attrs:
         return None

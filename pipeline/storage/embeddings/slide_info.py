@@ -1,6 +1,6 @@
-"""What an embeddings file of a slide says of the slide: `/coords` and the attributes that give them a meaning.
+"""Write and read what an embeddings file states about a slide: `/coords` and their attributes.
 
-Ours stand at the root and on `/coords`. Those that readers of TRIDENT's files ask for stand on `/coords` alone.
+Ours are at the root and on `/coords`. Those that readers of TRIDENT's files need are on `/coords` alone.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ def attributes(info: SlideInfo) -> dict[str, Any]:
 
 
 def trident_attributes(info: SlideInfo, *, name: str) -> dict[str, Any]:
-    """Return what TRIDENT's readers ask of `/coords` beside `patch_size_level0`: sizes, and the scales of both levels.
+    """Return what TRIDENT's readers need on `/coords` next to `patch_size_level0`: sizes and the scales of both levels.
 
     Args:
         info: of the slide.
@@ -74,7 +74,7 @@ def trident_attributes(info: SlideInfo, *, name: str) -> dict[str, Any]:
 
 
 def read_info(attrs: Mapping[str, Any], refuse: Refuse) -> SlideInfo:
-    """Return what root attributes say of a slide.
+    """Return the slide that root attributes describe.
 
     Raises:
         BadArtifact: one is missing, of another type, or out of range.

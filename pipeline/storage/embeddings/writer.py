@@ -1,4 +1,4 @@
-"""Writing embeddings.h5, block by block and atomically (the schema and its readers: `storage.embeddings`)."""
+"""Write embeddings.h5 block by block and atomically (the schema: `reader`)."""
 
 import hashlib
 import json
@@ -98,7 +98,7 @@ def write_embeddings(
             digest.update(block.data)
             start = stop
         if stop != n:
-            raise BadArtifact(f"{scratch.path}: {stop} rows for {n} tiles: pass --restart to compute them anew")
+            raise BadArtifact(f"{scratch.path}: {stop} rows for {n} tiles: pass --restart to compute them again")
         file["status"], file["sha256"] = status, hashes
         file["label"], file["split"] = codes_of(table, attrs["classes"])
         for name in STRINGS:

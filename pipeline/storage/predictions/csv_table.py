@@ -1,7 +1,7 @@
-"""predictions.csv: what every head says of every tile; the only source of the figures in a report.
+"""Write and read predictions.csv: every head and tile; the only source of the figures in a report.
 
-A table of more than `LARGE_LINES` lines is predictions.parquet instead: `written` writes either, `records.standing`
-finds it.
+A table of more than `LARGE_LINES` lines is predictions.parquet instead: `written` writes either of these,
+`records.standing` finds it.
 
 Of one split it holds all rows. Of a plan it holds the test rows of all parts, each predicted by the networks that were
 trained without its fold, with the columns seed and fold behind `predicted`: a tile has one row per seed and head.
@@ -32,7 +32,7 @@ spreadsheet takes, and no longer read whole in passing."""
 
 
 class HeadOutput(NamedTuple):
-    """What one head says of N tiles."""
+    """The answers of one head for N tiles."""
 
     predicted: np.ndarray
     """(N,) class codes that the head's own scores decide for; a calibration by class (sigmoid, isotonic) may put
@@ -48,7 +48,7 @@ def usable_rows(embeddings: Embeddings) -> np.ndarray:
 
 
 def table_for(path: Path, n_lines: int) -> Path:
-    """Return where a table of so many lines (rows times heads) is written: predictions.csv, or .parquet beside it."""
+    """Return the path of a table of so many lines (rows times heads): predictions.csv, or .parquet in its place."""
     return path.with_suffix(".parquet") if n_lines > LARGE_LINES else path
 
 
@@ -56,8 +56,8 @@ def table_for(path: Path, n_lines: int) -> Path:
 def written(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Yield a function that adds lines of one head to a new table; the table of the other format is then removed.
 
-    It is removed just before the new one takes its place, so that never two stand there; a kill between leaves none,
-    and the same command makes it.
+    It is removed just before the new one takes its place, so that two never exist. A kill between leaves none, and the
+    same command makes it.
 
     Args:
         path: predictions.csv or predictions.parquet (`table_for`); complete or not there.
@@ -86,7 +86,7 @@ def write_predictions(path: Path, embeddings: Embeddings, answers: Iterable[tupl
     Args:
         path: predictions.csv or predictions.parquet (`table_for`).
         embeddings: the file's content.
-        answers: head and what it says of the M usable rows; one at a time is held.
+        answers: head and its output for the M usable rows; one is held at a time.
     """
     usable = np.flatnonzero(usable_rows(embeddings))
     classes = np.array(embeddings.classes, dtype=object)
