@@ -31,7 +31,7 @@ def recorded_engine(record: Mapping[str, Any], model: Model, manifest: Manifest,
     """
     made = record["details"]
     engine, precision, batch, views = (made.get(name) for name in ("engine", "precision", "batch", "views"))
-    if not isinstance(batch, int) or not 1 <= batch <= MOST_BATCH or views not in VIEWS:
+    if not isinstance(batch, int) or not 1 <= batch <= MOST_BATCH or not isinstance(views, int) or views not in VIEWS:
         raise StaleInput(f"the record of the embeddings has no batch from 1 to {MOST_BATCH} or no known views: {AGAIN}")
     if not isinstance(engine, str) or not isinstance(precision, str):
         raise StaleInput(f"the record of the embeddings names no engine or no precision: {AGAIN}")
