@@ -60,7 +60,7 @@ class AblateOptions:
     """Where the networks run; default: the plan's."""
 
     def __post_init__(self) -> None:
-        """Check that a run is named."""
+        """Check that --only has a name."""
         check(self.only is None or self.only, "--only: name at least one run")
 
 

@@ -36,7 +36,7 @@ class CompareOptions:
     """Heads to compare; default: all, baselines too."""
 
     against: str = "best"
-    """Name of the run whose same head every other head is compared with; best: the head of the highest macro-F1."""
+    """Name of a run: every other head is compared with its same head; best: with the head of the highest macro-F1."""
 
     draws: int = 2000
     """Resamples of the bootstrap."""
@@ -113,8 +113,8 @@ def write_comparison(options: CompareOptions, out: Path) -> int:
     atomic.write_text(out, to_csv(rows_of(table)))
     atomic.write_text(page, to_page(table, against=options.against))
     details = {"matched_by": matched.matched_by, "unit": resampling.unit, "verdict": verdict.code}
-    named = {"best": [verdict.best.run, verdict.best.head], "chosen": [verdict.chosen.run, verdict.chosen.head]}
-    records.write_record(artifact, outputs=[page], details=details | named)
+    picked = {"best": [verdict.best.run, verdict.best.head], "chosen": [verdict.chosen.run, verdict.chosen.head]}
+    records.write_record(artifact, outputs=[page], details=details | picked)
     log.info(f"compare: {page}")
     log.info(f"compare: {verdict.sentence}")
     return EXIT_OK

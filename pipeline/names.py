@@ -56,3 +56,6 @@ SUMMARY = "heads/heads.json"
 
 SPLITS = ("train", "val", "test")
 """Names of the splits; their order is the code stored in embeddings.h5 (`/split` uint8)."""
+
+IMAGENET = "imagenet"
+"""What `--init` takes for torchvision's weights, not for a file (that one is ./imagenet)."""

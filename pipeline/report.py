@@ -1,7 +1,7 @@
 """Compare the heads: scores with intervals, a verdict in plain words, figures.
 
-Reads predictions.csv, and what else stands in the run folder (heads, history, audit, tiles, embeddings); never
-refits. Writes comparison.csv, comparison.md, figures and the one-file report.html into the run folder.
+Reads predictions.csv and the other files of the run (heads, history, audit, tiles, embeddings); never refits. Writes
+comparison.csv, comparison.md, figures and the one-file report.html into the run folder.
 
     python -m pipeline.report --run reports/mine
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class ReportOptions:
-    """How the comparison is drawn up."""
+    """How heads are compared, and what the report shows."""
 
     draws: int = 2000
     """Resamples of the bootstrap."""
@@ -40,7 +40,7 @@ class ReportOptions:
     """Map of the embeddings: t-SNE, principal components, or none."""
 
     gallery: int = 12
-    """Worst errors that are shown; 0: no picture in the report shows a tile, so that it can be passed on."""
+    """Worst errors that are shown; 0: no picture in the report shows a tile, so that the report can be shared."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -52,55 +52,54 @@ class ReportOptions:
 
 def run(common: Common, options: ReportOptions) -> int:
     """Write the comparison unless it is current; return the exit code."""
-    from pipeline.comparison import label_errors, robustness
+    from pipeline.comparison import label_errors
+    from pipeline.comparison.per_group import per_group_csv
     from pipeline.comparison.read import read_predictions
-    from pipeline.comparison.report_figures import FIGURES
-    from pipeline.comparison.run_files import context_files
+    from pipeline.comparison.run_files import optional_files
     from pipeline.comparison.scores import SCHEMA, to_csv
-    from pipeline.comparison.sections.build import build
-    from pipeline.comparison.sections.significance import per_group_csv
+    from pipeline.comparison.sections.build import FIGURES, build
     from pipeline.markup.document import to_html, to_markdown
 
     folder = common.run
     source, table = records.standing(folder / "predictions.csv"), folder / "comparison.csv"
-    chosen = plain(options)
     predictions = read_predictions(source, force=common.force)
-    files = context_files(folder, pixels=options.gallery > 0, embeddings=options.map != "none")
+    files = optional_files(folder, pixels=options.gallery > 0, embeddings=options.map != "none")
     inputs = [source, *files]
     if not common.force:
         for path in inputs:
             if path.suffix in (".csv", ".parquet") and records.record_path(path).is_file():
                 freshness.check_inputs_unchanged(path, records.read_record(path))
     extras = [name for name in ("cleanlab", "mapie") if importlib.util.find_spec(name) is not None]
-    chosen |= {"extras": extras}  # an extra that was installed since has something to say
+    chosen = plain(options) | {"extras": extras}  # an extra that was installed since adds to the report
     artifact = records.Artifact(table, SCHEMA, "report", chosen, inputs, common.seed)
     if freshness.reusable_record(artifact, restart=common.restart) is not None:
         return EXIT_OK
 
-    material = collect(common, options, predictions, files)
-    document = build(material)
-    atomic.write_text(table, to_csv(list(material.scores.values())))
+    data = collect(common, options, predictions, files)
+    document = build(data)
+    atomic.write_text(table, to_csv(list(data.scores.values())))
     outputs = {
         "comparison.md": to_markdown(document),
         "report.html": to_html(document, folder=folder),
         "per_group.csv": per_group_csv(predictions),
-        "label_errors.csv": label_errors.to_csv(material.suspects),
+        "label_errors.csv": label_errors.to_csv(data.suspects),
     }
     for name, text in outputs.items():
         if text is not None:
             atomic.write_text(folder / name, text)
         else:
-            (folder / name).unlink(missing_ok=True)  # of an earlier report
+            (folder / name).unlink(missing_ok=True)  # an earlier report wrote it
     drawn = {folder / figure.file for figure in document.figures} - set(files)
-    for name in (*FIGURES, robustness.FIGURE, label_errors.FIGURE):
+    for name in FIGURES:
         if (old := folder / "figures" / name) not in drawn:
-            old.unlink(missing_ok=True)  # of an earlier report with other options
-    verdict = material.verdict
+            old.unlink(missing_ok=True)  # an earlier report with other options drew it
+    verdict = data.verdict
     records.write_record(
         artifact,
         outputs=[*(folder / name for name, text in outputs.items() if text is not None), *sorted(drawn)],
-        details={"intervals": material.resampling.unit, "n_draws": options.draws, "level": options.level}
-        | {"protocol": predictions.protocol, "verdict": verdict.action, "left_out": material.context.missing},
+        details={"intervals": data.resampling.unit, "n_draws": options.draws, "level": options.level}
+        | {"protocol": predictions.protocol, "left_out": dict(data.files.missing)}
+        | {"verdict": verdict.code, "recommended": verdict.recommended, "best": verdict.best},
     )
     log.info(f"report: {folder / 'comparison.md'} and {folder / 'report.html'}")
     log.info(f"report: {verdict.action}")
@@ -108,54 +107,67 @@ def run(common: Common, options: ReportOptions) -> int:
 
 
 def collect(common: Common, options: ReportOptions, predictions: "Predictions", files: "list[Path]") -> "ReportData":
-    """Score, judge and draw everything that the report's sections are made from."""
+    """Score, judge and draw everything that the sections are written from."""
     from pipeline.comparison.label_errors import find_suspects
-    from pipeline.comparison.read import read_predictions
     from pipeline.comparison.report_data import ReportData
     from pipeline.comparison.report_figures import draw_embedding_map, draw_errors, draw_scores, worst_errors
-    from pipeline.comparison.robustness import read_answers
-    from pipeline.comparison.run_files import RANDOM_CONTROL, read_context
+    from pipeline.comparison.robustness import read_corrupted
+    from pipeline.comparison.run_files import read_run_files
     from pipeline.comparison.scores import by_key, choose_resampling, score_heads
     from pipeline.comparison.verdict import judge
     from pipeline.storage.protocol import read_protocol
 
     folder, figures = common.run, common.run / "figures"
-    context = read_context(folder, files)
+    run_files = read_run_files(folder, files)
     resampling = choose_resampling(predictions, n_draws=options.draws, seed=common.seed, level=options.level)
-    scores = by_key(score_heads(predictions, resampling, context.heads))
+    costs = {head: facts.costs for head, facts in run_files.heads.items()}
+    scores = by_key(score_heads(predictions, resampling, costs))
     n_train = predictions.details.get("n_train")
     verdict = judge(predictions, scores, resampling, rope=options.rope, n_train=n_train)
-    random_control_file = records.standing(folder / RANDOM_CONTROL)
-    random_control = read_predictions(random_control_file, force=common.force) if random_control_file in files else None
-    if random_control is not None and random_control.details.get("protocol_sha256") != predictions.details.get(
-        "protocol_sha256"
-    ):
-        raise StaleInput(f"{random_control_file} is of another plan than predictions.csv: run fit_heads, or remove it")
+    robustness = folder / "robustness.csv"
+    corrupted = read_corrupted(robustness, predictions, force=common.force) if robustness in files else None
     log.info("report: drawing figures")
     worst = worst_errors(predictions, options.gallery)
     return ReportData(
         run=folder,
         predictions=predictions,
-        context=context,
+        files=run_files,
         resampling=resampling,
         scores=scores,
         verdict=verdict,
         protocol=read_protocol(folder),
-        random_control=random_control,
-        corrupted=read_answers(folder / "robustness.csv", predictions, force=common.force)
-        if folder / "robustness.csv" in files
-        else None,
+        random_control=read_random_control(common, predictions, files),
+        corrupted=corrupted,
         suspects=find_suspects(predictions),
         figures=draw_scores(figures, predictions),
         map="Not asked for (--map none)."
         if options.map == "none"
-        else draw_embedding_map(figures, context, predictions, method=options.map, seed=common.seed),
+        else draw_embedding_map(figures, run_files, predictions, method=options.map, seed=common.seed),
         worst=worst,
         gallery="Not asked for (--gallery 0)."
         if options.gallery == 0
-        else draw_errors(figures, context, predictions, worst),
+        else draw_errors(figures, run_files, predictions, worst),
+        n_gallery=options.gallery,
         options=plain(options) | {"seed": common.seed},
     )
+
+
+def read_random_control(common: Common, predictions: "Predictions", files: "list[Path]") -> "Predictions | None":
+    """Return the predictions of the plan's random-split control; None without one.
+
+    Raises:
+        StaleInput: they belong to another plan.
+    """
+    from pipeline.comparison.read import read_predictions
+    from pipeline.comparison.run_files import RANDOM_CONTROL
+
+    path = records.standing(common.run / RANDOM_CONTROL)
+    if path not in files:
+        return None
+    control = read_predictions(path, force=common.force)
+    if control.details.get("protocol_sha256") != predictions.details.get("protocol_sha256"):
+        raise StaleInput(f"{path} belongs to another plan than predictions.csv: run fit_heads, or remove it")
+    return control
 
 
 main = Command("pipeline.report", __doc__, ReportOptions, run)

@@ -1,8 +1,8 @@
-"""Put the heads through fixed corruptions of the test tiles: colours, stain, light, blur, JPEG, resolution, rotation.
+"""Test the heads on corrupted test tiles: colours, stain, light, blur, JPEG, resolution, rotation.
 
-Each corruption is applied to a tile's own pixels, which then go through the trained network once, so that all heads
-answer to the same pixels. Test rows are only predicted. Reads predictions.csv, the tiles, the model and heads/; writes
-robustness.csv. A run that is stopped keeps nothing of it and starts anew. Of a plan, the parts are pooled.
+Each corruption changes a tile's own pixels, which then pass through the trained network once, so that all heads predict
+from the same pixels. Test rows are predicted, never fitted. Reads predictions.csv, the tiles, the model and heads/;
+writes robustness.csv. A command that is stopped keeps nothing and starts again. The parts of a plan are pooled.
 
     python -m pipeline.robustness --run reports/mine
 """
@@ -40,59 +40,17 @@ class RobustnessOptions:
     """Which corruptions, and on how many tiles."""
 
     corruptions: tuple[Name, ...] = get_args(Name)
-    """What the test tiles are put through."""
+    """Corruptions of the test tiles."""
 
     robustness_tiles: int | None = None
-    """Test tiles at most, drawn at random by --seed; default: all."""
+    """Largest number of test tiles, drawn at random by --seed. Default: all."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        names = " ".join(self.corruptions)
-        check(self.corruptions, "--corruptions: at least one is needed")
-        check(len(set(self.corruptions)) == len(self.corruptions), f"--corruptions {names}: one is named twice")
-        check(
-            self.robustness_tiles is None or self.robustness_tiles >= 1,
-            f"--robustness-tiles {self.robustness_tiles}: at least 1",
-        )
-
-
-def draw_rows(predictions: "Predictions", n: int | None, *, seed: int) -> "np.ndarray":
-    """Return the rows of `Predictions.tiles` to put under robustness, in their order: test rows, at most n of them."""
-    import numpy as np
-
-    rows = predictions.rows("test")
-    if n is None or n >= len(rows):
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, n, replace=False))
-
-
-def input_files(run: Path, predictions: "Predictions") -> list[Path]:
-    """Return what decides the content of robustness.csv."""
-    heads = [FILES[head] for head in predictions.main_heads if head in FILES]
-    others = [run / name for name in ("manifest.csv", "model.safetensors", SUMMARY, *heads)]
-    return [records.standing(run / "predictions.csv"), *others]
-
-
-def load_trained(run: Path, predictions: "Predictions") -> "tuple[Model, SavedHeads]":
-    """Load the network and the heads that made predictions.csv.
-
-    Raises:
-        BadArtifact: a file is missing, damaged or not the one that fit_heads wrote.
-        BadInput: the network has other classes.
-        StaleInput: the heads were given embeddings of another network than stands there.
-    """
-    from pipeline.heads.saved import EmbeddedBy, embeddings_record, load_heads, read_summary
-    from pipeline.network.model_file import load_model
-
-    summary = read_summary(run, predictions.record)
-    path = run / "model.safetensors"
-    model = load_model(path)
-    if model.classes != predictions.classes:
-        raise BadInput(f"{run / 'predictions.csv'}: its classes are not those of model.safetensors: run extract again")
-    remedy = "run `python -m pipeline.extract` and `python -m pipeline.fit_heads` again"
-    network = EmbeddedBy(atomic.sha256_file(path), str(path), remedy)
-    embedded = embeddings_record(run, predictions.record, network)
-    return model, load_heads(run, summary, predictions.main_heads, embedded=embedded)
+        names, n = self.corruptions, self.robustness_tiles
+        check(names, "--corruptions: at least one is needed")
+        check(len(set(names)) == len(names), f"--corruptions {' '.join(names)}: one is named twice")
+        check(n is None or n >= 1, f"--robustness-tiles {n}: at least 1")
 
 
 def run(common: Common, options: RobustnessOptions) -> int:
@@ -103,11 +61,11 @@ def run(common: Common, options: RobustnessOptions) -> int:
 def run_parts(common: Common, protocol: "Protocol | None", options: RobustnessOptions) -> int:
     """Do the work of `run` for a plan that was read; None: a single split."""
     if protocol is None:
-        return put(common, options)
+        return write_robustness(common, options)
     random_controls = {protocol.folder(part) for part in protocol.parts if part.arm != protocol.main_arm}
 
     def part(place: Common) -> int:
-        return EXIT_OK if place.run in random_controls else put(place, options)
+        return EXIT_OK if place.run in random_controls else write_robustness(place, options)
 
     code = each_part(common, protocol, part, what="robustness")
     pool_parts(protocol, options)
@@ -129,8 +87,8 @@ def pool_parts(protocol: "Protocol", options: RobustnessOptions) -> None:
     log.info(f"robustness: pooled {len(parts)} parts in {out}")
 
 
-def put(common: Common, options: RobustnessOptions) -> int:
-    """Predict the corrupted test tiles, or do nothing if robustness.csv is current; return the exit code."""
+def write_robustness(common: Common, options: RobustnessOptions) -> int:
+    """Write robustness.csv of one run unless it is current; return the exit code."""
     from pipeline.comparison.read import read_predictions
     from pipeline.network.engines.recorded import recorded_engine
     from pipeline.runtime.device import use_device
@@ -156,27 +114,20 @@ def put(common: Common, options: RobustnessOptions) -> int:
         raise BadInput(f"{manifest.path}: tile '{min(unknown)}' of predictions.csv is not in it: run fit_heads again")
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     engine = recorded_engine(saved.embedded, model, manifest, device)
-    answers, skipped = put_through(
-        saved,
-        engine,
-        files.loc[tiles["tile_id"]],
-        common,
-        names=list(options.corruptions),
-        root=manifest.root,
-        preprocess=model.preprocess,
-    )
+    source = CorruptedTiles(manifest.root, files.loc[tiles["tile_id"]], model.preprocess)
+    outputs, skipped = predict_corrupted(saved, engine, source, common, names=options.corruptions)
     kept = [i for i in range(len(rows)) if i not in skipped]
     if not kept:
         raise BadInput(f"{manifest.root}: no test tile can be read; the first: {skipped[0]}")
-    as_they_are = {
+    uncorrupted = {
         head: HeadOutput(predictions.predicted[head][rows], predictions.probabilities(head, rows))
         for head in saved.heads
     }
-    answered = {
-        corruption: {head: HeadOutput(answer.predicted[kept], answer.p[kept]) for head, answer in heads.items()}
-        for corruption, heads in ({stored.NONE: as_they_are} | answers).items()
+    readable = {
+        corruption: {head: HeadOutput(output.predicted[kept], output.p[kept]) for head, output in heads.items()}
+        for corruption, heads in ({stored.NONE: uncorrupted} | outputs).items()
     }
-    atomic.write_text(out, stored.to_csv(tiles.iloc[kept], answered, predictions.classes))
+    atomic.write_text(out, stored.to_csv(tiles.iloc[kept], readable, predictions.classes))
     records.write_record(
         artifact,
         details={
@@ -188,33 +139,77 @@ def put(common: Common, options: RobustnessOptions) -> int:
         device=str(device),
     )
     log.info(
-        f"robustness: {', '.join(saved.heads)} on {len(kept)} test tiles under {len(answers)} corruptions in {out}"
+        f"robustness: {', '.join(saved.heads)} on {len(kept)} test tiles under {len(outputs)} corruptions in {out}"
     )
     for i, problem in skipped.items():
-        log.info(f"robustness: skipped {tiles['tile_id'].iloc[i]}: {problem}")
+        log.warning(f"robustness: skipped {tiles['tile_id'].iloc[i]}: {problem}")
     return EXIT_SKIPPED if skipped else EXIT_OK
 
 
-def put_through(
-    saved: "SavedHeads",
-    engine: "Engine",
-    files: "pd.DataFrame",
-    common: Common,
-    *,
-    names: Sequence[str],
-    root: Path,
-    preprocess: "Preprocess",
+def input_files(run: Path, predictions: "Predictions") -> list[Path]:
+    """Return the files that decide the content of robustness.csv."""
+    heads = [FILES[head] for head in predictions.main_heads if head in FILES]
+    others = [run / name for name in ("manifest.csv", "model.safetensors", SUMMARY, *heads)]
+    return [records.standing(run / "predictions.csv"), *others]
+
+
+def draw_rows(predictions: "Predictions", n: int | None, *, seed: int) -> "np.ndarray":
+    """Return the rows of `Predictions.tiles` to corrupt, in their order: test rows, at most n; None: all."""
+    import numpy as np
+
+    rows = predictions.rows("test")
+    if n is None or n >= len(rows):
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, n, replace=False))
+
+
+def load_trained(run: Path, predictions: "Predictions") -> "tuple[Model, SavedHeads]":
+    """Load the network and the heads that made predictions.csv.
+
+    Raises:
+        BadArtifact: a file is missing, damaged or not the one that fit_heads wrote.
+        BadInput: the network has other classes.
+        StaleInput: the heads were fitted on embeddings of another network than the run has now.
+    """
+    from pipeline.heads.saved import EmbeddedBy, embeddings_record, load_heads, read_summary
+    from pipeline.network.model_file import load_model
+
+    summary = read_summary(run, predictions.record)
+    path = run / "model.safetensors"
+    model = load_model(path)
+    if model.classes != predictions.classes:
+        raise BadInput(f"{run / 'predictions.csv'}: its classes are not those of model.safetensors: run extract again")
+    remedy = "run `python -m pipeline.extract` and `python -m pipeline.fit_heads` again"
+    network = EmbeddedBy(atomic.sha256_file(path), str(path), remedy)
+    embedded = embeddings_record(run, predictions.record, network)
+    return model, load_heads(run, summary, predictions.main_heads, embedded=embedded)
+
+
+@dataclasses.dataclass(frozen=True)
+class CorruptedTiles:
+    """The tiles to corrupt."""
+
+    root: Path
+    """Folder that the paths are relative to."""
+
+    files: "pd.DataFrame"
+    """path and sha256 of N tiles."""
+
+    preprocess: "Preprocess"
+    """Size and stain of the network's input; corruptions come before both."""
+
+
+def predict_corrupted(
+    saved: "SavedHeads", engine: "Engine", tiles: CorruptedTiles, common: Common, *, names: Sequence[str]
 ) -> "tuple[dict[str, dict[str, HeadOutput]], dict[int, str]]":
-    """Return corruption -> head -> what it says of N tiles, and row -> problem of tiles that cannot be read.
+    """Return corruption -> head -> its output for N tiles, and row -> problem of the tiles that cannot be read.
 
     Args:
         saved: the heads.
         engine: the network, ready to run.
-        files: path and sha256 of N tiles.
-        common: workers and the share of bad tiles allowed.
+        tiles: N tiles.
+        common: workers, and the largest share of unreadable tiles.
         names: of corruptions.
-        root: folder that the paths are relative to.
-        preprocess: size and stain of the network's input; corruptions come before both.
 
     Raises:
         BadInput: more tiles cannot be read than `--max-bad` allows; names the first.
@@ -227,30 +222,25 @@ def put_through(
     from pipeline.runtime.signals import StopRequest
     from pipeline.tiles.corruptions import CORRUPTIONS
 
-    answers: dict[str, dict[str, HeadOutput]] = {}
+    outputs: dict[str, dict[str, HeadOutput]] = {}
     skipped: dict[int, str] = {}
-    with StopRequest() as stop, progress(len(names) * len(files), unit="tile", label="robustness") as bar:
+    paths, hashes = list(tiles.files["path"]), list(tiles.files["sha256"])
+    size, stain = tiles.preprocess.size, tiles.preprocess.stain
+    with StopRequest() as stop, progress(len(names) * len(paths), unit="tile", label="robustness") as bar:
         for name in names:
             bar.set_postfix_str(name)
-            answers[name], problems = predict_tiles(
+            outputs[name], problems = predict_tiles(
                 saved,
                 engine,
-                TileFiles(
-                    root,
-                    list(files["path"]),
-                    list(files["sha256"]),
-                    preprocess.size,
-                    change=CORRUPTIONS[name].apply,
-                    stain=preprocess.stain,
-                ),
+                TileFiles(tiles.root, paths, hashes, size, change=CORRUPTIONS[name].apply, stain=stain),
                 workers=n_workers(common.workers),
                 max_bad=common.max_bad,
                 stop=stop,
-                lost="robustness.csv was not finished and begins anew",
+                lost="robustness.csv was not finished and starts again",
                 advance=bar.update,
             )
             skipped |= problems
-    return answers, skipped
+    return outputs, skipped
 
 
 main = Command("pipeline.robustness", __doc__, RobustnessOptions, run)

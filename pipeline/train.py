@@ -17,6 +17,7 @@ from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, BadInput, UsageError
+from pipeline.names import IMAGENET
 from pipeline.network.training.recipe import RECIPES, Recipe, check_switch, given_switches, offers_switches
 from pipeline.runtime.console import log
 from pipeline.runtime.process import is_first, n_ranks
@@ -26,11 +27,6 @@ from pipeline.storage.protocol import read_protocol
 if TYPE_CHECKING:
     from pipeline.network.training.trainer import Trainer
     from pipeline.tiles.manifest import Manifest
-    from pipeline.tiles.stain_normalisation import Stain
-
-
-IMAGENET = "imagenet"
-"""What `--init` takes for torchvision's weights, not for a file (that one is ./imagenet)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,72 +103,23 @@ def start_training(
     manifest: "Manifest", recipe: Recipe, options: TrainOptions, common: Common, chosen: dict[str, Any]
 ) -> "Trainer":
     """Build network, tiles and training state; nothing is trained yet."""
-    import numpy as np
-
-    from pipeline.network.batches import TileFiles
-    from pipeline.network.distributed import Ranks
-    from pipeline.network.model_file import Preprocess
-    from pipeline.network.precision import choose_precision
-    from pipeline.network.pretrained import imagenet_file
-    from pipeline.network.resnet import as_channels_last, build_network
-    from pipeline.network.start_weights import StartWeights, load_start_weights
-    from pipeline.network.training.stain_target import fit_stain
-    from pipeline.network.training.trainer import Trainer
+    from pipeline.network.training.build import TrainingRequest, build_trainer
     from pipeline.runtime.device import n_workers, use_device
 
-    classes = manifest.classes
-    code = {name: i for i, name in enumerate(classes)}
-    rows = {split: manifest.readable[manifest.readable["split"] == split] for split in ("train", "val")}
-    for split, least in (("train", 2), ("val", 1)):
-        if len(rows[split]) < least:
-            raise BadInput(f"{manifest.path}: {len(rows[split])} readable {split} tile(s), at least {least} needed")
-    ranks = Ranks()
-    if recipe.batch_size < ranks.n:
-        raise UsageError(f"--batch-size {recipe.batch_size}: fewer tiles than torchrun started processes, {ranks.n}")
-
-    def files(split: str, stain: "Stain | None" = None) -> TileFiles:
-        paths, hashes = list(rows[split]["path"]), list(rows[split]["sha256"])
-        return TileFiles(manifest.root, paths, hashes, recipe.tile_px, stain=stain)
-
-    stain = None if options.stain == "none" else fit_stain(options.stain, files("train"), ranks)
-    tiles = {
-        split: (files(split, stain), np.array([code[label] for label in table["label"]], dtype=np.int64))
-        for split, table in rows.items()
-    }
-    device = use_device(common.device, common.threads, deterministic=common.deterministic)
-    network = build_network(
-        options.arch, n_classes=len(classes), seed=common.seed, zero_init=recipe.last_norm == "zero"
-    )
-    init = StartWeights("", "")
-    if options.init:
-        start = imagenet_file(options.arch, ranks) if options.init == IMAGENET else Path(options.init)
-        init = load_start_weights(network, start)
-        if init.removed:
-            log.info(f"train: {start}: {init.removed} removed from the names of the weights")
-    as_channels_last(network, device)
-    precision = ranks.broadcast_from_first(choose_precision(options.precision, device))  # machines may differ
-    mpp, sides = manifest.details.get("mpp"), manifest.readable["width"]
-    mpp = mpp * float(sides.iloc[0]) / recipe.tile_px if mpp and sides.nunique() == 1 else None
-    return Trainer(
-        network,
-        train=tiles["train"],
-        val=tiles["val"],
+    request = TrainingRequest(
         recipe=recipe,
-        preprocess=Preprocess(size=recipe.tile_px, mpp=mpp, stain=stain),
-        precision=choose_precision(precision, device),
+        arch=options.arch,
+        init=options.init,
+        stain=options.stain,
+        precision=options.precision,
+        device=use_device(common.device, common.threads, deterministic=common.deterministic),
         seed=common.seed,
         workers=n_workers(common.workers),
         checkpoint=common.run / "checkpoint.pt",
-        identity={
-            "manifest": atomic.sha256_file(manifest.path),
-            "options": chosen,
-            "seed": common.seed,
-            "init": init.sha256 or None,
-            "init_removed": init.removed or None,
-            "stain": stain and dataclasses.asdict(stain),
-        },
+        options=chosen,
         compiled=options.compiled,
     )
+    return build_trainer(manifest, request)
 
 
 def inputs_of(manifest: "Manifest", options: TrainOptions) -> list[Path]:
@@ -257,7 +204,7 @@ def finish(
     info = {
         "arch": options.arch,
         "classes": manifest.classes,
-        "preprocess": dataclasses.asdict(training.preprocess),
+        "preprocess": dataclasses.asdict(training.setup.preprocess),
         "recipe": {"name": chosen["recipe"], **plain(training.recipe), "precision": training.precision},
         "metrics": {
             "best_epoch": state.best_epoch,
@@ -292,8 +239,8 @@ def finish(
             "dataset": manifest.details["dataset"],
             "protocol": manifest.details["protocol"],
             "precision": training.precision,
-            "init_sha256": training.checkpoint.identity["init"],
-            "init_removed": training.checkpoint.identity["init_removed"],
+            "init_sha256": training.setup.identity["init"],
+            "init_removed": training.setup.identity["init_removed"],
             "processes": n_ranks(),
             "threads": torch.get_num_threads(),
         },

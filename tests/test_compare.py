@@ -272,7 +272,7 @@ def test_corruptions_are_a_table_where_a_run_has_them(tmp_path: Path) -> None:
     assert table.loc[("a", "svm", "macro_f1[blur]"), "value"] == 0
     assert table.loc[("a", "softmax", "macro_f1[blur]"), "value"] == 1
     clean = table.loc[("a", "svm", "macro_f1"), "value"]
-    assert table.loc[("a", "svm", "macro_f1_lost[blur]"), "value"] == pytest.approx(clean)
+    assert table.loc[("a", "svm", "macro_f1_loss[blur]"), "value"] == pytest.approx(clean)
     assert ("b", "svm", "macro_f1[blur]") not in table.index
 
 

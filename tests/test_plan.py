@@ -12,6 +12,7 @@ from PIL import Image
 from pipeline import extract, fit_heads, prepare, report, robustness, train, verify
 from pipeline.errors import StaleInput
 from pipeline.network import batches
+from pipeline.storage import records
 from pipeline.storage.predictions.csv_table import read_predictions
 from pipeline.storage.predictions.pool_folds import pool
 from pipeline.storage.protocol import read_protocol
@@ -218,20 +219,22 @@ def test_the_report_of_a_plan_shows_its_parts_and_the_gap_to_the_random_split(
     text = (run / "comparison.md").read_text()
     for title in (
         "Statistics of the differences",
-        "What a random split would have shown",
+        "Random-split control",
         "Baselines",
         "Group by group",
-        "The plan",
-        "Referring unsure tiles",
+        "Cross-validation plan",
+        "Referring uncertain tiles",
         "Robustness",
-        "What the embeddings know",
+        "What the embeddings show",
         "Likely label errors",
     ):
         assert f"\n## {title}\n" in text
-    assert "4 groups of test rows; keep softmax" in text
-    assert "How much the random split flatters is undecided: 4 groups are too few." in text
-    assert "2 folds, each tested by a network trained on the others" in text
-    assert "Means over the main arm's parts: a plan of n networks takes n times as long." in text
+    details = records.read_record(run / "comparison.csv")["details"]
+    assert (details["verdict"], details["recommended"]) == ("too_few_units", "softmax")
+    control = text.partition("## Random-split control")[2].partition("\n## ")[0]
+    assert "4 groups are too few" in control
+    assert "2 folds" in text
+    assert "n times as long" in text
     groups = pd.read_csv(run / "per_group.csv")
     assert set(groups["group"]) == {"S0", "S1", "S2", "S3"}
     assert groups.groupby("head")["n"].sum().eq(32).all()

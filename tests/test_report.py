@@ -12,14 +12,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from pipeline import report
 from pipeline.cli.options import Common
-from pipeline.comparison import report_figures
-from pipeline.comparison import run_files as context_module
+from pipeline.comparison import report_figures, run_files
 from pipeline.errors import BadArtifact, BadInput, StaleInput, UsageError
+from pipeline.figures.plotting import Figure
 from pipeline.report import ReportOptions
 from pipeline.storage import atomic, freshness, records
 
@@ -39,7 +38,7 @@ def fabricate(
     test_classes: tuple[str, ...] | None = None,
     credit: str | None = "Somebody, CC BY 4.0",
 ) -> Path:
-    """Write predictions.csv with plausible answers of some heads, and its record; return the run folder."""
+    """Write predictions.csv with plausible predictions of some heads, and its record; return the run folder."""
     rng = np.random.default_rng(5)
     groups = groups or {"train": ("a", "b", "c"), "val": ("d",), "test": tuple("efghij")}
     splits = rng.permutation(np.repeat(["train", "val", "test"], [n_tiles // 2, n_tiles // 5, n_tiles * 3 // 10]))
@@ -159,7 +158,7 @@ def full_run(tmp_path_factory):
     run = add_context(fabricate(tmp_path_factory.mktemp("full") / "run"))
     (run / "embeddings.h5").write_bytes(b"stands for an embeddings file")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(context_module, "read_embeddings", lambda path, **_: fake_embeddings(path.parent))
+        patch.setattr(run_files, "read_embeddings", lambda path, **_: fake_embeddings(path.parent))
         patch.setattr(report_figures, "feature_rows", lambda path, rows: fake_embeddings(path.parent).features[rows])
         write(run, ReportOptions(draws=200, map="tsne", gallery=4))
     return run
@@ -227,7 +226,7 @@ def parse(run: Path) -> Page:
     return page
 
 
-def test_the_html_needs_no_other_file_and_says_what_the_markdown_says(full_run):
+def test_the_html_needs_no_other_file_and_has_the_text_of_the_markdown(full_run):
     page = parse(full_run)
     assert page.tags.count("img") == 10
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
@@ -243,7 +242,18 @@ def test_the_record_names_inputs_outputs_and_the_unit_of_the_intervals(full_run)
     assert freshness.damaged_outputs(full_run / "comparison.csv", record) == []
     assert {"predictions.csv", "heads/heads.json", "embeddings.h5", "figures/batch.png"} <= set(record["inputs"])
     assert {"comparison.md", "report.html", "figures/errors.png"} <= set(record["outputs"])
-    assert (record["stage"], record["details"]["intervals"], record["details"]["n_draws"]) == ("report", "group", 200)
+    assert record["stage"] == "report"
+    facts = {"intervals": "group", "n_draws": 200, "verdict": "undecided", "recommended": "softmax", "best": "svm"}
+    assert record["details"].items() >= facts.items()
+
+
+def test_every_section_starts_with_a_sentence(full_run):
+    text = (full_run / "comparison.md").read_text()
+    for section in text.split("\n## ")[1:]:
+        title, _, body = section.partition("\n\n")
+        first = body.partition("\n\n")[0].strip()
+        assert first.rstrip("*").endswith("."), title
+        assert not first.startswith(("|", "!", "- ")), title
 
 
 def test_equal_inputs_give_equal_bytes(tmp_path):
@@ -257,7 +267,7 @@ def test_equal_inputs_give_equal_bytes(tmp_path):
 # -- when it works again ----------------------------------------------------------------------------------------
 
 
-def test_a_current_report_is_left_alone_and_a_changed_context_is_not(tmp_path, capsys):
+def test_a_current_report_is_left_alone_unless_a_file_changes(tmp_path, capsys):
     run = fabricate(tmp_path)
     write(run)
     before = (run / "comparison.csv.json").stat().st_mtime_ns
@@ -291,21 +301,24 @@ def test_gallery_0_shows_no_pixels_and_removes_older_figures(tmp_path):
 # -- what it is careful about -----------------------------------------------------------------------------------
 
 
-def test_a_random_split_is_said_to_flatter_in_every_table_of_scores(tmp_path):
+def details_of(run: Path) -> dict:
+    return records.read_record(run / "comparison.csv")["details"]
+
+
+def test_every_table_of_scores_states_the_bias_of_a_random_split(tmp_path):
     run = fabricate(tmp_path, protocol="random", groups=dict.fromkeys(("train", "val", "test"), tuple("abcdef")))
-    text = write(run)
-    assert "over single tiles, because the split is random" in text
-    sections = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL))
+    sections = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", write(run), flags=re.MULTILINE | re.DOTALL))
     scored = ("Results on the test rows", "Verdict", "Statistics of the differences", "Group by group", "Classes")
-    for title in (*scored, "Confusions", "Calibration", "Referring unsure tiles"):
-        assert "Random split: these figures flatter." in sections[title], title
-    assert records.read_record(run / "comparison.csv")["details"]["intervals"] == "tile"
+    for title in (*scored, "Confusions", "Calibration", "Referring uncertain tiles"):
+        assert "Random split: biased upwards." in sections[title], title
+    assert "Random-split control" not in sections
+    assert details_of(run)["intervals"] == "tile"
 
 
-def test_unknown_groups_are_said_and_resampled_by_tile(tmp_path):
+def test_unknown_groups_are_resampled_by_tile(tmp_path):
     text = write(fabricate(tmp_path, groups={"train": ("",), "val": ("",), "test": ("",)}))
     assert "Groups (slides, patients) are not known" in text
-    assert "because groups are not known" in text
+    assert details_of(tmp_path)["intervals"] == "tile"
     assert {row["n_groups"] for row in rows_of(tmp_path)} == {""}
 
 
@@ -319,9 +332,9 @@ def test_groups_shared_by_a_given_split_are_named(tmp_path):
 @pytest.mark.fault("a report on no test rows, one class, one group, ties")
 def test_one_test_group_gives_no_interval_and_no_conclusion(tmp_path):
     text = write(fabricate(tmp_path, groups={"train": ("a", "b"), "val": ("c",), "test": ("d",)}))
-    assert "No intervals (n/a): the test rows come from one group" in text
-    assert "so there is no interval and nothing to conclude" in text
-    assert "No choice can be founded on 1 group of test rows; keep softmax" in text
+    assert "No intervals (n/a)" in text
+    assert (details_of(tmp_path)["verdict"], details_of(tmp_path)["recommended"]) == ("too_few_units", "softmax")
+    assert {row["low"] for row in rows_of(tmp_path) if row["split"] == "test"} == {""}
 
 
 @pytest.mark.fault("a report on no test rows, one class, one group, ties")
@@ -336,28 +349,29 @@ def test_one_test_class_and_an_absent_class_print_as_not_available(tmp_path):
 @pytest.mark.fault("a report on no test rows, one class, one group, ties")
 def test_heads_without_an_error(tmp_path):
     text = write(add_context(fabricate(tmp_path, skill=dict.fromkeys(("softmax", "svm"), 99.0))))
-    assert "No head errs on any test tile." in text
-    assert "SVM and softmax are practically equal: the same answer on every test tile" in text
+    assert "No head misclassifies any test tile." in text
     assert "No head confuses any classes" in text
+    assert (details_of(tmp_path)["verdict"], details_of(tmp_path)["recommended"]) == ("equal", "softmax")
 
 
 def test_one_head_alone(tmp_path):
-    assert "Only softmax was evaluated" in write(fabricate(tmp_path, skill={"softmax": 2.0}))
+    write(fabricate(tmp_path, skill={"softmax": 2.0}))
+    assert (details_of(tmp_path)["verdict"], details_of(tmp_path)["recommended"]) == ("one_head", "softmax")
 
 
-def test_without_context_each_missing_part_is_one_sentence(tmp_path):
+def test_without_other_files_each_missing_part_is_one_sentence(tmp_path):
     text = write(fabricate(tmp_path, credit=None))
     for name in ("heads/heads.json", "history.csv", "model.json", "audit.json", "manifest.csv", "embeddings.h5"):
         assert f"n/a: {name} was left out (not there)." in text
 
 
 def describe(run: Path, **more: object) -> None:
-    """Add to model.json what a training would have said."""
+    """Add to model.json what a training writes."""
     path = run / "model.json"
     atomic.write_text(path, atomic.to_json(json.loads(path.read_text()) | more))
 
 
-def test_start_weights_and_stain_normalisation_stand_at_the_top(tmp_path):
+def test_start_weights_and_stain_normalisation_are_at_the_top(tmp_path):
     run = add_context(fabricate(tmp_path))
     text = write(run)
     assert "from scratch" not in text
@@ -373,23 +387,22 @@ def test_start_weights_and_stain_normalisation_stand_at_the_top(tmp_path):
 def test_a_preprocess_that_is_none_leaves_the_model_out(tmp_path, preprocess):
     run = add_context(fabricate(tmp_path))
     describe(run, preprocess=preprocess)
-    assert "model.json was left out (its content is not what the schema says" in write(run)
+    assert "model.json was left out (its content breaks the schema" in write(run)
 
 
 @pytest.mark.parametrize("name", ["heads/heads.json", "history.csv", "model.json", "audit.json", "manifest.csv"])
 @pytest.mark.parametrize("content", [b"", b"[1, 2]", b"\xff\xfe", b'{"heads": 3, "findings": {"a": 1}}', b"[" * 9999])
-def test_a_broken_context_file_is_left_out_and_said(tmp_path, name, content):
-    from pipeline.comparison.run_files import context_files, read_context
-
+def test_a_broken_file_of_the_run_is_left_out_and_named(tmp_path, name, content):
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    context = read_context(tmp_path, context_files(tmp_path, pixels=True, embeddings=False))
+    files = run_files.optional_files(tmp_path, pixels=True, embeddings=False)
+    missing = run_files.read_run_files(tmp_path, files).missing
     fine = name == "model.json" and content.startswith(b"{")
-    assert fine or context.missing[name] != "not there"
+    assert fine or missing[name] != "not there"
 
 
-def test_a_context_file_that_its_stage_did_not_write_is_left_out(tmp_path):
+def test_a_file_of_the_run_that_its_stage_did_not_write_is_left_out(tmp_path):
     run = add_context(fabricate(tmp_path))
     record_predictions(run, {"protocol": "grouped", "dataset": "made up"})
     path = run / "heads/heads.json"

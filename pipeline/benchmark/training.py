@@ -63,12 +63,10 @@ def take_steps(training: TrainStep, tiles: CachedTiles, labels: np.ndarray, *, n
     """
     rng, size = np.random.default_rng(training.seed), training.recipe.batch_size
     batches = [rng.choice(len(labels), size, replace=size > len(labels)) for _ in range(n)]
-    # a real training sets the same flags
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=torch.backends.cudnn.allow_tf32):
-        losses = [
-            training.step(pixels, labels[rows], epoch=0, step=step, steps=n)[0]
-            for step, (rows, pixels) in enumerate(zip(batches, tiles.batches(batches), strict=True))
-        ]
+    losses = [
+        training.step(pixels, labels[rows], epoch=0, step=step, steps=n)[0]
+        for step, (rows, pixels) in enumerate(zip(batches, tiles.batches(batches), strict=True))
+    ]
     return [float(loss) for loss in torch.stack(losses).tolist()]
 
 

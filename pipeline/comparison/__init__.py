@@ -1,1 +1,1 @@
-"""What the predictions say: scores, verdict, and the report in Markdown and HTML."""
+"""Compare the predictions of heads and of runs: scores, tests, verdicts, sections of the report."""

@@ -1,4 +1,4 @@
-"""What the test rows say about a pair of heads: differences, intervals, tests. `verdict` judges it."""
+"""Compare two heads on the same test rows: differences, intervals, tests. `verdict` decides by them."""
 
 import dataclasses
 import math
@@ -8,26 +8,26 @@ import numpy as np
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.scores import Resampling
 from pipeline.evaluation.bayesian_bootstrap import Superiority, superiority
-from pipeline.evaluation.bootstrap import Difference, paired_difference
+from pipeline.evaluation.bootstrap import Difference
 from pipeline.evaluation.metrics import confusion, scores_from_confusion
 from pipeline.evaluation.significance import ResampledT, SignFlip, corrected_resampled_t, mcnemar_exact, sign_flip
 from pipeline.evaluation.validate import IntArray
 
 METRIC = "macro_f1"
-"""Decides which head is best: every class counts alike, however rare."""
+"""Metric that decides which head is best: every class counts the same, however rare."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Evidence:
-    """What the test rows say about two heads; every difference is macro-F1 of `head` less that of `reference`."""
+class PairTests:
+    """Tests of two heads on the test rows; every difference is macro-F1 of `head` less that of `reference`."""
 
     head: str
     reference: str
-    same_answers: bool
+    same_predictions: bool
     """Whether both predict the same class for every test tile."""
 
     difference: Difference
-    """With the interval that the verdict rests on: over groups or tiles, as `Verdict.unit` says."""
+    """With the interval that the verdict rests on: over groups or tiles, see `Verdict.unit`."""
 
     by_group: Difference | None
     """The interval over whole groups; None where groups are not known."""
@@ -45,16 +45,16 @@ class Evidence:
     superiority: Superiority
 
 
-def gather(
+def compare_pair(
     predictions: Predictions, resampling: Resampling, *, head: str, reference: str, rope: float, n_train: float | None
-) -> Evidence:
-    """Return the evidence on one pair.
+) -> PairTests:
+    """Return the tests of one pair.
 
     Args:
-        predictions: what the heads say.
+        predictions: of all heads.
         resampling: units and size of the bootstrap.
-        head: the head that is judged.
-        reference: the head it is held against.
+        head: the head that is compared.
+        reference: the head that it is compared with.
         rope: differences of at most this much macro-F1 do not matter.
         n_train: mean number of training tiles of a part (seed, fold), or None where it is not known.
     """
@@ -64,23 +64,14 @@ def gather(
     seed, fold = (predictions.tiles[name].to_numpy(dtype=np.int64)[rows] for name in ("seed", "fold"))
 
     def interval(units: IntArray) -> Difference:
-        return paired_difference(
-            y,
-            a,
-            b,
-            metric=METRIC,
-            units=units,
-            n_draws=resampling.n_draws,
-            seed=resampling.seed,
-            level=resampling.level,
-        )
+        return resampling.difference(y, a, b, metric=METRIC, units=units)
 
     units = resampling.ids[rows]
     of_seed = [seed == each for each in np.unique(seed)]
-    return Evidence(
+    return PairTests(
         head=head,
         reference=reference,
-        same_answers=bool(np.array_equal(a, b)),
+        same_predictions=bool(np.array_equal(a, b)),
         difference=interval(units),
         by_group=interval(predictions.group_code[0][rows]) if predictions.groups_known else None,
         by_tile=interval(predictions.tile_units[rows]),

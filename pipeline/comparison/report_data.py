@@ -1,15 +1,14 @@
-"""Everything the report's sections are made from, in one place."""
+"""Hold everything that the sections of the report are written from."""
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.report_figures import WorstError
-from pipeline.comparison.run_files import Context
+from pipeline.comparison.run_files import RunFiles
 from pipeline.comparison.scores import Resampling, Score
 from pipeline.comparison.verdict import Verdict
 from pipeline.markup.document import Figure
@@ -19,11 +18,11 @@ from pipeline.storage.protocol import Protocol
 
 @dataclasses.dataclass(frozen=True)
 class ReportData:
-    """Everything the sections are made from."""
+    """Everything that the sections are written from."""
 
     run: Path
     predictions: Predictions
-    context: Context
+    files: RunFiles
     resampling: Resampling
     scores: Mapping[tuple[str, str, str], Score]
     """By (head, split, metric)."""
@@ -31,13 +30,13 @@ class ReportData:
     verdict: Verdict
 
     protocol: Protocol | None
-    """The plan; None for a single split."""
+    """The cross-validation plan; None for a single split."""
 
     random_control: Predictions | None
-    """The same of the plan's random-split control."""
+    """Predictions of the plan's random-split control."""
 
     corrupted: pd.DataFrame | None
-    """What the heads say of corrupted test tiles (`storage.corrupted.read_robustness`)."""
+    """Predictions for corrupted test tiles (`robustness.read_corrupted`)."""
 
     suspects: pd.DataFrame | str
     """Likely label errors, or why there are none."""
@@ -52,7 +51,10 @@ class ReportData:
     gallery: Figure | str
     """The gallery of the worst errors, or why there is none."""
 
-    options: Mapping[str, Any]
+    n_gallery: int
+    """Tiles that a gallery may show; 0: no picture shows a tile."""
+
+    options: Mapping[str, object]
     """Resolved options of the report, with the seed."""
 
     @property
@@ -68,11 +70,17 @@ class ReportData:
         return count(n_tiles, "tile") + (f", {len(rows)} rows over the seeds" if len(rows) > n_tiles else "")
 
     @property
-    def flattering(self) -> str:
-        """Said in the caption of every table of test figures after a random split (P7); else empty."""
-        return "Random split: these figures flatter. " if self.predictions.protocol == "random" else ""
+    def bias_note(self) -> str:
+        """Start of the caption of every table of test scores after a random split (P7); else empty."""
+        return "Random split: biased upwards. " if self.predictions.protocol == "random" else ""
 
     def value(self, head: str, split: str, metric: str, digits: int = 3) -> str:
         """Return a score as text, without its interval."""
         score = self.scores.get((head, split, metric))
         return NOT_AVAILABLE if score is None else number(score.value, digits)
+
+    def best(self, heads: list[str], metric: str) -> tuple[str, Score]:
+        """Return the head with the highest test score in a metric, and the score; the first of equal heads."""
+        found = {head: self.scores[head, "test", metric] for head in heads}
+        head = max(found, key=lambda each: found[each].value)
+        return head, found[head]

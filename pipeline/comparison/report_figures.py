@@ -1,4 +1,4 @@
-"""The report's own figures: which data each shows, its caption, and why one could not be drawn."""
+"""Draw the report's own figures: the data, the caption, or why a figure could not be drawn."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 
 from pipeline.comparison.predictions import Predictions
-from pipeline.comparison.run_files import Context
+from pipeline.comparison.run_files import RunFiles
 from pipeline.errors import BadTile
 from pipeline.evaluation import metrics
 from pipeline.figures.embedding_map import MOST_ROWS, choose_rows, draw_map, project
-from pipeline.figures.gallery import Answer, Picture, draw_gallery
+from pipeline.figures.gallery import HeadPrediction, Picture, draw_gallery
 from pipeline.figures.heads import draw_class_bars, draw_confusion, draw_reliability, most_misclassified, shown_text
 from pipeline.figures.selective import draw_selective
 from pipeline.markup.document import Figure
@@ -33,25 +33,25 @@ TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
 
 @dataclasses.dataclass(frozen=True)
 class WorstError:
-    """A test tile that at least one head names wrongly."""
+    """A test tile that at least one head misclassifies."""
 
     row: int
-    """Its place in `Predictions.tiles`."""
+    """Its row in `Predictions.tiles`."""
 
     probability: float
-    """The largest that a head gives a wrong class it names."""
+    """The highest probability of a wrong prediction."""
 
 
 def worst_errors(predictions: Predictions, n: int) -> list[WorstError]:
-    """Return the n test tiles on which a head errs with most confidence, the worst first; equal ones in file order.
+    """Return the n test tiles misclassified with the highest probability, the worst first; equal ones in file order.
 
-    Of a tile that was tested once per seed, its worst row counts.
+    A tile that was tested once per seed counts by its worst row.
     """
     rows = predictions.rows("test")
     worst = np.zeros(len(rows))
     for head in predictions.main_heads:
         is_wrong = predictions.predicted[head][rows] != predictions.y[rows]
-        # at least the smallest float: a wrong answer with probability 0 is still an error
+        # at least the smallest float: a wrong prediction with probability 0 is still an error
         wrong = np.maximum(predictions.named_probability(head, rows), np.finfo(float).tiny) * is_wrong
         worst = np.maximum(worst, wrong)
     order = np.argsort(-worst, kind="stable")
@@ -67,7 +67,7 @@ def draw_scores(folder: Path, predictions: Predictions) -> dict[str, Figure]:
 
     Args:
         folder: the run's folder of figures.
-        predictions: what the heads say.
+        predictions: of all heads.
     """
     rows, classes = predictions.rows("test"), predictions.classes
     y = predictions.y[rows]
@@ -85,7 +85,7 @@ def draw_scores(folder: Path, predictions: Predictions) -> dict[str, Figure]:
         support=np.bincount(y, minlength=len(classes)),
         chosen=shown,
     )
-    # heads that were fitted on validation rows say nothing by their confidence in them
+    # the confidence of a head in rows that it was fitted on means nothing
     splits = ("test",) if predictions.details.get("fit_on") == "heldout" else ("val", "test")
     bins = {
         head_name(head): {
@@ -111,25 +111,25 @@ def draw_scores(folder: Path, predictions: Predictions) -> dict[str, Figure]:
         "reliability": Figure(
             "figures/reliability.png",
             "Reliability curve of each head, validation and test rows",
-            "On the diagonal, tiles named with 80 % confidence are right in 80 % of cases; below it a head is too sure "
-            "of itself. Small points and low bars stand for few tiles and mean little.",
+            "On the diagonal, 80 % of the tiles with 80 % confidence are classified correctly; below it a head is "
+            "overconfident. Small points and low bars are few tiles and mean little.",
         ),
         "selective": Figure(
             "figures/selective.png",
-            "Accuracy of each head against the share of tiles it answers",
-            "Right answers among the test tiles that a head is surest of, from 10 % of them to all; dotted: its "
-            "accuracy on all tiles. Below 10 % the curves jump by single tiles.",
+            "Accuracy of each head against the share of tiles that it classifies",
+            "Accuracy on the test tiles with the highest confidence, from 10 % of the tiles to all; dotted: accuracy "
+            "on all tiles. Below 10 % the curves jump by single tiles.",
         ),
     }
 
 
 def draw_embedding_map(
-    folder: Path, context: Context, predictions: Predictions, *, method: Literal["tsne", "pca"], seed: int
+    folder: Path, files: RunFiles, predictions: Predictions, *, method: Literal["tsne", "pca"], seed: int
 ) -> Figure | str:
-    """Draw the map of the embeddings; return it, or the sentence that says why there is none."""
-    embeddings = context.embeddings
+    """Draw the map of the embeddings; return it, or the sentence on why there is none."""
+    embeddings = files.embeddings
     if embeddings is None:
-        return context.reason("embeddings.h5")
+        return files.reason("embeddings.h5")
     if embeddings.classes != predictions.classes or not set(predictions.tiles["tile_id"]) <= set(embeddings.tile_id):
         return "n/a: embeddings.h5 holds other tiles or classes than predictions.csv: run fit_heads again."
     label, is_test = embeddings.label.astype(np.int64), embeddings.split == TEST
@@ -154,8 +154,8 @@ def draw_embedding_map(
 def _map_caption(embeddings: Embeddings, rows: np.ndarray, method: str, *, n_features: int) -> str:
     n_test = int((embeddings.split[rows] == TEST).sum())
     how = (
-        "t-SNE of the first 50 principal components: neighbours are alike, but distances between clusters and their "
-        "sizes mean nothing"
+        "t-SNE of the first 50 principal components: neighbours are similar, but distances between clusters and "
+        "their sizes mean nothing"
         if method == "tsne"
         else "The first two principal components"
     )
@@ -163,25 +163,27 @@ def _map_caption(embeddings: Embeddings, rows: np.ndarray, method: str, *, n_fea
     return (
         f"The network's features ({n_features} numbers a tile) in two dimensions: "
         f"{count(n_test, 'test tile')} and, faint, {count(len(rows) - n_test, 'training tile')}. {how}. Training "
-        f"tiles look tidier than they are: the network has seen their labels.{limit}"
+        f"tiles look better separated than new tiles: the network has seen their labels.{limit}"
     )
 
 
-def draw_errors(folder: Path, context: Context, predictions: Predictions, worst: list[WorstError]) -> Figure | str:
-    """Draw the gallery of the worst errors; return it, or the sentence that says why there is none."""
+def draw_errors(folder: Path, files: RunFiles, predictions: Predictions, worst: list[WorstError]) -> Figure | str:
+    """Draw the gallery of the worst errors; return it, or the sentence on why there is none."""
     if not worst:
-        return "No head errs on any test tile."
-    if context.manifest is None:
-        return context.reason("manifest.csv")
-    table = context.manifest.table.set_index("tile_id")
-    read = tile_reader(context.manifest)
+        return "No head misclassifies any test tile."
+    if files.manifest is None:
+        return files.reason("manifest.csv")
+    table = files.manifest.table.set_index("tile_id")
+    read = tile_reader(files.manifest)
     pictures = []
     for error in worst:
         tile_id = predictions.tiles["tile_id"].iloc[error.row]
         pixels = read(table.loc[tile_id, "path"], table.loc[tile_id, "sha256"]) if tile_id in table.index else None
         pictures.append(
             Picture(
-                pixels, truth=predictions.tiles["label"].iloc[error.row], answers=answers_of(predictions, error.row)
+                pixels,
+                label=predictions.tiles["label"].iloc[error.row],
+                predictions=predictions_for(predictions, error.row),
             )
         )
     n_unread = sum(picture.pixels is None for picture in pictures)
@@ -191,26 +193,26 @@ def draw_errors(folder: Path, context: Context, predictions: Predictions, worst:
     gone = f" {count(n_unread, 'tile')} can no longer be read or changed since prepare." if n_unread else ""
     return Figure(
         "figures/errors.png",
-        "Gallery of the worst errors with each head's answer",
-        f"The true class stands above each tile, the heads' answers with their probabilities below.{gone}",
+        "Gallery of the worst errors with the prediction of each head",
+        f"The true class is above each tile, the predictions with their probabilities are below.{gone}",
     )
 
 
-def answers_of(predictions: Predictions, row: int) -> list[Answer]:
-    """Return what every head says about one tile."""
+def predictions_for(predictions: Predictions, row: int) -> list[HeadPrediction]:
+    """Return the prediction of every head for one tile."""
     return [
-        Answer(
+        HeadPrediction(
             head=head_name(head),
-            named=predictions.classes[code := int(predictions.predicted[head][row])],
+            predicted=predictions.classes[code := int(predictions.predicted[head][row])],
             probability=float(predictions.probabilities(head, np.array([row]))[0, code]),
-            right=code == predictions.y[row],
+            correct=code == predictions.y[row],
         )
         for head in predictions.main_heads
     ]
 
 
 def tile_reader(manifest: Manifest) -> Callable[[str, str], np.ndarray | None]:
-    """Return a function that reads a tile, or gives None where it is gone or is not the one that was prepared."""
+    """Return a function that reads a tile; it returns None if the tile is gone or changed since prepare."""
 
     def read(path: str, sha256: str) -> np.ndarray | None:
         try:

@@ -1,44 +1,33 @@
-"""How far each head falls when the same test tiles come with other colours, stains, light, sharpness, or turned."""
+"""Measure how much macro-F1 each head loses on corrupted test tiles: colours, stain, light, sharpness, rotation."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from pipeline.comparison.predictions import Predictions, row_keys
-from pipeline.comparison.report_data import ReportData
-from pipeline.comparison.scores import Resampling
-from pipeline.comparison.verdict import FEW_UNITS
+from pipeline.comparison.scores import FEW_UNITS, Resampling
 from pipeline.errors import StaleInput
 from pipeline.evaluation.bootstrap import percentile_interval, resampling_counts
 from pipeline.evaluation.metrics import scores_from_confusion
 from pipeline.evaluation.validate import FloatArray, IntArray
-from pipeline.figures.robustness import draw_falls
-from pipeline.markup.document import Figure, Note, Section, Table, Text
-from pipeline.markup.number_format import count, head_name, interval, level_text, listing, number, points
 from pipeline.storage import freshness, records
 from pipeline.storage.predictions.columns import hash_names
 from pipeline.storage.predictions.corrupted import NONE, SCHEMA, blocks, read_robustness
-from pipeline.tiles.corruptions import CORRUPTIONS
-
-FIGURE = "robustness.png"
-"""Everything that this module may draw."""
 
 METRIC = "macro_f1"
 
-LIMITS = (
-    "Each corruption has one fixed strength, chosen before any result was seen, and is computed, not scanned: the "
-    "figures rank the heads under these changes and do not foretell a new scanner or laboratory. The heads share one "
-    "network, so that most of a fall is the network's."
-)
+Code = Literal["one_head", "no_interval", "too_few_units", "decided", "undecided"]
+"""Whether the head with the smallest mean loss loses less than the next one, beyond chance."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Amount:
-    """A value with its interval; bounds are NaN where there are fewer than two units."""
+class Estimate:
+    """A value with its interval; the bounds are NaN with fewer than two units."""
 
     value: float
     low: float
@@ -46,8 +35,8 @@ class Amount:
 
 
 @dataclasses.dataclass(frozen=True)
-class Falls:
-    """Macro-F1 under every corruption, and what it lost."""
+class Losses:
+    """Macro-F1 under every corruption, and the loss against the uncorrupted tiles."""
 
     heads: list[str]
     corruptions: list[str]
@@ -56,14 +45,14 @@ class Falls:
     score: Mapping[tuple[str, str], float]
     """(head, corruption or `NONE`) -> macro-F1."""
 
-    fall: Mapping[tuple[str, str], Amount]
-    """(head, corruption) -> the macro-F1 lost; above 0: worse than on the tiles as they are."""
+    loss: Mapping[tuple[str, str], Estimate]
+    """(head, corruption) -> the loss of macro-F1; above 0: worse than on the uncorrupted tiles."""
 
-    mean: Mapping[str, Amount]
-    """Head -> the mean of its falls."""
+    mean: Mapping[str, Estimate]
+    """Head -> the mean of its losses."""
 
-    lead: Amount | None
-    """Mean fall of the head second to the least, minus the least; None with one head."""
+    lead: Estimate | None
+    """The second smallest mean loss less the smallest; None with one head."""
 
     unit: str
     """group or tile."""
@@ -72,11 +61,22 @@ class Falls:
 
     @property
     def ranking(self) -> list[str]:
-        """The heads by their mean fall, the least first."""
+        """The heads by their mean loss, the smallest first."""
         return sorted(self.heads, key=lambda head: self.mean[head].value)
 
+    @property
+    def code(self) -> Code:
+        """Whether the first head of the ranking loses less than the second, beyond chance."""
+        if self.lead is None:
+            return "one_head"
+        if not np.isfinite(self.lead.low):
+            return "no_interval"
+        if self.n_units < FEW_UNITS:
+            return "too_few_units"
+        return "decided" if self.lead.low > 0 else "undecided"
 
-def read_answers(path: Path, predictions: Predictions, *, force: bool = False) -> pd.DataFrame:
+
+def read_corrupted(path: Path, predictions: Predictions, *, force: bool = False) -> pd.DataFrame:
     """Read robustness.csv and check it against its record, its inputs and the report's predictions.
 
     Args:
@@ -85,8 +85,8 @@ def read_answers(path: Path, predictions: Predictions, *, force: bool = False) -
         force: use it although an input of it has changed since.
 
     Raises:
-        BadArtifact: missing, damaged, or not what the schema says.
-        StaleInput: it was made from files that have changed since, or its rows of the tiles as they are are not
+        BadArtifact: missing or damaged, or its content breaks the schema.
+        StaleInput: it was made from files that have changed since, or its rows of the uncorrupted tiles are not
             those of the predictions.
     """
     record = records.check_artifact(path, schema=SCHEMA)
@@ -121,15 +121,15 @@ def units_of(tiles: pd.DataFrame, resampling: Resampling) -> IntArray:
     return np.unique(tiles[column].to_numpy(dtype=str), return_inverse=True)[1]
 
 
-def measure_falls(corrupted: pd.DataFrame, classes: Sequence[str], resampling: Resampling) -> Falls:
-    """Return macro-F1 and its falls with paired intervals over whole units.
+def measure_losses(corrupted: pd.DataFrame, classes: Sequence[str], resampling: Resampling) -> Losses:
+    """Return macro-F1 and its losses with paired intervals over whole units.
 
     In every draw all heads and corruptions are scored on the same resampled units, as by
-    `intervals.paired_difference`, which gives the same intervals for equal seeds and draws.
+    `bootstrap.paired_difference`, which gives the same intervals for equal seeds and draws.
 
     Args:
         corrupted: rows of robustness.csv as `read_robustness` returns them.
-        classes: K class names; every label and answer is one of them.
+        classes: K class names; every label and prediction is one of them.
         resampling: unit, size, seed and level of the bootstrap.
     """
     codes = {name: code for code, name in enumerate(classes)}
@@ -148,25 +148,25 @@ def measure_falls(corrupted: pd.DataFrame, classes: Sequence[str], resampling: R
     score = {key: float(_macro_f1(np.bincount(each, minlength=width)[None])[0]) for key, each in cells.items()}
     drawn = _draws(cells, units, width, resampling)
 
-    def amount(value: float, draws: FloatArray) -> Amount:
+    def estimate(value: float, draws: FloatArray) -> Estimate:
         if not len(draws):
-            return Amount(value, np.nan, np.nan)
-        return Amount(value, *percentile_interval(draws, level=resampling.level, n_units=n_units))
+            return Estimate(value, np.nan, np.nan)
+        return Estimate(value, *percentile_interval(draws, level=resampling.level, n_units=n_units))
 
-    fall: dict[tuple[str, str], Amount] = {}
+    loss: dict[tuple[str, str], Estimate] = {}
     mean, mean_draws = {}, {}
     for head in heads:
         values = {name: score[head, NONE] - score[head, name] for name in corruptions}
         draws = {name: drawn[head, NONE] - drawn[head, name] for name in corruptions}
-        fall |= {(head, name): amount(values[name], draws[name]) for name in corruptions}
+        loss |= {(head, name): estimate(values[name], draws[name]) for name in corruptions}
         mean_draws[head] = np.mean(list(draws.values()), axis=0)
-        mean[head] = amount(float(np.mean(list(values.values()))), mean_draws[head])
+        mean[head] = estimate(float(np.mean(list(values.values()))), mean_draws[head])
     order = sorted(heads, key=lambda head: mean[head].value)
     lead = None
     if len(order) > 1:
-        least, next_least = order[:2]
-        lead = amount(mean[next_least].value - mean[least].value, mean_draws[next_least] - mean_draws[least])
-    return Falls(heads, corruptions, score, fall, mean, lead, resampling.unit, n_units)
+        best, second = order[:2]
+        lead = estimate(mean[second].value - mean[best].value, mean_draws[second] - mean_draws[best])
+    return Losses(heads, corruptions, score, loss, mean, lead, resampling.unit, n_units)
 
 
 def _macro_f1(counts: FloatArray | IntArray) -> FloatArray:
@@ -190,87 +190,3 @@ def _draws(
             for key, statistics in sums.items():
                 parts[key].append(_macro_f1((statistics @ counts).T))
     return {key: np.concatenate(values) if values else np.zeros(0) for key, values in parts.items()}
-
-
-def section(material: ReportData) -> Section:
-    """Return the section; its figure is drawn into the run's folder."""
-    title = "Robustness"
-    corrupted = material.corrupted
-    if corrupted is None:
-        reason = material.context.missing.get("robustness.csv", "not there")
-        return Section(
-            title, [Text(f"n/a: robustness.csv was left out ({reason}): python -m pipeline.robustness makes it.")]
-        )
-    falls = measure_falls(corrupted, material.predictions.classes, material.resampling)
-    level = level_text(material.resampling.level)
-    heads = [head_name(head) for head in falls.heads]
-    draw_falls(
-        material.run / "figures" / FIGURE,
-        {head_name(head): [_in_points(falls.fall[head, name]) for name in falls.corruptions] for head in falls.heads},
-        heads=heads,
-        corruptions=[name.replace("_", " ") for name in falls.corruptions],
-        level=level,
-    )
-    first = corrupted[(corrupted["head"] == falls.heads[0]) & (corrupted["corruption"] == NONE)]
-    n_seeds = first["seed"].nunique()
-    over = f", each under {count(n_seeds, 'seed')}" if n_seeds > 1 else ""
-    intervals = (
-        f"{level} intervals from {material.resampling.n_draws} paired resamples of {count(falls.n_units, falls.unit)}"
-        if falls.n_units > 1
-        else f"no intervals, for all tiles are of one {falls.unit}"
-    )
-    caption = (
-        f"{material.flattering}Macro-F1 on {count(first['tile_id'].nunique(), 'test tile')}{over}, as they are and "
-        f"under each corruption, and in points what was lost ({intervals}). All heads answer to the same pixels."
-    )
-    table = [
-        ["none", "the tiles as they are", *(number(falls.score[head, NONE]) for head in falls.heads)],
-        *(
-            [
-                name.replace("_", " "),
-                CORRUPTIONS[name].description if name in CORRUPTIONS else "n/a",
-                *(f"{number(falls.score[head, name])}; {_text(falls.fall[head, name])}" for head in falls.heads),
-            ]
-            for name in falls.corruptions
-        ),
-        ["mean fall", "", *(_text(falls.mean[head]) for head in falls.heads)],
-    ]
-    figure = Figure(
-        f"figures/{FIGURE}",
-        "Macro-F1 lost by each head under each corruption",
-        f"{material.flattering}What each corruption costs each head: macro-F1 on the same tiles as they are minus "
-        "that under the corruption. Points left of 0 gained.",
-    )
-    sentence = verdict(falls)
-    return Section(
-        title,
-        [Note(sentence), figure, Table(["corruption", "what it does", *heads], table, caption, left=2), Text(LIMITS)],
-    )
-
-
-def verdict(falls: Falls) -> str:
-    """Return the sentence that says which head loses least on average, and whether the next one differs."""
-    order = falls.ranking
-    each = listing([f"{head_name(head)} {points(falls.mean[head].value)}" for head in order])
-    start = f"On average over {count(len(falls.corruptions), 'corruption')} the loss of macro-F1 in points is: {each}."
-    if falls.lead is None:
-        return start
-    least, next_least = head_name(order[0]), head_name(order[1])
-    if not np.isfinite(falls.lead.low):
-        return f"{start} {least} loses least, but one {falls.unit} does not tell whether by chance."
-    if falls.n_units < FEW_UNITS:
-        return f"{start} Which head loses least is undecided: {count(falls.n_units, falls.unit)} are too few."
-    if falls.lead.low > 0:
-        return f"{start} {least} loses least; {next_least} loses {_text(falls.lead)} points more."
-    undecided = f"Whether {least} or {next_least} loses less is undecided"
-    return f"{start} {undecided}: they differ by {_text(falls.lead)} points."
-
-
-def _in_points(amount: Amount) -> tuple[float, float, float]:
-    return 100 * amount.value, 100 * amount.low, 100 * amount.high
-
-
-def _text(amount: Amount) -> str:
-    """Return an amount in points with its interval."""
-    value, low, high = (round(each, 1) + 0.0 for each in _in_points(amount))
-    return f"{number(value, 1)}{interval(low, high, 1)}"

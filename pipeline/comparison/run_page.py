@@ -24,7 +24,7 @@ def to_page(table: RunTable, *, against: str = BEST) -> str:
         against: as given to it.
     """
     sections = [_verdict(table), _ranking(table, against), _runs(table)]
-    if table.falls:
+    if table.losses:
         sections.append(_corruptions(table))
     sections.append(Section("How to read this", [Bullets(_notes(table, against))]))
     return to_markdown(Document(f"Comparison of {count(len(table.matched.prices), 'run')}", sections))
@@ -102,12 +102,12 @@ def _runs(table: RunTable) -> Section:
 
 
 def _corruptions(table: RunTable) -> Section:
-    names = list(dict.fromkeys(name for falls in table.falls.values() for name in falls.corruptions))
+    names = list(dict.fromkeys(name for losses in table.losses.values() for name in losses.corruptions))
     rows = []
-    for run, falls in table.falls.items():
-        for head in falls.heads:
-            cells = [number(falls.score.get((head, name))) for name in names]
-            rows.append([run, head_name(head), number(100 * falls.mean[head].value, 1), *cells])
+    for run, losses in table.losses.items():
+        for head in losses.heads:
+            cells = [number(losses.score.get((head, name))) for name in names]
+            rows.append([run, head_name(head), number(100 * losses.mean[head].value, 1), *cells])
     caption = (
         "Mean loss of macro-F1 in points, then macro-F1 on the corrupted test tiles of robustness.csv; intervals are "
         "in compare.csv."

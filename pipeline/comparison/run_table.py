@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 
 from pipeline.comparison.pairwise_tests import METRIC
-from pipeline.comparison.robustness import Falls, measure_falls
+from pipeline.comparison.robustness import Losses, measure_losses
 from pipeline.comparison.runs import Candidate, Matched, Price
-from pipeline.comparison.scores import Resampling
-from pipeline.comparison.verdict import FEW_UNITS, Outcome, decide
+from pipeline.comparison.scores import FEW_UNITS, Resampling
+from pipeline.comparison.verdict import Outcome, decide
 from pipeline.evaluation.bootstrap import Difference, bootstrap_metrics
 from pipeline.evaluation.metrics import scalar_metrics
 from pipeline.evaluation.significance import holm, sign_flip
@@ -68,7 +68,7 @@ class RunPair:
     outcome: Outcome
 
     def is_worse(self, rope: float) -> bool:
-        """Return whether the interval lies below 0 and reaches beyond the differences that do not matter."""
+        """Return whether the interval is below 0 and reaches beyond the differences that do not matter."""
         return self.macro_f1.high < 0 and self.macro_f1.low < -rope
 
 
@@ -98,7 +98,7 @@ class RunTable:
     pairs: Mapping[tuple[str, str], RunPair]
     """(run, head) -> its pair, for all candidates that have a reference."""
 
-    falls: Mapping[str, Falls]
+    losses: Mapping[str, Losses]
     """Run -> macro-F1 under corruptions, of the runs with robustness.csv."""
 
     verdict: RunVerdict
@@ -123,7 +123,7 @@ def build_table(matched: Matched, resampling: Resampling, *, rope: float, agains
         matched: the runs.
         resampling: units and size of the bootstrap.
         rope: differences of at most this much macro-F1 do not matter.
-        against: `BEST`, or the run whose same head every other candidate is compared with.
+        against: `BEST`, or a run: every other candidate is compared with its same head.
     """
     scores: dict[tuple[str, str, str], Row] = {}
     for candidate in matched.candidates:
@@ -134,12 +134,12 @@ def build_table(matched: Matched, resampling: Resampling, *, rope: float, agains
         (each.run, each.head): ranked[0] if against == BEST else _same_head(matched, against, each.head)
         for each in matched.candidates
     }
-    asked = [
+    requested = [
         (each, reference)
         for each in matched.candidates
         if (reference := references[each.run, each.head]) is not None and reference is not each
     ]
-    pairs = _compare(matched, resampling, asked, rope)
+    pairs = _compare(matched, resampling, requested, rope)
     return RunTable(
         matched,
         resampling,
@@ -147,7 +147,7 @@ def build_table(matched: Matched, resampling: Resampling, *, rope: float, agains
         ranked,
         scores,
         pairs,
-        {name: measure_falls(rows, matched.classes, resampling) for name, rows in matched.corrupted.items()},
+        {name: measure_losses(rows, matched.classes, resampling) for name, rows in matched.corrupted.items()},
         choose(ranked, pairs, resampling, rope=rope, against=against),
     )
 
@@ -184,20 +184,22 @@ def _score(matched: Matched, resampling: Resampling, candidate: Candidate) -> li
 def _compare(
     matched: Matched,
     resampling: Resampling,
-    asked: Sequence[tuple[Candidate, Candidate]],
+    requested: Sequence[tuple[Candidate, Candidate]],
     rope: float,
 ) -> dict[tuple[str, str], RunPair]:
     """Test each pair; p-values are adjusted for their number (Holm)."""
     y, units = matched.y, resampling.ids
-    ps = [sign_flip(y, a.predicted, b.predicted, metric=METRIC, units=units, seed=resampling.seed).p for a, b in asked]
+    ps = [
+        sign_flip(y, a.predicted, b.predicted, metric=METRIC, units=units, seed=resampling.seed).p for a, b in requested
+    ]
     pairs = {}
-    for (a, b), p, holm_p in zip(asked, ps, holm(np.array(ps)).tolist(), strict=True):
+    for (a, b), p, holm_p in zip(requested, ps, holm(np.array(ps)).tolist(), strict=True):
         macro_f1, accuracy = (
             resampling.difference(y, a.predicted, b.predicted, metric=metric, units=units)
             for metric in (METRIC, "accuracy")
         )
         same = bool(np.array_equal(a.predicted, b.predicted))
-        outcome = decide(macro_f1, p=holm_p, level=resampling.level, rope=rope, same_answers=same)
+        outcome = decide(macro_f1, p=holm_p, level=resampling.level, rope=rope, same_predictions=same)
         pairs[a.run, a.head] = RunPair(a, b, macro_f1, accuracy, p, holm_p, outcome)
     return pairs
 
@@ -212,7 +214,7 @@ def choose(
 ) -> RunVerdict:
     """Return the verdict: the cheapest candidate that is not worse than the best.
 
-    A candidate is worse where the interval of its difference from the best lies below 0 and reaches beyond `rope`.
+    A candidate is worse where the interval of its difference from the best is below 0 and reaches beyond `rope`.
     Costs are compared by floating point operations of the network, then by the kind of head, never by time.
 
     Args:
@@ -230,8 +232,10 @@ def choose(
         sentence = f"No choice can be made on {units} of test rows. {best.text} has the highest macro-F1."
         return RunVerdict("too_few_units", best, best, sentence)
     if against != BEST:
-        named = {outcome: [p.candidate.text for p in pairs.values() if p.outcome == outcome] for outcome in OUTCOMES}
-        parts = [f"{outcome}: {', '.join(names) or 'none'}" for outcome, names in named.items()]
+        by_outcome = {
+            outcome: [p.candidate.text for p in pairs.values() if p.outcome == outcome] for outcome in OUTCOMES
+        }
+        parts = [f"{outcome}: {', '.join(names) or 'none'}" for outcome, names in by_outcome.items()]
         sentence = f"Compared with {against} on {units}, {'; '.join(parts)}."
         return RunVerdict("against_run", best, best, sentence)
     not_worse = [best, *(pair.candidate for pair in pairs.values() if not pair.is_worse(rope))]
@@ -270,12 +274,12 @@ def rows_of(table: RunTable) -> list[Row]:
                 if metric == METRIC:
                     found = dataclasses.replace(found, p=pair.p, holm_p=pair.holm_p, outcome=pair.outcome)
                 rows.append(dataclasses.replace(found, n=len(table.matched.y), n_units=gap.n_units))
-        falls = table.falls.get(candidate.run)
-        if falls is not None and candidate.head in falls.heads:
-            for name in falls.corruptions:
-                fall = falls.fall[candidate.head, name]
-                rows.append(Row(*start, f"macro_f1[{name}]", falls.score[candidate.head, name]))
-                rows.append(Row(*start, f"macro_f1_lost[{name}]", fall.value, fall.low, fall.high))
+        losses = table.losses.get(candidate.run)
+        if losses is not None and candidate.head in losses.heads:
+            for name in losses.corruptions:
+                loss = losses.loss[candidate.head, name]
+                rows.append(Row(*start, f"macro_f1[{name}]", losses.score[candidate.head, name]))
+                rows.append(Row(*start, f"macro_f1_loss[{name}]", loss.value, loss.low, loss.high))
     return rows
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.read import read_predictions
-from pipeline.comparison.robustness import read_answers
+from pipeline.comparison.robustness import read_corrupted
 from pipeline.errors import BadArtifact, BadInput
 from pipeline.evaluation.validate import FloatArray, IntArray
 from pipeline.names import SPELLING
@@ -19,7 +19,7 @@ from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.protocol import read_protocol
 from pipeline.tiles.manifest import read_manifest
 
-WITHOUT_NETWORK = ("majority", "colour_svm", "handmade_xgboost")
+WITHOUT_NETWORK = ("majority", "histogram_svm", "handcrafted_xgboost")
 """Baselines that run no network on a tile."""
 
 COST_ORDER = (*WITHOUT_NETWORK, "softmax", "linear", "xgboost", "svm", "knn", "untrained_svm")
@@ -155,7 +155,7 @@ def match(runs: dict[str, Path], *, heads: Sequence[str] | None = None, force: b
         candidates=candidates,
         prices=prices,
         corrupted={
-            name: read_answers(path, read[name], force=force)
+            name: read_corrupted(path, read[name], force=force)
             for name, folder in runs.items()
             if (path := folder / "robustness.csv").is_file()
         },

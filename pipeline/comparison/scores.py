@@ -1,11 +1,11 @@
-"""predictions -> the rows of comparison.csv: every metric of every head on every split, with intervals."""
+"""Score predictions: every metric of every head on every split with its interval, the rows of comparison.csv."""
 
 import csv
 import dataclasses
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from pipeline.comparison.predictions import Predictions
 from pipeline.evaluation import metrics
 from pipeline.evaluation.bootstrap import Difference, paired_difference
 from pipeline.evaluation.validate import IntArray
-from pipeline.markup.number_format import is_number
 from pipeline.names import SPLITS
 
 if TYPE_CHECKING:
@@ -21,14 +20,17 @@ if TYPE_CHECKING:
 
 SCHEMA = "comparison/1.1"
 COSTS = ("fit_seconds", "search_seconds", "predict_tiles_per_second", "bytes")
-"""Rows of comparison.csv that belong to a head, not to a split; from heads.json."""
+"""Rows of comparison.csv that belong to a head and to no split, from heads.json."""
 
 CLASS_METRICS = ("precision", "recall", "f1")
+
+FEW_UNITS = 6
+"""Below this nothing is decided: with five groups the smallest two-sided sign-flip p is 0.0625."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Resampling:
-    """What the bootstrap draws: whole groups, or tiles where groups are not known or were split at random.
+    """The bootstrap. Its units are whole groups, or tiles where groups are not known or were split at random.
 
     The rows of one tile under several seeds are one unit.
     """
@@ -84,26 +86,26 @@ def choose_resampling(predictions: Predictions, *, n_draws: int, seed: int, leve
 
 
 def score_heads(
-    predictions: Predictions, resampling: Resampling, costs: Mapping[str, Mapping[str, Any]]
+    predictions: Predictions, resampling: Resampling, costs: Mapping[str, Mapping[str, float]]
 ) -> list[Score]:
     """Return all rows of comparison.csv: by head and split, then the costs of each head.
 
     Args:
-        predictions: what the heads say.
+        predictions: of all heads.
         resampling: units and size of the bootstrap.
-        costs: head -> its entry of heads.json; empty where that is not there.
+        costs: head -> name of `COSTS` -> value, as far as heads.json has them.
     """
     scores = []
     for head in predictions.heads:
         for split in SPLITS:
             rows = predictions.rows(split)
-            # heads that were fitted on validation rows have nothing to show on them
+            # a head that was fitted on validation rows has no score on them
             fitted_there = split == "val" and head != "softmax" and predictions.details.get("fit_on") == "heldout"
             if len(rows) and not fitted_there:
                 scores += _split_scores(predictions, resampling, head=head, split=split, rows=rows)
     for head in predictions.heads:
         known = costs.get(head, {})
-        scores += [Score(head, "", name, known[name]) for name in COSTS if is_number(known.get(name))]
+        scores += [Score(head, "", name, known[name]) for name in COSTS if name in known]
     return scores
 
 

@@ -1,1 +1,1 @@
-"""Figures of a run, drawn from tables and arrays."""
+"""Draw the figures of a run from tables and arrays."""

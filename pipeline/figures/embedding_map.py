@@ -1,4 +1,4 @@
-"""The embeddings of tiles as points in the plane: what the heads have to tell apart."""
+"""Draw the embeddings of tiles as points in the plane."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +64,8 @@ def project(features: NumberArray, *, method: Literal["tsne", "pca"], seed: int)
     if method == "tsne":
         perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
         start = "pca" if components.shape[1] >= 2 else "random"
-        return TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(components)
+        points: FloatArray = TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(components)
+        return points
     return np.pad(components, ((0, 0), (0, 2 - components.shape[1])))
 
 

@@ -1,4 +1,4 @@
-"""A gallery of tiles with the heads' answers under each."""
+"""Draw a gallery of tiles with the predictions of the heads below each."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.figures.plotting import Figure
-from pipeline.figures.style import RIGHT, WRONG, save, short, styled
+from pipeline.figures.style import CORRECT, WRONG, save, short, styled
 
 PER_ROW = 4
 CELL_WIDTH, TILE_HEIGHT, LINE_HEIGHT = 2.15, 1.75, 0.19
@@ -15,15 +15,15 @@ CELL_WIDTH, TILE_HEIGHT, LINE_HEIGHT = 2.15, 1.75, 0.19
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-    """What one head says about a tile."""
+class HeadPrediction:
+    """The prediction of one head for a tile."""
 
     head: str
-    named: str
-    """The class it names."""
+    predicted: str
+    """The predicted class."""
 
     probability: float
-    right: bool
+    correct: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,16 +33,18 @@ class Picture:
     pixels: np.ndarray | None
     """(h, w, 3) uint8; None where the tile cannot be shown."""
 
-    truth: str
-    answers: Sequence[Answer]
+    label: str
+    """The true class."""
+
+    predictions: Sequence[HeadPrediction]
 
 
 @styled
 def draw_gallery(path: Path, pictures: Sequence[Picture]) -> None:
-    """Draw the tiles in rows of four: the true class above, each head's answer and its probability below."""
+    """Draw the tiles in rows of four: the true class above, each head's prediction and its probability below."""
     columns = min(PER_ROW, len(pictures))
     n_rows = -(-len(pictures) // columns)
-    n_lines = max(len(picture.answers) for picture in pictures)
+    n_lines = max(len(picture.predictions) for picture in pictures)
     row_height = TILE_HEIGHT + LINE_HEIGHT * (n_lines + 2.2)
     figure = Figure(figsize=(CELL_WIDTH * columns, row_height * n_rows))
     for i, picture in enumerate(pictures):
@@ -59,11 +61,11 @@ def draw_gallery(path: Path, pictures: Sequence[Picture]) -> None:
             axis.text(0.5, 0.5, "not readable", ha="center", va="center", transform=axis.transAxes, color="0.4")
         else:
             axis.imshow(picture.pixels)
-        axis.set_title(short(picture.truth, 24), fontsize=9, fontweight="bold", pad=4)
-        for line, answer in enumerate(picture.answers):
-            text = f"{short(answer.head, 10)}  {short(answer.named, 15)}  {answer.probability:.2f}"
+        axis.set_title(short(picture.label, 24), fontsize=9, fontweight="bold", pad=4)
+        for line, each in enumerate(picture.predictions):
+            text = f"{short(each.head, 10)}  {short(each.predicted, 15)}  {each.probability:.2f}"
             y = -(line + 0.75) * LINE_HEIGHT / TILE_HEIGHT
-            mark = "✓" if answer.right else "✗"
+            mark = "✓" if each.correct else "✗"
             axis.text(
                 0.5,
                 y,
@@ -72,6 +74,6 @@ def draw_gallery(path: Path, pictures: Sequence[Picture]) -> None:
                 ha="center",
                 va="center",
                 fontsize=7,
-                color=RIGHT if answer.right else WRONG,
+                color=CORRECT if each.correct else WRONG,
             )
     save(figure, path)

@@ -1,4 +1,4 @@
-"""Figures that compare heads: confusion matrices, F1 of each class, reliability curves."""
+"""Draw figures that compare heads: confusion matrices, F1 of each class, reliability curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

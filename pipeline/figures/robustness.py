@@ -1,4 +1,4 @@
-"""Figure of what corruptions cost each head: the fall of macro-F1 with its interval, a point per head."""
+"""Draw what corruptions cost each head: the loss of macro-F1 with its interval, a point per head."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,24 +10,19 @@ from pipeline.figures.style import MARKERS, head_colours, save, short, styled
 
 
 @styled
-def draw_falls(
-    path: Path,
-    falls: Mapping[str, Sequence[tuple[float, float, float]]],
-    *,
-    heads: Sequence[str],
-    corruptions: Sequence[str],
-    level: str,
+def draw_losses(
+    path: Path, losses: Mapping[str, Sequence[tuple[float, float, float]]], *, corruptions: Sequence[str], level: str
 ) -> None:
-    """Draw the falls as points with whiskers, one row per corruption, the heads below each other in it.
+    """Draw the losses as points with whiskers, one row per corruption, the heads below each other in it.
 
     Args:
         path: the PNG.
-        falls: title of a head -> for each corruption the fall of macro-F1 and its interval in points; bounds that
-            are NaN are not drawn.
-        heads: the titles in their order (decides colours and markers).
+        losses: title of a head -> for each corruption the loss of macro-F1 and its interval in points; bounds that
+            are NaN are not drawn. The order of the heads decides colours and markers.
         corruptions: titles of the rows.
         level: coverage of the intervals as text, e.g. "95 %".
     """
+    heads = list(losses)
     colours = head_colours(heads)
     step = 0.62 / len(heads)
     figure = Figure(figsize=(7.2, 1.2 + len(corruptions) * (0.18 + 0.14 * len(heads))), layout="constrained")
@@ -35,7 +30,7 @@ def draw_falls(
     positions = np.arange(len(corruptions))
     axis.axvline(0, color="0.6", lw=0.8, zorder=0)
     for i, head in enumerate(heads):
-        value, low, high = np.array(falls[head]).T
+        value, low, high = np.array(losses[head]).T
         at = positions + (i - (len(heads) - 1) / 2) * step
         axis.hlines(at, low, high, color=colours[head], lw=1.4, alpha=0.55)
         axis.plot(value, at, MARKERS[i % len(MARKERS)], color=colours[head], ms=5.5, label=short(head))

@@ -38,8 +38,8 @@ GOLDEN = 0.618034
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """Each round through the colours takes the next marker."""
 
-RIGHT, WRONG = "#00735A", "#B84700"
-"""Text colours of right and wrong answers: darkened Okabe-Ito green and vermilion."""
+CORRECT, WRONG = "#00735A", "#B84700"
+"""Text colours of correct and wrong predictions: darkened Okabe-Ito green and vermilion."""
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -90,7 +90,7 @@ def look(index: int) -> tuple[str, str]:
 
 
 def area_colours(n: int) -> list[str]:
-    """Return a colour for each of n classes that fill areas, where no marker can tell those of the next round apart.
+    """Return a colour for each of n classes that fill areas, where no marker can distinguish repeated colours.
 
     From the eleventh class on hues are a golden angle apart, at two lightnesses.
     """

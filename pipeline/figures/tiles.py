@@ -1,4 +1,4 @@
-"""Figures that show tiles: samples of each class, a training batch."""
+"""Draw figures of tiles: samples of each class, a training batch."""
 
 from pathlib import Path
 

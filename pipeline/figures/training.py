@@ -1,4 +1,4 @@
-"""Figures of a training: loss and accuracy over the epochs, one batch as the network sees it."""
+"""Draw figures of a training: loss and accuracy over the epochs, one batch as the network sees it."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""Markdown and HTML documents."""
+"""Write Markdown and HTML documents."""

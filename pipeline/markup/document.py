@@ -1,6 +1,6 @@
-"""The report as data: sections of paragraphs, tables and figures, written out as Markdown and as one HTML file.
+"""Hold a report as sections of paragraphs, tables and figures, and write it as Markdown and as one HTML file.
 
-Every text is plain: class and file names are hostile until a renderer has escaped them.
+Every text is plain: class and file names are untrusted until a renderer has escaped them.
 """
 
 import base64
@@ -30,7 +30,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-    """A paragraph that must not be overlooked: a warning, or the sentence to act on."""
+    """A paragraph that must be seen: a warning, or the sentence to act on."""
 
     kind: ClassVar[str] = "note"
     text: str
@@ -73,7 +73,7 @@ Block = Text | Note | Bullets | Table | Figure
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading and the blocks below it."""
 
     title: str
     blocks: Sequence[Block]
@@ -88,7 +88,7 @@ class Document:
 
     @property
     def figures(self) -> list[Figure]:
-        """All pictures in their order."""
+        """All figures in their order."""
         return [block for section in self.sections for block in section.blocks if isinstance(block, Figure)]
 
 
@@ -127,7 +127,7 @@ def to_html(document: Document, *, folder: Path) -> str:
 
     Args:
         document: the report.
-        folder: the run folder, where the pictures lie.
+        folder: the run folder, which holds the figures.
     """
     here = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(

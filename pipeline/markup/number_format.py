@@ -1,4 +1,4 @@
-"""How numbers and names are written in the report: rounding, "n/a", plurals, lists."""
+"""Format numbers and names for the report: rounding, "n/a", plurals, lists."""
 
 import math
 from collections.abc import Sequence
@@ -7,16 +7,16 @@ from typing import Any
 from pipeline.names import SPELLING
 
 NOT_AVAILABLE = "n/a"
-"""Stands for every value that is undefined or not known."""
+"""Text of a value that is undefined or not known."""
 
 
 def head_name(head: str) -> str:
-    """Return a head's name as it is written in text."""
+    """Return the name of a head as it is written in text."""
     return SPELLING.get(head, head)
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a value read from a file is a finite number (a bool is not)."""
+    """Return whether a value read from a file is a finite number (a bool is not)."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -36,7 +36,7 @@ def points(share: float) -> str:
 
 
 def interval(low: float, high: float, digits: int = 3) -> str:
-    """Return " (low to high)" to stand behind a value, or nothing where there is no interval."""
+    """Return " (low to high)" to follow a value; empty without an interval."""
     return f" ({number(low, digits)} to {number(high, digits)})" if is_number(low) and is_number(high) else ""
 
 

@@ -72,7 +72,7 @@ class Model:
 
 
 def description_path(path: Path) -> Path:
-    """Return the path of the JSON description beside model.safetensors."""
+    """Return the path of the JSON description next to model.safetensors."""
     return path.with_suffix(".json")
 
 

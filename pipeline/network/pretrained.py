@@ -52,7 +52,7 @@ def imagenet_file(arch: str, ranks: Ranks) -> Path:
     if not (found := sha256_file(path)).startswith(prefix):
         raise BadArtifact(
             f"--init imagenet: {path} is not the published file (its sha256 begins with {found[: len(prefix)]}): "
-            "remove it, so that it is downloaded anew"
+            "remove it, so that it is downloaded again"
         )
     if local_rank() == 0:
         ranks.barrier()

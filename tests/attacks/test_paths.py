@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import prepare, train, verify
-from pipeline.comparison.run_files import context_files
+from pipeline.comparison.run_files import optional_files
 from pipeline.errors import BadArtifact, PipelineError
 from pipeline.storage import atomic as artifacts
 from pipeline.storage import freshness, records
@@ -317,7 +317,7 @@ def test_a_figure_that_is_a_link_does_not_get_into_the_report(tmp_path: Path, ou
     for name in ("history.png", "classes.png"):
         (tmp_path / "figures" / name).symlink_to(outside / "letter.txt")
     (tmp_path / "figures" / "batch.png").write_bytes(b"png")
-    assert context_files(tmp_path, pixels=True, embeddings=False) == [tmp_path / "figures" / "batch.png"]
+    assert optional_files(tmp_path, pixels=True, embeddings=False) == [tmp_path / "figures" / "batch.png"]
 
 
 def test_commands_say_it_in_one_line(

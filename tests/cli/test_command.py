@@ -27,6 +27,7 @@ from pipeline.storage.lock import locked
 
 COMMANDS = [
     "pipeline.__main__",
+    "pipeline.doctor",
     "pipeline.prepare",
     "pipeline.ablate",
     "pipeline.compare",
@@ -167,7 +168,7 @@ def test_only_the_first_stage_begins_a_run_folder(tmp_path: Path, capsys: pytest
     assert missing.is_dir()
 
 
-@pytest.mark.parametrize("name", COMMANDS[6:])
+@pytest.mark.parametrize("name", COMMANDS[COMMANDS.index("pipeline.train") :])
 def test_later_commands_name_a_missing_run_folder(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,3 +215,17 @@ def test_python_m_exits_with_the_commands_code(tmp_path: Path) -> None:
         assert done.returncode == code
         assert done.stderr.startswith("error: ")
         assert done.stderr.count("\n") == 1
+
+
+def test_help_of_all_stages_fits_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    from pipeline import __main__ as whole
+
+    with pytest.raises(SystemExit) as caught:
+        whole.main(["--help"])
+    assert caught.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 50
+    options = {word.rstrip(",") for line in lines for word in line.split() if word.startswith("--")}
+    assert {f"--{name.replace('_', '-')}" for name in whole.BASICS} <= options
+    for stage in ("prepare", "train", "extract", "fit_heads", "doctor"):
+        assert any(stage in line for line in lines)

@@ -1,12 +1,20 @@
-"""Predictions made in memory."""
+"""Predictions and the data of a report made in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.comparison.heads_summary import HeadFacts, HeadsSummary
 from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.report_data import ReportData
+from pipeline.comparison.run_files import RunFiles
+from pipeline.comparison.scores import by_key, choose_resampling, score_heads
+from pipeline.comparison.verdict import judge
+from pipeline.markup.document import Figure
 
 
 @pytest.fixture
@@ -50,5 +58,55 @@ def make_predictions() -> Callable[..., Predictions]:
             predicted={head: np.array(named) for head, named in answers.items()},
             record={"details": {"protocol": protocol, "dataset": "made"}},
         )
+
+    return make
+
+
+@pytest.fixture
+def make_data(tmp_path: Path) -> Callable[..., ReportData]:
+    """Return a function that makes the data of a report from Predictions; `fields` replace those of ReportData."""
+
+    def make(
+        predictions: Predictions,
+        *,
+        draws: int = 200,
+        n_train: float | None = None,
+        heads: Mapping[str, HeadFacts] | None = None,
+        missing: Mapping[str, str] | None = None,
+        **fields: Any,
+    ) -> ReportData:
+        resampling = choose_resampling(predictions, n_draws=draws, seed=0, level=0.95)
+        scores = by_key(score_heads(predictions, resampling, {}))
+        summary = HeadsSummary(heads or {}, probe="not asked", separability={}, training=None)
+        files = RunFiles(
+            summary=summary if heads else None,
+            history=None,
+            model=None,
+            findings=None,
+            manifest=None,
+            embeddings=None,
+            figures=frozenset(),
+            missing=missing or {},
+        )
+        names = ("confusion", "classes", "reliability", "selective")
+        made: dict[str, Any] = {
+            "run": tmp_path,
+            "predictions": predictions,
+            "files": files,
+            "resampling": resampling,
+            "scores": scores,
+            "verdict": judge(predictions, scores, resampling, n_train=n_train),
+            "protocol": None,
+            "random_control": None,
+            "corrupted": None,
+            "suspects": "none",
+            "figures": {name: Figure(f"figures/{name}.png", name, name) for name in names},
+            "map": "none",
+            "worst": [],
+            "gallery": "none",
+            "n_gallery": 12,
+            "options": {},
+        }
+        return ReportData(**made | fields)
 
     return make

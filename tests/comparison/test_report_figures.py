@@ -1,6 +1,6 @@
 import numpy as np
 
-from pipeline.comparison.report_figures import answers_of, worst_errors
+from pipeline.comparison.report_figures import predictions_for, worst_errors
 
 
 def test_the_most_confident_error_of_any_head_comes_first(make_predictions):
@@ -20,14 +20,14 @@ def test_only_test_tiles_and_only_errors_count(make_predictions):
     assert worst_errors(predictions, 5) == []
 
 
-def test_a_wrong_answer_of_probability_zero_is_an_error(make_predictions):
+def test_a_wrong_prediction_of_probability_zero_is_an_error(make_predictions):
     predictions = make_predictions([0, 0], {"svm": [0, 1]}, confidence=1.0)
     predictions.p["svm"][1] = np.array([1.0, 0.0, 0.0])
     assert [error.row for error in worst_errors(predictions, 5)] == [1]
 
 
-def test_answers(make_predictions):
+def test_predictions_for_a_tile(make_predictions):
     predictions = make_predictions([0, 1], {"softmax": [0, 1], "svm": [1, 1]})
-    first, second = answers_of(predictions, 0)
-    assert (first.head, first.named, first.right) == ("softmax", "a", True)
-    assert (second.head, second.named, second.right, second.probability) == ("SVM", "b", False, 0.8)
+    first, second = predictions_for(predictions, 0)
+    assert (first.head, first.predicted, first.correct) == ("softmax", "a", True)
+    assert (second.head, second.predicted, second.correct, second.probability) == ("SVM", "b", False, 0.8)

@@ -1,7 +1,9 @@
+import json
 import math
 
 import pytest
 
+from pipeline.comparison.heads_summary import read_heads_summary
 from pipeline.comparison.scores import Score, by_key, choose_resampling, score_heads, to_csv
 
 BOOTSTRAP = {"n_draws": 200, "seed": 0, "level": 0.9}
@@ -54,9 +56,11 @@ def test_groups_widen_the_interval_of_tiles_that_err_together(make_predictions):
     assert width["grouped"] > 1.5 * width["random"]
 
 
-def test_costs_that_are_no_numbers_are_left_out(make_predictions):
+def test_costs_that_are_no_numbers_are_left_out(make_predictions, tmp_path):
     predictions = make_predictions([0, 1], {"svm": [0, 1]})
-    costs = {"svm": {"bytes": 12, "fit_seconds": None, "search_seconds": "1", "predict_tiles_per_second": math.inf}}
+    entry = {"bytes": 12, "fit_seconds": None, "search_seconds": "1", "predict_tiles_per_second": math.inf}
+    (tmp_path / "heads.json").write_text(json.dumps({"heads": {"svm": entry}}))
+    costs = {"svm": read_heads_summary(tmp_path / "heads.json").heads["svm"].costs}
     scores = score_heads(predictions, choose_resampling(predictions, **BOOTSTRAP), costs)
     assert [(score.metric, score.value) for score in scores if score.split == ""] == [("bytes", 12)]
 

@@ -20,9 +20,9 @@ NEARLY = [(code + 1) % 3 if i in (7, 31) else code for i, code in enumerate(Y)]
 def verdict(make_predictions):
     """Judge heads on 60 tiles of three classes in `n_groups` groups."""
 
-    def make(answers, n_groups=10, *, rope=0.01, n_train=None, **other):
+    def make(predicted, n_groups=10, *, rope=0.01, n_train=None, **other):
         group = other.pop("group", [f"g{i % n_groups}" for i in range(len(Y))])
-        predictions = make_predictions(Y, answers, group=group, **other)
+        predictions = make_predictions(Y, predicted, group=group, **other)
         resampling = choose_resampling(predictions, n_draws=300, seed=0, level=0.95)
         scores = by_key(score_heads(predictions, resampling, {}))
         return judge(predictions, scores, resampling, rope=rope, n_train=n_train)
@@ -30,111 +30,109 @@ def verdict(make_predictions):
     return make
 
 
-def test_a_head_that_measurably_beats_softmax_is_recommended(verdict):
+def outcomes_of(found):
+    return [(pair.tests.head, pair.tests.reference, pair.outcome) for pair in found.pairs]
+
+
+def test_a_head_that_is_better_than_softmax_is_recommended(verdict):
     found = verdict({"softmax": POOR, "svm": GOOD, "xgboost": POOR})
-    assert found.best == "svm"
-    assert found.action.startswith("SVM gains 40.0 points of macro-F1")
-    assert "over softmax: use it where that is worth a second model file" in found.action
-    assert found.sentences[0] == "Highest macro-F1 on the test rows: SVM (1.000)."
-    assert found.sentences[1].startswith(
-        "SVM is better than softmax: difference 40.0 points of macro-F1 (95 % interval "
-    )
-    assert found.sentences[1].endswith("; sign-flip p 0.006 after Holm; 10 groups).")
-    assert found.sentences[2] == (
-        "XGBoost and softmax are practically equal: the same answer on every test tile (10 groups)."
-    )
-    assert found.sentences[3].startswith("XGBoost is worse than SVM: difference -40.0 points")
-    assert [pair.outcome for pair in found.pairs] == ["better", "practically equal", "worse"]
+    assert (found.code, found.recommended, found.best) == ("switch", "svm", "svm")
+    assert outcomes_of(found) == [
+        ("svm", "softmax", "better"),
+        ("xgboost", "softmax", "practically equal"),
+        ("xgboost", "svm", "worse"),
+    ]
+    differences = [pair.tests.difference for pair in found.pairs]
+    assert [each.value for each in differences] == pytest.approx([0.4, 0, -0.4])
+    assert differences[0].low > 0
+    assert "40.0 points" in found.action
+    assert "(1.000)" in found.sentences[0]
+    assert all(text in found.sentences[1] for text in ("SVM is better than softmax", "p 0.006 after Holm", "10 groups"))
 
 
 def test_the_p_is_adjusted_for_the_number_of_pairs(verdict):
     found = verdict({"softmax": POOR, "svm": GOOD, "xgboost": POOR})
-    raw = [pair.evidence.flip.p for pair in found.pairs]
+    raw = [pair.tests.flip.p for pair in found.pairs]
     assert raw == [2 / 2**10, 1.0, 2 / 2**10]
     assert [pair.holm_p for pair in found.pairs] == pytest.approx([6 / 2**10, 1.0, 6 / 2**10])
     alone = verdict({"softmax": POOR, "svm": GOOD})
-    assert alone.pairs[0].holm_p == alone.pairs[0].evidence.flip.p
+    assert alone.pairs[0].holm_p == alone.pairs[0].tests.flip.p
     assert "after Holm" not in alone.sentences[1]
 
 
-def test_a_lead_that_may_be_chance_leaves_softmax(verdict):
+def test_a_lead_that_may_be_chance_keeps_softmax(verdict):
     found = verdict({"softmax": NEARLY, "svm": GOOD})
-    assert found.best == "svm"
-    assert found.action == "Use softmax, which needs no second model: the other head gains nothing measurable."
-    assert found.sentences[1].startswith(
-        "Whether SVM is better than softmax is undecided: difference 3.3 points of macro-F1 (95 % interval 0.0 to"
-    )
-    # Both errors stand in two groups, so that even the clearest labelling has a p of 2 / 2^2.
-    assert found.sentences[1].endswith("; sign-flip p 0.500, and no smaller one than 0.500 was possible; 10 groups).")
+    assert (found.code, found.recommended, found.best) == ("undecided", "softmax", "svm")
+    assert outcomes_of(found) == [("svm", "softmax", "undecided")]
+    assert found.pairs[0].tests.difference.value == pytest.approx(1 / 30, abs=0.001)
+    # both errors are in two groups, so that even the clearest swap has a p of 2 / 2^2
+    assert found.pairs[0].tests.flip.smallest_p == 0.5
+    assert "no smaller one than 0.500" in found.sentences[1]
 
 
 def test_six_groups_decide_one_pair_but_not_three(verdict):
     assert verdict({"softmax": POOR, "svm": GOOD}, n_groups=6).pairs[0].outcome == "better"
     found = verdict({"softmax": POOR, "svm": GOOD, "xgboost": NEARLY}, n_groups=6)
     assert found.pairs[0].outcome == "undecided"
-    assert "no smaller one than 0.094 was possible" in found.sentences[1]
+    assert "no smaller one than 0.094" in found.sentences[1]
 
 
-def test_softmax_that_beats_all_others(verdict):
+def test_softmax_that_is_better_than_all_others(verdict):
     found = verdict({"svm": POOR, "softmax": GOOD, "xgboost": POOR})
-    assert found.action == "Use softmax: it is better than SVM and XGBoost."
+    assert (found.code, found.recommended) == ("keep", "softmax")
     assert [pair.outcome for pair in found.pairs] == ["worse", "worse", "practically equal"]
 
 
-def test_a_lesser_head_that_measurably_beats_softmax_wins_over_an_unsure_best(verdict):
+def test_a_head_that_is_better_than_softmax_wins_over_an_uncertain_best(verdict):
     found = verdict({"softmax": POOR, "xgboost": NEARLY, "svm": GOOD})
-    assert found.action.startswith("SVM gains")
-    assert [(pair.evidence.head, pair.evidence.reference) for pair in found.pairs] == [
-        ("xgboost", "softmax"),
-        ("svm", "softmax"),
-        ("svm", "xgboost"),
-    ]
+    assert (found.code, found.recommended) == ("switch", "svm")
+    assert [pair[:2] for pair in outcomes_of(found)] == [("xgboost", "softmax"), ("svm", "softmax"), ("svm", "xgboost")]
 
 
 @pytest.mark.parametrize("n_groups", [2, 5])
 def test_few_groups_conclude_nothing(verdict, n_groups):
     found = verdict({"softmax": POOR, "svm": GOOD}, group=[f"g{i // 3 % n_groups}" for i in range(60)])
-    assert found.action == (
-        f"No choice can be founded on {n_groups} groups of test rows; keep softmax, which needs no second model."
-    )
+    assert (found.code, found.recommended, found.n_units) == ("too_few_units", "softmax", n_groups)
     assert found.pairs[0].outcome == "undecided"
-    assert found.sentences[1].startswith("Whether SVM is better than softmax is undecided: difference 40.0 points")
-    assert found.sentences[1].endswith(f"), but {n_groups} groups are too few to conclude anything; 6 are the least.")
+    assert f"{n_groups} groups" in found.action
+    assert f"{n_groups} groups are too few" in found.sentences[1]
 
 
 def test_one_group_has_no_interval(verdict):
     found = verdict({"softmax": POOR, "svm": GOOD}, n_groups=1)
-    assert found.sentences[1].endswith(
-        "but the test rows come from 1 group, so there is no interval and nothing to conclude."
-    )
-    assert math.isnan(found.pairs[0].evidence.superiority.better)
+    assert (found.code, found.n_units) == ("too_few_units", 1)
+    assert math.isnan(found.pairs[0].tests.difference.low)
+    assert math.isnan(found.pairs[0].tests.superiority.better)
+    assert "no interval" in found.sentences[1]
 
 
 def test_a_random_split_rests_on_tiles(verdict):
     found = verdict({"softmax": POOR, "svm": GOOD}, protocol="random")
-    assert found.sentences[1].endswith("; 60 tiles).")
-    evidence = found.pairs[0].evidence
-    assert (evidence.by_tile, evidence.by_group.n_units) == (evidence.difference, 10)
+    assert (found.unit, found.n_units) == ("tile", 60)
+    tests = found.pairs[0].tests
+    assert (tests.by_tile, tests.by_group.n_units) == (tests.difference, 10)
 
 
 def test_unknown_groups_rest_on_tiles(verdict):
     found = verdict({"softmax": POOR, "svm": GOOD}, group=["g"] * 59 + [""])
     assert found.unit == "tile"
-    assert found.pairs[0].evidence.by_group is None
+    assert found.pairs[0].tests.by_group is None
     assert found.pairs[0].outcome == "better"
 
 
 def test_heads_without_softmax(verdict):
-    found = verdict({"svm": GOOD, "xgboost": POOR})
-    assert found.action == "Use SVM: it is better than XGBoost by 40.0 points of macro-F1."
-    assert "not distinguishable on these rows: take the one that" in verdict({"svm": GOOD, "xgboost": NEARLY}).action
-    assert "practically equal on these rows: take the one that" in verdict({"svm": GOOD, "xgboost": GOOD}).action
+    codes = {"switch": POOR, "undecided": NEARLY, "equal": GOOD}
+    for code, xgboost in codes.items():
+        found = verdict({"svm": GOOD, "xgboost": xgboost})
+        assert (found.code, found.recommended) == (code, "svm" if code == "switch" else None)
+    few = verdict({"svm": GOOD, "xgboost": POOR}, n_groups=4)
+    assert (few.code, few.recommended) == ("too_few_units", None)
 
 
 def test_equal_heads_share_the_first_place(verdict):
     found = verdict({"softmax": GOOD, "svm": GOOD, "xgboost": GOOD})
-    assert found.sentences[0] == "Highest macro-F1 on the test rows: softmax, SVM and XGBoost (1.000)."
-    assert found.action == "Use softmax, which needs no second model: SVM and XGBoost are practically equal to it."
+    assert "softmax, SVM and XGBoost (1.000)" in found.sentences[0]
+    assert (found.code, found.recommended) == ("equal", "softmax")
 
 
 def test_baselines_are_in_no_pair(verdict):
@@ -145,16 +143,16 @@ def test_baselines_are_in_no_pair(verdict):
 
 
 def test_one_head_or_baselines_alone_leave_nothing_to_choose(verdict):
-    assert verdict({"svm": GOOD, "majority": [0] * 60}).action.startswith("Only SVM was evaluated")
+    found = verdict({"svm": GOOD, "majority": [0] * 60})
+    assert (found.code, found.recommended) == ("one_head", "svm")
     found = verdict({"majority": [0] * 60})
-    assert found.action == "No head was evaluated, only baselines under it: there is nothing to choose between."
-    assert found.pairs == []
+    assert (found.code, found.recommended, found.pairs) == ("no_head", None, [])
 
 
-def test_heads_that_always_say_the_same_class(verdict):
+def test_heads_that_always_predict_the_same_class(verdict):
     found = verdict({"softmax": [0] * 60, "svm": [2] * 60}, classes=("a", "b", "c", "never seen"))
-    assert found.pairs[0].evidence.difference == Difference(0.0, 0.0, 0.0, n_units=10)
-    assert found.pairs[0].outcome == "practically equal"  # both name one of three balanced classes
+    assert found.pairs[0].tests.difference == Difference(0.0, 0.0, 0.0, n_units=10)
+    assert found.pairs[0].outcome == "practically equal"  # both predict one of three balanced classes
 
 
 @pytest.fixture
@@ -175,17 +173,17 @@ def three_seeds(make_predictions):
 def test_a_tile_of_several_seeds_is_one_unit(three_seeds):
     predictions, resampling = three_seeds
     found = judge(predictions, by_key(score_heads(predictions, resampling, {})), resampling, n_train=90)
-    evidence = found.pairs[0].evidence
-    assert evidence.by_tile.n_units == 60
-    assert evidence.by_group.n_units == 10
-    assert evidence.mcnemar_p == 1.0  # of seed 2; those of the others are far below 0.001
-    assert evidence.resampled.n_parts == 6
+    tests = found.pairs[0].tests
+    assert tests.by_tile.n_units == 60
+    assert tests.by_group.n_units == 10
+    assert tests.mcnemar_p == 1.0  # of seed 2; those of the others are far below 0.001
+    assert tests.resampled.n_parts == 6
 
 
 def test_the_resampled_t_is_that_of_the_parts(three_seeds):
     predictions, resampling = three_seeds
     scores = by_key(score_heads(predictions, resampling, {}))
-    evidence = judge(predictions, scores, resampling, n_train=90).pairs[0].evidence
+    tests = judge(predictions, scores, resampling, n_train=90).pairs[0].tests
     parts = predictions.tiles.groupby(["seed", "fold"]).indices.values()
     one = np.zeros(30, dtype=int)
     d = np.array(
@@ -200,8 +198,8 @@ def test_the_resampled_t_is_that_of_the_parts(three_seeds):
             for part in parts
         ]
     )
-    assert evidence.resampled.t == pytest.approx(d.mean() / math.sqrt(d.var(ddof=1) * (1 / 6 + 30 / 90)))
-    assert math.isnan(judge(predictions, scores, resampling).pairs[0].evidence.resampled.p)
+    assert tests.resampled.t == pytest.approx(d.mean() / math.sqrt(d.var(ddof=1) * (1 / 6 + 30 / 90)))
+    assert math.isnan(judge(predictions, scores, resampling).pairs[0].tests.resampled.p)
 
 
 BASE = Difference(0.03, 0.02, 0.04, n_units=10)
@@ -226,17 +224,17 @@ def test_the_rule(change, p, outcome):
     assert decide(dataclasses.replace(BASE, **change), p=p, level=0.95, rope=0.01) == outcome
 
 
-def test_identical_answers_of_few_groups_decide_nothing():
+def test_identical_predictions_of_few_groups_decide_nothing():
     for n_units, outcome in ((1, "undecided"), (5, "undecided"), (6, "practically equal")):
         none = Difference(0.0, 0.0, 0.0, n_units=n_units)
-        assert decide(none, p=1.0, level=0.95, rope=0.0, same_answers=True) == outcome
+        assert decide(none, p=1.0, level=0.95, rope=0.0, same_predictions=True) == outcome
 
 
 def test_a_wide_region_makes_a_clear_difference_practically_equal(verdict):
     found = verdict({"softmax": POOR, "svm": GOOD}, rope=0.6)
     assert found.pairs[0].outcome == "practically equal"
-    assert ", the whole interval within 60 points either way (" in found.sentences[1]
-    assert "lies within 60 points either way" in rule_text(found)
+    assert "within 60 points" in found.sentences[1]
+    assert "within 60 points" in rule_text(found)
 
 
 def test_wording_of_figures():
@@ -245,7 +243,7 @@ def test_wording_of_figures():
 
 
 def simulated(seed, *, n_groups, accuracy):
-    """Answers of heads of these mean accuracies on 20 tiles a group, with good and bad groups of their own."""
+    """Predictions of heads of these mean accuracies on 20 tiles a group, with good and bad groups of their own."""
     rng = np.random.default_rng([seed, n_groups])
     groups = np.repeat(np.arange(n_groups), 20)
     y = rng.integers(2, size=len(groups))
@@ -270,7 +268,7 @@ def outcomes(seed, *, n_groups, accuracy):
 
 
 @pytest.mark.parametrize("n_groups", [8, 12, 40])
-def test_equal_heads_are_seldom_told_apart(n_groups):
+def test_equal_heads_seldom_differ(n_groups):
     false = sum(
         not {"better", "worse"}.isdisjoint(outcomes(seed, n_groups=n_groups, accuracy=(0.8, 0.8, 0.8)))
         for seed in range(300)
@@ -278,7 +276,7 @@ def test_equal_heads_are_seldom_told_apart(n_groups):
     assert false <= 18  # 6 % of 300: one false claim among the three pairs of a comparison
 
 
-def test_heads_that_differ_are_told_apart():
+def test_heads_of_unequal_accuracy_differ():
     found = [outcomes(seed, n_groups=40, accuracy=(0.85, 0.75))[0] for seed in range(100)]
     assert found.count("better") >= 90
     assert "worse" not in found
@@ -303,7 +301,6 @@ def test_heads_just_over_the_region_apart_are_seldom_called_equal():
     assert equal <= 10  # 5 % of 200
 
 
-def test_equal_answers_on_few_groups_are_said_to_be_few(verdict):
+def test_equal_predictions_on_few_groups_are_undecided(verdict):
     found = verdict({"softmax": GOOD, "svm": GOOD}, n_groups=2)
-    assert found.pairs[0].outcome == "undecided"
-    assert found.sentences[1].endswith("same answer on every test tile, but 2 groups are too few to conclude anything.")
+    assert (found.code, found.pairs[0].outcome) == ("too_few_units", "undecided")

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from pipeline.evaluation.metrics import reliability_bins
-from pipeline.figures.gallery import Answer, Picture, draw_gallery
+from pipeline.figures.gallery import HeadPrediction, Picture, draw_gallery
 from pipeline.figures.heads import MOST_CLASSES, draw_class_bars, draw_confusion, draw_reliability, most_misclassified
 from pipeline.figures.style import short
 
@@ -59,9 +59,12 @@ def test_reliability_without_validation_rows(tmp_path):
 
 @pytest.mark.parametrize("n", [1, 5])
 def test_gallery_with_a_tile_that_cannot_be_shown(tmp_path, n):
-    answers = [Answer("svm", NAMES[2], 1.0, right=False), Answer("softmax", NAMES[0], 0.0, right=True)]
+    predictions = [
+        HeadPrediction("svm", NAMES[2], 1.0, correct=False),
+        HeadPrediction("softmax", NAMES[0], 0.0, correct=True),
+    ]
     pixels = np.zeros((30, 50, 3), np.uint8)
-    pictures = [Picture(None if i == 0 else pixels, truth=NAMES[i], answers=answers) for i in range(n)]
+    pictures = [Picture(None if i == 0 else pixels, label=NAMES[i], predictions=predictions) for i in range(n)]
     draw_gallery(tmp_path / "g.png", pictures)
     width, height = size_of(tmp_path / "g.png")
     assert (width > height) == (n == 5)

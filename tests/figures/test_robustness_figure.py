@@ -1,11 +1,11 @@
-"""The figure of the falls is drawn whatever it is given, and twice the same."""
+"""The figure of the losses is drawn for any input, and twice the same."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from pipeline.figures.robustness import draw_falls
+from pipeline.figures.robustness import draw_losses
 
 NAN = float("nan")
 
@@ -13,12 +13,12 @@ NAN = float("nan")
 def draw(path: Path, n_heads: int = 3, n_corruptions: int = 7, *, interval: bool = True) -> np.ndarray:
     rng = np.random.default_rng(0)
     heads = [f"head {i}" for i in range(n_heads)]
-    falls = {}
+    losses = {}
     for head in heads:
         values = rng.normal(8, 6, n_corruptions)
-        falls[head] = [(v, v - 3, v + 4) if interval else (v, NAN, NAN) for v in values]
+        losses[head] = [(v, v - 3, v + 4) if interval else (v, NAN, NAN) for v in values]
     names = [f"corruption {i} with a $ in its long, long name" for i in range(n_corruptions)]
-    draw_falls(path, falls, heads=heads, corruptions=names, level="95 %")
+    draw_losses(path, losses, corruptions=names, level="95 %")
     return np.asarray(Image.open(path).convert("RGB"))
 
 

@@ -1,1 +1,1 @@
-"""Sections of the report."""
+"""Write the sections of the report."""

@@ -1,8 +1,11 @@
-"""The second half of the report: how the results came about, what they cost, and what they were made from."""
+"""Write the last sections of the report: training, costs, hyper-parameters, audit, provenance, credit."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from pipeline.comparison.heads_summary import HeadFacts
 from pipeline.comparison.report_data import ReportData
+from pipeline.comparison.scores import COSTS
 from pipeline.errors import BadArtifact
 from pipeline.markup.document import Block, Bullets, Figure, Section, Table, Text
 from pipeline.markup.number_format import (
@@ -10,7 +13,6 @@ from pipeline.markup.number_format import (
     compact,
     count,
     head_name,
-    is_number,
     number,
     seconds,
     size,
@@ -21,132 +23,125 @@ MOST_FINDINGS = 30
 SHORT_HASH = 12
 
 
-def training(material: ReportData) -> Section:
-    """How the network was trained, or those of all parts of a plan."""
-    context = material.context
-    if material.protocol is not None:
-        facts = context.probes.get("training")
+def training(data: ReportData) -> Section:
+    """Return how the network was trained, or those of all parts of a plan."""
+    title, files = "Training", data.files
+    if data.protocol is not None:
+        facts = files.summary.training if files.summary else None
         if facts is None:
-            return Section("Trainer", [Text(context.reason("heads/heads.json"))])
-        text = f"{len(material.protocol.parts)} networks, one for each part; numbers are means over the main arm's."
-        return Section("Trainer", [Text(text), Bullets([f"{name}: {compact(value)}" for name, value in facts.items()])])
+            return Section(title, [Text(files.reason("heads/heads.json"))])
+        text = f"{len(data.protocol.parts)} networks, one for each part; numbers are means over the main arm's."
+        return Section(title, [Text(text), Bullets([f"{name}: {compact(value)}" for name, value in facts.items()])])
     blocks: list[Block] = []
-    model = context.model
-    if model is None:
-        blocks.append(Text(context.reason("model.json")))
-    else:
-        facts = [
-            ("network", "arch"),
-            ("recipe", "recipe"),
-            ("start weights", "init"),
-            ("kept", "metrics"),
-            ("seed", "seed"),
-        ]
-        blocks.append(Bullets([f"{name}: {compact(model[key])}" for name, key in facts if key in model]))
-    history = context.history
+    history = files.history
     if history is None:
-        blocks.append(Text(context.reason("history.csv")))
+        blocks.append(Text(files.reason("history.csv")))
     else:
         last = history.iloc[-1]
-        best = history["val_accuracy"].max()
         blocks.append(
             Text(
-                f"{count(len(history), 'epoch')}; the highest validation accuracy was {number(best)}; "
-                f"in the last epoch the loss was {number(last['train_loss'])} in "
+                f"{count(len(history), 'epoch')}; highest validation accuracy "
+                f"{number(history['val_accuracy'].max())}; loss in the last epoch {number(last['train_loss'])} in "
                 f"training and {number(last['val_loss'])} in validation."
             )
         )
-    for name, alt in (("history", "Trainer curves"), ("batch", "One training batch")):
-        file = f"figures/{name}.png"
-        captions = {
-            "history": "Loss and accuracy by epoch.",
-            "batch": "One training batch as the network sees it, after augmentation.",
-        }
-        if file in context.figures:
-            blocks.append(Figure(file, alt, captions[name]))
-    return Section("Trainer", blocks)
+    if files.model is None:
+        blocks.append(Text(files.reason("model.json")))
+    else:
+        names = {"arch": "network", "init": "start weights", "metrics": "kept"}
+        items = files.model.facts.items()
+        blocks.append(Bullets([f"{names.get(name, name)}: {compact(value)}" for name, value in items]))
+    captions = {
+        "history": ("Training curves", "Loss and accuracy by epoch."),
+        "batch": ("One training batch", "One training batch as the network sees it, after augmentation."),
+    }
+    for name, (alt, caption) in captions.items():
+        if f"figures/{name}.png" in files.figures:
+            blocks.append(Figure(f"figures/{name}.png", alt, caption))
+    return Section(title, blocks)
 
 
-def costs(material: ReportData) -> Section:
-    """What each head takes to fit, to use and to store."""
-    heads, scores = material.predictions.main_heads, material.scores
-    if not material.context.heads:
-        return Section("Costs", [Text(material.context.reason("heads/heads.json"))])
-
-    def cell(head: str, name: str) -> Any:
-        score = scores.get((head, "", name))
-        return None if score is None else score.value
-
-    rows = []
-    for head in heads:
-        speed = cell(head, "predict_tiles_per_second")
+def costs(data: ReportData) -> Section:
+    """Return the time and storage that each head takes to fit and to use."""
+    if not data.files.heads:
+        return Section("Costs", [Text(data.files.reason("heads/heads.json"))])
+    rows, fit = [], {}
+    for head in data.predictions.main_heads:
+        found = {name: score.value for name in COSTS if (score := data.scores.get((head, "", name))) is not None}
+        speed = found.get("predict_tiles_per_second")
+        fit[head] = found.get("search_seconds", 0.0) + found.get("fit_seconds", 0.0)
         rows.append(
             [
                 head_name(head),
-                seconds(cell(head, "search_seconds")),
-                seconds(cell(head, "fit_seconds")),
-                f"{speed:.0f}" if is_number(speed) else NOT_AVAILABLE,
-                size(cell(head, "bytes")),
+                seconds(found.get("search_seconds")),
+                seconds(found.get("fit_seconds")),
+                NOT_AVAILABLE if speed is None else f"{speed:.0f}",
+                size(found.get("bytes")),
             ]
         )
     caption = (
-        "Of the head alone, on ready embeddings: the network's pass over a tile comes first for every head and takes "
+        "For the head alone, on ready embeddings: the network's pass over a tile comes first for every head and takes "
         "far longer; softmax is the network's own last layer and comes with that pass."
     )
-    if material.protocol is not None:
+    if data.protocol is not None:
         caption += " Means over the main arm's parts: a plan of n networks takes n times as long."
-    return Section("Costs", [Table(["head", "search", "last fit", "tiles/s", "size"], rows, caption)])
+    blocks: list[Block] = []
+    if fit:
+        longest = max(fit, key=lambda head: fit[head])
+        blocks.append(Text(f"{head_name(longest)} takes longest to search and fit: {seconds(fit[longest])}."))
+    return Section("Costs", [*blocks, Table(["head", "search", "last fit", "tiles/s", "size"], rows, caption)])
 
 
-def hyper_parameters(material: ReportData) -> Section:
-    """What the search chose for each head."""
-    entries = material.context.heads
+def hyper_parameters(data: ReportData) -> Section:
+    """Return what the search chose for each head."""
+    title, entries = "Chosen hyper-parameters", data.files.heads
     if not entries:
-        return Section("Chosen hyper-parameters", [Text(material.context.reason("heads/heads.json"))])
+        return Section(title, [Text(data.files.reason("heads/heads.json"))])
     rows, notes = [], []
-    for head in material.predictions.main_heads:
-        entry = entries.get(head, {"chosen": {}, "search": [], "calibration": {}, "notes": []})
-        tried = [trial["val_nll"] for trial in entry["search"] if is_number(trial.get("val_nll"))]
-        best = number(min(tried)) if tried else NOT_AVAILABLE
-        chosen, how = compact(entry["chosen"]), str(entry["calibration"].get("method", NOT_AVAILABLE))
-        n_tried = str(len(entry["search"])) if material.protocol is None else NOT_AVAILABLE
-        rows.append([head_name(head), chosen, how, n_tried, best])
-        notes += [f"{head_name(head)}: {note}" for note in entry["notes"]]
+    for head in data.predictions.main_heads:
+        facts = entries.get(head, HeadFacts())
+        best = number(min(facts.val_nll, default=None))
+        n_tried = str(facts.n_tried) if data.protocol is None else NOT_AVAILABLE
+        rows.append([head_name(head), compact(facts.chosen), facts.calibration or NOT_AVAILABLE, n_tried, best])
+        notes += [f"{head_name(head)}: {note}" for note in facts.notes]
     head_row = ["head", "chosen", "calibration", "tried", "best validation NLL"]
-    caption = "Chosen on validation rows, then fixed."
-    if material.protocol is not None:
-        caption += (
-            " Of all parts: means of numbers, in parentheses how many parts; the searches stand in parts/*/heads/."
-        )
-    blocks: list[Block] = [Table(head_row, rows, caption, left=3)]
+    headline = "Chosen on validation rows, then fixed."
+    caption = ""
+    if data.protocol is not None:
+        caption = "All parts: means of numbers, in parentheses the number of parts; the searches are in parts/*/heads/."
+    blocks: list[Block] = [Text(headline), Table(head_row, rows, caption, left=3)]
     if notes:
         blocks.append(Bullets(notes))
-    return Section("Chosen hyper-parameters", blocks)
+    return Section(title, blocks)
 
 
-def audit(material: ReportData) -> Section:
-    """What the audit of the tiles found."""
-    findings = material.context.findings
+def audit(data: ReportData) -> Section:
+    """Return what the audit of the tiles found."""
+    title, findings = "Audit of the tiles", data.files.findings
     if findings is None:
-        return Section("Audit of the tiles", [Text(material.context.reason("audit.json"))])
+        return Section(title, [Text(data.files.reason("audit.json"))])
+    n_errors = sum(finding.severity == "error" for finding in findings)
+    headline = (
+        f"{count(len(findings), 'finding')}, {count(n_errors, 'error')} among them." if findings else "No findings."
+    )
     items = []
     for finding in findings[:MOST_FINDINGS]:
-        tiles = finding["tiles"]
+        tiles = finding.tiles
         names = f" ({', '.join(tiles[:3])}{f' and {len(tiles) - 3} more' if len(tiles) > 3 else ''})" if tiles else ""
-        items.append(f"{finding['severity']}: {finding['what']}{names}")
+        items.append(f"{finding.severity}: {finding.what}{names}")
     if len(findings) > MOST_FINDINGS:
         items.append(f"{len(findings) - MOST_FINDINGS} more in audit.md")
-    return Section("Audit of the tiles", [Bullets(items) if items else Text("Nothing was found.")])
+    return Section(title, [Text(headline), *([Bullets(items)] if items else [])])
 
 
-def provenance(material: ReportData) -> Section:
-    """The files the figures come from, by hash, and who made them how."""
+def provenance(data: ReportData) -> Section:
+    """Return the files that the numbers come from, by hash, and how they were made."""
     rows, commands = [], []
     of_part = ("model.safetensors", "embeddings.h5", "heads/svm.skops", "heads/xgboost.ubj")
     for name, _, _ in records.ARTIFACTS[:-1]:  # all that the report rests on
-        if material.protocol is not None and name in of_part:
-            continue  # of every part; predictions.csv.json holds the hash of each part's predictions
-        path = records.standing(material.run / name)
+        if data.protocol is not None and name in of_part:
+            continue  # every part has one; predictions.csv.json holds the hash of each part's predictions
+        path = records.standing(data.run / name)
         name = path.name
         try:
             record = records.read_record_alone(path)  # heavy files are not committed, their records are
@@ -156,30 +151,31 @@ def provenance(material: ReportData) -> Section:
         seed = NOT_AVAILABLE if record["seed"] is None else str(record["seed"])
         rows.append([name, str(record["stage"]), record["sha256"][:SHORT_HASH], seed, _commit(record["git"])])
         commands.append(f"{name} ({record['stage']}): {compact(record['options'])}")
-    versions = material.predictions.record["versions"]
+    versions = data.predictions.record["versions"]
     return Section(
         "Provenance",
         [
+            Text("Every number traces by hashes to tiles, model and options."),
             Table(["file", "made by", "sha256", "seed", "commit"], rows, left=5),
             Text("Options of each step:"),
-            Bullets([*commands, f"comparison.csv (report): {compact(dict(material.options))}"]),
+            Bullets([*commands, f"comparison.csv (report): {compact(dict(data.options))}"]),
             Text(f"Versions when the heads were fitted: {compact(versions)}."),
             Text(
                 f"This report was made by commit {_commit(environment.git_state())}; its command, time and versions "
-                "stand in comparison.csv.json. python -m pipeline.verify checks every file against its recorded hash."
+                "are in comparison.csv.json. python -m pipeline.verify checks every file against its recorded hash."
             ),
         ],
     )
 
 
-def _commit(git: dict[str, Any] | None) -> str:
+def _commit(git: Mapping[str, Any] | None) -> str:
     return (
         NOT_AVAILABLE if git is None else git["commit"][:SHORT_HASH] + (" with local changes" if git["dirty"] else "")
     )
 
 
-def credit(material: ReportData) -> Section:
-    """Whose data this is, and what the report is not for."""
-    source = material.predictions.details.get("credit")
+def credit(data: ReportData) -> Section:
+    """Return the credit for the data, and the limits of use."""
+    source = data.predictions.details.get("credit")
     blocks: list[Block] = [Text(f"Data: {source}")] if source else []
-    return Section("Credit and use", [*blocks, Text("For research use only: not a medical device, not for diagnosis.")])
+    return Section("Credit and use", [Text("For research use only: not a medical device, not for diagnosis."), *blocks])

@@ -1,102 +1,112 @@
-"""The second part of the report: classes, confusions, calibration, embeddings, single tiles."""
+"""Write the sections on classes, confusions, the map of the embeddings and the worst errors."""
 
 import numpy as np
 
 from pipeline.comparison.report_data import ReportData
-from pipeline.comparison.report_figures import answers_of
+from pipeline.comparison.report_figures import predictions_for
 from pipeline.evaluation import metrics
 from pipeline.markup.document import Block, Figure, Section, Table, Text
-from pipeline.markup.number_format import count, number, percent
+from pipeline.markup.number_format import NOT_AVAILABLE, count, head_name, number, percent
 
 MOST_PAIRS = 10
 """Confused pairs that are listed."""
 
 
-def per_class(material: ReportData) -> Section:
-    """Precision, recall and F1 of every class."""
-    predictions = material.predictions
+def per_class(data: ReportData) -> Section:
+    """Return precision, recall and F1 of every class."""
+    predictions = data.predictions
     support = np.bincount(predictions.y[predictions.rows("test")], minlength=len(predictions.classes))
     rows = [
         [
             name,
             str(support[code]),
             *(
-                " / ".join(
-                    material.value(head, "test", f"{metric}[{name}]", 2) for metric in ("precision", "recall", "f1")
-                )
+                " / ".join(data.value(head, "test", f"{metric}[{name}]", 2) for metric in ("precision", "recall", "f1"))
                 for head in predictions.main_heads
             ),
         ]
         for code, name in enumerate(predictions.classes)
     ]
     caption = (
-        f"{material.flattering}Test rows ({material.test_rows}); precision / recall / F1 of each head. "
-        "Precision: of the tiles named so, the "
-        "share that is right. Recall: of the tiles of the class, the share that is found."
+        f"{data.bias_note}Test rows ({data.test_rows}); precision / recall / F1 of each head. Precision: share of the "
+        "tiles predicted as this class that are of this class. Recall: share of the tiles of this class that are "
+        "predicted as it."
     )
-    return Section(
-        "Classes", [material.figures["classes"], Table(["class", "rows", *material.head_names], rows, caption)]
-    )
+    best = data.verdict.best
+    f1 = np.array([data.scores[best, "test", f"f1[{name}]"].value for name in predictions.classes])
+    worst = int(np.nanargmin(f1))
+    headline = f"{head_name(best)} is weakest on {predictions.classes[worst]}: F1 {number(f1[worst], 2)}."
+    table = Table(["class", "rows", *data.head_names], rows, caption)
+    return Section("Classes", [Text(headline), data.figures["classes"], table])
 
 
-def confusions(material: ReportData) -> Section:
-    """Confusion matrices and the pairs that are confused most, over all heads."""
-    predictions = material.predictions
+def confusions(data: ReportData) -> Section:
+    """Return the confusion matrices, and the pairs that are confused most over all heads."""
+    predictions = data.predictions
     rows = predictions.rows("test")
     y, names = predictions.y[rows], predictions.classes
     support = np.bincount(y, minlength=len(names))
     counts: dict[tuple[int, int], dict[str, int]] = {}
     for head in predictions.main_heads:
         matrix = metrics.confusion(y, predictions.predicted[head][rows], len(names))
-        for true, named, n, _ in metrics.most_confused(matrix):
-            counts.setdefault((true, named), {})[head] = n
+        for true, predicted, n, _ in metrics.most_confused(matrix):
+            counts.setdefault((true, predicted), {})[head] = n
     worst = sorted(counts, key=lambda pair: (-sum(counts[pair].values()), pair))[:MOST_PAIRS]
+    if not worst:
+        return Section(
+            "Confusions", [Text("No head confuses any classes on the test rows."), data.figures["confusion"]]
+        )
     table = [
         [
             names[true],
-            names[named],
+            names[predicted],
             *(
-                f"{n} ({percent(n / support[true])})" if (n := counts[true, named].get(head, 0)) else "0"
+                f"{n} ({percent(n / support[true])})" if (n := counts[true, predicted].get(head, 0)) else "0"
                 for head in predictions.main_heads
             ),
         ]
-        for true, named in worst
+        for true, predicted in worst
     ]
-    caption = f"{material.flattering}Most confused pairs: test rows, and their share of the true class."
-    pairs = (
-        Table(["true class", "named as", *material.head_names], table, caption, left=2)
-        if table
-        else Text("No head confuses any classes on the test rows.")
+    caption = f"{data.bias_note}Most confused pairs: test rows, and their share of the true class."
+    true, predicted = worst[0]
+    shares = ", ".join(
+        f"{head_name(head)} {percent(counts[true, predicted].get(head, 0) / support[true])}"
+        for head in predictions.main_heads
     )
-    return Section("Confusions", [material.figures["confusion"], pairs])
+    headline = f"Most confused: {names[true]}, predicted as {names[predicted]} (share of the true class: {shares})."
+    columns = ["true class", "predicted as", *data.head_names]
+    return Section("Confusions", [Text(headline), data.figures["confusion"], Table(columns, table, caption, left=2)])
 
 
-def embedding_map(material: ReportData) -> Section:
-    """The map of the embeddings."""
-    shown = material.map
-    if material.protocol is not None:
+def embedding_map(data: ReportData) -> Section:
+    """Return the map of the embeddings."""
+    shown = data.map
+    if data.protocol is not None:
         shown = (
-            "n/a: every part of the plan has a network, and so a space, of its own; a report on a part's own folder "
-            "draws its map."
+            f"{NOT_AVAILABLE}: every part of the plan has its own network, and so its own space; a report on the "
+            "folder of a part draws its map."
         )
-    return Section("Map of the embeddings", [shown if isinstance(shown, Figure) else Text(shown)])
+    text = Text("Classes that the network separates are separate clusters here.")
+    return Section("Map of the embeddings", [text, shown] if isinstance(shown, Figure) else [Text(shown)])
 
 
-def worst_errors(material: ReportData) -> Section:
-    """The test tiles on which a head errs with most confidence."""
-    predictions = material.predictions
+def worst_errors(data: ReportData) -> Section:
+    """Return the test tiles that a head misclassifies with the highest probability."""
+    predictions = data.predictions
     rule = (
-        f"The {count(len(material.worst), 'test tile')} on which a head is wrong with the highest probability for "
-        "the class it names, the worst first."
+        f"{count(len(data.worst), 'test tile')}, misclassified with the highest probability of the predicted class, "
+        "the worst first."
     )
-    blocks: list[Block] = [Text(rule)] if material.worst else []
-    blocks.append(material.gallery if isinstance(material.gallery, Figure) else Text(material.gallery))
+    blocks: list[Block] = [Text(rule)] if data.worst else []
+    blocks.append(data.gallery if isinstance(data.gallery, Figure) else Text(data.gallery))
     rows = []
-    for error in material.worst:
+    for error in data.worst:
         tile = predictions.tiles.iloc[error.row]
-        answers = [f"{answer.named} ({number(answer.probability, 2)})" for answer in answers_of(predictions, error.row)]
-        rows.append([tile["tile_id"], tile["label"], *answers])
+        found = [
+            f"{each.predicted} ({number(each.probability, 2)})" for each in predictions_for(predictions, error.row)
+        ]
+        rows.append([tile["tile_id"], tile["label"], *found])
     if rows:
-        head = ["tile", "true class", *material.head_names]
-        blocks.append(Table(head, rows, "Each head's answer and its probability.", left=len(head)))
+        head = ["tile", "true class", *data.head_names]
+        blocks.append(Table(head, rows, "Prediction of each head, and its probability.", left=len(head)))
     return Section("Worst errors", blocks)

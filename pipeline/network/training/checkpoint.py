@@ -1,4 +1,4 @@
-"""checkpoint.pt: everything from which a stopped training continues, as tensors and plain Python only."""
+"""Write and read checkpoint.pt: everything that a stopped training continues from, as tensors and plain Python."""
 
 import dataclasses
 import math
@@ -18,16 +18,17 @@ Weights = dict[str, torch.Tensor]
 
 @dataclasses.dataclass
 class Progress:
-    """Everything that a checkpoint holds beside the tensors; plain values only."""
+    """What a checkpoint holds next to the tensors; plain values only."""
 
     epoch: int = 0
     """Epochs finished."""
     step: int = 0
     """Steps finished in the epoch under way."""
     loss_sum: float = 0.0
-    """Of the tiles seen in it."""
-    hits: int = 0
+    """Sum over the tiles seen in the epoch."""
+    n_correct: int = 0
     seen: int = 0
+    """Tiles seen in the epoch."""
     seconds: float = 0.0
     """Spent on its steps, waiting for tiles included."""
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
@@ -40,12 +41,12 @@ class Progress:
         return self.seen / max(self.seconds, 1e-9)
 
     def finish_epoch(self, *, lr: float, val_loss: float, val_accuracy: float) -> bool:
-        """Write the epoch into the history, begin the next one, and tell whether it was the best so far.
+        """Write the epoch into the history, begin the next one, and return whether it was the best so far.
 
         Args:
             lr: learning rate of its last step.
             val_loss: mean cross-entropy on the validation tiles.
-            val_accuracy: likewise.
+            val_accuracy: share of the validation tiles that were classified correctly.
         """
         self.epoch += 1
         self.history.append(
@@ -53,7 +54,7 @@ class Progress:
                 "epoch": self.epoch,
                 "lr": lr,
                 "train_loss": self.loss_sum / self.seen,
-                "train_accuracy": self.hits / self.seen,
+                "train_accuracy": self.n_correct / self.seen,
                 "val_loss": val_loss,
                 "val_accuracy": val_accuracy,
                 "seconds": round(self.seconds, 3),
@@ -63,7 +64,7 @@ class Progress:
         is_best = (val_accuracy, -val_loss) > (self.best_accuracy, -self.best_loss)
         if is_best:
             self.best_epoch, self.best_accuracy, self.best_loss = self.epoch, val_accuracy, val_loss
-        self.step, self.loss_sum, self.hits, self.seen, self.seconds = 0, 0.0, 0, 0, 0.0
+        self.step, self.loss_sum, self.n_correct, self.seen, self.seconds = 0, 0.0, 0, 0, 0.0
         return is_best
 
 
@@ -127,7 +128,7 @@ class Checkpoint:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
             theirs = content["identity"]
             if theirs.get("options", {}).get("precision") == "auto":
-                # auto is decided by timing, which a busy machine can turn: go on as the training began
+                # another machine may compute in another precision: continue as the training began
                 self.identity["precision"] = theirs["precision"]
             changed = _differences(self.identity, theirs)
             if not changed:
@@ -138,8 +139,8 @@ class Checkpoint:
             raise
         except Exception as error:  # noqa: BLE001  (torch raises many kinds for a damaged file)
             reason = " ".join(str(error).split())[:120]
-            raise BadArtifact(f"{self.path}: cannot be read ({reason}): pass --restart to train anew") from None
+            raise BadArtifact(f"{self.path}: cannot be read ({reason}): pass --restart to train again") from None
         raise StaleInput(
             f"{self.path} belongs to a training with another {', '.join(changed)}: "
-            "give the same options, or --restart to train anew"
+            "give the same options, or --restart to train again"
         )

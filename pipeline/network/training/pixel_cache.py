@@ -124,7 +124,7 @@ def open_tile_sources(
     """
     place = place_for(splits.values(), device)
     if place is None:
-        log.info("train: the tiles take too much of the free memory to be held: they are decoded anew in every epoch")
+        log.info("train: the tiles take too much of the free memory to be held: they are decoded again in every epoch")
         return {name: StreamedTiles(tiles, workers=workers) for name, tiles in splits.items()}
     n, size = sum(map(len, splits.values())), sum(map(bytes_of, splits.values()))
     start = time.monotonic()

@@ -1,4 +1,4 @@
-"""What one step does to a network: this process's share of the batch through it, and the update that all make alike."""
+"""Run one optimizer step of a training, and the validation of an epoch."""
 
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ class TrainStep:
     normalised by the whole batch, and gradients are those of its mean loss.
 
     Args:
-        network: on its device, channels_last; its norms are replaced where there are several processes.
+        network: on its device, channels_last; several processes replace its norms.
         recipe: how to train.
         preprocess: mean and std of the input.
         precision: fp32 or bf16 autocast.
@@ -93,7 +93,8 @@ class TrainStep:
             steps: in each epoch.
 
         Returns:
-            Mean loss and hits of this process's own tiles, on the device, and their number.
+            Mean loss and number of correct tiles of this process, both 0-d tensors on the device, and the number of its
+            tiles.
         """
         recipe, side, n = self.recipe, self.recipe.side(epoch), len(labels)
         seed, places, own = (self.seed, epoch, step), self.places(n), len(self.ranks.share(n))
@@ -129,7 +130,8 @@ class TrainStep:
         """Return a network's output (B, K), float32, for uint8 pixels on its device; by default of the trained one."""
         with autocast(self.device, self.precision):
             x = normalise(pixels, mean=self.preprocess.mean, std=self.preprocess.std)
-            return (self.trained if network is None else network)(x).float()
+            scores: torch.Tensor = (self.trained if network is None else network)(x)
+            return scores.float()
 
 
 EVAL_BATCH = 64
@@ -137,25 +139,25 @@ EVAL_BATCH = 64
 
 @torch.inference_mode()
 def validate(
-    learner: TrainStep, network: ResNet, pixels: CachedTiles | StreamedTiles, labels: np.ndarray
+    train_step: TrainStep, network: ResNet, pixels: CachedTiles | StreamedTiles, labels: np.ndarray
 ) -> tuple[float, float]:
     """Return (mean cross-entropy without smoothing, accuracy), every tile seen by one process.
 
     Args:
-        learner: whose input, precision and processes are used.
+        train_step: gives input, precision and processes.
         network: on its device.
         pixels: of N tiles.
         labels: (N,) class codes.
     """
     network.eval()
-    rows = np.array(learner.ranks.share(len(labels)), dtype=np.int64)
+    rows = np.array(train_step.ranks.share(len(labels)), dtype=np.int64)
     steps = [rows[start : start + EVAL_BATCH] for start in range(0, len(rows), EVAL_BATCH)]
-    losses, hits = [], []
+    losses, correct = [], []
     for chosen, batch in zip(steps, pixels.batches(steps), strict=True):
-        target = to_device(torch.from_numpy(labels[chosen]), learner.device)
-        scores = learner.scores(to_device(batch, learner.device), network)
+        target = to_device(torch.from_numpy(labels[chosen]), train_step.device)
+        scores = train_step.scores(to_device(batch, train_step.device), network)
         losses.append(functional.cross_entropy(scores, target, reduction="sum"))
-        hits.append((scores.argmax(1) == target).sum())
+        correct.append((scores.argmax(1) == target).sum())
     # no steps, where there are fewer tiles than processes
-    loss, right = learner.ranks.total([sum(torch.stack(each).tolist()) if each else 0 for each in (losses, hits)])
+    loss, right = train_step.ranks.total([sum(torch.stack(each).tolist()) if each else 0 for each in (losses, correct)])
     return loss / len(labels), right / len(labels)

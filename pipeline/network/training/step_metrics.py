@@ -1,4 +1,4 @@
-"""What the steps of an epoch say - loss, hits - left on the device until it is looked at, as looking waits for it."""
+"""Keep loss and correct tiles of the steps on the device, and add them to an epoch's sums when asked to."""
 
 import math
 import time
@@ -11,46 +11,47 @@ from pipeline.network.training.checkpoint import Progress
 
 
 class StepMetrics:
-    """The steps that were not looked at yet.
+    """The metrics of the steps that were not synchronized yet: reading them waits for the device.
 
     Args:
-        ranks: the processes whose sums count together; all of them look together.
+        ranks: the processes whose sums count together; all of them synchronize together.
     """
 
     def __init__(self, ranks: Ranks) -> None:
         self.ranks = ranks
-        self.unseen: list[tuple[torch.Tensor, torch.Tensor, int, int]] = []
-        """Of each step: mean loss and hits of this process's tiles, on the device, their number, and that of all."""
+        self.pending: list[tuple[torch.Tensor, torch.Tensor, int, int]] = []
+        """Of each step: mean loss and correct tiles of this process, on the device; number of its tiles, and of all."""
         self.restart()
 
     def restart(self) -> None:
-        """Let the time up to now count for no step."""
-        self.looked = time.monotonic()
+        """Start the clock of the next steps: the time up to now counts for no step."""
+        self.synchronized = time.monotonic()
 
-    def add(self, loss: torch.Tensor, hits: torch.Tensor, own: int, n: int) -> None:
-        """Take in a step; nothing waits for the device."""
-        self.unseen.append((loss, hits, own, n))
+    def add(self, loss: torch.Tensor, n_correct: torch.Tensor, own: int, n: int) -> None:
+        """Add a step; nothing waits for the device."""
+        self.pending.append((loss, n_correct, own, n))
 
-    def look(self, state: Progress) -> int | None:
-        """Wait for the steps, add what they say to the epoch's sums, one after another, and the time to its time.
+    def synchronize(self, state: Progress) -> int | None:
+        """Wait for the steps, add their metrics to the epoch's sums, one after another, and the time to its time.
 
         Returns:
-            The first step, from 1, whose loss is not finite, and at which adding ended.
+            The first step, from 1, whose loss is not finite, where adding ended; None if all losses are finite.
         """
-        if not self.unseen:
+        if not self.pending:
             return None
-        losses, hits, own, sizes = zip(*self.unseen, strict=True)
+        losses, correct, own, sizes = zip(*self.pending, strict=True)
         first = state.step - len(sizes) + 1
-        self.unseen = []
+        self.pending = []
         means = np.array(torch.stack(losses).tolist()) * (np.array(own) / sizes)
-        each = zip(self.ranks.total(means.tolist()), self.ranks.total(torch.stack(hits).tolist()), sizes, strict=True)
+        totals = self.ranks.total(means.tolist()), self.ranks.total(torch.stack(correct).tolist())
+        each = zip(*totals, sizes, strict=True)
         for i, (loss, right, n) in enumerate(each):
             if not math.isfinite(loss):
                 return first + i
             state.loss_sum += loss * n
-            state.hits += int(right)
+            state.n_correct += int(right)
             state.seen += n
         now = time.monotonic()
-        state.seconds += now - self.looked
-        self.looked = now
+        state.seconds += now - self.synchronized
+        self.synchronized = now
         return None

@@ -1,11 +1,11 @@
-"""The gap to the random-split control: aligned rows, and a sentence only where groups are enough."""
+"""The gap to the random-split control: aligned rows, and a code that needs enough groups."""
 
 import math
 
 import numpy as np
 import pytest
 
-from pipeline.comparison.sections.cross_validation import aligned, gap_sentence
+from pipeline.comparison.sections.cross_validation import aligned, gap_code, gap_sentence
 from pipeline.evaluation.bootstrap import Difference
 
 
@@ -25,14 +25,15 @@ def test_no_common_row_gives_two_empty_arrays(make_predictions) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "n_units", "start"),
+    ("low", "n_units", "code", "text"),
     [
-        (0.01, 10, "The random split flatters softmax; gap in points of macro-F1: softmax 5.0 (1.0 to 9.0); 10 groups"),
-        (-0.01, 10, "Whether the random split flatters is undecided; gap"),
-        (0.01, 5, "How much the random split flatters is undecided: 5 groups are too few."),
-        (math.nan, 1, "How much the random split flatters is undecided: 1 group"),
+        (0.01, 10, "biased_upwards", "softmax 5.0 (1.0 to 9.0); 10 groups"),
+        (-0.01, 10, "undecided", "softmax 5.0 (-1.0 to 9.0); 10 groups"),
+        (0.01, 5, "too_few_units", "5 groups are too few"),
+        (math.nan, 1, "too_few_units", "1 group"),
     ],
 )
-def test_the_headline_keeps_to_the_rule(low: float, n_units: int, start: str) -> None:
+def test_the_gap_to_the_random_split_has_a_code(low: float, n_units: int, code: str, text: str) -> None:
     gap = Difference(0.05, low, 0.09, n_units=n_units)
-    assert gap_sentence({"softmax": gap}, unit="group").startswith(start)
+    assert gap_code(gap) == code
+    assert text in gap_sentence({"softmax": gap}, unit="group")

@@ -20,6 +20,7 @@ from pipeline.network.training import step as learning
 from pipeline.network.training import trainer as module
 from pipeline.network.training.augmentation import mix
 from pipeline.network.training.recipe import RECIPES, Recipe
+from pipeline.network.training.setup import TrainingSetup
 from pipeline.network.training.trainer import Trainer
 from pipeline.tiles.manifest import read_manifest
 
@@ -49,10 +50,7 @@ def begin(
         tiles[split] = files, (rows["label"] == "TUM").to_numpy(np.int64)
     network = build_network("resnet10", n_classes=2, seed=0, zero_init=recipe.last_norm == "zero")
     as_channels_last(network, torch.device("cpu"))
-    return Trainer(
-        network,
-        train=tiles["train"],
-        val=tiles["val"],
+    setup = TrainingSetup(
         recipe=recipe,
         preprocess=Preprocess(size=recipe.tile_px),
         precision="fp32",
@@ -62,6 +60,7 @@ def begin(
         identity={"manifest": "m", "options": OPTIONS, "seed": 0, **identity},
         compiled=compiled,
     )
+    return Trainer(network, tiles["train"], tiles["val"], setup)
 
 
 def curve(training: Trainer) -> list[dict[str, float]]:
@@ -246,7 +245,7 @@ def test_a_mixed_batch_counts_both_labels(prepared_run: Path) -> None:
     hot = functional.one_hot(torch.from_numpy(training.train[1][rows]), 2).float()
     target = own * hot + (1 - own) * hot.roll(1, dims=0)
     expected = functional.cross_entropy(seen[0], target, label_smoothing=0.1)
-    torch.testing.assert_close(training.tally.unseen[0][0], expected)
+    torch.testing.assert_close(training.metrics.pending[0][0], expected)
 
 
 def test_a_stop_while_validating_is_heard(prepared_run: Path, uninterrupted: Trainer) -> None:
@@ -283,15 +282,15 @@ def test_workers_and_memory_do_not_change_the_result(
         stream(monkeypatch)
     training = begin(prepared_run, workers=workers)
     training.run()
-    assert ("decoded anew in every epoch" in capsys.readouterr().err) == streamed
+    assert ("decoded again in every epoch" in capsys.readouterr().err) == streamed
     assert curve(training) == curve(uninterrupted)
     assert same(outcome(training), outcome(uninterrupted))
 
 
-def test_when_the_steps_are_looked_at_changes_nothing(
+def test_when_metrics_are_synchronized_changes_nothing(
     prepared_run: Path, uninterrupted: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOOK_EVERY_S", -1)
+    monkeypatch.setattr(module, "SYNCHRONIZE_EVERY_S", -1)
     training = begin(prepared_run)
     training.run()
     assert curve(training) == curve(uninterrupted)
@@ -313,7 +312,7 @@ def test_no_step_waits_for_the_device(prepared_run: Path, monkeypatch: pytest.Mo
         training.step(np.arange(7), pixels)
         training.step(np.arange(7), pixels)
     assert training.state.seen == 0
-    training.look()
+    training.synchronize()
     assert training.state.seen == 14
 
 
@@ -572,20 +571,20 @@ def test_saves_and_validation_do_not_count_as_time(prepared_run: Path, monkeypat
     assert clock[0] == 40 + 1000 + 3 * 100  # after the second and the fourth step, and at the epoch's end
 
 
-def test_cudnn_is_left_as_it_was(prepared_run: Path) -> None:
+def test_no_timing_chooses_kernels(prepared_run: Path) -> None:
+    """P6: cuDNN's benchmark would choose by what is fastest at the moment."""
     assert not torch.backends.cudnn.benchmark
     training = begin(prepared_run)
     seen = []
     after_step(training, 1, lambda: seen.append(torch.backends.cudnn.benchmark))
     training.run()
-    assert seen == [True]
-    assert not torch.backends.cudnn.benchmark
+    assert seen == [False]
 
 
 def test_the_fused_update_is_adams(prepared_run: Path) -> None:
     """From the same gradients, those of the network's own loss."""
     training = begin(prepared_run)
-    assert training.learner.optimizer.param_groups[0]["fused"]
+    assert training.train_step.optimizer.param_groups[0]["fused"]
     ours = list(training.network.parameters())
     plain = [torch.nn.Parameter(value.detach().clone()) for value in ours]
     reference = torch.optim.Adam(plain, lr=RECIPE.lr, fused=False, foreach=False)
@@ -606,7 +605,7 @@ def test_the_fused_update_is_adams(prepared_run: Path) -> None:
 def test_compiled_steps_learn_what_plain_ones_learn(prepared_run: Path) -> None:
     plain, compiled = begin(prepared_run), begin(prepared_run, compiled=True)
     before = {name: value.clone() for name, value in compiled.network.state_dict().items()}
-    compiled.learner.compile()
+    compiled.train_step.compile()
     assert all(torch.equal(value, before[name]) for name, value in compiled.network.state_dict().items())
     plain.run()
     (prepared_run / "checkpoint.pt").unlink()

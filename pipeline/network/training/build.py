@@ -1,0 +1,120 @@
+"""Build a training from a manifest and what the user asks for: tiles, start weights, network, setup."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from pipeline.errors import BadInput, UsageError
+from pipeline.names import IMAGENET
+from pipeline.network.batches import TileFiles
+from pipeline.network.distributed import Ranks
+from pipeline.network.model_file import Preprocess
+from pipeline.network.precision import choose_precision
+from pipeline.network.pretrained import imagenet_file
+from pipeline.network.resnet import as_channels_last, build_network
+from pipeline.network.start_weights import StartWeights, load_start_weights
+from pipeline.network.training.recipe import Recipe
+from pipeline.network.training.setup import LabelledTiles, TrainingSetup
+from pipeline.network.training.stain_target import fit_stain
+from pipeline.network.training.trainer import Trainer
+from pipeline.runtime.console import log
+from pipeline.storage.atomic import sha256_file
+from pipeline.tiles.manifest import Manifest
+from pipeline.tiles.stain_normalisation import Method, Stain
+
+LEAST_TILES = {"train": 2, "val": 1}
+"""Readable tiles that each split needs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingRequest:
+    """What the user asks for."""
+
+    recipe: Recipe
+    arch: str
+    init: str | None
+    """Start weights: "imagenet", a file, or None for random ones."""
+
+    stain: Method | Literal["none"]
+    precision: str
+    """auto, fp32 or bf16."""
+
+    device: torch.device
+    seed: int
+    workers: int
+    checkpoint: Path
+    options: Mapping[str, Any]
+    """All options of the command as plain values: a checkpoint of others is not continued."""
+
+    compiled: bool = False
+
+
+def build_trainer(manifest: Manifest, request: TrainingRequest) -> Trainer:
+    """Return a trainer of the manifest's tiles; nothing is trained yet.
+
+    Raises:
+        BadInput: a split has too few readable tiles, or no tissue to normalise.
+        BadArtifact: the start weights cannot be used.
+        UsageError: fewer tiles in a batch than processes.
+    """
+    recipe, ranks = request.recipe, Ranks()
+    if recipe.batch_size < ranks.n:
+        raise UsageError(f"--batch-size {recipe.batch_size}: fewer tiles than torchrun started processes, {ranks.n}")
+    stain = None
+    if request.stain != "none":
+        stain = fit_stain(request.stain, tiles_of(manifest, "train", recipe.tile_px, stain=None)[0], ranks)
+    train, val = (tiles_of(manifest, split, recipe.tile_px, stain=stain) for split in LEAST_TILES)
+    network = build_network(
+        request.arch, n_classes=len(manifest.classes), seed=request.seed, zero_init=recipe.last_norm == "zero"
+    )
+    start = StartWeights("", "")
+    if request.init:
+        file = imagenet_file(request.arch, ranks) if request.init == IMAGENET else Path(request.init)
+        start = load_start_weights(network, file)
+        if start.removed:
+            log.info(f"train: {file}: {start.removed} removed from the names of the weights")
+    as_channels_last(network, request.device)
+    # machines may differ in what they compute in: the first process decides
+    precision = ranks.broadcast_from_first(choose_precision(request.precision, request.device))
+    setup = TrainingSetup(
+        recipe=recipe,
+        preprocess=Preprocess(size=recipe.tile_px, mpp=mpp_of(manifest, recipe.tile_px), stain=stain),
+        precision=choose_precision(precision, request.device),
+        seed=request.seed,
+        workers=request.workers,
+        checkpoint=request.checkpoint,
+        identity={
+            "manifest": sha256_file(manifest.path),
+            "options": dict(request.options),
+            "seed": request.seed,
+            "init": start.sha256 or None,
+            "init_removed": start.removed or None,
+            "stain": stain and dataclasses.asdict(stain),
+        },
+        compiled=request.compiled,
+    )
+    return Trainer(network, train, val, setup)
+
+
+def tiles_of(manifest: Manifest, split: str, tile_px: int, *, stain: Stain | None) -> LabelledTiles:
+    """Return the readable tiles of a split and their class codes.
+
+    Raises:
+        BadInput: fewer tiles than `LEAST_TILES`.
+    """
+    rows = manifest.readable[manifest.readable["split"] == split]
+    if len(rows) < LEAST_TILES[split]:
+        raise BadInput(f"{manifest.path}: {len(rows)} readable {split} tile(s), at least {LEAST_TILES[split]} needed")
+    code = {name: i for i, name in enumerate(manifest.classes)}
+    files = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), tile_px, stain=stain)
+    return files, np.array([code[label] for label in rows["label"]], dtype=np.int64)
+
+
+def mpp_of(manifest: Manifest, tile_px: int) -> float | None:
+    """Return the micrometres per pixel of the network's input; None if unknown, or if the tiles differ in size."""
+    mpp, sides = manifest.details.get("mpp"), manifest.readable["width"]
+    return mpp * float(sides.iloc[0]) / tile_px if mpp and sides.nunique() == 1 else None

@@ -1,0 +1,43 @@
+"""Describe one training: how a network is trained, in what precision, and where it is saved."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.network.batches import TileFiles
+from pipeline.network.model_file import Preprocess
+from pipeline.network.precision import Precision
+from pipeline.network.training.recipe import Recipe
+
+LabelledTiles = tuple[TileFiles, np.ndarray]
+"""N tiles and their class codes (N,) int64."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSetup:
+    """How a network is trained."""
+
+    recipe: Recipe
+    preprocess: Preprocess
+    """Size, mean and std of the input."""
+
+    precision: Precision
+    """fp32, or bf16 autocast."""
+
+    seed: int
+    """Seed of tile order and augmentation."""
+
+    workers: int
+    """Processes that decode tiles."""
+
+    checkpoint: Path
+    """The file to save to and continue from."""
+
+    identity: Mapping[str, Any]
+    """What a checkpoint must agree with to be continued (plain values)."""
+
+    compiled: bool = False
+    """Whether full steps run through torch.compile, on CUDA as CUDA graphs; not with several processes."""
