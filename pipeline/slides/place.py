@@ -58,8 +58,14 @@ def check_same_content(artifact: Path, source: Path, *, sha256: str, restart: bo
     if restart:
         log.info(f"{artifact}: replaced: it was made from {old} ({old_hash[:12]}), not {source} ({sha256[:12]})")
         return
+    is_same_file = os.path.realpath(old) == os.path.realpath(source)
+    found = (
+        f"{source} changed since {artifact} was made from it ({old_hash[:12]}, now {sha256[:12]})"
+        if is_same_file
+        else f"{artifact} was made from {old} ({old_hash[:12]}), and {source} ({sha256[:12]}) has the same name but "
+        "another content"
+    )
     raise StaleInput(
-        f"{artifact} was made from {old} ({old_hash[:12]}), and {source} ({sha256[:12]}) has the same name but another "
-        f"content: give another --run, rename it, or run `python -m pipeline.{record['stage']}` with --restart to "
+        f"{found}: give another --run, rename it, or run `python -m pipeline.{record['stage']}` with --restart to "
         "replace the results"
     )
