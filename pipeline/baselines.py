@@ -208,7 +208,7 @@ def compute(
             yield rows
             bar.update(len(rows))
             if stop.signum:
-                raise stop.interrupted("baselines.h5 is not written yet and its work begins anew")
+                raise stop.interrupted("baselines.h5 is not written yet and its work begins again")
 
 
 def run(common: Common, options: BaselinesOptions) -> int:

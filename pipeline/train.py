@@ -131,7 +131,7 @@ def inputs_of(manifest: "Manifest", options: TrainOptions) -> list[Path]:
 
 
 def started_from(options: TrainOptions) -> str | None:
-    """Return what model.json says of the start weights, None if there are none."""
+    """Return the description of the start weights in model.json, None if there are none."""
     from pipeline.network.pretrained import WEIGHTS
 
     return f"ImageNet (torchvision's {WEIGHTS[options.arch]})" if options.init == IMAGENET else options.init

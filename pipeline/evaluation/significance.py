@@ -2,7 +2,7 @@
 
 Each answers another question. The sign-flip asks whether two fixed heads differ beyond chance on new groups, and is
 the one the verdict rests on. McNemar's asks the same as if every tile were independent. Nadeau and Bengio's asks
-about the procedure that makes a head, trained anew on other data of the same kind.
+about the procedure that makes a head, trained again on other data of the same kind.
 """
 
 import math

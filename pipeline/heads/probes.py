@@ -25,7 +25,7 @@ def probes(rows: Mapping[str, Rows], params: dict[str, Any] | None, *, seed: int
     Args:
         rows: of train and val.
         params: as for `source_probe`.
-        seed: likewise.
+        seed: of both.
     """
     return {
         "source_probe": source_probe(rows["val"], params, seed=seed),
@@ -79,7 +79,7 @@ def separability(rows: Rows) -> dict[str, float | None]:
 
     `scatter_ratio` is the trace of the scatter between the class means over that within the classes (Fisher's
     criterion; Fukunaga 1990, "Introduction to Statistical Pattern Recognition", chapter 10). It is larger on tiles
-    the network was trained on than on others; how much, is how far training embeddings flatter. None where no class
+    the network was trained on than on others; how much, is how optimistic training embeddings are. None where no class
     has two different rows.
     """
     between, within = _streamed_scatter(rows) if isinstance(rows, StreamedRows) else _scatter(rows)

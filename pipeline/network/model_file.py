@@ -35,7 +35,7 @@ class Preprocess:
     """Per channel, of pixels scaled to 0..1; torchvision's constants."""
 
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    """Likewise."""
+    """Per channel, as `mean`; torchvision's constants."""
 
     interpolation: str = "bilinear"
     """Pillow's antialiased bilinear filter."""

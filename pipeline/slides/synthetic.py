@@ -225,7 +225,7 @@ def make_demo_slide(path: Path, slide: DemoSlide) -> bool:
     """Write a demo slide, its map and its description; the same arguments give the same bytes.
 
     Args:
-        path: the TIFF; the others stand beside it (`truth_paths`).
+        path: the TIFF; the others are next to it (`truth_paths`).
         slide: what is drawn.
 
     Returns:

@@ -202,7 +202,7 @@ def read_embeddings(path: Path, *, with_features: bool = True, shard: bool = Fal
         if not np.isin(arrays[name], codes).all():
             raise refuse(f"a code in /{name} is unknown")
     if len(set(texts["tile_id"])) != n:
-        raise refuse("a tile_id stands twice")
+        raise refuse("a tile_id occurs twice")
     digest = hashlib.sha256(np.ascontiguousarray(arrays["features"]).data).hexdigest()
     if with_features and digest != attrs["features_sha256"]:
         raise refuse(OTHER_FEATURES)
@@ -211,7 +211,7 @@ def read_embeddings(path: Path, *, with_features: bool = True, shard: bool = Fal
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What an embeddings file says of itself; no row of it was read."""
+    """The attributes of an embeddings file; no row of it was read."""
 
     attrs: Mapping[str, Any]
     """Root attributes, as in `Embeddings`."""
@@ -227,7 +227,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Return what a file says of itself.
+    """Return the attributes of a file.
 
     Raises:
         BadArtifact: names the rule that the file breaks.

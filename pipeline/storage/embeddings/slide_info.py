@@ -117,4 +117,4 @@ def check_coords(coords: np.ndarray, info: SlideInfo, refuse: Refuse) -> None:
     if (coords < 0).any() or (x + side > info.slide_width).any() or (y + side > info.slide_height).any():
         raise refuse("a tile reaches out of the slide")
     if not (np.diff(y * info.slide_width + x) > 0).all():
-        raise refuse("its tiles are not in row order (y, then x), or one stands twice")
+        raise refuse("its tiles are not in row order (y, then x), or one occurs twice")

@@ -1,4 +1,4 @@
-"""robustness.csv: what the heads say of the test tiles as they are and under each corruption.
+"""Read, write and pool robustness.csv: predictions for test tiles, unchanged and under each corruption.
 
 Of one split it holds a row per tile, head and corruption, with the probabilities of all classes. Of a plan it holds
 the rows of all its parts, with the columns seed and fold in place of the probabilities.
@@ -98,7 +98,7 @@ def _fault(table: pd.DataFrame) -> str:
         if first is None:
             first = tiles
             if tiles.duplicated(["tile_id", "seed"]).any():
-                return "a tile stands twice under one seed"
+                return "a tile occurs twice under one seed"
         if not tiles.equals(first):
             return f"{head} under '{corruption}' does not stand on the same tiles as the first rows"
     return f"{min(wanted)[1]} has no rows under '{min(wanted)[0]}'" if wanted else ""

@@ -26,7 +26,7 @@ MOST_VALUES = 4
 """Values of a hyper-parameter that are listed one by one."""
 
 NETWORK_FACTS = ("arch", "recipe", "init", "metrics")
-"""What the summary of a plan says of the parts' networks, from model.json."""
+"""Facts of the parts' networks in the summary of a plan, from model.json."""
 
 
 def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: bool = False) -> None:
@@ -85,7 +85,7 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
 
 
 def stain_in(network: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the summary of a plan says of stain normalisation: the method, as each part has its own target."""
+    """Return the method of stain normalisation for the summary of a plan; each part has its own target."""
     stain = network.get("preprocess", {}).get("stain")
     return {"stain": stain["method"]} if stain else {}
 

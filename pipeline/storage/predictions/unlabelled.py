@@ -1,4 +1,4 @@
-"""predictions.csv of `predict`: what heads say of the tiles of a slide or of a folder, of which no label is known."""
+"""Read and write predictions.csv of `predict`: tiles of a slide or a folder, without labels."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ def write_predictions(
     Args:
         path: predictions.csv.
         tile_id: N names.
-        answers: head -> what it says of them.
+        answers: head -> its output for the tiles.
         coords: (N, 2) level-0 x and y of a slide's tiles.
         classes: K names.
     """

@@ -177,7 +177,7 @@ MUTATIONS = {
     "unknown split": (put("split", 2, 7), "/split is unknown"),
     "unknown status": (put("status", 4, 9), "/status is unknown"),
     "status hides a tile": (put("status", 2, 1), "stands for no tile"),
-    "same tile_id": (put("tile_id", 2, "tile-é0".encode()), "tile_id stands twice"),
+    "same tile_id": (put("tile_id", 2, "tile-é0".encode()), "tile_id occurs twice"),
     "not UTF-8": (put("path", 2, b"\xff\xfe"), "not a readable"),
     "permuted": (replace("features", lambda x: x[[1, 0, *range(2, N)]]), "features_sha256"),
     "external link": (instead("features", lambda file: h5py.ExternalLink("other.h5", "features")), "or a link"),

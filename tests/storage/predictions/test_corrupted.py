@@ -65,7 +65,7 @@ def cut(text: str, *rows: int) -> str:
         (lambda text: cut(text, 6), "softmax under 'blur' does not stand on the same tiles"),
         (lambda text: cut(text, 7, 8), "svm has no rows under 'blur'"),
         (lambda text: text.replace("t2,NA,a,svm,blur", "t2,NA,b,svm,blur"), "svm under 'blur' does not stand on"),
-        (lambda text: text.replace("t2", "t1"), "a tile stands twice"),
+        (lambda text: text.replace("t2", "t1"), "a tile occurs twice"),
         (lambda text: text.replace("p_b", "q_b"), "its columns are not"),
         (lambda text: "\n".join(",".join(line.split(",")[:6]) for line in text.splitlines()), "its columns are not"),
         (lambda text: text.replace("0.25", "x", 1), "a probability is no number"),
