@@ -37,7 +37,7 @@ HEAVY = (
     "xgboost",
     "pipeline.network.training.trainer",
     "pipeline.network.extraction.tiles",
-    "pipeline.heads.search",
+    "pipeline.heads.fit",
     "pipeline.heads.baselines",
     "pipeline.heads.probes",
     "pipeline.figures.training",

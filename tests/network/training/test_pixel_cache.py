@@ -96,4 +96,4 @@ def test_what_does_not_fit_is_streamed(
         assert "20 tiles held in memory, 0 MB, decoded in" in said
         assert len(heeded) == 2
     else:
-        assert "the tiles take too much of the free memory to be held: they are decoded anew in every epoch" in said
+        assert "the tiles take too much of the free memory to be held: they are decoded again in every epoch" in said

@@ -117,7 +117,10 @@ def test_tiles_of_slides_are_normalised_and_hashed_as_read(tmp_path: Path) -> No
 def test_int8_is_calibrated_on_normalised_tiles(stained: Path) -> None:
     manifest, seen = read_manifest(stained / "manifest.csv"), load_model(stained / "model.safetensors").preprocess
     assert seen.stain is not None
-    raw, got = (calibration_pixels(manifest, 32, stain=stain).permute(0, 2, 3, 1) for stain in (None, seen.stain))
+    raw, got = (
+        calibration_pixels(manifest, dataclasses.replace(seen, stain=stain)).permute(0, 2, 3, 1)
+        for stain in (None, seen.stain)
+    )
     assert np.array_equal(got[0].numpy(), seen.stain.apply(raw[0].numpy()))
 
 

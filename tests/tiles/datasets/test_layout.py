@@ -92,7 +92,7 @@ def test_labels_at_a_level() -> None:
     tiles = paths("10253/0", "10254/1", n=1)
     assert labels_at(tiles, 1, where=HERE) == ["10253", "10254"]
     assert labels_at(tiles, 2, where=HERE) == ["0", "1"]
-    with pytest.raises(BadInput, match=r"1 tile\(s\) lie in fewer than 2 folders.*a/b\.png"):
+    with pytest.raises(BadInput, match=r"1 tile\(s\) are in fewer than 2 folders.*a/b\.png"):
         labels_at([*tiles, "a/b.png"], 2, where=HERE)
 
 
