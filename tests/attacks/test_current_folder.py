@@ -43,6 +43,12 @@ def trap(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in names:
         if name.isidentifier():
             (folder / f"{name}.py").write_text("import os; open(os.environ['CAUGHT'], 'a').write(__name__ + ' ')\n")
+    # A .pth file of site-packages runs before any package and tries modules of other systems, such as `nt`.
+    early = tmp_path_factory.mktemp("early") / "caught"
+    done = run_in(folder, [sys.executable, "-c", ""], early, PYTHONPATH=str(folder))
+    assert done.returncode == 0
+    for name in early.read_text().split() if early.exists() else []:
+        (folder / f"{name}.py").unlink()
     return folder
 
 
