@@ -1,7 +1,13 @@
 """kill -9 at random moments, and at each step of writing: the same command ends as if nothing had happened (P1, P2)."""
 
+import contextlib
+import os
 import random
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +19,8 @@ from pipeline.storage.atomic import sha256_file
 from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.predictions.csv_table import read_predictions
 
-from .commands import Commands
+from ..conftest import train_words, write_tiles  # noqa: TID252  (no package has the tests)
+from .commands import ROOT, Commands
 from .conftest import MADE, WORDS, Finished, temporaries, vouched
 from .forking import DEAD
 
@@ -98,6 +105,73 @@ def test_p2_kills_of_fit_heads_end_in_the_same_hashes(
     commands: Commands, finished: Finished, kills: int, tmp_path: Path, record_property: Record
 ) -> None:
     kill_at_random_moments(commands, finished, kills, tmp_path, record_property, stage="fit_heads")
+
+
+@contextlib.contextmanager
+def busy_cores() -> Iterator[None]:
+    """Keep every core busy with a process that counts."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def extract_by_default(run: Path, *, after: float | None = None) -> tuple[int, float]:
+    """Run `python -m pipeline.extract --run RUN`, killed after some seconds; return its exit code and its seconds."""
+    start = time.monotonic()
+    words = [sys.executable, "-m", "pipeline.extract", "--run", str(run)]
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        process.wait(after)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        process.wait()
+    return process.returncode, time.monotonic() - start
+
+
+@pytest.mark.fault("kill -9 of extract, fit_heads and predict at random moments")
+@pytest.mark.timeout(1800)
+def test_p6_default_options_repeat_to_the_bit_after_kills_on_a_busy_machine(
+    commands: Commands, kills: int, tmp_path: Path, record_property: Record
+) -> None:
+    """Engine, precision, batch, threads and workers are the command's own choice."""
+    write_tiles(tmp_path / "tiles", per_class=600)
+    run = tmp_path / "run"
+    prepared = ["--run", str(run), "--data", str(tmp_path / "tiles"), "--protocol", "random"]
+    assert commands.run("prepare", prepared).code == 0
+    assert commands.run("train", train_words(run, "--epochs", "1", "--batch-size", "64")).code == 0
+    code, _ = extract_by_default(run)
+    assert code == 0
+    expected = sha256_file(run / "embeddings.h5")
+    seed = random.SystemRandom().getrandbits(32)
+    print(f"moments drawn from seed {seed}")
+    moments = random.Random(seed)
+    (tmp_path / "whole").mkdir()
+    for path in run.glob("embeddings*"):
+        path.rename(tmp_path / "whole" / path.name)
+    tries = survived = lost = 0
+    with busy_cores():
+        _, took = extract_by_default(shutil.copytree(run, tmp_path / "timed"))
+        for i in range(4 * kills):
+            copy = shutil.copytree(run, tmp_path / str(i))
+            code, _ = extract_by_default(copy, after=moments.uniform(0, took))
+            if code == 0:
+                continue  # it was faster this time
+            code, _ = extract_by_default(copy)
+            assert code == 0
+            same = sha256_file(copy / "embeddings.h5") == expected
+            tries, survived, lost = tries + 1, survived + same, lost + 1200 * (not same)
+            shutil.rmtree(copy)
+            if tries == kills:
+                break
+    for name, value in (("tries", tries), ("survived", survived), ("lost_rows", lost)):
+        record_property(name, value)
+    assert (tries, survived) == (kills, kills)
 
 
 CHANGED = {
