@@ -9,15 +9,20 @@ and csv --out is a file.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
 from pipeline.runtime.console import log
+from pipeline.slides.place import check_same_content, content_facts, slide_of
 from pipeline.storage import freshness, records
 from pipeline.storage.protocol import read_protocol
+
+if TYPE_CHECKING:
+    from pipeline.storage.embeddings.reader import Embeddings
 
 FOLDERS = ("clam", "trident")
 """Formats with one file per slide in a folder."""
@@ -37,22 +42,43 @@ class ExportOptions:
     """Folder (clam, trident) or file (anndata, csv) to write."""
 
 
-def check_free(place: Path) -> None:
-    """Check that the export replaces no artefact of another stage, such as the embeddings themselves.
+def check_free(targets: Sequence[Path], *, restart: bool) -> None:
+    """Check that the export replaces no file of another stage or program, such as the embeddings themselves.
+
+    Args:
+        targets: the files of the export; the record of the first lists the others.
+        restart: replace files without a record.
 
     Raises:
         UsageError: it would.
     """
-    if place.is_file() and records.record_path(place).is_file():
-        schema = str(records.read_record(place)["schema"])
-        if not schema.startswith("export/"):
-            raise UsageError(f"--out: {place} exists ({schema}) and would be replaced: give another place")
+    place = targets[0]
+    if not records.record_path(place).is_file():
+        if (found := [file for file in targets if file.is_file()]) and not restart:
+            raise UsageError(f"--out: {found[0]} exists, and has no record of an export: move it, or pass --restart")
+        return
+    schema = str(records.read_record_alone(place)["schema"])
+    if not schema.startswith("export/"):
+        raise UsageError(f"--out: {place} exists ({schema}) and would be replaced: give another place")
+
+
+def exported(path: Path, content: "Embeddings", record: records.Record) -> tuple[Path, str]:
+    """Return the slide, or the manifest of the tiles, and the hash of its content.
+
+    Args:
+        path: of the embeddings.
+        content: theirs.
+        record: theirs.
+    """
+    if content.slide is None:
+        return path.with_name("manifest.csv"), str(content.attrs["manifest_sha256"])
+    return slide_of(path, record, content.slide), content.slide.slide_sha256
 
 
 def run(common: Common, options: ExportOptions) -> int:
     """Write the files, and the record of the first file; return the exit code."""
     from pipeline.storage.embeddings import reader as stored
-    from pipeline.storage.embeddings.export import FORMATS, SCHEMA, first_file
+    from pipeline.storage.embeddings.export import FORMATS, SCHEMA, target_files
 
     check(options.to, "--to: clam, trident, anndata or csv is needed")
     out = options.out
@@ -65,11 +91,14 @@ def run(common: Common, options: ExportOptions) -> int:
         raise UsageError(f"--out {out}: a file, but --to {options.to} writes into a folder")
     if options.to not in FOLDERS and out.is_dir():
         raise UsageError(f"--out {out}: a folder, but --to {options.to} writes a file")
-    check_free(first_file(options.to, path, out))
+    targets = target_files(options.to, path, out)
+    check_free(targets, restart=common.restart)
     record = records.check_artifact(path, schema=stored.SCHEMA)
     if not common.force:
         freshness.check_inputs_unchanged(path, record)
     content = stored.read_embeddings(path, with_features=False)
+    source, sha256 = exported(path, content, record)
+    check_same_content(targets[0], source, sha256=sha256, restart=common.restart)
     used = int((content.status == stored.OK).sum())
     if not used:
         raise BadInput(f"{path}: none of its {len(content.status)} tiles could be read: there are no features")
@@ -77,11 +106,15 @@ def run(common: Common, options: ExportOptions) -> int:
     records.write_record(
         records.Artifact(written[0], SCHEMA, "export", {"to": options.to}, [path]),
         outputs=written[1:],
-        details={"n_tiles": used, "n_left_out": len(content.status) - used},
+        details={
+            **content_facts(source, sha256, targets[0].parent),
+            "n_tiles": used,
+            "n_left_out": len(content.status) - used,
+        },
     )
     log.info(f"export: {used} tiles in {', '.join(map(str, written))}")
     if used < len(content.status):
-        log.info(f"export: {len(content.status) - used} tiles could not be read and are left out")
+        log.warning(f"export: {len(content.status) - used} tiles could not be read and are left out")
     return EXIT_OK if used == len(content.status) else EXIT_SKIPPED
 
 

@@ -11,7 +11,6 @@ In a cross-validation plan the heads are those of the part whose network embedde
 """
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +20,7 @@ from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, UsageE
 from pipeline.inference.embeddings import predict_rows
 from pipeline.names import SUMMARY
 from pipeline.runtime.console import log
-from pipeline.slides.place import check_same_content, content_facts, results_folder
+from pipeline.slides.place import check_same_content, content_facts, results_folder, slide_of
 from pipeline.storage import atomic, environment, freshness, records
 from pipeline.storage.lock import locked
 from pipeline.storage.protocol import read_protocol
@@ -124,7 +123,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
         inputs += [options.truth, description_path(options.truth)]
     artifact = records.Artifact(out / "predictions.csv", unlabelled.SCHEMA, "predict", chosen(options), inputs)
     slide = content.slide
-    source = Path(os.path.normpath(path.parent / record["details"].get("content", slide.slide)))
+    source = slide_of(path, record, slide)
     check_same_content(artifact.path, source, sha256=slide.slide_sha256, restart=common.restart)
     code = EXIT_OK if ok.all() else EXIT_SKIPPED
     if freshness.reusable_record(artifact, restart=common.restart) is not None:
@@ -155,9 +154,9 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
             "QuPath crops the slide"
         )
     if maps.saw_source:
-        log.info(f"predict: the network was trained on tiles of the source of {slide.slide}: the map is optimistic")
+        log.warning(f"predict: the network was trained on tiles of the source of {slide.slide}: the map is optimistic")
     if not ok.all():
-        log.info(f"predict: {int((~ok).sum())} tiles could not be read; the map shows them as missing")
+        log.warning(f"predict: {int((~ok).sum())} tiles could not be read; the map shows them as missing")
     return code
 
 
@@ -227,7 +226,7 @@ def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Pa
     )
     log.info(f"predict: {', '.join(outputs)} on {len(kept)} tiles in {out / 'predictions.csv'}")
     for problem in problems.values():
-        log.info(f"predict: skipped {problem}")
+        log.warning(f"predict: skipped {problem}")
     return EXIT_SKIPPED if problems else EXIT_OK
 
 

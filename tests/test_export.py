@@ -75,7 +75,7 @@ def test_clam(fitted_base: Path, slide: Path, tmp_path: Path, capfd: pytest.Capt
     assert np.array_equal(coords, known.coords[KEPT])
     record = records.check_artifact(tmp_path / "out/h5_files/one.h5", schema="export/1.0")
     assert list(record["outputs"]) == ["../pt_files/one.pt"]
-    assert record["details"] == {"n_tiles": 10, "n_left_out": 2}
+    assert (record["details"]["n_tiles"], record["details"]["n_left_out"]) == (10, 2)
 
 
 def test_trident(fitted_base: Path, slide: Path, tmp_path: Path) -> None:
@@ -168,6 +168,46 @@ def test_what_is_refused(
     assert message in one_line(capfd.readouterr().err)
     assert slide.read_bytes() == before
     assert not (slide.parent / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["clam", "trident", "csv"])
+def test_another_slide_of_the_name_is_kept(
+    fitted_base: Path,
+    embedded_slide: EmbeddedSlide,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    form: str,
+) -> None:
+    run, target = fitted_base / "run", {"clam": "h5_files/HE.h5", "trident": "HE.h5", "csv": ""}[form]
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p2").mkdir()
+    first = embedded_slide(run, tmp_path / "p1" / "HE.h5")
+    other = embedded_slide(run, tmp_path / "p2" / "HE.h5", slide_sha256="b" * 64)
+    words = ["--to", form, "--out", tmp_path / "out"]
+    assert put(fitted_base, "--embeddings", first, *words) == 0
+    before = (tmp_path / "out" / target).read_bytes()
+    capfd.readouterr()
+    assert put(fitted_base, "--embeddings", other, *words) == 1
+    line = one_line(capfd.readouterr().err)
+    assert "p1" in line
+    assert "p2" in line
+    assert (tmp_path / "out" / target).read_bytes() == before
+    assert put(fitted_base, "--embeddings", first, *words) == 0
+    assert put(fitted_base, "--embeddings", other, *words, "--restart") == 0
+
+
+@pytest.mark.parametrize("name", ["h5_files/one.h5", "pt_files/one.pt"])
+def test_files_of_other_programs_are_kept(
+    fitted_base: Path, slide: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    file = tmp_path / "out" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"by CLAM")
+    words = ["--embeddings", slide, "--to", "clam", "--out", tmp_path / "out"]
+    assert put(fitted_base, *words) == 2
+    assert name in one_line(capfd.readouterr().err)
+    assert file.read_bytes() == b"by CLAM"
+    assert put(fitted_base, *words, "--restart") == 3
 
 
 def test_nothing_to_export(

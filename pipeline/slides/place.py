@@ -6,6 +6,7 @@ from pathlib import Path
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, records
+from pipeline.storage.embeddings.slide_info import SlideInfo
 
 
 def results_folder(run: Path, kind: str, name: str) -> Path:
@@ -28,6 +29,17 @@ def results_folder(run: Path, kind: str, name: str) -> Path:
 def grid_path(run: Path, name: str) -> Path:
     """Return the path of the grid of a slide in a run; raises as `results_folder`."""
     return results_folder(run, atomic.SLIDES, name) / "grid.csv"
+
+
+def slide_of(embeddings: Path, record: records.Record, info: SlideInfo) -> Path:
+    """Return the path of the slide that embeddings were made from.
+
+    Args:
+        embeddings: the file.
+        record: of the file.
+        info: what the file states about the slide.
+    """
+    return Path(os.path.normpath(embeddings.parent / str(record["details"].get("content", info.slide))))
 
 
 def content_facts(source: Path, sha256: str, folder: Path) -> dict[str, str]:

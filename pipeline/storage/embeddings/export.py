@@ -26,15 +26,17 @@ ENCODER = "histoheads"
 """What TRIDENT's files call the network that made the features."""
 
 
-def first_file(name: str, path: Path, out: Path) -> Path:
-    """Return the file of a format that gets the record.
+def target_files(name: str, path: Path, out: Path) -> list[Path]:
+    """Return the files of a format; the first one gets the record.
 
     Args:
         name: of the format.
         path: of the embeddings; its name is that of the slide.
         out: folder or file, as asked for.
     """
-    return {"clam": out / "h5_files" / f"{path.stem}.h5", "trident": out / f"{path.stem}.h5"}.get(name, out)
+    if name == "clam":
+        return [out / "h5_files" / f"{path.stem}.h5", out / "pt_files" / f"{path.stem}.pt"]
+    return [out / f"{path.stem}.h5" if name == "trident" else out]
 
 
 def tile_table(content: Embeddings) -> pd.DataFrame:
@@ -87,8 +89,7 @@ def to_clam(path: Path, content: Embeddings, out: Path) -> list[Path]:
 
     _refuse_tiles(path, content, "clam")
     assert content.coords is not None, "else refused"  # noqa: S101
-    target = first_file("clam", path, out)
-    tensor = out / "pt_files" / f"{path.stem}.pt"
+    target, tensor = target_files("clam", path, out)
     with atomic.atomic(target) as temporary, created(temporary) as file:
         features = _write_features(file, path, content)[()]
         file["coords"] = content.coords[content.status == OK]
@@ -108,7 +109,7 @@ def to_trident(path: Path, content: Embeddings, out: Path) -> list[Path]:
     _refuse_tiles(path, content, "trident")
     assert content.coords is not None, "else refused"  # noqa: S101
     assert content.slide is not None, "else refused"  # noqa: S101
-    target = first_file("trident", path, out)
+    (target,) = target_files("trident", path, out)
     with atomic.atomic(target) as temporary, created(temporary) as file:
         features = _write_features(file, path, content)
         write_attributes(features, {"name": path.stem, "savetodir": "", "encoder": ENCODER})
