@@ -66,6 +66,10 @@ class Slide(abc.ABC):
     alpha_counts: np.ndarray | None = None
     """(256,) number of pixels read so far, by alpha; None without an alpha channel in the file."""
 
+    least_alpha: int = VISIBLE
+    """Least alpha of a visible pixel: 255 where the file does not declare the channel as opacity, because the colours
+    of all other pixels are changed by it."""
+
     note: str = ""
     """How the pixels were read, where they are not as they are stored."""
 
@@ -171,7 +175,7 @@ class Slide(abc.ABC):
     def hidden_share(self) -> float:
         """Return the share of the pixels read so far that the file's alpha channel hides."""
         counts = self.alpha_counts
-        return 0.0 if counts is None or not counts.sum() else float(counts[:VISIBLE].sum() / counts.sum())
+        return 0.0 if counts is None or not counts.sum() else float(counts[: self.least_alpha].sum() / counts.sum())
 
     def close(self) -> None:  # noqa: B027 -- a picture in memory has nothing to close
         """Close the file; a later read opens it again."""

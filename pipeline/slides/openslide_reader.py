@@ -21,11 +21,11 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import BadSlide, BadTile
-from pipeline.slides.base import Slide, check_size, reason_of
+from pipeline.slides.base import VISIBLE, Slide, check_size, reason_of
 from pipeline.slides.flat_reader import FlatSlide
 from pipeline.slides.scale import GivenMpp, resolve_mpp, stated_mpp
 from pipeline.slides.tiff_header import TiffHeader, check_header, read_tiff_header
-from pipeline.storage.placeholder import placeholder
+from pipeline.storage.placeholder import no_file, placeholder
 
 CACHE_BYTES = 128_000_000
 """OpenSlide's cache of decoded blocks in each reading process: two rows of blocks of a wide slide, so that the next row
@@ -63,6 +63,7 @@ class PyramidSlide(Slide):
         if header is not None:
             self.n_subifds = header.n_subifds if len(self.level_dimensions) == 1 else 0
             self.alpha_counts = np.zeros(256, np.int64) if header.has_alpha else None
+            self.least_alpha = VISIBLE if header.is_opacity else 255
         stated = stated_mpp("OpenSlide", *(_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"))
         stated += header.stated(tags=False) if header is not None else []
         self.scale = resolve_mpp(path, stated, given)
@@ -127,11 +128,11 @@ def check_file(path: Path) -> None:
     Raises:
         BadSlide: no file, a file without the right to read it, an empty one, or a pointer of Git LFS.
     """
-    if path.is_dir():
-        raise BadSlide(f"{path}: no slides in this folder")
-    if not path.is_file():
-        raise BadSlide(f"{path}: " + ("not a file" if path.exists() else "no such slide"))
     try:
+        if path.is_dir():
+            raise BadSlide(f"{path}: no slides in this folder")
+        if what := no_file(path):
+            raise BadSlide(f"{path}: {what}")
         path.open("rb").close()
     except OSError as error:
         raise BadSlide(f"{path}: cannot be read ({error.strerror})") from None

@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ MOST_PAGES = 32
 
 UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}
 """TIFF's ResolutionUnit (inch, centimetre) -> um."""
+
+N_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 6: 3, 8: 3}
+"""TIFF's PhotometricInterpretation -> channels of colour; 4 for any other."""
 
 OME_UNITS = {"um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "in": 25_400.0, "\N{ANGSTROM SIGN}": 1e-4}
 """Unit in OME-XML -> um; a micro sign is written as u."""
@@ -35,14 +39,19 @@ class TiffHeader:
 
     is_float: bool = False
     has_alpha: bool = False
+    """Whether it has a channel more than colours. OpenSlide takes any such channel for opacity."""
+
+    is_opacity: bool = True
+    """Whether the file declares that channel as opacity."""
+
     n_subifds: int = 0
     """Smaller levels that are stored below the page, as OME-TIFF does."""
 
     tags_mpp: tuple[float | None, float | None] = (None, None)
     """um per px in x and y by the TIFF's resolution tags."""
 
-    ome_mpp: tuple[float | None, float | None] = (None, None)
-    """um per px in x and y by OME-XML."""
+    ome_mpp: tuple[tuple[float | None, float | None], ...] = ()
+    """um per px in x and y of each image of the OME-XML that can be the page."""
 
     def stated(self, *, tags: bool) -> list[StatedMpp]:
         """Return the plausible scales that the header states.
@@ -51,7 +60,7 @@ class TiffHeader:
             tags: whether the resolution tags count; vendors with a scale of their own fill them with anything.
         """
         from_tags = stated_mpp("TIFF tags", *self.tags_mpp) if tags else []
-        return from_tags + stated_mpp("OME-XML", *self.ome_mpp)
+        return from_tags + [one for pair in self.ome_mpp for one in stated_mpp("OME-XML", *pair)]
 
 
 def read_tiff_header(path: Path) -> TiffHeader | None:
@@ -84,36 +93,49 @@ def _facts(page: Any, description: str) -> TiffHeader:
         orientation=int(tag.value) if tag is not None else 1,
         bits=max(bits) if isinstance(bits, tuple) else int(bits),
         is_float=int(page.sampleformat) == 3,
-        has_alpha=any(int(kind) in (1, 2) for kind in page.extrasamples),
+        has_alpha=int(page.samplesperpixel) > N_COLOURS.get(int(page.photometric), 4),
+        is_opacity=any(int(kind) in (1, 2) for kind in page.extrasamples),
         n_subifds=len(page.subifds or ()),
         tags_mpp=(x, y),
-        ome_mpp=ome_mpp(description),
+        ome_mpp=ome_mpp(description, (page.imagewidth, page.imagelength)),
     )
 
 
-def ome_mpp(description: str) -> tuple[float | None, float | None]:
-    """Return um per px in x and y by the first image of an OME-XML text; None where it states none.
+def ome_mpp(description: str, size: tuple[int, int]) -> tuple[tuple[float | None, float | None], ...]:
+    """Return um per px in x and y of the images of an OME-XML text that have a size; of all images if none has it.
 
-    Attributes are read by patterns, because the text can come from anyone and an XML parser would expand its entities.
+    Scanners store a slide with its label and macro image, each with a scale of its own. Attributes are read by
+    patterns, because the text can come from anyone and an XML parser would expand its entities.
+
+    Args:
+        description: of the first page of a TIFF.
+        size: width and height of the largest page in px.
+
+    Returns:
+        Different scales in the order of the text, with None where the text states none; () for another text.
     """
-    found = (
-        re.search(r"<(?:\w+:)?Pixels\b[^>]*>", description) if "<OME" in description or ":OME" in description else None
-    )
-    if found is None:
-        return None, None
-    pairs = re.findall(r"""(\w+)\s*=\s*(?:"([^"]*)"|'([^']*)')""", found[0])
-    attributes = {name: html.unescape(one or other) for name, one, other in pairs}
+    if "<OME" not in description and ":OME" not in description:
+        return ()
+    images = [_attributes(tag) for tag in re.findall(r"<(?:\w+:)?Pixels\b[^>]*>", description)]
+    same_size = [image for image in images if (image.get("SizeX"), image.get("SizeY")) == tuple(map(str, size))]
+    return tuple(dict.fromkeys((_um(image, "X"), _um(image, "Y")) for image in same_size or images))
 
-    def size(axis: str) -> float | None:
-        unit = attributes.get(f"PhysicalSize{axis}Unit", "um").replace("\N{MICRO SIGN}", "u")
-        factor = OME_UNITS.get(unit.replace("\N{GREEK SMALL LETTER MU}", "u"))
-        try:
-            value = float(attributes[f"PhysicalSize{axis}"])
-        except (KeyError, ValueError):
-            return None
-        return value * factor if factor else None
 
-    return size("X"), size("Y")
+def _attributes(tag: str) -> dict[str, str]:
+    """Return the attributes of an XML tag."""
+    pairs = re.findall(r"""(\w+)\s*=\s*(?:"([^"]*)"|'([^']*)')""", tag)
+    return {name: html.unescape(one or other) for name, one, other in pairs}
+
+
+def _um(image: Mapping[str, str], axis: str) -> float | None:
+    """Return the um per px that attributes of Pixels state for an axis, None if they state none."""
+    unit = image.get(f"PhysicalSize{axis}Unit", "um").replace("\N{MICRO SIGN}", "u")
+    factor = OME_UNITS.get(unit.replace("\N{GREEK SMALL LETTER MU}", "u"))
+    try:
+        value = float(image[f"PhysicalSize{axis}"])
+    except (KeyError, ValueError):
+        return None
+    return value * factor if factor else None
 
 
 def check_header(path: Path, header: TiffHeader) -> None:

@@ -73,6 +73,42 @@ def test_deep_slides_are_refused(tmp_path: Path, how: str, pixels: np.ndarray, w
         open_slide(path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "alpha", "hidden"),
+    [("unspecified", 1, True), ("unspecified", 128, True), ("unspecified", 255, False), ("unassalpha", 128, False)],
+)
+def test_a_fourth_channel_of_unknown_meaning_hides_nothing_in_silence(
+    tmp_path: Path, kind: str, alpha: int, hidden: bool
+) -> None:
+    """OpenSlide takes it for opacity (libtiff) and changes the colours of all pixels below 255."""
+    pytest.importorskip("openslide")
+    stacked = np.dstack([PIXELS, np.full(PIXELS.shape[:2], alpha, np.uint8)])
+    path = write(tmp_path / "s.tif", stacked, tile=(256, 256), extrasamples=[kind])
+    header = read_tiff_header(path)
+    assert header is not None
+    assert (header.has_alpha, header.is_opacity) == (True, kind == "unassalpha")
+    with open_slide(path) as slide:
+        if hidden:
+            with pytest.raises(BadSlide, match=rf"alpha channel \(at most {alpha} of 255\) hides it"):
+                slide.thumbnail(256)
+        else:
+            assert slide.thumbnail(256).pixels.std() > 0
+            assert slide.hidden_share() == 0
+
+
+def test_the_scale_is_that_of_the_image_that_is_the_slide() -> None:
+    """Scanners store the label and the macro image as further images of one OME-XML."""
+
+    def image(side: int, mpp: str) -> str:
+        return f'<Image><Pixels SizeX="{side}" SizeY="{side}" PhysicalSizeX="{mpp}" PhysicalSizeY="{mpp}"/></Image>'
+
+    text = f"<OME>{image(100, '8')}{image(4000, '0.25')}{image(50, '16')}</OME>"
+    assert ome_mpp(text, (4000, 4000)) == ((0.25, 0.25),)
+    assert ome_mpp(text, (4001, 4000)) == ((8.0, 8.0), (0.25, 0.25), (16.0, 16.0))
+    twice = f"<OME>{image(9, '0.5')}{image(9, '0.25')}{image(9, '0.5')}</OME>"
+    assert ome_mpp(twice, (9, 9)) == ((0.5, 0.5), (0.25, 0.25))
+
+
 def pixels_tag(**attributes: str) -> str:
     """Return OME-XML with these attributes of Pixels."""
     listed = " ".join(f'{name}="{value}"' for name, value in attributes.items())
@@ -97,13 +133,17 @@ def pixels_tag(**attributes: str) -> str:
             (0.5, 0.5),
         ),
         (pixels_tag(PhysicalSizeX="1", PhysicalSizeXUnit="pixel", PhysicalSizeY="x"), (None, None)),
-        ("<OME><BinaryOnly/></OME>", (None, None)),
-        ("Aperio Image Library", (None, None)),
         ("<OME:OME><OME:Pixels PhysicalSizeX='0.25' PhysicalSizeY='0.25'/></OME:OME>", (0.25, 0.25)),
     ],
 )
 def test_the_scale_in_ome_xml(text: str, expected: tuple[float | None, float | None]) -> None:
-    assert ome_mpp(text) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
+    ((x, y),) = ome_mpp(text, (512, 320))
+    assert (x, y) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
+
+
+@pytest.mark.parametrize("text", ["<OME><BinaryOnly/></OME>", "Aperio Image Library"])
+def test_other_texts_state_no_scale(text: str) -> None:
+    assert ome_mpp(text, (512, 320)) == ()
 
 
 def write_ome(path: Path, *, resolution: Any = None, subifds: int = 2, unit: str = "\N{MICRO SIGN}m") -> Path:
