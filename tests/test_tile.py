@@ -125,7 +125,7 @@ def test_what_is_refused_in_one_line(
         (tile_words(trained_run), 2, "no slide given"),
         (tile_words(trained_run, good, "--stride", "9", "--overlap", "0.5"), 2, "exclude one another"),
         (tile_words(trained_run, good, "--tile-px", "64"), 2, "trained on tiles of 32 px and would get 64"),
-        (tile_words(trained_run, str(tmp_path / "none.svs")), 1, "none.svs: no such slide"),
+        (tile_words(trained_run, str(tmp_path / "none.svs")), 1, "none.svs: not there"),
         (tile_words(trained_run, str(tmp_path / "text.svs")), 1, "not a readable"),
         (tile_words(trained_run, str(tmp_path / "noscale.png")), 1, "give it by --mpp"),
         (tile_words(trained_run, str(tmp_path / "small.png"), "--mpp", "0.5"), 1, "smaller than one tile of 32 px"),

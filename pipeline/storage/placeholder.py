@@ -1,4 +1,4 @@
-"""Recognise files that only stand for another file: Git LFS pointers, empty files, error pages of a download."""
+"""Recognise files that only stand for another file: broken links, Git LFS pointers, empty files, error pages."""
 
 from pathlib import Path
 
@@ -15,6 +15,24 @@ PLACEHOLDERS = (
     (b'<?xml version="1.0" encoding="utf-8"?>\n<error>', "an error message of a server: download the file again"),
 )
 """First bytes (lower case) and what such a file is."""
+
+
+def no_file(path: Path) -> str:
+    """Return why there is no file to read at a path, "" where there is one.
+
+    Raises:
+        OSError: its folder cannot be searched.
+    """
+    if path.is_file():
+        return ""
+    if path.exists():
+        return "not a file"
+    if not path.is_symlink():
+        return "not there"
+    target = path.readlink()
+    if "/annex/objects/" in target.as_posix():
+        return "a git-annex link without its content: run `git annex get`"
+    return f"a broken link: {target} is not there"
 
 
 def placeholder(path: Path) -> str:

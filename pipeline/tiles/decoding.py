@@ -32,7 +32,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from pipeline.errors import BadTile
-from pipeline.storage.placeholder import placeholder
+from pipeline.storage.placeholder import no_file, placeholder
 from pipeline.tiles import image_limits
 from pipeline.tiles.image_limits import MAX_SIDE, MOST_BYTES
 from pipeline.tiles.metadata import without_metadata
@@ -191,8 +191,8 @@ def read_tile(path: Path, *, max_side: int = MAX_SIDE) -> Decoded:
             or hidden by its transparency.
     """
     try:
-        if not path.is_file():
-            raise BadTile("not a file" if path.exists() else "not there")
+        if what := no_file(path):
+            raise BadTile(what)
         if path.stat().st_size > MOST_BYTES:
             raise BadTile(f"the file has more than {MOST_BYTES / 1e6:.0f} MB")
         with path.open("rb") as handle:

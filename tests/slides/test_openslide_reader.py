@@ -142,10 +142,18 @@ def test_what_cannot_be_opened(slide_file: Make, tmp_path: Path) -> None:
             open_slide(tmp_path / name, 0.5)
         assert words in str(caught.value), name
         assert str(caught.value).startswith(str(tmp_path / name))
-    with pytest.raises(BadSlide, match="no such slide"):
+    with pytest.raises(BadSlide, match="not there"):
         open_slide(tmp_path / "none.svs")
     with pytest.raises(BadSlide, match="no slides in this folder"):
         open_slide(tmp_path)
+    for name, target, words in (
+        ("link.svs", "/archive/s.svs", r"a broken link: /archive/s\.svs is not there"),
+        ("annex.svs", "../.git/annex/objects/a/b", "git annex get"),
+        ("loop.svs", "loop.svs", "a broken link"),
+    ):
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(BadSlide, match=words):
+            open_slide(tmp_path / name)
 
 
 LARGE = """
