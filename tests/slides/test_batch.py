@@ -49,6 +49,17 @@ def test_codes_and_rows(tmp_path: Path) -> None:
     assert "in" not in table(tmp_path)
 
 
+def test_two_spellings_of_one_name_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert each_slide(tmp_path, entries("HE"), work, stage="tile") == EXIT_OK
+    with pytest.raises(BadSlide, match=r"he\.svs: .*slides/HE holds results"):
+        each_slide(tmp_path, entries("he"), work, stage="extract")
+    caplog.clear()
+    with caplog.at_level("WARNING", "pipeline"):
+        assert each_slide(tmp_path, entries("HE", "he"), work, stage="extract") == EXIT_SKIPPED
+    assert "skipped he" in caplog.text  # P4: also with --quiet
+    assert list(table(tmp_path)) == ["HE"]
+
+
 def test_what_is_no_slides_fault_stops_all(tmp_path: Path) -> None:
     def refuse(entry: SlideEntry) -> Outcome:
         raise UsageError("--stride 0")

@@ -10,6 +10,7 @@ from pipeline.storage import atomic, records
 from pipeline.storage.protocol import read_protocol
 from pipeline.tiles.datasets.groups import parse_groups
 from pipeline.tiles.datasets.kather2016 import GROUP_REGEX
+from pipeline.tiles.datasets.names import name_key
 from pipeline.tiles.manifest import Manifest, read_manifest
 
 UNKNOWN = "unknown"
@@ -27,7 +28,7 @@ class SlideModel:
     """The manifest that it was trained on, if that is next to the model."""
 
     source: str | None
-    """Source of the slide, from its name or from the user."""
+    """Source of the slide, from its name or from the user, in the spelling of the manifest's groups."""
 
     @property
     def saw_source(self) -> bool | str:
@@ -78,8 +79,10 @@ def source_of(entry: SlideEntry, manifest: Manifest | None) -> str | None:
         entry: the slide.
         manifest: of the tiles.
     """
-    if entry.group is not None or manifest is None:
+    if manifest is None:
         return entry.group
+    if entry.group is not None:
+        return _as_spelled(entry.group, manifest) or entry.group
     options = records.read_record(manifest.path)["options"]
     regex = options.get("group_regex")
     if regex is None and manifest.details.get("origin") in ("demo", "kather2016"):
@@ -90,7 +93,18 @@ def source_of(entry: SlideEntry, manifest: Manifest | None) -> str | None:
         found = parse_groups([entry.path.name], regex)[0]
     except PipelineError:
         return None
-    return found if manifest.table["group"].eq(found).any() else None
+    return _as_spelled(found, manifest)
+
+
+def _as_spelled(source: str, manifest: Manifest) -> str | None:
+    """Return a group of a manifest that is the source, whatever the case or the blanks; None without such a group.
+
+    The same spelling counts first: groups may differ in case only (`prepare --allow-similar-names`).
+    """
+    groups = manifest.table["group"].unique()
+    if source in groups:
+        return source
+    return next((group for group in groups if name_key(group) == name_key(source)), None)
 
 
 def _manifest_of(model: Path) -> Manifest | None:

@@ -48,6 +48,7 @@ def entry(name: str, group: str | None = None) -> SlideEntry:
         ("S9_whole", "S9", "S9"),
         ("else", None, None),
         ("S3_whole", "S1", "S1"),
+        ("else", " s3", "S3"),  # another spelling is no other patient
     ],
 )
 def test_the_rule_of_the_tiles_tells_the_source(runs: Path, name: str, group: str | None, source: str | None) -> None:
