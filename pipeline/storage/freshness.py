@@ -17,6 +17,7 @@ from pipeline.storage.records import (
     read_record,
     read_record_alone,
     record_path,
+    save_record,
 )
 
 
@@ -74,14 +75,40 @@ def reusable_record(artifact: Artifact, *, restart: bool = False) -> Record | No
 
 
 def current_record(artifact: Artifact) -> Record | None:
-    """Return the record of an artefact that is whole and has these options, inputs and seed; None without one."""
+    """Return the record of an artefact that is whole and has these options, inputs and seed; None without one.
+
+    A slide, a table or weights that were moved are the same input: the record then names their new place.
+    """
     try:
         record = check_artifact(artifact.path, schema=artifact.schema)
     except BadArtifact:
         return None
     inputs = file_hashes(artifact.inputs, artifact.path.parent, artifact.known)
     same = record["options"] == _as_recorded(artifact.options) and record["seed"] == artifact.seed
-    return record if same and record["inputs"] == inputs and not damaged_outputs(artifact.path, record) else None
+    has_moved = record["inputs"] != inputs
+    if has_moved and not _are_moved(record["inputs"], inputs, artifact.path.parent):
+        return None
+    if not same or damaged_outputs(artifact.path, record):
+        return None
+    if has_moved:
+        record["inputs"] = inputs
+        save_record(artifact.path, record)
+    return record
+
+
+def _are_moved(before: Mapping[str, str], now: Mapping[str, str], folder: Path) -> bool:
+    """Return whether inputs differ by the folders of files that are no artefacts, not by file names or content.
+
+    Args:
+        before: path relative to `folder` -> hash, by the record.
+        now: the same of now.
+        folder: of the artefact.
+    """
+    gone, came = dict(before.items() - now.items()), dict(now.items() - before.items())
+    if gone.keys() & came.keys() or any(record_path(folder / name).is_file() for name in came):
+        return False
+    facts = [sorted((Path(name).name, digest) for name, digest in files.items()) for files in (gone, came)]
+    return facts[0] == facts[1]
 
 
 def check_replaceable(artifact: Artifact) -> None:

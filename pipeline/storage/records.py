@@ -155,8 +155,13 @@ def write_record(
         "git": git_state(),
     }
     record = json.loads(to_json(record))  # as it will be read: tuples are lists then, and keys are sorted as text
-    record["record_sha256"] = hashlib.sha256(to_json(record).encode()).hexdigest()
-    write_text(record_path(path), to_json(record))
+    save_record(path, record)
+
+
+def save_record(artifact: Path, record: Mapping[str, Any]) -> None:
+    """Write a record with its own hash next to its artefact."""
+    digest = hashlib.sha256(to_json(record).encode()).hexdigest()
+    write_text(record_path(artifact), to_json({**record, "record_sha256": digest}))
 
 
 def read_record(artifact: Path) -> Record:

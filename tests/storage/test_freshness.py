@@ -145,6 +145,27 @@ def test_an_artefact_is_current_until_anything_changes(made: Artifact, tmp_path:
     assert not is_current()
 
 
+def test_an_input_without_a_record_may_be_moved(tmp_path: Path) -> None:
+    """A slide in another folder is the same slide; the artefacts of another run are others."""
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+    slide, table = tmp_path / "a" / "s.svs", make(tmp_path / "a" / "t.csv")
+    slide.write_bytes(b"pixels")
+    out = make(tmp_path / "grid.csv", inputs=(slide, table))
+    artifact = Artifact(out, "thing/1.2", "prepare", OPTIONS, [slide, table], 5)
+    moved = dataclasses.replace(artifact, inputs=[slide.rename(tmp_path / "b" / "s.svs"), table])
+    assert current_record(moved) is not None
+    assert sorted(read_record(out)["inputs"]) == ["a/t.csv", "b/s.svs"]
+    slide.write_bytes(b"other pixels")
+    assert current_record(dataclasses.replace(moved, inputs=[slide, table])) is None
+    other_name = moved.inputs[0].rename(tmp_path / "b" / "t.svs")
+    assert current_record(dataclasses.replace(moved, inputs=[other_name, table])) is None
+    other_name.rename(tmp_path / "b" / "s.svs")
+    copied = make(tmp_path / "b" / "t.csv")
+    assert copied.read_bytes() == table.read_bytes()
+    assert current_record(dataclasses.replace(moved, inputs=[tmp_path / "b" / "s.svs", copied])) is None
+
+
 def test_a_current_artefact_is_reused_and_logged_unless_it_is_made_again(
     made: Artifact, caplog: pytest.LogCaptureFixture
 ) -> None:
