@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -16,7 +16,7 @@ from pipeline.network.extraction.resumable_rows import embed_missing_rows
 from pipeline.network.model_file import Model
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, environment, records
-from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
+from pipeline.storage.embeddings.partial_rows import PartialRows, header_path, row_type
 from pipeline.storage.embeddings.reader import SCHEMA
 from pipeline.storage.embeddings.shards import ShardRows
 from pipeline.storage.embeddings.slide_info import SlideInfo
@@ -104,9 +104,13 @@ class ExtractionJob:
 def embedding_artifact(
     out: Path, options: Mapping[str, Any], inputs: Sequence[Path], known: Mapping[Path, str]
 ) -> records.Artifact:
-    """Return how an embeddings file is made; inputs are hashed here, once, unless their hash is known."""
+    """Return how an embeddings file is made; inputs are hashed here, once, unless their hash is known.
+
+    Unfinished rows are the replacement that was asked for by `--restart`: the file is no longer protected.
+    """
     hashes = {path: known[path] if path in known else atomic.sha256_file(path) for path in inputs}
-    return records.Artifact(out, SCHEMA, "extract", options, inputs, known=hashes, protects="options")
+    protects: Literal["nothing", "options"] = "nothing" if header_path(out).is_file() else "options"
+    return records.Artifact(out, SCHEMA, "extract", options, inputs, known=hashes, protects=protects)
 
 
 def embed_to_hdf5(job: ExtractionJob, settings: ExtractionSettings, engines: Engines) -> dict[str, str]:
@@ -177,7 +181,7 @@ def embed_to_hdf5(job: ExtractionJob, settings: ExtractionSettings, engines: Eng
     rows.remove()
     log.info(f"extract: {len(job.table)} rows of {model.network.fc.in_features} features in {out}")
     for tile_id, problem in skipped.items():
-        log.info(f"extract: skipped {tile_id}: {problem}")
+        log.warning(f"extract: skipped {tile_id}: {problem}")
     return skipped
 
 

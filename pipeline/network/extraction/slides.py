@@ -25,6 +25,7 @@ from pipeline.slides.place import check_same_content, content_facts
 from pipeline.slides.scale import GivenMpp
 from pipeline.slides.tiling import grid_of
 from pipeline.storage import atomic, freshness
+from pipeline.storage.embeddings.partial_rows import header_path
 
 
 @dataclasses.dataclass
@@ -57,7 +58,8 @@ class SlideExtraction:
             freshness.check_inputs_unchanged(trained.path, model.record)
         size, mpp = model.preprocess.size, model.preprocess.mpp
         grid = grid_of(self.run, entry, size=size, mpp=mpp, force=self.settings.force)
-        check_same_content(out, entry.path, sha256=grid.info.slide_sha256, restart=self.settings.restart)
+        if not header_path(out).is_file():  # else its replacement was begun, by --restart
+            check_same_content(out, entry.path, sha256=grid.info.slide_sha256, restart=self.settings.restart)
         inputs, known = [grid.path, trained.path, entry.path], {entry.path: grid.info.slide_sha256}
         artifact = embedding_artifact(out, self.settings.recorded, inputs, known)
         record = freshness.reusable_record(artifact, restart=self.settings.restart)

@@ -33,6 +33,11 @@ def row_type(n_features: int, n_classes: int) -> np.dtype:
     )
 
 
+def header_path(target: Path) -> Path:
+    """Return the path of the header of the rows that are computed for a file; it is there until the file is written."""
+    return target.with_name(target.name + ".partial.json")
+
+
 def _crc(identity: Mapping[str, Any]) -> int:
     """Return the checksum of an identity as it will be read."""
     return zlib.crc32(atomic.to_json(json.loads(atomic.to_json(identity))).encode())
@@ -51,7 +56,7 @@ class PartialRows:
 
     def __init__(self, target: Path, *, row: np.dtype, identity: Mapping[str, Any], batch: int) -> None:
         self.path = target.with_name(target.name + ".partial")
-        self.header = target.with_name(target.name + ".partial.json")
+        self.header = header_path(target)
         self.row, self.identity, self.batch = row, dict(identity), batch
 
     def open(self, *, restart: bool) -> int:
