@@ -126,7 +126,7 @@ def run(options: AblateOptions) -> int:
         except (Interrupted, DiskFull):
             raise
         except PipelineError as error:  # one run that diverges must not cost the others of a night
-            log.info(f"ablate: run {each.name} failed: {error}")
+            log.warning(f"ablate: run {each.name} failed: {error}")
             failed[each.name] = error
     if failed:
         name, reason = next(iter(failed.items()))

@@ -243,7 +243,7 @@ def run(common: Common, options: BaselinesOptions) -> int:
     records.write_record(artifact, details={"skipped": named}, device=str(device))
     log.info(f"baselines: {len(tile_id)} tiles described in {out}, the untrained network at {px} px")
     for name, problem in named.items():
-        log.info(f"baselines: skipped {name}: {problem}")
+        log.warning(f"baselines: skipped {name}: {problem}")
     return EXIT_SKIPPED if skipped else EXIT_OK
 
 

@@ -82,7 +82,7 @@ def run(options: MergeOptions) -> int:
     if written:
         log.info(f"merge: {len(manifest.table)} rows of {len(pieces)} shards in {out}")
         for name, problem in skipped.items():
-            log.info(f"merge: skipped {name}: {problem}")
+            log.warning(f"merge: skipped {name}: {problem}")
     else:
         log.info(f"merge: current, {out}")
     return EXIT_SKIPPED if skipped else EXIT_OK

@@ -261,7 +261,7 @@ def run(common: Common, options: PrepareOptions) -> int:
         path, table, root=tiles.root, options=given, details=details, outputs=outputs, seed=common.seed, inputs=listing
     )
     if n_bad:
-        log.info(
+        log.warning(
             f"prepare: {n_bad} unreadable tile(s) left out, see audit.md: {list_names(list(table['path'][~good]))}"
         )
     counts = table["split"].value_counts()

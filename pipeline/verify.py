@@ -220,11 +220,11 @@ def run(common: Common, options: VerifyOptions) -> int:
     if not known:
         faults.append(f"{folder}: no run: run `python -m pipeline.prepare` first")
     for fault in faults:
-        log.info(f"verify: {fault}")
+        log.warning(f"verify: {fault}")
     for path in unknown_files(folder, {known_path.resolve() for known_path in known} | known):
         log.info(f"verify: note: {path} belongs to no record")
     if faults:
-        log.info(f"verify: {len(faults)} fault(s) in {folder}")
+        log.warning(f"verify: {len(faults)} fault(s) in {folder}")
         return EXIT_FAILED
     log.info(f"verify: {len(known)} files of {folder} are what their records say")
     return EXIT_OK

@@ -83,13 +83,13 @@ def read_thumbnail(path: Path, record: Mapping[str, Any]) -> np.ndarray | None:
     """
     name = record["details"].get("thumbnail")
     if not isinstance(name, str) or Path(name).name != name or name not in record["outputs"]:
-        log.info(f"predict: {path}: its record names no thumbnail: maps are drawn over white")
+        log.warning(f"predict: {path}: its record names no thumbnail: maps are drawn over white")
         return None
     if name in freshness.damaged_outputs(path, record):
-        log.info(f"predict: {path.parent / name}: missing or changed: maps are drawn over white")
+        log.warning(f"predict: {path.parent / name}: missing or changed: maps are drawn over white")
         return None
     try:
         return decode_tile(path.parent / name)
     except BadTile as error:
-        log.info(f"predict: {error}: maps are drawn over white")
+        log.warning(f"predict: {error}: maps are drawn over white")
         return None

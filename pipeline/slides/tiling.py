@@ -124,7 +124,7 @@ def _make_grid(artifact: records.Artifact, slide: Slide, name: str, tiling: Tili
     }
     write_grid(artifact, slide, table, squares, outputs=[image, overlay], details=details)
     for note in notes(slide, tissue):
-        log.info(f"tile: {name}: {note}")
+        log.warning(f"tile: {name}: {note}")
     is_exact = abs(squares.reduction - 1) < 1e-9
     resized = "not resized" if is_exact else f"{squares.reduction:.3g} px of it per px of the resized tile"
     log.info(

@@ -79,5 +79,5 @@ def merge_shards(inputs: TileInputs, settings: ExtractionSettings, out: Path, fi
     skipped = records.read_record(out)["details"]["skipped"]
     log.info(f"extract: {n_rows} rows of {len(files)} processes in {out}")
     for name, problem in skipped.items():
-        log.info(f"extract: skipped {name}: {problem}")
+        log.warning(f"extract: skipped {name}: {problem}")
     return EXIT_SKIPPED if skipped else EXIT_OK
