@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.comparison.predictions import Predictions
-from pipeline.comparison.report_figures import WorstError
+from pipeline.comparison.report_figures import EmbeddingMap, WorstError
 from pipeline.comparison.run_files import RunFiles
 from pipeline.comparison.scores import Resampling, Score
 from pipeline.comparison.verdict import Verdict
@@ -44,7 +44,7 @@ class ReportData:
     figures: Mapping[str, Figure]
     """confusion, classes, reliability, selective."""
 
-    map: Figure | str
+    map: EmbeddingMap | str
     """The map of the embeddings, or why there is none."""
 
     worst: list[WorstError]

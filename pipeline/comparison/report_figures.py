@@ -32,6 +32,18 @@ TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
 
 
 @dataclasses.dataclass(frozen=True)
+class EmbeddingMap:
+    """The map of the embeddings, as a figure and as points."""
+
+    figure: Figure
+    tile_id: np.ndarray
+    """(M,) names of the tiles."""
+
+    points: np.ndarray
+    """(M, 2) float64."""
+
+
+@dataclasses.dataclass(frozen=True)
 class WorstError:
     """A test tile that at least one head misclassifies."""
 
@@ -125,7 +137,7 @@ def draw_scores(folder: Path, predictions: Predictions) -> dict[str, Figure]:
 
 def draw_embedding_map(
     folder: Path, files: RunFiles, predictions: Predictions, *, method: Literal["tsne", "pca"], seed: int
-) -> Figure | str:
+) -> EmbeddingMap | str:
     """Draw the map of the embeddings; return it, or the sentence on why there is none."""
     embeddings = files.embeddings
     if embeddings is None:
@@ -139,16 +151,18 @@ def draw_embedding_map(
     if len(rows) < LEAST_POINTS:
         return f"n/a: {count(len(rows), 'embedding')} cannot be mapped."
     features = feature_rows(folder.parent / "embeddings.h5", rows)
+    points = project(features, method=method, seed=seed)
     draw_map(
         folder / "embedding_map.png",
-        project(features, method=method, seed=seed),
+        points,
         is_test=is_test[rows],
         label=label[rows],
         classes=predictions.classes,
         group=[embeddings.group[row] for row in rows] if predictions.groups_known else None,
     )
     caption = _map_caption(embeddings, rows, method, n_features=features.shape[1])
-    return Figure("figures/embedding_map.png", "Map of the embeddings, a point per tile", caption)
+    figure = Figure("figures/embedding_map.png", "Map of the embeddings, a point per tile", caption)
+    return EmbeddingMap(figure, np.asarray(embeddings.tile_id, dtype=str)[rows], points)
 
 
 def _map_caption(embeddings: Embeddings, rows: np.ndarray, method: str, *, n_features: int) -> str:

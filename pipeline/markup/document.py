@@ -5,6 +5,7 @@ Every text is plain: class and file names are untrusted until a renderer has esc
 
 import base64
 import dataclasses
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +69,22 @@ class Figure:
     caption: str
 
 
-Block = Text | Note | Bullets | Table | Figure
+@dataclasses.dataclass(frozen=True)
+class Interactive:
+    """A part of the HTML file that a script draws; without script, and in Markdown, its text alone is there."""
+
+    kind: ClassVar[str] = "interactive"
+    name: str
+    """Id of the element that the script fills. Its data are in the element `<name>-data`."""
+
+    text: str
+    payload: str
+    """JSON without `<`."""
+
+    script: str
+
+
+Block = Text | Note | Bullets | Table | Figure | Interactive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +107,11 @@ class Document:
         """All figures in their order."""
         return [block for section in self.sections for block in section.blocks if isinstance(block, Figure)]
 
+    @property
+    def scripts(self) -> list[str]:
+        """The scripts of all interactive parts."""
+        return [block.script for section in self.sections for block in section.blocks if isinstance(block, Interactive)]
+
 
 def to_markdown(document: Document) -> str:
     """Return the document as GitHub-flavoured Markdown, pictures by relative link."""
@@ -107,7 +128,7 @@ def _paragraph(text: str) -> str:
 
 
 def _markdown_block(block: Block) -> str:
-    if isinstance(block, Text):
+    if isinstance(block, Text | Interactive):
         return _paragraph(block.text)
     if isinstance(block, Note):
         return f"> **{markdown_cell(block.text)}**"
@@ -123,7 +144,9 @@ def _markdown_block(block: Block) -> str:
 
 
 def to_html(document: Document, *, folder: Path) -> str:
-    """Return the document as one HTML file that needs no other: PNG pictures inlined, no script, no network.
+    """Return the document as one HTML file that needs no other: PNG pictures inlined, no network.
+
+    The only scripts that a browser runs are those of the document's interactive parts, by their hash.
 
     Args:
         document: the report.
@@ -136,4 +159,5 @@ def to_html(document: Document, *, folder: Path) -> str:
     images = {
         figure.file: base64.b64encode((folder / figure.file).read_bytes()).decode() for figure in document.figures
     }
-    return environment.get_template(TEMPLATE).render(document=document, images=images)
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in document.scripts]
+    return environment.get_template(TEMPLATE).render(document=document, images=images, hashes=hashes)

@@ -80,7 +80,7 @@ def confusions(data: ReportData) -> Section:
 
 def embedding_map(data: ReportData) -> Section:
     """Return the map of the embeddings."""
-    shown = data.map
+    shown = data.map if isinstance(data.map, str) else data.map.figure
     if data.protocol is not None:
         shown = (
             f"{NOT_AVAILABLE}: every part of the plan has its own network, and so its own space; a report on the "

@@ -1,0 +1,1 @@
+"""Let a reader of report.html select test tiles and recompute the scores."""

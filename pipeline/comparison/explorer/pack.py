@@ -1,0 +1,165 @@
+"""Pack the test rows of a report for its page: typed arrays as base64, thumbnails as one JPEG sheet."""
+
+import base64
+import io
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.comparison.report_figures import EmbeddingMap, tile_reader
+from pipeline.evaluation.bootstrap import resampling_counts, tail_probability
+from pipeline.evaluation.bootstrap_sums import dense_units
+from pipeline.evaluation.metrics import ECE_BINS
+from pipeline.evaluation.validate import IntArray
+from pipeline.markup.number_format import head_name
+from pipeline.tiles.decoding import resize
+
+if TYPE_CHECKING:
+    from pipeline.comparison.report_data import ReportData
+
+MOST_ROWS = 20_000
+"""Test rows that the page carries; above, it explores none."""
+
+MOST_DRAWS = 4_000_000
+"""Counts of units in draws that the page carries, one byte each; above, it recomputes no interval."""
+
+LARGE_THUMBNAIL, SMALL_THUMBNAIL, MANY_TILES = 48, 32, 10_000
+"""Side of a thumbnail in px up to so many tiles, and above."""
+
+SHEET_COLUMNS = 64
+JPEG_QUALITY = 75
+
+
+def encode(values: Any, dtype: str) -> str:
+    """Return an array as base64 of its little-endian bytes."""
+    return base64.b64encode(np.ascontiguousarray(values, dtype=np.dtype(dtype).newbyteorder("<")).tobytes()).decode()
+
+
+def explorer_payload(data: "ReportData") -> str | None:
+    """Return the JSON that explorer/view.js reads; None where the test rows are too many for a page.
+
+    Its arrays are int32 or float64, in the order of the test rows. `<` is escaped, so that the text can be inlined.
+    """
+    predictions = data.predictions
+    rows = predictions.rows("test")
+    if len(rows) > MOST_ROWS:
+        return None
+    names, first, tile = np.unique(
+        predictions.tiles["tile_id"].to_numpy(dtype=str)[rows], return_index=True, return_inverse=True
+    )
+    n_units, unit = dense_units(data.resampling.ids[rows], n_rows=len(rows))
+    columns = predictions.tiles.iloc[rows]
+    paths = _paths(data, names)
+    payload = {
+        "classes": predictions.classes,
+        "groups": predictions.group_code[1] if predictions.groups_known else [],
+        "tiles": {"id": names.tolist(), "path": paths},
+        "n": len(rows),
+        "y": encode(predictions.y[rows], "i4"),
+        "tile": encode(tile, "i4"),
+        "group": encode(predictions.group_code[0][rows], "i4"),
+        "fold": encode(columns["fold"], "i4"),
+        "seed": encode(columns["seed"], "i4"),
+        "unit": encode(unit, "i4"),
+        "n_units": n_units,
+        "edges": np.linspace(0.0, 1.0, ECE_BINS + 1)[1:-1].tolist(),
+        "heads": [
+            {
+                "name": head,
+                "title": head_name(head),
+                "main": head in predictions.main_heads,
+                "predicted": encode(predictions.predicted[head][rows], "i4"),
+                "p": encode(predictions.p[head][rows], "f8"),
+            }
+            for head in predictions.heads
+        ],
+        "printed": _printed(data),
+        "draws": _draws(data, n_units),
+        "tail": tail_probability(level=data.resampling.level, n_units=n_units) if n_units > 1 else None,
+        "map": _points(data.map, names) if isinstance(data.map, EmbeddingMap) else None,
+        "thumbnails": _thumbnails(data, rows[first]) if data.n_gallery else None,
+        "findings": _findings(data, set(names.tolist())),
+    }
+    return json.dumps(payload, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _paths(data: "ReportData", names: np.ndarray) -> list[str]:
+    """Return the path of each tile in the manifest; without a manifest its name."""
+    if data.files.manifest is None:
+        return [str(name) for name in names]
+    table = data.files.manifest.table
+    known = dict(zip(table["tile_id"], table["path"], strict=True))
+    return [str(known.get(name, name)) for name in names]
+
+
+def _printed(data: "ReportData") -> list[list[str | float | None]]:
+    """Return [head, metric, value, low, high] of every test score of comparison.csv; null for an undefined number."""
+    return [
+        [score.head, score.metric, *(None if math.isnan(x) else x for x in (score.value, score.low, score.high))]
+        for score in data.scores.values()
+        if score.split == "test"
+    ]
+
+
+def _draws(data: "ReportData", n_units: int) -> str | None:
+    """Return how often each unit is in each draw, (draws, units) uint8."""
+    resampling = data.resampling
+    if not 1 < n_units <= MOST_DRAWS // resampling.n_draws:
+        return None
+    chunks = resampling_counts(n_units, n_draws=resampling.n_draws, seed=resampling.seed)
+    counts = np.concatenate([chunk.T for chunk in chunks])
+    return encode(counts, "u1") if counts.max() <= np.iinfo(np.uint8).max else None
+
+
+def _points(drawn: EmbeddingMap, names: np.ndarray) -> dict[str, str]:
+    """Return the points of the map that are test tiles: number of the tile, x and y in 0..1."""
+    low, high = drawn.points.min(axis=0), drawn.points.max(axis=0)
+    scaled = (drawn.points - low) / np.maximum(high - low, np.finfo(float).tiny)
+    place = np.minimum(np.searchsorted(names, drawn.tile_id), len(names) - 1)
+    shown = names[place] == drawn.tile_id
+    return {"tile": encode(place[shown], "i4"), "xy": encode(scaled[shown], "f8")}
+
+
+def _thumbnails(data: "ReportData", first: IntArray) -> dict[str, Any] | None:
+    """Return a sheet with a thumbnail of each tile; a tile that cannot be read any more has place -1.
+
+    Args:
+        data: of the report.
+        first: (T,) a row of each tile.
+    """
+    if data.files.manifest is None:
+        return None
+    px = LARGE_THUMBNAIL if len(first) <= MANY_TILES else SMALL_THUMBNAIL
+    table = data.files.manifest.table.set_index("tile_id")
+    read = tile_reader(data.files.manifest)
+    sheet = np.full((-(-len(first) // SHEET_COLUMNS) * px, SHEET_COLUMNS * px, 3), 255, np.uint8)
+    place = np.full(len(first), -1)
+    n = 0
+    for i, tile_id in enumerate(data.predictions.tiles["tile_id"].iloc[first]):
+        pixels = read(table.loc[tile_id, "path"], table.loc[tile_id, "sha256"]) if tile_id in table.index else None
+        if pixels is None:
+            continue
+        top, left = divmod(n, SHEET_COLUMNS)
+        sheet[top * px : (top + 1) * px, left * px : (left + 1) * px] = resize(pixels, px)
+        place[i], n = n, n + 1
+    used = sheet[: max(1, -(-n // SHEET_COLUMNS)) * px]
+    file = io.BytesIO()
+    Image.fromarray(used).save(file, "JPEG", quality=JPEG_QUALITY)
+    return {
+        "px": px,
+        "columns": SHEET_COLUMNS,
+        "place": encode(place, "i4"),
+        "jpeg": base64.b64encode(file.getvalue()).decode(),
+    }
+
+
+def _findings(data: "ReportData", names: set[str]) -> dict[str, list[str]]:
+    """Return tile -> what the audit found about it."""
+    found: dict[str, list[str]] = {}
+    for finding in data.files.findings or []:
+        for tile_id in names.intersection(finding.tiles):
+            found.setdefault(tile_id, []).append(finding.what)
+    return found
