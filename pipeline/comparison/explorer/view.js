@@ -28,6 +28,7 @@
     const element = document.createElement(name);
     for (const [key, value] of Object.entries(properties)) {
       if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+      else if (key.startsWith("aria-")) element.setAttribute(key, String(value));
       else if (value !== false && value !== null) element.setAttribute(key, value === true ? "" : String(value));
     }
     element.append(...children);

@@ -1,0 +1,264 @@
+"""The explorer in a browser: selections, recomputed scores, and what the page never does."""
+
+import dataclasses
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.report_data import ReportData
+from pipeline.comparison.report_figures import EmbeddingMap
+from pipeline.comparison.scores import Score
+from pipeline.comparison.sections import explore
+from pipeline.evaluation.metrics import confusion, scalar_metrics
+from pipeline.markup.document import Document, Figure, to_html
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+
+
+@dataclasses.dataclass
+class Browser:
+    """An open page, and what it wrote to the console or asked the network for."""
+
+    page: object
+    problems: list[str]
+    requests: list[str]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def show(chromium: object, tmp_path: Path) -> Iterator[Callable[..., Browser]]:
+    """Return a function that opens the explorer of a report, or an HTML text."""
+    pages = []
+
+    def open_page(data: ReportData | str, *, address: str = "", width: int = 1200) -> Browser:
+        html = data if isinstance(data, str) else to_html(Document("made", [explore.section(data)]), folder=tmp_path)
+        (tmp_path / "report.html").write_text(html, encoding="utf-8")
+        page = chromium.new_page(viewport={"width": width, "height": 900})
+        pages.append(page)
+        found = Browser(page, [], [])
+        page.on("console", lambda message: found.problems.append(message.text))
+        page.on("pageerror", lambda error: found.problems.append(str(error)))
+        page.on("request", lambda request: found.requests.append(request.url))
+        page.goto(f"file://{tmp_path}/report.html{address}")
+        page.wait_for_selector("#selected")
+        return found
+
+    yield open_page
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture
+def data(make_predictions: Callable[..., Predictions], make_data: Callable[..., ReportData]) -> ReportData:
+    """Two heads and a baseline on 90 test tiles of 9 groups and 3 classes, with noisy probabilities and a map."""
+    rng = np.random.default_rng(3)
+    y = rng.integers(3, size=90)
+    wrong = {head: np.where(rng.random(90) < share, (y + 1) % 3, y) for head, share in SHARES.items()}
+    predictions = make_predictions(
+        y.tolist(), {head: answer.tolist() for head, answer in wrong.items()}, group=[f"g{i % 9}" for i in range(90)]
+    )
+    for head in predictions.heads:
+        predictions.p[head][:] = rng.dirichlet(np.ones(3), 90)
+    drawn = EmbeddingMap(
+        Figure("figures/embedding_map.png", "", ""), predictions.tiles["tile_id"].to_numpy(str), rng.random((90, 2))
+    )
+    return make_data(predictions, map=drawn)
+
+
+SHARES = {"softmax": 0.3, "svm": 0.2, "histogram_svm": 0.4}
+
+
+def n_selected(browser: Browser) -> int:
+    return int(browser.page.inner_text("#selected").split()[0])
+
+
+def recomputed(browser: Browser) -> tuple[int, int]:
+    """Return how many numbers agree, and how many were compared."""
+    browser.page.click("#recompute")
+    agree, compared = re.findall(r"(\d+) of (\d+)", browser.page.inner_text("#recomputed"))[0]
+    return int(agree), int(compared)
+
+
+def test_each_cell_selects_exactly_its_tiles(show: Callable[..., Browser], data: ReportData) -> None:
+    browser = show(data)
+    assert n_selected(browser) == 90
+    counts = confusion(data.predictions.y, data.predictions.predicted["softmax"], 3)
+    for true in range(3):
+        for predicted in range(3):
+            browser.page.click(f'[data-cell="{true}-{predicted}"]')
+            assert n_selected(browser) == counts[true, predicted]
+            assert browser.page.locator(".tiles button").count() == counts[true, predicted]
+    assert browser.problems == []
+
+
+def test_the_surest_error_is_first_and_opens(show: Callable[..., Browser], data: ReportData) -> None:
+    browser = show(data)
+    predictions = data.predictions
+    sure = predictions.named_probability("softmax", np.arange(90))
+    wrong = predictions.predicted["softmax"] != predictions.y
+    first = int(np.argmax(np.where(wrong, sure, -1)))
+    browser.page.locator(".tiles button").first.click()
+    assert f"tile_{first}\n" in browser.page.inner_text(
+        ".detail"
+    ) + "\n" or f"tile_{first} " in browser.page.inner_text(".detail")
+    assert browser.page.locator(".detail meter").count() == 3
+
+
+def test_right_in_one_head_and_wrong_in_another(show: Callable[..., Browser], data: ReportData) -> None:
+    browser = show(data)
+    browser.page.locator("select").nth(0).select_option("svm")
+    browser.page.locator("select").nth(1).select_option("softmax")
+    y, predicted = data.predictions.y, data.predictions.predicted
+    assert n_selected(browser) == int(((predicted["svm"] == y) & (predicted["softmax"] != y)).sum())
+
+
+def test_the_map_selects_what_is_drawn_around(show: Callable[..., Browser], data: ReportData) -> None:
+    browser = show(data)
+    box = browser.page.locator("canvas").bounding_box()
+    mouse = browser.page.mouse
+    corners = [(0.02, 0.02), (0.98, 0.02), (0.98, 0.5), (0.02, 0.5)]  # the upper half
+    for i, (x, y) in enumerate(corners):
+        mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        if i == 0:
+            mouse.down()
+    mouse.up()
+    low, high = data.map.points[:, 1].min(), data.map.points[:, 1].max()
+    upper = (data.map.points[:, 1] - low) / (high - low) > 0.5
+    assert abs(n_selected(browser) - int(upper.sum())) <= 3  # points on the drawn edge
+    assert "lasso" in browser.page.url
+
+
+def test_the_address_opens_the_same_view(show: Callable[..., Browser], data: ReportData) -> None:
+    browser = show(data)
+    browser.page.click('[data-cell="0-1"]')
+    address = "#" + browser.page.url.partition("#")[2]
+    again = show(data, address=address)
+    assert n_selected(again) == n_selected(browser)
+    assert again.page.get_attribute('[data-cell="0-1"]', "aria-pressed") == "true"
+
+
+@pytest.mark.parametrize(
+    "address", ["#explore=%7B", "#explore=%7B%22true%22%3A99%2C%22a%22%3A%22no%22%7D", "#explore=%"]
+)
+def test_an_address_that_does_not_fit_is_ignored(show: Callable[..., Browser], data: ReportData, address: str) -> None:
+    browser = show(data, address=address)
+    assert n_selected(browser) == 90
+    assert browser.problems == []
+
+
+def test_a_group_left_out_gives_the_scores_of_the_other_rows(show: Callable[..., Browser], data: ReportData) -> None:
+    browser = show(data)
+    browser.page.click('[aria-label="leave out g4"]')
+    kept = np.flatnonzero(data.predictions.tiles["group"] != "g4")
+    assert n_selected(browser) == len(kept)
+    expected = scalar_metrics(
+        data.predictions.y[kept], data.predictions.p["svm"][kept], data.predictions.predicted["svm"][kept]
+    )
+    row = browser.page.locator("details tr", has_text="SVM").first.inner_text().split("\t")
+    names = ("accuracy", "balanced_accuracy", "macro_f1")
+    assert [cell.strip() for cell in row[1:]] == [f"{expected[name]:.3f}" for name in names]
+    assert "your own view" in browser.page.inner_text("#selected")
+
+
+def test_all_scores_and_intervals_are_recomputed(show: Callable[..., Browser], data: ReportData) -> None:
+    printed = [score for score in data.scores.values() if score.split == "test"]
+    bounds = sum(2 for score in printed if not np.isnan(score.low))
+    agree, compared = recomputed(show(data))
+    assert (agree, compared) == (len(printed) + bounds, len(printed) + bounds)
+    assert bounds == 3 * 6 * 2  # six metrics of three heads
+
+
+def test_without_draws_the_values_alone_are_recomputed(
+    show: Callable[..., Browser], data: ReportData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.comparison.explorer.pack.MOST_DRAWS", 0)
+    browser = show(data)
+    agree, compared = recomputed(browser)
+    assert agree == compared == sum(score.split == "test" for score in data.scores.values())
+    assert "36 bounds were not recomputed" in browser.page.inner_text("#recomputed")
+
+
+def test_a_wrong_score_is_named(show: Callable[..., Browser], data: ReportData) -> None:
+    key = ("svm", "test", "macro_f1")
+    scores = dict(data.scores)
+    scores[key] = Score(**(dataclasses.asdict(scores[key]) | {"value": scores[key].value + 1e-8}))
+    browser = show(dataclasses.replace(data, scores=scores))
+    agree, compared = recomputed(browser)
+    assert compared - agree == 1
+    assert "svm macro_f1" in browser.page.inner_text("#recomputed li")
+
+
+def test_nothing_leaves_the_page(show: Callable[..., Browser], data: ReportData) -> None:
+    browser = show(data)
+    browser.page.click('[data-cell="0-0"]')
+    recomputed(browser)
+    assert [url for url in browser.requests if not url.startswith(("data:", "file:"))] == []
+    assert len([url for url in browser.requests if url.startswith("file:")]) == 1
+
+
+def test_another_script_does_not_run(show: Callable[..., Browser], data: ReportData, tmp_path: Path) -> None:
+    html = to_html(Document("made", [explore.section(data)]), folder=tmp_path)
+    browser = show(html.replace("</main>", "<script>document.title = 'changed'</script></main>"))
+    assert browser.page.title() == "made"
+    assert any("Content Security Policy" in problem for problem in browser.problems)
+
+
+def test_hostile_names_stay_text(
+    show: Callable[..., Browser], make_predictions: Callable[..., Predictions], make_data: Callable[..., ReportData]
+) -> None:
+    hostile = "<img src=x onerror=document.title='changed'>"
+    predictions = make_predictions(
+        [0, 1, 2, 0],
+        {"svm": [0, 1, 1, 0]},
+        classes=(hostile, "</script><script>document.title='changed'</script>", "c"),
+        tile_id=[f"{hostile}{i}" for i in range(4)],
+        group=[hostile, hostile, "b", "b"],
+    )
+    browser = show(make_data(predictions))
+    browser.page.locator(".tiles button").first.click()
+    assert browser.page.title() == "made"
+    assert hostile in browser.page.inner_text(".detail")
+    assert browser.page.locator("#explorer img").count() == 0
+    assert browser.problems == []
+
+
+def test_the_selection_is_saved(show: Callable[..., Browser], data: ReportData) -> None:
+    browser = show(data)
+    browser.page.click('[data-cell="2-0"]')
+    with browser.page.expect_download() as download:
+        browser.page.click("text=Save the selection as CSV")
+    lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    y, predicted = data.predictions.y, data.predictions.predicted["softmax"]
+    expected = {f"tile_{i}" for i in np.flatnonzero((y == 2) & (predicted == 0))}
+    assert lines[0] == "tile_id,path"
+    assert {line.split(",")[0].strip('"') for line in lines[1:]} == expected
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_the_page_does_not_scroll_sideways(show: Callable[..., Browser], data: ReportData, width: int) -> None:
+    browser = show(data, width=width)
+    assert browser.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_every_control_has_a_name_and_is_reached_by_keyboard(show: Callable[..., Browser], data: ReportData) -> None:
+    browser = show(data)
+    unnamed = "b => !(b.innerText || b.getAttribute('aria-label') || '').trim()"
+    assert browser.page.eval_on_selector_all("button", f"all => all.filter({unnamed}).length") == 0
+    browser.page.focus('[data-cell="1-1"]')
+    browser.page.keyboard.press("Enter")
+    assert browser.page.evaluate("document.activeElement.dataset.cell") == "1-1"  # focus stays after drawing again
