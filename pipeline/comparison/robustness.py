@@ -186,7 +186,7 @@ def _draws(
             key: sparse.csr_array((np.ones(len(units)), (each, units)), shape=(width, n_units))
             for key, each in cells.items()
         }
-        for counts in resampling_counts(n_units, n_draws=resampling.n_draws, seed=resampling.seed):
+        for counts in resampling_counts(n_units, n_draws=resampling.n_draws, seed=resampling.seed, n_sums=width):
             for key, statistics in sums.items():
                 parts[key].append(_macro_f1((statistics @ counts).T))
     return {key: np.concatenate(values) if values else np.zeros(0) for key, values in parts.items()}

@@ -65,19 +65,19 @@ def superiority(
     counts = paired_counts(y, predicted_a, predicted_b, metric=metric, units=units)
     if counts.n_units < 2:
         return Superiority(math.nan, math.nan, math.nan, n_units=counts.n_units)
-    draws = counts.draws(_weights(counts.n_units, n_draws=n_draws, seed=seed))
+    draws = counts.draws(_weights(counts.n_units, n_draws=n_draws, seed=seed, n_sums=counts.a.shape[0]))
     better, worse = float((draws > rope).mean()), float((draws < -rope).mean())
     equal = float((np.abs(draws) <= rope).mean())
     return Superiority(better, equal, worse, n_units=counts.n_units)
 
 
-def _weights(n_units: int, *, n_draws: int, seed: int) -> Iterator[FloatArray]:
+def _weights(n_units: int, *, n_draws: int, seed: int, n_sums: int = 1) -> Iterator[FloatArray]:
     """Yield (units, draws) weights in chunks: exponential, which are Dirichlet(1, ..., 1) up to the scale.
 
     No score depends on the scale of the weights. The chunks do not change the draws.
     """
     rng = np.random.default_rng(seed)
-    chunk = max(1, CHUNK_CELLS // n_units)
+    chunk = max(1, CHUNK_CELLS // max(n_units, n_sums))
     for start in range(0, n_draws, chunk):
         size = min(chunk, n_draws - start)
         yield np.ascontiguousarray(rng.standard_exponential((size, n_units)).T)

@@ -26,7 +26,7 @@ from pipeline.evaluation.validate import (
 )
 
 CHUNK_CELLS = 1_000_000
-"""Units times draws held at once; about 40 MB at the peak."""
+"""Units, or cells of a confusion matrix, times draws held at once; about 40 MB at the peak."""
 
 PAIRED_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 
@@ -124,7 +124,7 @@ def bootstrap_metrics(
         return dict.fromkeys(METRICS, NO_INTERVAL)
     statistics = unit_statistics(y, p, predicted, unit=unit, n_units=n_units)
     draws: dict[str, list[FloatArray]] = {}
-    for counts in resampling_counts(n_units, n_draws=n_draws, seed=seed):
+    for counts in resampling_counts(n_units, n_draws=n_draws, seed=seed, n_sums=statistics.shape[0]):
         for name, values in metrics_of_sums((statistics @ counts).T, n_classes=n_classes).items():
             draws.setdefault(name, []).append(values)
     return {
@@ -169,7 +169,8 @@ def paired_difference(
     _check_draws(n_draws, level)
     if counts.n_units < 2:
         return Difference(counts.value, *NO_INTERVAL, n_units=counts.n_units)
-    draws = counts.draws(resampling_counts(counts.n_units, n_draws=n_draws, seed=seed))
+    weights = resampling_counts(counts.n_units, n_draws=n_draws, seed=seed, n_sums=counts.a.shape[0])
+    draws = counts.draws(weights)
     interval = percentile_interval(draws, level=level, n_units=counts.n_units)
     return Difference(counts.value, *interval, n_units=counts.n_units)
 
@@ -239,13 +240,20 @@ def percentile_interval(draws: FloatArray, *, level: float, n_units: int) -> tup
     return float(low), float(high)
 
 
-def resampling_counts(n_units: int, *, n_draws: int, seed: int) -> Iterator[FloatArray]:
+def resampling_counts(n_units: int, *, n_draws: int, seed: int, n_sums: int = 1) -> Iterator[FloatArray]:
     """Yield how often each unit stands in each draw, (n_units, draws) float64, in chunks of draws.
 
     The chunks do not change the draws: they are cut from one stream of random numbers.
+
+    Args:
+        n_units: Number of units.
+        n_draws: Number of draws.
+        seed: Of the draws.
+        n_sums: Number of sums that the caller computes for each draw, such as the cells of a confusion matrix, which
+            are more than the units where there are many classes.
     """
     rng = np.random.default_rng(seed)
-    chunk = max(1, CHUNK_CELLS // n_units)
+    chunk = max(1, CHUNK_CELLS // max(n_units, n_sums))
     for start in range(0, n_draws, chunk):
         size = min(chunk, n_draws - start)
         drawn = rng.integers(n_units, size=(size, n_units))

@@ -32,6 +32,12 @@ DIFFERENT = {2: "#E69F00", 3: "#B84700"}
 FEW = 256
 """Number of colours in a figure that shows the slide."""
 
+MOST_NAMED = 24
+"""Classes in a legend, those with the largest area; tables hold all."""
+
+MOST_PANELS = 16
+"""Classes of which the probabilities are drawn, those with the highest mean."""
+
 LONGEST_PX = 700
 """Longest side of the thumbnail in a figure: the tissue can be recognised, and the file stays small."""
 
@@ -105,11 +111,14 @@ def draw_probabilities(path: Path, view: SlideView, p: NumberArray, *, classes: 
         path: the PNG.
         view: the slide.
         p: (R, C, K), NaN where there is no class.
-        classes: K names.
+        classes: K names; of more than `MOST_PANELS` those with the highest mean probability are drawn.
         head: title of the panels.
     """
-    figure, axes = _panels(view, [short(name, 20) for name in classes], width=2.3, over=f"{head}: probability")
-    for k, axis in enumerate(axes):
+    means = np.nan_to_num(p.reshape(-1, len(classes))).sum(axis=0)
+    chosen = np.sort(np.argsort(-means, kind="stable")[:MOST_PANELS])
+    rest = "" if len(chosen) == len(classes) else f" of the {len(chosen)} likeliest classes of {len(classes)}"
+    figure, axes = _panels(view, [short(classes[k], 20) for k in chosen], width=2.3, over=f"{head}: probability{rest}")
+    for k, axis in zip(chosen, axes, strict=True):
         _values(axis, view.grid, p[..., k], "viridis")
     _bar(figure, axes, "viridis", "probability")
     save(figure, path)
@@ -234,9 +243,13 @@ def _bar(figure: Figure, axes: Sequence[Axes], colours: str, label: str) -> None
 
 
 def _legend(figure: Figure, code: IntArray, names: Sequence[str]) -> None:
-    """Add a legend of the classes that occur, and of unreadable cells."""
+    """Add a legend of the classes that occur, at most `MOST_NAMED`, and of unreadable cells."""
     colours = area_colours(len(names))
-    handles = [Patch(color=colours[k], label=name) for k, name in enumerate(names) if (code == k).any()]
+    counts = np.bincount(code[code >= 0].ravel(), minlength=len(names))
+    shown = np.sort(np.argsort(-counts, kind="stable")[: min(MOST_NAMED, (counts > 0).sum())])
+    handles = [Patch(color=colours[k], label=names[k]) for k in shown]
+    if rest := int((counts > 0).sum()) - len(shown):
+        handles.append(Patch(color="none", label=f"and {rest} smaller classes"))
     if (code == MISSING).any():
         handles.append(Patch(color=MISSING_COLOUR, label="could not be read"))
     if handles:

@@ -107,6 +107,14 @@ def test_draws_do_not_depend_on_the_chunks(monkeypatch):
         assert pieces[name] == pytest.approx(whole[name], nan_ok=True)
 
 
+def test_many_sums_are_computed_for_few_draws_at_once():
+    """The cells of the confusion matrix of 279 classes are more than the units."""
+    chunks = list(bootstrap.resampling_counts(60, n_draws=100, seed=3, n_sums=279**2))
+    assert max(chunk.shape[1] for chunk in chunks) == bootstrap.CHUNK_CELLS // 279**2
+    whole = next(bootstrap.resampling_counts(60, n_draws=100, seed=3))
+    assert np.array_equal(np.concatenate(chunks, axis=1), whole)
+
+
 def test_every_draw_holds_as_many_units_as_there_are():
     (counts,) = resampling_counts(9, n_draws=2000, seed=0)
     assert (counts.sum(axis=0) == 9).all()

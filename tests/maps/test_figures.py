@@ -50,6 +50,18 @@ def test_every_shape_of_slide(tmp_path, width, height, thumbnail):
         assert min(wide, high) > 100
 
 
+def test_figures_of_many_classes_stop_at_some(tmp_path):
+    view = view_of(2000, 1500)
+    names = [f"P{10000 + k}" for k in range(279)]
+    rng = np.random.default_rng(0)
+    code, p = rng.integers(-2, 279, view.grid.shape), rng.dirichlet([1] * 279, view.grid.shape)
+    draw_class_map(tmp_path / "m.png", view, code, classes=names, head="svm")
+    draw_side_by_side(tmp_path / "s.png", view, {"svm": code}, classes=names)
+    draw_probabilities(tmp_path / "p.png", view, p, classes=names, head="svm")
+    for name in "msp":
+        assert max(size_of(tmp_path / f"{name}.png")) < 2000
+
+
 def test_a_map_without_any_class(tmp_path):
     view = view_of(500, 500)
     for code in (NONE, MISSING):

@@ -13,7 +13,7 @@ import pandas as pd
 from pipeline.errors import BadArtifact
 from pipeline.names import MAIN
 from pipeline.storage.csv_files import read_table
-from pipeline.storage.predictions.csv_table import HeadOutput
+from pipeline.storage.predictions.csv_table import HeadOutput, with_probabilities
 
 SCHEMA = "robustness/1.0"
 COLUMNS = ("tile_id", "group", "label", "head", "corruption", "predicted")
@@ -43,8 +43,7 @@ def to_csv(tiles: pd.DataFrame, answers: Mapping[str, Mapping[str, HeadOutput]],
         for head, answer in heads.items():
             table = tiles[["tile_id", "group", "label"]].assign(head=head, corruption=corruption)
             table["predicted"] = names[answer.predicted]
-            table[[f"p_{name}" for name in classes]] = answer.p
-            parts.append(table)
+            parts.append(with_probabilities(table, answer.p, classes))
     return pd.concat(parts).to_csv(index=False, float_format="%.9g", lineterminator="\n")
 
 

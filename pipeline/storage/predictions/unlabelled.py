@@ -10,7 +10,7 @@ from pipeline.errors import BadArtifact
 from pipeline.names import MAIN
 from pipeline.storage import atomic
 from pipeline.storage.csv_files import read_table
-from pipeline.storage.predictions.csv_table import HeadOutput, check_probabilities
+from pipeline.storage.predictions.csv_table import HeadOutput, check_probabilities, with_probabilities
 
 SCHEMA = "tile_predictions/1.0"
 COLUMNS = ("tile_id", "x", "y", "head", "predicted")
@@ -52,8 +52,7 @@ def _blocks(
             block = pd.DataFrame({"tile_id": np.array(tile_id[part], dtype=object)})
             block["x"], block["y"] = ("", "") if coords is None else coords[part].T
             block["head"], block["predicted"] = head, names[answer.predicted[part]]
-            block[[f"p_{name}" for name in classes]] = answer.p[part]
-            yield block
+            yield with_probabilities(block, answer.p[part], classes)
 
 
 def read_predictions(path: Path) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """predictions.csv of predict: what was written is read; a table that breaks a rule is refused with the rule."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,17 @@ def test_what_was_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(unlabelled, "BLOCK_ROWS", 3)
     write_predictions(tmp_path / "b.csv", TILES, ANSWERS, coords=coords, classes=CLASSES)
     assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
+
+
+def test_hundreds_of_classes_are_written_without_a_warning(tmp_path: Path) -> None:
+    """Pandas warns of columns that are added one by one."""
+    classes = [f"P{k}" for k in range(279)]
+    answer = HeadOutput(np.arange(3), np.full((3, 279), 1 / 279))
+    with warnings.catch_warnings(action="error"):
+        write_predictions(tmp_path / "p.csv", ["a", "b", "c"], {"svm": answer}, coords=None, classes=classes)
+        read = read_predictions(tmp_path / "p.csv")
+    assert list(read.columns[-2:]) == ["p_P277", "p_P278"]
+    assert list(read["predicted"]) == classes[:3]
 
 
 BREAKS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
