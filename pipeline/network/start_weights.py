@@ -14,7 +14,10 @@ from pipeline.storage.placeholder import placeholder
 from pipeline.storage.zip_guard import refuse_packed
 
 WRAPPERS = ("state_dict", "model", "teacher", "student", "net")
-"""Names under which training frameworks store a state dict next to other things."""
+"""Names under which training frameworks store a state dict next to other things, in the order of preference."""
+
+MOST_WRAPPERS = 3
+"""Wrappers in one another that are removed."""
 
 ANCHOR = "conv1.weight"
 """The first parameter of torchvision's residual networks."""
@@ -35,15 +38,14 @@ class StartWeights:
 def load_start_weights(network: ResNet, path: Path) -> StartWeights:
     """Load start weights from a safetensors file or a state dict of torch; the last layer of the network is kept.
 
-    No pickle is run: torch's files are read with weights_only (P3). One wrapper of `WRAPPERS` and one prefix of all
-    names are removed.
+    No pickle is run: torch's files are read with weights_only (P3). Wrappers and one prefix of all names are removed.
 
     Raises:
         BadArtifact: not readable, or not the weights of this architecture.
     """
     content = _read(path)
-    wrapper = next((name for name in WRAPPERS if isinstance(content.get(name), Mapping)), None)
-    named = dict(content if wrapper is None else content[wrapper])
+    named, wrappers = _unwrapped(content)
+    wrapper = ".".join(wrappers)
     state = {str(name): value for name, value in named.items() if isinstance(value, torch.Tensor)}
     needed = {name for name in network.state_dict() if not name.startswith("fc.") and "num_batches" not in name}
     starts = [name.removesuffix(ANCHOR) for name in state if name == ANCHOR or name.endswith(f".{ANCHOR}")]
@@ -70,6 +72,32 @@ def load_start_weights(network: ResNet, path: Path) -> StartWeights:
         raise BadArtifact(f"--init {path}: unknown parameters ({_listed(unexpected)}): another architecture?")
     parts = [f"the wrapper {wrapper!r}" if wrapper else "", f"the prefix {prefix!r}" if prefix else ""]
     return StartWeights(sha256_file(path), " and ".join(filter(None, parts)))
+
+
+def _unwrapped(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
+    """Return the innermost dictionary with the weights of a residual network, and the names that lead to it.
+
+    Of several dictionaries with weights the first of `WRAPPERS` is taken; without such a name, none.
+    """
+    wrappers: list[str] = []
+    for _ in range(MOST_WRAPPERS):
+        if any(str(name).endswith(ANCHOR) for name in content):
+            break
+        names = [name for name in content if isinstance(name, str)]
+        inside = [name for name in names if _has_network(content[name], MOST_WRAPPERS - len(wrappers))]
+        known = [name for name in WRAPPERS if name in inside or (not inside and isinstance(content.get(name), Mapping))]
+        if not known and len(inside) != 1:
+            break
+        wrappers.append((known or inside)[0])
+        content = content[wrappers[-1]]
+    return content, wrappers
+
+
+def _has_network(value: object, depth: int) -> bool:
+    """Return whether a value is a dictionary that holds weights of a residual network, at most `depth` levels down."""
+    if depth == 0 or not isinstance(value, Mapping):
+        return False
+    return any(str(name).endswith(ANCHOR) or _has_network(inner, depth - 1) for name, inner in value.items())
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -103,7 +131,7 @@ def _not_usable(path: Path, reason: str) -> BadArtifact:
     return BadArtifact(f"--init {path}: not a state dict of this architecture: {reason}")
 
 
-def _described(content: Mapping[str, Any], wrapper: str | None, state: Mapping[str, Any], needed: set[str]) -> str:
+def _described(content: Mapping[str, Any], wrapper: str, state: Mapping[str, Any], needed: set[str]) -> str:
     """Return what a file holds, in words."""
     inside = f"it holds {_listed([repr(name) for name in content])}" if wrapper or not state else ""
     names = f"its names are {_listed(list(state))}" if state else ""

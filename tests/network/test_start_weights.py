@@ -99,6 +99,9 @@ def test_start_weights_that_are_a_single_tensor(tmp_path: Path) -> None:
         ),
         (lambda state: {"student": {}, "teacher": below("backbone.", state)}, ("teacher", "backbone.")),
         (lambda state: {"net": state}, ("net",)),
+        (lambda state: {"state_dict": {"model": state}}, ("state_dict.model",)),
+        (lambda state: {"epoch": 3, "model_state_dict": state, "optimizer": {"state": {0: {}}}}, ("model_state_dict",)),
+        (lambda state: state | {"ema": below("module.", state)}, ()),
         (lambda state: below("encoder.", state), ("encoder.",)),
     ],
 )
@@ -121,7 +124,6 @@ def test_wrappers_and_prefixes_are_removed_and_named(
         (lambda state: {**below("query.", state), **below("key.", state)}, "query."),
         (lambda state: {**below("backbone.", state), "queue": torch.zeros(2)}, "queue"),
         (lambda state: {"optimizer": {}, "epoch": 3}, "'optimizer', 'epoch'"),
-        (lambda state: {"state_dict": {"model": state}}, "'state_dict'"),
         (lambda state: {"state_dict": {"blocks.0.weight": torch.zeros(2)}}, "blocks.0.weight"),
         (lambda state: {name: value for name, value in state.items() if name != "bn1.bias"}, "bn1.bias"),
         (lambda state: below("module.", state | {"layer1.1.conv1.weight": torch.zeros(1)}), "layer1.1.conv1.weight"),
