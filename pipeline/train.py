@@ -74,7 +74,9 @@ def resolve_options(manifest: "Manifest", options: TrainOptions) -> tuple[Recipe
     """Return the recipe with the user's changes, and all options as the model's record keeps them."""
     name = options.recipe or ("quick" if manifest.details.get("origin") == "demo" else "tutorial")
     recipe = dataclasses.replace(RECIPES[name], **given_switches(options))
-    return recipe, plain(options) | {"recipe": name} | plain(recipe)
+    is_file = options.init not in (None, IMAGENET)
+    init = f"./{Path(str(options.init)).name}" if is_file else options.init  # its content is an input, not its place
+    return recipe, plain(options) | {"recipe": name, "init": init} | plain(recipe)
 
 
 def artifact_of(manifest: "Manifest", options: TrainOptions, *, seed: int) -> records.Artifact:

@@ -331,6 +331,9 @@ def test_start_weights_are_part_of_the_model_s_history(
     record = records.read_record(prepared_run / "model.safetensors")
     assert atomic.sha256_file(start) in record["inputs"].values()
     first = model_bytes(prepared_run)
+    (tmp_path / "moved").mkdir()
+    start = start.rename(tmp_path / "moved" / "start.pth")
+    argv[-1] = str(start)  # the same weights in another folder
     assert train.main(argv) == 0
     assert "train: current" in capsys.readouterr().err
     torch.save(build_network("resnet10", n_classes=9, seed=2).state_dict(), start)
