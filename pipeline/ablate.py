@@ -34,7 +34,7 @@ from pipeline.cli.parse import Syntax, parse
 from pipeline.cli.toml_file import read_toml, toml_words
 from pipeline.errors import EXIT_OK, DiskFull, Interrupted, PipelineError, UsageError
 from pipeline.runtime.console import log
-from pipeline.storage.lock import run_held
+from pipeline.storage.lock import locked_run
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 """A name of a run: it becomes a folder."""
@@ -121,7 +121,7 @@ def run(options: AblateOptions) -> int:
     for i, each in enumerate(chosen, start=1):
         log.info(f"ablate: run {i} of {len(chosen)}, {each.name}")
         try:
-            with run_held(each.common.run):
+            with locked_run(each.common.run):
                 codes.append(whole.run(each.common, each.options))
         except (Interrupted, DiskFull):
             raise

@@ -19,7 +19,7 @@ from pipeline.cli.options import check, plain
 from pipeline.errors import EXIT_OK, BadInput, StaleInput
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, records
-from pipeline.storage.lock import run_held
+from pipeline.storage.lock import locked_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def run(options: CompareOptions) -> int:
     for each in options.runs:
         if not each.is_dir():
             raise BadInput(f"{each}: no such run folder: check the path")
-    with run_held(folder):
+    with locked_run(folder):
         return write_comparison(options, folder / "compare.csv")
 
 

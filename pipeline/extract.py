@@ -181,7 +181,7 @@ def extract(common: Common, options: ExtractOptions) -> int:
     if options.shard:
         shard = parse_shard(options.shard)
         if options.out is None:
-            atomic.refuse_link(common.run / atomic.SHARDS)
+            atomic.check_no_link(common.run / atomic.SHARDS)
         out = options.out or common.run / atomic.SHARDS / shard.file_name
         return extract_shard(inputs, settings, out, shard)
     out = options.out or common.run / "embeddings.h5"

@@ -145,7 +145,7 @@ def pool_parts(common: Common, protocol: Protocol, options: FitHeadsOptions) -> 
     for arm in protocol.arms:
         requested = {"heads": list(options.heads), "fit_on": options.fit_on}
         pool(protocol, arm, options=requested, force=common.force)
-    pooled = records.standing(protocol.predictions(protocol.main_arm))
+    pooled = records.existing_table(protocol.predictions(protocol.main_arm))
     log.info(f"fit_heads: pooled predictions of {len(protocol.parts)} parts in {pooled}")
 
 
@@ -203,7 +203,7 @@ def describe(common: Common, options: FitHeadsOptions) -> Job:
     chosen = {"heads": list(options.heads), "rounds": options.rounds, "fit_on": config.fit_on}
     chosen |= {"calibration": options.calibration, "baselines": options.baselines, "svm_rows": options.svm_rows}
     artifact = records.Artifact(
-        path=records.standing(common.run / "predictions.csv"),
+        path=records.existing_table(common.run / "predictions.csv"),
         schema=csv_table.SCHEMA,
         stage="fit_heads",
         options=chosen | limits,

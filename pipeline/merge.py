@@ -55,7 +55,7 @@ def run(options: MergeOptions) -> int:
         UsageError: no shard, or no manifest.
     """
     from pipeline.storage.embeddings.merge import merge
-    from pipeline.storage.embeddings.shard_checks import read_piece
+    from pipeline.storage.embeddings.shard_checks import read_shard_file
     from pipeline.tiles.manifest import read_manifest
 
     check(options.shards, "no shard given: name the files, such as reports/mine/shards/*.h5")
@@ -66,11 +66,11 @@ def run(options: MergeOptions) -> int:
     environment.git_state()
     with locked(out.parent):
         atomic.remove_temporaries_of(out)
-        pieces = [read_piece(path) for path in options.shards]
+        shard_files = [read_shard_file(path) for path in options.shards]
         with progress(2 * len(manifest.table), unit="row", label="merge") as bar:
             written = merge(
                 out,
-                pieces,
+                shard_files,
                 manifest.table,
                 manifest=manifest.path,
                 max_bad=options.max_bad,
@@ -80,7 +80,7 @@ def run(options: MergeOptions) -> int:
             )
     skipped = records.read_record(out)["details"]["skipped"]
     if written:
-        log.info(f"merge: {len(manifest.table)} rows of {len(pieces)} shards in {out}")
+        log.info(f"merge: {len(manifest.table)} rows of {len(shard_files)} shards in {out}")
         for name, problem in skipped.items():
             log.warning(f"merge: skipped {name}: {problem}")
     else:

@@ -61,7 +61,7 @@ def run(common: Common, options: ReportOptions) -> int:
     from pipeline.markup.document import to_html, to_markdown
 
     folder = common.run
-    source, table = records.standing(folder / "predictions.csv"), folder / "comparison.csv"
+    source, table = records.existing_table(folder / "predictions.csv"), folder / "comparison.csv"
     predictions = read_predictions(source, force=common.force)
     files = optional_files(folder, pixels=options.gallery > 0, embeddings=options.map != "none")
     inputs = [source, *files]
@@ -161,7 +161,7 @@ def read_random_control(common: Common, predictions: "Predictions", files: "list
     from pipeline.comparison.read import read_predictions
     from pipeline.comparison.run_files import RANDOM_CONTROL
 
-    path = records.standing(common.run / RANDOM_CONTROL)
+    path = records.existing_table(common.run / RANDOM_CONTROL)
     if path not in files:
         return None
     control = read_predictions(path, force=common.force)

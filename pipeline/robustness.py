@@ -150,7 +150,7 @@ def input_files(run: Path, predictions: "Predictions") -> list[Path]:
     """Return the files that decide the content of robustness.csv."""
     heads = [FILES[head] for head in predictions.main_heads if head in FILES]
     others = [run / name for name in ("manifest.csv", "model.safetensors", SUMMARY, *heads)]
-    return [records.standing(run / "predictions.csv"), *others]
+    return [records.existing_table(run / "predictions.csv"), *others]
 
 
 def draw_rows(predictions: "Predictions", n: int | None, *, seed: int) -> "np.ndarray":

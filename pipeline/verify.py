@@ -1,7 +1,7 @@
-"""Walk a run's chain of hashes: every file against its record, every record against its inputs, every schema.
+"""Check every file of a run against its record, its inputs and its schema.
 
-Reads the whole run folder and writes nothing. It names each file that is damaged, missing, stale or unknown, and
-ends with exit code 1 if there is any.
+Reads the whole run folder and writes nothing. Prints each file that is damaged, missing, stale or unknown. The exit
+code is 1 if a file is damaged, missing or stale.
 
     python -m pipeline.verify --run reports/mine
 """
@@ -17,19 +17,19 @@ from pipeline.storage import atomic, freshness, lock, records
 from pipeline.storage.protocol import Protocol, check_part, read_protocol
 
 UNFINISHED = ("checkpoint.pt", ".h5.partial", ".h5.partial.json")
-"""How files of a stage end that was interrupted: no results, nothing to hold them against."""
+"""Ends of the names of files of an interrupted stage, which have no record."""
 
 
 @dataclasses.dataclass(frozen=True)
 class VerifyOptions:
-    """What may be missing."""
+    """Options of verify."""
 
     light: bool = False
-    """Accept that heavy files (model, embeddings, heads) and figures with pixels were left behind, as in a clone."""
+    """Accept that heavy files (model, embeddings, heads) and figures with pixels are missing, as in a clone."""
 
 
 def check_one(path: Path, schema: str, stage: str, *, light: bool) -> list[str]:
-    """Return what is wrong with one artefact, its companions and its place in the chain."""
+    """Return the faults of an artefact, its companion files and its inputs."""
     if light and not path.is_file():
         records.read_record_alone(path)
         return []
@@ -46,7 +46,7 @@ def check_one(path: Path, schema: str, stage: str, *, light: bool) -> list[str]:
 
 
 def check_content(run: Path) -> list[str]:
-    """Return what is wrong inside the files that stand there: schemas, and rows that do not match across files."""
+    """Return the faults in the content of the files: schemas, and rows that do not match across files."""
     from pipeline.network.model_file import load_model
     from pipeline.storage.embeddings.reader import read_embeddings
     from pipeline.tiles.manifest import read_manifest
@@ -58,34 +58,34 @@ def check_content(run: Path) -> list[str]:
     if (run / "embeddings.h5").is_file():
         embeddings = read_embeddings(run / "embeddings.h5")
         if manifest is not None and embeddings.tile_id != list(manifest.table["tile_id"]):
-            faults.append(f"{run / 'embeddings.h5'}: its rows are not the tiles of manifest.csv in order")
-    path = records.standing(run / "predictions.csv")
+            faults.append(f"{run / 'embeddings.h5'}: its rows are not the tiles of manifest.csv, in this order")
+    path = records.existing_table(run / "predictions.csv")
     if path.is_file():
         from pipeline.storage.predictions.csv_table import check_predictions
 
         found = check_predictions(path)
         if manifest is not None and not found <= set(manifest.table["tile_id"]):
-            faults.append(f"{path}: holds tiles that are not in manifest.csv")
+            faults.append(f"{path}: has tiles that are not in manifest.csv")
     return faults
 
 
 def unknown_files(run: Path, known: set[Path]) -> list[Path]:
-    """Return files of the run folder that no record speaks of."""
+    """Return files of the run folder that are in no record."""
     files = {path for path in run.rglob("*") if path.is_file()}
     left = {path for path in files - known if not path.name.endswith(UNFINISHED) and lock.NAME not in path.name}
     return sorted(path for path in left if not path.parent.name.endswith(".ranks"))
 
 
 OPTIONAL = ("baselines.h5", "predictions-random.csv", "robustness.csv")
-"""Artefacts that a finished run may lack."""
+"""Artefacts that a finished run may not have."""
 
 
 def check_folder(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
-    """Return the faults of a run folder, or of one part of a plan, and the files that its records speak of."""
+    """Return the faults of a run folder, or of one part of a plan, and the files in its records."""
     faults: list[str] = []
     known: set[Path] = set()
     for name, schema, stage in records.ARTIFACTS:
-        path = records.standing(folder / name)
+        path = records.existing_table(folder / name)
         if not path.is_file() and not records.record_path(path).is_file():
             continue
         known |= {path, records.record_path(path)}
@@ -106,7 +106,7 @@ def check_folder(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
 
 
 def check_shards(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
-    """Return the faults of shards in a run folder, and the files that their records speak of."""
+    """Return the faults of the shards in a run folder, and the files in their records."""
     from pipeline.storage.embeddings.merge import check_rows
     from pipeline.storage.embeddings.reader import SCHEMA, read_embeddings
     from pipeline.tiles.manifest import read_manifest
@@ -122,7 +122,7 @@ def check_shards(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
                 continue
             content = read_embeddings(path, shard=True)
             if content.shard is None:
-                faults.append(f"{path}: is whole, no shard")
+                faults.append(f"{path}: is not a shard")
             elif (folder / "manifest.csv").is_file():
                 first = content.shard.first
                 table = read_manifest(folder / "manifest.csv").table
@@ -133,7 +133,7 @@ def check_shards(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
 
 
 def check_slides(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
-    """Return the faults of the grids and embeddings of slides in a run folder, and the files their records speak of."""
+    """Return the faults of the grids and embeddings of slides in a run folder, and the files in their records."""
     from pipeline.slides import grid, outcomes
     from pipeline.storage.embeddings.reader import SCHEMA, read_embeddings
 
@@ -162,7 +162,7 @@ def check_slides(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
 
 
 def check_maps(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
-    """Return the faults of the maps of slides in a run folder, and the files that their records speak of."""
+    """Return the faults of the maps of slides in a run folder, and the files in their records."""
     from pipeline.storage.predictions.unlabelled import SCHEMA, read_predictions
 
     faults: list[str] = []
@@ -181,7 +181,7 @@ def check_maps(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
 
 
 def check_parts(protocol: Protocol, *, light: bool) -> tuple[list[str], set[Path]]:
-    """Return the faults of a plan's parts and the files they know; parts may be left behind with `light`."""
+    """Return the faults of a plan's parts, and the files in their records; with `light`, parts may be missing."""
     faults: list[str] = []
     known: set[Path] = set()
     for part in protocol.parts:
@@ -193,7 +193,7 @@ def check_parts(protocol: Protocol, *, light: bool) -> tuple[list[str], set[Path
         except PipelineError as error:
             faults.append(str(error))
         found, files = check_folder(folder, light=light)
-        if records.standing(folder / "predictions.csv") not in files:
+        if records.existing_table(folder / "predictions.csv") not in files:
             log.info(f"verify: {folder}: this part of the plan is not finished")
         faults += found
         known |= files
@@ -215,18 +215,18 @@ def run(common: Common, options: VerifyOptions) -> int:
         faults, known = faults + found, known | files
         expected = ["manifest.csv", "predictions.csv", "comparison.csv"]
     for name in expected:
-        if records.standing(folder / name) not in known:
+        if records.existing_table(folder / name) not in known:
             log.info(f"verify: {name}: not made yet")
     if not known:
         faults.append(f"{folder}: no run: run `python -m pipeline.prepare` first")
     for fault in faults:
         log.warning(f"verify: {fault}")
     for path in unknown_files(folder, {known_path.resolve() for known_path in known} | known):
-        log.info(f"verify: note: {path} belongs to no record")
+        log.info(f"verify: note: {path} is in no record")
     if faults:
         log.warning(f"verify: {len(faults)} fault(s) in {folder}")
         return EXIT_FAILED
-    log.info(f"verify: {len(known)} files of {folder} are what their records say")
+    log.info(f"verify: {len(known)} files of {folder} match their records")
     return EXIT_OK
 
 

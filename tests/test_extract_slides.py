@@ -165,7 +165,7 @@ def test_the_record_has_what_a_map_needs(ground: Ground, capsys: pytest.CaptureF
 def test_verify_knows_slides(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
     assert ground.extract() == 0
     assert verify.main(["--run", str(ground.run)]) == 0
-    assert "belongs to no record" not in capsys.readouterr().err
+    assert "is in no record" not in capsys.readouterr().err
     with h5py.File(result(ground.run), "r+") as file:
         file.attrs["mpp"] = 0.7
     assert verify.main(["--run", str(ground.run)]) == 1

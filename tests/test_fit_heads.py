@@ -300,8 +300,8 @@ def test_very_many_lines_are_a_parquet_file_that_is_current_and_holds_the_same(
     monkeypatch.setattr("pipeline.storage.predictions.csv_table.LARGE_LINES", 300)
     assert fit(run) == 0
     assert not (run / "predictions.csv").exists()
-    found, exact = (read_predictions(records.standing(place / "predictions.csv")) for place in (run, fitted))
-    assert records.standing(run / "predictions.csv") == run / "predictions.parquet"
+    found, exact = (read_predictions(records.existing_table(place / "predictions.csv")) for place in (run, fitted))
+    assert records.existing_table(run / "predictions.csv") == run / "predictions.parquet"
     pd.testing.assert_frame_equal(found, exact, check_dtype=False, rtol=1e-6, atol=1e-7)
     capfd.readouterr()
     assert fit(run) == 0

@@ -275,7 +275,7 @@ def test_shards_of_another_division_or_another_manifest(
     assert "a shard of another manifest" in refused(capsys, argv)
     argv = merge_words(sharded)
     argv[0] = str(sharded.parent / "single" / "embeddings.h5")
-    assert "is whole, no shard" in refused(capsys, argv)
+    assert "is not a shard" in refused(capsys, argv)
 
 
 def rewritten(path: Path, *, details: dict[str, Any] | None = None, **attrs: object) -> None:

@@ -340,7 +340,7 @@ def test_verify_knows_maps_in_a_run(fitted_run: Path, slide: Path, capfd: pytest
     assert (out / "map.md").is_file()
     capfd.readouterr()
     assert verify.main(["--run", str(fitted_run)]) == 0
-    assert "belongs to no record" not in capfd.readouterr().err
+    assert "is in no record" not in capfd.readouterr().err
     (out / "areas.csv").write_text("")
     assert verify.main(["--run", str(fitted_run)]) == 1
     assert "areas.csv: missing or changed since predict wrote it" in capfd.readouterr().err

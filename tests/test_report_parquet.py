@@ -95,7 +95,7 @@ def test_both_forms_hold_the_same_lines_and_one_replaces_the_other(tmp_path: Pat
     run = make_run(tmp_path / "run", table, "predictions.csv")
     before = csv_table.read_predictions(run / "predictions.csv")
     make_run(run, table, "predictions.parquet")
-    assert records.standing(run / "predictions.csv") == run / "predictions.parquet"
+    assert records.existing_table(run / "predictions.csv") == run / "predictions.parquet"
     assert sorted(path.name for path in run.iterdir()) == ["predictions.parquet", "predictions.parquet.json"]
     after = csv_table.read_predictions(run / "predictions.parquet")
     assert list(after) == list(before)
@@ -105,7 +105,7 @@ def test_both_forms_hold_the_same_lines_and_one_replaces_the_other(tmp_path: Pat
         else:
             assert after[name].tolist() == before[name].tolist()
     make_run(run, table, "predictions.csv")
-    assert records.standing(run / "predictions.csv") == run / "predictions.csv"
+    assert records.existing_table(run / "predictions.csv") == run / "predictions.csv"
     assert not (run / "predictions.parquet").exists()
 
 

@@ -88,4 +88,4 @@ def test_the_files_say_what_they_are_and_are_verified(mapped: Path, capfd: pytes
     assert predict.main(["--run", str(mapped / "run"), "--embeddings", str(embedded)]) == 0
     capfd.readouterr()
     assert verify.main(["--run", str(mapped / "run")]) == 0
-    assert "belongs to no record" not in capfd.readouterr().err
+    assert "is in no record" not in capfd.readouterr().err

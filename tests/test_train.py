@@ -267,7 +267,7 @@ def test_a_step_that_the_memory_does_not_hold_is_one_line(
         patch.setattr(Trainer, "step", crowded)
         assert train.main(words("train", prepared_run)) == 1
     line = one_line(capsys.readouterr().err)
-    assert "the memory of cpu does not hold a step of 8 tiles of 32 px (CUDA out of memory." in line
+    assert "the memory of cpu is too small for a step of 8 tiles of 32 px (CUDA out of memory." in line
     assert "lower --batch-size" in line
     assert train.main(words("train", prepared_run)) == 0
     assert model_bytes(prepared_run) == model_bytes(trained_base / "run")

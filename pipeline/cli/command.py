@@ -15,7 +15,7 @@ from pipeline.runtime.device import limit_threads
 from pipeline.runtime.process import refuse_several, report_once
 from pipeline.runtime.streams import survive_lost_readers
 from pipeline.storage.environment import git_state
-from pipeline.storage.lock import run_held
+from pipeline.storage.lock import locked_run
 
 Options = TypeVar("Options")
 
@@ -79,7 +79,7 @@ class Command(Generic[Options]):
         if self.access == "read":
             return self.work(common, options)
         git_state()
-        with run_held(common.run, shared=self.shares(options)):
+        with locked_run(common.run, shared=self.shares(options)):
             return self.work(common, options)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pipeline.cli.options import Common
 from pipeline.runtime.console import log
-from pipeline.storage.lock import run_held
+from pipeline.storage.lock import locked_run
 from pipeline.storage.protocol import Protocol, check_part
 
 IDLE_S = 2.0
@@ -39,7 +39,7 @@ def each_part(common: Common, protocol: Protocol | None, work: Callable[[Common]
         log.info(f"{what}: part {i + 1} of {len(protocol.parts)}, {part.name}{left}")
         start = time.monotonic()
         place = dataclasses.replace(common, run=protocol.folder(part), seed=part.seed)
-        with run_held(place.run):
+        with locked_run(place.run):
             code = max(code, work(place))
         if time.monotonic() - start > IDLE_S:
             took.append(time.monotonic() - start)

@@ -118,7 +118,7 @@ def _probe(found: Mapping[str, Any]) -> SourceProbe:
     if not all(is_number(found.get(name)) for name in names):
         raise ValueError
     numbers = {name: float(found[name]) for name in names}
-    return SourceProbe(**numbers, n_parts=found.get("n_parts"), n_probed=found.get("n_asked"))
+    return SourceProbe(**numbers, n_parts=found.get("n_parts"), n_probed=found.get("n_probed"))
 
 
 def _number(value: object) -> float | None:

@@ -28,7 +28,7 @@ def read_predictions(path: Path, *, force: bool = False) -> Predictions:
         StaleInput: it, or something it was made from, was made from files that have changed since.
         BadInput: the heads disagree about a tile's group, split or label, or there are no test rows.
     """
-    path = records.standing(path)
+    path = records.existing_table(path)
     record = records.check_artifact(path, schema=stored.SCHEMA)
     if not force:
         freshness.check_inputs_unchanged(path, record)

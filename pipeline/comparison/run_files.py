@@ -116,7 +116,7 @@ def optional_files(run: Path, *, pixels: bool, embeddings: bool) -> list[Path]:
         embeddings: whether it holds the map of the embeddings.
     """
     names = [*OWNERS, *PLAIN_FIGURES]
-    names += [records.standing(run / RANDOM_CONTROL).name, "robustness.csv"]
+    names += [records.existing_table(run / RANDOM_CONTROL).name, "robustness.csv"]
     names += PIXEL_FIGURES if pixels else []
     names += ["manifest.csv"] if pixels else []
     names += ["embeddings.h5"] if embeddings else []
@@ -149,7 +149,7 @@ def read_run_files(run: Path, files: Iterable[Path]) -> RunFiles:
             missing[name] = "its content breaks the schema: run the stage that makes it again"
         return None
 
-    tables = (records.standing(run / RANDOM_CONTROL).name, "robustness.csv")
+    tables = (records.existing_table(run / RANDOM_CONTROL).name, "robustness.csv")
     missing |= {name: "not there" for name in tables if name not in present}
     return RunFiles(
         summary=attempt("heads/heads.json", read_heads_summary),
@@ -169,7 +169,7 @@ def _check_owner(run: Path, name: str) -> None:
     The artefact itself may be missing (models are not committed); `verify` is the command that reports it.
     """
     path = run / name
-    owner = records.standing(run / OWNERS.get(name, name))
+    owner = records.existing_table(run / OWNERS.get(name, name))
     for artifact in (path, owner):
         if artifact.is_file() and records.record_path(artifact).is_file():
             record = records.read_record(artifact)

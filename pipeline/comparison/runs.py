@@ -166,7 +166,7 @@ def read_files(run: Path) -> list[Path]:
     """Return the files of a run that a comparison reads, of those that are there."""
     protocol = read_protocol(run)
     folders = [run] if protocol is None else [run, *(protocol.folder(part) for part in protocol.parts)]
-    own = [records.standing(run / "predictions.csv"), run / "manifest.csv", run / "robustness.csv"]
+    own = [records.existing_table(run / "predictions.csv"), run / "manifest.csv", run / "robustness.csv"]
     own += [folder / name for folder in folders for name in ("model.json", "history.csv", "embeddings.h5.json")]
     return [path for path in own if path.is_file()]
 

@@ -11,14 +11,14 @@ from pipeline.figures.plotting import Axes, Figure, patheffects
 from pipeline.figures.style import look, save, short, styled
 
 MOST_ROWS = 3000
-"""t-SNE of more takes minutes, and their points would hide each other."""
+"""Most points: t-SNE of more takes minutes, and points would cover each other."""
 
 COMPONENTS = 50
 """Principal components that t-SNE starts from (van der Maaten and Hinton 2008, section 4.2: 30)."""
 
 PERPLEXITY = 30
 MOST_NAMED = 24
-"""Classes or groups that are named in the figure; more of them are drawn in colours alone."""
+"""Most classes or groups with a legend."""
 
 
 def choose_rows(is_test: np.ndarray, label: IntArray, *, most: int = MOST_ROWS) -> IntArray:
@@ -30,7 +30,7 @@ def choose_rows(is_test: np.ndarray, label: IntArray, *, most: int = MOST_ROWS) 
         most: largest number of rows.
 
     Returns:
-        Row numbers in rising order; the same input gives the same rows.
+        Row numbers in increasing order; the same input gives the same rows.
     """
     test = _thin(np.flatnonzero(is_test), label, max(most * 2 // 3, most - int((~is_test).sum())))
     train = _thin(np.flatnonzero(~is_test), label, most - len(test))
@@ -50,14 +50,14 @@ def project(features: NumberArray, *, method: Literal["tsne", "pca"], seed: int)
 
     Args:
         features: (N, D) with N >= 3.
-        method: tsne keeps neighbours, its distances between clusters mean nothing; pca keeps large distances.
+        method: tsne keeps neighbours, but distances between clusters mean nothing; pca keeps large distances.
         seed: of both; equal input and seed give equal coordinates.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
     rows = np.asarray(features, dtype=np.float64)
-    if np.ptp(rows, axis=0).max() == 0:  # a network that has collapsed: all tiles are one point
+    if np.ptp(rows, axis=0).max() == 0:  # a collapsed network: all tiles are one point
         return np.zeros((len(rows), 2))
     n_components = min(COMPONENTS if method == "tsne" else 2, len(rows) - 1, rows.shape[1])
     components = PCA(n_components, svd_solver="randomized", random_state=seed).fit_transform(rows)
@@ -108,7 +108,7 @@ def draw_map(
 def _scatter(
     axis: Axes, points: FloatArray, *, is_test: np.ndarray, code: IntArray, names: Sequence[str], noun: str
 ) -> None:
-    axis.set_title(f"by {noun}" + ("" if len(names) <= MOST_NAMED else f" ({len(names)}, too many to be named here)"))
+    axis.set_title(f"by {noun}" + ("" if len(names) <= MOST_NAMED else f" ({len(names)}, too many for a legend)"))
     for index, name in enumerate(names):
         colour, marker = look(index)
         for chosen, size, alpha in ((~is_test, 5, 0.25), (is_test, 13, 0.9)):

@@ -1,4 +1,4 @@
-"""Draw what corruptions cost each head: the loss of macro-F1 with its interval, a point per head."""
+"""Draw the loss of macro-F1 under each corruption with its interval, a point per head."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

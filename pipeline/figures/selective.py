@@ -1,4 +1,4 @@
-"""The figure of selective classification: accuracy on the tiles a head is surest of, against how many these are."""
+"""Draw selective classification: accuracy against the share of tiles that are not referred."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from pipeline.figures.plotting import Figure
 from pipeline.figures.style import head_colours, save, short, styled
 
 LEAST_COVERAGE = 0.1
-"""Left of it a curve jumps by single tiles."""
+"""Lowest coverage in the figure; below it, single tiles make the curve jump."""
 
 MOST_POINTS = 5000
 """Points of a curve that are drawn: more than the figure has pixels."""
@@ -43,8 +43,8 @@ def draw_selective(path: Path, curves: Mapping[str, SelectiveCurve]) -> None:
     span = max(1 - lowest, 0.01)
     axis.set(xlim=(LEAST_COVERAGE, 1.01), ylim=(max(0.0, lowest - 0.08 * span), 1 + 0.03 * span))
     axis.set_xticks(np.linspace(0, 1, 11)[1:], [f"{tenth}0 %" for tenth in range(1, 11)])
-    axis.set_xlabel("tiles that the head answers, the surest first (the rest is referred)")
-    axis.set_ylabel("share of them that is right")
+    axis.set_xlabel("coverage: share of tiles that are not referred, most confident first")
+    axis.set_ylabel("accuracy on these tiles")
     axis.set_axisbelow(True)
     axis.grid(axis="y", color="0.92", lw=0.7)
     figure.legend(loc="outside upper center", ncols=min(len(curves), 3))

@@ -38,7 +38,7 @@ def tile_grid(path: Path, rows: list[tuple[str, list[np.ndarray]]], *, titles: l
 
 
 MOST_CLASSES = 40
-"""Classes in one figure; of more classes the first are drawn, and the last row shows how many are not."""
+"""Most classes in one figure; the last row counts the others."""
 
 
 def draw_classes(path: Path, table: pd.DataFrame, *, root: Path, per_class: int, seed: int) -> None:
@@ -49,7 +49,7 @@ def draw_classes(path: Path, table: pd.DataFrame, *, root: Path, per_class: int,
         table: the manifest's columns.
         root: folder of the tiles' paths.
         per_class: tiles per row.
-        seed: which tiles.
+        seed: seed of the choice.
     """
     rng = np.random.default_rng(seed)
     rows: list[tuple[str, list[np.ndarray]]] = []

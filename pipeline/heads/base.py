@@ -1,4 +1,4 @@
-"""Define what every head is: an object that turns rows of an embeddings file into class scores.
+"""Define a head: an object that turns rows of an embeddings file into class scores.
 
 Scores are on the head's own scale (softmax logits, SVM decision values, boosting margins). A calibration that is fitted
 on held-out rows turns scores into probabilities.
@@ -18,7 +18,7 @@ SCHEMA = "head/1.0"
 """Schema of a saved head's record. A head is loaded only if its bytes are those that were saved."""
 
 ABSENT = 10.0
-"""Distance below a row's lowest score of a class without fitted tiles."""
+"""Distance of the score of a class without fitted tiles below the lowest score of the row."""
 
 Params = dict[str, Any]
 """Parameters of one point of a search, as heads.json states them: text and numbers."""
@@ -48,7 +48,7 @@ class Rows:
 
 
 Step = Callable[[], object]
-"""Called after each step of a work, for its progress bar."""
+"""Function that is called after each step, for a progress bar."""
 
 
 def nothing() -> None:
@@ -120,7 +120,7 @@ def as_columns(decision: np.ndarray, classes: np.ndarray, n_classes: int) -> np.
 
     Args:
         decision: (N,) or (N, C) values.
-        classes: (C,) codes of the fitted classes, rising.
+        classes: (C,) codes of the fitted classes, increasing.
         n_classes: K.
     """
     own = np.column_stack([-decision, decision]) if decision.ndim == 1 else np.asarray(decision, dtype=np.float64)

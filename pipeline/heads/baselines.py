@@ -16,21 +16,21 @@ from pipeline.heads.parallel import quiet, side_by_side
 from pipeline.heads.search_result import Point, Search
 
 NEIGHBOURS = 20
-"""As is usual for embeddings (Caron et al. 2021, "Emerging Properties in Self-Supervised Vision Transformers")."""
+"""Usual number for embeddings (Caron et al. 2021, "Emerging Properties in Self-Supervised Vision Transformers")."""
 
 BLOCK_ROWS = 256
 """Rows compared with all fitted rows at once."""
 
 C_PROBE = (1e-3, 1e-2, 1e-1, 1.0)
-"""Small, because 2048 standardised features separate a few thousand rows entirely."""
+"""Values of C are small, because 2048 standardised features separate a few thousand rows completely."""
 
 MOST_STEPS = 1000
 
 HISTOGRAM_POINTS: tuple[Params, ...] = tuple(
     {"kernel": "rbf", "gamma": gamma, "C": c} for gamma in (0.25, 1.0, 4.0) for c in (10.0, 100.0, 1000.0)
 )
-"""Histograms have length 1, so that their squared distances are 0 to 2. Standardising would give a colour of one tile
-as much weight as all others (it costs 3 points on five colorectal classes)."""
+"""Histograms have length 1, so that squared distances are 0 to 2. Standardising would give a rare colour as much weight
+as all others (it costs 3 points on five colorectal classes)."""
 
 GAMMA_PER_FEATURE, C_UNTRAINED = (0.3, 1.0, 3.0), (1.0, 10.0, 100.0)
 
@@ -41,7 +41,7 @@ HANDCRAFTED_POINTS: tuple[Params, ...] = (
 
 
 class Majority:
-    """The share of each class among the fitted rows, for every tile alike: add-one smoothed log shares."""
+    """Score every tile with the log shares of the classes among the fitted rows, add-one smoothed."""
 
     def __init__(self, fit: Rows) -> None:
         counts = np.bincount(fit.y, minlength=fit.logits.shape[1])
@@ -53,13 +53,13 @@ class Majority:
 
 
 class Neighbours:
-    """The classes of the 20 fitted rows (or all, if there are fewer) with the highest cosine, with equal weights."""
+    """Score a tile by the classes of the 20 fitted rows (at most) with the highest cosine, equally weighted."""
 
     def __init__(self, fit: Rows) -> None:
         self.features, self.y = _unit_length(fit.features), fit.y
 
     def scores(self, rows: Rows) -> np.ndarray:
-        """Return log shares (N, K) of the classes, smoothed by one neighbour spread over all classes."""
+        """Return log shares (N, K) of the classes, smoothed by 1 / K neighbour per class."""
         k, n_classes = min(NEIGHBOURS, len(self.y)), rows.logits.shape[1]
         scores = np.empty((len(rows.y), n_classes))
         for start in range(0, len(scores), BLOCK_ROWS):
@@ -83,20 +83,20 @@ class LinearProbe:
 
 
 def fit_probe(fit: Rows, params: Params) -> LinearProbe:
-    """Fit the linear probe with strength C of the data against the weights' squared length."""
+    """Fit the linear probe with inverse regularisation strength C."""
     regression = LogisticRegression(C=params["C"], max_iter=MOST_STEPS)
     return LinearProbe(make_pipeline(StandardScaler(), regression).fit(fit.features, fit.y))
 
 
 def untrained_points(n_features: int) -> list[Params]:
-    """Return the points of an SVM on D features of the untrained network."""
+    """Return the points of an SVM on `n_features` features of the untrained network."""
     gammas = [factor / n_features for factor in GAMMA_PER_FEATURE]
     return [{"kernel": "rbf", "gamma": gamma, "C": c} for gamma in gammas for c in C_UNTRAINED]
 
 
 @dataclasses.dataclass(frozen=True)
 class PlainKind(HeadKind):
-    """A kind of head whose search fits every point on all rows: the best one is the head."""
+    """A kind of head whose search fits every point on all rows; the head is the best point."""
 
     fit_point: Callable[[Rows, Params], Head]
     candidates: Sequence[Params]
@@ -121,7 +121,7 @@ class PlainKind(HeadKind):
             return self.fit_point(rows, params)
 
     def notes(self, head: Head, rows: Rows, chosen: Params, config: FitConfig) -> list[str]:
-        """Return what did not converge, or what there was too little of."""
+        """Return notes about convergence and the number of neighbours."""
         if isinstance(head, LinearProbe) and head.pipeline[-1].n_iter_.max() >= MOST_STEPS:
             return ["did not converge"]
         if isinstance(head, Neighbours) and len(rows.y) < NEIGHBOURS:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 FitOn = Literal["train", "heldout"]
 
 EXACT_ROWS = 20_000
-"""Default of the most rows of an exact SVM: their kernel values take 3.2 GB."""
+"""Default of the most rows of an exact SVM; the kernel takes 3.2 GB."""
 
 LANDMARKS = 1000
 """Rows that an approximated kernel is computed with: on overlapping synthetic classes, 500, 1000 and 2000 differ by
@@ -42,10 +42,10 @@ class FitConfig:
     """Most rows of an exact SVM; with more rows its kernel is approximated."""
 
     calibration: Method | Literal["auto"] = "auto"
-    """What turns scores into probabilities; auto: `evaluation.calibration_choice` decides."""
+    """Method that turns scores into probabilities; auto: chosen by `evaluation.calibration_choice`."""
 
     pool: "Pool | None" = None
-    """Dask workers that fit points, folds, and rows that do not fit into memory; None: this process fits all."""
+    """Dask workers that fit points, folds, and rows that do not fit into memory; None: this process only."""
 
     @property
     def fit_split(self) -> Literal["train", "val"]:

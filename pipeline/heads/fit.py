@@ -1,9 +1,9 @@
-"""Search, fit and calibrate heads, the steps of `fit_heads`; no score that a choice rests on is of a fitted row.
+"""Search, fit and calibrate heads, the steps of `fit_heads`; every choice uses scores of held-out rows.
 
 `train`: a head is fitted on training rows; validation rows choose the point and calibrate. `heldout`: a head is fitted
-on validation rows, which the network was not trained on, so that it sees embeddings as at test time; cross-validation
-over their groups chooses the point and calibrates (the reasoning of scikit-learn's StackingClassifier, which fits its
-last step on cross-validated outputs).
+on validation rows, which the network was not trained on, so that embeddings are as at test time; cross-validation over
+their groups chooses the point and calibrates (as scikit-learn's StackingClassifier fits its last step on
+cross-validated outputs).
 
 Rows that do not fit into memory are searched on a stratified sample. The chosen point is then fitted on all of them,
 read block by block, and its held-out scores are of all validation rows.
@@ -50,11 +50,11 @@ class SearchResult:
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """A head with what its calibration is fitted on."""
+    """A head with the scores that its calibration is fitted on."""
 
     head: Head
     held_scores: np.ndarray
-    """(M, K) scores of the validation rows, none by a head that was fitted on them."""
+    """(M, K) held-out scores of the validation rows."""
 
     held: Rows
     """The M validation rows."""
@@ -75,14 +75,14 @@ class CalibratedHead(NamedTuple):
 def open_fit_backend(
     config: FitConfig, memory: Memory, *, folder: Path, cluster: str | None
 ) -> Iterator[tuple[FitConfig, Path | None]]:
-    """Yield how heads are fitted in that memory, and a folder for streamed rows or a cluster.
+    """Yield the config for the available memory, and a folder for streamed rows or a cluster.
 
-    Streamed rows, and those of a cluster, are fitted on the CPU.
+    Streamed rows and rows on a cluster are fitted on the CPU.
 
     Args:
-        config: how this process would fit rows in memory.
-        memory: as it was shared out.
-        folder: of the run; the yielded folder is in it and is removed with the block.
+        config: config for this process with rows in memory.
+        memory: division of the memory.
+        folder: the run folder; the yielded folder is in it and is removed after the block.
         cluster: "local", the address of a scheduler, or None.
 
     Raises:
@@ -188,7 +188,7 @@ def fit_baseline(name: str, kind: HeadKind, rows: Mapping[str, Rows], config: Fi
     fit_rows, n_rows = sample[config.fit_split], len(rows[config.fit_split].y)
     missing = fit_rows.logits.shape[1] - len(np.unique(fit_rows.y))
     if missing:
-        fitted.facts["notes"].append(f"{missing} class(es) without a fitted row, which it can never name")
+        fitted.facts["notes"].append(f"{missing} class(es) without a fitted row, which it can never predict")
     if n_rows > len(fit_rows.y):
         fitted.facts["notes"].append(
             f"fitted on a stratified sample of {len(fit_rows.y)} of {n_rows} rows, which do not fit into memory"
@@ -225,7 +225,7 @@ def evaluate(
     *,
     one_by_one: bool = False,
 ) -> Search:
-    """Score all points on the validation rows; see the module. With a pool, all folds at once unless `one_by_one`."""
+    """Score all points on the validation rows. With a pool, all folds at once unless `one_by_one`."""
     if config.fit_on == "train":
         return search(rows["train"], rows["val"])
     each_of = map if config.pool is None or one_by_one else config.pool.side_by_side
@@ -248,19 +248,19 @@ def calibrate(fitted: FitResult, config: FitConfig) -> CalibratedHead:
 
 def predict_all(heads: Mapping[str, CalibratedHead], data: HeadData) -> Iterator[tuple[str, HeadOutput]]:
     """Yield each head's name and its output for all rows, with the features that the head takes."""
-    for name, made in heads.items():
-        yield name, predict(made, data.every[SOURCES.get(name, EMBEDDINGS)])
+    for name, calibrated in heads.items():
+        yield name, predict(calibrated, data.every[SOURCES.get(name, EMBEDDINGS)])
 
 
-def predict(made: CalibratedHead, rows: Rows) -> HeadOutput:
+def predict(calibrated: CalibratedHead, rows: Rows) -> HeadOutput:
     """Return the head's output for rows; its speed, `predict_tiles_per_second`, goes into its facts.
 
     Args:
-        made: the head.
+        calibrated: the head.
         rows: M rows with the features that the head takes.
     """
     start = time.perf_counter()
-    scores = scores_of(made.head, rows)
+    scores = scores_of(calibrated.head, rows)
     speed = None if scores is rows.logits else round(len(rows.y) / (time.perf_counter() - start), 1)
-    made.facts["predict_tiles_per_second"] = speed
-    return calibrated_output(made.facts["calibration"], scores)
+    calibrated.facts["predict_tiles_per_second"] = speed
+    return calibrated_output(calibrated.facts["calibration"], scores)

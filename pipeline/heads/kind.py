@@ -1,4 +1,4 @@
-"""Define what a kind of head has to offer: the points of its search, how they are scored, and the last fit."""
+"""Define the interface of a kind of head: the points of its search, their scores, and the final fit."""
 
 import abc
 import time
@@ -26,7 +26,7 @@ class HeadKind(abc.ABC):
 
     @abc.abstractmethod
     def search(self, fit: Rows, held: Rows, points: list[Params], config: FitConfig, on_point: Step) -> Search:
-        """Fit each point on rows in memory and score held-out rows, on which nothing was fitted."""
+        """Fit each point on rows in memory and score held-out rows."""
 
     @abc.abstractmethod
     def fit(self, rows: Rows, params: Params, config: FitConfig, on_step: Step = nothing) -> Head:
@@ -43,7 +43,7 @@ class HeadKind(abc.ABC):
         return Search([Point(params, scores_of(head, held), held.y, time.perf_counter() - start, head)])
 
     def notes(self, head: Head, rows: Rows, chosen: Params, config: FitConfig) -> list[str]:
-        """Return what a reader of heads.json should know of a head that was fitted on these rows."""
+        """Return notes for heads.json about a head that was fitted on these rows."""
         return []
 
 
@@ -51,7 +51,7 @@ class SavedKind(HeadKind):
     """A kind of head that has a file of its own in the run folder."""
 
     option: str
-    """The option of fit_heads, and of FitConfig, that changes no other head: other heads stay current."""
+    """The option of fit_heads, and of FitConfig, that changes this head only."""
 
     uses_device = False
     """Whether it is fitted on `FitConfig.device`; else on the CPU."""

@@ -1,7 +1,7 @@
 """Decide how much memory fitting heads may take, and whether the rows fit into it.
 
-Estimates are upper bounds of what the steps hold at once. They depend on the stated or the machine's whole memory and
-on the rows' number alone, so that a command repeats its results on a busy machine (P6).
+Estimates are upper bounds of the memory of each step. They depend only on `--memory` or the machine's total memory, and
+on the number of rows, so that a command repeats its results on a busy machine (P6).
 """
 
 import dataclasses
@@ -17,30 +17,30 @@ from pipeline.storage.embeddings import reader
 from pipeline.storage.embeddings.feature_rows import width_of
 
 BASE_BYTES = 1_000_000_000
-"""Python with torch, scikit-learn, XGBoost and pandas: 820 to 880 MB were measured with some hundred rows."""
+"""Bytes of Python with torch, scikit-learn, XGBoost and pandas; measured: 820 to 880 MB."""
 
 ROW_BYTES, CLASS_BYTES = 1_000, 64
-"""For a row without its features: names, hash, numbers; for each class the heads' output and XGBoost's gradients."""
+"""Bytes of a row without features (names, hash, numbers), and more for each class (output, gradients of XGBoost)."""
 
 COPIES = 6
-"""Times the features, as float32, that fitting in memory holds: all, the splits, standardised ones of several fits."""
+"""Copies of the float32 features while fitting in memory: all, the splits, standardised ones of several fits."""
 
 SHARE = 0.5
-"""Share of the machine's memory that is taken where no memory is stated."""
+"""Share of the machine's total memory (or its cgroup's limit) that is used without `--memory`."""
 
 MOST_BLOCK, LEAST_BLOCK = 4096, 64
 """Rows read at once."""
 
 MOST_SAMPLE, LEAST_SAMPLE = 10_000, 100
-"""Rows of a split in a sample: what a search or the bins of a histogram gain by more is below their noise."""
+"""Rows of a split in a sample; more rows improve a search by less than its noise."""
 
 LEAST_SHARE = 2_000_000_000
-"""Least memory of a process of a local cluster, where there is as much: fewer processes with more memory each."""
+"""Least bytes for a process of a local cluster; with less in all, there is one process."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Room:
-    """The rows that may be in memory at once while all are read from their file."""
+    """The numbers of rows that may be in memory at once while streaming."""
 
     block_rows: int
     sample_rows: int
@@ -50,13 +50,13 @@ class Room:
     """Most rows of a sample that an exact SVM is fitted on."""
 
     def __str__(self) -> str:
-        """Return the numbers in words."""
+        """Return a text with the numbers."""
         return f"they are read {self.block_rows} at once, and searches take up to {self.sample_rows} of a split"
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """How memory is shared among the processes of a command."""
+    """Division of the memory among the processes of a command."""
 
     n_workers: int
     """Processes of a local cluster; 0 without one."""
@@ -69,7 +69,7 @@ class Memory:
 
 
 def share_out(total: int, cores: int, cluster: str | None) -> Memory:
-    """Return how memory is shared, without a decision about rows.
+    """Return the division of the memory, without a decision about rows.
 
     Args:
         total: bytes; with a local cluster for all of its processes and this one, else for each process.
@@ -85,10 +85,10 @@ def share_out(total: int, cores: int, cluster: str | None) -> Memory:
 def decide_memory(
     stated: int | None, path: Path, baselines: Path | None, config: FitConfig, *, cluster: str | None
 ) -> Memory:
-    """Return how memory is shared, and the room for rows that do not fit. Only sizes and splits are read, no row.
+    """Return the division of the memory, with `room` if the rows do not fit. Only sizes and splits are read.
 
     Args:
-        stated: bytes that the whole command may take; None: a share of the machine's memory.
+        stated: bytes for the whole command (`--memory`); None: `SHARE` of the machine's memory.
         path: the embeddings file.
         baselines: baselines.h5, if baselines are fitted on it.
         config: threads, the split that heads are fitted on, and the most rows of an exact SVM.
@@ -111,13 +111,13 @@ def decide_memory(
     return dataclasses.replace(memory, room=space)
 
 
-def always_held(n_rows: int, n_classes: int) -> int:
-    """Return the bytes in memory without any features."""
+def base_bytes(n_rows: int, n_classes: int) -> int:
+    """Return the bytes in memory besides the features."""
     return BASE_BYTES + n_rows * (ROW_BYTES + CLASS_BYTES * n_classes)
 
 
 def needed(n_rows: int, n_classes: int, n_fit: int, width: int, *, svm_rows: int) -> int:
-    """Return the bytes that fitting in memory takes.
+    """Return the bytes for fitting in memory.
 
     Args:
         n_rows: all rows.
@@ -127,14 +127,14 @@ def needed(n_rows: int, n_classes: int, n_fit: int, width: int, *, svm_rows: int
         svm_rows: most rows of an exact SVM.
     """
     kernel = gram_bytes(n_fit) if n_fit <= svm_rows else 8 * n_fit * LANDMARKS
-    return always_held(n_rows, n_classes) + n_rows * 4 * width * COPIES + kernel
+    return base_bytes(n_rows, n_classes) + n_rows * 4 * width * COPIES + kernel
 
 
 def room(memory: int, n_rows: int, n_classes: int, width: int, *, svm_rows: int) -> Room:
-    """Return how many rows may be in memory at once within `memory` bytes.
+    """Return the numbers of rows that may be in memory at once.
 
-    Half is for samples, which are fitted on in memory, with the landmarks' kernel values of the search. A quarter is
-    for a block with its kernel values or XGBoost's pages, of which four are in use.
+    Half of the memory is for samples, with the kernel values of the search. A quarter is for a block with its kernel
+    values, or for the four pages of XGBoost.
 
     Args:
         memory: bytes.
@@ -146,11 +146,11 @@ def room(memory: int, n_rows: int, n_classes: int, width: int, *, svm_rows: int)
     Raises:
         BadInput: not even the smallest block and sample fit; names the least memory that is enough.
     """
-    left = memory - always_held(n_rows, n_classes)
-    of_sample, of_block = 2 * 4 * width * COPIES + 24 * LANDMARKS, 20 * width + 24 * LANDMARKS
-    sample, block = int(left / 2 / of_sample), int(left / 4 / of_block)
+    left = memory - base_bytes(n_rows, n_classes)
+    sample_bytes, block_bytes = 2 * 4 * width * COPIES + 24 * LANDMARKS, 20 * width + 24 * LANDMARKS
+    sample, block = int(left / 2 / sample_bytes), int(left / 4 / block_bytes)
     if sample < LEAST_SAMPLE or block < LEAST_BLOCK:
-        least = memory - left + max(2 * LEAST_SAMPLE * of_sample, 4 * LEAST_BLOCK * of_block)
+        least = memory - left + max(2 * LEAST_SAMPLE * sample_bytes, 4 * LEAST_BLOCK * block_bytes)
         raise BadInput(
             f"--memory: {memory / 1e6:.0f}MB for a process are too little for a block of the {n_rows} rows of {width} "
             f"features next to what is always in memory: give {-(-least // 10**6)}MB or more for each"
@@ -160,12 +160,12 @@ def room(memory: int, n_rows: int, n_classes: int, width: int, *, svm_rows: int)
 
 
 def gram_bytes(n: int) -> int:
-    """Return the size of the kernel values of n rows with one another in float64, which is what libsvm reads."""
+    """Return the bytes of the kernel matrix of n rows in float64, the type of libsvm."""
     return 8 * n * n
 
 
 def check_memory(n: int, *, total: int | None = None) -> None:
-    """Check that the kernel values of n rows take at most half of the memory.
+    """Check that the kernel matrix of n rows takes at most half of the memory.
 
     Args:
         n: rows.

@@ -1,4 +1,4 @@
-"""Fit several points at once on threads: libsvm and BLAS work outside the interpreter's lock."""
+"""Fit several points at once on threads: libsvm and BLAS release the interpreter's lock."""
 
 import contextlib
 import warnings
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], *, jobs: int) -> Iterator[Result]:
     """Yield work(item) for each item, in order, up to `jobs` at once, each with its share of BLAS's threads.
 
-    Threads of BLAS that wait for one another on busy cores take longer than one alone.
+    More BLAS threads than cores are slower than one thread.
     """
     share = max(1, jobs // max(1, len(items)))
     threads = joblib.Parallel(jobs, backend="threading", return_as="generator", batch_size=1)

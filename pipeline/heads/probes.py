@@ -1,4 +1,4 @@
-"""What the embeddings give away beside the class: their source, and that the network was trained on a tile."""
+"""Measure what embeddings reveal besides the class: their source, and whether a tile was in the training set."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,12 +20,12 @@ MOST_ROWS = 2000
 
 
 def probes(rows: Mapping[str, Rows], params: dict[str, Any] | None, *, seed: int) -> dict[str, Any]:
-    """Return what heads.json states of the embeddings: `source_probe` of val rows, `separability` of train and val.
+    """Return the entries of heads.json about the embeddings: `source_probe` and `separability`.
 
     Args:
-        rows: of train and val.
-        params: as for `source_probe`.
-        seed: of both.
+        rows: split -> rows, with train and val.
+        params: as in `source_probe`.
+        seed: as in `source_probe`.
     """
     return {
         "source_probe": source_probe(rows["val"], params, seed=seed),
@@ -34,19 +34,19 @@ def probes(rows: Mapping[str, Rows], params: dict[str, Any] | None, *, seed: int
 
 
 def source_probe(rows: Rows, params: dict[str, Any] | None, *, seed: int) -> dict[str, Any]:
-    """Return how well an SVM names the group (source, slide, patient) of a tile from its embedding.
+    """Return how well an SVM predicts the group (source, slide, patient) of a tile from its embedding.
 
-    An embedding that knows its source can serve a head as a short cut that a new source does not offer (Howard et al.
-    2021, Nat. Commun. 12:4423). The rows must be ones the network was not trained on. Cross-validated over tiles.
+    A head can use the source in an embedding as a shortcut that fails on a new source (Howard et al. 2021, Nat. Commun.
+    12:4423). The network must not be trained on the rows. Cross-validated over tiles.
 
     Args:
         rows: held-out rows with their groups.
-        params: the SVM's, as chosen for the class; None: an RBF kernel with gamma 1 / D, and C 1.
-        seed: of the folds and of the sample, where there are more than `MOST_ROWS` rows.
+        params: parameters of the SVM head; None: an RBF kernel with gamma 1 / D, and C 1.
+        seed: seed of the folds, and of the sample if there are more than `MOST_ROWS` rows.
 
     Returns:
         accuracy, chance (share of the largest group), balanced_accuracy, chance_balanced (1 / n_groups), n_groups,
-        n_tiles; or {"reason": why it cannot be asked}.
+        n_tiles; or {"reason": why there is no result}.
     """
     if len(rows.groups) == 0 or "" in rows.groups:
         return {"reason": "groups are not known"}
@@ -59,15 +59,15 @@ def source_probe(rows: Rows, params: dict[str, Any] | None, *, seed: int) -> dic
     chosen = chosen[subsample(code[chosen], MOST_ROWS, seed=seed)]
     params = params or {"kernel": "rbf", "gamma": 1 / rows.features.shape[1], "C": 1.0}
     x, y = in_memory(rows.take(chosen)).features, np.unique(code[chosen], return_inverse=True)[1]
-    named = np.empty(len(y), dtype=np.int64)
+    predicted = np.empty(len(y), dtype=np.int64)
     for fit, held in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(x, y):
-        of_groups = Rows(x[fit], np.zeros((len(fit), n_groups), np.float32), y[fit])
-        of_held = Rows(x[held], np.zeros((len(held), n_groups), np.float32), y[held])
-        named[held] = fit_svm(of_groups, params, seed=seed).scores(of_held).argmax(axis=1)
+        fit_rows = Rows(x[fit], np.zeros((len(fit), n_groups), np.float32), y[fit])
+        held_rows = Rows(x[held], np.zeros((len(held), n_groups), np.float32), y[held])
+        predicted[held] = fit_svm(fit_rows, params, seed=seed).scores(held_rows).argmax(axis=1)
     return {
-        "accuracy": float((named == y).mean()),
+        "accuracy": float((predicted == y).mean()),
         "chance": float(np.bincount(y).max() / len(y)),
-        "balanced_accuracy": float(balanced_accuracy_score(y, named)),
+        "balanced_accuracy": float(balanced_accuracy_score(y, predicted)),
         "chance_balanced": 1 / n_groups,
         "n_groups": n_groups,
         "n_tiles": len(y),
@@ -75,12 +75,12 @@ def source_probe(rows: Rows, params: dict[str, Any] | None, *, seed: int) -> dic
 
 
 def separability(rows: Rows) -> dict[str, float | None]:
-    """Return how far apart the classes lie in the embeddings, and how often the network's own answer is right.
+    """Return how far apart the classes are in the embeddings, and the accuracy of the network's own head.
 
     `scatter_ratio` is the trace of the scatter between the class means over that within the classes (Fisher's
-    criterion; Fukunaga 1990, "Introduction to Statistical Pattern Recognition", chapter 10). It is larger on tiles
-    the network was trained on than on others; how much, is how optimistic training embeddings are. None where no class
-    has two different rows.
+    criterion; Fukunaga 1990, "Introduction to Statistical Pattern Recognition", chapter 10). It is larger on
+    training tiles than on others; the difference shows how optimistic training embeddings are. None if no class has
+    two different rows.
     """
     between, within = _streamed_scatter(rows) if isinstance(rows, StreamedRows) else _scatter(rows)
     return {
@@ -103,7 +103,7 @@ def _scatter(rows: Rows) -> tuple[float, float]:
 
 
 def _streamed_scatter(rows: StreamedRows) -> tuple[float, float]:
-    """Return the same of rows that are read once, block by block: by sums and by the squares' sum, in float64."""
+    """Return the same as `_scatter` for streamed rows, from sums and sums of squares in float64."""
     counts = np.bincount(rows.y, minlength=rows.logits.shape[1])
     sums, squares = np.zeros((len(counts), rows.features.width)), 0.0
     for _, block in rows.blocks():
@@ -112,5 +112,5 @@ def _streamed_scatter(rows: StreamedRows) -> tuple[float, float]:
             sums[code] += own.sum(axis=0)
             squares += float((own**2).sum())
     seen = counts > 0
-    of_centres = float(((sums[seen] ** 2).sum(axis=1) / counts[seen]).sum())
-    return of_centres - float((sums.sum(axis=0) ** 2).sum()) / len(rows.y), squares - of_centres
+    centres = float(((sums[seen] ** 2).sum(axis=1) / counts[seen]).sum())
+    return centres - float((sums.sum(axis=0) ** 2).sum()) / len(rows.y), squares - centres

@@ -49,13 +49,13 @@ def load_head_data(
         path: embeddings.h5.
         baselines: baselines.h5, if its features are needed.
         config: names the split that heads are fitted on.
-        room: for rows that do not fit into memory, how many may be in memory at once.
-        cache: with `room`, a folder for what is computed once and read often.
+        room: numbers of rows in memory at once, for rows that do not fit into memory; None: they fit.
+        cache: with `room`, a folder for intermediate results.
 
     Raises:
         BadArtifact: names the rule that a file breaks.
         BadInput: a split is empty, or the rows that heads are fitted on have one class only.
-        StaleInput: baselines.h5 has other tiles, or their former pixels.
+        StaleInput: baselines.h5 has other tiles, or other pixels of a tile.
     """
     content = reader.read_embeddings(path, with_features=room is None)
     usable = usable_rows(content)
@@ -73,7 +73,7 @@ def load_head_data(
 
 
 def rows_of(embeddings: Embeddings, chosen: np.ndarray) -> Rows:
-    """Return the rows where `chosen` (N,) bool holds; features as float32, copied only where that is needed."""
+    """Return the rows of a mask `chosen` (N,); features as float32, copied only if necessary."""
     return Rows(
         features=(embeddings.features if chosen.all() else embeddings.features[chosen]).astype(np.float32, copy=False),
         logits=embeddings.logits[chosen],

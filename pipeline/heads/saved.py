@@ -1,6 +1,6 @@
-"""Load the heads of a run as fit_heads saved them, with their calibration. Nothing is fitted here.
+"""Load the saved heads of a run with their calibration.
 
-Reads the record of predictions.csv, heads/heads.json and the heads' files.
+Reads the record of predictions.csv, heads/heads.json and the files of the heads.
 """
 
 import dataclasses
@@ -21,21 +21,21 @@ from pipeline.storage.protocol import check_part, read_protocol
 
 
 class EmbeddedBy(NamedTuple):
-    """The network whose embeddings heads have to predict."""
+    """The network of the embeddings that heads predict."""
 
     sha256: str
-    """Of its model file."""
+    """Hash of its model file."""
 
     subject: str
-    """What has that network, for messages: a path."""
+    """The file that needs this network, for messages."""
 
     remedy: str
-    """What to do if the heads were fitted on embeddings of another network, for messages."""
+    """Advice in messages, if the heads were fitted on embeddings of another network."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SavedHeads:
-    """Heads that predict as they did for predictions.csv."""
+    """Heads that predict the same as in predictions.csv."""
 
     classes: list[str]
     heads: Mapping[str, Head]
@@ -50,7 +50,7 @@ class SavedHeads:
 
     @property
     def dtype(self) -> str:
-        """How the features were stored that the heads were fitted on.
+        """Type of the stored features that the heads were fitted on.
 
         Raises:
             BadArtifact: the record of the embeddings does not state it.
@@ -81,23 +81,23 @@ def read_summary(run: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         run: the run folder, or a part of a plan.
-        record: of its predictions.csv.
+        record: record of its predictions.csv.
 
     Raises:
-        BadArtifact: it, or a head's file, is missing, damaged or not the one that fit_heads wrote.
+        BadArtifact: heads.json or the file of a head is missing, damaged or not the one that fit_heads wrote.
     """
-    changed = freshness.damaged_outputs(records.standing(run / "predictions.csv"), record)
+    changed = freshness.damaged_outputs(records.existing_table(run / "predictions.csv"), record)
     for name in (SUMMARY, *FILES.values()):
         if name in changed:
             raise BadArtifact(f"{run / name}: missing or changed since fit_heads wrote it: run fit_heads again")
     summary = atomic.from_json(run / SUMMARY)
     if not _is_summary(summary):
-        raise BadArtifact(f"{run / SUMMARY}: its content is not what the schema says: run fit_heads --restart")
+        raise BadArtifact(f"{run / SUMMARY}: its content breaks the schema: run fit_heads --restart")
     return dict(summary)
 
 
 def _is_summary(content: Any) -> bool:
-    """Return whether the content of heads.json has what is needed to use the heads."""
+    """Return whether heads.json has the entries that the heads need."""
     if not isinstance(content, dict) or not isinstance(content.get("heads"), dict):
         return False
     classes = content.get("classes")
@@ -120,7 +120,7 @@ def load_heads(
     Args:
         run: the run folder, or a part of a plan.
         summary: from `read_summary`.
-        names: of the heads.
+        names: names of the heads.
         embedded: from `embeddings_record`.
 
     Raises:
@@ -148,8 +148,8 @@ def embeddings_record(run: Path, record: Mapping[str, Any], network: EmbeddedBy)
 
     Args:
         run: the run folder, or a part of a plan.
-        record: of its predictions.csv.
-        network: that must have made the embeddings.
+        record: record of its predictions.csv.
+        network: network of the embeddings.
 
     Raises:
         StaleInput: predictions.csv was made from embeddings by another network; names both.
@@ -173,7 +173,7 @@ def folder_of_network(run: Path, network: EmbeddedBy) -> Path:
 
     Args:
         run: the run folder.
-        network: that made the embeddings.
+        network: network of the embeddings.
 
     Raises:
         StaleInput: the plan has no such network.
@@ -198,15 +198,15 @@ def read_heads(run: Path, head: str, network: EmbeddedBy, *, force: bool) -> Sav
     Args:
         run: the folder.
         head: a name, or "all".
-        network: that made the embeddings to predict.
-        force: use heads although an input of theirs has changed since.
+        network: network of the embeddings to predict.
+        force: use heads although one of their inputs has changed.
 
     Raises:
         BadInput: the run has no head of that name.
         BadArtifact: a file is missing or damaged.
-        StaleInput: they were fitted on embeddings of another network, or an input of theirs has changed.
+        StaleInput: the heads were fitted on embeddings of another network, or one of their inputs has changed.
     """
-    path = records.standing(run / "predictions.csv")
+    path = records.existing_table(run / "predictions.csv")
     record = records.check_artifact(path, schema=SCHEMA)
     embedded = embeddings_record(run, record, network)
     if not force:

@@ -26,7 +26,7 @@ class Point:
 
     seconds: float
     head: Head | None = None
-    """The head, if the search has fitted it on all rows that it is meant to be fitted on."""
+    """The head, if the search has fitted it on all its rows."""
 
     @functools.cached_property
     def probabilities(self) -> np.ndarray:
@@ -35,9 +35,9 @@ class Point:
 
     @functools.cached_property
     def nll(self) -> float:
-        """Mean negative log-likelihood of the held-out rows, which decides between points.
+        """Mean negative log-likelihood of the held-out rows; the lowest one is chosen.
 
-        It is a proper score, and smoother than an accuracy over some hundred rows.
+        It is a proper score, and smoother than the accuracy on some hundred rows.
         """
         return float(row_nll(self.y, self.probabilities).mean())
 
@@ -56,7 +56,7 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """The points of a search, in the order in which they are listed."""
+    """The points of a search, in the order of the table."""
 
     points: list[Point]
 
@@ -78,14 +78,14 @@ def cross_search(
     *,
     each_of: Callable[[Callable[[int], Search], list[int]], Iterable[Search]] = map,
 ) -> Search:
-    """Score every point by cross-validation: a fold's rows are scored by what was fitted on the other folds.
+    """Score every point by cross-validation: the rows of a fold are scored by heads fitted on the other folds.
 
     Args:
         rows: N rows that the network was not trained on.
         folds: (N,) fold of each row, whole groups (`evaluation.folds.assign_folds`).
-        search: fits all points on its first rows and scores its second; always the same points in the same order.
-            The number of boosting rounds comes out of the fit; its median over the folds is taken.
-        each_of: applies a function to each fold, as `map` does.
+        search: fits all points on the first rows and scores the second; always the same points in the same order.
+            For the number of boosting rounds, which the fit chooses, the median over the folds is used.
+        each_of: applies a function to each fold, like `map`.
 
     Raises:
         BadInput: the rows outside a fold have one class only.
@@ -93,9 +93,9 @@ def cross_search(
     if any(len(np.unique(rows.y[folds != fold])) < 2 for fold in np.unique(folds)):
         raise BadInput("the held-out rows are too few to fit heads on by cross-validation: give more sources")
     numbers = np.unique(folds).tolist()
-    of_folds = list(each_of(lambda fold: search(rows.take(folds != fold), rows.take(folds == fold)), numbers))
+    by_fold = list(each_of(lambda fold: search(rows.take(folds != fold), rows.take(folds == fold)), numbers))
     merged = []
-    for same in zip(*(found.points for found in of_folds), strict=True):
+    for same in zip(*(found.points for found in by_fold), strict=True):
         scores = np.empty_like(rows.logits, dtype=np.float64)
         for fold, point in zip(numbers, same, strict=True):
             scores[folds == fold] = point.scores

@@ -1,6 +1,6 @@
-"""A fitted scikit-learn object -> the bytes of a skops file, the same for the same object (P6).
+"""Write a fitted scikit-learn object as a skops file that has the same bytes for the same object (P6).
 
-skops names what it stores by its address in memory, and a zip notes the time: of two runs, no two files were alike.
+skops names members by their address in memory, and a zip file stores the time. Both differ between runs.
 """
 
 import io
@@ -11,14 +11,14 @@ from collections import defaultdict
 from typing import Any
 
 ADDRESS = re.compile(r'("__id__": |"file": ")(\d+)')
-"""Where an address stands in a schema; outside of a text, which has its quotation marks escaped."""
+"""An address in the schema; texts cannot match, because their quotation marks are escaped."""
 
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
-"""The first time that a zip can note."""
+"""The earliest time in a zip file."""
 
 
 def stable_bytes(fitted: Any) -> bytes:
-    """Return a skops file whose members are numbered in the order of its schema and bear no time."""
+    """Return a skops file with members numbered in the order of the schema, and a constant time."""
     import skops.io
 
     numbers: defaultdict[str, str] = defaultdict(map(str, itertools.count()).__next__)

@@ -1,7 +1,7 @@
-"""Read rows that do not fit into memory: block by block, or a sample of them at once.
+"""Read rows that do not fit into memory: block by block, or a sample at once.
 
-A standardisation, a fit and the scores of a finished head go through the blocks. A search, neighbours and the borders
-of bins take a stratified sample.
+Standardisation, the final fit and its scores use the blocks. Searches, neighbours and the borders of bins use a
+stratified sample.
 """
 
 import dataclasses
@@ -20,16 +20,16 @@ class StreamedRows(Rows):
 
     features: StoredFeatures  # type: ignore[assignment]
     block_rows: int
-    """Rows in memory at once while all are read."""
+    """Rows of a block."""
 
     sample_rows: int
     """Most rows of a sample."""
 
     cache: Path
-    """Folder for what is too large for memory and costly to compute twice; it is removed with the command's end."""
+    """Folder for intermediate results that do not fit into memory; it is removed at the end of the command."""
 
     def blocks(self) -> Iterator[tuple[slice, Rows]]:
-        """Yield all rows in order, `block_rows` at once, each block with its place."""
+        """Yield all rows in order, `block_rows` at once, each block with its slice."""
         start = 0
         for features in self.features.blocks(self.block_rows):
             place = slice(start, start + len(features))

@@ -145,7 +145,7 @@ def _figures(maps: MapData, figures: dict[str, dict[str, str]]) -> Section:
             Figure(files["uncertainty"], f"Uncertainty of {name}", f"{name}: entropy over ln K, mean {mean:.2f}.")
         )
         blocks.append(Figure(files["probabilities"], f"Probabilities by {name}", f"{name}: probability of each class."))
-    return Section("MapData", blocks)
+    return Section("Maps", blocks)
 
 
 def _sources(maps: MapData) -> Section:

@@ -279,8 +279,8 @@ def normalise(pixels: torch.Tensor, *, mean: Sequence[float], std: Sequence[floa
     return pixels.to(torch.float32, copy=True).sub_(shift).div_(scale)
 
 
-def spread(rows: Sequence[int] | np.ndarray, n: int) -> np.ndarray:
-    """Return at most n of the rows, evenly spread over their order."""
+def evenly_spaced(rows: Sequence[int] | np.ndarray, n: int) -> np.ndarray:
+    """Return at most n of the rows, evenly spaced in their order."""
     positions = np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int))
     evenly: np.ndarray = np.asarray(rows, dtype=int)[positions]
     return evenly

@@ -17,11 +17,11 @@ from pipeline.errors import PeerLost
 from pipeline.runtime.process import is_first, local_rank, n_ranks, rank
 
 PATIENCE = datetime.timedelta(hours=1)
-"""How long one process may work without the others (decode all tiles, draw the figures) before it is taken for hung. A
-dead process is noticed at once: its connections close."""
+"""Longest time that one process may work without the others (decode all tiles, draw figures) before it counts as hung.
+A dead process is noticed at once, because its connections close."""
 
 PEER_ERRORS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
-"""Words of the messages of torch's plain RuntimeError about a process that cannot be reached."""
+"""Words in torch's RuntimeError for an unreachable process."""
 
 
 @contextlib.contextmanager
@@ -42,7 +42,7 @@ def process_group(patience: datetime.timedelta = PATIENCE) -> Iterator[None]:
     with peer_errors_as_one_line():
         distributed.init_process_group(backend, timeout=patience)
         yield
-        distributed.destroy_process_group()  # after an error the process ends: others may wait in the group for ever
+        distributed.destroy_process_group()  # not after an error: others may wait in the group for ever
 
 
 @contextlib.contextmanager
@@ -54,7 +54,7 @@ def peer_errors_as_one_line() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:  # torch.distributed's own are kinds of it
+    except RuntimeError as error:  # base class of torch.distributed's errors
         if not isinstance(error, distributed.DistError) and not any(name in str(error) for name in PEER_ERRORS):
             raise
         raise PeerLost(
@@ -93,12 +93,12 @@ class Ranks:
             return DistributedDataParallel(
                 network,
                 device_ids=[device] if device.type == "cuda" else None,
-                broadcast_buffers=False,  # statistics of the norms are the same everywhere
+                broadcast_buffers=False,  # all processes have the same statistics of the norms
                 gradient_as_bucket_view=True,
             )
 
     def barrier(self) -> None:
-        """Wait until all processes have come here."""
+        """Wait for all processes."""
         self.highest([0])
 
     def highest(self, numbers: list[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""model.safetensors and model.json: a trained network and what is needed to use it. No code is run on loading (P3)."""
+"""Write and read model.safetensors and model.json: a trained network and its description. Loading runs no code (P3)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ MOST_CLASSES = 32_767
 """Class codes are int16 in embeddings.h5."""
 
 MOST_PX = 1024
-"""Largest side of a network's input, as `train` takes it."""
+"""Largest side of a network's input in px, as in `train`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
-    """How a decoded tile becomes the network's input; stored as a JSON object in model.json and embeddings.h5."""
+    """Describe how a decoded tile becomes the network's input; stored in model.json and embeddings.h5."""
 
     size: int
     """Side in px the tile is resized to."""
@@ -44,7 +44,7 @@ class Preprocess:
     """Micrometres per pixel of the network's input, if known."""
 
     stain: Stain | None = None
-    """What the resized tile is normalised to; None: it stays as it is, as with all models of earlier versions."""
+    """Target of stain normalisation; None: no normalisation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Model:
 
     @property
     def preprocess(self) -> Preprocess:
-        """What the network's input is."""
+        """Description of the network's input."""
         known = [field.name for field in dataclasses.fields(Preprocess)]
         values = {name: value for name, value in self.info["preprocess"].items() if name in known}
         exact = {"mean": tuple(values["mean"]), "std": tuple(values["std"]), "stain": stain_of(values.get("stain"))}
@@ -118,18 +118,18 @@ def load_model(path: Path) -> Model:
 
 
 def _fault(info: Any) -> str:
-    """Return what a description lacks that the use of the network needs, or ""."""
+    """Return what is missing or wrong in a description, or ""."""
     if not isinstance(info, dict) or info.get("arch") not in ARCHITECTURES:
         return f"no arch of {', '.join(ARCHITECTURES)}"
     classes = info.get("classes")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        return "classes is no list of names"
+        return "classes is not a list of names"
     if not 0 < len(classes) <= MOST_CLASSES or len(set(classes)) < len(classes):
         return f"classes is empty, names one twice, or has more than {MOST_CLASSES}"
     preprocess = info.get("preprocess")
     names = [field.name for field in dataclasses.fields(Preprocess) if field.name != "stain"]
     if not isinstance(preprocess, dict) or not set(names) <= set(preprocess):
-        return f"preprocess is no object of {', '.join(names)}"
+        return f"preprocess is not an object of {', '.join(names)}"
     size, constants = preprocess["size"], [preprocess["mean"], preprocess["std"]]
     if not isinstance(size, int) or not 1 <= size <= MOST_PX:
         return f"preprocess has no size from 1 to {MOST_PX} px"
@@ -138,5 +138,5 @@ def _fault(info: Any) -> str:
     try:
         stain_of(preprocess.get("stain"))
     except ValueError as error:
-        return f"preprocess.stain is no stain to normalise to ({error})"
+        return f"preprocess.stain is not a stain to normalise to ({error})"
     return ""

@@ -33,7 +33,7 @@ def cpu_computes_bf16() -> bool:
 def default_precision(device: torch.device) -> Precision:
     """Return the precision of a device by its hardware: bf16 on a GPU or CPU that computes in it, else fp32.
 
-    Nothing is timed: the same machine always gets the same precision.
+    The same machine always gets the same precision.
     """
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"

@@ -1,4 +1,4 @@
-"""Start weights from ImageNet, as torchvision publishes them, out of torch's cache or downloaded into it."""
+"""Find or download torchvision's ImageNet weights in torch's cache."""
 
 import http.client
 import sys
@@ -16,24 +16,24 @@ WEIGHTS: dict[str, ResNet50_Weights | ResNet18_Weights] = {
     "resnet50": ResNet50_Weights.IMAGENET1K_V1,
     "resnet18": ResNet18_Weights.IMAGENET1K_V1,
 }
-"""V1 for both: what papers compare with ("pretrained"), and trained alike. Others are given as a file."""
+"""V1 for both: the usual "pretrained" weights of papers, trained the same way. Give other weights as a file."""
 
 
 def imagenet_file(arch: str, ranks: Ranks) -> Path:
-    """Return the file of the weights, whose hash is the published one; it is downloaded if torch's cache lacks it.
+    """Return the file of the weights after checking its hash; download it if torch's cache lacks it.
 
-    Of several processes the first one of each machine downloads it, and the others wait.
+    With several processes, the first one of each machine downloads it, and the others wait.
 
-    The cache is `hub/checkpoints` in $TORCH_HOME, by default ~/.cache/torch. torchvision's own `get_state_dict` is not
-    used: it takes what lies in the cache unseen, and unpickles it.
+    The cache is `hub/checkpoints` in $TORCH_HOME, by default ~/.cache/torch. torchvision's `get_state_dict` is not
+    used: it unpickles the cached file without checking the hash.
 
     Raises:
-        KeyError: there are none for this architecture.
-        BadInput: not in the cache, and not to be had; says what file belongs where.
-        BadArtifact: the file in the cache is another one.
+        KeyError: there are no weights for this architecture.
+        BadInput: not in the cache, and the download failed; names the file and its place.
+        BadArtifact: the file in the cache has another hash.
         DiskFull: no space for it.
     """
-    url = str(WEIGHTS[arch].url)  # the end of the file's name begins its SHA-256
+    url = str(WEIGHTS[arch].url)  # the file's name ends with the first digits of its SHA-256
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     prefix = path.stem.rpartition("-")[2]
     if local_rank() > 0:

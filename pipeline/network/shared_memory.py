@@ -15,13 +15,13 @@ RESERVE = 2
 """Multiple of the needed memory that must be free, as other processes use it, too."""
 
 LEAST_BYTES = 1_000_000
-"""Without so much no worker can be started: their queues have semaphores in shared memory."""
+"""Least free bytes to start a worker: its queues have semaphores in shared memory."""
 
 
 def has_room(needed: int) -> bool:
-    """Return whether the free shared memory holds twice some bytes for each process of torchrun on this machine.
+    """Return whether twice `needed` bytes are free for each process of torchrun on this machine.
 
-    A worker that finds it full delivers nothing and raises nothing in its parent. A lack of room is logged once.
+    A worker without room returns nothing and raises nothing in its parent. A lack of room is logged once.
 
     Raises:
         PipelineError: it is full.

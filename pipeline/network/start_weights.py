@@ -1,4 +1,4 @@
-"""Load start weights from a file of the user: a state dict, also one inside a wrapper or below a prefix."""
+"""Load start weights from a state dict of the user, also inside a wrapper or with a prefix in all names."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from torchvision.models.resnet import ResNet
 from pipeline.errors import BadArtifact
 from pipeline.storage.atomic import sha256_file
 from pipeline.storage.placeholder import placeholder
-from pipeline.storage.zip_guard import refuse_packed
+from pipeline.storage.zip_guard import check_not_packed
 
 WRAPPERS = ("state_dict", "model", "teacher", "student", "net")
-"""Names under which training frameworks store a state dict next to other things, in the order of preference."""
+"""Keys of the state dict in files of training frameworks, in the order of preference."""
 
 MOST_WRAPPERS = 3
-"""Wrappers in one another that are removed."""
+"""Most nested wrappers that are removed."""
 
 ANCHOR = "conv1.weight"
 """The first parameter of torchvision's residual networks."""
 
 N_NAMED = 3
-"""How many names a message lists."""
+"""Most names in a message."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class StartWeights:
 
     sha256: str
     removed: str
-    """The wrapper and the prefix that were removed to find the weights, as words; "" for neither."""
+    """Text that names the removed wrapper and prefix; "" for neither."""
 
 
 def load_start_weights(network: ResNet, path: Path) -> StartWeights:
@@ -49,7 +49,7 @@ def load_start_weights(network: ResNet, path: Path) -> StartWeights:
     state = {str(name): value for name, value in named.items() if isinstance(value, torch.Tensor)}
     needed = {name for name in network.state_dict() if not name.startswith("fc.") and "num_batches" not in name}
     starts = [name.removesuffix(ANCHOR) for name in state if name == ANCHOR or name.endswith(f".{ANCHOR}")]
-    # blocks have a conv1 of their own: the network's own one is that next to all other parameters
+    # blocks have a conv1, too; the network's own conv1 has all other parameters next to it
     prefixes = [start for start in starts if all(start + name in state for name in needed)]
     if len(prefixes) != 1:
         raise BadArtifact(
@@ -106,7 +106,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     Raises:
         BadArtifact: not readable, or no dictionary.
     """
-    refuse_packed(path)
+    check_not_packed(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -115,12 +115,12 @@ def _read(path: Path) -> Mapping[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise BadArtifact(f"--init {path}: no such file") from None
-    except Exception as error:  # noqa: BLE001  (torch and safetensors raise many kinds; all mean the same here)
+    except Exception as error:  # noqa: BLE001  (torch and safetensors raise many types)
         if what := placeholder(path):
             raise BadArtifact(f"--init {path}: {what}") from None
         reason = " ".join(str(error).split())[:160]
         if type(error).__name__ == "UnpicklingError":  # torch's own message advises to run the file's code
-            reason = "it holds other things than tensors, which are never loaded"
+            reason = "it holds objects other than tensors, which are never loaded"
         raise _not_usable(path, reason) from None
     if not isinstance(content, Mapping):
         raise _not_usable(path, f"it holds a {type(content).__name__}")
@@ -132,7 +132,7 @@ def _not_usable(path: Path, reason: str) -> BadArtifact:
 
 
 def _described(content: Mapping[str, Any], wrapper: str, state: Mapping[str, Any], needed: set[str]) -> str:
-    """Return what a file holds, in words."""
+    """Return a text about the content of a file."""
     inside = f"it holds {_listed([repr(name) for name in content])}" if wrapper or not state else ""
     names = f"its names are {_listed(list(state))}" if state else ""
     lacks = f"it lacks {_listed(sorted(needed - set(state)))}" if needed & set(state) else ""
@@ -140,5 +140,5 @@ def _described(content: Mapping[str, Any], wrapper: str, state: Mapping[str, Any
 
 
 def _listed(names: list[str]) -> str:
-    """Return the first names, and dots for the others."""
+    """Return the first names, with dots for the others."""
     return ", ".join(names[:N_NAMED]) + (" ..." if len(names) > N_NAMED else "")

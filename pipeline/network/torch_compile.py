@@ -1,4 +1,4 @@
-"""Compile a network by torch.compile, with its errors in one line."""
+"""Compile a network by torch.compile, and report its errors in one line."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +11,10 @@ from pipeline.errors import PipelineError
 
 @contextlib.contextmanager
 def compiler_errors(what: str, *, instead: str) -> Iterator[None]:
-    """Turn torch's refusal to compile into one line.
+    """Turn the errors of torch.compile into one line.
 
     Args:
-        what: the option that asked for it.
+        what: the option that requested it.
         instead: what to do without a compiler.
 
     Raises:
@@ -32,14 +32,14 @@ def compiler_errors(what: str, *, instead: str) -> Iterator[None]:
 def compile_steps(
     scores: Callable[[torch.Tensor], torch.Tensor], network: nn.Module, shape: Sequence[int]
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a network's forward pass in training, with its backward pass, as kernels for one shape; ready to run.
+    """Return a network's forward and backward pass in training, compiled for one shape and warmed up.
 
-    On CUDA the kernels run as CUDA graphs: small batches no longer wait for their launches. Blank tiles are run
-    through, and leave no trace in the network.
+    On CUDA the kernels run as CUDA graphs, so that small batches do not wait for launches. The warm-up with blank tiles
+    does not change the network.
 
     Args:
         scores: uint8 tiles of that shape -> (B, K) scores by the network.
-        network: on its device; it is left in training mode, without gradients.
+        network: network on its device; it is left in training mode, without gradients.
         shape: (B, 3, size, size).
 
     Raises:

@@ -21,8 +21,8 @@ def results_folder(run: Path, kind: str, name: str) -> Path:
         BadArtifact: the folder is a link, which may lead out of the run.
     """
     folder = run / kind / name
-    atomic.refuse_link(folder.parent)
-    atomic.refuse_link(folder)
+    atomic.check_no_link(folder.parent)
+    atomic.check_no_link(folder)
     return folder
 
 

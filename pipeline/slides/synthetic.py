@@ -1,11 +1,11 @@
-"""A synthetic slide whose tissue is known: a pyramidal TIFF made of demo tissue, and the map of its classes.
+"""Draw a synthetic slide with known tissue: a pyramidal TIFF of demo tissue, and the map of its classes.
 
-Writes `<name>.tif` (tiles of 256 px in JPEG, levels 1:1, 1:4 and 1:16 as scanners write them, 0.495 um/px),
+Writes `<name>.tif` (tiles of 256 px in JPEG, levels 1:1, 1:4 and 1:16, as in scanners' files, 0.495 um/px),
 `<name>-truth.png` (grey; one pixel per cell of `cell_level0` px: the class code, 255 for glass) and
 `<name>-truth.json`. The slide is written strip by strip: memory grows with its width, not with its area.
 
-It is a mosaic: blocks of 150 px are drawn once per class as demo tiles of one source are, and laid turned and mirrored
-wherever the map has that class.
+The slide is a mosaic: blocks of 150 px are drawn once per class, like demo tiles of one source, and placed in eight
+orientations where the map has that class.
 """
 
 import contextlib
@@ -29,24 +29,24 @@ from pipeline.tiles.datasets.kather2016 import KATHER2016
 from pipeline.tiles.synthetic.tiles import CLASSES, render_tile
 
 GENERATOR = 1
-"""Raised whenever the same arguments give other pixels."""
+"""Version of the generator; increase it when the same arguments give other pixels."""
 
 BLOCK_PX, CELL_PX = 150, 50
 """Sides in level-0 px of a block of texture, and of a cell of the map; a block is 3 x 3 cells."""
 
 BLOCKS = 24
-"""Blocks drawn per class; each is laid in eight orientations."""
+"""Blocks per class; each is used in eight orientations."""
 
 GLASS = 255
-"""Code of the map where there is no tissue. It is drawn as the class EMPTY, whose own code is never used."""
+"""Code of the map without tissue. It is drawn as the class EMPTY, whose own code is never used."""
 
 EMPTY = CLASSES.index("08_EMPTY")
 
 TIFF_TILE_PX, QUALITY = 256, 90
-"""Side of the TIFF's tiles and quality of their JPEG: what scanners write."""
+"""Side of the TIFF's tiles and quality of their JPEG, as usual for scanners."""
 
 STEP = 4
-"""How much smaller each level of the pyramid is."""
+"""Factor between levels of the pyramid."""
 
 REGION_CELLS, MARGIN = 14.0, 0.07
 """Scale of the regions in cells, and the share of the side that is glass at each edge."""
@@ -56,7 +56,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclasses.dataclass(frozen=True)
 class DemoSlide:
-    """What decides a demo slide."""
+    """The arguments of a demo slide."""
 
     side: int
     """Level-0 px."""
@@ -75,7 +75,7 @@ def truth_paths(path: Path) -> tuple[Path, Path]:
 def class_map(slide: DemoSlide) -> Pixels:
     """Return the class of each cell, (ceil(side / CELL_PX),) * 2 uint8: smooth regions on glass.
 
-    The class is the largest of seven fields of smooth noise; the outline is a disc bent by noise.
+    The class is the largest of seven fields of smooth noise; the outline is a rounded square distorted by noise.
     """
     n = -(-slide.side // CELL_PX)
     rng = np.random.default_rng([slide.seed, 0])
@@ -129,20 +129,20 @@ def block_rows(slide: DemoSlide, truth: Pixels) -> Iterator[Pixels]:
 
 
 def strips(rows: Iterator[Pixels], *, height: int) -> Iterator[Pixels]:
-    """Yield strips of another height, the last one lower; each is the caller's."""
+    """Yield copies of the rows in strips of another height; the last one may be lower."""
     held: list[Pixels] = []
     for given in rows:
         held.append(given.copy())
         while sum(len(part) for part in held) >= height:
-            process_group = np.concatenate(held)
-            yield process_group[:height].copy()
-            held = [process_group[height:]]
+            whole = np.concatenate(held)
+            yield whole[:height].copy()
+            held = [whole[height:]]
     if rest := sum(len(part) for part in held):
         yield np.concatenate(held)[:rest]
 
 
 def jpegs(strip: Pixels, pool: ThreadPoolExecutor) -> Iterator[bytes]:
-    """Yield the TIFF tiles of a strip at most one tile high, each a JPEG; edges are filled by repeating the last px."""
+    """Yield the TIFF tiles of a strip at most one tile high, each a JPEG; the last px fills the edges."""
     high, wide, _ = strip.shape
     missing = TIFF_TILE_PX - high, -wide % TIFF_TILE_PX
     filled = np.pad(strip, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
@@ -165,7 +165,7 @@ def pyramid_levels(side: int) -> list[int]:
 
 
 def reduced(rows: Iterator[Pixels], kept: Pixels) -> Iterator[Pixels]:
-    """Yield the rows in strips of `TIFF_TILE_PX`, and write them `STEP` times smaller into `kept`."""
+    """Yield the rows in strips of `TIFF_TILE_PX`, and write them, reduced by `STEP`, into `kept`."""
     done = 0
     for strip in strips(rows, height=TIFF_TILE_PX):
         small = np.asarray(Image.fromarray(strip).reduce(STEP))[: len(kept) - done, : len(kept)]
@@ -175,12 +175,12 @@ def reduced(rows: Iterator[Pixels], kept: Pixels) -> Iterator[Pixels]:
 
 
 def write_pyramid(path: Path, rows: Iterator[Pixels], *, side: int, mpp: float) -> None:
-    """Write a tiled, pyramidal TIFF; the smaller levels wait in temporary files beside it.
+    """Write a tiled, pyramidal TIFF; temporary files next to it hold the smaller levels.
 
     Args:
         path: the file.
         rows: the slide in strips from the top, (any, side, 3) uint8.
-        side: of the slide in px.
+        side: side of the slide in px.
         mpp: micrometres per pixel.
     """
     import tifffile
@@ -226,14 +226,14 @@ def make_demo_slide(path: Path, slide: DemoSlide) -> bool:
 
     Args:
         path: the TIFF; the others are next to it (`truth_paths`).
-        slide: what is drawn.
+        slide: the arguments.
 
     Returns:
-        Whether anything was written: False if this very slide stands there whole.
+        False if this slide is already there, complete; else True.
 
     Raises:
-        DiskFull: no space left; nothing stands under the final names.
-        BadArtifact: another slide stands there.
+        DiskFull: no space left; no file is written.
+        BadArtifact: another slide is there.
     """
     image, description = truth_paths(path)
     facts: dict[str, Any] = {
@@ -250,7 +250,7 @@ def make_demo_slide(path: Path, slide: DemoSlide) -> bool:
     if description.is_file():
         found = atomic.from_json(description)
         if {name: found.get(name) for name in facts} != facts:
-            raise BadArtifact(f"{path}: another demo slide stands there: delete it, or choose another name")
+            raise BadArtifact(f"{path}: another demo slide is there: delete it, or choose another name")
         files = {"slide_sha256": path, "truth_sha256": image}
         if all(file.is_file() and atomic.sha256_file(file) == found.get(name) for name, file in files.items()):
             return False

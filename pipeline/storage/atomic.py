@@ -16,17 +16,17 @@ from typing import Any
 from pipeline.errors import BadArtifact, DiskFull
 
 KERNEL_ENOTSUPP = 524
-"""ENOTSUPP, which Linux does not mean to show to programs, but some of its file systems do."""
+"""ENOTSUPP, an internal code of Linux that some file systems return to programs."""
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""System errors that mean: no room for this file."""
+"""System errors that mean that the disk or quota is full."""
 
-NOT_OFFERED = frozenset(
+UNSUPPORTED = frozenset(
     {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.EBADF, KERNEL_ENOTSUPP}
 )
-"""System errors by which network drives and foreign file systems mean that they do not offer a call.
+"""System errors of network drives and foreign file systems that do not support a call.
 
-NFS without lockd, Lustre and CIFS answer so to flock or to the fsync of a folder; PostgreSQL passes over the same.
+NFS without lockd, Lustre and CIFS return them for flock or for the fsync of a folder; PostgreSQL ignores the same ones.
 """
 
 SUBFOLDERS = ("figures", "heads")
@@ -39,13 +39,13 @@ SHARDS = "shards"
 """Folder of a run that holds embeddings of parts of its tiles, until they are merged."""
 
 STREAMED = "streamed"
-"""In the name of a folder of a run for what does not fit into memory; see `temporary_folder`."""
+"""Part of the name of a run's folder for data that does not fit into memory; see `temporary_folder`."""
 
 MAPS = "maps"
-"""Folder of a run that holds a folder for the map of each slide, if it is given no other place."""
+"""Default folder of the maps of slides in a run, with a subfolder for each slide."""
 
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
-"""Names that `tempfile` makes for `atomic` and `temporary_folder`."""
+"""Names of the temporary files and folders of `atomic` and `temporary_folder`."""
 
 
 def sha256_file(path: Path) -> str:
@@ -55,48 +55,47 @@ def sha256_file(path: Path) -> str:
 
 
 def require_space(folder: Path, n_bytes: int) -> None:
-    """Raise DiskFull before a large file is begun that would not fit (10 % in reserve)."""
+    """Raise DiskFull if a large file does not fit on the disk (10 % in reserve)."""
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < 1.1 * n_bytes:
         raise DiskFull(f"{folder}: {n_bytes / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free: make room and run again")
 
 
-def try_room(path: Path, n_bytes: int) -> None:
-    """Raise DiskFull if a file of this size cannot stand under `path`, by trying: quotas and limits count, too.
+def check_room_by_trying(path: Path, n_bytes: int) -> None:
+    """Allocate a file of this size at `path` and remove it; raise DiskFull if that fails. Quotas and limits count, too.
 
-    For libraries that end the process where they cannot write. Systems and disks without fallocate only tell of free
-    space.
+    Use it before libraries that end the process on a write error. Without fallocate, only the free space is checked.
     """
     require_space(path.parent, n_bytes)
     if not hasattr(os, "posix_fallocate"):
         return
     with disk_errors(path):
         try:
-            with path.open("wb") as file, where_offered():
+            with path.open("wb") as file, ignore_unsupported():
                 os.posix_fallocate(file.fileno(), 0, max(1, n_bytes))
         finally:
             path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def where_offered(*also: int) -> Iterator[None]:
-    """Do without a system call that the file system does not offer.
+def ignore_unsupported(*also: int) -> Iterator[None]:
+    """Ignore the error of a system call that the file system does not support.
 
     Args:
-        also: system errors by which it says so of this call, more than `NOT_OFFERED`.
+        also: further system errors, besides `UNSUPPORTED`, that mean this for the call.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in {*NOT_OFFERED, *also}:
+        if error.errno not in {*UNSUPPORTED, *also}:
             raise
 
 
-def _says_no_space(error: BaseException | None) -> bool:
+def _is_no_space(error: BaseException | None) -> bool:
     """Return whether an error comes from a full disk.
 
-    h5py and safetensors say so in their message only; torch's own error hides the system's, which it follows on.
+    h5py and safetensors state it only in their message; torch's error has the system's error as its cause.
     """
     while error is not None:
         if getattr(error, "errno", None) in NO_SPACE:
@@ -109,32 +108,32 @@ def _says_no_space(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the system's and the libraries' ways of saying 'no space' into DiskFull naming `path`."""
+    """Turn every error that means 'no space' into a DiskFull that names `path`."""
     try:
         yield
     except DiskFull:
         raise  # it names the file already
     except Exception as error:
-        if _says_no_space(error):
+        if _is_no_space(error):
             raise DiskFull(f"{path}: no space left ({error.__class__.__name__}); make room and run again") from error
         raise
 
 
-def refuse_link(place: Path) -> None:
-    """Refuse a place of a run that is written to if it is a link: it may lead out of the run folder (P5).
+def check_no_link(place: Path) -> None:
+    """Check that a path to write to is no link, which may lead out of the run folder (P5).
 
-    The run folder itself may be one, because the user names it; a link inside it may be another's.
+    The run folder itself may be a link, because the user names it; a link inside it may be somebody else's.
 
     Raises:
-        BadArtifact: it is a link.
+        BadArtifact: the path is a link.
     """
     if place.is_symlink():
         raise BadArtifact(f"{place}: a link, which may lead out of the run folder: put the file or folder itself there")
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` durable, where the file system can."""
-    with where_offered(errno.EISDIR, errno.EACCES):
+    """Make a rename inside `folder` durable, where the file system supports it."""
+    with ignore_unsupported(errno.EISDIR, errno.EACCES):
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -147,11 +146,11 @@ def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to `path`; on success it is fsynced and renamed to `path`, else removed.
 
     Raises:
-        DiskFull: no space; what stood under `path` before is untouched.
+        DiskFull: no space; an earlier file at `path` is unchanged.
         BadArtifact: its folder in the run is a link.
     """
     if path.parent.name in (*SUBFOLDERS, SHARDS):
-        refuse_link(path.parent)
+        check_no_link(path.parent)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -161,9 +160,9 @@ def atomic(path: Path) -> Iterator[Path]:
             yield temporary
             umask = os.umask(0)
             os.umask(umask)
-            with where_offered(errno.EPERM, errno.EACCES):
+            with ignore_unsupported(errno.EPERM, errno.EACCES):
                 temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from colleagues
-            with temporary.open("rb") as written, where_offered():
+            with temporary.open("rb") as written, ignore_unsupported():
                 os.fsync(written.fileno())
             temporary.replace(path)
             fsync_folder(path.parent)
@@ -173,7 +172,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_folder(place: Path) -> Iterator[Path]:
-    """Yield a new folder in a run for what is too large for memory; it is removed at the end, or by the next start."""
+    """Yield a new folder in a run for data that does not fit into memory; remove it at the end or at the next start."""
     with disk_errors(place / STREAMED):
         folder = Path(tempfile.mkdtemp(dir=place, prefix=f".{STREAMED}.", suffix=".tmp"))
         try:
@@ -214,10 +213,10 @@ def from_json(path: Path) -> Any:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what a killed run left half-written; only who holds the run alone may call this.
+    """Remove the unfinished files of a killed process; only a process that has the run alone may call this.
 
-    Those that share a run may not: what looks left behind may be what another one is writing. Looks where artefacts are
-    written and for names that `atomic` and `temporary_folder` give: `--run` may be any folder of the user's.
+    In a shared run, such a file may be another process's unfinished output. Only the folders of artefacts are searched,
+    and only for names of `atomic` and `temporary_folder`, because `--run` may be any folder of the user.
     """
     places = [folder / name for name in (*SUBFOLDERS, SLIDES, SHARDS)]
     if (folder / SLIDES).is_dir() and not (folder / SLIDES).is_symlink():
@@ -227,7 +226,7 @@ def remove_temporaries(folder: Path) -> None:
             if TEMPORARY.fullmatch(path.name) and path.is_file():
                 path.unlink(missing_ok=True)
             elif _is_streamed(path.name) and path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)  # a worker that was left behind may still write there
+                shutil.rmtree(path, ignore_errors=True)  # a worker that is still running may write there
 
 
 def _is_streamed(name: str) -> bool:
@@ -235,7 +234,7 @@ def _is_streamed(name: str) -> bool:
 
 
 def remove_temporaries_of(path: Path) -> None:
-    """Remove what a killed process left of one artefact; only the holder of that artefact's lock may call this."""
+    """Remove unfinished files of one artefact after a kill; only the process with its lock may call this."""
     for name in (path.name, f"{path.name}.json", f"{path.name}.partial.json"):
         for left in path.parent.glob(f".{glob.escape(name)}.*.tmp"):
             if TEMPORARY.fullmatch(left.name) and len(left.name) == len(name) + len(".") + len(".abcdefgh.tmp"):

@@ -3,8 +3,8 @@
 | data set | shape, dtype | |
 |---|---|---|
 | `/tile_id` | (N,) fixed-length UTF-8 | unique |
-| `/sha256` | (N, 32) uint8 | of the tile's pixels; zeros where /status is not 0 |
-| `/status` | (N,) uint8 | as in embeddings.h5: 0 = a row of features; else zeros that stand for no tile |
+| `/sha256` | (N, 32) uint8 | hash of the tile's pixels; zeros where /status is not 0 |
+| `/status` | (N,) uint8 | as in embeddings.h5: 0 = a row of features; else a row of zeros |
 | `/colour_histogram` | (N, 512) float32 | square roots of shares |
 | `/handcrafted` | (N, D) float32 | columns: the attribute `names` |
 | `/untrained` | (N, 2048) float32 | a network with random weights |
@@ -23,19 +23,19 @@ import numpy as np
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage import atomic
 from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE
-from pipeline.storage.hdf5 import Claim, as_utf8, created, finish, opened, read_dataset, write_attributes
+from pipeline.storage.hdf5 import DatasetSpec, as_utf8, created, finish, opened, read_dataset, write_attributes
 from pipeline.storage.protocol import FOLDER
 
 SCHEMA = "baselines/1.0"
 
 FEATURES = ("colour_histogram", "handcrafted", "untrained")
-"""The feature sets, which are data sets of these names."""
+"""Names of the feature sets, and of their data sets."""
 
 DATASETS = {
-    "tile_id": Claim(1),
-    "sha256": Claim(2, ("|u1",)),
-    "status": Claim(1, ("|u1",)),
-    **dict.fromkeys(FEATURES, Claim(2, ("<f4",))),
+    "tile_id": DatasetSpec(1),
+    "sha256": DatasetSpec(2, ("|u1",)),
+    "status": DatasetSpec(1, ("|u1",)),
+    **dict.fromkeys(FEATURES, DatasetSpec(2, ("<f4",))),
 }
 
 
@@ -45,10 +45,10 @@ class Baselines:
 
     tile_id: list[str]
     sha256: np.ndarray
-    """(N, 32) uint8 of the tiles' pixels."""
+    """(N, 32) uint8 hashes of the tiles' pixels."""
 
     status: np.ndarray
-    """(N,) uint8: 0 = a row of features; else zeros that stand for no tile."""
+    """(N,) uint8: 0 = a row of features; else a row of zeros."""
 
     colour_histogram: np.ndarray
     """(N, 512) float32."""
@@ -66,24 +66,24 @@ class Baselines:
     """Side in px of the untrained network's input."""
 
     seed: int
-    """Of the untrained network's weights."""
+    """Seed of the untrained network's weights."""
 
     arch: str
 
     def features(self) -> dict[str, np.ndarray]:
-        """Return feature set -> its rows (N, D) float32, all finite."""
+        """Return feature set -> its rows (N, D) float32."""
         return {name: getattr(self, name) for name in FEATURES}
 
     def rows_of(self, tile_id: Sequence[str], sha256: np.ndarray, *, path: Path) -> np.ndarray:
-        """Return the row number of each asked tile, (M,) int64.
+        """Return the row number of each tile of a list, (M,) int64.
 
         Args:
-            tile_id: M tiles, each usable (with features) in the caller's file.
-            sha256: (M, 32) uint8 of the pixels that the caller's features are of.
-            path: of this file, for the message.
+            tile_id: names of M tiles.
+            sha256: (M, 32) uint8 hashes of their pixels.
+            path: path of this file, for the message.
 
         Raises:
-            StaleInput: a tile is not there, could not be read, or had other pixels; names it.
+            StaleInput: a tile is missing, could not be read, or had other pixels; names it.
         """
         number = {name: row for row, name in enumerate(self.tile_id)}
         rows = np.array([number.get(name, -1) for name in tile_id], dtype=np.int64)
@@ -98,7 +98,7 @@ class Baselines:
 
 
 def find_baselines(run: Path) -> Path | None:
-    """Return baselines.h5 of the run, or of the plan that the run is a part of; None if there is none."""
+    """Return baselines.h5 of the run, or of the plan of which the run is a part; None without one."""
     places = [run, *([run.parent.parent] if run.parent.name == FOLDER else [])]
     return next((place / "baselines.h5" for place in places if (place / "baselines.h5").is_file()), None)
 
@@ -124,7 +124,7 @@ def write_baselines(
 ) -> None:
     """Write the file block by block as rows are computed, atomically; the caller writes the record.
 
-    Whatever the blocks raise (a stop, too many bad tiles) leaves no file behind, and the former one as it was.
+    If the blocks raise an error (a stop, too many bad tiles), no new file is written and the former one is unchanged.
 
     Args:
         path: `baselines.h5`.
@@ -133,11 +133,11 @@ def write_baselines(
         row: `row_type(...)`.
         names: the columns of `handcrafted`.
         px: side of the untrained network's input.
-        seed: of its weights.
+        seed: seed of its weights.
         arch: its architecture.
 
     Raises:
-        DiskFull: no room; nothing is left behind.
+        DiskFull: no room; no file is written.
         ValueError: not N rows, or a feature is not finite (a programmer's error).
     """
     n = len(tile_id)
@@ -161,11 +161,11 @@ def write_baselines(
 
 
 def read_baselines(path: Path, *, with_features: bool = True) -> Baselines:
-    """Read a baselines file into memory after checking it against the schema; its record is the caller's to check.
+    """Read a baselines file into memory and check it against the schema; the caller checks its record.
 
     Args:
         path: the HDF5 file.
-        with_features: read the feature sets, too; else they are (N, 0), and `stored_features` reads them.
+        with_features: read the feature sets, too; else they are (N, 0), and `StoredFeatures` reads them.
 
     Raises:
         BadArtifact: names the rule that the file breaks.
@@ -176,17 +176,17 @@ def read_baselines(path: Path, *, with_features: bool = True) -> Baselines:
 
     with opened(path, SCHEMA, refuse) as (file, attrs):
         if not isinstance(attrs.get("px"), int) or not isinstance(attrs.get("seed"), int):
-            raise refuse("the attribute 'px' or 'seed' is no whole number")
+            raise refuse("the attribute 'px' or 'seed' is not a whole number")
         if not isinstance(attrs.get("arch"), str):
-            raise refuse("the attribute 'arch' is no text")
+            raise refuse("the attribute 'arch' is not text")
         names = json.loads(attrs.get("names", "null"))
-        asked = {name: claim for name, claim in DATASETS.items() if with_features or name not in FEATURES}
-        arrays = {name: read_dataset(file, name, claim, refuse) for name, claim in asked.items()}
+        wanted_sets = {name: spec for name, spec in DATASETS.items() if with_features or name not in FEATURES}
+        arrays = {name: read_dataset(file, name, spec, refuse) for name, spec in wanted_sets.items()}
         if not with_features:
             arrays |= {name: np.empty((len(arrays["status"]), 0), np.float32) for name in FEATURES}
         tile_id = [text.decode() for text in arrays.pop("tile_id")]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise refuse("the attribute 'names' is no list of names")
+        raise refuse("the attribute 'names' is not a list of names")
     n = len(tile_id)
     wanted = {"sha256": (n, 32), "status": (n,), "handcrafted": (n, len(names) if with_features else 0)}
     for name, array in arrays.items():
@@ -202,5 +202,5 @@ def read_baselines(path: Path, *, with_features: bool = True) -> Baselines:
         if not np.isfinite(arrays[name]).all():
             raise refuse(f"a row of /{name} is not finite")
         if arrays[name][~used].any():
-            raise refuse(f"a row of /{name} that stands for no tile (/status not 0) is not zero")
+            raise refuse(f"a row of /{name} without a tile (/status not 0) is not zero")
     return Baselines(tile_id=tile_id, names=names, px=attrs["px"], seed=attrs["seed"], arch=attrs["arch"], **arrays)

@@ -1,7 +1,7 @@
-"""Read the CSV files of a run as they were written: text stays text, and only the schema's texts may be anything.
+"""Read the CSV files of a run; text columns stay text.
 
-A spreadsheet takes a cell for a formula that begins with = + - @. Tables that only people read get an apostrophe before
-such a text (OWASP, "CSV Injection"); tables that are read again hold every name as it is.
+A spreadsheet takes a cell that begins with = + - @ for a formula. Tables that only people read get an apostrophe before
+such a text (OWASP, "CSV Injection"); tables that the program reads again keep every name unchanged.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,24 +12,24 @@ import pandas as pd
 from pipeline.errors import BadArtifact
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet may compute."""
+"""First characters of a cell that a spreadsheet may compute."""
 
 
 def no_formula(text: str) -> str:
-    """Return a text for a cell of a table that only people read: an apostrophe before what would be a formula."""
+    """Return a text for a cell of a table that only people read: with an apostrophe before a formula."""
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def read_table(path: Path, *, texts: Sequence[str], refuse: Callable[[str], BadArtifact]) -> pd.DataFrame:
-    """Return the table; columns in `texts` as str, the others as what they look like.
+    """Return the table; columns in `texts` as str, the types of the others are inferred.
 
     Args:
         path: the file.
         texts: the columns that come first.
-        refuse: the rule that the file breaks -> the error.
+        refuse: makes the error from the rule that the file breaks.
 
     Raises:
-        BadArtifact: not a CSV file, without rows, or other columns first than `texts`.
+        BadArtifact: not a CSV file, no rows, or other first columns than `texts`.
     """
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values={})

@@ -15,7 +15,7 @@ PACKAGES = ("torch", "torchvision", "scikit-learn", "scikit-image", "xgboost", "
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of this package and of those it computes with, without importing them."""
+    """Return the versions of this package and of `PACKAGES`, without importing them."""
     found: dict[str, str | None] = {"histoheads": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -27,19 +27,19 @@ def versions() -> dict[str, str | None]:
 
 @functools.cache
 def git_state() -> dict[str, Any] | None:
-    """Return commit and dirtiness of the checkout this code runs from, or None outside a checkout.
+    """Return the commit of the checkout this code runs from and whether it is dirty; None outside a checkout.
 
-    Commands call this when they start. The answer is kept: the checkout may change while a long stage runs.
+    Commands call this when they start. The result is cached: the checkout may change while a long stage runs.
     """
     root = Path(__file__).resolve().parents[2]
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():
         return None
 
-    def ask(*words: str) -> str | None:
+    def git_output(*words: str) -> str | None:
         done = subprocess.run([git, "-C", str(root), *words], capture_output=True, text=True, check=False)  # noqa: S603
         return done.stdout.strip() if done.returncode == 0 else None
 
-    commit = ask("rev-parse", "HEAD")
-    changed = ask("status", "--porcelain", "--untracked-files=no", "--", "pipeline")
+    commit = git_output("rev-parse", "HEAD")
+    changed = git_output("status", "--porcelain", "--untracked-files=no", "--", "pipeline")
     return None if commit is None else {"commit": commit, "dirty": bool(changed)}

@@ -24,12 +24,12 @@ from pipeline.storage.records import (
 def check_inputs_unchanged(artifact: Path, record: Mapping[str, Any]) -> None:
     """Check that the inputs of an artefact, and their inputs, are unchanged.
 
-    A model that is trained again leaves embeddings.h5 and predictions.csv as they were: only the whole chain shows it.
+    Training a model again does not change embeddings.h5 and predictions.csv, so the whole chain is compared.
     If an input is missing (heavy files are not committed), its record has the hash; without a record, nothing is
     compared.
 
     Raises:
-        StaleInput: an input has another hash now; names both and the stage to run again.
+        StaleInput: the hash of an input changed; names both and the stage to run again.
     """
     left, seen = [(artifact, record)], {artifact}
     while left:
@@ -54,7 +54,7 @@ def check_inputs_unchanged(artifact: Path, record: Mapping[str, Any]) -> None:
 def reusable_record(artifact: Artifact, *, restart: bool = False) -> Record | None:
     """Return the record of an artefact that is current; None if the artefact has to be made.
 
-    This is the one answer to "is it current?": every stage asks here before it works, and logs the answer.
+    Every stage calls it before it works, and logs the result.
 
     Args:
         artifact: how the artefact would be made now.
@@ -162,7 +162,7 @@ def _check_inputs(artifact: Artifact, record: Mapping[str, Any]) -> None:
 
 
 def _as_recorded(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options as a record gives them back: a tuple is a list then."""
+    """Return options as they are read from a record, where a tuple is a list."""
     recorded: dict[str, Any] = json.loads(json.dumps(dict(options)))
     return recorded
 
@@ -179,7 +179,7 @@ def damaged_outputs(artifact: Path, record: Mapping[str, Any]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """An artefact whose bytes fitted its record when `check_input` hashed them."""
+    """An artefact whose bytes matched its record when `check_input` hashed them."""
 
     path: Path
     record: Record
@@ -192,9 +192,9 @@ class Input:
         return {self.path: self.record["sha256"]}
 
     def check_unchanged(self) -> None:
-        """Check that the file is still the one that was hashed, before a record names that hash as its input.
+        """Check that the file is still the hashed one, before a record names that hash as its input.
 
-        The file is hashed again only where the file system says that it was touched.
+        The file is hashed again only if its size, inode or times changed.
 
         Raises:
             StaleInput: it was replaced, written to or removed meanwhile; names both hashes.
@@ -214,13 +214,13 @@ def check_input(path: Path, *, schema: str) -> Input:
     """Return an artefact with its record, after hashing it.
 
     Raises:
-        BadArtifact: not there, damaged, or of another schema (`records.check_artifact`).
+        BadArtifact: missing, damaged, or of another schema (`records.check_artifact`).
     """
-    stamp = _stamp(path) if path.is_file() else ()  # before: what is replaced while it is hashed must not look the same
+    stamp = _stamp(path) if path.is_file() else ()  # taken before hashing, to detect a replacement during it
     return Input(path, check_artifact(path, schema=schema), stamp)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """Return numbers of a file; every replacement and every write changes one of these. Users cannot set the last."""
+    """Return inode, size and times of a file; every replacement or write changes one of these numbers."""
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -1,6 +1,6 @@
-"""Create and open the HDF5 files of a run: a schema, `complete` as the last mark, and data sets of their own.
+"""Create and open the HDF5 files of a run: with a schema, and `complete` as the last attribute.
 
-A reader checks the shape of a data set before it takes any memory, and follows no link out of the file.
+A reader checks the shape of a data set before it allocates memory, and follows no link out of the file.
 """
 
 import contextlib
@@ -19,30 +19,30 @@ import numpy as np
 from pipeline.errors import BadArtifact
 
 MOST_COLUMNS, MOST_ROWS = 65_536, 2_000_000_000
-"""Larger shapes in a file are taken for damage."""
+"""Largest shape of a data set; a file with a larger one counts as damaged."""
 
 SYSTEM_ERRORS = (
     *(errno.EACCES, errno.EPERM, errno.EIO, errno.EAGAIN, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOTCONN),
     *(errno.ETIMEDOUT, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP),
 )
-"""Errors of the system while a file is read, for which its content is not to blame."""
+"""Errors of the system while reading that do not mean that the file is damaged."""
 
 Refuse = Callable[[str], BadArtifact]
-"""The rule that a file breaks -> the error, which names the file and what to do."""
+"""Function of the rule that a file breaks; returns the error, which names the file and what to do."""
 
 
-class Claim(NamedTuple):
-    """What a data set must be."""
+class DatasetSpec(NamedTuple):
+    """The rank and the types that a data set must have."""
 
     rank: int
     dtypes: Sequence[str] = ()
-    """numpy's codes of the allowed types; none: fixed-length UTF-8."""
+    """numpy's codes of the allowed types; empty: fixed-length UTF-8."""
 
 
-class _Patient:
-    """A new file for HDF5, which never learns that it cannot be written: it would end the process (h5py issue 2160).
+class _ErrorKeepingFile:
+    """Keep write errors of a new HDF5 file: HDF5 would end the process on them (h5py issue 2160).
 
-    What it writes after an error is lost, and so is the file; the error is for whoever asked for the file.
+    After an error nothing more is written, and the file is unusable; `created` raises the error.
     """
 
     def __init__(self, file: FileIO) -> None:
@@ -51,7 +51,7 @@ class _Patient:
         self.read, self.readinto, self.seek, self.tell = file.read, file.readinto, file.seek, file.tell
 
     def write(self, data: memoryview) -> None:
-        """Write all of it at the present position."""
+        """Write all bytes at the current position."""
         left = memoryview(data).cast("B")
         try:
             while len(left) and self.error is None:
@@ -67,7 +67,7 @@ class _Patient:
             self.error = self.error or error
 
     def flush(self) -> None:
-        """Do nothing: nothing is held back."""
+        """Do nothing: the file is not buffered."""
 
 
 @contextlib.contextmanager
@@ -75,10 +75,10 @@ def created(path: Path) -> Iterator[h5py.File]:
     """Yield a new HDF5 file, to be written in the block.
 
     Raises:
-        OSError: it could not be written, most often because the disk is full; what stands there is no HDF5 file.
+        OSError: it could not be written, most often because the disk is full; the file is unusable.
     """
     with path.open("w+b", buffering=0) as raw:
-        target = _Patient(raw)
+        target = _ErrorKeepingFile(raw)
         try:
             with h5py.File(target, "w") as file:
                 yield file
@@ -95,23 +95,22 @@ def opened(path: Path, schema: str, refuse: Refuse) -> Iterator[tuple[h5py.File,
 
     Args:
         path: the file.
-        schema: "name/version": its name and the first number of its version must agree.
+        schema: "name/version"; the name and the major version must agree.
         refuse: makes the error.
 
     Raises:
-        BadArtifact: not HDF5, of another schema, never finished; or the system cannot read it; also while the block
-            reads.
+        BadArtifact: not HDF5, of another schema, unfinished, or unreadable; also while the block reads.
     """
     name, version = schema.split("/")
     major = version.split(".")[0]
     try:
-        with h5py.File(path, "r", locking=False) as file:  # complete under its name, and never written to again
+        with h5py.File(path, "r", locking=False) as file:  # the file is complete and never changed
             attrs = _attributes(file)
             if attrs.get("schema") != name or str(attrs.get("schema_version", "")).split(".")[0] != major:
                 found = f"{attrs.get('schema')} {attrs.get('schema_version')}"
                 raise refuse(f"schema {found}, {name} {major}.x is needed")
             if attrs.get("complete") is not True:
-                raise refuse("the attribute 'complete' is missing: it was never finished")
+                raise refuse("the attribute 'complete' is missing: the file is unfinished")
             yield file, attrs
     except OSError as error:
         if error.errno is None or error.errno not in SYSTEM_ERRORS:
@@ -125,13 +124,13 @@ def opened(path: Path, schema: str, refuse: Refuse) -> Iterator[tuple[h5py.File,
 def _attributes(file: h5py.File) -> dict[str, Any]:
     """Return the root attributes that are one number, flag or fixed-length text, as plain Python; no schema has others.
 
-    Lists and texts of variable length are not read: they are in a heap, where several may point to the same bytes,
-    and at some damaged heaps the HDF5 library (2.0.0) never comes to an end.
+    Lists and texts of variable length are not read: they are in a heap, where several may point to the same bytes.
+    With some damaged heaps the HDF5 library (2.0.0) never returns.
     """
     found = {}
     for name in file.attrs:
-        claimed = file.attrs.get_id(name)
-        if claimed.shape == () and claimed.dtype.kind in "biufS":
+        stored = file.attrs.get_id(name)
+        if stored.shape == () and stored.dtype.kind in "biufS":
             value = file.attrs[name]
             found[name] = value.decode() if isinstance(value, bytes) else value.item()
     return found
@@ -151,13 +150,13 @@ def finish(file: h5py.File, schema: str) -> None:
     write_attributes(file, {"schema": name, "schema_version": version, "complete": True})
 
 
-def read_dataset(file: h5py.File, name: str, claim: Claim, refuse: Refuse) -> np.ndarray:
+def read_dataset(file: h5py.File, name: str, spec: DatasetSpec, refuse: Refuse) -> np.ndarray:
     """Return one data set as an array; see `open_dataset`."""
-    return open_dataset(file, name, claim, refuse)[()]
+    return open_dataset(file, name, spec, refuse)[()]
 
 
-def open_dataset(file: h5py.File, name: str, claim: Claim, refuse: Refuse) -> h5py.Dataset:
-    """Return one data set, to be read block by block, after looking at what it claims to be.
+def open_dataset(file: h5py.File, name: str, spec: DatasetSpec, refuse: Refuse) -> h5py.Dataset:
+    """Return one data set, to be read block by block, after checking its rank, type and size.
 
     Raises:
         BadArtifact: missing, a link, of another rank or type, or far larger than the file.
@@ -168,16 +167,16 @@ def open_dataset(file: h5py.File, name: str, claim: Claim, refuse: Refuse) -> h5
     if not isinstance(data, h5py.Dataset) or data.is_virtual or data.external:
         raise refuse(f"/{name} is not a data set of this file")
     shape = data.shape
-    if len(shape) != claim.rank or shape[0] > MOST_ROWS or any(side > MOST_COLUMNS for side in shape[1:]):
+    if len(shape) != spec.rank or shape[0] > MOST_ROWS or any(side > MOST_COLUMNS for side in shape[1:]):
         raise refuse(f"/{name} has shape {shape}")
-    if claim.dtypes:
-        if data.dtype.str not in claim.dtypes:
-            raise refuse(f"/{name} is {data.dtype}, {' or '.join(claim.dtypes)} is needed")
+    if spec.dtypes:
+        if data.dtype.str not in spec.dtypes:
+            raise refuse(f"/{name} is {data.dtype}, {' or '.join(spec.dtypes)} is needed")
     elif data.dtype.kind != "S":
         raise refuse(f"/{name} is {data.dtype}, fixed-length UTF-8 is needed")
-    chunk = math.prod(data.chunks or (0,)) * data.dtype.itemsize  # is read as a whole, however few its rows
+    chunk = math.prod(data.chunks or (0,)) * data.dtype.itemsize  # a chunk is always read as a whole
     if max(data.nbytes, chunk) > max(10 * file.id.get_filesize(), 1_000_000):
-        raise refuse(f"/{name} claims {max(data.nbytes, chunk)} bytes, far more than the file holds")
+        raise refuse(f"/{name} claims {max(data.nbytes, chunk)} bytes, far more than the file has")
     return data
 
 

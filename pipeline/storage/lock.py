@@ -1,10 +1,10 @@
 """Lock a run for one process, or share it among several that each lock what they write.
 
-Processes that share a run write a file of their own into it (shards, slides).
+Each process that shares a run writes its own files into it (shards, slides).
 
-The kernel's lock on `.lock` ends with the process that holds it and its decoding workers. So no lock is left behind,
-and nobody judges one by its age. The file names the holder only for the message. Between machines the lock holds where
-their file system passes locks on. A file system without locks gets marker files instead.
+The kernel's lock on `.lock` ends with the process that holds it and its decoding workers. So no stale lock remains.
+The file names the holder only for the message. Between machines, the lock works where the file system supports locks.
+On a file system without locks, marker files `.lock.*` replace it.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ from pathlib import Path
 from pipeline.errors import Locked
 from pipeline.runtime.console import log
 from pipeline.runtime.process import is_first
-from pipeline.storage.atomic import NOT_OFFERED, disk_errors, refuse_link, remove_temporaries
+from pipeline.storage.atomic import UNSUPPORTED, check_no_link, disk_errors, remove_temporaries
 
 NAME = ".lock"
 
 MARKER = re.compile(r"\.(exclusive|shared)\.(\d+)\.\d+\.([\w-]+)")
-"""What follows the lock's name in the name of a marker: its kind, the process, a number of its own, and the host."""
+"""End of a marker's file name, after the lock's name: kind, process, a unique number, host."""
 
 _numbers = itertools.count()
 _own_markers: set[Path] = set()
@@ -38,34 +38,34 @@ def locked(run: Path, *, shared: bool = False) -> Iterator[None]:
 
     Args:
         run: the folder.
-        shared: hold it together with others that share it. Such a process writes only what `locked_file` locks, what
-            is in a `locked` folder below, or what comes out the same whichever process writes it.
+        shared: allow other processes that also share it. Such a process writes only files that `locked_file` locks,
+            files in a `locked` subfolder, or files that every process would write with the same content.
 
     Raises:
-        Locked: another process holds it; the message names the process and the host.
+        Locked: another process has locked it; the message names the process and the host.
         DiskFull: no room for the lock.
-        BadArtifact: the lock is a link, whose target would be overwritten.
+        BadArtifact: the lock is a link; writing would overwrite its target.
     """
     run.mkdir(parents=True, exist_ok=True)
-    with _held(run / NAME, what=run, shared=shared):
+    with _lock(run / NAME, what=run, shared=shared):
         yield
 
 
 @contextlib.contextmanager
 def locked_file(path: Path) -> Iterator[None]:
-    """Lock an artefact that this process is about to make in a shared run; raises as `locked`."""
+    """Lock an artefact that this process makes in a shared run; raises as `locked`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _held(path.with_name(f".{path.name}{NAME}"), what=path, shared=False):
+    with _lock(path.with_name(f".{path.name}{NAME}"), what=path, shared=False):
         yield
 
 
 @contextlib.contextmanager
-def run_held(run: Path, *, shared: bool = False) -> Iterator[None]:
-    """Lock a run and remove what a killed process left half-written; only the first process does.
+def locked_run(run: Path, *, shared: bool = False) -> Iterator[None]:
+    """Lock a run and remove the unfinished files of killed processes; only the first process does it.
 
     Args:
         run: the run folder.
-        shared: hold it together with others, and remove nothing: the files may be theirs.
+        shared: allow other processes, and remove nothing, because the files may be theirs.
 
     Raises:
         Locked, DiskFull, BadArtifact: as `locked`.
@@ -80,9 +80,9 @@ def run_held(run: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _held(path: Path, *, what: Path, shared: bool) -> Iterator[None]:
-    """Hold a lock; messages name `what` it locks."""
-    refuse_link(path)
+def _lock(path: Path, *, what: Path, shared: bool) -> Iterator[None]:
+    """Lock `path`; messages name `what`, the locked file or folder."""
+    check_no_link(path)
     with path.open("a+") as file:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -91,15 +91,15 @@ def _held(path: Path, *, what: Path, shared: bool) -> Iterator[None]:
             holder = file.read().strip() or "another process, or several that share it (shards, arms of an ablation)"
             raise Locked(f"{what} is in use by {holder}: wait for it") from None
         except OSError as error:
-            if error.errno not in NOT_OFFERED:
+            if error.errno not in UNSUPPORTED:
                 raise
             _warn_once(what, error.strerror)
-            with _marked(path, what=what, shared=shared):
+            with _lock_by_marker(path, what=what, shared=shared):
                 yield
             return
         with disk_errors(path):
             file.truncate(0)
-            if not shared:  # of several holders none can be named: they come and go
+            if not shared:  # several holders change all the time, so none is named
                 json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
                 file.flush()
         yield
@@ -107,15 +107,15 @@ def _held(path: Path, *, what: Path, shared: bool) -> Iterator[None]:
 
 @functools.cache
 def _warn_once(what: Path, reason: str) -> None:
-    log.warning(f"{what}: its file system has no locks ({reason}): a file {NAME}.* marks the process that works there")
+    log.warning(f"{what}: its file system has no locks ({reason}): marker files {NAME}.* are used instead")
 
 
 @contextlib.contextmanager
-def _marked(path: Path, *, what: Path, shared: bool) -> Iterator[None]:
-    """Hold a lock by a marker file whose name has the process and the host.
+def _lock_by_marker(path: Path, *, what: Path, shared: bool) -> Iterator[None]:
+    """Lock by a marker file whose name has the process and the host.
 
-    A process first creates its marker and then looks for others: of two at the same moment, one at least sees the
-    other. No two markers have the same name, so a marker of a process that has ended can be removed without a race.
+    A process first creates its marker and then looks for others: if two start together, at least one sees the other.
+    No two markers have the same name, so removing the marker of a finished process cannot cause a race.
     """
     host = re.sub(r"[^\w-]", "_", socket.gethostname())
     kind = "shared" if shared else "exclusive"
@@ -143,7 +143,7 @@ def _marked(path: Path, *, what: Path, shared: bool) -> Iterator[None]:
 
 def _has_ended(pid: int, marker: Path) -> bool:
     """Return whether the process of this host that made a marker has ended."""
-    if pid == os.getpid():  # an earlier process may have had the same number, as the first of every container has
+    if pid == os.getpid():  # an earlier process may have had this number: the first one of every container has
         return marker not in _own_markers
     try:
         os.kill(pid, 0)

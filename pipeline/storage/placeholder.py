@@ -1,4 +1,4 @@
-"""Recognise files that only stand for another file: broken links, Git LFS pointers, empty files, error pages."""
+"""Recognise files without content of their own: broken links, Git LFS pointers, empty files, error pages."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def no_file(path: Path) -> str:
 
 
 def placeholder(path: Path) -> str:
-    """Return what a file is that holds no content of its own, with what to do; "" for any other file.
+    """Return the kind of a placeholder file and what to do; "" for any other file.
 
     Use it to explain why a reader refused a file. A file that cannot be opened is no placeholder.
     """

@@ -1,6 +1,6 @@
-"""Write and read protocol.json, the plan of a run, before anything is trained; find the folders of its parts.
+"""Write and read protocol.json, the plan of a run, and find the folders of its parts.
 
-The file is a companion of manifest.csv, whose record holds its hash; it holds the hash of each part's manifest.csv.
+The record of manifest.csv has the hash of protocol.json, which has the hash of each part's manifest.csv.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ class Protocol:
 
     run: Path
     protocol: str
-    """What the user asked for: random, grouped or logo."""
+    """The value of `--protocol`: random, grouped or logo."""
 
     n_folds: int
     seeds: list[int]
@@ -74,8 +74,8 @@ class Protocol:
             BadArtifact: it is a link.
         """
         place = self.run / FOLDER / part.name
-        atomic.refuse_link(place.parent)
-        atomic.refuse_link(place)
+        atomic.check_no_link(place.parent)
+        atomic.check_no_link(place)
         return place
 
     def predictions(self, arm: str) -> Path:
@@ -162,11 +162,11 @@ def _is_list_of(value: Any, kind: type) -> bool:
 
 
 def check_part(protocol: Protocol, part: PartEntry) -> None:
-    """Check that a part's folder holds the tiles that the plan gave it.
+    """Check that the manifest of a part is the one of the plan.
 
     Raises:
         BadArtifact: its manifest.csv is missing.
-        StaleInput: it is the manifest of another plan.
+        StaleInput: the manifest is of another plan.
     """
     path = protocol.folder(part) / "manifest.csv"
     if not path.is_file():
@@ -174,6 +174,6 @@ def check_part(protocol: Protocol, part: PartEntry) -> None:
     found = records.read_record(path)["sha256"]
     if found != part.manifest_sha256:
         raise StaleInput(
-            f"{path} ({found[:12]}) is not the one of this plan ({part.manifest_sha256[:12]}): run prepare --restart, "
-            "or give another --run"
+            f"{path} ({found[:12]}) is not the manifest of this plan ({part.manifest_sha256[:12]}): run prepare "
+            "--restart, or give another --run"
         )

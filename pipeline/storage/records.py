@@ -21,7 +21,7 @@ from pipeline.storage.environment import git_state, versions
 
 
 def relative_name(path: Path, folder: Path) -> str:
-    """Return a file's name relative to `folder`; links are resolved, for `..` would go astray."""
+    """Return a file's name relative to `folder`; links are resolved, because `..` of a link is another folder."""
     return Path(os.path.relpath(path.parent.resolve() / path.name, folder.resolve())).as_posix()
 
 
@@ -86,10 +86,10 @@ def record_path(artifact: Path) -> Path:
     return artifact.with_name(artifact.name + ".json")
 
 
-def standing(path: Path) -> Path:
-    """Return predictions.csv itself, or predictions.parquet in its place where that file or its record exists.
+def existing_table(path: Path) -> Path:
+    """Return `path`, or the path with suffix .parquet if that file or its record exists.
 
-    A table has one of the two forms, by its size (`storage.predictions`).
+    A table of predictions has one of the two formats, by its size (`storage.predictions`).
     """
     large = path.with_suffix(".parquet")
     return large if large.is_file() or record_path(large).is_file() else path
@@ -114,7 +114,7 @@ class Artifact:
 
     seed: int | None = None
     known: Mapping[Path, str] = dataclasses.field(default_factory=dict)
-    """Hashes of inputs that were just computed, or whose files are elsewhere."""
+    """Hashes of inputs that are known already, or whose files are in another folder."""
 
     protects: Literal["nothing", "options", "file", "everything"] = "nothing"
     """What only `--restart` replaces: an artefact made with other options, also a damaged file, also an artefact that
@@ -154,7 +154,7 @@ def write_record(
         "versions": versions(),
         "git": git_state(),
     }
-    record = json.loads(to_json(record))  # as it will be read: tuples are lists then, and keys are sorted as text
+    record = json.loads(to_json(record))  # as it is read back: tuples are lists, and keys are sorted as text
     save_record(path, record)
 
 
@@ -165,17 +165,17 @@ def save_record(artifact: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_record(artifact: Path) -> Record:
-    """Return the record of an artefact that is there; see `read_record_alone`."""
+    """Return the record of an existing artefact; see `read_record_alone`."""
     if not artifact.is_file():
         raise BadArtifact(f"{artifact}: not there: run the stage that makes it first")
     return read_record_alone(artifact)
 
 
 def read_record_alone(artifact: Path) -> Record:
-    """Return an artefact's record, whole and unedited; the artefact itself may have been left behind.
+    """Return an artefact's record after checking that it is unedited; the artefact itself may be missing.
 
     Raises:
-        BadArtifact: there is none, or it was changed or damaged.
+        BadArtifact: the record is missing, changed or damaged.
     """
     path = record_path(artifact)
     try:

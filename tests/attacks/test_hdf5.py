@@ -88,13 +88,13 @@ def endless_heap(file: h5py.File) -> None:
 
 
 ATTACKS: dict[str, tuple[Change, str]] = {
-    "huge chunk": (huge_chunk, "/features claims 400000000 bytes, far more than the file holds"),
+    "huge chunk": (huge_chunk, "/features claims 400000000 bytes, far more than the file has"),
     "waits for a pipe": (endless_virtual, "/features is not a data set of this file"),
     "unknown filter": (unknown_filter, "not a readable HDF5 file"),
-    "list for a text": (attribute("features_sha256", ["a", "b"]), "'features_sha256' is missing or no text"),
-    "number for a text": (attribute("model_sha256", 7), "'model_sha256' is missing or no text"),
-    "nothing for a text": (attribute("layer", h5py.Empty("f")), "'layer' is missing or no text"),
-    "record for a text": (attribute("layer", np.zeros(1, [("a", "i4")])), "'layer' is missing or no text"),
+    "list for a text": (attribute("features_sha256", ["a", "b"]), "'features_sha256' is missing or not text"),
+    "number for a text": (attribute("model_sha256", 7), "'model_sha256' is missing or not text"),
+    "nothing for a text": (attribute("layer", h5py.Empty("f")), "'layer' is missing or not text"),
+    "record for a text": (attribute("layer", np.zeros(1, [("a", "i4")])), "'layer' is missing or not text"),
     "bytes that are no text": (attribute("layer", np.bytes_(b"\xff\xfe")), "not a readable HDF5 file"),
     "classes for ever": (attribute("classes", "[" * 60_000), "not a readable HDF5 file"),
     "complete is no flag": (attribute("complete", [True, True]), "complete"),
@@ -117,7 +117,7 @@ def test_it_takes_no_more_memory_than_its_bytes_allow_and_comes_to_an_end(change
         files, "read_embeddings(path)", imports="from pipeline.storage.embeddings.reader import read_embeddings"
     )
     assert chunk.said.startswith("BadArtifact")
-    assert "'classes' is missing or no text" in heap.said
+    assert "'classes' is missing or not text" in heap.said
     assert attribute.said == "ok"  # no schema has it, so that it is not read
     assert max(chunk.peak_mb, attribute.peak_mb) < 60
 

@@ -12,7 +12,7 @@ from pipeline import prepare, train
 from pipeline.errors import Locked, UsageError
 from pipeline.runtime import device, process
 from pipeline.runtime.console import log
-from pipeline.storage.lock import NAME, locked, run_held
+from pipeline.storage.lock import NAME, locked, locked_run
 
 
 @pytest.fixture
@@ -61,10 +61,10 @@ def test_what_all_print_is_printed_once(as_rank: Callable[..., None], capsys: py
 
 def test_the_first_alone_holds_the_run(as_rank: Callable[..., None], tmp_path: Path) -> None:
     as_rank(1, 2)
-    with run_held(tmp_path):
+    with locked_run(tmp_path):
         assert not (tmp_path / NAME).exists()
     as_rank(0, 2)
-    with run_held(tmp_path), pytest.raises(Locked), locked(tmp_path):
+    with locked_run(tmp_path), pytest.raises(Locked), locked(tmp_path):
         pass
 
 

@@ -12,12 +12,12 @@ import pytest
 from pipeline.errors import BadArtifact, DiskFull, PipelineError, StaleInput
 from pipeline.storage.atomic import (
     atomic,
+    check_room_by_trying,
     disk_errors,
     remove_temporaries,
     require_space,
     temporary_folder,
     to_json,
-    try_room,
     write_text,
 )
 
@@ -172,13 +172,13 @@ def test_room_that_a_quota_or_limit_takes_is_missed_before(
     def fail(*file: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    try_room(tmp_path / "large", 10_000)
+    check_room_by_trying(tmp_path / "large", 10_000)
     monkeypatch.setattr(os, "posix_fallocate", fail)
     with pytest.raises(DiskFull, match="large: no space left"):
-        try_room(tmp_path / "large", 10_000)
+        check_room_by_trying(tmp_path / "large", 10_000)
     assert names(tmp_path) == []
     number = errno.EOPNOTSUPP
-    try_room(tmp_path / "large", 10_000)
+    check_room_by_trying(tmp_path / "large", 10_000)
     assert names(tmp_path) == []
 
 

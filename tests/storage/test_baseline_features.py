@@ -19,7 +19,7 @@ IDS = [f"tile-é{i}" for i in range(N)]
 
 
 def rows() -> np.ndarray:
-    """Return N rows; row 4 stands for no tile."""
+    """Return N rows; row 4 without a tile."""
     rng = np.random.default_rng(0)
     made = np.zeros(N, ROW)
     for name in FEATURES:
@@ -149,12 +149,12 @@ MUTATIONS = {
     "not complete": (attribute("complete", False), "complete"),
     "another schema": (attribute("schema", "embeddings"), "baselines 1.x is needed"),
     "future schema": (attribute("schema_version", "2.0"), "baselines 1.x is needed"),
-    "no names": (attribute("names", None), "'names' is no list"),
+    "no names": (attribute("names", None), "'names' is not a list"),
     "names no JSON": (attribute("names", "["), "not a readable"),
-    "names of numbers": (attribute("names", "[1, 2, 3]"), "'names' is no list"),
+    "names of numbers": (attribute("names", "[1, 2, 3]"), "'names' is not a list"),
     "too few names": (attribute("names", '["a"]'), "/handcrafted has shape"),
-    "px a text": (attribute("px", "32"), "no whole number"),
-    "no seed": (attribute("seed", None), "no whole number"),
+    "px a text": (attribute("px", "32"), "not a whole number"),
+    "no seed": (attribute("seed", None), "not a whole number"),
     "no arch": (attribute("arch", None), "'arch'"),
     **{
         f"no /{name}": (lambda file, name=name: file.move(name, "elsewhere"), f"/{name} is missing")
@@ -169,13 +169,13 @@ MUTATIONS = {
         "fixed-length UTF-8",
     ),
     "NaN": (put("untrained", (2, 1), np.nan), "/untrained is not finite"),
-    "features of no tile": (put("handcrafted", (4, 1), 1), "stands for no tile"),
-    "status hides a tile": (put("status", 2, 2), "stands for no tile"),
+    "features of no tile": (put("handcrafted", (4, 1), 1), "without a tile"),
+    "status hides a tile": (put("status", 2, 2), "without a tile"),
     "unknown status": (put("status", 4, 9), "/status is unknown"),
     "same tile_id": (put("tile_id", 2, IDS[0].encode()), "occurs twice"),
     "a link": (linked, "missing or a link"),
     "external bytes": (external, "not a data set of this file"),
-    "a large claim": (claims, "far more than the file holds"),
+    "a large claim": (claims, "far more than the file has"),
 }
 
 

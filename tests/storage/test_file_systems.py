@@ -128,7 +128,7 @@ def test_room_is_tried_where_fallocate_is_not_offered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(os, "posix_fallocate", failing(number, os.posix_fallocate))
-    atomic.try_room(tmp_path / "a", 1000)
+    atomic.check_room_by_trying(tmp_path / "a", 1000)
     assert not list(tmp_path.iterdir())
 
 

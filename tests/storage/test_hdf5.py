@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import BadArtifact, DiskFull
 from pipeline.storage import atomic, hdf5
-from pipeline.storage.hdf5 import Claim, as_utf8, created, finish, opened, read_dataset, write_attributes
+from pipeline.storage.hdf5 import DatasetSpec, as_utf8, created, finish, opened, read_dataset, write_attributes
 
 Change = Callable[[h5py.File], object]
 
@@ -30,7 +30,7 @@ def write(path: Path, change: Change = lambda file: None) -> Path:
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    claims = {"numbers": Claim(2, ("<f4",)), "names": Claim(1)}
+    claims = {"numbers": DatasetSpec(2, ("<f4",)), "names": DatasetSpec(1)}
     with opened(path, "things/1.0", refuse) as (file, _):
         return {name: read_dataset(file, name, claim, refuse) for name, claim in claims.items()}
 
@@ -54,8 +54,8 @@ def replaced(name: str, value: object) -> Change:
     [
         (lambda file: write_attributes(file, {"schema": "other"}), "schema other 1.3, things 1.x is needed"),
         (lambda file: write_attributes(file, {"schema_version": "2.0"}), "schema things 2.0, things 1.x is needed"),
-        (lambda file: file.attrs.__delitem__("complete"), "never finished"),
-        (lambda file: write_attributes(file, {"complete": "no"}), "never finished"),
+        (lambda file: file.attrs.__delitem__("complete"), "unfinished"),
+        (lambda file: write_attributes(file, {"complete": "no"}), "unfinished"),
         (lambda file: file.__delitem__("numbers"), "/numbers is missing or a link"),
         (replaced("numbers", h5py.ExternalLink("/etc/passwd", "/x")), "/numbers is missing or a link"),
         (replaced("numbers", h5py.SoftLink("/names")), "/numbers is missing or a link"),
@@ -74,7 +74,7 @@ def test_memory_that_a_small_file_asks_for_is_not_given(tmp_path: Path) -> None:
         del file["numbers"]
         file.create_dataset("numbers", (1_000_000, 1000), "f4", chunks=(1000, 1000), compression="gzip")
 
-    with pytest.raises(BadArtifact, match="claims 4000000000 bytes, far more than the file holds"):
+    with pytest.raises(BadArtifact, match="claims 4000000000 bytes, far more than the file has"):
         read(write(tmp_path / "f.h5", change))
 
 
@@ -119,12 +119,12 @@ def test_a_disk_that_is_full_after_some_writes_is_told_and_nothing_else_happens(
         def truncate(self, size: int) -> None:
             self.file.truncate(size)
 
-    class Patient(hdf5._Patient):
+    class Patient(hdf5._ErrorKeepingFile):
         def __init__(self, file: FileIO) -> None:
             super().__init__(file)
             self.file = Full(file)  # type: ignore[assignment]
 
-    monkeypatch.setattr(hdf5, "_Patient", Patient)
+    monkeypatch.setattr(hdf5, "_ErrorKeepingFile", Patient)
 
     def fill() -> None:
         with atomic.atomic(path) as temporary, created(temporary) as file:

@@ -141,7 +141,7 @@ def provenance(data: ReportData) -> Section:
     for name, _, _ in records.ARTIFACTS[:-1]:  # all that the report rests on
         if data.protocol is not None and name in of_part:
             continue  # every part has one; predictions.csv.json holds the hash of each part's predictions
-        path = records.standing(data.run / name)
+        path = records.existing_table(data.run / name)
         name = path.name
         try:
             record = records.read_record_alone(path)  # heavy files are not committed, their records are

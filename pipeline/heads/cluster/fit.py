@@ -73,7 +73,7 @@ class Part(NamedTuple):
     """The point, with its most rounds."""
 
     config: FitConfig
-    process_group: dict[str, str | int]
+    rabit: dict[str, str | int]
     """Arguments of XGBoost's communicator."""
 
 
@@ -110,7 +110,7 @@ def boost_together(
             cuts=cuts,
             params=params,
             config=dataclasses.replace(config, jobs=jobs, device="cpu", pool=None),
-            process_group=tracker.worker_args() | {"dmlc_task_id": f"{i:05}"},
+            rabit=tracker.worker_args() | {"dmlc_task_id": f"{i:05}"},
         )
         for i, (worker, jobs) in enumerate(threads.items())
     }
@@ -142,7 +142,7 @@ def _boosted(part: Part) -> bytes:
     point = {name: value for name, value in part.params.items() if name != "rounds"}
     like = booster.binned(part.cuts.read(), config)  # before it joins: else all samples were merged
     given = booster.params_of(part.train, point, config)
-    with xgboost.collective.CommunicatorContext(**part.process_group):
+    with xgboost.collective.CommunicatorContext(**part.rabit):
         matrix = booster.binned(part.train, config, like=like)
         if part.val is None:
             return booster.Boosting(xgboost.train(given, matrix, rounds)).raw()

@@ -22,7 +22,7 @@ from pipeline.heads.skops_io import stable_bytes
 from pipeline.heads.svm import nystroem
 from pipeline.heads.svm.kernels import decision_values, kernel_values, square_lengths
 from pipeline.storage import atomic, records
-from pipeline.storage.zip_guard import refuse_packed
+from pipeline.storage.zip_guard import check_not_packed
 
 SCORED_ROWS = 1024
 """Rows that are scored at once: their kernel values with all support vectors are in memory."""
@@ -82,7 +82,7 @@ class Svm:
             StaleInput: scikit-learn has another minor version now.
         """
         check_same_version(path, records.check_artifact(path, schema=SCHEMA), "scikit-learn")
-        refuse_packed(path)
+        check_not_packed(path)
         import skops.io
         from skops.io.exceptions import UntrustedTypesFoundException
 

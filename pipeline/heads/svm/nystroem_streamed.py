@@ -59,7 +59,7 @@ def fit_streamed(rows: StreamedRows, params: Params, *, seed: int, on_pass: Step
 
 def _write_values(path: Path, rows: StreamedRows, scaler: StandardScaler, kernel: Nystroem) -> None:
     """Write the kernel values of all rows with the landmarks, (N, L) float32."""
-    atomic.try_room(path, 4 * len(rows.y) * len(kernel.components_))
+    atomic.check_room_by_trying(path, 4 * len(rows.y) * len(kernel.components_))
     with atomic.disk_errors(path), path.open("wb") as file:
         for _, block in rows.blocks():
             file.write(nystroem.landmark_values(kernel, scaler.transform(block.features)).data)

@@ -58,7 +58,7 @@ def external_matrix(
         DiskFull: no room for the bins.
     """
     size = bins_bytes(len(rows.y), rows.features.width, block_rows=rows.block_rows, max_bin=max_bin)
-    atomic.try_room(rows.cache / "bins", size)  # XGBoost ends the process where a disk is full
+    atomic.check_room_by_trying(rows.cache / "bins", size)  # XGBoost ends the process where a disk is full
     if like is None:
         known = rows.sample(seed=seed)
         like = xgboost.QuantileDMatrix(known.features, known.y, max_bin=max_bin, nthread=jobs)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.network.orientation import turned
+from pipeline.network.orientation import orient
 
 NetworkOutput = tuple[np.ndarray, np.ndarray]
 """Features (B, D) and logits (B, K), float32; the caller may change both arrays."""
@@ -80,7 +80,7 @@ class Engine(abc.ABC):
         Args:
             batches: uint8 tiles (B, 3, S, S) on the CPU, channels_last, at most `batch` each.
         """
-        outputs = self._in_order(turned(pixels, view) for pixels in batches for view in range(self.views))
+        outputs = self._in_order(orient(pixels, view) for pixels in batches for view in range(self.views))
         try:
             for views in zip(*[outputs] * self.views, strict=True):  # takes as many outputs as a batch has views
                 features, logits = zip(*views, strict=True)

@@ -5,7 +5,7 @@ import hashlib
 import torch
 
 from pipeline.errors import BadInput
-from pipeline.network.batches import TileFiles, TileSource, decoded, spread
+from pipeline.network.batches import TileFiles, TileSource, decoded, evenly_spaced
 from pipeline.network.model_file import Preprocess
 from pipeline.tiles.manifest import Manifest
 
@@ -17,12 +17,12 @@ N_CALIBRATION = 128
 
 
 def sample_pixels(tiles: TileSource) -> torch.Tensor:
-    """Return up to `N_SAMPLE` tiles, evenly spread, to compare an engine with plain fp32."""
-    return decoded(tiles, spread(tiles.promising(), N_SAMPLE))
+    """Return up to `N_SAMPLE` evenly spaced tiles, to compare an engine with plain fp32."""
+    return decoded(tiles, evenly_spaced(tiles.promising(), N_SAMPLE))
 
 
 def calibration_pixels(manifest: Manifest, preprocess: Preprocess) -> torch.Tensor:
-    """Return up to `N_CALIBRATION` training tiles, evenly spread: test and validation tiles never decide a scale (P7).
+    """Return up to `N_CALIBRATION` evenly spaced training tiles; test and validation tiles decide no scale (P7).
 
     Args:
         manifest: of the run.
@@ -32,7 +32,7 @@ def calibration_pixels(manifest: Manifest, preprocess: Preprocess) -> torch.Tens
         BadInput: the manifest has no training tile that can be read.
     """
     tiles = TileFiles.of_table(manifest.root, manifest.table[manifest.table["split"] == "train"], preprocess)
-    pixels = decoded(tiles, spread(range(len(tiles)), N_CALIBRATION))
+    pixels = decoded(tiles, evenly_spaced(range(len(tiles)), N_CALIBRATION))
     if not len(pixels):
         raise BadInput(
             f"{manifest.path}: no training tile can be read, and --embed-precision int8 is calibrated on them alone: "

@@ -14,7 +14,7 @@ from pipeline.runtime.console import log
 from pipeline.runtime.progress import progress
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.embeddings.merge import merge
-from pipeline.storage.embeddings.shard_checks import read_piece
+from pipeline.storage.embeddings.shard_checks import read_shard_file
 from pipeline.storage.embeddings.shards import Shard
 
 PATIENCE = datetime.timedelta(days=7)
@@ -32,7 +32,7 @@ def extract_jointly(inputs: TileInputs, settings: ExtractionSettings, out: Path)
         out: the embeddings file.
     """
     n_rows, ranks, folder = len(inputs.manifest.table), Ranks(), ranks_folder(out)
-    atomic.refuse_link(folder)
+    atomic.check_no_link(folder)
     record = freshness.reusable_record(inputs.artifact(out, settings), restart=settings.restart)
     shard = Shard(ranks.rank + 1, ranks.n)
     shard.rows(n_rows, settings.batch(inputs.model.preprocess.size))  # raises where a process would have no batch
@@ -67,7 +67,7 @@ def merge_shards(inputs: TileInputs, settings: ExtractionSettings, out: Path, fi
     with progress(2 * n_rows, unit="row", label="merge") as bar:
         merge(
             out,
-            [read_piece(file) for file in files],
+            [read_shard_file(file) for file in files],
             inputs.manifest.table,
             manifest=inputs.manifest.path,
             max_bad=settings.max_bad,

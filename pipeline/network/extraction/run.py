@@ -135,7 +135,7 @@ def embed_to_hdf5(job: ExtractionJob, settings: ExtractionSettings, engines: Eng
     batch = settings.batch(model.preprocess.size)
     rows = PartialRows(out, row=row_type(model.network.fc.in_features, len(model.classes)), identity={}, batch=batch)
     if not settings.restart:
-        _use_threads(rows.begun().get("threads"))
+        _use_threads(rows.stored_identity().get("threads"))
     calibration = _calibration(job, settings)
     request = EngineRequest(
         device=settings.device,

@@ -1,7 +1,7 @@
-"""Batches of uint8 tiles turned, stained, lit and blurred otherwise, all of a batch at once, on its device.
+"""Augment batches of uint8 tiles on their device: orientation, stain, blur, resolution, colours, mixing.
 
-What happens to a tile hangs on its own column of numbers drawn from a seed, e.g. (run's seed, epoch, step): not on the
-device, on workers, on a resume or on the other tiles of the batch. Mixing alone takes two tiles.
+The changes of a tile depend only on its column of random numbers, drawn from a seed, e.g. (run's seed, epoch, step).
+They do not depend on the device, workers, a resume or other tiles of the batch. Only mixing combines two tiles.
 """
 
 import functools
@@ -14,11 +14,11 @@ from skimage.color import hed_from_rgb, rgb_from_hed
 from torch.nn import functional
 
 from pipeline.network.batches import to_device
-from pipeline.network.orientation import turned
+from pipeline.network.orientation import orient
 from pipeline.network.training.recipe import Recipe
 
 DRAWN = 14
-"""Numbers per tile: coins (3), stain scale (3), stain shift (3), brightness, contrast, saturation, blur, resolution."""
+"""Numbers per tile: orientation 3, stain scale 3, stain shift 3, brightness, contrast, saturation, blur, resolution."""
 
 BLURRED, COARSE = 0.5, 0.25
 """Shares of the tiles that are blurred, and that lose resolution."""
@@ -31,15 +31,15 @@ GREY = (0.299, 0.587, 0.114)
 
 
 def draw(seed: Sequence[int], n: int) -> np.ndarray:
-    """Return the numbers that decide what happens to n tiles, (DRAWN, n) in [0, 1); `seed` alone decides them.
+    """Return the random numbers of n tiles, (DRAWN, n) in [0, 1); they depend on `seed` alone.
 
-    All are drawn whatever the recipe, so that a switch changes its own effect alone.
+    All are drawn for every recipe, so that a switch changes only its own effect.
     """
     return np.random.default_rng(list(seed)).random((DRAWN, n))
 
 
-def turned_each(pixels: torch.Tensor, coins: np.ndarray) -> torch.Tensor:
-    """Return (B, 3, S, S), channels_last, each tile in an orientation of its own.
+def orient_each(pixels: torch.Tensor, coins: np.ndarray) -> torch.Tensor:
+    """Return (B, 3, S, S), channels_last, each tile in its own orientation.
 
     Args:
         pixels: of any type.
@@ -47,31 +47,31 @@ def turned_each(pixels: torch.Tensor, coins: np.ndarray) -> torch.Tensor:
     """
     orientation = (1 << np.arange(len(coins))) @ coins
     order = np.argsort(orientation, kind="stable")
-    # tiles of one orientation lie side by side, are turned together, and go back to their places
+    # sort the tiles by orientation, transform each group at once, and restore the order
     there, back = to_device(torch.from_numpy(np.stack([order, np.argsort(order)])), pixels.device)
     counts = np.bincount(orientation, minlength=8).tolist()
     groups = pixels.index_select(0, there).split(counts)
-    alike = torch.cat([turned(group, k) for k, group in enumerate(groups)])
-    return alike.index_select(0, back).contiguous(memory_format=torch.channels_last)
+    sorted_tiles = torch.cat([orient(group, k) for k, group in enumerate(groups)])
+    return sorted_tiles.index_select(0, back).contiguous(memory_format=torch.channels_last)
 
 
 def augment(pixels: torch.Tensor, recipe: Recipe, numbers: np.ndarray, *, side: int) -> torch.Tensor:
-    """Return the tiles as one step of a recipe sees them.
+    """Return the augmented tiles of one step of a recipe.
 
-    In the order in which a tile comes about: orientation, stain, focus, resolution, colours of the scanner. In between
+    The order is that of a tile's origin: orientation, stain, focus, resolution, colours of the scanner. In between,
     values are float32 on the scale 0..255; they are rounded once, at the end.
 
     Args:
         pixels: (B, 3, S, S) uint8 on their device.
-        recipe: which changes, and how far.
-        numbers: (DRAWN, B) of `draw`.
-        side: of the result in px.
+        recipe: kinds and strengths of the changes.
+        numbers: (DRAWN, B) from `draw`.
+        side: side of the result in px.
 
     Returns:
         (B, 3, side, side) uint8, channels_last.
     """
     coins, scale, shift = numbers[:3] < 0.5, numbers[3:6], numbers[6:9]
-    pixels = turned_each(pixels, coins[:2] if recipe.orientations == "flips" else coins)
+    pixels = orient_each(pixels, coins[:2] if recipe.orientations == "flips" else coins)
     is_coloured = recipe.stain_scale or recipe.stain_shift or recipe.colour_jitter
     if not (is_coloured or recipe.blur or recipe.low_resolution < 1 or side != pixels.shape[-1]):
         return pixels
@@ -79,23 +79,25 @@ def augment(pixels: torch.Tensor, recipe: Recipe, numbers: np.ndarray, *, side: 
     if side != x.shape[-1]:
         x = resized(x, side)
     if recipe.stain_scale or recipe.stain_shift:
-        x = stained(x, 1 + recipe.stain_scale * (2 * scale - 1), recipe.stain_shift * (2 * shift - 1))
+        x = vary_stain(x, 1 + recipe.stain_scale * (2 * scale - 1), recipe.stain_shift * (2 * shift - 1))
     if recipe.blur:
-        # one number says whether, and by its place below the bound how much
+        # below the bound, the number is also the strength
         rows = np.flatnonzero(numbers[12] < BLURRED)
-        x = changed(x, rows, functools.partial(blurred, share=recipe.blur, strength=numbers[12, rows] / BLURRED))
+        x = apply_to_rows(
+            x, rows, functools.partial(blur_each, share=recipe.blur, strength=numbers[12, rows] / BLURRED)
+        )
     if recipe.low_resolution < 1:
         level = np.floor(numbers[13] / COARSE * COARSE_LEVELS).astype(int)
         for k in range(COARSE_LEVELS):
             share = recipe.low_resolution + (1 - recipe.low_resolution) * k / COARSE_LEVELS
-            x = changed(x, np.flatnonzero(level == k), functools.partial(coarse, share=share))
+            x = apply_to_rows(x, np.flatnonzero(level == k), functools.partial(reduce_resolution, share=share))
     if recipe.colour_jitter:
-        x = coloured(x, 1 + recipe.colour_jitter * (2 * numbers[9:12] - 1))
+        x = vary_colour(x, 1 + recipe.colour_jitter * (2 * numbers[9:12] - 1))
     return x.round_().clamp_(0, 255).to(torch.uint8).contiguous(memory_format=torch.channels_last)
 
 
-def changed(x: torch.Tensor, rows: np.ndarray, change: functools.partial[torch.Tensor]) -> torch.Tensor:
-    """Return a batch of which some rows went through `change`, which keeps their shape."""
+def apply_to_rows(x: torch.Tensor, rows: np.ndarray, change: functools.partial[torch.Tensor]) -> torch.Tensor:
+    """Return a batch with `change` applied to some rows; it keeps their shape."""
     if not len(rows):
         return x
     chosen = to_device(torch.from_numpy(rows), x.device)
@@ -103,12 +105,12 @@ def changed(x: torch.Tensor, rows: np.ndarray, change: functools.partial[torch.T
 
 
 def per_tile(values: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return numbers as float32 on a device."""
+    """Return an array as a float32 tensor on a device."""
     return to_device(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)), device)
 
 
 def resized(x: torch.Tensor, side: int) -> torch.Tensor:
-    """Return float tiles (B, 3, S, S) at another side, by the antialiased bilinear filter (as decoded tiles are)."""
+    """Return float tiles (B, 3, S, S) at another side, by the antialiased bilinear filter of decoding."""
     return functional.interpolate(x, size=(side, side), mode="bilinear", antialias=True)
 
 
@@ -117,31 +119,31 @@ def affine(x: torch.Tensor, matrix: torch.Tensor, offset: torch.Tensor) -> torch
     return torch.baddbmm(offset, matrix, x.flatten(2)).view_as(x)
 
 
-def stained(x: torch.Tensor, scale: np.ndarray, shift: np.ndarray) -> torch.Tensor:
+def vary_stain(x: torch.Tensor, scale: np.ndarray, shift: np.ndarray) -> torch.Tensor:
     """Return the tiles with other amounts of haematoxylin, eosin and the third colour of the HED space.
 
     Stains are unmixed in optical density with the matrices of Ruifrok and Johnston 2001, "Quantification of
-    histochemical staining by color deconvolution", as scikit-image has them; amounts are scaled and shifted as in
+    histochemical staining by color deconvolution", as in scikit-image; amounts are scaled and shifted as in
     Tellez et al. 2018, "Whole-slide mitosis detection in H&E breast histology using PHH3", and Tellez et al. 2019,
-    "Quantifying the effects of data augmentation and stain color normalization". Negative amounts are not cut off:
-    scales of 1 without a shift give the tile itself (but for 0, which counts as 1).
+    "Quantifying the effects of data augmentation and stain color normalization". Negative amounts are not clipped:
+    scales of 1 without a shift return the tile itself (except that 0 counts as 1).
 
     Args:
         x: (B, 3, H, W) float32, 0..255.
         scale: (3, B).
         shift: (3, B), in decadic optical density.
     """
-    # densities are columns here: those of a pixel are multiplied from the left
+    # densities of a pixel are a column, so matrices multiply from the left
     matrix = rgb_from_hed.T @ (scale.T[:, :, None] * hed_from_rgb.T)
     offset = math.log(10) * (shift.T @ rgb_from_hed)[:, :, None]
     density = x.clamp(min=1).div_(255).log_().neg_()
     return affine(density, per_tile(matrix, x.device), per_tile(offset, x.device)).neg_().exp_().mul_(255)
 
 
-def coloured(x: torch.Tensor, factors: np.ndarray) -> torch.Tensor:
-    """Return the tiles in other brightness, contrast and saturation, in this order, as torchvision defines them.
+def vary_colour(x: torch.Tensor, factors: np.ndarray) -> torch.Tensor:
+    """Return the tiles with other brightness, contrast and saturation, in this order, as torchvision defines them.
 
-    All three are one affine map of a tile's colours; values are not cut off in between.
+    All three are one affine map of a tile's colours; values are not clipped in between.
 
     Args:
         x: (B, 3, H, W) float32, 0..255.
@@ -155,13 +157,13 @@ def coloured(x: torch.Tensor, factors: np.ndarray) -> torch.Tensor:
     return affine(x, per_tile(matrix, x.device), offset.expand(-1, 3, 1))
 
 
-def blurred(x: torch.Tensor, *, share: float, strength: np.ndarray) -> torch.Tensor:
-    """Return the tiles under a Gaussian each, mirrored at the borders.
+def blur_each(x: torch.Tensor, *, share: float, strength: np.ndarray) -> torch.Tensor:
+    """Return the tiles blurred by a Gaussian each, mirrored at the borders.
 
     Args:
         x: (B, 3, H, W) float32.
-        share: the largest sigma, of the side.
-        strength: (B,) in 0..1, of that sigma.
+        share: largest sigma, as a share of the side.
+        strength: (B,) sigma of each tile, as a share of the largest.
     """
     largest = share * x.shape[-1]
     radius = min(math.ceil(3 * largest), x.shape[-1] - 1)
@@ -169,7 +171,7 @@ def blurred(x: torch.Tensor, *, share: float, strength: np.ndarray) -> torch.Ten
     kernel = np.exp(-0.5 * (np.arange(radius + 1) / sigma) ** 2)
     kernel /= kernel[:, :1] + 2 * kernel[:, 1:].sum(axis=1, keepdims=True)
     weights = per_tile(kernel.T, x.device).view(radius + 1, -1, 1, 1, 1)
-    for axis in (2, 3):  # sums of moved tiles: a convolution by a kernel for each tile is slower
+    for axis in (2, 3):  # a sum of shifted tiles is faster than a convolution with a kernel per tile
         n = x.shape[axis]
         padded = functional.pad(x, (0, 0, radius, radius) if axis == 2 else (radius, radius, 0, 0), mode="reflect")
         x = weights[0] * padded.narrow(axis, radius, n)
@@ -178,15 +180,15 @@ def blurred(x: torch.Tensor, *, share: float, strength: np.ndarray) -> torch.Ten
     return x
 
 
-def coarse(x: torch.Tensor, *, share: float) -> torch.Tensor:
-    """Return the tiles at a share of their resolution, brought back to their size by bilinear interpolation."""
+def reduce_resolution(x: torch.Tensor, *, share: float) -> torch.Tensor:
+    """Return the tiles reduced to a share of their resolution and enlarged again by bilinear interpolation."""
     side = x.shape[-1]
     small = resized(x, max(1, round(share * side)))
     return functional.interpolate(small, size=(side, side), mode="bilinear", align_corners=False)
 
 
 def mix(pixels: torch.Tensor, recipe: Recipe, *, seed: Sequence[int]) -> tuple[torch.Tensor, float]:
-    """Return tiles of which each holds a share of the tile before it in the batch, by mixup or CutMix.
+    """Mix each tile with the tile before it in the batch, by mixup or CutMix.
 
     Args:
         pixels: (B, 3, S, S) uint8.
@@ -194,12 +196,13 @@ def mix(pixels: torch.Tensor, recipe: Recipe, *, seed: Sequence[int]) -> tuple[t
         seed: e.g. (run's seed, epoch, step).
 
     Returns:
-        The tiles, and how much of each is its own: labels count by it (Zhang et al. 2018; Yun et al. 2019).
+        The tiles, and the share of each tile's own pixels, which weights the labels (Zhang et al. 2018; Yun et al.
+        2019).
     """
     ways = [name for name in ("mixup", "cutmix") if getattr(recipe, name)]
     if not ways:
         return pixels, 1.0
-    rng = np.random.default_rng([*seed, DRAWN])  # another stream than the tiles' own numbers
+    rng = np.random.default_rng([*seed, DRAWN])  # independent of the tiles' numbers
     way = ways[rng.integers(len(ways))]
     own = float(rng.beta(getattr(recipe, way), getattr(recipe, way)))
     others, side = pixels.roll(1, dims=0), pixels.shape[-1]

@@ -1,4 +1,4 @@
-"""Build a training from a manifest and what the user asks for: tiles, start weights, network, setup."""
+"""Build a trainer from a manifest and the options: tiles, start weights, network, setup."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ LEAST_TILES = {"train": 2, "val": 1}
 
 @dataclasses.dataclass(frozen=True)
 class TrainingRequest:
-    """What the user asks for."""
+    """The options of a training."""
 
     recipe: Recipe
     arch: str
@@ -48,13 +48,13 @@ class TrainingRequest:
     workers: int
     checkpoint: Path
     options: Mapping[str, Any]
-    """All options of the command as plain values: a checkpoint of others is not continued."""
+    """All options of the command as plain values; a checkpoint with other options is not continued."""
 
     compiled: bool = False
 
 
 def build_trainer(manifest: Manifest, request: TrainingRequest) -> Trainer:
-    """Return a trainer of the manifest's tiles; nothing is trained yet.
+    """Return an untrained trainer of the manifest's tiles.
 
     Raises:
         BadInput: a split has too few readable tiles, or no tissue to normalise.
@@ -78,7 +78,7 @@ def build_trainer(manifest: Manifest, request: TrainingRequest) -> Trainer:
         if start.removed:
             log.info(f"train: {file}: {start.removed} removed from the names of the weights")
     as_channels_last(network, request.device)
-    # machines may differ in what they compute in: the first process decides
+    # machines may have different defaults: the first process decides
     precision = ranks.broadcast_from_first(choose_precision(request.precision, request.device))
     setup = TrainingSetup(
         recipe=recipe,

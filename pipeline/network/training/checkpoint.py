@@ -1,4 +1,4 @@
-"""Write and read checkpoint.pt: everything that a stopped training continues from, as tensors and plain Python."""
+"""Write and read checkpoint.pt, the state of an unfinished training, as tensors and plain Python."""
 
 import dataclasses
 import math
@@ -11,26 +11,26 @@ import torch
 
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage import atomic
-from pipeline.storage.zip_guard import refuse_packed
+from pipeline.storage.zip_guard import check_not_packed
 
 Weights = dict[str, torch.Tensor]
 
 
 @dataclasses.dataclass
 class Progress:
-    """What a checkpoint holds next to the tensors; plain values only."""
+    """The plain values of a checkpoint."""
 
     epoch: int = 0
     """Epochs finished."""
     step: int = 0
-    """Steps finished in the epoch under way."""
+    """Steps finished in the current epoch."""
     loss_sum: float = 0.0
     """Sum over the tiles seen in the epoch."""
     n_correct: int = 0
     seen: int = 0
     """Tiles seen in the epoch."""
     seconds: float = 0.0
-    """Spent on its steps, waiting for tiles included."""
+    """Time of its steps, with waiting for tiles."""
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     best_epoch: int = 0
     best_accuracy: float = -1.0
@@ -41,7 +41,7 @@ class Progress:
         return self.seen / max(self.seconds, 1e-9)
 
     def finish_epoch(self, *, lr: float, val_loss: float, val_accuracy: float) -> bool:
-        """Write the epoch into the history, begin the next one, and return whether it was the best so far.
+        """Add the epoch to the history, start the next one, and return whether it was the best so far.
 
         Args:
             lr: learning rate of its last step.
@@ -76,7 +76,7 @@ class Stateful(Protocol):
 
 
 def _differences(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
-    """Return "name (then, now value)" for each value of `now`, nested ones by their own names, that was another."""
+    """Return "name (then, now value)" for each value that differs; nested values by their own names."""
     found: list[str] = []
     for name, value in now.items():
         if isinstance(value, Mapping) and isinstance(then.get(name), Mapping):
@@ -87,12 +87,12 @@ def _differences(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
 
 
 class Checkpoint:
-    """One training's checkpoint file.
+    """The checkpoint file of a training.
 
     Args:
         path: the file.
-        identity: what the file must agree with to be continued (plain values).
-        parts: name -> what has a state: network, optimizer, schedule.
+        identity: plain values that must be the same to continue.
+        parts: name -> object with a state: network, optimizer, average.
     """
 
     def __init__(self, path: Path, *, identity: Mapping[str, Any], parts: Mapping[str, Stateful]) -> None:
@@ -107,28 +107,28 @@ class Checkpoint:
         states = {name: part.state_dict() for name, part in self.parts.items()}
         content = {"identity": self.identity, "progress": dataclasses.asdict(progress), **states, "best": best}
         with atomic.atomic(self.path) as temporary, temporary.open("wb") as file:
-            torch.save(content, file)  # given a path, torch would not say why it cannot write
+            torch.save(content, file)  # with a path, torch hides the reason of a write error
 
     def read(self) -> tuple[Progress, Weights] | None:
         """Load the states into the parts; return the progress and the best weights, None if there is no file.
 
-        Where `--precision auto` was asked for, the identity's precision becomes the file's.
+        With `--precision auto`, the precision of the file replaces that of the identity.
 
         Raises:
-            StaleInput: it belongs to a training with another manifest or other options; the parts are as they were.
+            StaleInput: it belongs to a training with another manifest or other options; the parts are unchanged.
             BadArtifact: it cannot be read.
         """
         if not self.path.is_file():
             return None
         try:
-            refuse_packed(self.path)
-            with zipfile.ZipFile(self.path) as members:  # torch.load does not look at the checksums
+            check_not_packed(self.path)
+            with zipfile.ZipFile(self.path) as members:  # torch.load does not check the checksums
                 if damaged := members.testzip():
-                    raise zipfile.BadZipFile(f"the checksum of {damaged} does not hold")
+                    raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
             content = torch.load(self.path, map_location="cpu", weights_only=True)
             theirs = content["identity"]
             if theirs.get("options", {}).get("precision") == "auto":
-                # another machine may compute in another precision: continue as the training began
+                # another machine may have another default: continue in the precision of the start
                 self.identity["precision"] = theirs["precision"]
             changed = _differences(self.identity, theirs)
             if not changed:
@@ -137,7 +137,7 @@ class Checkpoint:
                 return Progress(**content["progress"]), content["best"]
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001  (torch raises many kinds for a damaged file)
+        except Exception as error:  # noqa: BLE001  (torch raises many types)
             reason = " ".join(str(error).split())[:120]
             raise BadArtifact(f"{self.path}: cannot be read ({reason}): pass --restart to train again") from None
         raise StaleInput(

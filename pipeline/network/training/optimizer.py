@@ -1,4 +1,4 @@
-"""The optimizer of a recipe, and its learning rate as a function of the step alone."""
+"""Build the optimizer of a recipe, and compute the learning rate of a step."""
 
 import copy
 import math
@@ -22,10 +22,10 @@ LR_DROP = 0.1
 
 
 def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer; norms and biases, which have one dimension, do not decay.
+    """Return the recipe's optimizer; norms and biases have no weight decay.
 
     Args:
-        network: on its device.
+        network: network on its device.
         recipe: how to train.
     """
     parameters = list(network.parameters())
@@ -44,7 +44,7 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
 def learning_rate(recipe: Recipe, *, epoch: int, step: int, steps: int) -> float:
     """Return the learning rate of a step.
 
-    The schedule `step` is torch's StepLR to the last bit; `cosine` falls from the end of the warm-up to 0 after the
+    The schedule `step` equals torch's StepLR exactly; `cosine` falls from the end of the warm-up to 0 after the
     last step (Loshchilov and Hutter 2017, equation 5, without restarts). The warm-up is linear (Goyal et al. 2017).
 
     Args:
@@ -64,16 +64,16 @@ def learning_rate(recipe: Recipe, *, epoch: int, step: int, steps: int) -> float
 
 
 FIRST = 10
-"""The mean forgets its beginning: after n steps the decay is at most (1 + n) / (FIRST + n), as in TensorFlow's
+"""Constant of the warm-up: after n steps the decay is at most (1 + n) / (FIRST + n), as in TensorFlow's
 `ExponentialMovingAverage`."""
 
 
 class Average:
-    """The exponential moving average of a network (Tarvainen and Valpola 2017), its norms' statistics included.
+    """Average a network exponentially over steps (Tarvainen and Valpola 2017), with the statistics of its norms.
 
     Args:
-        network: on its device; it is not changed.
-        decay: of the mean at each step, below 1.
+        network: network on its device; it is not changed.
+        decay: decay of the average at each step, below 1.
     """
 
     def __init__(self, network: ResNet, decay: float) -> None:
@@ -84,7 +84,7 @@ class Average:
         self.counts = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     def update(self, n: int) -> None:
-        """Take in the network after its n-th step, counted from 1; nothing waits for the device."""
+        """Add the network after its n-th step, counted from 1; nothing waits for the device."""
         decay = min(self.decay, (1 + n) / (FIRST + n))
         get_ema_multi_avg_fn(decay)([mine for mine, _ in self.floats], [theirs for _, theirs in self.floats], None)
         for mine, theirs in self.counts:

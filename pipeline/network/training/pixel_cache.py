@@ -1,4 +1,4 @@
-"""The pixels of a split, batch by batch: held in memory where they fit, else read again by workers in every epoch."""
+"""Cache the pixels of the splits in GPU or host memory, or stream them from their files in every epoch."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,32 +14,32 @@ from pipeline.runtime.process import n_local_ranks
 from pipeline.runtime.progress import progress
 
 SHARE = {"cpu": 0.5, "cuda": 0.25}
-"""The most of a device's free memory that is taken for tiles; a step of a large batch needs much of a GPU's."""
+"""Largest share of a device's free memory for cached tiles; a large batch needs much of a GPU's memory."""
 
 DECODED_TOGETHER = 64
 
 
 def bytes_of(tiles: TileFiles) -> int:
-    """Return what the tiles' pixels take in memory."""
+    """Return the bytes of the tiles' pixels in memory."""
     return len(tiles) * 3 * tiles.size**2
 
 
 def place_for(splits: Iterable[TileFiles], device: torch.device) -> torch.device | None:
-    """Return where all splits together fit: the device, else the machine's memory; None if in neither."""
+    """Return the first of the device and the CPU whose memory all splits fit into; None if neither."""
     need = sum(map(bytes_of, splits))
     places = dict.fromkeys((device, torch.device("cpu")))
     for place in places:
-        holders = n_local_ranks() if place.type == "cpu" else 1  # all hold all tiles, each on a GPU of its own
-        if need * holders <= SHARE.get(place.type, 0) * free_bytes(place):
+        copies = n_local_ranks() if place.type == "cpu" else 1  # each process caches all tiles; each has its own GPU
+        if need * copies <= SHARE.get(place.type, 0) * free_bytes(place):
             return place
     return None
 
 
-def usable(batch: Batch) -> torch.Tensor:
+def checked_pixels(batch: Batch) -> torch.Tensor:
     """Return the pixels of a batch.
 
     Raises:
-        BadInput: a tile of the manifest can no longer be read, or is another.
+        BadInput: a tile of the manifest is unreadable or has changed.
     """
     for problem in filter(None, batch.problems):
         raise BadInput(f"{problem}: run `python -m pipeline.prepare --restart`, then train again")
@@ -47,7 +47,7 @@ def usable(batch: Batch) -> torch.Tensor:
 
 
 class StreamedTiles:
-    """Tiles that are decoded whenever they are asked for.
+    """Decode tiles from their files in every epoch.
 
     Args:
         tiles: the files.
@@ -61,16 +61,20 @@ class StreamedTiles:
         """Yield (B, 3, size, size) uint8, channels_last, for the row numbers of each step.
 
         Raises:
-            BadInput: a tile of the manifest can no longer be read, or is another.
+            BadInput: a tile of the manifest is unreadable or has changed.
             WorkerLost: a worker died or hangs.
         """
         loaded = load_batches(self.tiles, [rows for rows in steps if len(rows)], workers=self.workers)
         for rows in steps:
-            yield usable(next(loaded)) if len(rows) else torch.empty((0, 3, *2 * [self.tiles.size]), dtype=torch.uint8)
+            yield (
+                checked_pixels(next(loaded))
+                if len(rows)
+                else torch.empty((0, 3, *2 * [self.tiles.size]), dtype=torch.uint8)
+            )
 
 
 class CachedTiles:
-    """Tiles that were decoded once and lie in memory.
+    """Serve decoded tiles from memory.
 
     Args:
         pixels: (N, size, size, 3) uint8.
@@ -86,32 +90,34 @@ class CachedTiles:
             yield self.pixels.index_select(0, chosen).permute(0, 3, 1, 2)
 
 
-def hold(tiles: TileFiles, place: torch.device, *, workers: int, tell: Callable[[int], None]) -> CachedTiles:
-    """Decode all tiles, each checked against its hash, into memory.
+def decode_all(
+    tiles: TileFiles, place: torch.device, *, workers: int, on_decoded: Callable[[int], None]
+) -> CachedTiles:
+    """Decode all tiles into memory, and check each against its hash.
 
     Args:
         tiles: the files.
-        place: the device whose memory takes them.
+        place: device of the memory.
         workers: decoding processes; they end with this function.
-        tell: called with the number of tiles that came; may raise to stop.
+        on_decoded: called with the number of decoded tiles; may raise to stop.
 
     Raises:
-        BadInput: a tile of the manifest can no longer be read, or is another.
+        BadInput: a tile of the manifest is unreadable or has changed.
         WorkerLost: a worker died or hangs.
-        MemoryError, RuntimeError: the memory that was free is not.
+        MemoryError, RuntimeError: the memory is no longer free.
     """
     pixels = torch.empty((len(tiles), tiles.size, tiles.size, 3), dtype=torch.uint8, device=place)
     steps = [range(len(tiles))[start : start + DECODED_TOGETHER] for start in range(0, len(tiles), DECODED_TOGETHER)]
     for batch in load_batches(tiles, steps, workers=workers):
-        pixels[batch.rows[0] : batch.rows[-1] + 1] = usable(batch).permute(0, 2, 3, 1).to(place)
-        tell(len(batch.rows))
+        pixels[batch.rows[0] : batch.rows[-1] + 1] = checked_pixels(batch).permute(0, 2, 3, 1).to(place)
+        on_decoded(len(batch.rows))
     return CachedTiles(pixels)
 
 
 def open_tile_sources(
     splits: Mapping[str, TileFiles], device: torch.device, *, workers: int, stop_if_requested: Callable[[], None]
 ) -> dict[str, CachedTiles | StreamedTiles]:
-    """Return the source of each split's pixels: all held where they fit together, else all streamed. Says which.
+    """Return the source of each split's pixels: all cached if they fit together, else all streamed. Log which.
 
     Args:
         splits: name -> files.
@@ -120,23 +126,23 @@ def open_tile_sources(
         stop_if_requested: called between tiles while they are decoded; may raise to stop.
 
     Raises:
-        BadInput, WorkerLost, MemoryError, RuntimeError: as `hold`.
+        BadInput, WorkerLost, MemoryError, RuntimeError: as `decode_all`.
     """
     place = place_for(splits.values(), device)
     if place is None:
-        log.info("train: the tiles take too much of the free memory to be held: they are decoded again in every epoch")
+        log.info("train: the tiles do not fit into the free memory: they are decoded again in every epoch")
         return {name: StreamedTiles(tiles, workers=workers) for name, tiles in splits.items()}
     n, size = sum(map(len, splits.values())), sum(map(bytes_of, splits.values()))
     start = time.monotonic()
     with progress(n, unit="tile", label="decode") as bar:
 
-        def tell(more: int) -> None:
+        def on_decoded(more: int) -> None:
             bar.update(more)
             stop_if_requested()
 
-        held: dict[str, CachedTiles | StreamedTiles] = {}
+        cached: dict[str, CachedTiles | StreamedTiles] = {}
         for name, tiles in splits.items():
-            held[name] = hold(tiles, place, workers=workers, tell=tell)
+            cached[name] = decode_all(tiles, place, workers=workers, on_decoded=on_decoded)
     where = "memory" if place.type == "cpu" else "the GPU's memory"
-    log.info(f"train: {n} tiles held in {where}, {size / 1e6:.0f} MB, decoded in {time.monotonic() - start:.1f} s")
-    return held
+    log.info(f"train: {n} tiles cached in {where}, {size / 1e6:.0f} MB, decoded in {time.monotonic() - start:.1f} s")
+    return cached

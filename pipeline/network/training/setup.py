@@ -37,7 +37,7 @@ class TrainingSetup:
     """The file to save to and continue from."""
 
     identity: Mapping[str, Any]
-    """What a checkpoint must agree with to be continued (plain values)."""
+    """Plain values that must agree with those of a checkpoint to continue it."""
 
     compiled: bool = False
     """Whether full steps run through torch.compile, on CUDA as CUDA graphs; not with several processes."""

@@ -1,31 +1,31 @@
-"""The stain that a network's tiles are normalised to, fitted on training tiles alone (P7)."""
+"""Fit the target of stain normalisation on training tiles only (P7)."""
 
 import dataclasses
 import json
 
 from pipeline.errors import BadInput
-from pipeline.network.batches import TileFiles, decoded, spread
+from pipeline.network.batches import TileFiles, decoded, evenly_spaced
 from pipeline.network.distributed import Ranks
 from pipeline.tiles.stain_normalisation import KINDS, Method, Stain, stain_of
 
 N_FITTED = 512
-"""Training tiles that the target is fitted on, evenly spread over the manifest: their medians no longer move much."""
+"""Training tiles that the target is fitted on, evenly spaced in the manifest; more tiles hardly change the medians."""
 
 
 def fit_stain(method: Method, tiles: TileFiles, ranks: Ranks) -> Stain | None:
-    """Return the target of the training tiles: that of the median one.
+    """Return the target of the training tiles, that of the median tile.
 
-    Of several processes, whose machines may round differently, the first one's holds for all.
+    All processes use the target of the first one, because other machines may round differently.
 
     Args:
-        method: of normalisation.
+        method: method of normalisation.
         tiles: the training tiles, not normalised.
         ranks: the processes of the training.
 
     Raises:
-        BadInput: none of them shows what the method needs.
+        BadInput: no training tile shows enough stained tissue.
     """
-    pixels = decoded(tiles, spread(range(len(tiles)), N_FITTED))
+    pixels = decoded(tiles, evenly_spaced(range(len(tiles)), N_FITTED))
     found = KINDS[method].fit(tile.permute(1, 2, 0).numpy() for tile in pixels)
     if found is None:
         raise BadInput(

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 
 class TrainStep:
-    """A network with its optimizer, and the mean of its weights where the recipe has one.
+    """Update a network by steps of a recipe, with its optimizer and, if the recipe has it, its average.
 
-    Several processes together do to it what one would with the same batch, but for rounding: tiles are drawn, mixed and
-    normalised by the whole batch, and gradients are those of its mean loss.
+    Several processes compute the same step as one process with the same batch, except for rounding: tiles are drawn,
+    mixed and normalised over the whole batch, and gradients are those of its mean loss.
 
     Args:
-        network: on its device, channels_last; several processes replace its norms.
+        network: network on its device, channels_last; with several processes its norms are replaced.
         recipe: how to train.
         preprocess: mean and std of the input.
         precision: fp32 or bf16 autocast.
-        seed: of the augmentation.
+        seed: seed of the augmentation.
         ranks: the processes that train it.
     """
 
@@ -56,14 +56,13 @@ class TrainStep:
         self.optimizer = build_optimizer(network, recipe)
         self.average = Average(network, recipe.ema) if recipe.ema else None
         self.eval_network = network if self.average is None else self.average.network
-        """The network that is validated and kept."""
+        """The network that is validated and saved."""
         self.trained = ranks.trained_together(network)
         self.full_step_scores: dict[int, Callable[[torch.Tensor], torch.Tensor]] = {}
-        """Side -> `scores` compiled for batches of the recipe's size; an epoch's last, smaller one is not worth its
-        kernels."""
+        """Side -> `scores` compiled for full batches; the smaller last batch of an epoch is not compiled."""
 
     def compile(self) -> None:
-        """Have full steps go through kernels of their own.
+        """Compile full steps for each side of the recipe.
 
         Raises:
             PipelineError: torch cannot compile here.
@@ -74,7 +73,7 @@ class TrainStep:
             self.full_step_scores[side] = compile_steps(self.scores, self.network, shape)
 
     def places(self, n: int) -> np.ndarray:
-        """Return which of a batch's n tiles this process needs: its own, after the one that mixes into their first."""
+        """Return the positions in a batch of n that this process needs: its share and, to mix, the tile before it."""
         own = self.ranks.share(n)
         if self.ranks.n > 1 and own and (self.recipe.mixup or self.recipe.cutmix):
             return np.array([(own.start - 1) % n, *own])
@@ -103,7 +102,7 @@ class TrainStep:
         pixels = augment(to_device(pixels, self.device), grown, draw(seed, n)[:, places], side=side)
         pixels, share = mix(pixels, recipe, seed=seed)
         others = target.roll(1)
-        if len(places) > own:  # the tile before the own ones was there to be mixed with
+        if len(places) > own:  # remove the tile before the share, which was needed for mixing only
             pixels, target, others = pixels[1:], target[1:], others[1:]
         self.network.train()
         scores = ((n == recipe.batch_size and self.full_step_scores.get(side)) or self.scores)(pixels)
@@ -121,7 +120,7 @@ class TrainStep:
         return loss.detach(), (scores.argmax(1) == target).sum(), own
 
     def loss(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the mean cross-entropy that is trained on, of scores (B, K) and class codes (B,); 0 of no tiles."""
+        """Return the training loss of scores (B, K) and class codes (B,): mean cross-entropy; 0 without tiles."""
         if not len(target):
             return scores.sum()
         return functional.cross_entropy(scores, target, label_smoothing=self.recipe.label_smoothing)
@@ -141,12 +140,12 @@ EVAL_BATCH = 64
 def validate(
     train_step: TrainStep, network: ResNet, pixels: CachedTiles | StreamedTiles, labels: np.ndarray
 ) -> tuple[float, float]:
-    """Return (mean cross-entropy without smoothing, accuracy), every tile seen by one process.
+    """Return (mean cross-entropy without smoothing, accuracy); each tile is seen by one process.
 
     Args:
-        train_step: gives input, precision and processes.
-        network: on its device.
-        pixels: of N tiles.
+        train_step: input, precision and processes.
+        network: network on its device.
+        pixels: source of N tiles.
         labels: (N,) class codes.
     """
     network.eval()
@@ -158,6 +157,6 @@ def validate(
         scores = train_step.scores(to_device(batch, train_step.device), network)
         losses.append(functional.cross_entropy(scores, target, reduction="sum"))
         correct.append((scores.argmax(1) == target).sum())
-    # no steps, where there are fewer tiles than processes
+    # with fewer tiles than processes, some have no steps
     loss, right = train_step.ranks.total([sum(torch.stack(each).tolist()) if each else 0 for each in (losses, correct)])
     return loss / len(labels), right / len(labels)

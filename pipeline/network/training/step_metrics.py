@@ -1,4 +1,4 @@
-"""Keep loss and correct tiles of the steps on the device, and add them to an epoch's sums when asked to."""
+"""Keep loss and correct tiles of the steps on the device, and add them to an epoch's sums at a synchronization."""
 
 import math
 import time
@@ -11,20 +11,20 @@ from pipeline.network.training.checkpoint import Progress
 
 
 class StepMetrics:
-    """The metrics of the steps that were not synchronized yet: reading them waits for the device.
+    """Collect the metrics of steps; reading them waits for the device.
 
     Args:
-        ranks: the processes whose sums count together; all of them synchronize together.
+        ranks: the processes whose sums are added; all must synchronize together.
     """
 
     def __init__(self, ranks: Ranks) -> None:
         self.ranks = ranks
         self.pending: list[tuple[torch.Tensor, torch.Tensor, int, int]] = []
-        """Of each step: mean loss and correct tiles of this process, on the device; number of its tiles, and of all."""
+        """Mean loss, correct tiles (both on the device) and tiles of this process, and tiles of all, for each step."""
         self.restart()
 
     def restart(self) -> None:
-        """Start the clock of the next steps: the time up to now counts for no step."""
+        """Restart the clock: the time before belongs to no step."""
         self.synchronized = time.monotonic()
 
     def add(self, loss: torch.Tensor, n_correct: torch.Tensor, own: int, n: int) -> None:
@@ -32,7 +32,7 @@ class StepMetrics:
         self.pending.append((loss, n_correct, own, n))
 
     def synchronize(self, state: Progress) -> int | None:
-        """Wait for the steps, add their metrics to the epoch's sums, one after another, and the time to its time.
+        """Wait for the steps, and add their metrics and time to the epoch's sums.
 
         Returns:
             The first step, from 1, whose loss is not finite, where adding ended; None if all losses are finite.

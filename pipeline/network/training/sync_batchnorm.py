@@ -1,7 +1,7 @@
-"""Batch normalisation over a batch that several processes share: means and variances of all its tiles.
+"""Normalise by the mean and variance of a batch that several processes share.
 
-On GPUs that is torch's `SyncBatchNorm`, which knows no CPU; there it is ours. Names in the state dict stay those of
-`BatchNorm2d`.
+GPUs use torch's `SyncBatchNorm`, which does not support CPUs. CPUs use `SharedBatchNorm2d`, with the same names in the
+state dict.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from torch import distributed, nn
 from torch.nn import functional
 
 CHANNELWISE = (0, 2, 3)
-"""What is summed over, of (B, C, H, W)."""
+"""Axes of (B, C, H, W) that are summed over."""
 
 
 class _SharedNorm(torch.autograd.Function):
@@ -41,21 +41,21 @@ class _SharedNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor, *_: Any) -> Any:
         x, weight, mean, var, scale, total = ctx.saved_tensors
-        of_x, of_weight, of_bias = gradient, torch.zeros_like(weight), torch.zeros_like(weight)
-        if len(x):  # as if mean and variance were given (of no tile, torch would divide by zero) ...
+        grad_x, grad_weight, grad_bias = gradient, torch.zeros_like(weight), torch.zeros_like(weight)
+        if len(x):  # gradient with constant mean and variance (torch divides by zero without tiles) ...
             trains, wanted = False, [True, True, True]
-            of_x, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
                 gradient, x, weight, mean, var, None, None, trains, ctx.eps, wanted
             )
-        # ... and what goes through them, of the losses of all processes
-        sums = torch.stack([of_weight, of_bias]).double()
+        # ... plus the gradient through mean and variance, for the losses of all processes
+        sums = torch.stack([grad_weight, grad_bias]).double()
         distributed.all_reduce(sums)
         through_var, through_mean = (sums / total).float()
         slope = weight * scale
         tilt = slope * scale * through_var
         shift = (tilt * mean - slope * through_mean).view(1, -1, 1, 1)
-        of_x = of_x.float() + shift - tilt.view(1, -1, 1, 1) * x
-        return of_x.to(x.dtype), of_weight, of_bias, None
+        grad_x = grad_x.float() + shift - tilt.view(1, -1, 1, 1) * x
+        return grad_x.to(x.dtype), grad_weight, grad_bias, None
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
@@ -78,7 +78,7 @@ def synchronise(network: nn.Module) -> None:
     """Replace each BatchNorm2d of a network, in place, by one over all processes with the same weights and statistics.
 
     Args:
-        network: on its device.
+        network: network on its device.
     """
     for name, layer in list(network.named_children()):
         if isinstance(layer, nn.BatchNorm2d):

@@ -36,7 +36,7 @@ SAVE_EVERY_S = 600
 """Time between checkpoints within an epoch: what a kill -9 can cost."""
 
 SYNCHRONIZE_EVERY_S = 1.0
-"""Time between readings of the metrics; also the longest that a training which diverged goes on."""
+"""Time between readings of the metrics, and the longest time until a divergence is noticed."""
 
 
 class Trainer:
@@ -73,7 +73,7 @@ class Trainer:
 
     @property
     def precision(self) -> Precision:
-        """What the network computes in."""
+        """Precision of the computation."""
         return self.train_step.precision
 
     # -- the loop ------------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM; saved.
             PipelineError: the loss is no longer finite, or the device's memory does not hold a step; the checkpoint
                 keeps the last good state.
-            BadInput: a training tile can no longer be read.
+            BadInput: a tile is unreadable or has changed.
             WorkerLost: a process that decodes tiles died; saved.
             RuntimeError: torch's own, of another process that ended (`distributed.peer_errors_as_one_line`).
         """
@@ -278,13 +278,13 @@ class Trainer:
         try:
             yield
         except WorkerLost:
-            self.save()  # it comes between two steps
+            self.save()  # between two steps
             raise
         except torch.OutOfMemoryError as error:
             raise self.too_large(error) from None
 
     def diverged(self, what: str, step: int) -> PipelineError:
-        """Return the error of a training in which `what` was no longer finite at a step (0: before the first one)."""
+        """Return the error for a value that is not finite; `what` is its name, `step` 0 means before the first step."""
         kept = f"the best model so far is in {self.checkpoint.path}" if self.best else "no epoch was finished before"
         return PipelineError(
             f"{what} became infinite or not a number in epoch {self.state.epoch + 1}, step {step}: "
@@ -292,9 +292,9 @@ class Trainer:
         )
 
     def too_large(self, error: torch.OutOfMemoryError) -> PipelineError:
-        """Return the error of a step that the device's memory does not hold; it was not taken, and is not saved."""
+        """Return the error for a step that does not fit into the device's memory; the step is not saved."""
         reason = (str(error).splitlines() or ["no size given"])[0]
         return PipelineError(
-            f"the memory of {self.device} does not hold a step of {self.recipe.batch_size} tiles of "
+            f"the memory of {self.device} is too small for a step of {self.recipe.batch_size} tiles of "
             f"{self.setup.preprocess.size} px ({reason}): lower --batch-size, with --restart if the training had begun"
         )

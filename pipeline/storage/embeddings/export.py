@@ -1,7 +1,7 @@
-"""Write embeddings as the files of other programs: CLAM, TRIDENT, anndata, CSV. Rows without a tile are left out.
+"""Write embeddings in the formats of other programs: CLAM, TRIDENT, anndata, CSV. Rows without a tile are left out.
 
-Their layouts as of CLAM 53e2409 (dataset_modules/dataset_generic.py), TRIDENT a91fa84 (trident/IO.py) and anndata's
-on-disk format 0.1.0.
+Layouts: CLAM 53e2409 (dataset_modules/dataset_generic.py), TRIDENT a91fa84 (trident/IO.py), anndata's on-disk format
+0.1.0.
 """
 
 import json
@@ -23,16 +23,16 @@ from pipeline.storage.hdf5 import created, write_attributes
 SCHEMA = "export/1.0"
 
 ENCODER = "histoheads"
-"""What TRIDENT's files call the network that made the features."""
+"""Name of the network in TRIDENT's files."""
 
 
 def target_files(name: str, path: Path, out: Path) -> list[Path]:
     """Return the files of a format; the first one gets the record.
 
     Args:
-        name: of the format.
-        path: of the embeddings; its name is that of the slide.
-        out: folder or file, as asked for.
+        name: name of the format.
+        path: the embeddings file, named after the slide.
+        out: `--out`, a folder or a file.
     """
     if name == "clam":
         return [out / "h5_files" / f"{path.stem}.h5", out / "pt_files" / f"{path.stem}.pt"]
@@ -40,7 +40,7 @@ def target_files(name: str, path: Path, out: Path) -> list[Path]:
 
 
 def tile_table(content: Embeddings) -> pd.DataFrame:
-    """Return tile_id, path, group, label, split and of a slide x, y of the M rows that stand for a tile."""
+    """Return tile_id, path, group, label, split, and for a slide x and y, of the M rows with a tile."""
     names = np.array([*content.classes, ""], dtype=object)  # the last for -1
     splits = np.array([SPLITS[code] if code < len(SPLITS) else "" for code in range(256)], dtype=object)
     table = pd.DataFrame({"tile_id": content.tile_id, "path": content.path, "group": content.group})
@@ -51,7 +51,7 @@ def tile_table(content: Embeddings) -> pd.DataFrame:
 
 
 def _used_blocks(path: Path, content: Embeddings) -> Iterator[np.ndarray]:
-    """Yield the features of the rows that stand for a tile, block by block."""
+    """Yield the features of the rows with a tile, block by block."""
     start = 0
     for block in feature_blocks(path, content.status):
         used = content.status[start : start + len(block)] == OK
@@ -77,12 +77,12 @@ def _write_features(file: h5py.File, path: Path, content: Embeddings) -> h5py.Da
 def to_clam(path: Path, content: Embeddings, out: Path) -> list[Path]:
     """Write h5_files/<slide>.h5 and pt_files/<slide>.pt, the layout of CLAM's data_dir.
 
-    CLAM trains on the .pt, a tensor (M, D) that `torch.load` gives with `weights_only=True` too; the .h5 also has
-    the tiles' places, (M, 2) int32.
+    CLAM trains on the .pt, a tensor (M, D) that `torch.load` reads with `weights_only=True`; the .h5 also has the
+    tiles' coordinates, (M, 2) int32.
 
     Args:
-        path: of the embeddings; its name is that of the slide.
-        content: theirs, of a slide, without features.
+        path: the embeddings file, named after the slide.
+        content: its content, without features.
         out: the folder.
     """
     import torch
@@ -102,8 +102,8 @@ def to_trident(path: Path, content: Embeddings, out: Path) -> list[Path]:
     """Write <slide>.h5 as TRIDENT writes features: `features` (M, D) float32, `coords` (M, 2) int64, their attributes.
 
     Args:
-        path: of the embeddings; its name is that of the slide.
-        content: theirs, of a slide, without features.
+        path: the embeddings file, named after the slide.
+        content: its content, without features.
         out: the folder.
     """
     _refuse_tiles(path, content, "trident")
@@ -122,19 +122,19 @@ def to_trident(path: Path, content: Embeddings, out: Path) -> list[Path]:
 def _refuse_tiles(path: Path, content: Embeddings, name: str) -> None:
     if content.coords is None or content.slide is None:
         raise BadInput(
-            f"{path}: holds no /coords: {name} files are of slides, whose tiles have places: give the embeddings of a "
+            f"{path}: holds no /coords: {name} files need the coordinates of a slide's tiles: give the embeddings of a "
             "slide (extract --slide), or --to anndata or csv"
         )
 
 
 def to_anndata(path: Path, content: Embeddings, out: Path) -> list[Path]:
-    """Write an .h5ad: X the features, obs the tiles, obsm["logits"], obsm["spatial"] the places of a slide's tiles.
+    """Write an .h5ad: X the features, obs the tiles, obsm["logits"], obsm["spatial"] the tiles' coordinates on a slide.
 
-    `uns` has the attributes of the embeddings; those that are lists or objects as JSON.
+    `uns` has the attributes of the embeddings, lists and objects as JSON.
 
     Args:
-        path: of the embeddings.
-        content: theirs, without features.
+        path: the embeddings file.
+        content: its content, without features.
         out: the file.
 
     Raises:
@@ -163,11 +163,11 @@ def _plain(value: Any) -> Any:
 
 
 def to_csv(path: Path, content: Embeddings, out: Path) -> list[Path]:
-    """Write a CSV file: the columns of `tile_table`, then f0, f1, ... with nine digits, which give float32 back.
+    """Write a CSV file: the columns of `tile_table`, then f0, f1, ... with nine digits, which float32 needs.
 
     Args:
-        path: of the embeddings.
-        content: theirs, without features.
+        path: the embeddings file.
+        content: its content, without features.
         out: the file.
     """
     table = tile_table(content)
@@ -176,11 +176,11 @@ def to_csv(path: Path, content: Embeddings, out: Path) -> list[Path]:
         for block in _used_blocks(path, content):
             columns = [f"f{i}" for i in range(block.shape[1])]
             part = table.iloc[start : start + len(block)].reset_index(drop=True)
-            process_group = pd.concat([part, pd.DataFrame(block, columns=columns)], axis=1)
-            process_group.to_csv(file, index=False, header=start == 0, float_format="%.9g", lineterminator="\n")
+            lines = pd.concat([part, pd.DataFrame(block, columns=columns)], axis=1)
+            lines.to_csv(file, index=False, header=start == 0, float_format="%.9g", lineterminator="\n")
             start += len(block)
     return [out]
 
 
 FORMATS = {"clam": to_clam, "trident": to_trident, "anndata": to_anndata, "csv": to_csv}
-"""Name -> what writes it: the embeddings' path and content, and the folder (CLAM, TRIDENT) or file to write."""
+"""Name -> function that writes the format: (path and content of the embeddings, folder or file to write)."""

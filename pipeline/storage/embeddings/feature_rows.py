@@ -1,6 +1,6 @@
-"""Read rows of features that do not fit into memory from their HDF5 file when they are needed.
+"""Read features that do not fit into memory from their HDF5 file, block by block.
 
-Reads /features of embeddings.h5, or a feature set of baselines.h5, some rows at a time.
+The features are /features of embeddings.h5, or a feature set of baselines.h5.
 """
 
 import dataclasses
@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import BadArtifact
-from pipeline.storage.hdf5 import Claim, open_dataset, opened
+from pipeline.storage.hdf5 import DatasetSpec, open_dataset, opened
 
 SPAN = 1024
 """Rows of the file that are read at once: 8 MB of 2048 features."""
 
 DENSE = 8
-"""A span is read whole if at least one in so many of its rows is asked for; else row by row."""
+"""A span is read whole if at least one of this many rows is requested; else row by row."""
 
-FEATURES = Claim(2, ("<f4", "<f2"))
-"""What a data set of features must be."""
+FEATURES = DatasetSpec(2, ("<f4", "<f2"))
+"""Rank and types of a data set of features."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredFeatures:
-    """M rows of a data set (N, D); like an array it has a shape, and an index makes a smaller choice of its rows."""
+    """M rows of a data set (N, D); like an array it has a shape and can be indexed by rows."""
 
     path: Path
     """The HDF5 file."""
@@ -33,7 +33,7 @@ class StoredFeatures:
     schema: str
     dataset: str
     rows: np.ndarray
-    """(M,) int64: their numbers in the file, in any order."""
+    """(M,) int64: row numbers in the file, in any order."""
 
     width: int
     """D."""
@@ -48,27 +48,27 @@ class StoredFeatures:
         return len(self.rows)
 
     def __getitem__(self, chosen: np.ndarray | slice) -> "StoredFeatures":
-        """Return the rows that an index, mask or slice chooses; nothing is read."""
+        """Return the rows of an index, mask or slice; nothing is read."""
         return dataclasses.replace(self, rows=self.rows[chosen])
 
     def read(self) -> np.ndarray:
-        """Return all of them, (M, D) float32.
+        """Return all rows, (M, D) float32.
 
         Raises:
-            BadArtifact: the file is not what its schema says, or a row is not finite.
+            BadArtifact: the file breaks its schema, or a row is not finite.
         """
         return next(self.blocks(max(1, len(self))), np.empty((0, self.width), np.float32))
 
     def blocks(self, size: int) -> Iterator[np.ndarray]:
-        """Yield them in order, `size` rows (size, D) float32 at once.
+        """Yield the rows in order, in blocks (size, D) float32.
 
         Raises:
-            BadArtifact: the file is not what its schema says, or a row is not finite.
+            BadArtifact: the file breaks its schema, or a row is not finite.
         """
         with opened(self.path, self.schema, self._refusal) as (file, _):
             data = open_dataset(file, self.dataset, FEATURES, self._refusal)
             if data.shape[1] != self.width or len(data) <= max(self.rows, default=-1):
-                raise self._refusal(f"/{self.dataset} has shape {data.shape}, more is needed")
+                raise self._refusal(f"/{self.dataset} has shape {data.shape}, a larger one is needed")
             for start in range(0, len(self), size):
                 block = _taken(data, self.rows[start : start + size])
                 if not np.isfinite(block).all():
@@ -83,7 +83,7 @@ def width_of(path: Path, schema: str, dataset: str) -> int:
     """Return the number of columns of a data set of features.
 
     Raises:
-        BadArtifact: the file is not what its schema says.
+        BadArtifact: the file breaks its schema.
     """
 
     def refuse(rule: str) -> BadArtifact:
@@ -94,14 +94,14 @@ def width_of(path: Path, schema: str, dataset: str) -> int:
 
 
 def _taken(data: Any, rows: np.ndarray) -> np.ndarray:
-    """Return rows (M,) of a data set as (M, D) float32, reading the file from its beginning to its end."""
+    """Return rows (M,) of a data set as (M, D) float32, reading the file from the first row to the last."""
     order = np.argsort(rows, kind="stable")
-    rising = rows[order]
+    increasing = rows[order]
     found = np.empty((len(rows), data.shape[1]), np.float32)
     at = 0
-    while at < len(rising):
-        end = int(np.searchsorted(rising, rising[at] + SPAN))
-        own = rising[at:end]
+    while at < len(increasing):
+        end = int(np.searchsorted(increasing, increasing[at] + SPAN))
+        own = increasing[at:end]
         if DENSE * len(own) > own[-1] - own[0]:
             found[order[at:end]] = data[own[0] : own[-1] + 1][own - own[0]]
         else:

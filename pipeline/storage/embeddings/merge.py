@@ -1,8 +1,7 @@
-"""Merge the shards of an extraction into one embeddings file, after a proof that each row is there once.
+"""Merge the shards of an extraction into one embeddings file, and check that each row is there once.
 
-The headers of the shards are compared first, so that a missing or foreign shard costs no time. Then every byte is
-checked against its record, and every row against the manifest while it is copied. Memory does not grow with the rows
-of features.
+The headers of the shards are compared first, so that a missing shard is reported early. Then every byte is checked
+against its record, and every row against the manifest while it is copied. Features are copied block by block.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,57 +16,57 @@ from pipeline.storage import freshness, records
 from pipeline.storage.atomic import sha256_file
 from pipeline.storage.embeddings.partial_rows import row_type
 from pipeline.storage.embeddings.reader import OK, SCHEMA, Embeddings, feature_blocks, read_embeddings
-from pipeline.storage.embeddings.shard_checks import Piece, by_value, mixed, ordered
+from pipeline.storage.embeddings.shard_checks import ShardFile, by_value, ordered, shard_differences
 from pipeline.storage.embeddings.writer import codes_of, write_embeddings
 
 ATTRS = ("classes", "preprocess", "model_sha256", "manifest_sha256", "versions", "engine", "precision", "views")
 """Root attributes that a merged file has from its shards."""
 
 
-def check_bytes(pieces: Sequence[Piece], *, force: bool, advance: Callable[[int], object]) -> None:
-    """Check every shard against its record, and their inputs against the files of now.
+def check_bytes(files: Sequence[ShardFile], *, force: bool, advance: Callable[[int], object]) -> None:
+    """Check every shard against its record, and its inputs against the current files.
 
     Raises:
-        BadArtifact: a file does not fit its record, or the record names other inputs than the file.
-        StaleInput: the model or the manifest changed since (unless `force`).
+        BadArtifact: a file does not match its record, or the record names other inputs than the file.
+        StaleInput: the model or the manifest changed (unless `force`).
     """
-    for piece in pieces:
-        records.check_artifact(piece.path, schema=SCHEMA)
-        made_from = {piece.header.attrs["model_sha256"], piece.header.attrs["manifest_sha256"]}
-        if not made_from <= set(piece.record["inputs"].values()):
-            raise BadArtifact(f"{piece.path}: its record names other inputs than the file: extract this shard again")
-        advance(piece.header.shape[0])
+    for file in files:
+        records.check_artifact(file.path, schema=SCHEMA)
+        made_from = {file.header.attrs["model_sha256"], file.header.attrs["manifest_sha256"]}
+        if not made_from <= set(file.record["inputs"].values()):
+            raise BadArtifact(f"{file.path}: its record names other inputs than the file: extract this shard again")
+        advance(file.header.shape[0])
     if not force:
-        freshness.check_inputs_unchanged(pieces[0].path, pieces[0].record)
+        freshness.check_inputs_unchanged(files[0].path, files[0].record)
 
 
 class MergedRows:
-    """The rows of all shards in the order of the manifest, each checked against it as it is read.
+    """Read the rows of all shards in the order of the manifest, and check them against it.
 
     Args:
-        pieces: all shards, in order.
-        table: of the manifest.
+        files: all shards, in order.
+        table: table of the manifest.
         advance: called with the number of rows after each block.
     """
 
-    def __init__(self, pieces: Sequence[Piece], table: pd.DataFrame, advance: Callable[[int], object]) -> None:
-        self.pieces, self.table, self.advance = pieces, table, advance
-        self.path = pieces[0].path
-        self.row = row_type(pieces[0].header.shape[1], len(pieces[0].header.attrs["classes"]))
+    def __init__(self, files: Sequence[ShardFile], table: pd.DataFrame, advance: Callable[[int], object]) -> None:
+        self.files, self.table, self.advance = files, table, advance
+        self.path = files[0].path
+        self.row = row_type(files[0].header.shape[1], len(files[0].header.attrs["classes"]))
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """See `Rows`.
+        """Yield all rows in order, not all at once (`writer.Rows`).
 
         Raises:
-            BadArtifact: a file breaks the schema, or its features are not those that were written.
-            BadInput: a row is not the manifest's.
+            BadArtifact: a file breaks the schema, or the hash of its features is wrong.
+            BadInput: a row differs from the manifest.
         """
-        for piece in self.pieces:
-            content = read_embeddings(piece.path, with_features=False, shard=True)
-            first = piece.held.first
-            check_rows(piece.path, content, self.table.iloc[first : first + len(content.status)])
+        for file in self.files:
+            content = read_embeddings(file.path, with_features=False, shard=True)
+            first = file.contained.first
+            check_rows(file.path, content, self.table.iloc[first : first + len(content.status)])
             start = 0
-            for features in feature_blocks(piece.path, content.status):
+            for features in feature_blocks(file.path, content.status):
                 part = slice(start, start + len(features))
                 rows = np.zeros(len(features), self.row)
                 rows["features"], rows["logits"] = features, content.logits[part]
@@ -81,12 +80,12 @@ def check_rows(path: Path, content: Embeddings, table: pd.DataFrame) -> None:
     """Check the rows of a shard against the manifest: names, label, split, and the hash of the pixels.
 
     Args:
-        path: of the shard, for messages.
-        content: the shard.
-        table: the rows of the manifest that it should hold.
+        path: file of the shard, for messages.
+        content: content of the shard.
+        table: the corresponding rows of the manifest.
 
     Raises:
-        BadInput: names the first that differs.
+        BadInput: a row differs; names the first.
     """
     if len(content.status) != len(table):
         raise BadInput(f"{path}: {len(content.status)} rows, but the manifest has {len(table)} there: extract it again")
@@ -109,39 +108,39 @@ def check_rows(path: Path, content: Embeddings, table: pd.DataFrame) -> None:
             )
 
 
-def common_options(pieces: Sequence[Piece]) -> dict[str, Any]:
-    """Return the options of the single run that gives these rows; where shards were asked differently, as settled."""
-    first = pieces[0]
-    settled = {"engine": "engine", "embed_precision": "precision", "embed_batch": "batch"}
+def common_options(files: Sequence[ShardFile]) -> dict[str, Any]:
+    """Return the options of a single run that gives the same rows; for options that differ, the used values."""
+    first = files[0]
+    used = {"engine": "engine", "embed_precision": "precision", "embed_batch": "batch"}
     options = {name: value for name, value in first.record["options"].items() if name != "shard"}
     for name, value in options.items():
-        if name in settled and any(piece.record["options"].get(name) != value for piece in pieces):
-            options[name] = first.details[settled[name]]
+        if name in used and any(file.record["options"].get(name) != value for file in files):
+            options[name] = first.details[used[name]]
     return options
 
 
-def merged_details(pieces: Sequence[Piece], differing: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the facts of the merged file's record: those of a single run, and which shards it was made of.
+def merged_details(files: Sequence[ShardFile], differing: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the details of the merged file's record: those of a single run, and the shards.
 
     Args:
-        pieces: all shards, in order.
-        differing: what `mixed` returned.
-        folder: of the merged file.
+        files: all shards, in order.
+        differing: result of `shard_differences`.
+        folder: folder of the merged file.
     """
-    often = next(iter(by_value(pieces, lambda piece: piece.engine).values()))[0]
-    agreements = [piece.details["agreement"] for piece in pieces if piece.details.get("agreement")]
+    often = next(iter(by_value(files, lambda file: file.engine).values()))[0]
+    agreements = [file.details["agreement"] for file in files if file.details.get("agreement")]
     return {
         **often.details,
-        "skipped": {name: problem for piece in pieces for name, problem in piece.details["skipped"].items()},
+        "skipped": {name: problem for file in files for name, problem in file.details["skipped"].items()},
         "agreement": min(agreements, key=lambda agreement: agreement["cosine"], default=None),
-        "shards": {records.relative_name(piece.path, folder): piece.record["sha256"] for piece in pieces},
+        "shards": {records.relative_name(file.path, folder): file.record["sha256"] for file in files},
         **({"mixed": dict(differing)} if differing else {}),
     }
 
 
 def merge(
     out: Path,
-    pieces: Sequence[Piece],
+    files: Sequence[ShardFile],
     table: pd.DataFrame,
     *,
     manifest: Path,
@@ -150,48 +149,48 @@ def merge(
     force: bool,
     advance: Callable[[int], object],
 ) -> bool:
-    """Write the merged file and its record, which is that of a single run; return False if it was current.
+    """Write the merged file and a record as of a single run; return False if the file is current.
 
     Args:
         out: the embeddings file.
-        pieces: the shards, in any order.
-        table: of the manifest.
-        manifest: its file.
-        max_bad: largest share of tiles that could not be used.
-        restart: make it again although it is current, or was made with other options.
-        force: merge what is stale, or differs by rounding.
-        advance: called with numbers of rows, twice the manifest's in all.
+        files: the shards, in any order.
+        table: table of the manifest.
+        manifest: file of the manifest.
+        max_bad: largest allowed share of unusable tiles.
+        restart: write the file again although it is current, or was made with other options.
+        force: merge shards that are stale, or differ by rounding.
+        advance: called with numbers of rows; the sum is twice the rows of the manifest.
 
     Raises:
-        BadInput: the shards are not those of the manifest, all and once, made in one way; or too many bad tiles.
+        BadInput: the shards do not match the manifest or one another, or too many tiles are unusable.
         BadArtifact: a file or record is damaged.
-        StaleInput: model or manifest changed, or `out` is a file that was made with other options.
+        StaleInput: model or manifest changed, or `out` was made with other options.
         UsageError: `out` would replace one of the shards or another artefact.
-        DiskFull: no room; an earlier file under `out` is untouched.
+        DiskFull: no room; an earlier file at `out` is unchanged.
     """
-    refuse_place(out, [manifest, *(piece.path for piece in pieces)])
+    check_place(out, [manifest, *(file.path for file in files)])
     hashes = {manifest: sha256_file(manifest)}
-    pieces = ordered(pieces, len(table), manifest=manifest, manifest_sha256=hashes[manifest])
-    details = merged_details(pieces, mixed(pieces, force=force), out.parent)
+    files = ordered(files, len(table), manifest=manifest, manifest_sha256=hashes[manifest])
+    details = merged_details(files, shard_differences(files, force=force), out.parent)
     if len(skipped := details["skipped"]) > max_bad * len(table):
         raise BadInput(
-            f"{manifest}: {len(skipped)} of {len(table)} tiles could not be used, above --max-bad {max_bad:g}: put "
-            f"them right and extract their shards again with --restart; the first: {next(iter(skipped.values()))}"
+            f"{manifest}: {len(skipped)} of {len(table)} tiles could not be used, above --max-bad {max_bad:g}: repair "
+            f"them and extract their shards again with --restart; the first: {next(iter(skipped.values()))}"
         )
-    first = pieces[0]
-    model = model_place(first, manifest)
+    first = files[0]
+    model = model_path(first, manifest)
     hashes |= {model: str(first.header.attrs["model_sha256"])}
     artifact = records.Artifact(
-        out, SCHEMA, "extract", common_options(pieces), [manifest, model], known=hashes, protects="options"
+        out, SCHEMA, "extract", common_options(files), [manifest, model], known=hashes, protects="options"
     )
     if not restart:
         if is_merged(out, details):
             return False
         freshness.check_replaceable(artifact)
-    check_bytes(pieces, force=force, advance=advance)
+    check_bytes(files, force=force, advance=advance)
     write_embeddings(
         out,
-        MergedRows(pieces, table, advance),
+        MergedRows(files, table, advance),
         table,
         attrs={name: first.header.attrs[name] for name in ATTRS if name in first.header.attrs}
         | {name: details[name] for name in ("engine", "precision")},
@@ -200,23 +199,23 @@ def merge(
     records.write_record(
         artifact,
         details=details,
-        device=", ".join(by_value(pieces, lambda piece: str(piece.record.get("device")))),
+        device=", ".join(by_value(files, lambda file: str(file.record.get("device")))),
     )
     return True
 
 
-def refuse_place(out: Path, read: Sequence[Path]) -> None:
-    """Refuse a place for the merged file that holds another file.
+def check_place(out: Path, read: Sequence[Path]) -> None:
+    """Check that the merged file would not replace an input or another artefact.
 
     Raises:
-        UsageError: it is one of the files that are read, or another artefact.
+        UsageError: `out` is one of the inputs, or another artefact.
     """
     if out.resolve() in {path.resolve() for path in read}:
-        raise UsageError(f"--out {out}: is one of the files that are read: give another place")
+        raise UsageError(f"--out {out}: is one of the inputs: give another path")
     if out.is_file() and records.record_path(out).is_file():
         schema = str(records.read_record(out)["schema"])
         if schema.partition("/")[0] != SCHEMA.partition("/")[0]:
-            raise UsageError(f"--out: {out} exists ({schema}) and would be replaced: give another place")
+            raise UsageError(f"--out: {out} exists ({schema}) and would be replaced: give another path")
 
 
 def is_merged(out: Path, details: Mapping[str, Any]) -> bool:
@@ -228,13 +227,13 @@ def is_merged(out: Path, details: Mapping[str, Any]) -> bool:
     return bool(record["details"].get("shards") == details["shards"])
 
 
-def model_place(piece: Piece, manifest: Path) -> Path:
-    """Return the place of the model that made a shard: by its record, else next to the manifest.
+def model_path(file: ShardFile, manifest: Path) -> Path:
+    """Return the path of the model that made a shard: by its record, else next to the manifest.
 
-    The model may be missing: the shards know its hash.
+    The model may be missing: the shards have its hash.
     """
-    wanted = piece.header.attrs["model_sha256"]
-    named = [name for name, digest in piece.record["inputs"].items() if digest == wanted]
-    there = [place for place in (piece.path.parent / name for name in named) if place.is_file()]
+    wanted = file.header.attrs["model_sha256"]
+    named = [name for name, digest in file.record["inputs"].items() if digest == wanted]
+    there = [place for place in (file.path.parent / name for name in named) if place.is_file()]
     own = manifest.parent / Path(named[0]).name
     return own if own.is_file() or not there else there[0]

@@ -1,6 +1,6 @@
 """Append rows as they are computed, so that an extraction survives kill -9 at any moment.
 
-A torn HDF5 file is lost as a whole, raw rows are not. embeddings.h5 is built from the finished rows at the end.
+An unfinished HDF5 file is unreadable, raw rows are not. embeddings.h5 is built from the finished rows at the end.
 """
 
 import errno
@@ -17,11 +17,11 @@ from pipeline.errors import StaleInput
 from pipeline.storage import atomic
 
 BLOCK_ROWS = 256
-"""Rows that are read at once: memory stays flat whatever N."""
+"""Rows that are read at once, so that memory does not grow with N."""
 
 
 def row_type(n_features: int, n_classes: int) -> np.dtype:
-    """Return the layout of one scratch row; `crc` covers the bytes before it."""
+    """Return the layout of one row; `crc` is the checksum of the bytes before it."""
     return np.dtype(
         [
             ("features", "<f4", (n_features,)),
@@ -39,19 +39,19 @@ def header_path(target: Path) -> Path:
 
 
 def _crc(identity: Mapping[str, Any]) -> int:
-    """Return the checksum of an identity as it will be read."""
+    """Return the checksum of an identity, in the form that is read back."""
     return zlib.crc32(atomic.to_json(json.loads(atomic.to_json(identity))).encode())
 
 
 class PartialRows:
-    """Rows appended as they are computed; survives kill -9 at any moment.
+    """Append rows to a file, and continue the file of a killed process.
 
     Args:
         target: the final `embeddings.h5`; the partial rows are next to it.
         row: `row_type(...)`.
-        identity: what rows depend on (hashes of model and manifest, precision, batch size): plain JSON.
-        batch: rows are computed in batches of this size counted from row 0; a continued run starts at a batch's
-            beginning, so that it computes the very batches of an uninterrupted one.
+        identity: everything that rows depend on (hashes of model and manifest, precision, batch size): plain JSON.
+        batch: size of the batches that rows are computed in, from row 0. A continued run starts with a whole batch, so
+            that it computes the same batches as an uninterrupted run.
     """
 
     def __init__(self, target: Path, *, row: np.dtype, identity: Mapping[str, Any], batch: int) -> None:
@@ -60,32 +60,32 @@ class PartialRows:
         self.row, self.identity, self.batch = row, dict(identity), batch
 
     def open(self, *, restart: bool) -> int:
-        """Begin or continue; return the number of rows that are already there, a multiple of `batch`.
+        """Start or continue; return the number of finished rows, a multiple of `batch`.
 
         Raises:
-            StaleInput: the rows there were computed by another model, manifest or setting.
-            BadArtifact: the file of rows is a link, and its target would be overwritten.
+            StaleInput: the stored rows were computed with another model, manifest or setting.
+            BadArtifact: the file of rows is a link; writing would overwrite its target.
         """
-        atomic.refuse_link(self.path)
+        atomic.check_no_link(self.path)
         if restart:
             self.remove()
         if self.header.is_file() and self.path.is_file():
-            theirs = self.begun()
-            if theirs != self.identity:
-                names = [name for name in {**self.identity, **theirs} if self.identity.get(name) != theirs.get(name)]
+            stored = self.stored_identity()
+            if stored != self.identity:
+                names = [name for name in {**self.identity, **stored} if self.identity.get(name) != stored.get(name)]
                 raise StaleInput(
-                    f"{self.path} holds rows made with another {', '.join(names)}: pass --restart to compute them again"
+                    f"{self.path} has rows made with another {', '.join(names)}: pass --restart to compute them again"
                 )
-            return self.cut(self._good_rows())
-        self.path.unlink(missing_ok=True)  # rows without a header could be anything's
+            return self.cut(self._n_valid_rows())
+        self.path.unlink(missing_ok=True)  # the origin of rows without a header is unknown
         atomic.write_text(self.header, atomic.to_json(self.identity | {"crc": _crc(self.identity)}))
         return self.cut(0)
 
-    def begun(self) -> dict[str, Any]:
-        """Return the identity that the rows there were begun with, {} if there is none or it is damaged."""
+    def stored_identity(self) -> dict[str, Any]:
+        """Return the identity of the stored rows; {} if it is missing or damaged."""
         try:
             identity = json.loads(self.header.read_bytes())
-            whole = identity.pop("crc") == _crc(identity)  # parts of it go into the embeddings' record
+            whole = identity.pop("crc") == _crc(identity)  # parts go into the record of the embeddings
         except (FileNotFoundError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
             return {}
         return identity if whole else {}
@@ -97,15 +97,15 @@ class PartialRows:
             file.truncate(kept * self.row.itemsize)
         return kept
 
-    def _good_rows(self) -> int:
-        """Count the leading rows whose checksums hold (power loss can leave zeros or torn rows at the end)."""
-        good = 0
+    def _n_valid_rows(self) -> int:
+        """Return the number of rows before the first wrong checksum; a power loss can leave zeros or torn rows."""
+        n_valid = 0
         for rows in self.blocks():
             for row in rows:
                 if zlib.crc32(row.tobytes()[:-4]) != int(row["crc"]):
-                    return good
-                good += 1
-        return good
+                    return n_valid
+                n_valid += 1
+        return n_valid
 
     def append(self, rows: np.ndarray) -> None:
         """Append rows (B,) of the row type; fills in their checksums."""
@@ -123,6 +123,6 @@ class PartialRows:
                 yield rows
 
     def remove(self) -> None:
-        """Remove the scratch, header last, so that no rows are ever left without one."""
+        """Remove rows and header, the header last, so that no rows are left without a header."""
         self.path.unlink(missing_ok=True)
         self.header.unlink(missing_ok=True)

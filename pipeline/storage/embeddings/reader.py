@@ -1,7 +1,6 @@
 """Read embeddings.h5, schema 1.0: one row per tile, traceable to its pixels (docs/format.md has the schema).
 
-Readers check everything they rely on: a file that breaks a rule is refused with the rule, before it is used. What
-writes the file is `storage.embeddings_writing`.
+A file that breaks a rule of the schema is refused, and the message states the rule. `writer` writes the file.
 """
 
 import dataclasses
@@ -17,15 +16,15 @@ from pipeline.errors import BadArtifact
 from pipeline.names import SPLITS
 from pipeline.storage.embeddings.shards import ShardRows, read_shard_rows
 from pipeline.storage.embeddings.slide_info import SlideInfo, check_coords, read_info
-from pipeline.storage.hdf5 import Claim, Refuse, open_dataset, opened, read_dataset
+from pipeline.storage.hdf5 import DatasetSpec, Refuse, open_dataset, opened, read_dataset
 
 SCHEMA = "embeddings/1.0"
 
 OK, UNREADABLE, CHANGED = 0, 1, 2
-"""Codes in /status: a row of features; zeros because the tile could not be read; zeros because it changed."""
+"""Codes in /status: a row of features; zeros because the tile was unreadable; zeros because it changed."""
 
 VIEWS = (1, 8)
-"""Numbers of orientations that a row may be the mean of: the tile as it is, or all eight of a square."""
+"""Numbers of orientations that a row may average: the tile itself, or all eight of a square."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Embeddings:
     """The content of an embeddings file."""
 
     features: np.ndarray
-    """(N, D) float32 (float16 if written so); (N, 0) if they were not asked for."""
+    """(N, D) float32 (float16 if written so); (N, 0) if they were not read."""
 
     logits: np.ndarray
     """(N, K) float32: the softmax head's scores of the same forward pass."""
@@ -48,22 +47,22 @@ class Embeddings:
     """(N,) uint8: 0 train, 1 val, 2 test, 255 = none."""
 
     status: np.ndarray
-    """(N,) uint8: 0 = a row of features; else zeros that stand for no tile."""
+    """(N,) uint8: 0 = a row of features; else a row of zeros."""
 
     sha256: np.ndarray
-    """(N, 32) uint8 of the tiles' pixels."""
+    """(N, 32) uint8 hashes of the tiles' pixels."""
 
     attrs: Mapping[str, Any]
     """Root attributes; classes and preprocess decoded from JSON."""
 
     coords: np.ndarray | None = None
-    """Of a slide: (N, 2) int32, level-0 x and y of each tile's upper left corner, ordered by y and x."""
+    """For a slide: (N, 2) int32, level-0 x and y of each tile's upper left corner, ordered by y and x."""
 
     slide: SlideInfo | None = None
-    """Of a slide: what it is, and what its tiles are."""
+    """For a slide: its name, size and scale, and the size of its tiles."""
 
     shard: ShardRows | None = None
-    """Of a shard: which rows of its manifest it holds."""
+    """For a shard: the rows of the manifest that it has."""
 
     @property
     def classes(self) -> list[str]:
@@ -74,28 +73,28 @@ class Embeddings:
 STRINGS = ("tile_id", "path", "group")
 
 DATASETS = {
-    "features": Claim(2, ("<f4", "<f2")),
-    "logits": Claim(2, ("<f4",)),
-    "label": Claim(1, ("<i2",)),
-    "split": Claim(1, ("|u1",)),
-    "status": Claim(1, ("|u1",)),
-    "sha256": Claim(2, ("|u1",)),
-    **dict.fromkeys(STRINGS, Claim(1)),
+    "features": DatasetSpec(2, ("<f4", "<f2")),
+    "logits": DatasetSpec(2, ("<f4",)),
+    "label": DatasetSpec(1, ("<i2",)),
+    "split": DatasetSpec(1, ("|u1",)),
+    "status": DatasetSpec(1, ("|u1",)),
+    "sha256": DatasetSpec(2, ("|u1",)),
+    **dict.fromkeys(STRINGS, DatasetSpec(1)),
 }
 
 JSON_ATTRS = ("classes", "preprocess", "versions", "shard")
 """Root attributes that hold a list or an object, as JSON."""
 
-COORDS = Claim(2, ("<i4",))
-"""What /coords must be where there are any."""
+COORDS = DatasetSpec(2, ("<i4",))
+"""Rank and type of /coords."""
 
 BLOCK_ROWS = 1024
-"""Rows of features that are read at once where not all are held: 8 MB."""
+"""Rows of features that are read at once if not all are in memory: 8 MB."""
 
 OTHER_FEATURES = "the features are not those that were written (features_sha256)"
 
 NO_SPLIT = 255
-"""Code in /split of a tile that serves for nothing."""
+"""Code in /split of a tile without a split."""
 
 SPLIT_CODES = (*range(len(SPLITS)), NO_SPLIT)
 """All codes in /split."""
@@ -106,14 +105,14 @@ def _refusal(path: Path) -> Refuse:
 
 
 def feature_blocks(path: Path, status: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield /features in row order, at most `BLOCK_ROWS` at once, whatever the file's size; as float32.
+    """Yield /features in row order, at most `BLOCK_ROWS` at once, as float32.
 
     Args:
         path: the HDF5 file.
-        status: (N,), from `read_embeddings`.
+        status: (N,) from `read_embeddings`.
 
     Raises:
-        BadArtifact: a row breaks the schema, or (after the last block) they are not those that were written.
+        BadArtifact: a row breaks the schema, or (after the last block) the hash of the features is wrong.
     """
     refuse = _refusal(path)
     digest = hashlib.sha256()
@@ -133,7 +132,7 @@ def feature_rows(path: Path, rows: np.ndarray) -> np.ndarray:
 
     Args:
         path: the HDF5 file.
-        rows: (M,) row numbers of tiles that could be read, rising.
+        rows: (M,) increasing row numbers of readable tiles.
 
     Raises:
         BadArtifact: a row breaks the schema.
@@ -150,16 +149,16 @@ def _check_values(rows: np.ndarray, used: np.ndarray, refuse: Refuse) -> None:
     if not np.isfinite(rows[used]).all():
         raise refuse("a row of features or logits is not finite")
     if rows[~used].any():
-        raise refuse("a row that stands for no tile (/status not 0) is not zero")
+        raise refuse("a row without a tile (/status not 0) is not zero")
 
 
 def read_embeddings(path: Path, *, with_features: bool = True, shard: bool = False) -> Embeddings:
     """Read an embeddings file into memory after checking it against the schema.
 
     Args:
-        path: the HDF5 file; its record, if it has one, is the caller's to check.
+        path: the HDF5 file; the caller checks its record.
         with_features: read and check /features too; else `feature_blocks` does.
-        shard: take the rows of a single shard, too.
+        shard: accept the file of a single shard, too.
 
     Raises:
         BadArtifact: names the rule that the file breaks.
@@ -167,15 +166,15 @@ def read_embeddings(path: Path, *, with_features: bool = True, shard: bool = Fal
     refuse = _refusal(path)
     with opened(path, SCHEMA, refuse) as (file, attrs):
         attrs = _checked(attrs, refuse)
-        held = read_shard_rows(attrs, refuse)
-        if held is not None and not shard:
+        shard_rows = read_shard_rows(attrs, refuse)
+        if shard_rows is not None and not shard:
             raise BadArtifact(
-                f"{path}: holds shard {held.shard} of the tiles alone: put the shards together by "
-                "`python -m pipeline.merge` and take its file"
+                f"{path}: has only shard {shard_rows.shard} of the tiles: merge the shards with "
+                "`python -m pipeline.merge` and use its file"
             )
         features = open_dataset(file, "features", DATASETS["features"], refuse)
-        asked = {name: claim for name, claim in DATASETS.items() if name != "features"}
-        arrays = {name: read_dataset(file, name, claim, refuse) for name, claim in asked.items()}
+        names = {name: spec for name, spec in DATASETS.items() if name != "features"}
+        arrays = {name: read_dataset(file, name, spec, refuse) for name, spec in names.items()}
         arrays["features"] = features[:] if with_features else np.empty((len(features), 0), np.float32)
         texts = {name: [text.decode() for text in arrays[name]] for name in STRINGS}
         coords = read_dataset(file, "coords", COORDS, refuse) if "coords" in file else None
@@ -206,24 +205,24 @@ def read_embeddings(path: Path, *, with_features: bool = True, shard: bool = Fal
     digest = hashlib.sha256(np.ascontiguousarray(arrays["features"]).data).hexdigest()
     if with_features and digest != attrs["features_sha256"]:
         raise refuse(OTHER_FEATURES)
-    return Embeddings(attrs=attrs, coords=coords, slide=slide, shard=held, **arrays | texts)  # type: ignore[arg-type]
+    return Embeddings(attrs=attrs, coords=coords, slide=slide, shard=shard_rows, **arrays | texts)  # type: ignore[arg-type]
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """The attributes of an embeddings file; no row of it was read."""
+    """The attributes of an embeddings file, without its rows."""
 
     attrs: Mapping[str, Any]
     """Root attributes, as in `Embeddings`."""
 
     shard: ShardRows | None
-    """Which rows of its manifest it holds; None: it is whole."""
+    """The rows of the manifest that a shard has; None: not a shard."""
 
     shape: tuple[int, int]
-    """Of /features: (N, D)."""
+    """Shape of /features: (N, D)."""
 
     dtype: str
-    """Of /features: float32 or float16."""
+    """Type of /features: float32 or float16."""
 
 
 def read_header(path: Path) -> Header:
@@ -240,7 +239,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_split(path: Path) -> np.ndarray:
-    """Return /split of a file, (N,) uint8, and read nothing else of its rows; the codes are not checked.
+    """Return /split of a file, (N,) uint8; the codes are not checked.
 
     Raises:
         BadArtifact: names the rule that the file breaks.
@@ -251,15 +250,15 @@ def read_split(path: Path) -> np.ndarray:
 
 
 def _checked(attrs: Mapping[str, Any], refuse: Refuse) -> dict[str, Any]:
-    """Return root attributes with those decoded that are JSON, after looking whether all are there."""
+    """Return the root attributes, JSON decoded, after checking that all needed ones are there."""
     for name in ("classes", "preprocess", "model_sha256", "manifest_sha256", "features_sha256", "layer"):
         if not isinstance(attrs.get(name), str):
-            raise refuse(f"the attribute '{name}' is missing or no text")
+            raise refuse(f"the attribute '{name}' is missing or not text")
     decoded = {"views": 1, **attrs} | {name: json.loads(attrs[name]) for name in JSON_ATTRS if name in attrs}
     if decoded["views"] not in VIEWS:
         raise refuse("the attribute 'views' is neither 1 nor 8")
     if not _are_names(decoded["classes"]) or not isinstance(decoded["preprocess"], dict):
-        raise refuse("the attribute 'classes' is no list of names, or 'preprocess' no object")
+        raise refuse("the attribute 'classes' is not a list of names, or 'preprocess' not an object")
     return decoded
 
 

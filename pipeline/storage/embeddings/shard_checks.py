@@ -1,4 +1,4 @@
-"""Check that the shards of an extraction are all there, each once, and made in one way."""
+"""Check that all shards of an extraction are there once, and made with the same settings."""
 
 import collections
 import dataclasses
@@ -12,45 +12,45 @@ from pipeline.storage.embeddings.reader import Header, read_header
 from pipeline.storage.embeddings.shards import Shard, ShardRows
 
 LISTED = 8
-"""Shards that a message names at most."""
+"""Most shards that a message names."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
-    """A file that holds a shard."""
+class ShardFile:
+    """The file of a shard."""
 
     path: Path
     record: Mapping[str, Any]
     header: Header
-    held: ShardRows
+    contained: ShardRows
 
     @property
     def shard(self) -> Shard:
-        """Which one of how many."""
-        return self.held.shard
+        """Its number, and the number of all shards."""
+        return self.contained.shard
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """Facts of its record."""
+        """The details of its record."""
         return dict(self.record["details"])
 
     @property
     def engine(self) -> str:
-        """What its rows were computed by, as an option names it: `torch bf16`."""
+        """Engine and precision, e.g. `torch bf16`."""
         return f"{self.details.get('engine')} {self.details.get('precision')}"
 
     @property
     def libraries(self) -> str:
-        """Versions of what computed its rows."""
+        """Versions of the libraries that computed its rows."""
         versions = self.header.attrs.get("versions", {})
         return ", ".join(f"{name} {versions[name]}" for name in ("torch", "openvino") if name in versions)
 
 
-def read_piece(path: Path) -> Piece:
-    """Return a shard by its file and record; no row is read.
+def read_shard_file(path: Path) -> ShardFile:
+    """Return a shard from its file and record; no row is read.
 
     Raises:
-        BadInput: not there, or no shard.
+        BadInput: missing, or not a shard.
         BadArtifact: its record or its header is damaged.
     """
     if not path.is_file():
@@ -58,120 +58,121 @@ def read_piece(path: Path) -> Piece:
     record = records.read_record(path)
     header = read_header(path)
     if header.shard is None:
-        raise BadInput(f"{path}: is whole, no shard (`extract --shard i/K` makes shards): leave it out")
+        raise BadInput(f"{path}: is not a shard (`extract --shard i/K` makes shards): leave it out")
     batch = record["details"].get("batch")
     if not isinstance(batch, int) or batch < 1 or not isinstance(record["details"].get("skipped"), dict):
-        raise BadArtifact(f"{path}: its record does not say how it was made: extract that shard again with --restart")
-    return Piece(path, record, header, header.shard)
+        raise BadArtifact(f"{path}: its record lacks the batch size or skipped tiles: extract it again with --restart")
+    return ShardFile(path, record, header, header.shard)
 
 
-def listed(pieces: Sequence[Piece]) -> str:
-    """Return the names of shards, not too many."""
-    names = [str(piece.shard) for piece in pieces[:LISTED]]
-    return ", ".join(names) + (f" and {len(pieces) - LISTED} more" if len(pieces) > LISTED else "")
+def name_shards(files: Sequence[ShardFile]) -> str:
+    """Return the names of the first `LISTED` shards, and the number of the others."""
+    names = [str(file.shard) for file in files[:LISTED]]
+    return ", ".join(names) + (f" and {len(files) - LISTED} more" if len(files) > LISTED else "")
 
 
-def by_value(pieces: Sequence[Piece], value: Callable[[Piece], str]) -> dict[str, list[Piece]]:
-    """Return the pieces by a value, the most frequent first."""
-    found: dict[str, list[Piece]] = collections.defaultdict(list)
-    for piece in sorted(pieces, key=lambda piece: piece.shard):
-        found[value(piece)].append(piece)
+def by_value(files: Sequence[ShardFile], value: Callable[[ShardFile], str]) -> dict[str, list[ShardFile]]:
+    """Return the shards grouped by a value, the most frequent value first."""
+    found: dict[str, list[ShardFile]] = collections.defaultdict(list)
+    for file in sorted(files, key=lambda file: file.shard):
+        found[value(file)].append(file)
     return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
 
-SAME: Mapping[str, Callable[[Piece], str]] = {
-    "models": lambda piece: str(piece.header.attrs["model_sha256"])[:12],
-    "lists of classes": lambda piece: str(piece.header.attrs["classes"]),
-    "preparations of tiles": lambda piece: str(sorted(piece.header.attrs["preprocess"].items())),
-    "layers": lambda piece: str(piece.header.attrs["layer"]),
-    "numbers of features": lambda piece: str(piece.header.shape[1]),
-    "types of features (--dtype)": lambda piece: piece.header.dtype,
-    "numbers of views (--views)": lambda piece: str(piece.header.attrs["views"]),
-    "batches (--embed-batch)": lambda piece: str(piece.details["batch"]),
+MUST_AGREE: Mapping[str, Callable[[ShardFile], str]] = {
+    "models": lambda file: str(file.header.attrs["model_sha256"])[:12],
+    "lists of classes": lambda file: str(file.header.attrs["classes"]),
+    "preparations of tiles": lambda file: str(sorted(file.header.attrs["preprocess"].items())),
+    "layers": lambda file: str(file.header.attrs["layer"]),
+    "numbers of features": lambda file: str(file.header.shape[1]),
+    "types of features (--dtype)": lambda file: file.header.dtype,
+    "numbers of views (--views)": lambda file: str(file.header.attrs["views"]),
+    "batches (--embed-batch)": lambda file: str(file.details["batch"]),
 }
-"""What must be the same in all shards -> its value as text."""
+"""Properties that must be the same in all shards -> function for the value as text."""
 
-ALIKE: Mapping[str, Callable[[Piece], str]] = {
-    "engines": lambda piece: piece.engine,
-    "versions of libraries": lambda piece: piece.libraries,
-    "calibrations of int8": lambda piece: str(piece.details.get("calibration"))[:12],
+MAY_DIFFER: Mapping[str, Callable[[ShardFile], str]] = {
+    "engines": lambda file: file.engine,
+    "versions of libraries": lambda file: file.libraries,
+    "calibrations of int8": lambda file: str(file.details.get("calibration"))[:12],
 }
-"""What makes rows differ by rounding, and may differ by `force`."""
+"""Properties that change rows by rounding only, and may differ with `force`."""
 
 
-def ordered(pieces: Sequence[Piece], n_rows: int, *, manifest: Path, manifest_sha256: str) -> list[Piece]:
-    """Return the shards of a manifest in the order of its rows, all of them, each once.
+def ordered(files: Sequence[ShardFile], n_rows: int, *, manifest: Path, manifest_sha256: str) -> list[ShardFile]:
+    """Return the shards of a manifest in the order of its rows.
 
     Args:
-        pieces: in any order.
-        n_rows: of the manifest.
-        manifest: for messages.
-        manifest_sha256: of its bytes.
+        files: shards in any order.
+        n_rows: rows of the manifest.
+        manifest: path of the manifest, for messages.
+        manifest_sha256: its hash.
 
     Raises:
-        BadInput: one is missing, doubled, or of another manifest, or they were made in several ways.
+        BadInput: a shard is missing, doubled, or of another manifest, or the shards have different settings.
     """
-    for piece in pieces:
-        if (theirs := piece.header.attrs["manifest_sha256"]) != manifest_sha256:
+    for file in files:
+        if (theirs := file.header.attrs["manifest_sha256"]) != manifest_sha256:
             raise BadInput(
-                f"{piece.path}: a shard of another manifest ({theirs[:12]}) than {manifest} ({manifest_sha256[:12]}): "
+                f"{file.path}: a shard of another manifest ({theirs[:12]}) than {manifest} ({manifest_sha256[:12]}): "
                 "leave it out, or give the manifest that the shards were made from"
             )
-    counts = by_value(pieces, lambda piece: str(piece.shard.count))
+    counts = by_value(files, lambda file: str(file.shard.count))
     if len(counts) > 1:
         (often, (first, *_)), (seldom, (other, *_)) = list(counts.items())[:2]
         raise BadInput(
-            f"{other.path}: one of {seldom} shards, {first.path} one of {often}: give the files of one division"
+            f"{other.path}: one of {seldom} shards, {first.path} one of {often}: give the files of one extraction"
         )
-    there: dict[int, Piece] = {}
-    for piece in pieces:
-        if (earlier := there.setdefault(piece.shard.index, piece)) is not piece:
-            raise BadInput(f"shard {piece.shard} is there twice, {earlier.path} and {piece.path}: leave one out")
-    for what, value in SAME.items():
-        if len(found := by_value(pieces, value)) > 1:
+    there: dict[int, ShardFile] = {}
+    for file in files:
+        if (earlier := there.setdefault(file.shard.index, file)) is not file:
+            raise BadInput(f"shard {file.shard} is there twice, {earlier.path} and {file.path}: leave one out")
+    for what, value in MUST_AGREE.items():
+        if len(found := by_value(files, value)) > 1:
             raise BadInput(
-                f"the shards were made with several {what}: {described(found)}: extract those again that are wrong, "
+                f"the shards were made with several {what}: {name_values(found)}: extract those again that are wrong, "
                 "with --restart"
             )
-    whole = range(1, pieces[0].shard.count + 1)
+    whole = range(1, files[0].shard.count + 1)
     if missing := [Shard(index, whole[-1]) for index in whole if index not in there]:
         names = ", ".join(map(str, missing[:LISTED])) + (" and more" if len(missing) > LISTED else "")
         raise BadInput(
             f"{len(missing)} of {len(whole)} shards missing: {names}: give all files, or extract these by "
             f"`python -m pipeline.extract --shard {missing[0]}`"
         )
-    for piece in pieces:
-        rows = piece.shard.rows(n_rows, piece.details["batch"])
-        if (piece.held.first, piece.header.shape[0], piece.held.all_rows) != (rows.start, len(rows), n_rows):
+    for file in files:
+        rows = file.shard.rows(n_rows, file.details["batch"])
+        if (file.contained.first, file.header.shape[0], file.contained.all_rows) != (rows.start, len(rows), n_rows):
             raise BadInput(
-                f"{piece.path}: {piece.header.shape[0]} rows from row {piece.held.first} of {piece.held.all_rows}, but "
-                f"shard {piece.shard} of {n_rows} tiles has {len(rows)} from {rows.start}: extract it again"
+                f"{file.path}: {file.header.shape[0]} rows from row {file.contained.first} of "
+                f"{file.contained.all_rows}, but shard {file.shard} of {n_rows} tiles has {len(rows)} from "
+                f"{rows.start}: extract it again"
             )
     return [there[index] for index in whole]
 
 
-def described(found: Mapping[str, Sequence[Piece]]) -> str:
-    """Return which shards have which value."""
-    return "; ".join(f"{value} in {listed(pieces)}" for value, pieces in found.items())
+def name_values(found: Mapping[str, Sequence[ShardFile]]) -> str:
+    """Return each value with the names of its shards."""
+    return "; ".join(f"{value} in {name_shards(files)}" for value, files in found.items())
 
 
-def mixed(pieces: Sequence[Piece], *, force: bool) -> dict[str, dict[str, list[int]]]:
-    """Return what differs between the shards, with the numbers of the shards that have each value; {} if nothing.
+def shard_differences(files: Sequence[ShardFile], *, force: bool) -> dict[str, dict[str, list[int]]]:
+    """Return property -> value -> numbers of the shards with that value, for properties that differ.
 
     Raises:
-        BadInput: something is, unless `force`.
+        BadInput: a property differs, unless `force`.
     """
     differing = {}
-    for what, value in ALIKE.items():
-        found = by_value(pieces, value)
+    for what, value in MAY_DIFFER.items():
+        found = by_value(files, value)
         if len(found) == 1:
             continue
         if not force:
             often = next(iter(found.values()))[0]
             raise BadInput(
-                f"the shards were made with several {what}, whose features differ slightly: {described(found)}: "
-                f"extract the fewer again with --restart --engine {often.details.get('engine')} --embed-precision "
-                f"{often.details.get('precision')}, or pass --force to merge them as they are (the record says so)"
+                f"the shards were made with several {what}, whose features differ slightly: {name_values(found)}: "
+                f"extract the smaller part again with --restart --engine {often.details.get('engine')} "
+                f"--embed-precision {often.details.get('precision')}, or pass --force (the record notes it)"
             )
-        differing[what] = {name: [piece.shard.index for piece in some] for name, some in found.items()}
+        differing[what] = {name: [file.shard.index for file in some] for name, some in found.items()}
     return differing

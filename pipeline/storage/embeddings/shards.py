@@ -1,6 +1,6 @@
-"""Divide a manifest into shards: the i-th of K runs of rows, embedded by a process that knows no other.
+"""Divide the rows of a manifest into K shards, each embedded by a process of its own.
 
-A shard begins with a batch of the whole, so that the network sees the very batches of a single run.
+A shard has whole batches, so that the network sees the same batches as in a single run.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from pipeline.errors import UsageError
 from pipeline.storage.hdf5 import MOST_ROWS, Refuse
 
 MOST_SHARDS = 100_000
-"""More are taken for a mistake."""
+"""Most shards; a larger number is taken for a mistake."""
 
 TEXT = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 
@@ -28,7 +28,7 @@ class Shard:
         return f"{self.index}/{self.count}"
 
     def rows(self, n_rows: int, batch: int) -> range:
-        """Return the rows of a manifest of `n_rows` that it holds: whole batches, all shards alike but for one.
+        """Return the rows of this shard in a manifest of `n_rows`: whole batches; shards differ by at most one batch.
 
         Raises:
             UsageError: there are fewer batches than shards.
@@ -36,8 +36,8 @@ class Shard:
         n_batches = -(-n_rows // batch)
         if self.count > n_batches:
             raise UsageError(
-                f"{self.count} shards: {n_rows} tiles are {n_batches} batches of {batch}, and a shard is made of whole "
-                f"batches: take at most {n_batches} (or processes of torchrun), or a smaller --embed-batch for all"
+                f"{self.count} shards: {n_rows} tiles are {n_batches} batches of {batch}, and a shard has whole "
+                f"batches: use at most {n_batches} (or processes of torchrun), or a smaller --embed-batch for all"
             )
         first, last = (i * n_batches // self.count for i in (self.index - 1, self.index))
         return range(first * batch, min(last * batch, n_rows))
@@ -63,11 +63,11 @@ def parse_shard(text: str) -> Shard:
 
 @dataclasses.dataclass(frozen=True)
 class ShardRows:
-    """The rows of a manifest that an embeddings file holds."""
+    """The rows of a manifest in the embeddings file of a shard."""
 
     shard: Shard
     first: int
-    """Row of the manifest that its first row is."""
+    """First row, as a row of the manifest."""
 
     all_rows: int
     """Rows of the manifest."""
@@ -83,18 +83,18 @@ class ShardRows:
 
 
 def read_shard_rows(attrs: Mapping[str, Any], refuse: Refuse) -> ShardRows | None:
-    """Return the content of the root attribute `shard`, None without one: the file is whole.
+    """Return the content of the root attribute `shard`; None without one.
 
     Raises:
-        BadArtifact: its content is impossible.
+        BadArtifact: its content is invalid.
     """
     if "shard" not in attrs:
         return None
     value = attrs["shard"]
     names = ("index", "count", "first_row", "all_rows")
     if not isinstance(value, dict) or not all(type(value.get(name)) is int for name in names):
-        raise refuse("the attribute 'shard' is no object of four numbers")
+        raise refuse("the attribute 'shard' is not an object of four numbers")
     index, count, first, all_rows = (value[name] for name in names)
     if not (1 <= index <= count <= MOST_SHARDS and 0 <= first < all_rows <= MOST_ROWS):
-        raise refuse(f"the attribute 'shard' says {index}/{count} from row {first} of {all_rows}")
+        raise refuse(f"the attribute 'shard' is {index}/{count} from row {first} of {all_rows}")
     return ShardRows(Shard(index, count), first, all_rows)

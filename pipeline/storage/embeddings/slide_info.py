@@ -1,6 +1,6 @@
-"""Write and read what an embeddings file states about a slide: `/coords` and their attributes.
+"""Write and read the slide attributes of an embeddings file, and check `/coords`.
 
-Ours are at the root and on `/coords`. Those that readers of TRIDENT's files need are on `/coords` alone.
+This project's attributes are at the root and on `/coords`. Attributes for readers of TRIDENT's files are on `/coords`.
 """
 
 import dataclasses
@@ -14,21 +14,21 @@ from pipeline.storage.hdf5 import Refuse
 UNITS = "level0_px"
 
 MOST = 2**31 - 1
-"""Of every number here: coordinates are int32."""
+"""Largest value of every number: coordinates are int32."""
 
 MAGNIFICATION_MPP = 10.0
-"""Magnification times mpp by convention (20x is 0.5 um/px), as TRIDENT takes it."""
+"""Magnification times mpp by convention (20x is 0.5 um/px), as in TRIDENT."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SlideInfo:
-    """A slide and the tiles that its rows stand for."""
+    """A slide and its tiles."""
 
     slide: str
     """File name."""
 
     slide_sha256: str
-    """Of the file's bytes."""
+    """Hash of the file."""
 
     slide_width: int
     """Level-0 px."""
@@ -38,10 +38,10 @@ class SlideInfo:
     """Micrometres per pixel of level 0."""
 
     tile_px: int
-    """Side in px of what the network saw."""
+    """Side in px of the network's input."""
 
     tile_mpp: float
-    """Micrometres per pixel of what the network saw."""
+    """Micrometres per pixel of the network's input."""
 
     patch_size_level0: int
     """Side of a tile in level-0 px."""
@@ -62,11 +62,11 @@ def attributes(info: SlideInfo) -> dict[str, Any]:
 
 
 def trident_attributes(info: SlideInfo, *, name: str) -> dict[str, Any]:
-    """Return what TRIDENT's readers need on `/coords` next to `patch_size_level0`: sizes and the scales of both levels.
+    """Return the attributes that TRIDENT's readers need on `/coords`: sizes, and the scales of both levels.
 
     Args:
-        info: of the slide.
-        name: of the slide, as in `/group`.
+        info: the slide.
+        name: name of the slide, as in `/group`.
     """
     return {
         "patch_size": info.tile_px,
@@ -83,7 +83,7 @@ def read_info(attrs: Mapping[str, Any], refuse: Refuse) -> SlideInfo:
     """Return the slide that root attributes describe.
 
     Raises:
-        BadArtifact: one is missing, of another type, or out of range.
+        BadArtifact: an attribute is missing, of another type, or out of range.
     """
     values: dict[str, Any] = {}
     for field in dataclasses.fields(SlideInfo):
@@ -102,11 +102,11 @@ def read_info(attrs: Mapping[str, Any], refuse: Refuse) -> SlideInfo:
 
 
 def check_coords(coords: np.ndarray, info: SlideInfo, refuse: Refuse) -> None:
-    """Check that coordinates are those of different tiles of the slide, row by row.
+    """Check that the coordinates are of different tiles of the slide, in row order.
 
     Args:
         coords: (N, 2) int, x and y of the upper left corners.
-        info: of the slide.
+        info: the slide.
         refuse: makes the error.
 
     Raises:

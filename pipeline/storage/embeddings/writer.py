@@ -17,34 +17,34 @@ from pipeline.storage.embeddings.slide_info import SlideInfo, attributes, triden
 from pipeline.storage.hdf5 import as_utf8, created, finish, write_attributes
 
 LAYER = "avgpool"
-"""torchvision's name of the layer whose output the features are."""
+"""torchvision's name of the layer that outputs the features."""
 
 MOST_CLASS_BYTES = 60_000
-"""The list of class names is one attribute, which HDF5 limits to 64 kB."""
+"""Most bytes of the list of class names: HDF5 limits an attribute to 64 kB."""
 
 
 def check_classes(classes: Sequence[str]) -> None:
-    """Refuse class names that no embeddings file can hold, before anything is computed.
+    """Check that the class names fit into an embeddings file.
 
     Raises:
-        BadInput: too many, or too long.
+        BadInput: too many or too long names.
     """
     size = len(json.dumps(list(classes), ensure_ascii=False).encode())
     if size > MOST_CLASS_BYTES:
         raise BadInput(
             f"the names of {len(classes)} classes take {size} bytes, more than {MOST_CLASS_BYTES}: give fewer classes "
-            "or shorter names (is something else than the class taken for it?)"
+            "or shorter names (are the classes read from the right column or folder?)"
         )
 
 
 class Rows(Protocol):
-    """Finished rows, such as those of a `PartialRows`."""
+    """Finished rows, such as a `PartialRows`."""
 
     path: Path
-    """Where they lie, for messages."""
+    """Their file, for messages."""
 
     row: np.dtype
-    """`scratch.row_type`."""
+    """`partial_rows.row_type(...)`."""
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield all rows in order, not all at once."""
@@ -64,17 +64,17 @@ def write_embeddings(
 
     Args:
         path: `embeddings.h5`.
-        scratch: holds one row per row of `table`, in order.
-        table: the manifest's columns; of a slide also `x` and `y`, level-0 px.
+        scratch: one row per row of `table`, in order.
+        table: the manifest's columns; for a slide also `x` and `y`, level-0 px.
         attrs: classes (list), preprocess (dict), model_sha256, manifest_sha256, versions (dict), engine, precision,
-            views (orientations that a row is the mean of); of a shard also shard.
+            views (orientations that a row averages); for a shard also shard.
         dtype: float32, or float16 to halve the file (2e-4 relative error, far below that of bf16).
-        slide: if the rows are tiles of a slide.
+        slide: the slide, if the rows are its tiles.
 
     Raises:
-        DiskFull: no room; nothing is left behind.
+        DiskFull: no room; no file is written.
         BadInput: a feature does not fit into `dtype`.
-        BadArtifact: the scratch holds too few or too many rows.
+        BadArtifact: too few or too many rows.
     """
     n, n_features, n_classes = len(table), scratch.row["features"].shape[0], scratch.row["logits"].shape[0]
     atomic.require_space(path.parent, n * (n_features * np.dtype(dtype).itemsize + n_classes * 4 + 400))
@@ -88,7 +88,7 @@ def write_embeddings(
             stop = start + len(rows)
             if stop > n:
                 break
-            with np.errstate(over="ignore"):  # told below, by name
+            with np.errstate(over="ignore"):  # reported below
                 block = np.ascontiguousarray(rows["features"].astype(dtype))
             if not np.isfinite(block).all():
                 raise BadInput(f"{path}: a feature is too large for {dtype}: pass --dtype float32")

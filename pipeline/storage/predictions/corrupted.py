@@ -1,7 +1,7 @@
 """Read, write and pool robustness.csv: predictions for test tiles, unchanged and under each corruption.
 
-Of one split it holds a row per tile, head and corruption, with the probabilities of all classes. Of a plan it holds
-the rows of all its parts, with the columns seed and fold in place of the probabilities.
+The file of a single split has a row per tile, head and corruption, with the probabilities of all classes. The file of
+a plan has the rows of all parts, with the columns seed and fold instead of the probabilities.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,44 +20,44 @@ COLUMNS = ("tile_id", "group", "label", "head", "corruption", "predicted")
 """Columns before the probabilities `p_<class>`, or before seed and fold."""
 
 PART_COLUMNS = ("seed", "fold")
-"""Columns that only a plan's pooled file has; readers fill in 0."""
+"""Columns of a plan's pooled file; readers fill in 0 for other files."""
 
 NONE = "none"
-"""Stands for the tiles as they are; these rows come first."""
+"""Name of "no corruption"; its rows come first."""
 
 TILE = ["tile_id", "group", "label", *PART_COLUMNS]
-"""What is the same for every head and corruption."""
+"""Columns that are the same for every head and corruption."""
 
 
-def to_csv(tiles: pd.DataFrame, answers: Mapping[str, Mapping[str, HeadOutput]], classes: Sequence[str]) -> str:
-    """Return the table of one split: corruption by corruption, in it head by head, all on the same tiles.
+def to_csv(tiles: pd.DataFrame, outputs: Mapping[str, Mapping[str, HeadOutput]], classes: Sequence[str]) -> str:
+    """Return the table of a single split, sorted by corruption, then by head.
 
     Args:
         tiles: N rows with tile_id, group and label.
-        answers: corruption -> head -> what it says; `NONE` first.
+        outputs: corruption -> head -> its output; `NONE` first.
         classes: K names.
     """
     names = np.array(classes, dtype=object)
     parts = []
-    for corruption, heads in answers.items():
-        for head, answer in heads.items():
+    for corruption, heads in outputs.items():
+        for head, output in heads.items():
             table = tiles[["tile_id", "group", "label"]].assign(head=head, corruption=corruption)
-            table["predicted"] = names[answer.predicted]
-            parts.append(with_probabilities(table, answer.p, classes))
+            table["predicted"] = names[output.predicted]
+            parts.append(with_probabilities(table, output.p, classes))
     return pd.concat(parts).to_csv(index=False, float_format="%.9g", lineterminator="\n")
 
 
 def blocks(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Yield (corruption, head, its rows with a fresh index) in the order of the file."""
+    """Yield (corruption, head, rows with a new index) in the order of the file."""
     for (corruption, head), rows in table.groupby(["corruption", "head"], sort=False):
         yield str(corruption), str(head), rows.reset_index(drop=True)
 
 
 def read_robustness(path: Path) -> pd.DataFrame:
-    """Read robustness.csv and check it against its schema; its record is the caller's to check.
+    """Read robustness.csv and check it against its schema; the caller checks its record.
 
     Returns:
-        The file's columns, with seed and fold in any case.
+        The file's columns, always with seed and fold.
 
     Raises:
         BadArtifact: names the rule that the file breaks.
@@ -73,22 +73,22 @@ def read_robustness(path: Path) -> pd.DataFrame:
     if not (pooled or (rest and all(n[:2] == "p_" for n in rest))):
         raise refuse(f"its columns are not {', '.join(COLUMNS)}, then p_<class>, ... or {', '.join(PART_COLUMNS)}")
     if any(table[name].dtype.kind not in "fi" or not np.isfinite(table[name]).all() for name in names):
-        raise refuse("a probability is no number")
+        raise refuse("a probability is not a number")
     if not pooled:
         table = table.assign(**dict.fromkeys(PART_COLUMNS, 0))
     if any(table[name].dtype.kind != "i" for name in PART_COLUMNS):
-        raise refuse("a seed or fold is no whole number")
+        raise refuse("a seed or fold is not a whole number")
     if unknown := sorted(set(table["head"]) - set(MAIN)):
         raise refuse(f"head '{unknown[0]}' is unknown")
     if table["corruption"].iloc[0] != NONE:
-        raise refuse(f"its first rows are not those of the tiles as they are ('{NONE}')")
+        raise refuse(f"its first rows are not those without corruption ('{NONE}')")
     if fault := _fault(table):
         raise refuse(fault)
     return table
 
 
 def _fault(table: pd.DataFrame) -> str:
-    """Return how the heads and corruptions differ in their tiles, or ""."""
+    """Return which head and corruption has other tiles than the first, or ""."""
     wanted = {(corruption, head) for corruption in set(table["corruption"]) for head in set(table["head"])}
     first: pd.DataFrame | None = None
     for corruption, head, rows in blocks(table):
@@ -99,18 +99,18 @@ def _fault(table: pd.DataFrame) -> str:
             if tiles.duplicated(["tile_id", "seed"]).any():
                 return "a tile occurs twice under one seed"
         if not tiles.equals(first):
-            return f"{head} under '{corruption}' does not stand on the same tiles as the first rows"
+            return f"{head} under '{corruption}' has other tiles than the first rows"
     return f"{min(wanted)[1]} has no rows under '{min(wanted)[0]}'" if wanted else ""
 
 
 def pool(parts: Sequence[tuple[int, int, Path]]) -> str:
     """Return the rows of a plan's parts as one table, with the columns seed and fold.
 
-    Parts of one seed and fold are its inner networks: the class named is that of their mean probabilities, as in the
-    pooled predictions.csv.
+    Parts of one seed and fold are its inner networks: the predicted class is that of their mean probabilities, as in
+    the pooled predictions.csv.
 
     Args:
-        parts: seed, fold and robustness.csv of each part; their records are the caller's to check.
+        parts: seed, fold and robustness.csv of each part; the caller checks the records.
 
     Raises:
         BadArtifact: a file that breaks the schema, parts with other heads, corruptions or classes, inner networks on
@@ -135,7 +135,7 @@ def pool(parts: Sequence[tuple[int, int, Path]]) -> str:
     doubled = pooled.duplicated(["tile_id", "seed", "head", "corruption"]).to_numpy()
     if doubled.any():
         name = pooled.loc[doubled, "tile_id"].iloc[0]
-        raise BadArtifact(f"{parts[0][2]}: tile '{name}' stands in two folds of one seed: take the parts of one plan")
+        raise BadArtifact(f"{parts[0][2]}: tile '{name}' is in two folds of one seed: use the parts of one plan")
     ordered = pd.concat([rows for _, _, rows in blocks(pooled)])
     return ordered[[*COLUMNS, *PART_COLUMNS]].to_csv(index=False, lineterminator="\n")
 

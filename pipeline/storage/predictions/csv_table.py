@@ -1,10 +1,10 @@
 """Write and read predictions.csv: every head and tile; the only source of the figures in a report.
 
-A table of more than `LARGE_LINES` lines is predictions.parquet instead: `written` writes either of these,
-`records.standing` finds it.
+A table of more than `LARGE_LINES` lines is predictions.parquet instead: `written` writes both formats, and
+`records.existing_table` finds the file.
 
-Of one split it holds all rows. Of a plan it holds the test rows of all parts, each predicted by the networks that were
-trained without its fold, with the columns seed and fold behind `predicted`: a tile has one row per seed and head.
+The table of a single split has all rows. The table of a plan has the test rows of all parts, with the columns seed and
+fold after `predicted`: a tile has one row per seed and head, predicted by networks trained without its fold.
 """
 
 import contextlib
@@ -27,40 +27,39 @@ from pipeline.storage.predictions.parquet_writer import parquet_lines
 SCHEMA = "predictions/1.0"
 
 LARGE_LINES = 1_000_000
-"""A table of more lines (rows times heads) is a Parquet file. A CSV file of so many has some 170 MB: more than a
-spreadsheet takes, and no longer read whole in passing."""
+"""Most lines (rows times heads) of a CSV file, about 170 MB; a longer table is a Parquet file."""
 
 
 class HeadOutput(NamedTuple):
-    """The answers of one head for N tiles."""
+    """The predictions of one head for N tiles."""
 
     predicted: np.ndarray
-    """(N,) class codes that the head's own scores decide for; a calibration by class (sigmoid, isotonic) may put
-    another class on top, but does not change a decision."""
+    """(N,) class codes with the largest score of the head; a calibration by class (sigmoid, isotonic) may give
+    another class the largest probability, but does not change the prediction."""
 
     p: np.ndarray
     """(N, K) calibrated probabilities."""
 
 
 def usable_rows(embeddings: Embeddings) -> np.ndarray:
-    """Return which rows (N,) bool of an embeddings file have features, a label and a split."""
+    """Return a mask (N,) of the rows of an embeddings file with features, a label and a split."""
     return (embeddings.status == OK) & (embeddings.split < len(SPLITS)) & (embeddings.label >= 0)
 
 
 def table_for(path: Path, n_lines: int) -> Path:
-    """Return the path of a table of so many lines (rows times heads): predictions.csv, or .parquet in its place."""
+    """Return the path of a table of `n_lines` lines (rows times heads): predictions.csv or predictions.parquet."""
     return path.with_suffix(".parquet") if n_lines > LARGE_LINES else path
 
 
 @contextlib.contextmanager
 def written(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Yield a function that adds lines of one head to a new table; the table of the other format is then removed.
+    """Yield a function that adds lines of one head to a new table; a table of the other format is removed.
 
-    It is removed just before the new one takes its place, so that two never exist. A kill between leaves none, and the
-    same command makes it.
+    It is removed just before the new table gets its name, so that two never exist. After a kill in between there is no
+    table, and the same command writes it again.
 
     Args:
-        path: predictions.csv or predictions.parquet (`table_for`); complete or not there.
+        path: predictions.csv or predictions.parquet (`table_for`).
     """
     other = path.with_suffix(".csv" if path.suffix == ".parquet" else ".parquet")
     with atomic.atomic(path) as temporary:
@@ -80,19 +79,19 @@ def _csv_lines(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
         yield add
 
 
-def write_predictions(path: Path, embeddings: Embeddings, answers: Iterable[tuple[str, HeadOutput]]) -> None:
+def write_predictions(path: Path, embeddings: Embeddings, outputs: Iterable[tuple[str, HeadOutput]]) -> None:
     """Write the table: for each head one line per usable row, in the order of the embeddings file.
 
     Args:
         path: predictions.csv or predictions.parquet (`table_for`).
         embeddings: the file's content.
-        answers: head and its output for the M usable rows; one is held at a time.
+        outputs: head and its output for the M usable rows; memory holds one at a time.
     """
     usable = np.flatnonzero(usable_rows(embeddings))
     classes = np.array(embeddings.classes, dtype=object)
     splits = np.array(SPLITS, dtype=object)
     with written(path) as add:
-        for head, answer in answers:
+        for head, output in outputs:
             for start in range(0, len(usable), BLOCK_ROWS):
                 part = slice(start, start + BLOCK_ROWS)
                 rows = usable[part]
@@ -103,10 +102,10 @@ def write_predictions(path: Path, embeddings: Embeddings, answers: Iterable[tupl
                         "split": splits[embeddings.split[rows]],
                         "label": classes[embeddings.label[rows]],
                         "head": head,
-                        "predicted": classes[answer.predicted[part]],
+                        "predicted": classes[output.predicted[part]],
                     }
                 )
-                add(with_probabilities(lines, answer.p[part], embeddings.classes))
+                add(with_probabilities(lines, output.p[part], embeddings.classes))
 
 
 def with_probabilities(table: pd.DataFrame, p: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
@@ -136,12 +135,12 @@ def open_parquet(path: Path) -> ParquetTable:
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Read predictions.csv, or a Parquet table that fits into memory as one, and check it against its schema.
+    """Read predictions.csv or a whole predictions.parquet, and check it against its schema.
 
-    The record is the caller's to check. `open_parquet` reads a Parquet table head by head.
+    The caller checks the record. `open_parquet` reads a Parquet table head by head.
 
     Returns:
-        The file's columns, with seed and fold in any case.
+        The file's columns, always with seed and fold.
 
     Raises:
         BadArtifact: names the rule that the file breaks.
@@ -161,19 +160,19 @@ def read_predictions(path: Path) -> pd.DataFrame:
     if not set(table["label"]) | set(table["predicted"]) <= classes or not set(table["split"]) <= set(SPLITS):
         raise refuse("a label or split is unknown")
     if pooled and any(table[name].dtype.kind != "i" for name in PART_COLUMNS):
-        raise refuse("a seed or fold is no whole number")
+        raise refuse("a seed or fold is not a whole number")
     if not pooled:
         for name in reversed(PART_COLUMNS):
             table.insert(len(COLUMNS), name, 0)
     rows = pd.Series(list(zip(table["tile_id"], table["seed"], strict=True)), index=table.index)
     heads = rows.groupby(table["head"], sort=False).agg(list)
     if any(ids != heads.iloc[0] for ids in heads) or len(set(heads.iloc[0])) != len(heads.iloc[0]):
-        raise refuse("the heads are not on the same rows")
+        raise refuse("the heads have different rows")
     return table
 
 
 def check_predictions(path: Path) -> set[str]:
-    """Check all lines of a table of either form and return the names of its tiles.
+    """Check all lines of a table of either format and return the names of its tiles.
 
     Raises:
         BadArtifact: names the rule that the file breaks.
@@ -187,7 +186,7 @@ def check_probabilities(table: pd.DataFrame, names: Sequence[str], refuse: Calla
     """Check the columns `p_<class>` of a table.
 
     Raises:
-        BadArtifact: what `refuse` makes: they are no probabilities.
+        BadArtifact: made by `refuse`; a row has no probabilities.
     """
     p = table[list(names)].to_numpy(np.float64) if all(table[name].dtype.kind in "fi" for name in names) else None
     if p is None or not np.isfinite(p).all() or (p < 0).any() or (abs(p.sum(axis=1) - 1) > SUM_TOLERANCE).any():

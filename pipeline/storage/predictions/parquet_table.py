@@ -1,7 +1,7 @@
-"""Read predictions.parquet head by head: the columns of predictions.csv where a table has very many lines.
+"""Read predictions.parquet, the format of tables with very many lines, head by head.
 
-A row group holds lines of one head only, so that a head is read without the others. Names are never held as Python
-objects: tiles are Arrow's text, groups, splits and classes are codes.
+Its columns are those of predictions.csv. A row group has lines of one head only, so that a head is read without the
+others. Names are never Python objects: tiles are Arrow's text, groups, splits and classes are codes.
 """
 
 import contextlib
@@ -32,14 +32,14 @@ class Block(NamedTuple):
     """Lines of one head."""
 
     start: int
-    """Number of its lines before these."""
+    """Number of the first line, among the lines of the head."""
 
     batch: Any
-    """pyarrow.RecordBatch of the columns that were asked for."""
+    """pyarrow.RecordBatch of the requested columns."""
 
 
 class ParquetTable:
-    """A predictions.parquet; it holds nothing but where the lines of each head are.
+    """Read a predictions.parquet; only the places of the lines of each head are in memory.
 
     Raises:
         BadArtifact: not readable, or not what the schema states; names the rule.
@@ -68,7 +68,7 @@ class ParquetTable:
         if not self.n_rows:
             raise refuse("no rows")
         if set(lengths.values()) != {self.n_rows}:
-            raise refuse("the heads are not on the same rows")
+            raise refuse("the heads have different rows")
 
     @property
     def heads(self) -> list[str]:
@@ -124,13 +124,13 @@ class ParquetTable:
                 yield Block(start, batch)
                 start += len(batch)
         if start != self.n_rows:
-            raise self.refuse("its row groups do not hold as many lines as they say")
+            raise self.refuse("its row groups have fewer or more lines than stated")
 
     def probabilities(self, head: str) -> np.ndarray:
         """Return (N, K) float32 probabilities of a head.
 
         Raises:
-            BadArtifact: they are no probabilities.
+            BadArtifact: a row has no probabilities.
         """
         found = np.empty((self.n_rows, len(self.p_names)), np.float32)
         for start, batch in self.blocks(head, self.p_names):
@@ -151,15 +151,15 @@ class ParquetTable:
         return self.codes(head, "predicted", _numbered(self.classes))[0]
 
     def codes(self, head: str, name: str, known: Mapping[str, int] | None = None) -> tuple[np.ndarray, list[str]]:
-        """Return (N,) codes of a column that repeats, int16 of known names, else int32, and what they stand for.
+        """Return (N,) codes of a column of `CODED`, int16 for known names, else int32, and the names.
 
         Args:
-            head: whose lines.
+            head: name of the head.
             name: group, split, label or predicted.
-            known: name -> code; None: codes in the order of the names.
+            known: name -> code; None: codes are numbered in the order of the names.
 
         Raises:
-            BadArtifact: a name that is not known.
+            BadArtifact: a name is unknown.
         """
         code = {} if known is None else dict(known)
         found = np.empty(self.n_rows, np.int32 if known is None else np.int16)
@@ -170,7 +170,7 @@ class ParquetTable:
             if None in names or (known is not None and not set(names) <= set(code)):
                 raise self.refuse("a label or split is unknown")
             if places.min(initial=0) < 0 or places.max(initial=0) >= len(names):
-                raise self.refuse("a cell stands for no text")
+                raise self.refuse("a code has no text")
             for each in names:
                 code.setdefault(each, len(code))
             found[start : start + len(batch)] = np.array([code[each] for each in names], found.dtype)[places]
@@ -192,7 +192,7 @@ class ParquetTable:
         """Return a row per tile (and seed): tile_id as Arrow's text, group, split, label as categories, seed, fold.
 
         Raises:
-            BadArtifact: the heads are not on the same rows, each once, or a name is unknown.
+            BadArtifact: the heads have different rows, a tile is doubled, or a name is unknown.
         """
         import pyarrow as pa
 
@@ -204,11 +204,11 @@ class ParquetTable:
         for head in others:
             for start, batch in self.blocks(head, ["tile_id"]):
                 if not names.slice(start, len(batch)).equals(pa.chunked_array([batch.column(0)])):
-                    raise self.refuse("the heads are not on the same rows")
+                    raise self.refuse("the heads have different rows")
             if not self._columns(head).equals(tiles[list(TILE_COLUMNS[1:])]):
                 raise self.refuse("group, split or label of a tile differ between the heads")
         if _is_doubled(tiles):
-            raise self.refuse("the heads are not on the same rows, each once")
+            raise self.refuse("a tile has two rows of one head and seed")
         return tiles
 
     def _columns(self, head: str) -> pd.DataFrame:
@@ -232,20 +232,20 @@ class ParquetTable:
 
 
 class HeadProbabilities(Mapping[str, np.ndarray]):
-    """Head -> (N, K) float32 probabilities, read when they are asked for; the last head is kept."""
+    """Head -> (N, K) float32 probabilities, read on demand; the last head is cached."""
 
     def __init__(self, table: ParquetTable) -> None:
         self.table = table
-        self.kept: tuple[str, np.ndarray] | None = None
+        self.cached: tuple[str, np.ndarray] | None = None
 
     def __getitem__(self, head: str) -> np.ndarray:
         """Return the probabilities of a head."""
         if head not in self.table.row_groups:
             raise KeyError(head)
-        if self.kept is None or self.kept[0] != head:
-            self.kept = None  # before the next is read: two would take twice the memory
-            self.kept = head, self.table.probabilities(head)
-        return self.kept[1]
+        if self.cached is None or self.cached[0] != head:
+            self.cached = None  # freed first: two would take twice the memory
+            self.cached = head, self.table.probabilities(head)
+        return self.cached[1]
 
     def __iter__(self) -> Iterator[str]:
         """Yield the heads in the order of the file."""
@@ -261,7 +261,7 @@ def _numbered(names: Sequence[str]) -> dict[str, int]:
 
 
 def _is_doubled(tiles: pd.DataFrame) -> bool:
-    """Return whether a tile has two rows of one seed: hashes sort out nearly all rows, the names decide."""
+    """Return whether a tile has two rows of one seed; only names of equal hash are compared."""
     hashes, seed = hash_names(tiles["tile_id"]), tiles["seed"].to_numpy()
     for each in np.unique(seed):
         rows = np.flatnonzero(seed == each)

@@ -22,7 +22,7 @@ def require_pyarrow() -> Any:
         import pyarrow.parquet
     except ImportError:
         raise PipelineError(
-            "so many predictions are stored as a Parquet file, which needs pyarrow: pip install 'histoheads[large]'"
+            "tables of this size are Parquet files, which need pyarrow: pip install 'histoheads[large]'"
         ) from None
     return pyarrow.parquet
 
@@ -32,7 +32,7 @@ def parquet_lines(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Yield a function that adds lines of one head to a new Parquet file; probabilities become float32.
 
     Args:
-        path: the file; it is whole when the block ends.
+        path: the file; it is complete when the block ends.
     """
     parquet = require_pyarrow()
     import pyarrow as pa

@@ -1,4 +1,4 @@
-"""The parts of a plan become one table: every tile as predicted by the networks that were trained without its fold."""
+"""Pool the predictions of a plan's parts: every tile is predicted by networks that were trained without its fold."""
 
 import dataclasses
 import itertools
@@ -16,17 +16,17 @@ from pipeline.storage.predictions import csv_table
 from pipeline.storage.predictions.columns import hash_names
 from pipeline.storage.protocol import NAME, PartEntry, Protocol, check_part
 
-PLACE = ("memory", "cluster")
-"""Options of fit_heads that stand in a record where rows did not fit into memory, which those of other parts may."""
+MEMORY_OPTIONS = ("memory", "cluster")
+"""Options of fit_heads in a record of rows that did not fit into memory; they may differ between the parts."""
 
-UNPOOLED = ("search", "notes", "chosen")
-"""Entries of a head that have no mean."""
+NOT_SUMMARISED = ("search", "notes", "chosen")
+"""Entries of a head in heads.json that are left out of the summary."""
 
 MOST_VALUES = 4
-"""Values of a hyper-parameter that are listed one by one."""
+"""Most values of a hyper-parameter that are listed one by one."""
 
 NETWORK_FACTS = ("arch", "recipe", "init", "metrics")
-"""Facts of the parts' networks in the summary of a plan, from model.json."""
+"""Entries of model.json in the summary of a plan."""
 
 
 def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: bool = False) -> None:
@@ -34,17 +34,17 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
 
     Args:
         protocol: the plan.
-        arm: which of its arms.
-        options: what the heads were asked for; goes into the record.
-        force: use parts although an input of theirs changed since.
+        arm: name of the arm.
+        options: options of fit_heads, for the record.
+        force: use parts although one of their inputs changed.
 
     Raises:
-        BadArtifact: a part's predictions are damaged, or their heads or classes are not those of the first part.
-        StaleInput: a part's predictions are not of this plan's tiles, or a part was made with other options.
+        BadArtifact: the predictions of a part are damaged, or have other heads or classes than the first part.
+        StaleInput: the predictions of a part are of another plan, or were made with other options.
     """
     parts = [part for part in protocol.parts if part.arm == arm]
-    files = [records.standing(protocol.folder(part) / "predictions.csv") for part in parts]
-    out = records.standing(protocol.predictions(arm))
+    files = [records.existing_table(protocol.folder(part) / "predictions.csv") for part in parts]
+    out = records.existing_table(protocol.predictions(arm))
     seed = protocol.seeds[0]
     artifact = records.Artifact(out, csv_table.SCHEMA, "fit_heads", options, files, seed)
     found = []
@@ -53,7 +53,7 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
         record = records.check_artifact(path, schema=csv_table.SCHEMA)
         if not force:
             freshness.check_inputs_unchanged(path, record)
-        refuse_other_making(path.parent, files[0].parent)
+        check_same_options(path.parent, files[0].parent)
         found.append(record["details"])
     if freshness.reusable_record(artifact) is not None:
         return
@@ -63,7 +63,7 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
         contents = [atomic.from_json(path.parent / "heads" / "heads.json") for path in files]
         networks = [atomic.from_json(path.parent / "model.json") for path in files]
         facts = [{name: network[name] for name in NETWORK_FACTS} | stain_in(network) for network in networks]
-        training = typical(facts)
+        training = summarise(facts)
         summary.append(out.with_name("heads") / "heads.json")
         atomic.write_text(summary[0], atomic.to_json(summary_of(contents) | {"training": training}))
     shared = {name: found[0][name] for name in ("dataset", "credit", "fit_on", "calibrated_on")}
@@ -85,23 +85,23 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
 
 
 def stain_in(network: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the method of stain normalisation for the summary of a plan; each part has its own target."""
+    """Return the method of stain normalisation, {} for none; the target differs between the parts."""
     stain = network.get("preprocess", {}).get("stain")
     return {"stain": stain["method"]} if stain else {}
 
 
 def write_pooled(protocol: Protocol, parts: list[PartEntry], files: list[Path]) -> Path:
-    """Write the pooled predictions of some parts and return the file; the parts of one fold are held at a time.
+    """Write the pooled predictions of some parts and return the file. Memory holds the parts of one fold at a time.
 
-    In a CSV file the lines of each head stand together; in Parquet each head has row groups of its own.
+    A CSV file lists head after head; a Parquet file has separate row groups for each head.
 
     Args:
         protocol: the plan.
-        parts: of one arm.
-        files: their predictions.
+        parts: parts of one arm.
+        files: predictions of each part.
 
     Raises:
-        BadArtifact: heads or classes of a part are not those of the first, or a tile is tested in two folds of a seed.
+        BadArtifact: the parts have different heads or classes, or a tile is tested in two folds of a seed.
     """
     by_fold: dict[tuple[int, int], list[Path]] = {}
     for part, path in zip(parts, files, strict=True):
@@ -128,7 +128,7 @@ def write_pooled(protocol: Protocol, parts: list[PartEntry], files: list[Path]) 
 
 
 def _pooled_folds(by_fold: Mapping[tuple[int, int], list[Path]], first: Path) -> Iterator[pd.DataFrame]:
-    """Yield the test rows of each fold; the heads and classes of all files must be those of the first."""
+    """Yield the test rows of each fold; all files must have the heads and classes of the first."""
     kind = None
     for (seed, fold), paths in by_fold.items():
         tables = []
@@ -137,48 +137,50 @@ def _pooled_folds(by_fold: Mapping[tuple[int, int], list[Path]], first: Path) ->
             found = list(table.columns), list(table["head"].unique())
             kind = kind or found
             if found != kind:
-                raise BadArtifact(f"{path}: its heads or classes are not those of {first}: run fit_heads --restart")
+                raise BadArtifact(f"{path}: its heads or classes differ from {first}: run fit_heads --restart")
             tables.append(table[table["split"] == "test"])
         yield mean_of(tables, seed=seed, fold=fold)
 
 
-def refuse_other_making(part: Path, first: Path) -> None:
-    """Refuse to pool a part whose network, embeddings or heads were made with other options than the first part's.
+def check_same_options(part: Path, first: Path) -> None:
+    """Check that network, embeddings and heads of a part were made with the options of the first part.
 
-    Or whose network was trained in another precision, where `auto` came out differently. Engines of the embeddings may
-    differ: each agrees with plain fp32 on its own part, or it would not have been taken.
+    The precision of training must also agree. The engines of the embeddings may differ: each was checked against fp32.
 
     Raises:
         StaleInput: names the file and the options.
     """
     for name in ("model.safetensors", "embeddings.h5", "predictions.csv"):
-        own, other = (made_by(records.read_record_alone(records.standing(place / name))) for place in (part, first))
+        files = (records.existing_table(folder / name) for folder in (part, first))
+        own, other = (recorded_options(records.read_record_alone(file)) for file in files)
         if changed := [key for key in own if own[key] != other.get(key)]:
             listing = ", ".join(f"{key}={own[key]!r}, there {other.get(key)!r}" for key in changed)
-            raise StaleInput(f"{part / name} was made with other options than in {first} ({listing}): make them alike")
+            raise StaleInput(
+                f"{part / name} was made with other options than in {first} ({listing}): use the same ones"
+            )
 
 
-def made_by(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options in a record, with the precision that a network was trained in; where rows lay is left out."""
+def recorded_options(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options in a record without `MEMORY_OPTIONS`, and the precision that a network was trained in."""
     return {
-        **{name: value for name, value in record["options"].items() if name not in PLACE},
+        **{name: value for name, value in record["options"].items() if name not in MEMORY_OPTIONS},
         "trained in": record["details"].get("precision") if record["stage"] == "train" else None,
     }
 
 
 def mean_of(tables: list[pd.DataFrame], *, seed: int, fold: int) -> pd.DataFrame:
-    """Return the test rows of one fold: probabilities averaged over its inner networks, if it has several.
+    """Return the test rows of one fold, with probabilities averaged over its inner networks.
 
-    As scikit-learn's CalibratedClassifierCV(ensemble=True) averages its classifiers, each calibrated by itself.
+    Each network is calibrated separately, as in scikit-learn's CalibratedClassifierCV(ensemble=True).
 
     Raises:
-        BadArtifact: the tables do not hold the same rows.
+        BadArtifact: the tables have different rows.
     """
     first = tables[0].reset_index(drop=True)
     names = [name for name in first.columns if name.startswith("p_")]
     keys = ["tile_id", "group", "label", "head"]
     if any(not table[keys].reset_index(drop=True).equals(first[keys]) for table in tables):
-        raise BadArtifact(f"the parts of seed {seed}, fold {fold} do not hold the same test rows: run prepare again")
+        raise BadArtifact(f"the parts of seed {seed}, fold {fold} have different test rows: run prepare again")
     p = np.mean([table[names].to_numpy() for table in tables], axis=0)
     classes = np.array(csv_table.classes_of(first), dtype=object)
     if len(tables) > 1:
@@ -188,27 +190,27 @@ def mean_of(tables: list[pd.DataFrame], *, seed: int, fold: int) -> pd.DataFrame
 
 
 def summary_of(contents: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return one heads.json for those of all parts: means of numbers, else each value with how many parts have it.
+    """Return the summary of the heads.json of all parts: means of numbers, counts of other values.
 
-    What was tried and the parameters of calibrations stay in the parts.
+    Points of searches and parameters of calibrations are left out.
     """
     heads = {}
     for name in contents[0]["heads"]:
         facts = [content["heads"][name] for content in contents]
-        heads[name] = typical([{k: v for k, v in entry.items() if k not in UNPOOLED} for entry in facts])
+        heads[name] = summarise([{k: v for k, v in entry.items() if k not in NOT_SUMMARISED} for entry in facts])
         chosen = [entry["chosen"] for entry in facts]
-        heads[name]["chosen"] = {key: spread([c[key] for c in chosen if key in c]) for c in chosen for key in c}
+        heads[name]["chosen"] = {key: list_values([c[key] for c in chosen if key in c]) for c in chosen for key in c}
         heads[name].get("calibration", {}).pop("params", None)
     probes = [content["source_probe"] for content in contents]
-    asked = [probe for probe in probes if "accuracy" in probe]
-    probe = (typical(asked) | {"n_asked": len(asked), "n_parts": len(probes)}) if asked else probes[0]
-    apart = typical([content["separability"] for content in contents])
+    measured = [probe for probe in probes if "accuracy" in probe]
+    probe = (summarise(measured) | {"n_probed": len(measured), "n_parts": len(probes)}) if measured else probes[0]
+    separability = summarise([content["separability"] for content in contents])
     shared = {"classes": contents[0]["classes"], "n_parts": len(contents)}
-    return {**shared, "heads": heads, "source_probe": probe, "separability": apart}
+    return {**shared, "heads": heads, "source_probe": probe, "separability": separability}
 
 
-def spread(values: list[Any]) -> str:
-    """Return the values of a hyper-parameter over the parts: each with how many parts have it, or their range."""
+def list_values(values: list[Any]) -> str:
+    """Return the values of a hyper-parameter over the parts: each with its count, or the range of many."""
     texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in values]
     counts = Counter(texts).most_common()
     if len(counts) <= MOST_VALUES or any(isinstance(value, str) for value in values):
@@ -216,15 +218,15 @@ def spread(values: list[Any]) -> str:
     return f"{min(values):.6g} to {max(values):.6g}"
 
 
-def typical(values: list[Any]) -> Any:
-    """Return one value for many, see `summary_of`; of dictionaries, for every key that any of them has.
+def summarise(values: list[Any]) -> Any:
+    """Return the mean of numbers, the counts of other values, and for dictionaries the summary of every key.
 
-    Values that a part does not have (None) do not count.
+    None does not count as a value.
     """
     values = [value for value in values if value is not None] or [None]
     if all(isinstance(value, dict) for value in values):
         names = dict.fromkeys(name for value in values for name in value)
-        return {name: typical([value[name] for value in values if name in value]) for name in names}
+        return {name: summarise([value[name] for value in values if name in value]) for name in names}
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return float(np.mean(values))
     counts = Counter(str(value) for value in values).most_common()

@@ -14,52 +14,52 @@ from pipeline.storage.predictions.csv_table import HeadOutput, check_probabiliti
 
 SCHEMA = "tile_predictions/1.0"
 COLUMNS = ("tile_id", "x", "y", "head", "predicted")
-"""Columns before the probabilities `p_<class>`; x and y are empty where the tiles are not a slide's."""
+"""Columns before the probabilities `p_<class>`; x and y are empty for tiles that are not from a slide."""
 
 BLOCK_ROWS = 20_000
-"""Lines that are made at once."""
+"""Lines in memory at once."""
 
 
 def write_predictions(
     path: Path,
     tile_id: Sequence[str],
-    answers: Mapping[str, HeadOutput],
+    outputs: Mapping[str, HeadOutput],
     *,
     coords: np.ndarray | None,
     classes: Sequence[str],
 ) -> None:
-    """Write the table, head by head, each with the same N tiles in the same order.
+    """Write the table, head by head, with the same N tiles in the same order.
 
     Args:
         path: predictions.csv.
         tile_id: N names.
-        answers: head -> its output for the tiles.
+        outputs: head -> its output for the tiles.
         coords: (N, 2) level-0 x and y of a slide's tiles.
         classes: K names.
     """
     with atomic.atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        for i, block in enumerate(_blocks(tile_id, answers, coords, classes)):
+        for i, block in enumerate(_blocks(tile_id, outputs, coords, classes)):
             block.to_csv(file, index=False, header=i == 0, float_format="%.9g", lineterminator="\n")
 
 
 def _blocks(
-    tile_id: Sequence[str], answers: Mapping[str, HeadOutput], coords: np.ndarray | None, classes: Sequence[str]
+    tile_id: Sequence[str], outputs: Mapping[str, HeadOutput], coords: np.ndarray | None, classes: Sequence[str]
 ) -> Iterator[pd.DataFrame]:
     names = np.array(classes, dtype=object)
-    for head, answer in answers.items():
+    for head, output in outputs.items():
         for start in range(0, len(tile_id), BLOCK_ROWS):
             part = slice(start, start + BLOCK_ROWS)
             block = pd.DataFrame({"tile_id": np.array(tile_id[part], dtype=object)})
             block["x"], block["y"] = ("", "") if coords is None else coords[part].T
-            block["head"], block["predicted"] = head, names[answer.predicted[part]]
-            yield with_probabilities(block, answer.p[part], classes)
+            block["head"], block["predicted"] = head, names[output.predicted[part]]
+            yield with_probabilities(block, output.p[part], classes)
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Read the table and check it against its schema; its record is the caller's to check.
+    """Read the table and check it against its schema; the caller checks its record.
 
     Returns:
-        The file's columns; x and y as texts where they are empty.
+        The file's columns; x and y are int64, or empty texts.
 
     Raises:
         BadArtifact: names the rule that the file breaks.
@@ -78,9 +78,9 @@ def read_predictions(path: Path) -> pd.DataFrame:
     empty = (table["x"] == "") & (table["y"] == "")
     if not empty.all():
         if not (table["x"].str.fullmatch(r"\d{1,10}") & table["y"].str.fullmatch(r"\d{1,10}")).all():
-            raise refuse("a coordinate is no whole number from 0 up")
+            raise refuse("a coordinate is not a whole number from 0 up")
         table = table.astype({"x": np.int64, "y": np.int64})
     tiles = [rows[["tile_id", "x", "y"]].reset_index(drop=True) for _, rows in table.groupby("head", sort=False)]
     if any(not rows.equals(tiles[0]) for rows in tiles) or tiles[0]["tile_id"].duplicated().any():
-        raise refuse("the heads do not stand on the same tiles, each once")
+        raise refuse("the heads have different tiles, or a tile is doubled")
     return table

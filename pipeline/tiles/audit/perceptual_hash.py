@@ -131,12 +131,12 @@ def near_duplicates(hashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
     _, first, bucket = np.unique(hashes[rows].min(axis=1), return_index=True, return_inverse=True)
     leader = rows[first[bucket]]
     later = leader != rows
-    process_group = np.stack([leader[later], rows[later]], axis=1)
-    process_group = process_group[_agree(process_group, thumbnails)]
-    rest = np.setdiff1d(rows, process_group[:, 1])
+    with_leader = np.stack([leader[later], rows[later]], axis=1)
+    with_leader = with_leader[_agree(with_leader, thumbnails)]
+    rest = np.setdiff1d(rows, with_leader[:, 1])
     found = np.concatenate([np.stack(pair, axis=1) for pair in candidates(hashes[rest])])
     pairs = rest[np.unique(found, axis=0)]
-    return np.unique(np.concatenate([process_group, pairs[_agree(pairs, thumbnails)]]), axis=0)
+    return np.unique(np.concatenate([with_leader, pairs[_agree(pairs, thumbnails)]]), axis=0)
 
 
 def _agree(pairs: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from pipeline.network.engines.fold_batchnorm import folded
 from pipeline.network.engines.openvino_engine import core
 from pipeline.network.engines.torch_engine import TorchEngine
 from pipeline.network.model_file import Model
-from pipeline.network.orientation import turned
+from pipeline.network.orientation import orient
 
 CPU = torch.device("cpu")
 BATCH = 4
@@ -61,14 +61,14 @@ def everything(engine: Engine, tiles: torch.Tensor) -> tuple[np.ndarray, np.ndar
 @pytest.mark.parametrize("in_flight", [1, 3])
 def test_views_are_means_over_the_eight_orientations(model: Model, tiles: torch.Tensor, in_flight: int) -> None:
     engine = TorchEngine(model, device=CPU, precision="fp32", batch=BATCH)
-    each = [everything(engine, turned(tiles, view).contiguous()) for view in range(8)]
+    each = [everything(engine, orient(tiles, view).contiguous()) for view in range(8)]
     assert not np.allclose(each[0][0], each[1][0])
     engine.views, engine.in_flight = 8, in_flight
     found = everything(engine, tiles)
     for i in range(2):
         np.testing.assert_allclose(found[i], np.mean([one[i] for one in each], axis=0), rtol=1e-5, atol=1e-6)
         assert found[i].dtype == np.float32
-    lying = everything(engine, turned(tiles, 5))
+    lying = everything(engine, orient(tiles, 5))
     np.testing.assert_allclose(lying[0], found[0], rtol=1e-4, atol=1e-5)
 
 

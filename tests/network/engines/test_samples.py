@@ -1,4 +1,4 @@
-"""Tiles for the check are spread over all; those for int8 are training tiles and nothing else."""
+"""Tiles for the check are evenly spaced; those for int8 are training tiles and nothing else."""
 
 from pathlib import Path
 
@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.network.batches import TileFiles, decoded, spread
+from pipeline.network.batches import TileFiles, decoded, evenly_spaced
 from pipeline.network.engines.samples import calibration_pixels, fingerprint, sample_pixels
 from pipeline.network.model_file import Preprocess
 from pipeline.tiles.manifest import read_manifest
 
 
 def test_rows_are_spread_evenly_and_none_is_taken_twice() -> None:
-    assert list(spread(range(10), 4)) == [0, 3, 6, 9]
-    assert list(spread([5, 6, 9], 64)) == [5, 6, 9]
-    assert list(spread([], 4)) == []
-    assert len(set(spread(range(1000), 64))) == 64
+    assert list(evenly_spaced(range(10), 4)) == [0, 3, 6, 9]
+    assert list(evenly_spaced([5, 6, 9], 64)) == [5, 6, 9]
+    assert list(evenly_spaced([], 4)) == []
+    assert len(set(evenly_spaced(range(1000), 64))) == 64
 
 
 def test_the_sample_leaves_out_what_cannot_be_read(prepared_run: Path) -> None:

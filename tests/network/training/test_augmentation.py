@@ -9,9 +9,9 @@ from scipy import ndimage
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as theirs
 
-from pipeline.network.orientation import turned
+from pipeline.network.orientation import orient
 from pipeline.network.training import augmentation
-from pipeline.network.training.augmentation import augment, draw, mix, turned_each
+from pipeline.network.training.augmentation import augment, draw, mix, orient_each
 from pipeline.network.training.recipe import RECIPES, Recipe
 from pipeline.tiles.corruptions import STAIN, stain_change
 
@@ -43,7 +43,7 @@ def test_what_is_drawn_depends_on_the_seed_alone() -> None:
 def test_the_eight_orientations_are_those_of_a_square() -> None:
     tile = np.arange(3 * 4 * 4).reshape(3, 4, 4)
     expected = {np.rot90(side, k, axes=(1, 2)).tobytes() for k in range(4) for side in (tile, np.flip(tile, axis=2))}
-    found = [turned(torch.from_numpy(tile)[None], view)[0].contiguous().numpy() for view in range(8)]
+    found = [orient(torch.from_numpy(tile)[None], view)[0].contiguous().numpy() for view in range(8)]
     assert {view.tobytes() for view in found} == expected
     assert np.array_equal(found[0], tile)
 
@@ -52,7 +52,7 @@ def test_the_eight_orientations_are_those_of_a_square() -> None:
 def test_each_tile_is_turned_as_a_whole_in_all_ways(recipe: Recipe, n_ways: int) -> None:
     tile = torch.arange(3 * 4 * 4, dtype=torch.uint8).view(3, 4, 4)
     seen = augment(tile.expand(128, 3, 4, 4), recipe, draw((0, 0, 0), 128), side=4)
-    ways = [turned(tile[None], view)[0] for view in range(8)]
+    ways = [orient(tile[None], view)[0] for view in range(8)]
     found = [next(i for i, way in enumerate(ways) if torch.equal(one, way)) for one in seen]
     counts = np.bincount(found, minlength=n_ways)
     assert len(counts) == n_ways
@@ -64,8 +64,8 @@ def test_each_tile_is_turned_as_a_whole_in_all_ways(recipe: Recipe, n_ways: int)
 def test_each_tile_goes_by_its_own_coins(n_coins: int) -> None:
     pixels, coins = noise(19), np.random.default_rng(4).random((n_coins, 19)) < 0.5
     ways = (1 << np.arange(n_coins)) @ coins
-    expected = [turned(one[None], int(way)) for one, way in zip(pixels, ways, strict=True)]
-    assert torch.equal(turned_each(pixels, coins), torch.cat(expected))
+    expected = [orient(one[None], int(way)) for one, way in zip(pixels, ways, strict=True)]
+    assert torch.equal(orient_each(pixels, coins), torch.cat(expected))
 
 
 @pytest.mark.parametrize("recipe", [FLIPS, EIGHT, STRONG])
@@ -112,7 +112,7 @@ def test_each_switch_alone_changes_tiles_and_its_own_rows_only(switch: str, valu
 
 def test_stains_are_those_of_the_robustness_test() -> None:
     x = floats()
-    ours = augmentation.stained(x.clone(), np.tile(np.array(STAIN)[:, None], (1, 4)), np.zeros((3, 4)))
+    ours = augmentation.vary_stain(x.clone(), np.tile(np.array(STAIN)[:, None], (1, 4)), np.zeros((3, 4)))
     for i in range(4):
         expected = stain_change(x[i].permute(1, 2, 0).numpy().astype(np.uint8))
         got = ours[i].permute(1, 2, 0).round().clamp(0, 255).numpy()
@@ -121,13 +121,15 @@ def test_stains_are_those_of_the_robustness_test() -> None:
 
 def test_stains_as_they_are_give_the_tile() -> None:
     x = floats().clamp(min=1)
-    torch.testing.assert_close(augmentation.stained(x.clone(), np.ones((3, 4)), np.zeros((3, 4))), x, rtol=0, atol=2e-2)
+    torch.testing.assert_close(
+        augmentation.vary_stain(x.clone(), np.ones((3, 4)), np.zeros((3, 4))), x, rtol=0, atol=2e-2
+    )
 
 
 def test_a_shift_of_a_stain_darkens_white_by_its_own_colour() -> None:
     """A tenth of decadic density of haematoxylin, whose vector is (0.65, 0.70, 0.29)."""
     white = torch.full((1, 3, 2, 2), 255.0)
-    got = augmentation.stained(white, np.ones((3, 1)), np.array([[0.1], [0.0], [0.0]]))[0, :, 0, 0]
+    got = augmentation.vary_stain(white, np.ones((3, 1)), np.array([[0.1], [0.0], [0.0]]))[0, :, 0, 0]
     expected = 255 * 10 ** (-0.1 * np.array([0.65, 0.70, 0.29]))
     np.testing.assert_allclose(got.numpy(), expected, rtol=1e-4)
 
@@ -135,7 +137,7 @@ def test_a_shift_of_a_stain_darkens_white_by_its_own_colour() -> None:
 @pytest.mark.parametrize("factors", [(1.2, 1, 1), (1, 0.8, 1), (1, 1, 1.2), (0.8, 1.1, 0.9)])
 def test_colours_are_torchvisions(factors: tuple[float, float, float]) -> None:
     x = floats().mul(0.5).add(60)  # nothing is cut off in between
-    got = augmentation.coloured(x, np.tile(np.array(factors)[:, None], (1, 4)))
+    got = augmentation.vary_colour(x, np.tile(np.array(factors)[:, None], (1, 4)))
     brightness, contrast, saturation = factors
     expected = theirs.adjust_brightness(x / 255, brightness)
     expected = theirs.adjust_contrast(expected, contrast)
@@ -146,7 +148,7 @@ def test_colours_are_torchvisions(factors: tuple[float, float, float]) -> None:
 def test_blur_is_a_gaussian_for_each_tile() -> None:
     x = floats(3)
     strength = np.array([0.2, 0.6, 1.0])
-    got = augmentation.blurred(x, share=0.05, strength=strength)  # sigma of 2 px at most
+    got = augmentation.blur_each(x, share=0.05, strength=strength)  # sigma of 2 px at most
     for i in range(3):
         expected = ndimage.gaussian_filter(
             x[i].numpy().astype(np.float64), (0, 2 * strength[i], 2 * strength[i]), mode="mirror", radius=(0, 6, 6)
@@ -156,13 +158,13 @@ def test_blur_is_a_gaussian_for_each_tile() -> None:
 
 def test_no_blur_gives_the_tile() -> None:
     x = floats(1)
-    torch.testing.assert_close(augmentation.blurred(x, share=0.05, strength=np.zeros(1)), x)
+    torch.testing.assert_close(augmentation.blur_each(x, share=0.05, strength=np.zeros(1)), x)
 
 
 def test_a_coarse_tile_is_smaller_in_between() -> None:
     x = floats(2)
     small = functional.interpolate(x, size=(20, 20), mode="bilinear", antialias=True)
-    got = augmentation.coarse(x, share=0.5)
+    got = augmentation.reduce_resolution(x, share=0.5)
     assert got.shape == x.shape
     assert torch.equal(got, functional.interpolate(small, size=(40, 40), mode="bilinear"))
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.errors import BadInput
 from pipeline.network.batches import TileFiles
 from pipeline.network.training import pixel_cache
-from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles, hold, open_tile_sources, place_for
+from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles, decode_all, open_tile_sources, place_for
 from pipeline.tiles.decoding import pixel_hash
 
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ def test_held_is_streamed(tiles: TileFiles, monkeypatch: pytest.MonkeyPatch, wor
     monkeypatch.setattr(pixel_cache, "DECODED_TOGETHER", together)
     steps = [np.array(rows) for rows in ([3, 9, 0], [5, 5], [1, 2, 4, 6, 7, 8])]
     came: list[int] = []
-    ours = hold(tiles, CPU, workers=workers, tell=came.append)
+    ours = decode_all(tiles, CPU, workers=workers, tell=came.append)
     assert sum(came) == 10
     assert not multiprocessing.active_children()
     both = [list(source.batches(steps)) for source in (ours, StreamedTiles(tiles, workers=workers))]
@@ -59,7 +59,7 @@ def test_both_name_a_tile_that_cannot_be_used(tiles: TileFiles, damage: str) -> 
     with pytest.raises(BadInput, match=r"7\.png: .*pipeline\.prepare --restart") as one:
         list(StreamedTiles(tiles, workers=0).batches(steps))
     with pytest.raises(BadInput) as other:
-        hold(tiles, CPU, workers=0, tell=lambda _: None)
+        decode_all(tiles, CPU, workers=0, tell=lambda _: None)
     assert str(one.value) == str(other.value)
 
 

@@ -107,21 +107,21 @@ def test_a_damaged_header_is_refused(filled: Path, header: str) -> None:
 
 @pytest.mark.fault("one flipped bit in any file of a run")
 def test_one_flipped_bit_in_the_header_is_seen(filled: Path) -> None:
-    """What was agreed and chosen when the rows were begun goes into the record of the embeddings (P8)."""
+    """What was chosen when the rows were started goes into the record of the embeddings (P8)."""
     header = scratch(filled).header
     content = header.read_bytes()
     for place in range(8 * len(content)):
         changed = bytearray(content)
         changed[place // 8] ^= 1 << place % 8
         header.write_bytes(changed)
-        assert scratch(filled).begun() in ({}, IDENTITY), place
+        assert scratch(filled).stored_identity() in ({}, IDENTITY), place
 
 
 def test_restart_drops_the_rows(filled: Path) -> None:
     one = scratch(filled, precision="bf16")
     assert one.open(restart=True) == 0
     assert numbers(one) == []
-    assert one.begun()["precision"] == "bf16"
+    assert one.stored_identity()["precision"] == "bf16"
 
 
 def test_rows_without_a_header_are_dropped(filled: Path) -> None:
@@ -141,7 +141,7 @@ def test_remove_leaves_nothing(filled: Path) -> None:
     one.remove()
     one.remove()
     assert list(filled.iterdir()) == []
-    assert one.begun() == {}
+    assert one.stored_identity() == {}
 
 
 def test_cut_keeps_whole_batches(filled: Path) -> None:

@@ -142,13 +142,13 @@ MUTATIONS = {
     "schema as array": (attribute("schema", np.arange(3)), "schema None"),
     "not complete": (attribute("complete", False), "complete"),
     "classes no JSON": (attribute("classes", "[ADI"), "not a readable"),
-    "classes a number": (attribute("classes", 3), "no text"),
-    "classes a string": (attribute("classes", '"ADI"'), "'classes' is no list of names"),
-    "classes of numbers": (attribute("classes", "[1, 2, 3]"), "'classes' is no list of names"),
-    "classes twice": (attribute("classes", '["A", "A", "B"]'), "'classes' is no list of names"),
+    "classes a number": (attribute("classes", 3), "not text"),
+    "classes a string": (attribute("classes", '"ADI"'), "'classes' is not a list of names"),
+    "classes of numbers": (attribute("classes", "[1, 2, 3]"), "'classes' is not a list of names"),
+    "classes twice": (attribute("classes", '["A", "A", "B"]'), "'classes' is not a list of names"),
     "too few classes": (attribute("classes", '["A", "B"]'), "/logits has shape"),
     "nested JSON": (attribute("classes", "[" * 60000), "not a readable"),
-    "preprocess a list": (attribute("preprocess", "[]"), "'preprocess' no object"),
+    "preprocess a list": (attribute("preprocess", "[]"), "'preprocess' not an object"),
     **{
         f"no /{name}": (lambda file, name=name: file.move(name, "elsewhere"), f"/{name} is missing")
         for name in ("features", "logits", "tile_id", "path", "group", "label", "split", "status", "sha256")
@@ -170,13 +170,13 @@ MUTATIONS = {
     "label of rank 2": (replace("label", lambda x: x[:, None]), "/label has shape"),
     "NaN": (put("features", (2, 1), np.nan), "not finite"),
     "infinite logit": (put("logits", (2, 1), np.inf), "not finite"),
-    "features of no tile": (put("features", (4, 1), 1), "stands for no tile"),
-    "NaN of no tile": (put("features", (4, 1), np.nan), "stands for no tile"),
+    "features of no tile": (put("features", (4, 1), 1), "without a tile"),
+    "NaN of no tile": (put("features", (4, 1), np.nan), "without a tile"),
     "label too large": (put("label", 2, K), "/label is unknown"),
     "label too small": (put("label", 2, -2), "/label is unknown"),
     "unknown split": (put("split", 2, 7), "/split is unknown"),
     "unknown status": (put("status", 4, 9), "/status is unknown"),
-    "status hides a tile": (put("status", 2, 1), "stands for no tile"),
+    "status hides a tile": (put("status", 2, 1), "without a tile"),
     "same tile_id": (put("tile_id", 2, "tile-é0".encode()), "tile_id occurs twice"),
     "not UTF-8": (put("path", 2, b"\xff\xfe"), "not a readable"),
     "permuted": (replace("features", lambda x: x[[1, 0, *range(2, N)]]), "features_sha256"),
@@ -188,7 +188,7 @@ MUTATIONS = {
     "a type": (instead("features", lambda file: np.dtype("f4")), "not a data set"),
     "many rows": (instead("features", claim((2**40, D))), "/features has shape"),
     "wide rows": (instead("features", claim((N, 2**30))), "/features has shape"),
-    "large claim": (instead("features", claim((10**9, D))), "far more than the file holds"),
+    "large claim": (instead("features", claim((10**9, D))), "far more than the file has"),
 }
 
 

@@ -61,15 +61,15 @@ def cut(text: str, *rows: int) -> str:
         (lambda text: text.splitlines()[0], "no rows"),
         (lambda text: "", "not a readable CSV file"),
         (lambda text: text.replace("svm", "knn"), "head 'knn' is unknown"),
-        (lambda text: text.replace("none", "nothing"), "not those of the tiles as they are"),
-        (lambda text: cut(text, 6), "softmax under 'blur' does not stand on the same tiles"),
+        (lambda text: text.replace("none", "nothing"), "not those without corruption"),
+        (lambda text: cut(text, 6), "softmax under 'blur' has other tiles"),
         (lambda text: cut(text, 7, 8), "svm has no rows under 'blur'"),
-        (lambda text: text.replace("t2,NA,a,svm,blur", "t2,NA,b,svm,blur"), "svm under 'blur' does not stand on"),
+        (lambda text: text.replace("t2,NA,a,svm,blur", "t2,NA,b,svm,blur"), "svm under 'blur' has other tiles"),
         (lambda text: text.replace("t2", "t1"), "a tile occurs twice"),
         (lambda text: text.replace("p_b", "q_b"), "its columns are not"),
         (lambda text: "\n".join(",".join(line.split(",")[:6]) for line in text.splitlines()), "its columns are not"),
-        (lambda text: text.replace("0.25", "x", 1), "a probability is no number"),
-        (lambda text: text.replace("0.25", "", 1), "a probability is no number"),
+        (lambda text: text.replace("0.25", "x", 1), "a probability is not a number"),
+        (lambda text: text.replace("0.25", "", 1), "a probability is not a number"),
     ],
 )
 def test_a_table_that_breaks_a_rule_is_refused(
@@ -116,7 +116,7 @@ def test_pooling_refuses_parts_that_do_not_belong_together(write: Callable[..., 
         pool([(0, 0, one), (0, 1, write(table(("t2",), ("none", "jpeg")), "other.csv"))])
     with pytest.raises(BadArtifact, match=r"b\.csv: other test tiles than the other part of seed 0, fold 0"):
         pool([(0, 0, one), (0, 0, write(table(("t2",)), "b.csv"))])
-    with pytest.raises(BadArtifact, match="tile 't1' stands in two folds of one seed"):
+    with pytest.raises(BadArtifact, match="tile 't1' is in two folds of one seed"):
         pool([(0, 0, one), (0, 1, write(table(("t1", "t2")), "twice.csv"))])
     with pytest.raises(BadArtifact, match=r"torn\.csv: no rows"):
         pool([(0, 0, one), (0, 1, write(table().splitlines()[0], "torn.csv"))])
@@ -124,5 +124,5 @@ def test_pooling_refuses_parts_that_do_not_belong_together(write: Callable[..., 
 
 def test_a_seed_that_is_no_number_is_refused(write: Callable[..., Path]) -> None:
     text = pool([(0, 0, write(table()))]).replace(",0,0\n", ",x,0\n", 1)
-    with pytest.raises(BadArtifact, match="no whole number"):
+    with pytest.raises(BadArtifact, match="not a whole number"):
         read_robustness(write(text, "pooled.csv"))

@@ -9,13 +9,13 @@ import pytest
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage.predictions import pool_folds
 from pipeline.storage.predictions.pool_folds import (
-    made_by,
+    check_same_options,
+    list_values,
     mean_of,
-    refuse_other_making,
-    spread,
+    recorded_options,
     stain_in,
+    summarise,
     summary_of,
-    typical,
 )
 
 
@@ -49,15 +49,15 @@ def test_one_network_keeps_its_own_decisions() -> None:
 
 
 def test_other_test_rows_are_refused() -> None:
-    with pytest.raises(BadArtifact, match="seed 1, fold 3 do not hold the same test rows"):
+    with pytest.raises(BadArtifact, match="seed 1, fold 3 have different test rows"):
         mean_of([table([0.9, 0.6]), table([0.9, 0.6], ids=("t0", "t2"))], seed=1, fold=3)
 
 
 def test_facts_of_parts_become_means_and_counts() -> None:
-    assert typical([1, 2, 3]) == 2
-    assert typical(["rbf", "rbf"]) == "rbf"
-    assert typical(["rbf", "linear", "rbf"]) == "rbf (2), linear (1)"
-    assert typical([{"a": 1}, {"a": 3, "b": "x"}]) == {"a": 2, "b": "x"}
+    assert summarise([1, 2, 3]) == 2
+    assert summarise(["rbf", "rbf"]) == "rbf"
+    assert summarise(["rbf", "linear", "rbf"]) == "rbf (2), linear (1)"
+    assert summarise([{"a": 1}, {"a": 3, "b": "x"}]) == {"a": 2, "b": "x"}
     contents = [
         {
             "classes": ["a", "b"],
@@ -69,10 +69,10 @@ def test_facts_of_parts_become_means_and_counts() -> None:
     ]
     found = summary_of(contents)
     assert found["heads"]["svm"] == {"chosen": {"C": "1 (1), 3 (1)"}, "calibration": {}}
-    assert found["source_probe"] == {"accuracy": pytest.approx(0.2), "n_asked": 2, "n_parts": 2}
+    assert found["source_probe"] == {"accuracy": pytest.approx(0.2), "n_probed": 2, "n_parts": 2}
     contents[0]["source_probe"] = {"reason": "one group"}
-    assert summary_of(contents)["source_probe"]["n_asked"] == 1
-    assert spread([16, 40, 25, 31, 18]) == "16 to 40"
+    assert summary_of(contents)["source_probe"]["n_probed"] == 1
+    assert list_values([16, 40, 25, 31, 18]) == "16 to 40"
     assert found["n_parts"] == 2
 
 
@@ -96,9 +96,9 @@ def test_parts_that_were_made_in_another_way_are_refused(
     monkeypatch.setattr(
         pool_folds.records, "read_record_alone", lambda path: same | (change if path.parent.name == "other" else {})
     )
-    refuse_other_making(Path("first"), Path("first"))
+    check_same_options(Path("first"), Path("first"))
     with pytest.raises(StaleInput, match=told):
-        refuse_other_making(Path("other"), Path("first"))
+        check_same_options(Path("other"), Path("first"))
 
 
 def test_embeddings_of_parts_may_come_from_other_engines() -> None:
@@ -106,7 +106,7 @@ def test_embeddings_of_parts_may_come_from_other_engines() -> None:
         {"options": {"dtype": "float32"}, "details": {"precision": name}, "stage": "extract"}
         for name in ("fp32", "bf16")
     )
-    assert made_by(one) == made_by(other)
+    assert recorded_options(one) == recorded_options(other)
 
 
 def test_rows_of_one_part_may_have_fitted_into_memory_and_those_of_another_not() -> None:
@@ -114,4 +114,4 @@ def test_rows_of_one_part_may_have_fitted_into_memory_and_those_of_another_not()
         {"options": {"rounds": 3} | given, "details": {}, "stage": "fit_heads"}
         for given in ({}, {"memory": 4 * 10**9, "cluster": False})
     )
-    assert made_by(one) == made_by(other)
+    assert recorded_options(one) == recorded_options(other)

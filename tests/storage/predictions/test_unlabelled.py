@@ -56,11 +56,11 @@ BREAKS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "a text": (lambda t: t.assign(p_ADI="x"), "sum to 1"),
     "a class": (lambda t: t.assign(predicted="NEW"), "a class or head is unknown"),
     "a head": (lambda t: t.assign(head="guess"), "a class or head is unknown"),
-    "a coordinate": (lambda t: t.assign(x="-1"), "a coordinate is no whole number"),
-    "half a coordinate": (lambda t: t.assign(x=""), "a coordinate is no whole number"),
-    "a huge coordinate": (lambda t: t.assign(x="9" * 30), "a coordinate is no whole number"),
-    "other tiles": (lambda t: t[:-1], "do not stand on the same tiles"),
-    "a tile twice": (lambda t: t.assign(tile_id="t"), "do not stand on the same tiles"),
+    "a coordinate": (lambda t: t.assign(x="-1"), "a coordinate is not a whole number"),
+    "half a coordinate": (lambda t: t.assign(x=""), "a coordinate is not a whole number"),
+    "a huge coordinate": (lambda t: t.assign(x="9" * 30), "a coordinate is not a whole number"),
+    "other tiles": (lambda t: t[:-1], "the heads have different tiles"),
+    "a tile twice": (lambda t: t.assign(tile_id="t"), "the heads have different tiles"),
 }
 
 
