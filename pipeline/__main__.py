@@ -81,7 +81,7 @@ def run(common: Common, options: AllOptions) -> int:
     if protocol is not None:
         fit_heads.pool_parts(common, protocol, options.fit_heads)
     codes.append(robustness.run_parts(common, protocol, options.robustness))
-    codes.append(report.run(common, options.report))
+    codes.append(report.write_report(common, protocol, options.report))
     return max(codes)
 
 

@@ -135,7 +135,7 @@ def describe_all(manifest: "Manifest", px: int, *, workers: int) -> Generator[De
 
 
 def build_untrained(seed: int, px: int) -> "Model":
-    """Return ResNet-50 with torchvision's random weights, as it stands before the first training step.
+    """Return ResNet-50 with torchvision's random weights, as before the first training step.
 
     In eval mode its batch normalisation, with the running mean 0 and variance 1 that it starts with, does nothing.
     The activations stay finite all the same (features of about 10, hundreds at most), and no statistic of any tile,

@@ -45,7 +45,7 @@ class BenchOptions:
     """Compute threads; default: all cores this process may use."""
 
     rounds: int = 3
-    """How often everything is measured, in turn."""
+    """Number of rounds; each round measures everything once."""
 
     quick: bool = False
     """Small sizes: to see that it works; the figures mean little."""
@@ -57,7 +57,7 @@ class BenchOptions:
     """Side of the tiles in px."""
 
     seed: int = 0
-    """Of tiles, weights and heads."""
+    """Seed of tiles, weights and heads."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -31,7 +31,7 @@ GB = 1e9
 
 @dataclasses.dataclass(frozen=True)
 class DoctorOptions:
-    """Which device and which disk are looked at."""
+    """The device and the disk to report on."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
@@ -86,12 +86,13 @@ def machine(device: "torch.device") -> Iterator[tuple[str, str]]:
 
 
 def engines(device: "torch.device") -> Iterator[tuple[str, str]]:
-    """Yield precision and engine that `auto` takes on a device."""
-    from pipeline.network.precision import default_precision
+    """Yield the candidates of `--engine auto` on a device for few and many tiles; the first usable one is taken."""
+    from pipeline.network.engines.select import OPENVINO_TILES, EngineRequest
 
-    yield "precision", default_precision(device)
-    by_openvino = device.type == "cpu" and util.find_spec("openvino") is not None
-    yield "engine", "openvino, torch for few tiles (see extract --help)" if by_openvino else "torch"
+    for label, n_tiles in ((f"below {OPENVINO_TILES} tiles", 1), (f"from {OPENVINO_TILES} tiles", OPENVINO_TILES)):
+        candidates = EngineRequest(device, batch=1, n_tiles=n_tiles).candidates()
+        usable = [pair for pair in candidates if pair[0] != "openvino" or util.find_spec("openvino") is not None]
+        yield f"engine {label}", ", else ".join(f"{engine} {precision}" for engine, precision in usable)
 
 
 def free_space(device: "torch.device", folder: Path) -> Iterator[tuple[str, str]]:

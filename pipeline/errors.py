@@ -16,7 +16,7 @@ class PipelineError(Exception):
     exit_code = EXIT_FAILED
 
     def __str__(self) -> str:
-        """Return the message as one line, whatever names from files stand in it."""
+        """Return the message as one line, whatever names from files are in it."""
         return " ".join(super().__str__().splitlines())
 
 
@@ -31,23 +31,23 @@ class BadInput(PipelineError):
 
 
 class BadTile(BadInput):
-    """One tile cannot be decoded to 8-bit RGB; the run goes on without it and says so (P4)."""
+    """One tile cannot be decoded to 8-bit RGB; the run continues without it and reports it (P4)."""
 
 
 class BadSlide(BadInput):
-    """A slide cannot be opened, tiled or used; other slides go on without it (P4)."""
+    """A slide cannot be opened, tiled or used; the run continues with the other slides (P4)."""
 
 
 class BadArtifact(PipelineError):
-    """A file of the run is damaged, incomplete or not what its record says (P1)."""
+    """A file of the run is damaged, incomplete or different from its record (P1)."""
 
 
 class StaleInput(PipelineError):
-    """An artefact was made from another version of an input than the one that stands there now."""
+    """An artefact was made from another version of an input than the current one."""
 
 
 class DiskFull(PipelineError):
-    """No space left; what stood before under the final names is untouched."""
+    """No space left; files of earlier runs are unchanged."""
 
 
 class Locked(PipelineError):
@@ -55,11 +55,11 @@ class Locked(PipelineError):
 
 
 class WorkerLost(PipelineError):
-    """A process that works for the command was killed, hangs or cannot be reached any more."""
+    """A process that works for the command was killed, hangs or is unreachable."""
 
 
 class PeerLost(PipelineError):
-    """Another of the processes that torchrun started for one work was killed or failed."""
+    """Another process of the same torchrun was killed or failed."""
 
 
 class Interrupted(PipelineError):

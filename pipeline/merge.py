@@ -38,7 +38,7 @@ class MergeOptions:
     """Largest share of tiles that could not be read (exit code 3); above it nothing is merged."""
 
     force: bool = False
-    """Merge shards that are stale, or that were made by several engines (the record says so)."""
+    """Merge shards that are stale, or that were made by several engines (the record notes it)."""
 
     restart: bool = False
     """Make the file again although it is current, or made with other options."""

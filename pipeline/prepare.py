@@ -74,7 +74,7 @@ class PrepareOptions:
     """Shares of train, val and test; with folds the first two share what is not tested."""
 
     allow_leakage: bool = False
-    """Go on although copies of a tile (the same pixels, or nearly so) can be on two sides of a split."""
+    """Continue although copies of a tile (the same pixels, or nearly so) can be on two sides of a split."""
 
     data_dir: Path = Path("data")
     """Where the demo is made and Kather 2016 is unpacked."""

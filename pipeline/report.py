@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pipeline.comparison.predictions import Predictions
     from pipeline.comparison.report_data import ReportData
+    from pipeline.storage.protocol import Protocol
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,14 @@ class ReportOptions:
 
 
 def run(common: Common, options: ReportOptions) -> int:
-    """Write the comparison unless it is current; return the exit code."""
+    """Write the comparison of a run unless it is current; return the exit code."""
+    from pipeline.storage.protocol import read_protocol
+
+    return write_report(common, read_protocol(common.run), options)
+
+
+def write_report(common: Common, protocol: "Protocol | None", options: ReportOptions) -> int:
+    """Write the comparison of a run with this plan unless it is current; return the exit code."""
     from pipeline.comparison import label_errors
     from pipeline.comparison.per_group import per_group_csv
     from pipeline.comparison.read import read_predictions
@@ -75,7 +83,7 @@ def run(common: Common, options: ReportOptions) -> int:
     if freshness.reusable_record(artifact, restart=common.restart) is not None:
         return EXIT_OK
 
-    data = collect(common, options, predictions, files)
+    data = collect(common, options, predictions, files, protocol=protocol)
     document = build(data)
     atomic.write_text(table, to_csv(list(data.scores.values())))
     outputs = {
@@ -106,7 +114,14 @@ def run(common: Common, options: ReportOptions) -> int:
     return EXIT_OK
 
 
-def collect(common: Common, options: ReportOptions, predictions: "Predictions", files: "list[Path]") -> "ReportData":
+def collect(
+    common: Common,
+    options: ReportOptions,
+    predictions: "Predictions",
+    files: "list[Path]",
+    *,
+    protocol: "Protocol | None",
+) -> "ReportData":
     """Score, judge and draw everything that the sections are written from."""
     from pipeline.comparison.label_errors import find_suspects
     from pipeline.comparison.report_data import ReportData
@@ -115,7 +130,6 @@ def collect(common: Common, options: ReportOptions, predictions: "Predictions", 
     from pipeline.comparison.run_files import read_run_files
     from pipeline.comparison.scores import by_key, choose_resampling, score_heads
     from pipeline.comparison.verdict import judge
-    from pipeline.storage.protocol import read_protocol
 
     folder, figures = common.run, common.run / "figures"
     run_files = read_run_files(folder, files)
@@ -135,16 +149,16 @@ def collect(common: Common, options: ReportOptions, predictions: "Predictions", 
         resampling=resampling,
         scores=scores,
         verdict=verdict,
-        protocol=read_protocol(folder),
+        protocol=protocol,
         random_control=read_random_control(common, predictions, files),
         corrupted=corrupted,
         suspects=find_suspects(predictions),
         figures=draw_scores(figures, predictions),
-        map="Not asked for (--map none)."
+        map="Not drawn (--map none)."
         if options.map == "none"
         else draw_embedding_map(figures, run_files, predictions, method=options.map, seed=common.seed),
         worst=worst,
-        gallery="Not asked for (--gallery 0)."
+        gallery="Not drawn (--gallery 0)."
         if options.gallery == 0
         else draw_errors(figures, run_files, predictions, worst),
         n_gallery=options.gallery,

@@ -1,4 +1,4 @@
-"""Train torchvision's ResNet-50 end to end, from scratch unless told otherwise, on the training tiles of the manifest.
+"""Train torchvision's ResNet-50 end to end, from scratch by default, on the training tiles of the manifest.
 
 Reads manifest.csv; writes model.safetensors with model.json, history.csv, figures/history.png and
 figures/batch.png. The epoch with the best validation accuracy is kept. Stop it at any moment: the same command
@@ -80,7 +80,7 @@ def resolve_options(manifest: "Manifest", options: TrainOptions) -> tuple[Recipe
 
 
 def artifact_of(manifest: "Manifest", options: TrainOptions, *, seed: int) -> records.Artifact:
-    """Return how the model of a manifest is made; a checkpoint is the unfinished replacement that was asked for."""
+    """Return how the model of a manifest is made; a checkpoint is the unfinished replacement."""
     from pipeline.network.model_file import SCHEMA
 
     path, chosen = manifest.path.with_name("model.safetensors"), resolve_options(manifest, options)[1]
@@ -127,7 +127,7 @@ def start_training(
 def inputs_of(manifest: "Manifest", options: TrainOptions) -> list[Path]:
     """Return the files that decide what is learnt: the manifest, and the start weights if the user gave a file.
 
-    Those of ImageNet are the same for everyone, and lie outside of the run: the record says their hash.
+    Those of ImageNet are the same for everyone, and are outside the run: the record has their hash.
     """
     return [manifest.path, *([Path(options.init)] if options.init not in (None, IMAGENET) else [])]
 

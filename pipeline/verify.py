@@ -76,7 +76,7 @@ def unknown_files(run: Path, known: set[Path]) -> list[Path]:
     return sorted(path for path in left if not path.parent.name.endswith(".ranks"))
 
 
-OPTIONAL = ("baselines.h5", "predictions-random.csv", "robustness.csv")
+OPTIONAL = ("baselines.h5", "predictions-random.csv", "robustness.csv", "compare.csv")
 """Artefacts that a finished run may not have."""
 
 

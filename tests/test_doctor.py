@@ -2,12 +2,14 @@
 
 import shutil
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline import __version__, doctor
+from pipeline.network.engines.select import OPENVINO_TILES
 from pipeline.network.precision import default_precision
 from pipeline.runtime.device import n_cores
 
@@ -24,8 +26,10 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["torch"].strip() == metadata.version("torch")
     assert found["device"].strip() == "cpu"
     assert found["threads"].strip() == str(n_cores())
-    assert found["precision"].strip() == default_precision(torch.device("cpu"))
-    assert found["engine"].split(",")[0].strip() in ("torch", "openvino")
+    precision = default_precision(torch.device("cpu"))
+    assert found[f"engine below {OPENVINO_TILES} tiles"].split(",")[0].strip() == f"torch {precision}"
+    many = found[f"engine from {OPENVINO_TILES} tiles"].split(",")[0].strip()
+    assert many == f"{'torch' if find_spec('openvino') is None else 'openvino'} {precision}"
     assert float(found["free memory"].split()[0]) > 0
     assert float(found["free disk"].split()[0]) == pytest.approx(shutil.disk_usage(tmp_path).free / 1e9, abs=1)
 

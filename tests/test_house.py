@@ -51,6 +51,12 @@ def test_no_banned_word_is_used() -> None:
     assert not found, "\n".join(found)
 
 
+def test_no_sentence_begins_with_of() -> None:
+    pattern = re.compile(r'(?:"""|[.:;] |^\s*)Of\s[a-z]', re.M)
+    found = [path for path in files_with_words() if pattern.search(path.read_text(encoding="utf-8"))]
+    assert not found
+
+
 def test_no_module_is_long() -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
     long = [f"{path.relative_to(ROOT)}: {n} lines" for path, n in lengths.items() if n > LINES]

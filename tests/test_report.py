@@ -295,7 +295,7 @@ def test_gallery_0_shows_no_pixels_and_removes_older_figures(tmp_path):
     assert (run / "figures/errors.png").is_file()
     text = write(run, ReportOptions(draws=200, map="none", gallery=0))
     assert not (run / "figures/errors.png").exists()
-    assert "Not asked for (--gallery 0)" in text
+    assert "Not drawn (--gallery 0)" in text
     assert parse(run).tags.count("img") == 5  # confusion, classes' F1, reliability, referral, history
 
 

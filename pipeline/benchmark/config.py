@@ -1,4 +1,4 @@
-"""Configure a benchmark and time its contenders in turn."""
+"""Configure a benchmark and time its contenders alternately."""
 
 import dataclasses
 import time

@@ -44,7 +44,7 @@ EXPLANATIONS = {
 HEADS = ("what", "precision", "unit", "batch", "median", "range", "n", "times plain", "of the limit", "note")
 
 METHOD = (
-    "Medians of rounds in which everything is measured in turn (A B C A B C); 'range' is the lowest and the highest "
+    "Medians of rounds in which everything alternates (A B C A B C); 'range' is the lowest and the highest "
     "round, n their number. 'times plain' and 'of the limit' are medians of the ratios within each round."
 )
 

@@ -89,7 +89,7 @@ def read_heads_summary(path: Path) -> HeadsSummary:
     training = content.get("training")
     return HeadsSummary(
         heads={str(head): _head_facts(dict(entry)) for head, entry in dict(content["heads"]).items()},
-        probe=_probe(probe) if is_number(probe.get("accuracy")) else str(probe.get("reason", "not asked")),
+        probe=_probe(probe) if is_number(probe.get("accuracy")) else str(probe.get("reason", "not measured")),
         separability={
             split: Separability(_number(dict(found).get("scatter_ratio")), _number(dict(found).get("accuracy")))
             for split, found in dict(content.get("separability", {})).items()

@@ -17,7 +17,7 @@ from pipeline.names import BASELINES
 from pipeline.storage.predictions.columns import hash_names
 
 MANY_ROWS = 100_000
-"""With more rows, the tile bootstrap draws blocks of tiles, and single tiles are looked at in a sample of so many."""
+"""With more rows, the tile bootstrap draws blocks of tiles, and sections about single tiles use so large a sample."""
 
 BLOCKS = 10_000
 """Blocks that the tiles are then dealt into. The variance between M blocks is that between tiles with a relative error
@@ -25,7 +25,7 @@ of sqrt(2 / M): intervals have their width to 0.7 %, and 2000 draws leave 3 % op
 
 
 class Sample(NamedTuple):
-    """Rows that are looked at one by one."""
+    """Rows for sections about single tiles."""
 
     rows: IntArray
     note: str
@@ -91,7 +91,7 @@ class Predictions:
 
     @property
     def has_many_rows(self) -> bool:
-        """Whether tiles are too many to be drawn, or looked at, one by one."""
+        """Whether there are more than `MANY_ROWS` rows."""
         return len(self.y) > MANY_ROWS
 
     @property
@@ -105,7 +105,7 @@ class Predictions:
         return (self.name_hash % np.uint64(BLOCKS)).astype(np.int16) if self.has_many_rows else self.tile_code
 
     def n_tiles(self, rows: IntArray) -> int:
-        """Return how many tiles some rows are of."""
+        """Return the number of tiles of some rows."""
         return len(np.unique(self.tile_code[rows]))
 
     def probabilities(self, head: str, rows: IntArray) -> FloatArray:
@@ -140,12 +140,12 @@ class Predictions:
         return metrics.reliability_bins(self.y[rows], self.p[head][rows])
 
     def selective(self, head: str) -> SelectiveCurve:
-        """Return the test accuracy of a head against the share of tiles that it answers."""
+        """Return the test accuracy of a head against the share of tiles that are not referred."""
         rows = self.rows("test")
         return selective_curve(self.y[rows], self.p[head][rows], self.predicted[head][rows])
 
     def sample(self, split: str) -> Sample:
-        """Return the rows of a split for what looks at single tiles: all rows, or about `MANY_ROWS`.
+        """Return the rows of a split for sections about single tiles: all rows, or about `MANY_ROWS`.
 
         A hash of a tile's name decides, so that all rows of a tile are taken or none.
         """

@@ -138,7 +138,7 @@ def read_run_files(run: Path, files: Iterable[Path]) -> RunFiles:
         if name not in present:
             missing[name] = "not there"
             if (run / name).is_file():
-                missing[name] = "too many tiles" if _is_too_large(run, name) else "not asked for"
+                missing[name] = "too many tiles" if _is_too_large(run, name) else "not requested"
             return None
         try:
             _check_owner(run, name)

@@ -40,7 +40,7 @@ class Row:
     low: float = math.nan
     high: float = math.nan
     against: str = ""
-    """Of a paired difference: "run/head" of the other."""
+    """For a paired difference: "run/head" of the other head."""
 
     p: float = math.nan
     """Two-sided, of the sign-flip test over whole units."""

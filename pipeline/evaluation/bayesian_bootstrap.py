@@ -15,7 +15,7 @@ ROPE = 0.01
 
 @dataclass(frozen=True)
 class Superiority:
-    """Probabilities that the difference lies above, within and below the region of practical equivalence."""
+    """Probabilities that the difference is above, within and below the region of practical equivalence."""
 
     better: float
     equal: float

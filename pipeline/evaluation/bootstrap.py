@@ -1,9 +1,8 @@
-"""Uncertainty of the scores: percentile bootstrap over whole units, and paired differences of heads.
+"""Compute intervals of scores and of paired differences by the percentile bootstrap over whole units.
 
-The unit is the caller's choice: each row its own unit gives the tile bootstrap; the source or patient
-of a row as its unit gives the cluster bootstrap, which keeps tiles that resemble each other together.
-With n units a plain percentile interval is too narrow, as a normal interval with the divisor n is beside
-Student's; every interval here is Hesterberg's expanded one (`tail_probability`), which makes up for that.
+The caller chooses the unit: the tile gives the tile bootstrap; the group (source, patient) gives the cluster bootstrap,
+which keeps similar tiles together. With n units a plain percentile interval is too narrow, as a normal interval is
+compared with Student's. Every interval is therefore Hesterberg's expanded interval (`tail_probability`).
 """
 
 import math
@@ -96,7 +95,7 @@ def bootstrap_metrics(
 
     The ece of a resample is larger on average than that of the rows it came from, because resampling adds
     noise to every bin and the gaps enter as absolute values: for a well calibrated head the interval may
-    lie above the value.
+    are above the value.
 
     Args:
         y: (N,) true class index in 0..K-1.
@@ -241,14 +240,14 @@ def percentile_interval(draws: FloatArray, *, level: float, n_units: int) -> tup
 
 
 def resampling_counts(n_units: int, *, n_draws: int, seed: int, n_sums: int = 1) -> Iterator[FloatArray]:
-    """Yield how often each unit stands in each draw, (n_units, draws) float64, in chunks of draws.
+    """Yield how often each unit is in each draw, (n_units, draws) float64, in chunks of draws.
 
     The chunks do not change the draws: they are cut from one stream of random numbers.
 
     Args:
         n_units: Number of units.
         n_draws: Number of draws.
-        seed: Of the draws.
+        seed: Seed of the draws.
         n_sums: Number of sums that the caller computes for each draw, such as the cells of a confusion matrix, which
             are more than the units where there are many classes.
     """

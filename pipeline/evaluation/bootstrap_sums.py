@@ -1,6 +1,6 @@
-"""What a bootstrap over units needs of the rows: sums in every unit, which blocks of rows are added to.
+"""Sum the rows of every unit, block by block, for a bootstrap over units.
 
-Rows are looked at once, and however many there are, the sums take the room of the units.
+Rows are read once, and memory grows with the number of units only.
 """
 
 import numpy as np

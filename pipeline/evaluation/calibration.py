@@ -95,7 +95,7 @@ def fit_temperature(scores: npt.ArrayLike, y: IntArray) -> float:
     """Return the T > 0 that minimises the mean negative log-likelihood of softmax(scores / T).
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks". The likelihood is convex in 1/T, so its
-    slope has at most one zero, which bracketing finds wherever it lies. T is kept in exp(-5)..exp(5):
+    slope has at most one zero, which bracketing finds wherever it is. T is kept in exp(-5)..exp(5):
     rows that are all right ask for T -> 0, rows no better than chance for T -> infinity. Where T = 1
     is already a minimum to machine precision (scores that are constant in each row, or right by margins
     of hundreds) T is 1. Classes may be absent from `y`.

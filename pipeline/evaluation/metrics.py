@@ -1,7 +1,7 @@
 """Scores of one head on one set of rows: confusion counts, ranking, probabilities, calibration.
 
 Every formula that a resampling repeats (`scores_from_confusion`, `row_nll`, `row_brier`,
-`expected_calibration_error`) stands here once and takes leading axes or per-row values, so that
+`expected_calibration_error`) is defined once and takes leading axes or per-row values, so that
 `pipeline.evaluation.bootstrap` scores its draws with the same code.
 """
 
@@ -86,7 +86,7 @@ def confusion(y: IntArray, predicted: IntArray, n_classes: int) -> IntArray:
 def most_confused(matrix: IntArray) -> list[tuple[int, int, int, float]]:
     """Return the errors of a (K, K) confusion matrix, most frequent first.
 
-    Each is (true, predicted, count, share of the true class); equal counts stand in index order.
+    Each is (true, predicted, count, share of the true class); equal counts are in index order.
     """
     support = matrix.sum(axis=1)
     pairs = [

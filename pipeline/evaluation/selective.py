@@ -29,7 +29,7 @@ class SelectiveCurve:
     def aurc(self) -> float:
         """Area under the risk-coverage curve: the mean of 1 - accuracy over all coverages; 0 is best.
 
-        A confidence that tells nothing gives the head's error rate.
+        A confidence without information gives the head's error rate.
         """
         return float(1 - self.accuracy.mean())
 
@@ -56,7 +56,7 @@ def place(coverage: float, n_rows: int) -> int:
 def selective_curve(y: IntArray, p: ProbabilityArray, predicted: IntArray) -> SelectiveCurve:
     """Return accuracy against coverage.
 
-    Tiles of equal confidence stand in no order: each counts with the share of them that is right, which is what a
+    Tiles of equal confidence have no order: each counts with their share of correct tiles, which is what a
     random order among them gives on average.
 
     Args:

@@ -1,8 +1,8 @@
 """Tests of a difference between two heads: sign-flip over groups, McNemar, Nadeau-Bengio; Holm's adjustment.
 
-Each answers another question. The sign-flip asks whether two fixed heads differ beyond chance on new groups, and is
-the one the verdict rests on. McNemar's asks the same as if every tile were independent. Nadeau and Bengio's asks
-about the procedure that makes a head, trained again on other data of the same kind.
+The tests have different questions. Sign-flip: do two fixed heads differ beyond chance on new groups? The verdict uses
+this test. McNemar: the same, as if every tile were independent. Nadeau and Bengio: do the procedures that make the
+heads differ, when they are trained again on other data of the same kind?
 """
 
 import math
@@ -17,7 +17,7 @@ from pipeline.evaluation.bootstrap import paired_counts
 from pipeline.evaluation.validate import FloatArray, IntArray
 
 EXACT_UNITS = 14
-"""Up to this many units whose answers differ, all 2^n swaps are tried; beyond, a random sample of them."""
+"""Most units with different predictions for which all 2^n swaps are tried; with more, a random sample."""
 
 FLIP_DRAWS = 20_000
 """Random swaps; at p = 0.05 the standard error of the estimate is 0.0015."""
@@ -53,7 +53,7 @@ class McNemar:
     """The result of `mcnemar_exact`."""
 
     only_a: int
-    """Rows that only head a names rightly."""
+    """Rows that only head a classifies correctly."""
 
     only_b: int
     p: float
@@ -83,7 +83,7 @@ def sign_flip(
 ) -> SignFlip:
     """Test whether two heads differ in a metric, by swapping their predictions of whole units.
 
-    Where the two heads are exchangeable within every unit, swapping their answers for any set of units leaves the
+    Where the two heads are exchangeable within every unit, swapping their predictions for any set of units leaves the
     distribution of the difference of any metric of the pooled rows unchanged. The p is the share of the 2^n swaps
     whose absolute difference is at least the observed one (Fisher's randomisation test for matched pairs: Fisher
     1935, "The Design of Experiments", section 21). Units in which both heads have the same confusion counts change
@@ -101,7 +101,7 @@ def sign_flip(
         metric: "accuracy", "balanced_accuracy" or "macro_f1".
         units: (N,) integer id of the unit of each row; all rows of a unit are swapped together.
         n_draws: Number of random swaps where they are not all tried.
-        seed: Of the random swaps.
+        seed: Seed of the random swaps.
 
     Raises:
         ValueError: An unknown metric, wrong shapes or types, no rows, or n_draws below 1.
@@ -134,14 +134,14 @@ def sign_flip(
 def mcnemar_exact(correct_a: npt.NDArray[np.bool_], correct_b: npt.NDArray[np.bool_]) -> McNemar:
     """Test whether two heads have the same accuracy, rows taken as independent.
 
-    Of the rows that only one head names rightly, each is as likely to be the one's as the other's: a two-sided
+    Each row that only one head classifies correctly is equally likely for both heads: a two-sided
     binomial test with probability 1/2 (McNemar 1947, "Note on the sampling error of the difference between
     correlated proportions or percentages", in its exact form). Rows of one group are not independent, and then the
     p is too small. Without such rows p is 1.
 
     Args:
-        correct_a: (N,) whether head a names the row rightly.
-        correct_b: (N,) the same of head b.
+        correct_a: (N,) whether head a classifies the row correctly.
+        correct_b: (N,) the same for head b.
 
     Raises:
         ValueError: The two differ in shape or are not booleans in one dimension.
@@ -160,7 +160,7 @@ def corrected_resampled_t(differences: FloatArray, *, test_to_train: float) -> R
 
     t = mean(d) / sqrt(var(d) * (1 / k + n_test / n_train)) with k - 1 degrees of freedom, var with divisor k - 1
     (Nadeau and Bengio 2003, "Inference for the Generalization Error", Machine Learning 52). The term n_test /
-    n_train stands for the dependence of the parts; without it the test rejects far too often.
+    n_train accounts for the dependence of the parts; without it the test rejects far too often.
 
     Args:
         differences: (k,) difference of the two heads in each part.

@@ -33,7 +33,7 @@ def as_labels(labels: IntArray, *, name: str, n_classes: int, n_rows: int | None
     """
     labels = as_rows(labels, name=name, n_rows=n_rows)
     if labels.min() < 0 or labels.max() >= n_classes:
-        raise ValueError(f"{name} must lie in 0..{n_classes - 1}, but runs from {labels.min()} to {labels.max()}")
+        raise ValueError(f"{name} must be in 0..{n_classes - 1}, but runs from {labels.min()} to {labels.max()}")
     return labels
 
 
@@ -89,7 +89,7 @@ def check_probabilities(p: ProbabilityArray) -> ProbabilityArray:
         matrix = matrix.astype(np.float64)
     _check_finite(matrix, name="p")
     if matrix.min() < 0 or matrix.max() > 1 + ROW_SUM_TOLERANCE:
-        raise ValueError(f"p must lie in 0..1, but runs from {matrix.min():g} to {matrix.max():g}")
+        raise ValueError(f"p must be in 0..1, but runs from {matrix.min():g} to {matrix.max():g}")
     off = np.abs(matrix.sum(axis=1, dtype=np.float64) - 1)
     if off.max() > ROW_SUM_TOLERANCE:
         row = int(off.argmax())

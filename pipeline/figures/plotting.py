@@ -53,7 +53,7 @@ NO_GLYPHS = ("last resort", "lastresort", "adobe blank")
 def families_with(characters: Iterable[str]) -> tuple[list[str], set[str]]:
     """Return installed font families that together draw some characters, and the characters that none draws.
 
-    The family that draws most of what is left comes first. Upright fonts of regular weight are looked at alone.
+    The family with most of the remaining characters comes first. Only upright fonts of regular weight are considered.
     """
     left, families = {ord(character) for character in characters}, []
     held = {entry.name: _drawn(entry, left) for entry in fontManager.ttflist if left and _is_regular(entry)}

@@ -1,4 +1,4 @@
-"""Go on without an error when the reader of stdout or stderr has left, as `head` does."""
+"""Continue without an error when the reader of stdout or stderr has left, as `head` does."""
 
 import contextlib
 import os

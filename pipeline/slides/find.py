@@ -79,7 +79,7 @@ def find_slides(words: Sequence[str], *, mpp: GivenMpp | None, group: str | None
         group: source or patient of the slides for which a table has none.
 
     Raises:
-        BadInput: nothing there, a table that cannot be used, or names that cannot be told apart.
+        BadInput: nothing there, a table that cannot be used, or names that cannot be distinguished.
     """
     found: list[SlideEntry] = []
     for word in words:

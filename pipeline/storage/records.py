@@ -77,6 +77,7 @@ ARTIFACTS = (
     ("predictions-random.csv", "predictions/1.0", "fit_heads"),
     ("robustness.csv", "robustness/1.0", "robustness"),
     ("comparison.csv", "comparison/1.1", "report"),
+    ("compare.csv", "compare/1.0", "compare"),
 )
 """The artefacts of a run, their schemas, and the stages that make them, in the order of the work."""
 

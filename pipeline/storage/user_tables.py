@@ -52,7 +52,7 @@ class UserTable:
     """Line of each row in the file, (N,)."""
 
     unknown: list[str]
-    """Columns that no canonical name stands for."""
+    """Columns without a canonical name."""
 
     notes: list[str]
     """What was read other than as it is written."""

@@ -112,7 +112,7 @@ def read_manifest(path: Path) -> Manifest:
         raise refuse(f"columns {', '.join(table.columns)}, not {', '.join(COLUMNS)}")
     for name in ("width", "height"):
         if not table[name].str.fullmatch(SIDE).all():
-            raise refuse(f"a {name} is no number of px")
+            raise refuse(f"a {name} is not a number of px")
         table[name] = table[name].astype(int)
     for name in table["path"]:
         if not is_below(name):

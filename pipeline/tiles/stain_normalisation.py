@@ -49,7 +49,7 @@ WHITE = np.array([0.95047, 1.0, 1.08883])
 XYZ_FROM_RGB = np.array(
     [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
 )
-"""Of linear sRGB; rows X, Y, Z."""
+"""Matrix from linear sRGB; rows X, Y, Z."""
 
 TO_WHITE = (XYZ_FROM_RGB / WHITE[:, None]).T.astype(np.float32)
 FROM_WHITE = np.linalg.inv(XYZ_FROM_RGB / WHITE[:, None]).T.astype(np.float32)
@@ -104,7 +104,7 @@ class Macenko:
     """Haematoxylin (more red absorbed) and eosin: optical density in R, G, B per unit, each of length 1."""
 
     strength: tuple[float, float]
-    """Of each stain: 99th percentile of its amount in tissue, natural logarithm."""
+    """For each stain: 99th percentile of its amount in tissue, natural logarithm."""
 
     method: Literal["macenko"] = "macenko"
 

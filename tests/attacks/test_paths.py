@@ -151,7 +151,7 @@ def test_a_manifest_that_leads_out_of_its_root(tmp_path: Path, name: str) -> Non
     ],
 )
 def test_a_manifest_with_numbers_that_are_none(tmp_path: Path, cells: dict[str, str], rule: str) -> None:
-    refused(BadArtifact, f"a {rule} is no number of px", read_manifest, manifest_with(tmp_path, **cells))
+    refused(BadArtifact, f"a {rule} is not a number of px", read_manifest, manifest_with(tmp_path, **cells))
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_classes_that_are_absent_shift_no_column(name: str, fit_on: FitOn) -> No
     assert np.isfinite(baseline.held_scores).all()
     absent = [1] if fit_on == "train" else [1, 3]
     assert not np.isin(scores.argmax(axis=1), absent).any(), name
-    assert f"{len(absent)} class(es) without a fitted row, which it can never name" in baseline.facts["notes"]
+    assert f"{len(absent)} class(es) without a fitted row, which it can never predict" in baseline.facts["notes"]
     seen = np.isin(test.y, [0, 2])
     if name != "majority":
         assert (scores.argmax(axis=1) == test.y)[seen].mean() > 0.6, name

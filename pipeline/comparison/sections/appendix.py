@@ -138,9 +138,9 @@ def provenance(data: ReportData) -> Section:
     """Return the files that the numbers come from, by hash, and how they were made."""
     rows, commands = [], []
     of_part = ("model.safetensors", "embeddings.h5", "heads/svm.skops", "heads/xgboost.ubj")
-    for name, _, _ in records.ARTIFACTS[:-1]:  # all that the report rests on
-        if data.protocol is not None and name in of_part:
-            continue  # every part has one; predictions.csv.json holds the hash of each part's predictions
+    for name, _, stage in records.ARTIFACTS:
+        if stage in ("report", "compare") or (data.protocol is not None and name in of_part):
+            continue  # of a plan, every part has one; predictions.csv.json has the hash of each part's predictions
         path = records.existing_table(data.run / name)
         name = path.name
         try:

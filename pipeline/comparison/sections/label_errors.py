@@ -76,7 +76,7 @@ def section(data: ReportData) -> Section:
 
 def _gallery(data: ReportData, suspects: pd.DataFrame) -> Block:
     if data.n_gallery == 0:
-        return Text("Gallery: not asked for (--gallery 0).")
+        return Text("Gallery: not drawn (--gallery 0).")
     if data.files.manifest is None:
         return Text(data.files.reason("manifest.csv"))
     path = data.run / "figures" / FIGURE

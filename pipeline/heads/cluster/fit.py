@@ -93,7 +93,7 @@ def boost_together(
         config: seed of row and column sampling.
 
     Raises:
-        WorkerLost: a worker was lost: the others cannot go on without its rows.
+        WorkerLost: a worker was lost: the others cannot continue without its rows.
     """
     from distributed.utils import get_ip
     from xgboost.tracker import RabitTracker

@@ -1,7 +1,7 @@
 """Fit the SVM head of streamed rows: standardise, compute kernel values with landmarks, and regress block by block.
 
 The same pipeline as `pipeline.heads.svm.nystroem` fits, by passes over the file: mean and deviation, kernel values with
-the landmarks (kept on disk), and L-BFGS, each of whose steps sums the regression's loss over all blocks. The steps end
+the landmarks (kept on disk), and L-BFGS, which in each step sums the regression's loss over all blocks. The steps end
 where scikit-learn's end, so that the weights are those of a fit in memory to its tolerance.
 """
 

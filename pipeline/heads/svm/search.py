@@ -22,7 +22,7 @@ SEARCH_ROWS = 4000
 
 C_RBF = (0.1, 1.0, 10.0, 100.0, 1000.0)
 GAMMA_PER_FEATURE = (0.1, 0.3, 1.0, 3.0)
-"""gamma is this over D: standardised rows lie about sqrt(2 D) apart, so 1/D is scikit-learn's gamma="scale"."""
+"""gamma is this over D: standardised rows are about sqrt(2 D) apart, so 1/D is scikit-learn's gamma="scale"."""
 
 C_LINEAR = (1e-4, 1e-3, 1e-2, 1e-1)
 """Small, because 2048 standardised features make long vectors."""

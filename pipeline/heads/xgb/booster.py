@@ -27,7 +27,7 @@ PATIENCE = 15
 """Rounds without a better validation log-loss after which boosting stops."""
 
 LOOK = 30
-"""Rounds after which the search goes on with the better half of its points."""
+"""Rounds after which the search continues with the better half of its points."""
 
 FIXED: Params = {
     "objective": "multi:softprob",
@@ -38,7 +38,7 @@ FIXED: Params = {
     "seed_per_iteration": True,
 }
 """32 bins: the histograms of 2048 features fit into a core's cache. A round's random numbers depend on its own number,
-so that boosting can pause and go on."""
+so that boosting can pause and continue."""
 
 POINTS: tuple[Params, ...] = (
     {"max_depth": 3, "eta": 0.2, "colsample_bynode": 0.1, "min_child_weight": 1.0},
@@ -95,7 +95,7 @@ class Boosting:
 
 
 class Course:
-    """One point under way: `xgboost.train` with early stopping that can pause and go on.
+    """One point under way: `xgboost.train` with early stopping that can pause and continue.
 
     `xgboost.train(xgb_model=...)` counts its rounds from 0 again and so repeats their random numbers.
     """
@@ -199,7 +199,7 @@ def _boost_here(train: Rows, val: Rows, config: FitConfig, points: Sequence[Para
 
 
 def _boost_on(pool: Pool, train: Rows, val: Rows, config: FitConfig, points: Sequence[Params]) -> Boost:
-    """Points that go on start again, so that no booster has to travel."""
+    """Points that continue start again, so that no booster is transferred."""
     alone = dataclasses.replace(config, jobs=1, device="cpu", pool=None)
     work = functools.partial(_boost_point, train, val, alone)
     return lambda numbers, rounds: iter(pool.map(work, [(points[i], rounds) for i in numbers]))
@@ -212,7 +212,7 @@ def _boost_point(train: Rows, val: Rows, config: FitConfig, task: tuple[Params, 
 
 
 def better_half(losses: Sequence[Sequence[float]]) -> list[int]:
-    """Return the numbers of the points that go on after the first look, by their validation log-losses so far."""
+    """Return the numbers of the points that continue after the first check, by their validation log-losses so far."""
     order = np.argsort([min(own) for own in losses], kind="stable")
     return [int(i) for i in order[: (len(losses) + 1) // 2]]
 

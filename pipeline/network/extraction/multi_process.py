@@ -36,7 +36,7 @@ def extract_jointly(inputs: TileInputs, settings: ExtractionSettings, out: Path)
     record = freshness.reusable_record(inputs.artifact(out, settings), restart=settings.restart)
     shard = Shard(ranks.rank + 1, ranks.n)
     shard.rows(n_rows, settings.batch(inputs.model.preprocess.size))  # raises where a process would have no batch
-    ranks.barrier()  # all have looked at the file before the first one may write
+    ranks.barrier()  # all have checked the file before the first one may write
     if record is not None:
         if ranks.is_first:
             remove_unfinished(out)  # of a merge that was killed after its last line

@@ -47,7 +47,7 @@ class ExtractionSettings:
     """1 or 8 orientations, of which each row is the mean."""
 
     dtype: str
-    """Of the stored features: float32 or float16."""
+    """Type of the stored features: float32 or float16."""
 
     max_bad: float
     """Largest share of tiles that cannot be used."""
@@ -106,7 +106,7 @@ def embedding_artifact(
 ) -> records.Artifact:
     """Return how an embeddings file is made; inputs are hashed here, once, unless their hash is known.
 
-    Unfinished rows are the replacement that was asked for by `--restart`: the file is no longer protected.
+    Unfinished rows are the replacement that `--restart` began: the file is no longer protected.
     """
     hashes = {path: known[path] if path in known else atomic.sha256_file(path) for path in inputs}
     protects: Literal["nothing", "options"] = "nothing" if header_path(out).is_file() else "options"

@@ -201,12 +201,12 @@ class Trainer:
         """Synchronize, save and stop between two steps where one of the processes has a reason; all do it together.
 
         Args:
-            stop: whether this process was asked to stop.
+            stop: whether this process has to stop.
             lost: the error of this process, if it lost a worker.
 
         Raises:
             WorkerLost: one of the processes lost a worker; `run` saves.
-            Interrupted: one of them was asked to stop; saved.
+            Interrupted: a process was stopped; saved.
             PipelineError: as `save`.
         """
         now = time.monotonic()
@@ -228,7 +228,7 @@ class Trainer:
             self.save()
 
     def stop_if_requested(self, stop: StopRequest) -> None:
-        """Save and raise Interrupted if the process was asked to stop."""
+        """Save and raise Interrupted if a stop was requested."""
         if stop.signum:
             self.save()
             raise stop.interrupted(f"training saved in {self.checkpoint.path}")

@@ -114,7 +114,7 @@ def _lookup(
 def near_duplicates(hashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
     """Return pairs of tiles that show the same pixels in some orientation, apart from small changes.
 
-    Of many copies of one tile not every pair is returned, but pairs that join them all.
+    For many copies of a tile, not every pair is returned, but enough pairs to connect them all.
 
     Args:
         hashes: of the eight orientations of each tile, (N, 8) uint64.

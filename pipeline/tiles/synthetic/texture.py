@@ -119,7 +119,7 @@ class Field:
 
     def scatter(self, spacing: float, *, jitter: float, margin: float = 15) -> npt.NDArray[np.float64]:
         """Return points (N, 2) as x, y on a turned, jittered hexagonal lattice, `margin` over the edges."""
-        n = int(np.ceil((FIELD + 2 * margin) * 0.82 / spacing)) + 1  # rows lie 0.866 apart: half diagonal
+        n = int(np.ceil((FIELD + 2 * margin) * 0.82 / spacing)) + 1  # rows are 0.866 apart: half diagonal
         i, j = np.meshgrid(np.arange(-n, n + 1), np.arange(-n, n + 1))
         points = np.stack([i + 0.5 * (j % 2), j * 0.866], axis=-1).reshape(-1, 2) * spacing
         turn = self.rng.uniform(0, np.pi)

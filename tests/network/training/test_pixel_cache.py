@@ -36,7 +36,7 @@ def test_held_is_streamed(tiles: TileFiles, monkeypatch: pytest.MonkeyPatch, wor
     monkeypatch.setattr(pixel_cache, "DECODED_TOGETHER", together)
     steps = [np.array(rows) for rows in ([3, 9, 0], [5, 5], [1, 2, 4, 6, 7, 8])]
     came: list[int] = []
-    ours = decode_all(tiles, CPU, workers=workers, tell=came.append)
+    ours = decode_all(tiles, CPU, workers=workers, on_decoded=came.append)
     assert sum(came) == 10
     assert not multiprocessing.active_children()
     both = [list(source.batches(steps)) for source in (ours, StreamedTiles(tiles, workers=workers))]
@@ -59,7 +59,7 @@ def test_both_name_a_tile_that_cannot_be_used(tiles: TileFiles, damage: str) -> 
     with pytest.raises(BadInput, match=r"7\.png: .*pipeline\.prepare --restart") as one:
         list(StreamedTiles(tiles, workers=0).batches(steps))
     with pytest.raises(BadInput) as other:
-        decode_all(tiles, CPU, workers=0, tell=lambda _: None)
+        decode_all(tiles, CPU, workers=0, on_decoded=lambda _: None)
     assert str(one.value) == str(other.value)
 
 
@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_streamed(
     assert {name: type(source) for name, source in sources.items()} == {"train": kind, "val": kind}
     said = capsys.readouterr().err
     if kind is CachedTiles:
-        assert "20 tiles held in memory, 0 MB, decoded in" in said
+        assert "20 tiles cached in memory, 0 MB, decoded in" in said
         assert len(heeded) == 2
     else:
-        assert "the tiles take too much of the free memory to be held: they are decoded again in every epoch" in said
+        assert "the tiles do not fit into the free memory: they are decoded again in every epoch" in said
