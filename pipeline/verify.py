@@ -6,12 +6,14 @@ code is 1 if a file is damaged, missing or stale.
     python -m pipeline.verify --run reports/mine
 """
 
+import contextlib
 import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline.cli.command import Command
 from pipeline.cli.options import Common
-from pipeline.errors import EXIT_FAILED, EXIT_OK, BadArtifact, PipelineError, StaleInput
+from pipeline.errors import EXIT_FAILED, EXIT_OK, BadArtifact, PipelineError
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, lock, records
 from pipeline.storage.protocol import Protocol, check_part, read_protocol
@@ -28,205 +30,157 @@ class VerifyOptions:
     """Accept that heavy files (model, embeddings, heads) and figures with pixels are missing, as in a clone."""
 
 
-def check_one(path: Path, schema: str, stage: str, *, light: bool) -> list[str]:
-    """Return the faults of an artefact, its companion files and its inputs."""
-    if light and not path.is_file():
-        records.read_record_alone(path)
-        return []
-    record = records.check_artifact(path, schema=schema)
-    damaged = freshness.damaged_outputs(path, record)
-    if light:
-        damaged = [name for name in damaged if (path.parent / name).exists()]
-    faults = [f"{path.parent / name}: missing or changed since {stage} wrote it" for name in damaged]
-    try:
-        freshness.check_inputs_unchanged(path, record)
-    except StaleInput as error:
-        faults.append(str(error))
-    return faults
+OPTIONAL = ("baselines.h5", "predictions-random.csv", "robustness.csv", "compare.csv")
+"""Artefacts that a finished run may not have."""
 
 
-def check_content(run: Path) -> list[str]:
-    """Return the faults in the content of the files: schemas, and rows that do not match across files."""
+@dataclasses.dataclass
+class Findings:
+    """Collect the faults of a run, and the files in its records."""
+
+    light: bool
+    faults: list[str] = dataclasses.field(default_factory=list)
+    known: set[Path] = dataclasses.field(default_factory=set)
+
+    def check(self, path: Path, schema: str, read: Callable[[Path], object] | None = None) -> None:
+        """Check an artefact against its record, its companions, its inputs, and by `read` against its schema."""
+        self.known |= {path, records.record_path(path)}
+        with self.collected():
+            if self.light and not path.is_file():
+                self.known |= {path.parent / name for name in records.read_record_alone(path)["outputs"]}
+                return
+            record = records.check_artifact(path, schema=schema)
+            self.known |= {path.parent / name for name in record["outputs"]}
+            for name in freshness.damaged_outputs(path, record):
+                if not self.light or (path.parent / name).exists():
+                    self.faults.append(f"{path.parent / name}: missing or changed since {record['stage']} wrote it")
+            with self.collected():
+                freshness.check_inputs_unchanged(path, record)
+            if read is not None:
+                read(path)
+
+    @contextlib.contextmanager
+    def collected(self) -> Iterator[None]:
+        """Add the error of the block to the faults."""
+        try:
+            yield
+        except PipelineError as error:
+            self.faults.append(str(error))
+
+
+def check_folder(folder: Path, findings: Findings) -> None:
+    """Check the files of a run folder, or of one part of a plan."""
+    n_before = len(findings.faults)
+    for name, schema, _ in records.ARTIFACTS:
+        path = records.existing_table(folder / name)
+        if path.is_file() or records.record_path(path).is_file():
+            findings.check(path, schema)
+    if len(findings.faults) == n_before:
+        with findings.collected():
+            check_content(folder, findings)
+    check_slides_and_shards(folder, findings)
+
+
+def check_content(run: Path, findings: Findings) -> None:
+    """Check the content of the files: their schemas, and that rows match across files."""
     from pipeline.network.model_file import load_model
     from pipeline.storage.embeddings.reader import read_embeddings
+    from pipeline.storage.predictions.csv_table import check_predictions
     from pipeline.tiles.manifest import read_manifest
 
-    faults = []
     manifest = read_manifest(run / "manifest.csv") if (run / "manifest.csv").is_file() else None
     if (run / "model.safetensors").is_file():
         load_model(run / "model.safetensors")
     if (run / "embeddings.h5").is_file():
         embeddings = read_embeddings(run / "embeddings.h5")
         if manifest is not None and embeddings.tile_id != list(manifest.table["tile_id"]):
-            faults.append(f"{run / 'embeddings.h5'}: its rows are not the tiles of manifest.csv, in this order")
+            findings.faults.append(
+                f"{run / 'embeddings.h5'}: its rows are not the tiles of manifest.csv, in this order"
+            )
     path = records.existing_table(run / "predictions.csv")
     if path.is_file():
-        from pipeline.storage.predictions.csv_table import check_predictions
-
         found = check_predictions(path)
         if manifest is not None and not found <= set(manifest.table["tile_id"]):
-            faults.append(f"{path}: has tiles that are not in manifest.csv")
-    return faults
+            findings.faults.append(f"{path}: has tiles that are not in manifest.csv")
+
+
+def check_slides_and_shards(folder: Path, findings: Findings) -> None:
+    """Check shards, the grids and embeddings of slides, and the maps of slides in a run folder."""
+    from pipeline.slides import grid, outcomes
+    from pipeline.storage.embeddings import reader
+    from pipeline.storage.predictions import unlabelled
+
+    slides = folder / atomic.SLIDES
+    findings.known |= set(slides.glob(f"*/{outcomes.FILE}"))
+    kinds: list[tuple[str, str, Callable[[Path], object] | None]] = [
+        (f"{atomic.SHARDS}/*.h5", reader.SCHEMA, check_shard),
+        (f"{atomic.SLIDES}/*.csv", outcomes.TABLE_SCHEMA, None),
+        (f"{atomic.SLIDES}/*/grid.csv", grid.SCHEMA, grid.read_grid),
+        (f"{atomic.SLIDES}/*/*.h5", reader.SCHEMA, reader.read_embeddings),
+        (f"{atomic.MAPS}/*/predictions.csv", unlabelled.SCHEMA, unlabelled.read_predictions),
+    ]
+    for pattern, schema, read in kinds:
+        for record in sorted(folder.glob(f"{pattern}.json")):
+            findings.check(record.with_suffix(""), schema, read)
+
+
+def check_shard(path: Path) -> None:
+    """Check the rows of a shard in a run folder against the manifest."""
+    from pipeline.storage.embeddings.merge import check_rows
+    from pipeline.storage.embeddings.reader import read_embeddings
+    from pipeline.tiles.manifest import read_manifest
+
+    content, manifest = read_embeddings(path, shard=True), path.parent.parent / "manifest.csv"
+    if content.shard is None:
+        raise BadArtifact(f"{path}: is not a shard")
+    if manifest.is_file():
+        first = content.shard.first
+        check_rows(path, content, read_manifest(manifest).table.iloc[first : first + len(content.status)])
+
+
+def check_parts(protocol: Protocol, findings: Findings) -> None:
+    """Check the parts of a plan; with `light`, parts may be missing."""
+    for part in protocol.parts:
+        folder = protocol.folder(part)
+        if findings.light and not folder.is_dir():
+            continue
+        with findings.collected():
+            check_part(protocol, part)
+        check_folder(folder, findings)
+        if records.existing_table(folder / "predictions.csv") not in findings.known:
+            log.info(f"verify: {folder}: this part of the plan is not finished")
 
 
 def unknown_files(run: Path, known: set[Path]) -> list[Path]:
     """Return files of the run folder that are in no record."""
-    files = {path for path in run.rglob("*") if path.is_file()}
-    left = {path for path in files - known if not path.name.endswith(UNFINISHED) and lock.NAME not in path.name}
+    files = {path for path in run.rglob("*") if path.is_file()} - known - {path.resolve() for path in known}
+    left = {path for path in files if not path.name.endswith(UNFINISHED) and lock.NAME not in path.name}
     return sorted(path for path in left if not path.parent.name.endswith(".ranks"))
-
-
-OPTIONAL = ("baselines.h5", "predictions-random.csv", "robustness.csv", "compare.csv")
-"""Artefacts that a finished run may not have."""
-
-
-def check_folder(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
-    """Return the faults of a run folder, or of one part of a plan, and the files in its records."""
-    faults: list[str] = []
-    known: set[Path] = set()
-    for name, schema, stage in records.ARTIFACTS:
-        path = records.existing_table(folder / name)
-        if not path.is_file() and not records.record_path(path).is_file():
-            continue
-        known |= {path, records.record_path(path)}
-        try:
-            faults += check_one(path, schema, stage, light=light)
-            known |= {path.parent / output for output in records.read_record_alone(path)["outputs"]}
-        except BadArtifact as error:
-            faults.append(str(error))
-    if not faults:
-        try:
-            faults += check_content(folder)
-        except PipelineError as error:
-            faults.append(str(error))
-    for check in (check_shards, check_slides, check_maps):
-        found, files = check(folder, light=light)
-        faults, known = faults + found, known | files
-    return faults, known
-
-
-def check_shards(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
-    """Return the faults of the shards in a run folder, and the files in their records."""
-    from pipeline.storage.embeddings.merge import check_rows
-    from pipeline.storage.embeddings.reader import SCHEMA, read_embeddings
-    from pipeline.tiles.manifest import read_manifest
-
-    faults: list[str] = []
-    known: set[Path] = set()
-    for record in sorted((folder / atomic.SHARDS).glob("*.h5.json")):
-        path = record.with_suffix("")
-        known |= {path, record}
-        try:
-            faults += check_one(path, SCHEMA, "extract", light=light)
-            if not path.is_file():
-                continue
-            content = read_embeddings(path, shard=True)
-            if content.shard is None:
-                faults.append(f"{path}: is not a shard")
-            elif (folder / "manifest.csv").is_file():
-                first = content.shard.first
-                table = read_manifest(folder / "manifest.csv").table
-                check_rows(path, content, table.iloc[first : first + len(content.status)])
-        except PipelineError as error:
-            faults.append(str(error))
-    return faults, known
-
-
-def check_slides(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
-    """Return the faults of the grids and embeddings of slides in a run folder, and the files in their records."""
-    from pipeline.slides import grid, outcomes
-    from pipeline.storage.embeddings.reader import SCHEMA, read_embeddings
-
-    faults: list[str] = []
-    known: set[Path] = set()
-    place = folder / atomic.SLIDES
-    for record in sorted([*place.glob("*/*.json"), *place.glob("*.json")]):
-        path = record.with_suffix("")
-        if record.name == outcomes.FILE:
-            known.add(record)
-            continue
-        schema, stage = (grid.SCHEMA, "tile") if path.name == "grid.csv" else (SCHEMA, "extract")
-        if path.parent == place:
-            schema = outcomes.TABLE_SCHEMA
-        known |= {path, record}
-        try:
-            faults += check_one(path, schema, stage, light=light)
-            known |= {path.parent / output for output in records.read_record_alone(path)["outputs"]}
-            if path.is_file() and stage == "tile":
-                grid.read_grid(path)
-            elif path.is_file() and schema == SCHEMA:
-                read_embeddings(path)
-        except PipelineError as error:
-            faults.append(str(error))
-    return faults, known
-
-
-def check_maps(folder: Path, *, light: bool) -> tuple[list[str], set[Path]]:
-    """Return the faults of the maps of slides in a run folder, and the files in their records."""
-    from pipeline.storage.predictions.unlabelled import SCHEMA, read_predictions
-
-    faults: list[str] = []
-    known: set[Path] = set()
-    for place in sorted((folder / atomic.MAPS).glob("*/predictions.csv.json")):
-        path = place.with_suffix("")
-        known |= {path, place}
-        try:
-            faults += check_one(path, SCHEMA, "predict", light=light)
-            known |= {path.parent / output for output in records.read_record_alone(path)["outputs"]}
-            if path.is_file():
-                read_predictions(path)
-        except PipelineError as error:
-            faults.append(str(error))
-    return faults, known
-
-
-def check_parts(protocol: Protocol, *, light: bool) -> tuple[list[str], set[Path]]:
-    """Return the faults of a plan's parts, and the files in their records; with `light`, parts may be missing."""
-    faults: list[str] = []
-    known: set[Path] = set()
-    for part in protocol.parts:
-        folder = protocol.folder(part)
-        if light and not folder.is_dir():
-            continue
-        try:
-            check_part(protocol, part)
-        except PipelineError as error:
-            faults.append(str(error))
-        found, files = check_folder(folder, light=light)
-        if records.existing_table(folder / "predictions.csv") not in files:
-            log.info(f"verify: {folder}: this part of the plan is not finished")
-        faults += found
-        known |= files
-    return faults, known
 
 
 def run(common: Common, options: VerifyOptions) -> int:
     """Check the run folder, and the parts of its plan, and print every fault; return the exit code."""
-    folder = common.run
-    faults, known = check_folder(folder, light=options.light)
-    protocol = None
-    try:
-        protocol = read_protocol(folder)
-    except PipelineError as error:
-        faults.append(str(error))
+    folder, findings = common.run, Findings(options.light)
+    check_folder(folder, findings)
     expected = [name for name, _, _ in records.ARTIFACTS if name not in OPTIONAL]
-    if protocol is not None:
-        found, files = check_parts(protocol, light=options.light)
-        faults, known = faults + found, known | files
-        expected = ["manifest.csv", "predictions.csv", "comparison.csv"]
+    with findings.collected():
+        protocol = read_protocol(folder)
+        if protocol is not None:
+            check_parts(protocol, findings)
+            expected = ["manifest.csv", "predictions.csv", "comparison.csv"]
     for name in expected:
-        if records.existing_table(folder / name) not in known:
+        if records.existing_table(folder / name) not in findings.known:
             log.info(f"verify: {name}: not made yet")
-    if not known:
-        faults.append(f"{folder}: no run: run `python -m pipeline.prepare` first")
-    for fault in faults:
-        log.warning(f"verify: {fault}")
-    for path in unknown_files(folder, {known_path.resolve() for known_path in known} | known):
+    if not findings.known:
+        findings.faults.append(f"{folder}: no run: run `python -m pipeline.prepare` first")
+    for fault in findings.faults:
+        log.info(f"verify: {fault}")
+    for path in unknown_files(folder, findings.known):
         log.info(f"verify: note: {path} is in no record")
-    if faults:
-        log.warning(f"verify: {len(faults)} fault(s) in {folder}")
+    if findings.faults:
+        log.info(f"verify: {len(findings.faults)} fault(s) in {folder}")
         return EXIT_FAILED
-    log.info(f"verify: {len(known)} files of {folder} match their records")
+    log.info(f"verify: {len(findings.known)} files of {folder} match their records")
     return EXIT_OK
 
 

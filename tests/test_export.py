@@ -144,8 +144,8 @@ def test_csv(fitted_base: Path, slide: Path, tmp_path: Path, monkeypatch: pytest
     [
         (["--out", "x"], 2, "--to: clam, trident, anndata or csv is needed"),
         (["--to", "csv"], 2, "--out: a folder (clam, trident) or a file"),
-        (["--to", "clam", "--out", "out"], 1, "holds no /coords: clam files are of slides"),
-        (["--to", "trident", "--out", "out"], 1, "holds no /coords: trident files are of slides"),
+        (["--to", "clam", "--out", "out"], 1, "clam files need the coordinates"),
+        (["--to", "trident", "--out", "out"], 1, "trident files need the coordinates"),
         (["--to", "clam", "--out", "one.h5"], 2, "a file, but --to clam writes into a folder"),
         (["--to", "csv", "--out", "."], 2, "a folder, but --to csv writes a file"),
         (["--to", "csv", "--out", "one.h5"], 2, "exists (embeddings/1.0) and would be replaced"),

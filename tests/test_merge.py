@@ -146,7 +146,7 @@ def test_a_shard_knows_its_rows_and_is_taken_for_nothing_else(
     capsys.readouterr()
     argv = ["--run", str(sharded), "--embeddings", str(shard(sharded, 2)), "--threads", "1"]
     assert fit_heads.main(argv) == 1
-    assert "holds shard 2/3 of the tiles alone" in (line := one_line(capsys.readouterr().err))
+    assert "has only shard 2/3 of the tiles: merge" in (line := one_line(capsys.readouterr().err))
     assert "pipeline.merge" in line
 
 
@@ -156,7 +156,7 @@ def test_a_shard_knows_its_rows_and_is_taken_for_nothing_else(
         (("--shard", "0/3"), "--shard 0/3: i/K is needed, counted from 1"),
         (("--shard", "4/3"), "--shard 4/3: i/K is needed"),
         (("--shard", "3"), "--shard 3: i/K is needed"),
-        (("--shard", "1/8"), "32 tiles are 7 batches of 5, and a shard is made of whole batches: take at most 7"),
+        (("--shard", "1/8"), "32 tiles are 7 batches of 5, and a shard has whole batches: use at most 7"),
         (("--shard", "1/2", "--slide", "x.tif"), "for slides, give each process its own --slide"),
     ],
 )
@@ -372,7 +372,7 @@ def test_usage(sharded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
     argv = merge_words(sharded)
     argv[argv.index("--out") + 1] = str(shard(sharded, 1))
-    assert "is one of the files that are read" in refused(capsys, argv, 2)
+    assert "is one of the inputs" in refused(capsys, argv, 2)
     argv[argv.index("--out") + 1] = str(sharded / "model.safetensors")
     assert "(model/1.0) and would be replaced" in refused(capsys, argv, 2)
 

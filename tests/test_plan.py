@@ -130,7 +130,7 @@ def test_predictions_of_two_plans_are_not_mixed(
     shutil.copytree(other, one)
     assert fit_heads.main(["--run", str(base / "run"), "--threads", "1", "--rounds", "4", "--no-baselines"]) == 1
     told = capfd.readouterr().err
-    assert "is not the one of this plan" in told
+    assert "is not the manifest of this plan" in told
     assert told.count("error:") == 1
 
 

@@ -51,7 +51,7 @@ def test_start_weights_with_code_are_refused_and_not_run(tmp_path: Path) -> None
     """P3."""
     path, marker = tmp_path / "start.pth", tmp_path / "marker"
     torch.save({"conv1.weight": Malicious(marker)}, path)
-    with pytest.raises(BadArtifact, match="other things than tensors, which are never loaded") as caught:
+    with pytest.raises(BadArtifact, match="objects other than tensors, which are never loaded") as caught:
         load_start_weights(build_network("resnet10", n_classes=2, seed=0), path)
     assert not marker.exists()
     assert "\n" not in str(caught.value)

@@ -84,7 +84,7 @@ def test_a_slide_that_stands_there_is_left_alone_or_refused(tmp_path: Path) -> N
     path = tmp_path / "slide.tif"
     assert make_demo_slide(path, DemoSlide(700))
     assert not make_demo_slide(path, DemoSlide(700))
-    with pytest.raises(BadArtifact, match="another demo slide stands there"):
+    with pytest.raises(BadArtifact, match="another demo slide is there"):
         make_demo_slide(path, DemoSlide(700, seed=1))
     truth_paths(path)[0].unlink()
     assert make_demo_slide(path, DemoSlide(700))  # it was not whole

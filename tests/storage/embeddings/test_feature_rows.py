@@ -59,7 +59,7 @@ def test_what_is_not_finite_or_not_there_is_refused(known: tuple[StoredFeatures,
     assert len(stored[:7].read()) == 7
     with pytest.raises(BadArtifact, match="a row of /features is not finite"):
         stored.read()
-    with pytest.raises(BadArtifact, match="more is needed"):
+    with pytest.raises(BadArtifact, match="a larger one is needed"):
         StoredFeatures(stored.path, SCHEMA, "features", np.array([60]), 5).read()
     with pytest.raises(BadArtifact, match="/label is missing"):
         width_of(stored.path, SCHEMA, "label")

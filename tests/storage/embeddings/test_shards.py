@@ -20,7 +20,7 @@ def test_every_row_is_in_one_shard_and_every_shard_begins_with_a_batch(
     sizes = [-(-len(part) // batch) for part in parts]
     assert min(sizes) >= 1
     assert max(sizes) - min(sizes) <= 1
-    with pytest.raises(UsageError, match=f"take at most {n_batches} "):
+    with pytest.raises(UsageError, match=f"use at most {n_batches} "):
         Shard(1, n_batches + 1).rows(n_rows, batch)
 
 
