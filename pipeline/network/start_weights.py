@@ -77,7 +77,7 @@ def load_start_weights(network: ResNet, path: Path) -> StartWeights:
 def _unwrapped(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
     """Return the innermost dictionary with the weights of a residual network, and the names that lead to it.
 
-    Of several dictionaries with weights the first of `WRAPPERS` is taken; without such a name, none.
+    From several dictionaries with weights the first name of `WRAPPERS` is used; without such a name, none.
     """
     wrappers: list[str] = []
     for _ in range(MOST_WRAPPERS):
