@@ -63,13 +63,7 @@ def check_free(targets: Sequence[Path], *, restart: bool) -> None:
 
 
 def exported(path: Path, content: "Embeddings", record: records.Record) -> tuple[Path, str]:
-    """Return the slide, or the manifest of the tiles, and the hash of its content.
-
-    Args:
-        path: of the embeddings.
-        content: theirs.
-        record: theirs.
-    """
+    """Return the slide, or the manifest of the tiles, and the hash of its content."""
     if content.slide is None:
         return path.with_name("manifest.csv"), str(content.attrs["manifest_sha256"])
     return slide_of(path, record, content.slide), content.slide.slide_sha256

@@ -209,7 +209,7 @@ def predict_corrupted(
         engine: the network, ready to run.
         tiles: N tiles.
         common: workers, and the largest share of unreadable tiles.
-        names: of corruptions.
+        names: names of corruptions.
 
     Raises:
         BadInput: more tiles cannot be read than `--max-bad` allows; names the first.

@@ -96,11 +96,6 @@ def artifact_of(manifest: "Manifest", options: TrainOptions, *, seed: int) -> re
     )
 
 
-def is_trained(manifest: "Manifest", options: TrainOptions, *, seed: int) -> bool:
-    """Return whether the model next to a manifest is what these options would train on it."""
-    return freshness.current_record(artifact_of(manifest, options, seed=seed)) is not None
-
-
 def start_training(
     manifest: "Manifest", recipe: Recipe, options: TrainOptions, common: Common, chosen: dict[str, Any]
 ) -> "Trainer":

@@ -45,9 +45,9 @@ def slug(name: str, *, units: list[str], threads: int | None) -> str:
     """Return a short name for files, e.g. "intel-xeon-amx-2-cores".
 
     Args:
-        name: of the CPU or GPU.
-        units: of the CPU: AMX is part of the name, because vendors sell chips with and without it under one name.
-        threads: of the CPU; None for a GPU.
+        name: name of the CPU or GPU.
+        units: matrix units: AMX is part of the name, because vendors sell chips with and without it under one name.
+        threads: threads of the CPU; None for a GPU.
     """
     short = re.sub(r"[^a-z0-9]+", "-", NOISE.sub(" ", name).lower()).strip("-") or "unknown"
     words = [short, *(["amx"] if any(unit.startswith("amx") for unit in units) else [])]

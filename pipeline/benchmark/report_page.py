@@ -82,13 +82,7 @@ def table_of(rows: Sequence[Measurement]) -> Table:
 
 
 def to_page(title: str, table: Sequence[Measurement], *, facts: Sequence[str]) -> str:
-    """Return the page as Markdown.
-
-    Args:
-        title: heading.
-        table: all rows.
-        facts: lines on machine, versions, command.
-    """
+    """Return the page as Markdown."""
     sections = []
     for part, heading in HEADINGS.items():
         rows = [row for row in table if row.part == part]
@@ -121,10 +115,10 @@ def write_bench(path: Path, table: Sequence[Measurement], *, config: BenchConfig
     """Write the table, the page next to it and the record; return the page.
 
     Args:
-        path: of the table, `<name>.csv`.
+        path: path of the table, `<name>.csv`.
         table: at least one row.
         config: how it was measured.
-        options: of the command, as plain values.
+        options: options of the command, as plain values.
     """
     text = to_page(f"Bench: {path.stem}", table, facts=facts(config, options))
     page = path.with_suffix(".md")

@@ -21,7 +21,7 @@ def synthetic_features(y: np.ndarray, n_features: int, *, seed: int) -> np.ndarr
     Args:
         y: class codes from 0.
         n_features: D.
-        seed: of the rows; the centres of the classes and the mixing of the factors do not depend on it.
+        seed: seed of the rows; the centres of the classes and the mixing of the factors do not depend on it.
     """
     world = np.random.default_rng(0)
     centres = APART * world.standard_normal((64, FACTORS))

@@ -36,9 +36,9 @@ def begin_training(network: ResNet, *, config: BenchConfig, preprocess: Preproce
     """Return the steps of the tutorial's recipe.
 
     Args:
-        network: on the CPU; it is moved to the device and trained in place.
+        network: network on the CPU; it is moved to the device and trained in place.
         config: device and seed.
-        preprocess: of the input.
+        preprocess: mean, std and size of the input.
         batch: tiles per step.
     """
     as_channels_last(network, config.device)

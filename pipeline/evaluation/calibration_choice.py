@@ -36,27 +36,6 @@ class Choice(NamedTuple):
     """What the cross-validation left out whole."""
 
 
-def compare_calibrations(
-    scores: npt.ArrayLike, y: IntArray, groups: Sequence[str], *, seed: int, folds: int = FOLDS
-) -> dict[Method, float]:
-    """Return the cross-validated negative log-likelihood of each method: fitted on the other folds' rows.
-
-    Args:
-        scores: (N, K) on held-out rows.
-        y: (N,) true class index in 0..K-1.
-        groups: N names of groups; see `folds.assign_folds` for what is left out whole.
-        seed: of the folds.
-        folds: at most so many.
-
-    Returns:
-        Mean over all rows, in nats; empty for a single row, which leaves nothing to fit on.
-
-    Raises:
-        ValueError: As `calibration.fit_calibration` and `folds.assign_folds`.
-    """
-    return _compare(scores, y, groups, seed=seed, folds=folds)[0]
-
-
 def choose_calibration(
     scores: npt.ArrayLike,
     y: IntArray,
@@ -71,14 +50,14 @@ def choose_calibration(
         scores: (N, K) on held-out rows.
         y: (N,) true class index in 0..K-1.
         groups: N names of groups, "" where not known.
-        seed: of the cross-validation's folds.
+        seed: seed of the cross-validation's folds.
         method: "auto" takes the lowest cross-validated negative log-likelihood, but temperature scaling where that
             is not worth it (`WORTH_IT`) or groups are known, but too few (`LEAST_GROUPS`); any other is taken as it is.
 
     Raises:
-        ValueError: As `compare_calibrations`, or an unknown method.
+        ValueError: As `calibration.fit_calibration` and `folds.assign_folds`, or an unknown method.
     """
-    nll, unit = _compare(scores, y, groups, seed=seed, folds=FOLDS)
+    nll, unit = _compare(scores, y, groups, seed=seed)
     if method == "auto":
         names = set(groups)
         best = min(METHODS, key=lambda name: nll.get(name, 0.0))
@@ -88,11 +67,12 @@ def choose_calibration(
 
 
 def _compare(
-    scores: npt.ArrayLike, y: IntArray, groups: Sequence[str], *, seed: int, folds: int
+    scores: npt.ArrayLike, y: IntArray, groups: Sequence[str], *, seed: int
 ) -> tuple[dict[Method, float], Unit]:
+    """Return the cross-validated mean negative log-likelihood of each method, and what folds keep whole."""
     matrix = as_scores(scores)
     y = as_labels(y, name="y", n_classes=matrix.shape[1], n_rows=len(matrix))
-    fold, unit = assign_folds(y, groups, seed=seed, folds=folds)
+    fold, unit = assign_folds(y, groups, seed=seed, folds=FOLDS)
     if fold.max() == 0:
         return {}, unit
     nll: dict[Method, float] = {}

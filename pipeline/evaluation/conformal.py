@@ -1,9 +1,9 @@
-"""Split-conformal prediction sets: as many classes for a tile as it takes to hold the true one with a set probability.
+"""Compute split-conformal prediction sets, which contain the true class with a chosen probability.
 
 Least ambiguous sets (Sadinle, Lei and Wasserman 2019): a class is in the set if its probability is at least a
-threshold, which is fixed on calibration rows. The promise holds on average over tiles, if calibration and covered rows
-are exchangeable. Rows of one group are not; where whole groups are dealt it holds approximately, over groups, and
-better the more there are. Needs MAPIE (extra `conformal`).
+threshold, which is fixed on calibration rows. The coverage holds on average over tiles, if calibration and covered rows
+are exchangeable. Rows of one group are not exchangeable; if groups are kept whole, the coverage holds approximately,
+and better with more groups. Needs MAPIE (extra `conformal`).
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from pipeline.evaluation.validate import FloatArray, IntArray, as_labels, as_pro
 
 @dataclasses.dataclass(frozen=True)
 class PredictionSets:
-    """Sets of classes for N rows, and how they did."""
+    """Sets of classes for N rows, with their coverage."""
 
     sets: npt.NDArray[np.bool_]
     """(N, K): whether the class is in the row's set. A set may be empty: no class is likely enough."""
@@ -30,12 +30,12 @@ class PredictionSets:
     y: IntArray
     """(N,) true class index."""
 
-    unit: Unit | None
-    """What was dealt into halves by `conformal_by_groups`; None where calibration rows were given."""
+    unit: Unit
+    """What `conformal_by_groups` divided into halves: groups or tiles."""
 
     @property
     def coverage(self) -> float:
-        """Share of rows whose set holds the true class."""
+        """Share of rows whose set contains the true class."""
         return float(self._held.mean())
 
     @property
@@ -61,44 +61,24 @@ class PredictionSets:
 
 
 def is_installed() -> bool:
-    """Tell whether MAPIE can be imported."""
+    """Return whether MAPIE can be imported."""
     return importlib.util.find_spec("mapie") is not None
-
-
-def split_conformal(
-    p_calibration: FloatArray, y_calibration: IntArray, p: FloatArray, y: IntArray, *, alpha: float
-) -> PredictionSets:
-    """Return sets for the rows of `p` that hold the true class with probability 1 - alpha.
-
-    Args:
-        p_calibration: (M, K) probabilities of rows that are not among those of `p`.
-        y_calibration: (M,) their true classes.
-        p: (N, K) probabilities.
-        y: (N,) true classes.
-        alpha: share of sets that may miss the true class, in (0, 1).
-
-    Raises:
-        PipelineError: MAPIE is not installed, or there are too few calibration rows for alpha.
-        ValueError: Wrong shapes or types, no rows, rows that are no probabilities, alpha out of range.
-    """
-    y = as_labels(y, name="y", n_classes=np.shape(p)[1], n_rows=len(p))
-    return PredictionSets(_sets(p_calibration, y_calibration, p, alpha=alpha), y, unit=None)
 
 
 def conformal_by_groups(
     p: FloatArray, y: IntArray, groups: Sequence[str], *, alpha: float, seed: int
 ) -> PredictionSets:
-    """Return sets for all rows from these rows alone: each half of the groups is covered by what the other gives.
+    """Return sets for all rows: for each half of the groups, the other half calibrates.
 
     Args:
-        p: (N, K) probabilities of rows that nothing was fitted on.
+        p: (N, K) held-out probabilities.
         y: (N,) true classes.
-        groups: N names of groups; with one group, or one that is not known (""), tiles are halved instead.
+        groups: N names of groups; with one group, or an unknown one (""), tiles are halved instead.
         alpha: share of sets that may miss the true class, in (0, 1).
-        seed: of the halves.
+        seed: seed of the halves.
 
     Raises:
-        PipelineError: As `split_conformal`, of either half.
+        PipelineError: As `split_conformal`.
         ValueError: As `split_conformal`.
     """
     p = as_probabilities(p)
@@ -106,11 +86,25 @@ def conformal_by_groups(
     half, unit = assign_folds(y, groups, seed=seed, folds=2)
     sets = np.zeros(p.shape, dtype=bool)
     for covered in (half == 0, half == 1):
-        sets[covered] = _sets(p[~covered], y[~covered], p[covered], alpha=alpha)
+        sets[covered] = split_conformal(p[~covered], y[~covered], p[covered], alpha=alpha)
     return PredictionSets(sets, y, unit=unit)
 
 
-def _sets(p_calibration: FloatArray, y_calibration: IntArray, p: FloatArray, *, alpha: float) -> npt.NDArray[np.bool_]:
+def split_conformal(
+    p_calibration: FloatArray, y_calibration: IntArray, p: FloatArray, *, alpha: float
+) -> npt.NDArray[np.bool_]:
+    """Return sets (N, K) bool for the rows of `p` that contain the true class with probability 1 - alpha.
+
+    Args:
+        p_calibration: (M, K) probabilities of other rows than those of `p`.
+        y_calibration: (M,) their true classes.
+        p: (N, K) probabilities.
+        alpha: share of sets that may miss the true class, in (0, 1).
+
+    Raises:
+        PipelineError: MAPIE is not installed, or there are too few calibration rows for alpha.
+        ValueError: Wrong shapes or types, no rows, rows that are no probabilities, alpha out of range.
+    """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be inside (0, 1), but is {alpha}")
     least = max(1 / alpha, 1 / (1 - alpha))  # with fewer rows the threshold is not defined
@@ -136,7 +130,7 @@ def _sets(p_calibration: FloatArray, y_calibration: IntArray, p: FloatArray, *, 
 
 
 def _normalised(p: FloatArray) -> FloatArray:
-    """Return rows that sum to 1 as closely as MAPIE wants them; a table's decimals do not."""
+    """Return rows that sum to 1 in double precision, as MAPIE requires."""
     return p / p.sum(axis=1, keepdims=True)
 
 

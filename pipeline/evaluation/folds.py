@@ -20,7 +20,7 @@ def assign_folds(y: IntArray, groups: Sequence[str], *, seed: int, folds: int) -
     Args:
         y: (N,) class index.
         groups: N names of groups.
-        seed: of the order among equals.
+        seed: seed of the order among equals.
         folds: how many, at least 2.
 
     Returns:

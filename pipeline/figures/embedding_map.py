@@ -51,7 +51,7 @@ def project(features: NumberArray, *, method: Literal["tsne", "pca"], seed: int)
     Args:
         features: (N, D) with N >= 3.
         method: tsne keeps neighbours, but distances between clusters mean nothing; pca keeps large distances.
-        seed: of both; equal input and seed give equal coordinates.
+        seed: seed of both; equal input and seed give equal coordinates.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

@@ -42,15 +42,7 @@ MOST_CLASSES = 40
 
 
 def draw_classes(path: Path, table: pd.DataFrame, *, root: Path, per_class: int, seed: int) -> None:
-    """Draw `per_class` random readable tiles of every class, up to `MOST_CLASSES`.
-
-    Args:
-        path: the PNG.
-        table: the manifest's columns.
-        root: folder of the tiles' paths.
-        per_class: tiles per row.
-        seed: seed of the choice.
-    """
+    """Draw `per_class` random readable tiles of every class, up to `MOST_CLASSES`."""
     rng = np.random.default_rng(seed)
     rows: list[tuple[str, list[np.ndarray]]] = []
     classes = list(table[table["problem"] == ""].groupby("label"))

@@ -102,12 +102,6 @@ def open_fit_backend(
 def search_head(name: str, kind: HeadKind, rows: Mapping[str, Rows], config: FitConfig) -> SearchResult:
     """Score the points of a head, of streamed rows on a sample.
 
-    Args:
-        name: of the head, for the progress bar.
-        kind: of the head.
-        rows: of train and val.
-        config: how heads are fitted.
-
     Raises:
         BadInput: a head cannot be fitted on so many rows, or on so few.
     """
@@ -129,8 +123,8 @@ def fit_head(
 
     Args:
         name: as for the search.
-        kind: of the head.
-        rows: of train and val, as for the search.
+        kind: kind of the head.
+        rows: rows of train and val, as for the search.
         searched: from `search_head`.
         config: as for the search.
 
@@ -176,9 +170,9 @@ def fit_baseline(name: str, kind: HeadKind, rows: Mapping[str, Rows], config: Fi
     """Search and fit a baseline in this process on the rows of the heads, of streamed rows on a sample.
 
     Args:
-        name: of the baseline.
-        kind: of the baseline.
-        rows: of train and val, with the features that the baseline takes.
+        name: name of the baseline.
+        kind: kind of the baseline.
+        rows: rows of train and val, with the features that the baseline takes.
         config: as for the heads.
     """
     config = dataclasses.replace(config, pool=None)

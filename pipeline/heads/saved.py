@@ -171,10 +171,6 @@ def embeddings_record(run: Path, record: Mapping[str, Any], network: EmbeddedBy)
 def folder_of_network(run: Path, network: EmbeddedBy) -> Path:
     """Return the folder with the network that made some embeddings: the run's own, or that of a part of its plan.
 
-    Args:
-        run: the run folder.
-        network: network of the embeddings.
-
     Raises:
         StaleInput: the plan has no such network.
     """

@@ -31,8 +31,8 @@ def build_maps(
     Args:
         content: embeddings of a slide, N rows; the features are not needed.
         head_outputs: head -> its output for the M rows whose tiles could be read.
-        ground_truth: of the slide, if it is known.
-        details: of the record of the slide's embeddings.
+        ground_truth: ground truth of the slide, if it is known.
+        details: details of the record of the slide's embeddings.
         fitted_on: record of the embeddings that the heads were fitted on.
         sources: file -> SHA-256 of the other files that the maps come from.
     """
@@ -73,10 +73,6 @@ def build_maps(
 
 def read_thumbnail(path: Path, record: Mapping[str, Any]) -> np.ndarray | None:
     """Return the thumbnail that `extract --slide` wrote next to the slide's embeddings, if it is whole.
-
-    Args:
-        path: the embeddings.
-        record: their record.
 
     Returns:
         (h, w, 3) uint8, or None; the reason is logged.

@@ -146,9 +146,9 @@ def average_cells(grid: Grid, coords: np.ndarray, p: FloatArray, *, patch: int) 
     The cover is a sum over tiles: four tiles that cover a whole cell give 4. Cells without tiles are NaN.
 
     Args:
-        grid: of the map.
-        coords: (N, 2) of the tiles.
-        p: (N, K) of the tiles.
+        grid: grid of the map.
+        coords: (N, 2) upper left corners of the tiles.
+        p: (N, K) probabilities of the tiles.
         patch: side of a tile in level-0 px.
     """
     n_cells, n_classes = grid.n_rows * grid.n_columns, p.shape[1]
@@ -190,9 +190,9 @@ def class_map(grid: Grid, coords: np.ndarray, p: FloatArray, ok: np.ndarray, *, 
     """Return the map of one head.
 
     Args:
-        grid: of all tiles of the slide.
-        coords: (N, 2) of all tiles.
-        p: (M, K) of the tiles that could be read, in their order.
+        grid: grid of all tiles of the slide.
+        coords: (N, 2) upper left corners of all tiles.
+        p: (M, K) probabilities of the readable tiles, in their order.
         ok: (N,) bool, whether a tile could be read.
         patch: side of a tile in level-0 px.
     """

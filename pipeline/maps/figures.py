@@ -72,7 +72,7 @@ def draw_class_map(path: Path, view: SlideView, code: IntArray, *, classes: Sequ
     Args:
         path: the PNG.
         view: the slide.
-        code: (R, C) of a `ClassMap`.
+        code: (R, C) codes of a `ClassMap`.
         classes: K names.
         head: title of the map.
     """

@@ -45,10 +45,6 @@ def remove_earlier(out: Path, kept: Collection[Path]) -> None:
 
     Called before the new record is written. A file that the record does not list is the user's and stays. Other names
     in the record are ignored, because the record can come from anyone.
-
-    Args:
-        out: the folder.
-        kept: the files that were written now.
     """
     table = out / "predictions.csv"
     if not records.record_path(table).is_file():

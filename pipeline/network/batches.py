@@ -94,7 +94,7 @@ class TileFiles(TileSource):
     Args:
         root: folder of the paths.
         paths: one for each tile.
-        sha256: of each tile's pixels; "" for a tile that was unreadable when its manifest was made. None if no
+        sha256: SHA-256 of each tile's pixels; "" for a tile that was unreadable when its manifest was made. None if no
             manifest lists the tiles.
         size: side of the network's input in px.
         change: maps a tile's checked pixels (h, w, 3) uint8 to the pixels that are resized. It precedes `stain`, as the

@@ -83,7 +83,7 @@ class Ranks:
         """Return a network whose gradients are means over all processes after its backward pass.
 
         Args:
-            network: on its device, the same in all processes.
+            network: network on its device, the same in all processes.
         """
         if self.n == 1:
             return network

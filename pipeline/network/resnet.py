@@ -50,7 +50,7 @@ def flops_per_tile(network: ResNet, size: int) -> float:
     torch's FlopCounterMode counts convolutions and matrix products, on a copy of the network without data.
 
     Args:
-        network: on any device; it is not run.
+        network: network on any device; it is not run.
         size: side of the tile in px.
     """
     blocks = [len(stage) for stage in (network.layer1, network.layer2, network.layer3, network.layer4)]

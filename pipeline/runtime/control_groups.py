@@ -15,7 +15,7 @@ def groups(controller: str, *, root: Path = Path("/")) -> Iterator[tuple[Version
 
     Args:
         controller: "cpu" or "memory".
-        root: of the file system.
+        root: root of the file system.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()

@@ -27,9 +27,6 @@ def n_cores(*, root: Path = Path("/")) -> int:
 
     It is the smallest of the affinity mask, the CPU quota of each control group (at least 1), both shared among the
     processes that torchrun started on this machine, and OMP_NUM_THREADS where it is set.
-
-    Args:
-        root: of the file system.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = max(1, min([allowed, *cpu_quotas(root=root)]) // n_local_ranks())

@@ -24,7 +24,7 @@ def free_bytes(device: "torch.device", *, root: Path = Path("/")) -> int:
 
     Args:
         device: cpu for the machine's memory; cuda for that of the GPU, with what torch holds of it unused.
-        root: of the file system.
+        root: root of the file system.
     """
     if device.type == "cuda":
         import torch

@@ -118,9 +118,9 @@ def tiles_with_tissue(
 
     Args:
         slide: open.
-        thumbnail: of the slide.
+        thumbnail: thumbnail of the slide.
         squares: size and spacing of the tiles.
-        tissue: on the thumbnail.
+        tissue: tissue mask on the thumbnail.
         min_tissue: least share of tissue of a tile.
 
     Raises:

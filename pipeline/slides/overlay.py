@@ -24,7 +24,7 @@ def draw_overlay(path: Path, thumbnail: Thumbnail, coords: np.ndarray, *, side: 
 
     Args:
         path: the PNG.
-        thumbnail: of the slide.
+        thumbnail: thumbnail of the slide.
         coords: (N, 2), x and y of the tiles in level-0 px.
         side: side of a tile in level-0 px.
         ink: (h, w) bool, pen marks.

@@ -15,7 +15,7 @@ def results_folder(run: Path, kind: str, name: str) -> Path:
     Args:
         run: the run folder.
         kind: `atomic.SLIDES` or `atomic.MAPS`.
-        name: of the slide or folder, without suffix.
+        name: name of the slide or folder, without suffix.
 
     Raises:
         BadArtifact: the folder is a link, which may lead out of the run.
@@ -32,13 +32,7 @@ def grid_path(run: Path, name: str) -> Path:
 
 
 def slide_of(embeddings: Path, record: records.Record, info: SlideInfo) -> Path:
-    """Return the path of the slide that embeddings were made from.
-
-    Args:
-        embeddings: the file.
-        record: of the file.
-        info: what the file states about the slide.
-    """
+    """Return the path of the slide that embeddings were made from."""
     return Path(os.path.normpath(embeddings.parent / str(record["details"].get("content", info.slide))))
 
 

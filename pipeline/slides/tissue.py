@@ -72,7 +72,7 @@ def find_tissue(thumbnail: Thumbnail, *, mpp: float, threshold: float | None, ke
     could not be decoded count as tissue: their tiles are tried and marked.
 
     Args:
-        thumbnail: of the slide.
+        thumbnail: thumbnail of the slide.
         mpp: micrometres per level-0 px.
         threshold: 0..1; None: Otsu's (1979, doi:10.1109/TSMC.1979.4310076) of the logarithm, within `THRESHOLDS`,
             because glass and tissue differ by a factor.

@@ -102,7 +102,7 @@ def _are_moved(before: Mapping[str, str], now: Mapping[str, str], folder: Path) 
     Args:
         before: path relative to `folder` -> hash, by the record.
         now: the same of now.
-        folder: of the artefact.
+        folder: folder of the artefact.
     """
     gone, came = dict(before.items() - now.items()), dict(now.items() - before.items())
     if gone.keys() & came.keys() or any(record_path(folder / name).is_file() for name in came):

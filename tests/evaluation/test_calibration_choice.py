@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.evaluation import calibration_choice
 from pipeline.evaluation.calibration import METHODS, fit_calibration, softmax
-from pipeline.evaluation.calibration_choice import choose_calibration, compare_calibrations
+from pipeline.evaluation.calibration_choice import choose_calibration
 
 
 def draw(p, rng):
@@ -67,7 +67,7 @@ def test_each_method_wins_on_scores_of_its_own_kind(make, expected, seed):
 
 def test_votes_are_calibrated_better_class_by_class():
     scores, y = of_votes(0)
-    nll = compare_calibrations(scores, y, groups_of(len(y)), seed=0)
+    nll = choose_calibration(scores, y, groups_of(len(y)), seed=0).nll
     fresh, truth = of_votes(1)
     of_fresh = {
         m: -np.log(fit_calibration(scores, y, m).apply(fresh)[np.arange(len(truth)), truth]).mean() for m in nll
@@ -101,7 +101,7 @@ def test_no_row_is_scored_by_a_fit_on_its_group(monkeypatch, known):
 
     monkeypatch.setattr(calibration_choice, "fit_calibration", fit)
     names = groups.tolist() if known else [""] * n
-    nll = compare_calibrations(scores, y, names, seed=0)
+    nll = choose_calibration(scores, y, names, seed=0).nll
     assert nll == pytest.approx(dict.fromkeys(METHODS, np.log(2)))
     assert len(scored) == 5 * len(METHODS)
     for fit_rows, score_rows in scored:

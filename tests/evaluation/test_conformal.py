@@ -20,7 +20,7 @@ def draw(n, n_classes, seed):
 
 def test_figures_of_sets_by_hand():
     sets = PredictionSets(
-        np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [1, 0, 0]], dtype=bool), np.array([0, 1, 0, 1]), None
+        np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [1, 0, 0]], dtype=bool), np.array([0, 1, 0, 1]), "tile"
     )
     assert (sets.coverage, sets.mean_size) == (0.5, 1.0)
     assert [sets.share_of_size(size) for size in range(4)] == [0.25, 0.5, 0.25, 0]
@@ -36,9 +36,8 @@ def test_sets_are_those_of_the_formula(n_classes, alpha):
     p, y = draw(50, n_classes, 1)
     score = np.sort(1 - p_calibration[np.arange(99), y_calibration])
     threshold = score[int(np.ceil(round(100 * (1 - alpha), 9))) - 1]
-    sets = split_conformal(p_calibration, y_calibration, p, y, alpha=alpha)
+    sets = PredictionSets(split_conformal(p_calibration, y_calibration, p, alpha=alpha), y, "tile")
     np.testing.assert_array_equal(sets.sets, 1 - p <= threshold + 1e-8)
-    assert sets.unit is None
 
 
 @needs_mapie
@@ -60,7 +59,7 @@ def test_no_group_covers_itself():
     fold, _ = conformal.assign_folds(y, groups, seed=0, folds=2)
     for covered in (0, 1):
         a, b = fold == covered, fold != covered
-        np.testing.assert_array_equal(sets.sets[a], split_conformal(p[b], y[b], p[a], y[a], alpha=0.1).sets)
+        np.testing.assert_array_equal(sets.sets[a], split_conformal(p[b], y[b], p[a], alpha=0.1))
 
 
 @needs_mapie
@@ -86,9 +85,9 @@ def test_rounded_probabilities_pass():
 def test_too_few_calibration_rows(alpha, n):
     p, y = draw(50, 3, 5)
     with pytest.raises(PipelineError, match=f"need more than {n} calibration rows, but there are {n}"):
-        split_conformal(p[:n], y[:n], p, y, alpha=alpha)
+        split_conformal(p[:n], y[:n], p, alpha=alpha)
     if conformal.is_installed():
-        split_conformal(p[: n + 1], y[: n + 1], p, y, alpha=alpha)
+        split_conformal(p[: n + 1], y[: n + 1], p, alpha=alpha)
     with pytest.raises(PipelineError, match="calibration rows"):
         conformal_by_groups(p[:1], y[:1], ["g"], alpha=alpha, seed=0)
 
@@ -98,7 +97,7 @@ def test_without_mapie(monkeypatch):
     monkeypatch.setitem(sys.modules, "mapie.classification", None)
     p, y = draw(50, 3, 6)
     with pytest.raises(PipelineError, match=r"pip install 'histoheads\[conformal\]'"):
-        split_conformal(p, y, p, y, alpha=0.1)
+        split_conformal(p, y, p, alpha=0.1)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert not conformal.is_installed()
 
@@ -106,4 +105,4 @@ def test_without_mapie(monkeypatch):
 def test_wrong_alpha():
     p, y = draw(50, 3, 7)
     with pytest.raises(ValueError, match="alpha must be inside"):
-        split_conformal(p, y, p, y, alpha=1.0)
+        split_conformal(p, y, p, alpha=1.0)

@@ -124,7 +124,7 @@ def fit_svm(train: Rows, params: Params, *, seed: int = 0, standardise: bool = T
     Args:
         train: rows to fit on.
         params: a point of the search.
-        seed: of landmarks.
+        seed: seed of landmarks.
         standardise: whether the features are standardised first.
 
     Raises:

@@ -39,8 +39,8 @@ def solve(
         a: (N, D) to fit on.
         b: (M, D) to score.
         y: (N,) classes.
-        points: of one kernel.
-        seed: of the landmarks.
+        points: points of one kernel.
+        seed: seed of the landmarks.
     """
     start = time.perf_counter()
     kernel = fit_kernel(a, y, points[0], seed=seed)
@@ -63,7 +63,7 @@ def fit_landmarks(x: np.ndarray, y: np.ndarray, params: Params, *, seed: int) ->
         x: (N, D).
         y: (N,).
         params: gamma, landmarks, C.
-        seed: of the landmarks.
+        seed: seed of the landmarks.
     """
     kernel = fit_kernel(x, y, params, seed=seed)
     with quiet():

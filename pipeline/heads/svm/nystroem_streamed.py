@@ -32,7 +32,7 @@ def fit_streamed(rows: StreamedRows, params: Params, *, seed: int, on_pass: Step
     Args:
         rows: to fit on.
         params: gamma, landmarks, C.
-        seed: of the landmarks.
+        seed: seed of the landmarks.
         on_pass: called after each pass.
 
     Raises:

@@ -51,7 +51,7 @@ def external_matrix(
         rows: to bin.
         max_bin: bins of a feature.
         jobs: threads.
-        seed: of the sample that the bins' borders come from.
+        seed: seed of the sample that the bins' borders come from.
         like: another matrix, whose borders are taken.
 
     Raises:

@@ -19,12 +19,6 @@ AGAIN = "run `python -m pipeline.extract --restart` and `python -m pipeline.fit_
 def recorded_engine(record: Mapping[str, Any], model: Model, manifest: Manifest, device: torch.device) -> Engine:
     """Return the engine that an embeddings record names, with its precision, batch and views.
 
-    Args:
-        record: of the embeddings.
-        model: network, and what its input is.
-        manifest: of the run.
-        device: that runs the network.
-
     Raises:
         PipelineError: that engine cannot be used here.
         StaleInput: the record names no usable engine, or the training tiles that int8 was calibrated on changed.

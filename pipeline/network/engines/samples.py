@@ -24,10 +24,6 @@ def sample_pixels(tiles: TileSource) -> torch.Tensor:
 def calibration_pixels(manifest: Manifest, preprocess: Preprocess) -> torch.Tensor:
     """Return up to `N_CALIBRATION` evenly spaced training tiles; test and validation tiles decide no scale (P7).
 
-    Args:
-        manifest: of the run.
-        preprocess: of the network's input.
-
     Raises:
         BadInput: the manifest has no training tile that can be read.
     """

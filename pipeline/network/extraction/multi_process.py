@@ -25,11 +25,6 @@ def extract_jointly(inputs: TileInputs, settings: ExtractionSettings, out: Path)
     """Embed a shard in each process of `process_group` and merge them in the first; return the exit code.
 
     Only the first ends with code 3, when the others have ended: torchrun takes any code but 0 for a failure.
-
-    Args:
-        inputs: tiles and network.
-        settings: how tiles are embedded.
-        out: the embeddings file.
     """
     n_rows, ranks, folder = len(inputs.manifest.table), Ranks(), ranks_folder(out)
     atomic.check_no_link(folder)

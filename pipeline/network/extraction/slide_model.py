@@ -74,10 +74,6 @@ def source_of(entry: SlideEntry, manifest: Manifest | None) -> str | None:
     """Return the source of a slide: as the user gives it, else by the rule for the names of the tiles.
 
     A source that the rule finds counts only if some tile has it: the slide may be named by another rule.
-
-    Args:
-        entry: the slide.
-        manifest: of the tiles.
     """
     if manifest is None:
         return entry.group

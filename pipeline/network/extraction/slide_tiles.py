@@ -15,7 +15,7 @@ class SlideTiles(TileSource):
     Args:
         slide: open; each process that reads opens it again.
         coords: (N, 2) int32, x and y of the upper left corners in level-0 px.
-        side: of a tile in level-0 px.
+        side: side of a tile in level-0 px.
         size: side of the returned tiles in px.
         stain: target that tiles are normalised to, after they were hashed.
     """

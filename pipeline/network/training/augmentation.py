@@ -42,7 +42,7 @@ def orient_each(pixels: torch.Tensor, coins: np.ndarray) -> torch.Tensor:
     """Return (B, 3, S, S), channels_last, each tile in its own orientation.
 
     Args:
-        pixels: of any type.
+        pixels: (B, 3, S, S) of any type.
         coins: (2 or 3, B) bool: flip left-right, flip up-down, swap the two axes.
     """
     orientation = (1 << np.arange(len(coins))) @ coins

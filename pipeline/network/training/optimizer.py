@@ -22,12 +22,7 @@ LR_DROP = 0.1
 
 
 def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer; norms and biases have no weight decay.
-
-    Args:
-        network: network on its device.
-        recipe: how to train.
-    """
+    """Return the recipe's optimizer; norms and biases have no weight decay."""
     parameters = list(network.parameters())
     groups: list[dict[str, Any]] = [
         {"params": [value for value in parameters if value.ndim > 1]},
@@ -50,7 +45,7 @@ def learning_rate(recipe: Recipe, *, epoch: int, step: int, steps: int) -> float
     Args:
         recipe: how to train.
         epoch: counted from 0.
-        step: of the epoch, counted from 0.
+        step: step of the epoch, counted from 0.
         steps: in each epoch.
     """
     done, warm = epoch * steps + step, round(recipe.warmup_epochs * steps)

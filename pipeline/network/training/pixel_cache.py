@@ -47,12 +47,7 @@ def checked_pixels(batch: Batch) -> torch.Tensor:
 
 
 class StreamedTiles:
-    """Decode tiles from their files in every epoch.
-
-    Args:
-        tiles: the files.
-        workers: decoding processes.
-    """
+    """Decode tiles from their files in every epoch."""
 
     def __init__(self, tiles: TileFiles, *, workers: int) -> None:
         self.tiles, self.workers = tiles, workers

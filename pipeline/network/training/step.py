@@ -88,7 +88,7 @@ class TrainStep:
             pixels: (P, 3, size, size) uint8, channels_last, of the tiles in this process's `places`.
             labels: (B,) class codes of the whole batch.
             epoch: counted from 0.
-            step: of the epoch, counted from 0.
+            step: step of the epoch, counted from 0.
             steps: in each epoch.
 
         Returns:

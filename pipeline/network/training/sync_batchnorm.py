@@ -75,11 +75,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise(network: nn.Module) -> None:
-    """Replace each BatchNorm2d of a network, in place, by one over all processes with the same weights and statistics.
-
-    Args:
-        network: network on its device.
-    """
+    """Replace each BatchNorm2d of a network, in place, by one over all processes, with its weights and statistics."""
     for name, layer in list(network.named_children()):
         if isinstance(layer, nn.BatchNorm2d):
             setattr(network, name, _synchronised(layer))

@@ -43,7 +43,7 @@ class Trainer:
     """Train one network, resumable at any step.
 
     Args:
-        network: on its device, channels_last.
+        network: network on its device, channels_last.
         train: the training tiles.
         val: the tiles that choose the epoch.
         setup: how to train.

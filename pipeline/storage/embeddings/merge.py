@@ -79,11 +79,6 @@ class MergedRows:
 def check_rows(path: Path, content: Embeddings, table: pd.DataFrame) -> None:
     """Check the rows of a shard against the manifest: names, label, split, and the hash of the pixels.
 
-    Args:
-        path: file of the shard, for messages.
-        content: content of the shard.
-        table: the corresponding rows of the manifest.
-
     Raises:
         BadInput: a row differs; names the first.
     """

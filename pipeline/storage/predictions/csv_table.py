@@ -112,7 +112,7 @@ def with_probabilities(table: pd.DataFrame, p: np.ndarray, classes: Sequence[str
     """Return a table of N rows with the columns `p_<class>`, added at once: one by one, hundreds are slow.
 
     Args:
-        table: of N rows.
+        table: table of N rows.
         p: (N, K) probabilities.
         classes: K names.
     """

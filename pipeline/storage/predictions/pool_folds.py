@@ -95,11 +95,6 @@ def write_pooled(protocol: Protocol, parts: list[PartEntry], files: list[Path]) 
 
     A CSV file lists head after head; a Parquet file has separate row groups for each head.
 
-    Args:
-        protocol: the plan.
-        parts: parts of one arm.
-        files: predictions of each part.
-
     Raises:
         BadArtifact: the parts have different heads or classes, or a tile is tested in two folds of a seed.
     """

@@ -98,7 +98,7 @@ def audit(
 
     Args:
         table: manifest columns, index 0..N-1.
-        measurements: of the same tiles.
+        measurements: measurements of the same tiles.
         tiles: the data set they are from.
         sides: one value per tile, index as the table's: two tiles with different values can be on two sides of a
             split. The split itself; the group, where folds are of groups; the tile's id, where they are random.

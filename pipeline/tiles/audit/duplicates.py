@@ -83,7 +83,7 @@ def duplicate_findings(
 
     Args:
         table: manifest columns, (N) rows.
-        measurements: of the same rows.
+        measurements: measurements of the same rows.
         sides: side of the split of each row, (N,).
         strict: almost equal tiles on several sides are an error, not a warning.
     """

@@ -72,9 +72,9 @@ def audit_markdown(
     Args:
         table: manifest columns, index 0..N-1.
         findings: worst first.
-        measurements: of the same tiles.
-        name: of the data set.
-        protocol: of the split.
+        measurements: measurements of the same tiles.
+        name: name of the data set.
+        protocol: protocol of the split.
     """
     good = table[table["problem"] == ""]
     splits = [split for split in SPLITS if (good["split"] == split).any()]

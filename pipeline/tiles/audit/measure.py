@@ -87,7 +87,7 @@ def survey(root: Path, paths: list[str], *, workers: int) -> tuple[pd.DataFrame,
 
     Args:
         root: folder that the paths are relative to.
-        paths: of the tiles, (N,).
+        paths: paths of the tiles, (N,).
         workers: threads, at least 1.
 
     Returns:

@@ -75,7 +75,7 @@ def candidates(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield pairs of tiles, i < j, whose hashes differ in `MAX_DISTANCE` bits at most, some of them repeatedly.
 
     Args:
-        hashes: of the eight orientations of each tile, (N, 8) uint64.
+        hashes: hashes of the eight orientations of each tile, (N, 8) uint64.
 
     Yields:
         Rows i and j, (M,) int64 each, such that tile i looks like tile j in some orientation.
@@ -117,7 +117,7 @@ def near_duplicates(hashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
     For many copies of a tile, not every pair is returned, but enough pairs to connect them all.
 
     Args:
-        hashes: of the eight orientations of each tile, (N, 8) uint64.
+        hashes: hashes of the eight orientations of each tile, (N, 8) uint64.
         thumbnails: each tile in grey, (N, S, S) uint8.
 
     Returns:

@@ -43,7 +43,7 @@ def check_layout(paths: Sequence[str], groups: Sequence[str], *, where: Path) ->
     """Refuse a folder whose first level is probably not the class.
 
     Args:
-        paths: of the tiles, relative to the folder, each in at least one folder; (N,).
+        paths: paths of the tiles, relative to the folder, each in at least one folder; (N,).
         groups: group of each tile, "" where none is known; (N,). Folders that are the groups cannot be the classes.
         where: the folder, for messages.
 

@@ -44,10 +44,10 @@ def check_spellings(names: Iterable[str], *, what: str, where: str, option: str)
     """Refuse names that are equal but for their spelling, as two of them would be taken for two classes or patients.
 
     Args:
-        names: of classes, groups or slides.
+        names: names of classes, groups or slides.
         what: they are names of, in the plural.
         where: the folder or table they come from.
-        option: of the command, by which the user confirms that they differ.
+        option: option of the command, by which the user confirms that they differ.
 
     Raises:
         BadInput: names all spellings of the first such name.
@@ -74,7 +74,7 @@ def copies(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return (copy, original) of names that systems give to copies, where both are there.
 
     Args:
-        names: of the files (without suffixes) or folders of one folder.
+        names: names of the files (without suffixes) or folders of one folder.
     """
     there = set(names)
     found = []
