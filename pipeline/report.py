@@ -125,7 +125,13 @@ def collect(
     """Score, judge and draw everything that the sections are written from."""
     from pipeline.comparison.label_errors import find_suspects
     from pipeline.comparison.report_data import ReportData
-    from pipeline.comparison.report_figures import draw_embedding_map, draw_errors, draw_scores, worst_errors
+    from pipeline.comparison.report_figures import (
+        draw_embedding_map,
+        draw_errors,
+        draw_main_scores,
+        draw_scores,
+        worst_errors,
+    )
     from pipeline.comparison.robustness import read_corrupted
     from pipeline.comparison.run_files import read_run_files
     from pipeline.comparison.scores import by_key, choose_resampling, score_heads
@@ -153,7 +159,7 @@ def collect(
         random_control=read_random_control(common, predictions, files),
         corrupted=corrupted,
         suspects=find_suspects(predictions),
-        figures=draw_scores(figures, predictions),
+        figures=draw_scores(figures, predictions) | {"scores": draw_main_scores(figures, predictions, scores)},
         map="Not drawn (--map none)."
         if options.map == "none"
         else draw_embedding_map(figures, run_files, predictions, method=options.map, seed=common.seed),

@@ -192,9 +192,9 @@ def test_accuracy_is_that_of_predictions_csv(full_run):
 def test_the_report_has_its_parts_in_order_and_leaves_nothing_out(full_run):
     text = (full_run / "comparison.md").read_text()
     titles = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
-    assert titles[:3] == ["What was compared", "Results on the test rows", "Verdict"]
-    assert titles[-1] == "Credit and use"
-    assert re.findall(r"n/a: (\S+) was left out", text) == ["robustness.csv"]
+    assert titles[:3] == ["Result", "Explore the test tiles", "Results on the test rows"]
+    assert titles[-2:] == ["Credit and use", "Not in this report"]
+    assert re.findall(r": (\S+) was left out", text) == ["robustness.csv"]
     assert "Somebody, CC BY 4.0" in text
     assert "research use only" in text
     assert "2 tiles could not be read" in text
@@ -228,10 +228,10 @@ def parse(run: Path) -> Page:
 
 def test_the_html_needs_no_other_file_and_has_the_text_of_the_markdown(full_run):
     page = parse(full_run)
-    assert page.tags.count("img") == 10
+    assert page.tags.count("img") == 11
     assert not {"link", "iframe", "object"} & set(page.tags)
     assert page.tags.count("script") == 2  # the data and the script of the explorer
-    assert all(address.startswith(("data:image/png;base64,", "#part-")) for address in page.addresses)
+    assert all(address.startswith(("data:image/webp;base64,", "#part-")) for address in page.addresses)
     sentences = {" ".join(part.split()) for part in page.text}
     for line in re.sub(r"\\(.)", r"\1", (full_run / "comparison.md").read_text()).splitlines():
         if line.startswith(("- ", "## ", "> **")):
@@ -296,7 +296,7 @@ def test_gallery_0_shows_no_pixels_and_removes_older_figures(tmp_path):
     text = write(run, ReportOptions(draws=200, map="none", gallery=0))
     assert not (run / "figures/errors.png").exists()
     assert "Not drawn (--gallery 0)" in text
-    assert parse(run).tags.count("img") == 5  # confusion, classes' F1, reliability, referral, history
+    assert parse(run).tags.count("img") == 6  # scores, confusion, classes' F1, reliability, referral, history
 
 
 # -- what it is careful about -----------------------------------------------------------------------------------
@@ -363,7 +363,7 @@ def test_one_head_alone(tmp_path):
 def test_without_other_files_each_missing_part_is_one_sentence(tmp_path):
     text = write(fabricate(tmp_path, credit=None))
     for name in ("heads/heads.json", "history.csv", "model.json", "audit.json", "manifest.csv", "embeddings.h5"):
-        assert f"n/a: {name} was left out (not there)." in text
+        assert f": {name} was left out (not there)." in text
 
 
 def describe(run: Path, **more: object) -> None:
@@ -416,7 +416,7 @@ def test_a_file_of_the_run_that_its_stage_did_not_write_is_left_out(tmp_path):
 def test_a_broken_embeddings_file_is_left_out(tmp_path):
     run = fabricate(tmp_path)
     (run / "embeddings.h5").write_bytes(b"not HDF5")
-    assert "n/a: embeddings.h5 was left out (embeddings.h5: not a readable HDF5 file" in write(run)
+    assert ": embeddings.h5 was left out (embeddings.h5: not a readable HDF5 file" in write(run)
 
 
 def test_tiles_that_are_gone_or_changed_are_not_shown(tmp_path):

@@ -42,7 +42,7 @@ class ReportData:
     """Likely label errors, or why there are none."""
 
     figures: Mapping[str, Figure]
-    """confusion, classes, reliability, selective."""
+    """scores, confusion, classes, reliability, selective."""
 
     map: EmbeddingMap | str
     """The map of the embeddings, or why there is none."""

@@ -1,7 +1,7 @@
 """Draw the report's own figures: the data, the caption, or why a figure could not be drawn."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -9,11 +9,20 @@ import numpy as np
 
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.run_files import RunFiles
+from pipeline.comparison.scores import Score
 from pipeline.errors import BadTile
 from pipeline.evaluation import metrics
 from pipeline.figures.embedding_map import MOST_ROWS, choose_rows, draw_map, project
 from pipeline.figures.gallery import HeadPrediction, Picture, draw_gallery
-from pipeline.figures.heads import draw_class_bars, draw_confusion, draw_reliability, most_misclassified, shown_text
+from pipeline.figures.heads import (
+    ScoreRow,
+    draw_class_bars,
+    draw_confusion,
+    draw_reliability,
+    draw_score_rows,
+    most_misclassified,
+    shown_text,
+)
 from pipeline.figures.selective import draw_selective
 from pipeline.markup.document import Figure
 from pipeline.markup.number_format import count, head_name
@@ -25,7 +34,15 @@ from pipeline.tiles.manifest import Manifest
 LEAST_POINTS = 5
 """A map of fewer tiles shows nothing."""
 
-FIGURES = ("confusion.png", "per_class_f1.png", "reliability.png", "selective.png", "embedding_map.png", "errors.png")
+FIGURES = (
+    "scores.png",
+    "confusion.png",
+    "per_class_f1.png",
+    "reliability.png",
+    "selective.png",
+    "embedding_map.png",
+    "errors.png",
+)
 """Everything that this module may draw."""
 
 TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
@@ -133,6 +150,22 @@ def draw_scores(folder: Path, predictions: Predictions) -> dict[str, Figure]:
             "on all tiles. Below 10 % the curves jump by single tiles.",
         ),
     }
+
+
+def draw_main_scores(folder: Path, predictions: Predictions, scores: Mapping[tuple[str, str, str], Score]) -> Figure:
+    """Draw the macro-F1 of heads and baselines with its intervals; return the figure."""
+    heads = [*predictions.main_heads, *predictions.baselines]
+    rows = [
+        ScoreRow(head_name(head), score.value, score.low, score.high, is_baseline=head in predictions.baselines)
+        for head in heads
+        if (score := scores[head, "test", "macro_f1"])
+    ]
+    draw_score_rows(folder / "scores.png", rows, label="macro-F1 on the test rows")
+    return Figure(
+        "figures/scores.png",
+        "Macro-F1 of heads and baselines on one axis, with intervals",
+        "Macro-F1 on the test rows with its interval. Round: heads on the trained network. Square: baselines.",
+    )
 
 
 def draw_embedding_map(

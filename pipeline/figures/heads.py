@@ -1,5 +1,6 @@
 """Draw figures that compare heads: confusion matrices, F1 of each class, reliability curves."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from pipeline.figures.style import head_colours, save, short, styled
 PANELS_PER_ROW = 3
 COLOURS, SHARES = "Blues", Normalize(0, 1)
 """One colour scale for all confusion matrices."""
+
+HEAD_COLOUR = "#0072b2"
 
 MOST_COUNTS = 16
 """Counts are written into the cells of confusion matrices of up to this many classes."""
@@ -36,6 +39,40 @@ def most_misclassified(matrices: Sequence[IntArray], n: int = MOST_CLASSES) -> I
 def shown_text(n_shown: int, n: int) -> str:
     """Return the sentence that names the classes a figure leaves out; empty where it shows all n."""
     return "" if n_shown == n else f"the {n_shown} classes with the largest share of misclassified tiles, of {n}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreRow:
+    """A score with its interval; NaN bounds: none."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    is_baseline: bool
+
+
+@styled
+def draw_score_rows(path: Path, rows: Sequence[ScoreRow], *, label: str) -> None:
+    """Draw scores as points with their intervals, one row each, all on one axis.
+
+    Args:
+        path: the PNG.
+        rows: from top to bottom.
+        label: of the axis.
+    """
+    figure = Figure(figsize=(7.2, 0.34 * len(rows) + 0.9), layout="constrained")
+    axis = figure.subplots()
+    for i, row in enumerate(rows):
+        colour = "0.55" if row.is_baseline else HEAD_COLOUR
+        axis.plot([row.low, row.high], [i, i], color=colour, lw=2, solid_capstyle="round")
+        axis.plot([row.value], [i], "s" if row.is_baseline else "o", color=colour, ms=6)
+        axis.annotate(f"{row.value:.3f}", (row.value, i), (0, 5), textcoords="offset points", ha="center", fontsize=7)
+    axis.set_yticks(range(len(rows)), [short(row.name, 34) for row in rows])
+    axis.set_ylim(len(rows) - 0.5, -0.7)
+    axis.set_xlabel(label)
+    axis.grid(axis="x", color="0.9")
+    save(figure, path)
 
 
 @styled

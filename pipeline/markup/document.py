@@ -14,6 +14,7 @@ from typing import ClassVar
 import jinja2
 
 from pipeline.markup.escape import markdown_cell
+from pipeline.markup.web_image import web_image
 
 TEMPLATE = "report.html.jinja"
 
@@ -93,6 +94,8 @@ class Section:
 
     title: str
     blocks: Sequence[Block]
+    folded: bool = False
+    """Whether a browser shows its heading alone until the reader opens it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +147,7 @@ def _markdown_block(block: Block) -> str:
 
 
 def to_html(document: Document, *, folder: Path) -> str:
-    """Return the document as one HTML file that needs no other: PNG pictures inlined, no network.
+    """Return the document as one HTML file that needs no other: pictures inlined, no network.
 
     The only scripts that a browser runs are those of the document's interactive parts, by their hash.
 
@@ -156,8 +159,6 @@ def to_html(document: Document, *, folder: Path) -> str:
     environment = jinja2.Environment(
         loader=here, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    images = {
-        figure.file: base64.b64encode((folder / figure.file).read_bytes()).decode() for figure in document.figures
-    }
+    images = {figure.file: base64.b64encode(web_image(folder / figure.file)).decode() for figure in document.figures}
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in document.scripts]
     return environment.get_template(TEMPLATE).render(document=document, images=images, hashes=hashes)

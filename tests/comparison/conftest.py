@@ -88,7 +88,7 @@ def make_data(tmp_path: Path) -> Callable[..., ReportData]:
             figures=frozenset(),
             missing=missing or {},
         )
-        names = ("confusion", "classes", "reliability", "selective")
+        names = ("scores", "confusion", "classes", "reliability", "selective")
         made: dict[str, Any] = {
             "run": tmp_path,
             "predictions": predictions,

@@ -1,6 +1,9 @@
 import base64
+import io
+import re
 
 import pytest
+from PIL import Image
 
 from pipeline.markup.document import Bullets, Document, Figure, Note, Section, Table, Text, to_html, to_markdown
 
@@ -46,11 +49,13 @@ def test_markdown():
 
 def test_html_escapes_text_and_holds_its_pictures(tmp_path):
     (tmp_path / "f").mkdir()
-    picture = b"\x89PNG picture"
-    (tmp_path / "f/p.png").write_bytes(picture)
+    Image.new("RGB", (3, 2), (10, 20, 30)).save(tmp_path / "f/p.png")
     html = to_html(DOCUMENT, folder=tmp_path)
     assert "<h1>A &amp; &lt;b&gt;</h1>" in html
-    assert f'src="data:image/png;base64,{base64.b64encode(picture).decode()}"' in html
+    found = re.search(r'src="data:image/webp;base64,([^"]+)"', html)
+    assert found is not None
+    with Image.open(io.BytesIO(base64.b64decode(found[1]))) as shown:
+        assert (shown.format, shown.size, shown.getpixel((2, 1))) == ("WEBP", (3, 2), (10, 20, 30))
     assert html.index("careful") < html.index("<li>one</li>") < html.index("x|y") < html.index('alt="alt"')
     assert 'name="viewport"' in html
 

@@ -1,5 +1,7 @@
 """Build the report from its sections, in their order."""
 
+import dataclasses
+
 from pipeline.comparison import report_figures
 from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.sections import (
@@ -15,40 +17,69 @@ from pipeline.comparison.sections import (
     robustness,
     significance,
 )
-from pipeline.markup.document import Document
-from pipeline.markup.number_format import listing
+from pipeline.markup.document import Block, Bullets, Document, Section, Text
+from pipeline.markup.number_format import NOT_AVAILABLE, listing
 
 FIGURES = (*report_figures.FIGURES, robustness.FIGURE, label_errors.FIGURE)
 """Files in the folder of figures that the report may draw."""
 
 
+FOLDED = (
+    significance.section,
+    cross_validation.parts,
+    embedding_quality.section,
+    appendix.training,
+    appendix.costs,
+    appendix.hyper_parameters,
+    appendix.audit,
+    appendix.provenance,
+)
+"""Sections that a browser shows when the reader opens them."""
+
+SECTIONS = (
+    overview.result,
+    explore.section,
+    overview.results,
+    overview.verdict,
+    baselines.section,
+    overview.compared,
+    cross_validation.random_control,
+    significance.per_group,
+    per_class.per_class,
+    per_class.confusions,
+    calibration.calibration,
+    calibration.selective,
+    robustness.section,
+    per_class.embedding_map,
+    per_class.worst_errors,
+    label_errors.section,
+    *FOLDED,
+    appendix.credit,
+)
+"""Functions that write the sections, in their order."""
+
+
 def build(data: ReportData) -> Document:
-    """Return the report, from the verdict down to the hashes."""
-    sections = [
-        overview.compared(data),
-        overview.results(data),
-        overview.verdict(data),
-        explore.section(data),
-        significance.section(data),
-        cross_validation.random_control(data),
-        baselines.section(data),
-        significance.per_group(data),
-        cross_validation.parts(data),
-        per_class.per_class(data),
-        per_class.confusions(data),
-        calibration.calibration(data),
-        calibration.selective(data),
-        robustness.section(data),
-        embedding_quality.section(data),
-        per_class.embedding_map(data),
-        per_class.worst_errors(data),
-        label_errors.section(data),
-        appendix.training(data),
-        appendix.costs(data),
-        appendix.hyper_parameters(data),
-        appendix.audit(data),
-        appendix.provenance(data),
-        appendix.credit(data),
-    ]
+    """Return the report, from the recommendation down to the hashes. Sections without data are one list at its end."""
+    sections: list[Section] = []
+    empty: list[str] = []
+    for write in SECTIONS:
+        section = write(data)
+        if section is None:
+            continue
+        if (reason := _reason_for_nothing(section)) is not None:
+            empty.append(f"{section.title}: {reason}")
+        else:
+            sections.append(dataclasses.replace(section, folded=write in FOLDED))
+    if empty:
+        lines: list[Block] = [Text("The run has no data for these parts."), Bullets(empty)]
+        sections.append(Section("Not in this report", lines, folded=True))
     title = f"Comparison of {listing(data.head_names)} on {data.predictions.details.get('dataset', 'n/a')}"
-    return Document(title, [section for section in sections if section is not None])
+    return Document(title, sections)
+
+
+def _reason_for_nothing(section: Section) -> str | None:
+    """Return why a section has no data; None where it has some."""
+    first = section.blocks[0] if len(section.blocks) == 1 else None
+    is_empty = isinstance(first, Text) and first.text.startswith(NOT_AVAILABLE)
+    return first.text.removeprefix(NOT_AVAILABLE).lstrip(": ") if isinstance(first, Text) and is_empty else None

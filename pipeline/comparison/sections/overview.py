@@ -1,4 +1,4 @@
-"""Write the first sections of the report: what was compared, the results, the verdict."""
+"""Write the first sections of the report: the first screen, the results, the verdict, what was compared."""
 
 import numpy as np
 
@@ -50,32 +50,45 @@ STAIN_METHODS = {"macenko": "Macenko et al. 2009", "reinhard": "Reinhard et al. 
 SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
 
 
-def compared(data: ReportData) -> Section:
-    """Return what was compared on which rows, and what makes the scores better than on new tiles."""
+def result(data: ReportData) -> Section:
+    """Return the first screen: the recommendation, all scores on one axis, what was compared, and the warnings."""
+    predictions = data.predictions
+    warning = _warning(predictions)
+    errors = [finding for finding in data.files.findings or [] if finding.severity == "error"]
+    blocks: list[Block] = [Note(data.verdict.action), data.figures["scores"], Text(_what(data))]
+    blocks += [Note(warning)] if warning else []
+    if errors:
+        blocks.append(Note(f"The audit found {count(len(errors), 'error')} in the data, first: {errors[0].what}."))
+    return Section("Result", [*blocks, *_network(data)])
+
+
+def _what(data: ReportData) -> str:
+    """Return the sentence on the heads, the data set, its groups and the split."""
     predictions, details = data.predictions, data.predictions.details
     n_groups = len(predictions.group_code[1])
     groups = f" from {count(n_groups, 'group')} (sources, slides or patients)" if predictions.groups_known else ""
     is_plan = data.protocol is not None
     noun, of_part = ("tested tile", ", from the embeddings of each part's network") if is_plan else ("tile", "")
-    blocks: list[Block] = [
-        Text(
-            f"{listing(data.head_names)} classify the same tiles{of_part}. Data set: "
-            f"{details.get('dataset', 'n/a')}, {count(predictions.n_tiles(np.arange(len(predictions.y))), noun)} of "
-            f"{count(len(predictions.classes), 'class')}{groups}; "
-            f"{PROTOCOLS.get(predictions.protocol, predictions.protocol)}."
-        )
-    ]
-    warning = _warning(predictions)
-    blocks += [Note(warning)] if warning else []
-    errors = [finding for finding in data.files.findings or [] if finding.severity == "error"]
-    if errors:
-        blocks.append(Note(f"The audit found {count(len(errors), 'error')} in the data, first: {errors[0].what}."))
-    blocks += [Text(_of_plan(data.protocol))] if data.protocol is not None else [_rows_table(predictions)]
+    return (
+        f"{listing(data.head_names)} classify the same tiles{of_part}. Data set: "
+        f"{details.get('dataset', 'n/a')}, {count(predictions.n_tiles(np.arange(len(predictions.y))), noun)} of "
+        f"{count(len(predictions.classes), 'class')}{groups}; "
+        f"{PROTOCOLS.get(predictions.protocol, predictions.protocol)}."
+    )
+
+
+def compared(data: ReportData) -> Section:
+    """Return which rows, networks and tiles the scores rest on."""
+    predictions, details = data.predictions, data.predictions.details
+    blocks: list[Block] = (
+        [Text(_of_plan(data.protocol))]
+        if data.protocol is not None
+        else [Text("Scores are of the test rows; the other rows fitted and chose."), _rows_table(predictions)]
+    )
     fit_on, fitted = FIT_ON.get(str(details.get("fit_on"))), [h for h in predictions.main_heads if h != "softmax"]
     if fit_on and fitted:
         verb = "is" if len(fitted) == 1 else "are"
         blocks.append(Text(f"{listing([head_name(head) for head in fitted])} {verb} fitted {fit_on}"))
-    blocks += _network(data)
     n_skipped = details.get("n_skipped") or 0
     if n_skipped:
         blocks.append(Text(f"{count(n_skipped, 'tile')} could not be read and are not in this report."))
@@ -194,7 +207,7 @@ def interval_basis(data: ReportData) -> str:
 
 
 def verdict(data: ReportData) -> Section:
-    """Return which head to use, and how certain that is."""
+    """Return how certain the recommendation is."""
     predictions = data.predictions
     caveats = []
     if len(predictions.rows("val")):
@@ -221,7 +234,6 @@ def verdict(data: ReportData) -> Section:
     return Section(
         "Verdict",
         [
-            Note(data.verdict.action),
             Text(sentences[0]),
             Bullets(sentences[1:] or ["One head: no pair to compare."]),
             Text("A point is a percentage point of macro-F1. The intervals are of the paired differences."),
