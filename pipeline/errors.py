@@ -1,4 +1,4 @@
-"""The errors a user can meet: one line each (what, which file, what to do) and an exit code.
+"""Define the errors that a user can meet: one line each (what, which file, what to do) and an exit code.
 
 Exit codes of every command: 0 ok, 1 failed, 2 usage, 3 finished with skipped inputs,
 128 + signal number after an interruption that was saved.

@@ -12,14 +12,14 @@ from pipeline.runtime.console import log
 
 @dataclasses.dataclass(frozen=True)
 class BenchConfig:
-    """Say on what and how often everything is measured."""
+    """The device, threads and rounds of a benchmark."""
 
     device: torch.device
     threads: int
     """Compute threads, of torch, XGBoost and the searches."""
 
     rounds: int
-    """How often each contender is measured."""
+    """Number of measurements of each contender."""
 
     seed: int
     is_quick: bool = False
@@ -27,7 +27,7 @@ class BenchConfig:
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
-        """The precisions that are measured: fp32, and bf16 where the device computes in it."""
+        """The precisions that are measured: fp32, and bf16 if the device computes in it."""
         return ("fp32", "bf16") if default_precision(self.device) == "bf16" else ("fp32",)
 
     def size(self, full: int, quick: int) -> int:
@@ -43,9 +43,9 @@ def interleaved(contenders: Mapping[str, Contender], *, rounds: int, part: str) 
     """Return the values of every contender, one per round; each round takes all of them in the same order.
 
     Args:
-        contenders: name -> what is measured, warmed up already.
+        contenders: name -> function that measures once, after warm-up.
         rounds: at least 1.
-        part: what the messages begin with.
+        part: first words of the messages.
     """
     values: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(1, rounds + 1):

@@ -24,10 +24,10 @@ from pipeline.runtime.console import log
 PLAIN_BATCH = 64
 
 ENGINES = ("torch", "openvino")
-"""The engines that `extract` takes by its rule."""
+"""The engines that the rule of `extract` can choose."""
 
 WINDOW_S = 0.6
-"""About how long one value is measured; at least one batch."""
+"""Approximate seconds of one measurement; at least one batch."""
 
 
 class Runner(Protocol):
@@ -64,7 +64,7 @@ def rate(engine: Runner, batches: list[torch.Tensor], n: int) -> float:
 
 
 def sustained(engine: Runner, batches: list[torch.Tensor], *, window_s: float = WINDOW_S) -> Contender:
-    """Return what measures the rate of an engine over about `window_s` seconds; warm it up."""
+    """Warm an engine up, and return a function that measures its rate over about `window_s` seconds."""
     rate(engine, batches, 1)
     n = max(1, round(window_s * rate(engine, batches, 2) / len(batches[0])))
     return lambda: rate(engine, batches, n)

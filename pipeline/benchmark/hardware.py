@@ -1,4 +1,4 @@
-"""Describe the machine: a name for the files (never the host's), and what readers need to compare figures."""
+"""Describe the machine: a name for the files (never the host's), and facts to compare figures."""
 
 import platform
 import re
@@ -11,7 +11,7 @@ import torch
 CPUINFO = Path("/proc/cpuinfo")
 
 NOISE = re.compile(r"\((?:r|tm|c)\)|\bcpu\b|\bprocessor\b|@.*|\bwith\b.*|\b\d+-core\b", re.IGNORECASE)
-"""What vendors write around a chip's name."""
+"""Words of vendors around a chip's name."""
 
 UNITS = ("amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni", "avx512f", "avx2", "bf16", "i8mm")
 """Instruction sets that decide how fast a network is, by the kernel's names for them."""
@@ -32,7 +32,7 @@ def cpu_name() -> str:
 
 
 def cpu_units() -> list[str]:
-    """Return which of `UNITS` the CPU has; none where the system does not list them."""
+    """Return the instruction sets of `UNITS` that the CPU has; none if the system does not list them."""
     if not CPUINFO.is_file():
         return []
     text = CPUINFO.read_text(encoding="utf-8", errors="replace")

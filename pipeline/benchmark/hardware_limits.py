@@ -1,4 +1,4 @@
-"""Measure what the machine can do at most: matrix products in fp32 and bf16, and copying of memory."""
+"""Measure the limits of the machine: matrix products in fp32 and bf16, and copying of memory."""
 
 import statistics
 import time
@@ -18,17 +18,17 @@ TRAINING_PASSES = 3
 to both factors, two products for one (as counted by Kaplan et al. 2020, arXiv 2001.08361, section 2.1)."""
 
 COPY_BYTES = 2**28
-"""Far more than any cache holds."""
+"""Bytes of a copy, far more than any cache."""
 
 COPY_S = 0.3
-"""How long copies are timed."""
+"""Seconds of timing copies."""
 
 
 def peak_flops(device: torch.device, precision: Precision, *, seconds: float) -> float:
     """Return the operations per second of a square matrix product: the limit that rates are compared with.
 
-    The limit is measured, not looked up: it is what this machine grants this process with torch's number of threads
-    now. A convolution written for the chip may exceed it by some per cent.
+    The limit is measured for this process with torch's number of threads. A convolution written for the chip may exceed
+    it by some per cent.
 
     Args:
         device: where.
@@ -56,7 +56,7 @@ def peak_name(precision: Precision) -> str:
 
 
 def peaks(config: BenchConfig) -> dict[str, Contender]:
-    """Return what measures the machine's matrix products in GFLOP/s, by `peak_name`; for rounds with other work."""
+    """Return functions that measure matrix products in GFLOP/s, by `peak_name`; for rounds with other work."""
 
     def rate_in(precision: Precision) -> Contender:
         return lambda: peak_flops(config.device, precision, seconds=config.size(4, 1) / 10) / 1e9
@@ -87,6 +87,6 @@ def measure_limits(config: BenchConfig) -> Iterator[Measurement]:
     """Yield the limits of the machine."""
     contenders = peaks(config) | {"memory copy": lambda: copy_rate(config.device)}
     for contender in contenders.values():
-        contender()  # the first call pays for threads and pages
+        contender()  # the first call starts threads and allocates pages
     for name, values in interleaved(contenders, rounds=config.rounds, part="limits").items():
         yield Measurement("limits", name, "GB/s" if name == "memory copy" else "GFLOP/s", tuple(values))

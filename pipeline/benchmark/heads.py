@@ -1,4 +1,4 @@
-"""Measure the fitting of the heads next to scikit-learn's and XGBoost's own ways, on synthetic embeddings."""
+"""Measure the fitting of heads next to scikit-learn's grid search and XGBoost's defaults."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -98,7 +98,9 @@ def measure_svm(config: BenchConfig) -> Iterator[Measurement]:
     def ours() -> None:
         found[OURS] = our_search(rows, folds, config=config)
 
-    our_search(rows.take(np.arange(120)), folds[:120], config=config)  # the first call pays for threads and pages
+    our_search(
+        rows.take(np.arange(120)), folds[:120], config=config
+    )  # the first call starts threads and allocates pages
     plain_seconds, seconds = time_around(plain, ours, rounds=config.rounds)
     best = {name: best_point(each) for name, each in found.items()}
     chosen = {
@@ -151,5 +153,5 @@ def measure_xgboost(config: BenchConfig) -> Iterator[Measurement]:
 
 
 def measure_heads(config: BenchConfig) -> Iterator[Measurement]:
-    """Yield what was measured of SVM and XGBoost."""
+    """Yield the measurements of SVM and XGBoost."""
     return itertools.chain(measure_svm(config), measure_xgboost(config))

@@ -1,4 +1,4 @@
-"""Hold what was measured: values round by round, and what they are compared with; write them as CSV."""
+"""Hold measurements: values of each round, and their ratios; write them as CSV."""
 
 import csv
 import dataclasses
@@ -7,17 +7,17 @@ import statistics
 from collections.abc import Sequence
 
 PLAIN = "plain"
-"""Name of what a plain script does: what ours is compared with."""
+"""Name of the plain script that this package is compared with."""
 
 OURS = "ours"
-"""Name of what this package does, where there is only one way."""
+"""Name of this package, if it has one way only."""
 
 COLUMNS = ("part", "what", "precision", "batch", "unit", "median", "low", "high", "n", "ratio", "share", "note")
 
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """Hold one row of the table."""
+    """One row of the table."""
 
     part: str
     """limits, embed, train, svm or xgboost."""
@@ -44,7 +44,7 @@ class Measurement:
     """Share of the machine's limit."""
 
     note: str = ""
-    """What a reader of this row must know."""
+    """Text for the reader of this row."""
 
     @property
     def median(self) -> float:
@@ -53,7 +53,7 @@ class Measurement:
 
 
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Return the median over rounds of ours / theirs: what slows a round down slows both.
+    """Return the median over rounds of ours / theirs: a slow round is slow for both.
 
     Args:
         ours: one value per round.
@@ -72,7 +72,7 @@ def find(table: Sequence[Measurement], part: str, what: str, unit: str = "") -> 
 
 
 def to_csv(table: Sequence[Measurement]) -> str:
-    """Return the table as CSV with the columns `COLUMNS`; what does not apply is empty."""
+    """Return the table as CSV with the columns `COLUMNS`; cells that do not apply are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

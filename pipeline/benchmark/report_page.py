@@ -1,4 +1,4 @@
-"""Write what was measured: a table, a page, and the record of how they were made."""
+"""Write the measurements: a table, a page, and their record."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -93,7 +93,7 @@ def to_page(title: str, table: Sequence[Measurement], *, facts: Sequence[str]) -
 
 
 def facts(config: BenchConfig, options: Mapping[str, Any]) -> list[str]:
-    """Return what readers need to compare or repeat the figures."""
+    """Return the facts that readers need to compare or repeat the figures."""
     words = [
         f"--{name.replace('_', '-')} {'' if value is True else value}".strip()
         for name, value in options.items()

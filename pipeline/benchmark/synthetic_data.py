@@ -12,7 +12,7 @@ APART = 0.75
 """Standard deviation of the classes' centres, in standard deviations of a class: nine of ten rows can be classified."""
 
 OWN, THRESHOLD = 0.5, 0.3
-"""Standard deviation of each feature's own noise, and what is subtracted before negative values become zero."""
+"""Standard deviation of each feature's own noise, and the number subtracted before negative values become 0."""
 
 
 def synthetic_features(y: np.ndarray, n_features: int, *, seed: int) -> np.ndarray:

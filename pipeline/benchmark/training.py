@@ -29,7 +29,7 @@ WAYS = {"cpu": ((OURS, 32),), "cuda": ((OURS, 32), (COMPILED, 32), (OURS, 256))}
 """Ways of training and tiles per step, by device: on CPUs torch.compile makes training slower."""
 
 WINDOW_S = 6.0
-"""About how long one value is measured."""
+"""Approximate seconds of one measurement."""
 
 
 def begin_training(network: ResNet, *, config: BenchConfig, preprocess: Preprocess, batch: int) -> TrainStep:
@@ -71,7 +71,7 @@ def take_steps(training: TrainStep, tiles: CachedTiles, labels: np.ndarray, *, n
 
 
 def cache_tiles(pixels: torch.Tensor, device: torch.device) -> CachedTiles:
-    """Return tiles (N, 3, S, S) uint8 in the device's memory, where a training keeps them."""
+    """Return tiles (N, 3, S, S) uint8 in the device's memory, as in a training."""
     return CachedTiles(pixels.permute(0, 2, 3, 1).contiguous().to(device))
 
 
@@ -96,7 +96,7 @@ class PlainTraining:
 def measure_training(
     config: BenchConfig, model: Model, pixels: torch.Tensor, labels: np.ndarray
 ) -> Iterator[Measurement]:
-    """Yield the rates of the real training's steps and of a plain loop's, and the machine's limits.
+    """Yield the rates of training steps and of a plain loop, and the machine's limits.
 
     Args:
         config: how to measure.

@@ -1,1 +1,1 @@
-"""Options, progress, exit codes."""
+"""Parse command lines and run commands."""

@@ -1,4 +1,4 @@
-"""Options of the commands that work on slides, and the slides that they name."""
+"""Define the options of commands on slides, and find the slides of a command line."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""Metrics, intervals, calibration: pure functions of arrays."""
+"""Compute metrics, intervals and calibrations from arrays."""

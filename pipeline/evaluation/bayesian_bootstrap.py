@@ -1,4 +1,4 @@
-"""How probable it is that one head is better than another by more than a difference that does not matter."""
+"""Compute the probability that a head is better than another by more than a negligible difference."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""From head scores to probabilities: temperature scaling, and one-vs-rest Platt scaling and isotonic regression.
+"""Turn head scores into probabilities: temperature scaling, and one-vs-rest Platt scaling and isotonic regression.
 
 Scores are (N, K): logits of the softmax head, margins of XGBoost, decision values of the SVM. Fit on
 held-out rows (neither the head nor the backbone trained on them, none of them test rows), then apply.
@@ -220,5 +220,5 @@ def _smoothed_targets(member: npt.NDArray[np.bool_]) -> FloatArray:
 
 
 def _has_slope(score: FloatArray, member: npt.NDArray[np.bool_]) -> bool:
-    """Tell whether the class has rows, is not the only one, and its score differs between rows beyond rounding."""
+    """Return whether a class and the rest both have rows, and its score differs between rows beyond rounding."""
     return bool(member.any() and not member.all() and score.std() > 1e-12 * np.abs(score).max())

@@ -1,4 +1,4 @@
-"""Which calibration a head gets: the methods compared by grouped cross-validation on its held-out rows."""
+"""Choose the calibration of a head by grouped cross-validation on its held-out rows."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""Which held-out rows are left out together: whole groups where they are known, else tiles."""
+"""Divide held-out rows into folds: whole groups if they are known, else tiles."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,7 +11,7 @@ Unit = Literal["group", "tile"]
 
 
 def assign_folds(y: IntArray, groups: Sequence[str], *, seed: int, folds: int) -> tuple[IntArray, Unit]:
-    """Deal the rows into folds, numbered from 0.
+    """Return the fold of each row, numbered from 0.
 
     Tiles of a group resemble each other, so a group stays whole: the largest first, each into the fold with the
     fewest rows; fewer groups than folds make as many folds as groups. With one group, or one that is not known

@@ -1,4 +1,4 @@
-"""How well two class maps agree, cell by cell: Cohen's kappa, and the Jaccard index of each class.
+"""Compute the agreement of two class maps, cell by cell: Cohen's kappa, and the Jaccard index of each class.
 
 Both take the (K, K) counts of `pipeline.evaluation.metrics.confusion`; accuracy is `scores_from_confusion`'s.
 """

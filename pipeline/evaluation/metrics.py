@@ -1,4 +1,4 @@
-"""Scores of one head on one set of rows: confusion counts, ranking, probabilities, calibration.
+"""Compute the scores of a head on some rows: confusion counts, ranking, probabilities, calibration.
 
 Every formula that a resampling repeats (`scores_from_confusion`, `row_nll`, `row_brier`,
 `expected_calibration_error`) is defined once and takes leading axes or per-row values, so that

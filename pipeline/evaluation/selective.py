@@ -1,4 +1,4 @@
-"""Accuracy against coverage: what a head gets right if the tiles it is least sure of are referred to a human.
+"""Compute accuracy against coverage, if the tiles with the lowest confidence are referred to a human.
 
 Confidence is the probability of the class that the head names. Selective classification after Geifman
 and El-Yaniv 2017, "Selective Classification for Deep Neural Networks", and 2019, "Bias-Reduced Uncertainty Estimation

@@ -1,4 +1,4 @@
-"""Tests of a difference between two heads: sign-flip over groups, McNemar, Nadeau-Bengio; Holm's adjustment.
+"""Test the difference between two heads: sign-flip over groups, McNemar, Nadeau-Bengio; Holm's adjustment.
 
 The tests have different questions. Sign-flip: do two fixed heads differ beyond chance on new groups? The verdict uses
 this test. McNemar: the same, as if every tile were independent. Nadeau and Bengio: do the procedures that make the

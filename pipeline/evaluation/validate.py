@@ -1,4 +1,4 @@
-"""The arrays every evaluation takes, checked once: labels, probabilities, head scores.
+"""Check the arrays that evaluations take: labels, probabilities, head scores.
 
 A wrong array here is a programmer's error, not a user's, so the checks raise ValueError.
 """

@@ -20,15 +20,15 @@ MOST_COUNTS = 16
 """Counts are written into the cells of confusion matrices of up to this many classes."""
 
 MOST_CLASSES = 40
-"""Classes that a figure shows; tables hold all."""
+"""Most classes in a figure; tables have all."""
 
 
 def most_misclassified(matrices: Sequence[IntArray], n: int = MOST_CLASSES) -> IntArray:
-    """Return the codes of the n classes with the largest share of misclassified tiles, in rising order.
+    """Return the codes of the n classes with the largest share of misclassified tiles, in increasing order.
 
     Args:
         matrices: (K, K) counts of each head, rows true.
-        n: how many; all K if there are fewer.
+        n: number of classes; all K if there are fewer.
     """
     total = np.sum(matrices, axis=0)
     support = total.sum(axis=1)

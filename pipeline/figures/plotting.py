@@ -1,7 +1,7 @@
-"""Import matplotlib without the user's settings for it: the one module that imports it.
+"""Import matplotlib without the user's settings. No other module imports it.
 
-Matplotlib takes a backend and settings from the environment, the current folder and the home folder. They are meant for
-the user's own plots: Jupyter's backend stops a command, and other settings turn a thumbnail upside down.
+Matplotlib takes a backend and settings from the environment, the current folder and the home folder. They are for
+the user's own plots: Jupyter's backend stops a command, and other settings flip a thumbnail.
 """
 
 import logging
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 if "matplotlib" not in sys.modules:
     for _name in ("MPLBACKEND", "MATPLOTLIBRC"):
         os.environ.pop(_name, None)
-logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its warnings concern settings and fonts that we do not use
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its warnings are about settings and fonts that are not used
 
 import matplotlib as mpl  # noqa: E402
 from matplotlib import patheffects  # noqa: E402
@@ -67,7 +67,7 @@ def families_with(characters: Iterable[str]) -> tuple[list[str], set[str]]:
 
 
 def _is_regular(entry: FontEntry) -> bool:
-    is_first = not getattr(entry, "index", 0)  # of a collection (.ttc); matplotlib before 3.11 knows no other
+    is_first = not getattr(entry, "index", 0)  # of a collection (.ttc); earlier matplotlib than 3.11 has no other
     is_upright = entry.style == "normal" and entry.weight in (400, "normal", "regular", "book")
     return is_first and is_upright and not any(part in entry.name.casefold() for part in NO_GLYPHS)
 

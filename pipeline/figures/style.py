@@ -33,10 +33,10 @@ CLASS_COLOURS = (
 """Paul Tol's "muted" scheme and a grey, ordered so that neighbours differ in lightness."""
 
 GOLDEN = 0.618034
-"""Part of the circle of hues between one colour and the next; no two of many come close."""
+"""Part of the circle of hues between two colours, so that no two of many colours are close."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-"""Each round through the colours takes the next marker."""
+"""Markers; each round through the colours uses the next one."""
 
 CORRECT, WRONG = "#00735A", "#B84700"
 """Text colours of correct and wrong predictions: darkened Okabe-Ito green and vermilion."""
@@ -102,9 +102,9 @@ def save(figure: Figure, path: Path, *, colours: int | None = None) -> None:
     """Write a figure as PNG, atomically and without a time stamp, so that equal figures are equal files.
 
     Args:
-        figure: to be written.
+        figure: the figure.
         path: the file.
-        colours: keep only so many (up to 256): a third of the size where the figure is a photograph.
+        colours: number of colours to keep (up to 256), which makes photographs a third of the size.
     """
     with atomic(path) as temporary:
         if missing := _write(figure, temporary):

@@ -1,1 +1,1 @@
-"""Classifier heads on embeddings: softmax, SVM, XGBoost; one interface."""
+"""Fit classifier heads on embeddings: softmax, SVM, XGBoost, baselines."""

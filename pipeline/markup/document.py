@@ -19,7 +19,7 @@ from pipeline.markup.web_image import web_image
 TEMPLATE = "report.html.jinja"
 
 OPENING = re.compile(r"^(\d*)([-+=#.)])(?=[-=#\s]|$)")
-"""How a heading, a list or a rule begins in Markdown."""
+"""Beginning of a heading, a list or a rule in Markdown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-    """A paragraph that must be seen: a warning, or the sentence to act on."""
+    """A highlighted paragraph: a warning, or the sentence to act on."""
 
     kind: ClassVar[str] = "note"
     text: str
@@ -55,7 +55,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     caption: str = ""
     left: int = 1
-    """How many columns, from the left, hold words (aligned left); the others hold numbers."""
+    """Number of columns, from the left, with words (aligned left); the others have numbers."""
 
 
 @dataclasses.dataclass(frozen=True)

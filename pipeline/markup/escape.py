@@ -5,7 +5,7 @@ import re
 from pipeline.runtime.console import visible
 
 MARKUP = re.compile(r"[\\|<>*_`\[\]~$]|&(?=[#\w]+;)|:(?=//)|(?<=www)\.", re.IGNORECASE)
-"""What Markdown, as GitHub shows it, takes for more than a character; the last two make links of addresses."""
+"""Characters with a meaning in GitHub's Markdown; the last two parts make links of addresses."""
 
 
 def markdown_cell(text: str) -> str:

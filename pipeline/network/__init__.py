@@ -1,1 +1,1 @@
-"""The network: ResNet-50, augmentation, and the training loop."""
+"""Train the network and embed tiles with it."""

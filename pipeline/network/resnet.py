@@ -1,4 +1,4 @@
-"""torchvision's residual networks with their two halves named: features() and logits()."""
+"""Build torchvision's residual networks, and run their two halves: features() and logits()."""
 
 import torch
 from torch import nn

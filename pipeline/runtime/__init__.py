@@ -1,1 +1,1 @@
-"""Console, progress, signals, device, processes and memory."""
+"""Handle messages, signals, the device, processes and memory."""

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a question that long loops ask, so that they can save before they stop."""
+"""Turn Ctrl-C and SIGTERM into a request that long loops check, so that they can save before they stop."""
 
 import signal
 from types import FrameType, TracebackType

@@ -1,1 +1,1 @@
-"""Whole slides: readers, tissue, grids."""
+"""Read whole slides, find tissue, and tile it."""

@@ -1,1 +1,1 @@
-"""Files: the only writer, the HDF5 schema, model files, the chain of hashes."""
+"""Write and read files: atomic writing, records, HDF5, locks."""

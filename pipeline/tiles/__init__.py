@@ -1,1 +1,1 @@
-"""What a tile is: data sets, decoding, audit, split, manifest."""
+"""Find, decode, audit and split tiles."""

@@ -124,5 +124,5 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def is_below(name: str) -> bool:
-    """Tell whether a relative path, joined to a root, stays below it."""
+    """Return whether a relative path, joined to a root, stays below the root."""
     return not name.startswith("/") and ".." not in name.split("/")

@@ -1,1 +1,1 @@
-"""Heads searched and fitted on Dask workers."""
+"""Search and fit heads on Dask workers."""

@@ -107,7 +107,7 @@ class Course:
         self.seconds = 0.0
 
     def train_until(self, most: int, *, on_round: Step = nothing) -> None:
-        """Boost until there are `most` rounds, or `PATIENCE` rounds brought no gain."""
+        """Boost until there are `most` rounds, or `PATIENCE` rounds without gain."""
         start = time.perf_counter()
         while len(self.losses) < most and len(self.losses) - best_rounds(self.losses) < PATIENCE:
             number = len(self.losses)
@@ -199,7 +199,7 @@ def _boost_here(train: Rows, val: Rows, config: FitConfig, points: Sequence[Para
 
 
 def _boost_on(pool: Pool, train: Rows, val: Rows, config: FitConfig, points: Sequence[Params]) -> Boost:
-    """Points that continue start again, so that no booster is transferred."""
+    """Boost some points from the start for more rounds; no booster is transferred between processes."""
     alone = dataclasses.replace(config, jobs=1, device="cpu", pool=None)
     work = functools.partial(_boost_point, train, val, alone)
     return lambda numbers, rounds: iter(pool.map(work, [(points[i], rounds) for i in numbers]))

@@ -45,7 +45,7 @@ class _Blocks(xgboost.DataIter):
 def external_matrix(
     rows: StreamedRows, *, max_bin: int, jobs: int, seed: int, like: xgboost.DMatrix | None
 ) -> xgboost.ExtMemQuantileDMatrix:
-    """Bin the features into files below the rows' cache folder, which go with the matrix.
+    """Bin the features into files below the rows' cache folder; they are removed with the matrix.
 
     Args:
         rows: to bin.

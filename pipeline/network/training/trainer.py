@@ -198,7 +198,7 @@ class Trainer:
     # -- checkpoints and stops -----------------------------------------------------------------------------------------
 
     def checkpoint_if_due(self, stop: StopRequest, lost: WorkerLost | None = None) -> None:
-        """Synchronize, save and stop between two steps where one of the processes has a reason; all do it together.
+        """Synchronize, save and stop between two steps, all processes together, if one of the processes has a reason.
 
         Args:
             stop: whether this process has to stop.

@@ -1,1 +1,1 @@
-"""Files of embeddings: read, write, shard, merge, export."""
+"""Read, write, shard, merge and export embeddings."""

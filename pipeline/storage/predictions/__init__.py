@@ -1,1 +1,1 @@
-"""Tables of predictions."""
+"""Write and read tables of predictions."""

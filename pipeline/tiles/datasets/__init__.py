@@ -1,1 +1,1 @@
-"""Data sets: folders, tables, downloads."""
+"""Read data sets from folders, tables and downloads."""

@@ -1,1 +1,1 @@
-"""Synthetic demo tiles."""
+"""Draw synthetic demo tiles."""

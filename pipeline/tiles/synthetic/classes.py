@@ -1,4 +1,4 @@
-"""The eight classes of the demo set: how each arranges its tissues in a field of view."""
+"""Draw the eight classes of the demo set: each arranges its tissues in a field of view."""
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from pipeline.tiles.synthetic.tissue import (
 
 
 def tumor(field: Field) -> Layer:
-    """Glandular or cribriform tumour epithelium: nests with lumina, at times a strip of stroma."""
+    """Draw glandular or cribriform tumour epithelium: nests with lumina, at times a strip of stroma."""
     layer = epithelium(field)
     for _ in range(max(field.pick(5) - 1, 0)):
         place = field.rng.uniform(-10, FIELD + 10, 2)
@@ -34,13 +34,13 @@ def tumor(field: Field) -> Layer:
 
 
 def fibrous(field: Field) -> Layer:
-    """Plain stroma, at times with a few inflammatory cells: the border to the mixed class is not sharp."""
+    """Draw plain stroma, at times with a few inflammatory cells: the border to the mixed class is not sharp."""
     layer = stroma(field)
     return infiltrate(field, layer, reach=-0.9) if field.chance(0.4) else layer
 
 
 def mixed(field: Field) -> Layer:
-    """Stroma with a few tumour nests, with lymphocytes, or with both."""
+    """Draw stroma with a few tumour nests, with lymphocytes, or with both."""
     layer = stroma(field)
     nests, cells = ((True, False), (False, True), (True, True))[field.pick(3)]
     if nests:
@@ -50,7 +50,7 @@ def mixed(field: Field) -> Layer:
 
 
 def lympho(field: Field) -> Layer:
-    """A carpet of lymphocytes, tightly packed to loose."""
+    """Draw a carpet of lymphocytes, tightly packed to loose."""
     spacing = field.uniform(12.2, 17.5)
     points = field.scatter(spacing, jitter=0.14)
     thin = field.noise(40)
@@ -71,7 +71,7 @@ def lympho(field: Field) -> Layer:
 
 
 def debris(field: Field) -> Layer:
-    """Necrosis, mucus or torn fibres; often two of them in one tile."""
+    """Draw necrosis, mucus or torn fibres; often two of them in one tile."""
     kinds = (necrosis, mucus, shreds)
     first = field.pick(3)
     second = (first + int(field.rng.integers(1, 3))) % 3
@@ -83,7 +83,7 @@ def debris(field: Field) -> Layer:
 
 
 def mucosa(field: Field) -> Layer:
-    """Round or oval glands (goblet cells around a lumen, nuclei at the base) in a lamina propria."""
+    """Draw round or oval glands (goblet cells around a lumen, nuclei at the base) in a lamina propria."""
     rng = field.rng
     spacing = field.uniform(115, 185)
     warp_x, warp_y = field.noise(45) * np.float32(4), field.noise(45) * np.float32(4)
@@ -92,7 +92,7 @@ def mucosa(field: Field) -> Layer:
     c, s = np.float32(np.cos(turn)), np.float32(np.sin(turn))
     dx = np.stack([field.x + warp_x - x for x in centres[:, 0].astype(np.float32)])
     dy = np.stack([field.y + warp_y - y for y in centres[:, 1].astype(np.float32)])
-    # Gland coordinates: turned and squeezed so that an oval gland is a circle.
+    # Gland coordinates: rotated and scaled so that an oval gland is a circle.
     u, v = (dx * c + dy * s) / np.float32(oval), (dy * c - dx * s) * np.float32(oval)
     nearest = np.argmin(u * u + v * v, axis=0)[None]
     u, v = np.take_along_axis(u, nearest, 0)[0], np.take_along_axis(v, nearest, 0)[0]
@@ -134,7 +134,7 @@ def mucosa(field: Field) -> Layer:
 def columnar_cells(
     field: Field, *, gland: npt.NDArray[np.intp], rho: Floats, phi: Floats, radius: float, inner: float
 ) -> Layer:
-    """Wedge-shaped cells around a lumen, some of them goblet cells filled with pale mucin.
+    """Draw wedge-shaped cells around a lumen, some of them goblet cells filled with pale mucin.
 
     `gland`, `rho`, `phi` (px, px): number of the nearest gland and polar coordinates in it.
     """
@@ -168,7 +168,7 @@ def columnar_cells(
 
 
 def tangential_cut(field: Field) -> Layer:
-    """Gland cells seen end on: a mosaic of round goblets in a net of cytoplasm."""
+    """Draw gland cells seen end on: a mosaic of round goblets in a net of cytoplasm."""
     spacing = field.uniform(24, 36)
     centres = field.scatter(spacing, jitter=0.13, margin=spacing).astype(np.float32)
     x, y = field.x + field.noise(20) * np.float32(1.5), field.y + field.noise(20) * np.float32(1.5)
@@ -189,7 +189,7 @@ def tangential_cut(field: Field) -> Layer:
 
 
 def lamina_propria(field: Field) -> Layer:
-    """Loose, pale connective tissue with lymphocytes and plasma cells."""
+    """Draw loose, pale connective tissue with lymphocytes and plasma cells."""
     cloud = field.noise(14, octaves=3)
     gap = ramp(cloud, low=-0.3, high=-1.2)
     eosin = field.uniform(0.25, 0.5) * (1 + 0.25 * cloud) * (1 - 0.85 * gap)
@@ -200,7 +200,7 @@ def lamina_propria(field: Field) -> Layer:
 
 
 def adipose(field: Field) -> Layer:
-    """Large empty fat cells between thin membranes, a few flattened nuclei, at times a septum."""
+    """Draw large empty fat cells between thin membranes, a few flattened nuclei, at times a septum."""
     rng = field.rng
     centres = field.scatter(field.uniform(85, 150), jitter=0.16, margin=110)
     x = field.x + 5 * field.noise(55) + 1.2 * field.noise(12)

@@ -1,4 +1,4 @@
-"""Nuclei and other small bodies of the demo tissue, and how they are painted over it."""
+"""Hold nuclei and other small bodies of the demo tissue, and paint them over it."""
 
 from dataclasses import dataclass, fields
 

@@ -1,4 +1,4 @@
-"""From stain densities to a picture: Beer-Lambert absorption, one scanner and one stainer per source."""
+"""Turn stain densities into a picture: Beer-Lambert absorption, with a stain and a scanner for each source."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from pipeline.tiles.synthetic.texture import FIELD, Field, Floats
 
 
 class Stain(NamedTuple):
-    """How one source was stained and scanned.
+    """The stain and the scanner of a source.
 
     Attributes:
         haematoxylin, eosin: Strength of each stain, 1 = the norm.
@@ -47,11 +47,11 @@ STAINS: dict[int, Stain] = {
 _PURPLE, _BLUE = np.array([0.57, 0.75, 0.33]), np.array([0.69, 0.66, 0.30])
 _MAGENTA, _RED = np.array([0.11, 0.90, 0.44]), np.array([0.16, 0.80, 0.58])
 """Optical density of R, G, B per unit of stain: ends of the range around Ruifrok and Johnston (2001),
-Anal. Quant. Cytol. Histol. 23:291; the eosin end points hold more blue absorption, as scanned slides do."""
+Anal. Quant. Cytol. Histol. 23:291; the eosin end points have more blue absorption, as in scanned slides."""
 
 
 def develop(field: Field, *, haematoxylin: Floats, eosin: Floats, source: int) -> np.ndarray:
-    """Return the picture (px, px, 3) uint8 of two optical-density maps (px, px) as `source` shows them.
+    """Return the picture (px, px, 3) uint8 of two optical-density maps (px, px) with the stain and scanner of `source`.
 
     Intensity = background * 10 ** -(density of the stains), per channel (Beer-Lambert).
     """

@@ -1,4 +1,4 @@
-"""Noise, fibre flow and scattered points: the drawing tools of the demo tissue.
+"""Draw noise, fibre flow and scattered points, the parts of the demo tissue.
 
 Lengths are in field units: a tile always shows a field of 150 units (0.495 um each), however many
 pixels it has, so that a 64 px tile is the same tissue as a 150 px one at a lower resolution.
@@ -48,10 +48,10 @@ class Field:
         self.x, self.y = np.meshgrid(axis, axis)
 
     def uniform(self, low: float, high: float) -> float:
-        """Return a uniform random property of the tissue: alike in the tiles of one source and class.
+        """Return a uniform random property of the tissue: similar in the tiles of one source and class.
 
-        Over many sources the draw is uniform; within one it keeps to a part of the range, because the
-        tiles of a patient are more like each other than like those of the next.
+        Over many sources the draw is uniform; within a source it covers a part of the range, because the
+        tiles of a patient are similar to each other.
         """
         u = abs(self._habit.random() + SPREAD * (self.rng.random() - 0.5))
         return low + (high - low) * (1 - abs(1 - u))  # mirrored at both ends of the range

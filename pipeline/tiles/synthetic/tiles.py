@@ -1,8 +1,8 @@
-"""The demo data set: procedural tissue tiles in the folders and under names like those of Kather 2016.
+"""Write the demo data set: synthetic tissue tiles with folders and names as in Kather 2016.
 
 Writes `<folder>/<CLASS>/<hex>_CRC-Prim-HE-<NN>_<roi>.tif_Row_<r>_Col_<c>.tif` and `<folder>/demo.json`.
-The ten sources NN differ in stain, focus and noise, and hold the classes in uneven shares, so that a
-random split gives better results than a grouped one, as on real slides. It holds no real pixel.
+The ten sources NN differ in stain, focus and noise, and have the classes in uneven shares, so that a
+random split gives better results than a grouped one, as on real slides. No pixel is real.
 """
 
 import errno
@@ -24,7 +24,7 @@ from pipeline.tiles.synthetic.texture import Field
 from pipeline.tiles.synthetic.tissue import blank
 
 GENERATOR = 1
-"""Raised whenever the same arguments give other pixels or names."""
+"""Version of the generator; increase it when the same arguments give other pixels or names."""
 
 _TISSUES = {
     "01_TUMOR": classes.tumor,
@@ -52,9 +52,9 @@ def render_tile(label: str, *, source: int, tile_px: int, rng: np.random.Generat
 
     Args:
         label: One of CLASSES.
-        source: 1..10; decides stain, focus, noise and the habit of its tissue, whatever `rng`.
+        source: 1..10; decides stain, focus, noise and the typical tissue, independently of `rng`.
         tile_px: Side in pixels; the field of view is 74 um whatever the side.
-        rng: Decides everything else.
+        rng: Generator for everything else.
 
     Returns:
         RGB picture, (tile_px, tile_px, 3) uint8.
@@ -70,16 +70,16 @@ def make_demo(folder: Path, *, n_tiles: int, tile_px: int, seed: int) -> None:
     """Write the demo set as uncompressed RGB TIFF; the same arguments give the same bytes.
 
     The set is built in a hidden folder next to `folder` and renamed when it is complete, so a killed run
-    leaves nothing under the final name. A whole set of the same parameters is left as it is.
+    leaves nothing under the final name. A complete set with the same parameters is kept.
 
     Args:
-        folder: Where the class folders go; its parent is created if need be.
+        folder: Where the class folders go; its parent is created if missing.
         n_tiles: Tiles in all, spread evenly over the classes; at least 16 (two sources per class).
         tile_px: Side of a tile in pixels, at least 16.
         seed: Not negative.
 
     Raises:
-        BadInput: A parameter is out of range, or `folder` holds something else than this set.
+        BadInput: A parameter is out of range, or `folder` has other content than this set.
         DiskFull: No space left; nothing has the final name.
     """
     if n_tiles < 2 * len(CLASSES) or tile_px < 16 or seed < 0:
@@ -89,7 +89,7 @@ def make_demo(folder: Path, *, n_tiles: int, tile_px: int, seed: int) -> None:
         )
     record = {"generator": GENERATOR, "n_tiles": n_tiles, "seed": seed, "tile_px": tile_px}
     folder = folder.absolute()
-    if _stands(folder, record):
+    if _is_made(folder, record):
         return
     building = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     try:
@@ -100,7 +100,7 @@ def make_demo(folder: Path, *, n_tiles: int, tile_px: int, seed: int) -> None:
         try:
             _build(building, n_tiles=n_tiles, tile_px=tile_px, seed=seed)
             (building / _RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-            if not _stands(folder, record):  # another run may have been faster
+            if not _is_made(folder, record):  # another process may have finished first
                 building.rename(folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
@@ -110,8 +110,8 @@ def make_demo(folder: Path, *, n_tiles: int, tile_px: int, seed: int) -> None:
         raise BadInput(f"{folder}: the demo set cannot be written there ({error.strerror})") from error
 
 
-def _stands(folder: Path, record: dict[str, int]) -> bool:
-    """Tell whether `folder` already holds the set of `record`; raise BadInput if it holds anything else."""
+def _is_made(folder: Path, record: dict[str, int]) -> bool:
+    """Return whether `folder` already has the set of `record`; raise BadInput if it has other content."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     try:
@@ -127,7 +127,7 @@ def _stands(folder: Path, record: dict[str, int]) -> bool:
 
 
 def _is_alive(building: Path) -> bool:
-    """Tell whether the process that builds in this temporary folder is another one and still runs."""
+    """Return whether another process still builds in this temporary folder."""
     pid = building.name.rpartition("-")[2]
     if not pid.isdecimal() or int(pid) == os.getpid():
         return False
@@ -135,7 +135,7 @@ def _is_alive(building: Path) -> bool:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it runs, under another user
+    except PermissionError:  # it runs under another user
         return True
     return True
 
@@ -150,7 +150,7 @@ def _build(folder: Path, *, n_tiles: int, tile_px: int, seed: int) -> None:
         for index, ((label, source), mark) in enumerate(zip(plan, marks, strict=True)):
             roi, row, col = rng.integers(1, 41), *(rng.integers(0, 12, 2) * tile_px + 1)
             name = f"{mark:X}_CRC-Prim-HE-{source:02d}_{roi:03d}.tif_Row_{row}_Col_{col}.tif"
-            # Its own stream per tile: a tile does not depend on the ones drawn before it.
+            # A stream per tile: a tile does not depend on earlier tiles.
             tile_rng = np.random.default_rng([seed, 1, index])
             tile = render_tile(label, source=source, tile_px=tile_px, rng=tile_rng)
             Image.fromarray(tile).save(folder / label / name, format="TIFF", compression=None)

@@ -1,4 +1,4 @@
-"""The tissues that the demo classes are made of, as stain densities: one function each.
+"""Draw the tissues of the demo classes as stain densities, a function for each.
 
 A tissue is a Layer: two optical-density maps and the nuclei on them. Layers are mixed through
 masks before the nuclei are painted, so that no nucleus is cut by the border between two tissues.
@@ -81,7 +81,7 @@ def stroma(field: Field) -> Layer:
 
 
 def fibres(field: Field, flow: Flow) -> Layer:
-    """Eosinophilic fibres with spindle nuclei along them; some of it loose and bluish."""
+    """Draw eosinophilic fibres with spindle nuclei along them; some of it loose and bluish."""
     loose = field.uniform(0, 1) ** 2
     bundle = field.noise_along(flow, length=60, width=field.uniform(6, 12))
     strand = field.noise_along(flow, length=24, width=field.uniform(1.8, 3.0))
@@ -110,7 +110,7 @@ def fibres(field: Field, flow: Flow) -> Layer:
 
 
 def epithelium(field: Field) -> Layer:
-    """Crowded, large, irregular nuclei in a dusky cytoplasm, without lumina: a solid tumour nest."""
+    """Draw crowded, large, irregular nuclei in a dusky cytoplasm, without lumina: a solid tumour nest."""
     cloud = field.noise(11, octaves=3)
     eosin = field.uniform(0.42, 0.7) * (1 + 0.16 * cloud)
     blue = field.uniform(0.2, 0.4) * (1 + 0.2 * field.noise(9, octaves=3))
@@ -168,7 +168,7 @@ def dust(field: Field, *, spacing: float, clumped: float) -> Nuclei:
 
 
 def necrosis(field: Field) -> Layer:
-    """Smudged, granular, eosinophilic dead tissue with nuclear dust and ghosts of nuclei."""
+    """Draw smudged, granular, eosinophilic dead tissue with nuclear dust and ghosts of nuclei."""
     smudge = field.noise(22, octaves=4)
     grain = field.noise(3.2, octaves=2)
     eosin = field.uniform(0.3, 0.65) * (1 + 0.3 * smudge + 0.12 * grain)
@@ -188,7 +188,7 @@ def necrosis(field: Field) -> Layer:
 
 
 def mucus(field: Field) -> Layer:
-    """Pale bluish slime in strands with flecks, red cells and a few dead nuclei."""
+    """Draw pale bluish mucus in strands with flecks, red cells and a few dead nuclei."""
     flow = field.flow(waviness=field.uniform(0.8, 2.0))
     strand = field.noise_along(flow, length=55, width=5)
     thread = field.noise_along(flow, length=30, width=1.7)
@@ -211,7 +211,7 @@ def mucus(field: Field) -> Layer:
 
 
 def shreds(field: Field) -> Layer:
-    """Torn fibres with bare slide between them and hardly a nucleus."""
+    """Draw torn fibres with bare slide between them and hardly a nucleus."""
     flow = field.flow(waviness=field.uniform(0.6, 1.6))
     layer = fibres(field, flow)
     strips = field.noise_along(flow, length=90, width=field.uniform(10, 22))
@@ -223,7 +223,7 @@ def shreds(field: Field) -> Layer:
 
 
 def blank(field: Field) -> Layer:
-    """The bare slide: a trace of tint and a few specks of dust."""
+    """Draw the bare slide: a trace of tint and a few specks of dust."""
     trace = np.maximum(0.004 + 0.004 * field.noise(50), 0).astype(np.float32)
     points = field.rng.uniform(0, FIELD, (int(field.rng.poisson(2.5)), 2))
     specks = bodies(field, points, shape=((0.6, 2.4), (1.0, 2.0)), haematoxylin=(0.02, 0.14), eosin=0.05, rough=0.3)
