@@ -278,7 +278,7 @@ def test_above_svm_rows_the_kernel_is_approximated_and_heads_json_says_so(
     assert fit(run, *words, str(n_train - 1)) == 0
     assert "svm.skops" not in capfd.readouterr().err
     near = json.loads((run / "heads/heads.json").read_text())["heads"]["svm"]
-    assert near["notes"][0].startswith(f"no exact SVM of so many rows ({n_train}): Nystroem, {n_train} landmarks")
+    assert near["notes"][0].startswith(f"too many rows for an exact SVM ({n_train}): Nystroem, {n_train} landmarks")
     assert near["chosen"]["landmarks"] > 0
     table = read_predictions(run / "predictions.csv")
     test = table[(table["head"] == "svm") & (table["split"] == "test")]

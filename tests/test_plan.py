@@ -263,7 +263,7 @@ def test_a_part_made_with_other_options_is_not_pooled(
 def test_without_folds_there_is_no_random_control(tiles: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = ["--run", str(tiles / "run"), "--data", str(tiles / "tiles"), *GROUPED, "--random-control"]
     assert prepare.main(words) == 1
-    assert "which takes folds: add --folds 5" in capfd.readouterr().err
+    assert "which needs folds: add --folds 5" in capfd.readouterr().err
 
 
 def test_a_plan_can_become_a_single_split(tiles: Path) -> None:

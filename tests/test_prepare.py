@@ -397,7 +397,7 @@ def test_p7_a_given_split_through_groups_needs_the_random_protocol(
 
 
 @pytest.mark.parametrize(
-    ("splits", "pattern"), [("tv", "holds no 'test' rows"), ("tttttt" + "vvvvee", "gives train no tile of 'B'")]
+    ("splits", "pattern"), [("tv", "has no 'test' rows"), ("tttttt" + "vvvvee", "has no train tile of 'B'")]
 )
 def test_given_splits_that_cannot_serve(
     tile_folder: Callable[..., Path], prepare: Any, splits: str, pattern: str

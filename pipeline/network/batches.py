@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from pipeline.network.model_file import Preprocess
 
 STALLED_S = 300
-"""A worker that delivers nothing for this long is taken for hung."""
+"""Seconds without a batch after which a worker counts as hung."""
 
 PREFETCHED = 4
 """Batches that each worker decodes ahead."""
 
 CHANGED_PIXELS = "its pixels changed since the manifest was made"
-"""How the problem of a tile ends that can be read but differs from the manifest."""
+"""End of the problem of a readable tile that differs from the manifest."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ class TileSource(Dataset[Item], abc.ABC):
 
 
 def network_input(pixels: np.ndarray, size: int, stain: Stain | None) -> np.ndarray:
-    """Return a tile (h, w, 3) uint8 as the network gets it, (size, size, 3) uint8: resized, then stain-normalised.
+    """Return the network's input (size, size, 3) uint8 of a tile (h, w, 3) uint8: resized, then stain-normalised.
 
     Resizing comes first because tiles of slides are read at their final size.
     """
@@ -128,7 +128,7 @@ class TileFiles(TileSource):
         *,
         change: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> "TileFiles":
-        """Return the tiles of some rows of a manifest, as a network with this preprocessing gets them."""
+        """Return the tiles of some rows of a manifest, with this preprocessing."""
         paths, hashes = list(table["path"]), list(table["sha256"])
         tiles = cls(root, paths, hashes, preprocess.size, change=change, stain=preprocess.stain)
         tiles.problems = list(table["problem"])
@@ -171,7 +171,7 @@ def _by_pipe(items: list[Item]) -> Collated:
 
 
 def _by_shared_memory(items: list[Item]) -> Collated:
-    """Collate a batch that a worker leaves in shared memory, as tensors are: two to three times as fast."""
+    """Collate a batch in shared memory, as tensors: two to three times as fast as a pipe."""
     rows, pixels, digests, problems = _by_pipe(items)
     return rows, torch.from_numpy(pixels), digests, problems
 
@@ -187,7 +187,7 @@ def _leave_to_parent(signum: int, frame: FrameType | None) -> None:
 
 
 def _begin_worker(worker: int) -> None:
-    torch.set_num_threads(1)  # the cores belong to the network
+    torch.set_num_threads(1)  # the cores are for the network
     for number in (signal.SIGINT, signal.SIGTERM):
         # Ctrl-C and batch systems signal the whole group: the parent saves first, and then ends its workers
         signal.signal(number, _leave_to_parent)
@@ -246,7 +246,7 @@ def load_batches(tiles: TileSource, batches: Sequence[Sequence[int] | np.ndarray
         try:
             with _worker_deaths_raised():
                 batch = next(iterator, None)
-        except (RuntimeError, ConnectionError, EOFError) as error:  # the last two: a dead worker's pipe
+        except (RuntimeError, ConnectionError, EOFError) as error:  # the last two come from a dead worker's pipe
             if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader"):
                 raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -260,7 +260,7 @@ def load_batches(tiles: TileSource, batches: Sequence[Sequence[int] | np.ndarray
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return the tensor on a device; a GPU copies it from pinned memory, which waits for no earlier step."""
+    """Return the tensor on a device; a GPU copies it from pinned memory, without waiting for earlier steps."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

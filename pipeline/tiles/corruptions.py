@@ -1,6 +1,7 @@
-"""Corrupt a tile in fixed ways, as scanners, stains and storage do, for the robustness test.
+"""Corrupt a tile in fixed ways, like scanners, stains and storage, for the robustness test.
 
-Each takes a tile's pixels (H, W, 3) uint8 RGB and returns new ones of the same shape and type; nothing is random.
+Each function takes a tile's pixels (H, W, 3) uint8 RGB and returns new pixels of the same shape and type; nothing is
+random.
 """
 
 import dataclasses
@@ -13,14 +14,14 @@ from scipy import ndimage
 from skimage.color import hed_from_rgb, rgb_from_hed
 
 GAIN, OFFSET = (0.90, 1.05, 1.10), (12.0, -8.0, 0.0)
-"""Colour shift: red, green and blue are multiplied by these, then moved by these (of 255)."""
+"""Colour shift: factors of red, green and blue, then offsets (of 255)."""
 
 STAIN = (1.3, 0.7, 1.0)
-"""Stain change: haematoxylin, eosin and the third colour of the HED space are multiplied by these."""
+"""Stain change: factors of haematoxylin, eosin and the third colour of the HED space."""
 
 BRIGHTNESS = 0.75
 BLUR_OF_SIDE = 0.01
-"""Sigma of the blur, of the tile's shorter side: the same blur of the tissue whatever the tile's resolution."""
+"""Sigma of the blur as a share of the tile's shorter side, so that tiles of any resolution get the same blur."""
 
 JPEG_QUALITY = 30
 
@@ -32,24 +33,24 @@ def _as_pixels(values: np.ndarray) -> np.ndarray:
 
 
 def colour_shift(pixels: np.ndarray) -> np.ndarray:
-    """Return the tile as another scanner's colour balance may show it: a gain and an offset for each channel."""
+    """Return the tile with another scanner's colour balance: a gain and an offset for each channel."""
     return _as_pixels(pixels * np.array(GAIN) + np.array(OFFSET))
 
 
 def stain_change(pixels: np.ndarray) -> np.ndarray:
-    """Return the tile with more haematoxylin and less eosin, as another laboratory may stain it.
+    """Return the tile with more haematoxylin and less eosin, like the stain of another laboratory.
 
     Stains are unmixed in optical density by Ruifrok and Johnston 2001, "Quantification of histochemical staining by
     color deconvolution", with scikit-image's matrices, and scaled as in Tellez et al. 2018, "Whole-slide mitosis
     detection in H&E breast histology using PHH3". Unlike `skimage.color.rgb2hed`, negative amounts of a stain are
-    not cut off, so that stains scaled by 1 give the tile itself.
+    not clipped, so that stains scaled by 1 return the tile itself.
     """
     density = -np.log(np.maximum(pixels, 1) / 255)
     return _as_pixels(255 * np.exp(-(density @ hed_from_rgb * np.array(STAIN)) @ rgb_from_hed))
 
 
 def brightness(pixels: np.ndarray) -> np.ndarray:
-    """Return the tile under less light."""
+    """Return the tile with less light."""
     return _as_pixels(pixels * BRIGHTNESS)
 
 
@@ -60,21 +61,21 @@ def blur(pixels: np.ndarray) -> np.ndarray:
 
 
 def jpeg(pixels: np.ndarray) -> np.ndarray:
-    """Return the tile after it was stored as a small JPEG file."""
+    """Return the tile after storing it as a small JPEG file."""
     stored = io.BytesIO()
     Image.fromarray(pixels).save(stored, format="JPEG", quality=JPEG_QUALITY)
     return np.asarray(Image.open(stored, formats=("JPEG",)).convert("RGB"))
 
 
 def half_resolution(pixels: np.ndarray) -> np.ndarray:
-    """Return the tile as a scan of half the resolution shows it: mean of 2 x 2 px, bilinear back to its size."""
+    """Return the tile at half the resolution: mean of 2 x 2 px, then bilinear to its size."""
     height, width = pixels.shape[:2]
     small = Image.fromarray(pixels).resize((max(1, width // 2), max(1, height // 2)), Image.Resampling.BOX)
     return np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def rotation(pixels: np.ndarray) -> np.ndarray:
-    """Return the tile turned by 90 degrees against the clock, (W, H, 3): the same pixels, none interpolated."""
+    """Return the tile rotated by 90 degrees counterclockwise, (W, H, 3): the same pixels, none interpolated."""
     return np.ascontiguousarray(np.rot90(pixels))
 
 
@@ -84,7 +85,7 @@ class Corruption:
 
     apply: Callable[[np.ndarray], np.ndarray]
     description: str
-    """What it does, in plain words with its numbers."""
+    """Text about its effect, with its numbers."""
 
 
 CORRUPTIONS: dict[str, Corruption] = {

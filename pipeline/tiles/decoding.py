@@ -47,20 +47,20 @@ JPEG_START = b"\xff\xd8\xff"
 """First bytes of a JPEG. It is opened as such: its further pictures (multi-picture format) are previews."""
 
 ORIENTATION = 274
-"""Tag of EXIF and TIFF: how a picture is to be turned, 1 to 8."""
+"""Tag of EXIF and TIFF: orientation of a picture, 1 to 8."""
 
 LEAST_VISIBLE = 0.1
 """Least mean opacity, 0..1, of a picture with transparency. A mask with values such as 0 and 1 of 255 has far less."""
 
 LEAST_HIDDEN = 0.05
-"""Share of invisible pixels from which a note is made, if they hold a picture."""
+"""Share of invisible pixels from which there is a note, if they contain a picture."""
 
 LEAST_PICTURE = 4.0
-"""Standard deviation of the invisible pixels, of 255, from which they hold a picture: programs that cut a picture out
-fill the rest with one colour."""
+"""Standard deviation of the invisible pixels, of 255, from which they contain a picture: programs that cut a picture
+out fill the rest with one colour."""
 
 _FILTERS = threading.Lock()
-"""Held while the process's warning filters are changed: they belong to all its threads."""
+"""Lock for changes of the warning filters, which all threads share."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,15 +71,15 @@ class Decoded:
     """(height, width, 3) uint8 RGB."""
 
     note: str
-    """What a reader of the results must know about the tile; mostly empty."""
+    """Note about the tile for the reader of the results; mostly empty."""
 
 
 def _silence_libraries() -> None:
-    """Stop Pillow and libtiff from printing messages that name no file; an error is raised where they matter."""
+    """Stop Pillow and libtiff from printing messages without a file name; errors are raised anyway."""
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     library = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined]
     for handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
-        with contextlib.suppress(AttributeError):  # Pillow was built without libtiff, or with it inside
+        with contextlib.suppress(AttributeError):  # Pillow without libtiff, or with a static one
             getattr(library, handler)(None)
 
 
@@ -117,7 +117,7 @@ def _open(source: Path | io.BytesIO, start: bytes, max_side: int) -> tuple[Image
         except BaseException:
             image.close()
             raise
-    # only of a JPEG are EXIF data read here: the other formats warn of something else
+    # only a JPEG's warnings are about EXIF data
     return image, note, [str(warning.message) for warning in caught] if image.format == "JPEG" else []
 
 
@@ -147,7 +147,7 @@ def _opaque(image: Image.Image) -> tuple[Image.Image, str]:
     """Return the image composed on white, and a note where its transparency hides a part of a picture.
 
     Raises:
-        BadTile: the transparency hides nearly all of a picture, so that it is no opacity.
+        BadTile: the transparency hides nearly the whole picture, so that the channel is a mask.
     """
     rgba = image.convert("RGBA")
     values = np.asarray(rgba)
@@ -205,7 +205,7 @@ def read_tile(path: Path, *, max_side: int = MAX_SIDE) -> Decoded:
             cleaned = without_metadata(path.read_bytes())
             if cleaned is None:
                 raise
-            with contextlib.suppress(Exception):  # then the first reason is the better one
+            with contextlib.suppress(Exception):  # then the first reason is reported
                 return _read(io.BytesIO(cleaned), start, max_side)
             raise
     except BadTile as error:

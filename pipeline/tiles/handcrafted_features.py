@@ -1,7 +1,7 @@
-"""Compute the colours and the texture of a tile as numbers, without any learning.
+"""Compute features of the colours and the texture of a tile, without learning.
 
-These are the features that a network must beat to be worth its cost. They are computed on the tile as it was stored,
-not resized: they describe texture at the scale of the pixels.
+A network must beat these features to be worth its cost. They are computed on the stored tile, not resized, and describe
+texture at the scale of the pixels.
 """
 
 import itertools
@@ -36,14 +36,14 @@ HANDCRAFTED_NAMES = (
 """The columns of `handcrafted_features`, in their order."""
 
 LEAST_SPREAD = 1e-6
-"""Standard deviations below this are rounding: such a channel is constant, and its skewness 0."""
+"""Least standard deviation; a channel below it is constant up to rounding, and its skewness is 0."""
 
 
 def colour_histogram(pixels: np.ndarray) -> np.ndarray:
     """Return the square root of the share of a tile's pixels in each of 8 x 8 x 8 cells of the RGB cube.
 
-    Euclidean distances between square roots of shares are Hellinger distances, which do not let the few fullest cells
-    decide alone (Arandjelovic and Zisserman 2012, "Three things everyone should know to improve object retrieval").
+    Euclidean distances between square roots of shares are Hellinger distances, which depend less on the few
+    fullest cells (Arandjelovic and Zisserman 2012, "Three things everyone should know to improve object retrieval").
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
@@ -74,10 +74,10 @@ def handcrafted_features(pixels: np.ndarray) -> np.ndarray:
 
 
 def _hue_saturation_value(rgb: np.ndarray) -> np.ndarray:
-    """Return (3, N) float32 from rgb (3, N) float32, all 0..1; the hue is turned by half a circle.
+    """Return (3, N) float32 from rgb (3, N) float32, all 0..1; the hue is shifted by half a circle.
 
-    Its cut is at cyan then, a colour that no stain has, and not at red, so that its mean and spread mean something.
-    (scikit-image's rgb2hsv, which a test holds this to, takes twice the time.)
+    It wraps at cyan then, a colour that no stain has, instead of at red, so that its mean and spread are meaningful.
+    (A test compares it with scikit-image's rgb2hsv, which takes twice the time.)
     """
     red, green, blue = rgb
     high, low = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
@@ -90,7 +90,7 @@ def _hue_saturation_value(rgb: np.ndarray) -> np.ndarray:
 
 def _colour_statistics(pixels: np.ndarray) -> np.ndarray:
     """Return `STATISTICS` of each of `CHANNELS`, channel by channel; percentiles by the nearest rank."""
-    scaled = pixels.reshape(-1, 3).astype(np.float32) / 255  # float32 halves the time; eight bits need no more
+    scaled = pixels.reshape(-1, 3).astype(np.float32) / 255  # float32 halves the time and is exact enough for 8 bits
     rgb = np.ascontiguousarray(scaled.T)
     stains = rgb2hed(scaled)[:, :2].T.astype(np.float32)
     channels = np.concatenate([rgb, _hue_saturation_value(rgb), stains])
@@ -114,7 +114,7 @@ def _patterns(grey: np.ndarray, points: int, radius: int) -> np.ndarray:
 def _co_occurrence(grey: np.ndarray) -> np.ndarray:
     """Return `GLCM_PROPERTIES` at `GLCM_DISTANCES`, property by property, means over the angles.
 
-    Where a tile is too small for a distance there are no pairs: 0, and correlation 1 as for a constant tile.
+    A tile that is too small for a distance has no pairs: 0, and correlation 1, as for a constant tile.
     """
     levels = (grey // (256 // GLCM_LEVELS)).astype(np.uint8)
     matrix = graycomatrix(levels, GLCM_DISTANCES, GLCM_ANGLES, levels=GLCM_LEVELS, symmetric=True, normed=True)

@@ -10,14 +10,14 @@ from PIL.TiffImagePlugin import TiffImageFile
 from pipeline.errors import BadTile
 
 MAX_SIDE = 4096
-"""Largest side of a tile in px; a larger image is a slide or a bomb."""
+"""Largest side of a tile in px; a larger image is a slide or a decompression bomb."""
 
 MOST_BYTES = 256_000_000
 """Largest file of a tile; the largest tile has 67 MB of raw pixels."""
 
 MOST_SCANS = 100
-"""Passes over the picture that a progressive JPEG may ask for; encoders write about ten. Each costs time by the size of
-the picture, but as few as 36 bytes of the file. libtiff has the same limit for JPEG in TIFF."""
+"""Most scans of a progressive JPEG; encoders write about ten. Each takes time by the size of the picture, but as few as
+36 bytes of the file. libtiff has the same limit for JPEG in TIFF."""
 
 MOST_COPIES = 16
 """Reduced copies after the first page of a TIFF; a pyramid of the largest tile has five."""
@@ -29,7 +29,7 @@ JPEG_SPARSE = (b"\xff\xc2", b"\xff\xc9", b"\xff\xca")
 """Frame markers of the codings whose scans can be far smaller than what they describe: progressive, arithmetic."""
 
 J2K_START = b"\xff\x4f\xff\x51"
-"""Markers at the begin of a JPEG 2000 codestream."""
+"""Markers at the start of a JPEG 2000 codestream."""
 
 J2K_COMPONENTS = 42
 """Offset in the codestream of three bytes per channel; the first holds the bits. Their number is in the two before."""

@@ -2,7 +2,7 @@
 
 Columns: tile_id, path (relative to the image root, which is in the record as `details.root` relative to the
 manifest's folder), label, group, split, sha256 (of the RGB pixels), width, height, problem (empty, or why the tile
-could not be read: such a row keeps its place, has no split and no hash).
+could not be read: such a row stays in the table, without split and hash).
 """
 
 import dataclasses
@@ -53,10 +53,10 @@ class Manifest:
 
 
 def tile_ids(paths: list[str]) -> list[str]:
-    """Return a unique name for each relative path: without its suffix, unless two would then be called alike."""
+    """Return a unique name for each relative path: without its suffix, unless two names would be equal."""
     stems = pd.Series([path.removesuffix(Path(path).suffix) for path in paths], dtype=object)
     ids = stems.where(~stems.duplicated(keep=False), pd.Series(paths, dtype=object))
-    return list(paths) if ids.duplicated().any() else list(ids)  # a.png, a.jpg, a.png.png: no stem is safe
+    return list(paths) if ids.duplicated().any() else list(ids)  # a.png, a.jpg, a.png.png: stems are not unique
 
 
 def write_manifest(
@@ -80,10 +80,10 @@ def write_manifest(
         details: facts for later stages; `root` is added.
         outputs: the audit and its figures.
         seed: seed of the split.
-        inputs: the CSV file that lists the tiles, if one does.
+        inputs: the CSV file with the tiles, if there is one.
     """
     atomic.write_text(path, table[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
-    # resolved: `..` after a linked run folder leads elsewhere
+    # resolved: `..` after a linked run folder is another folder
     relative = Path(os.path.relpath(root.resolve(), path.parent.resolve())).as_posix()
     records.write_record(
         records.Artifact(path, SCHEMA, "prepare", options, inputs, seed),

@@ -1,8 +1,8 @@
 """Normalise the stain of a tile to a target, by Macenko et al. 2009 or by Reinhard et al. 2001.
 
-A target is fitted on training tiles and belongs to the model; `apply` is what tiles go through on their way into the
-network. Both methods look at a tile's tissue alone, so that the share of glass in a tile decides nothing, and leave
-white as it is. A tile without two measurable stains stays as it is: too little tissue, one colour, no colour.
+A target is fitted on training tiles and belongs to the model; `apply` normalises tiles before the network. Both methods
+use the tissue of a tile only, so that the share of glass has no effect, and keep white unchanged. A tile without two
+measurable stains (too little tissue, one colour, no colour) is unchanged.
 """
 
 import dataclasses
@@ -24,17 +24,17 @@ EXTREMES = (1, 99)
 """Percentiles of the angles of the two stains, and (the second) of a stain's amounts: its strength."""
 
 LEAST_ANGLE = math.radians(5)
-"""Between the two stains: closer ones are noise around one colour. Haematoxylin and eosin are about 20 degrees apart in
-scans of ours, 40 in Ruifrok's and Johnston's vectors."""
+"""Least angle between the two stains; closer ones are noise around one colour. Haematoxylin and eosin are about 20
+degrees apart in scans, and 40 in Ruifrok's and Johnston's vectors."""
 
 LEAST_STRENGTH = 0.05
-"""Optical density of a stain below which there is nothing of it to be scaled."""
+"""Least optical density of a stain that is scaled."""
 
 LEAST_SPREAD = 0.5
-"""Standard deviation in CIELAB below which there is nothing to be scaled: no eye sees half a unit."""
+"""Least standard deviation in CIELAB that is scaled: half a unit is invisible."""
 
 DIGITS = 6
-"""Digits behind the point that a target is kept with."""
+"""Decimals of a stored target."""
 
 DENSITY = -np.log(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
 """8-bit value -> optical density; 0 counts as 1, as in the robustness test."""
@@ -68,7 +68,7 @@ def to_lab(pixels: np.ndarray) -> np.ndarray:
 
 
 def from_lab(lab: np.ndarray) -> np.ndarray:
-    """Return CIELAB (..., 3) as uint8 sRGB; what no screen shows is cut off."""
+    """Return CIELAB (..., 3) as uint8 sRGB; colours outside sRGB are clipped."""
     roots = (lab + np.array([16, 0, 0], np.float32)) @ ROOTS_FROM_LAB
     light = np.where(roots**3 > KNEE, roots**3, (roots - np.float32(FOOT)) / np.float32(SLOPE)) @ FROM_WHITE
     light = np.clip(light, 0, 1)
@@ -76,7 +76,7 @@ def from_lab(lab: np.ndarray) -> np.ndarray:
 
 
 def as_pixels(values: np.ndarray) -> np.ndarray:
-    """Return values on the scale 0..255 as uint8, rounded and cut off."""
+    """Return values on the scale 0..255 as uint8, rounded and clipped."""
     pixels: np.ndarray = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     return pixels
 
@@ -96,8 +96,8 @@ class Macenko:
 
     Macenko et al. 2009, "A method for normalizing histology slides for quantitative analysis": in optical density a
     pixel is a sum of two stains. Their plane is spanned by the first two singular vectors of a tile's tissue, and they
-    are its extreme directions in it. The amounts of each are scaled to the target's strength and shown in the target's
-    stains; the part outside of the plane is left out.
+    are its extreme directions in it. The amounts of each are scaled to the target's strength, and mixed with the
+    target's stains; the part outside the plane is dropped.
     """
 
     stains: tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -110,7 +110,7 @@ class Macenko:
 
     @staticmethod
     def estimate(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return the stains (2, 3) and strengths (2,) of a tile (H, W, 3) uint8, None if it does not show two."""
+        """Return the stains (2, 3) and strengths (2,) of a tile (H, W, 3) uint8, None without two stains."""
         density = DENSITY[pixels]
         tissue = is_tissue(density)
         if tissue is None:
@@ -121,7 +121,7 @@ class Macenko:
         mean = found.mean(axis=0) @ plane
         mean /= np.linalg.norm(mean)
         along, across = plane @ mean, plane @ np.array([-mean[1], mean[0]])
-        # angles from the mean: no tissue is a right angle away from it, so that none is cut in two by +-180 degrees
+        # angles from the mean, so that they do not wrap at +-180 degrees
         angles = np.arctan2(found @ across.astype(np.float32), found @ along.astype(np.float32))
         ends = np.percentile(angles, EXTREMES)
         if ends[1] - ends[0] < LEAST_ANGLE:
@@ -133,7 +133,7 @@ class Macenko:
 
     @classmethod
     def fit(cls, tiles: Iterable[np.ndarray]) -> Self | None:
-        """Return the target of some tiles (H, W, 3) uint8: the median tile's stains. None if no tile shows two."""
+        """Return the target of some tiles (H, W, 3) uint8: the median tile's stains. None if no tile has two stains."""
         found = [own for own in map(cls.estimate, tiles) if own is not None]
         if not found:
             return None
@@ -143,7 +143,7 @@ class Macenko:
         return cls((_numbers(stains[0]), _numbers(stains[1])), _numbers(strength))
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """Return a tile (H, W, 3) uint8 in the target's stains; as it is where it does not show two."""
+        """Return a tile (H, W, 3) uint8 in the target's stains; unchanged without two stains."""
         own = self.estimate(pixels)
         if own is None:
             return pixels
@@ -160,11 +160,11 @@ class Reinhard:
     Reinhard et al. 2001, "Color transfer between images": each channel of a decorrelated colour space is moved and
     scaled to the target's mean and standard deviation. The space is CIELAB, as is usual for tissue, instead of their
     l-alpha-beta, which has no black. Pixels lighter than tissue are moved by their share of its least density: glass
-    stays glass, and no edge arises.
+    is unchanged, and there are no edges.
     """
 
     mean: tuple[float, float, float]
-    """Of L, a, b over the pixels of tissue."""
+    """Means of L, a, b over the pixels of tissue."""
 
     std: tuple[float, float, float]
     """Standard deviations, in the same order."""
@@ -193,7 +193,7 @@ class Reinhard:
         return cls(_numbers(mean), _numbers(std))
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """Return a tile (H, W, 3) uint8 with the target's mean and spread; as it is where it has none of its own."""
+        """Return a tile (H, W, 3) uint8 with the target's mean and spread; unchanged without tissue."""
         own = self._look(pixels)
         if own is None:
             return pixels
@@ -230,12 +230,12 @@ def stain_of(value: Any) -> Stain | None:
     """Return the target in a model's description (`dataclasses.asdict` as JSON), None for null.
 
     Raises:
-        ValueError: it is no target of a known method.
+        ValueError: not a target of a known method.
     """
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise ValueError("no object")
+        raise ValueError("not an object")
     given: Any
     if value.get("method") == "macenko":
         stains = value.get("stains")

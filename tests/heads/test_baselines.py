@@ -160,5 +160,5 @@ def test_a_baseline_of_more_rows_than_an_exact_svm_takes_is_approximated(name: s
     for svm_rows in (most, most - 1):
         baseline = fitted(name, train, val, fit_on, svm_rows=svm_rows)
         assert ("landmarks" in baseline.facts["chosen"]) == (svm_rows < most)
-        assert baseline.facts["notes"][0].startswith("no exact SVM") == (svm_rows < most)
+        assert baseline.facts["notes"][0].startswith("too many rows for an exact SVM") == (svm_rows < most)
         assert (baseline.head.scores(test).argmax(axis=1) == test.y).mean() > 0.6

@@ -1,7 +1,7 @@
 """Connect to a Dask cluster: processes of this machine, or workers of a scheduler elsewhere.
 
 Workers have the same versions of this package and its libraries, and the run folder under the same path. Dask gives the
-tasks of a lost worker to another worker; a training in which all take part ends with the loss.
+tasks of a lost worker to another worker; a training by all workers ends if one is lost.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ ANSWER_S, WORKERS_S = 5, 30
 """Seconds that a scheduler may take to answer, and to have a worker."""
 
 LOOK_S = 1.0
-"""Seconds between two checks that all workers of a training are there."""
+"""Seconds between two checks of the workers of a training."""
 
 SAME = ("histoheads", "xgboost", "scikit-learn", "numpy")
 """Packages that must have the same version everywhere."""
@@ -35,16 +35,15 @@ AGAIN = "run the same command again (fitted heads are kept)"
 
 
 class Pool:
-    """A cluster that answers."""
+    """A connected cluster."""
 
     def __init__(self, client: "Client") -> None:
         self.client = client
 
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """Return work(item) of each item, in their order, each by any worker.
+        """Return work(item) of each item, in order, each by any worker.
 
-        Every worker receives `work` once, with the rows that it is a partial of, so that another worker can do the
-        tasks of a lost one.
+        Every worker receives `work` once, with its rows, so that another worker can do the tasks of a lost one.
 
         Raises:
             WorkerLost: a task ended several workers, all are lost, or the scheduler is gone.
@@ -54,14 +53,14 @@ class Pool:
             return list(self.client.gather([self.client.submit(_call, sent, item, pure=False) for item in items]))
 
     def together(self, work: Callable[[Item], Result], items: Mapping[str, Item]) -> list[Result]:
-        """Return work(item) of each worker's item; the tasks need one another.
+        """Return work(item) of each worker's item; the tasks communicate.
 
         Args:
-            work: the same for all.
+            work: the function of all workers.
             items: address of a worker -> its item.
 
         Raises:
-            WorkerLost: one is lost, or fails.
+            WorkerLost: a worker is lost, or fails.
         """
         from distributed import wait
 
@@ -84,12 +83,12 @@ class Pool:
             return list(self.client.gather(tasks))
 
     def _sent(self, value: object, **where: Any) -> "Future[Any]":
-        """Send a value to workers. In a list: a dictionary's keys would become names for the whole cluster."""
+        """Send a value to workers, in a list: keys of a dictionary would become names for the whole cluster."""
         sent: Future[Any] = self.client.scatter([value], hash=False, **where)[0]
         return sent
 
     def side_by_side(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """Return work(item) of each item, in threads of this process that wait for tasks of their own."""
+        """Return work(item) of each item, in threads of this process that wait for their tasks."""
         with ThreadPoolExecutor(max(1, len(items))) as threads:
             return list(threads.map(work, items))
 
@@ -127,7 +126,7 @@ def _call(work: Callable[[Item], Result], item: Item) -> Result:
 
 
 def plain(text: str) -> str:
-    """Return an error's message as one short line, without the places in XGBoost's code."""
+    """Return an error's message as one short line, without positions in XGBoost's code."""
     return " ".join(re.sub(r"\[[^]]*\]:?|/\S+:\d+:|Stack trace.*", " ", text, flags=re.S).split())[:200].strip(" -")
 
 
@@ -138,7 +137,7 @@ def connected(address: str, memory: Memory, *, folder: Path) -> Iterator[Pool]:
     Args:
         address: "local" for processes of this machine, which end with the block, or "tcp://host:port".
         memory: number of processes of a local cluster, and bytes for each.
-        folder: where they may write.
+        folder: folder for their files.
 
     Raises:
         BadInput: Dask is not installed, nothing answers, there are no workers, or they have other versions.
@@ -148,11 +147,11 @@ def connected(address: str, memory: Memory, *, folder: Path) -> Iterator[Pool]:
         from distributed import Client, LocalCluster
     except ImportError:
         raise BadInput("--cluster needs Dask: pip install 'histoheads[cluster]'") from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # one line here reports a loss
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a loss is reported in one line
     with contextlib.ExitStack() as stack:
         where: Any = address
         if address == "local":
-            # what does not fit must not be put on disk: that would be pickles, in the run folder
+            # no spilling to disk: that would write pickles into the run folder
             kept = {f"distributed.worker.memory.{name}": False for name in ("target", "spill")}
             with dask.config.set(kept):
                 cluster = LocalCluster(
@@ -188,7 +187,7 @@ def _check_versions(client: "Client", address: str) -> None:
     here = environment.versions()
     try:
         found = client.run(environment.versions)
-    except Exception as error:  # noqa: BLE001  (whatever an import on another machine may raise)
+    except Exception as error:  # noqa: BLE001  (an import on another machine may raise anything)
         raise BadInput(
             f"--cluster {address}: its workers do not have this package ({' '.join(str(error).split())[:120]}): "
             "install the same version there"

@@ -82,13 +82,13 @@ def boost_together(
 ) -> booster.Boosting:
     """Boost a point on rows of which each worker reads a part, and return the head.
 
-    Every worker bins its rows by the borders of one and the same sample; XGBoost's own tracker joins the workers.
-    XGBoost's module for Dask does the same, but only for arrays in the workers' memory.
+    Every worker bins its rows by the borders of the same sample; XGBoost's tracker connects the workers. XGBoost's
+    module for Dask does the same, but only for arrays in the workers' memory.
 
     Args:
         pool: the cluster.
         train: rows to fit on.
-        val: rows to stop by; None: after all rounds.
+        val: rows for early stopping; None: all rounds.
         params: a point of the search, with its most rounds.
         config: seed of row and column sampling.
 
@@ -116,9 +116,9 @@ def boost_together(
     }
     try:
         model = pool.together(_boost_part, parts)[0]
-        tracker.wait_for(TRACKER_S)  # it ends when all have left; freed before, it may close a socket that is another's
+        tracker.wait_for(TRACKER_S)  # it ends after all workers; freed earlier, it may close a foreign socket
     finally:
-        with contextlib.suppress(xgboost.core.XGBoostError):  # it complains of workers that never came back
+        with contextlib.suppress(xgboost.core.XGBoostError):  # it raises for workers that were lost
             tracker.free()
     return booster.Boosting.of_bytes(model)
 
@@ -130,17 +130,17 @@ def _part(rows: StreamedRows, i: int, n: int) -> StreamedRows:
 
 
 def _boost_part(part: Part) -> bytes:
-    """Take part in boosting as one of the workers; return the whole model, which all have in the end."""
+    """Boost as one of the workers; return the whole model, which all workers have at the end."""
     with _own_folder() as folder, xgboost.config_context(verbosity=0):
         train = dataclasses.replace(part.train, cache=folder)
         val = None if part.val is None else dataclasses.replace(part.val, cache=folder)
-        return _boosted(part._replace(train=train, val=val))  # its matrices are freed before their folder goes
+        return _boosted(part._replace(train=train, val=val))  # its matrices are freed before their folder is removed
 
 
 def _boosted(part: Part) -> bytes:
     config, rounds = part.config, part.params["rounds"]
     point = {name: value for name, value in part.params.items() if name != "rounds"}
-    like = booster.binned(part.cuts.read(), config)  # before it joins: else all samples were merged
+    like = booster.binned(part.cuts.read(), config)  # before it connects: else all samples would be merged
     given = booster.params_of(part.train, point, config)
     with xgboost.collective.CommunicatorContext(**part.rabit):
         matrix = booster.binned(part.train, config, like=like)

@@ -31,7 +31,7 @@ CHECKED_ROWS = 16
 """Rows for which scikit-learn's decisions from features must equal those from kernel values."""
 
 TRUSTED: tuple[str, ...] = ()
-"""Types beyond skops' own list that a head file may hold: none. Never taken from the file itself (P3)."""
+"""Types beyond skops' own list that are allowed in a head file: none. The list never comes from the file (P3)."""
 
 
 class Svm:
@@ -43,8 +43,8 @@ class Svm:
     def scores(self, rows: Rows) -> np.ndarray:
         """Return one-against-rest decision values (N, K): votes of the pairwise classifiers, ties by their sums.
 
-        The values of the pipeline's own `decision_function`, by BLAS in place of libsvm's loops. With an approximated
-        kernel, the logits of its logistic regression.
+        The values equal the pipeline's `decision_function`, but BLAS computes them instead of libsvm. With an
+        approximated kernel, they are the logits of its logistic regression.
         """
         last = self.pipeline[-1]
         own = np.empty((len(rows.features), len(last.classes_)) if len(last.classes_) > 2 else len(rows.features))
@@ -57,14 +57,14 @@ class Svm:
         return as_columns(own, last.classes_, rows.logits.shape[1])
 
     def notes(self, n_rows: int) -> list[str]:
-        """Return what a reader of heads.json should know of a head that was fitted on n rows."""
+        """Return notes for heads.json about a head that was fitted on n rows."""
         last = self.pipeline[-1]
         if isinstance(last, SVC):
             noted = [f"{int(last.n_support_.sum())} support vectors of {n_rows} rows"]
             converged = last.fit_status_ == 0
         else:
             n = last.coef_.shape[1]
-            noted = [f"no exact SVM of so many rows ({n_rows}): Nystroem, {n} landmarks, and a logistic regression"]
+            noted = [f"too many rows for an exact SVM ({n_rows}): Nystroem, {n} landmarks, and a logistic regression"]
             converged = last.n_iter_.max() < nystroem.MOST_STEPS
         return noted + ([] if converged else ["did not converge"])
 
@@ -74,12 +74,11 @@ class Svm:
 
     @classmethod
     def load(cls, path: Path) -> "Svm":
-        """Read a skops file whose bytes are those of its record and whose types are on skops' list or ours.
+        """Read a skops file after checking its bytes against the record and its types against skops' list.
 
         Raises:
-            BadArtifact: no record, other bytes than were saved, another type in it, or not a pipeline that this head
-                makes.
-            StaleInput: scikit-learn has another minor version now.
+            BadArtifact: no record, changed bytes, a type that is not allowed, or another pipeline than this head's.
+            StaleInput: another minor version of scikit-learn is installed.
         """
         check_same_version(path, records.check_artifact(path, schema=SCHEMA), "scikit-learn")
         check_not_packed(path)
@@ -90,17 +89,17 @@ class Svm:
             pipeline = skops.io.loads(path.read_bytes(), trusted=list(TRUSTED))
         except UntrustedTypesFoundException as error:
             raise BadArtifact(f"{path}: holds types that are not trusted ({' '.join(str(error).split())})") from None
-        except Exception as error:  # noqa: BLE001  (zip, json and constructor errors all mean the same here)
+        except Exception as error:  # noqa: BLE001  (zip, json and constructor errors)
             raise BadArtifact(f"{path}: not a readable skops file ({' '.join(str(error).split())[:120]})") from None
         if not _is_head(pipeline):
-            raise BadArtifact(f"{path}: holds no fitted pipeline as fit_heads makes it: run fit_heads --restart")
+            raise BadArtifact(f"{path}: has no fitted pipeline of fit_heads: run fit_heads --restart")
         return cls(pipeline)
 
 
 def _is_head(pipeline: object) -> bool:
-    """Return whether an object is one of the two pipelines that are saved here, each step fitted.
+    """Return whether an object is one of the two pipelines of this head, with each step fitted.
 
-    skops trusts all of scikit-learn. Some of its types read files or follow the numbers in their arrays unseen.
+    skops trusts all of scikit-learn. Some of its types read files, or use numbers of arrays as addresses unchecked.
     """
     steps = getattr(pipeline, "steps", None)
     if type(pipeline) is not Pipeline or not isinstance(steps, list):
@@ -140,10 +139,10 @@ def fit_svm(train: Rows, params: Params, *, seed: int = 0, standardise: bool = T
 def fit_svc(x: np.ndarray, y: np.ndarray, params: Params) -> SVC:
     """Return `SVC(**params, break_ties=True).fit(x, y)`, solved from kernel values that BLAS has computed.
 
-    libsvm's own loops over 2048 features take ten times as long. The solution for a precomputed kernel is given its
-    support vectors; it then must decide from features as from kernel values, else (a scikit-learn that keeps its state
-    in another way) `SVC.fit` itself is called. Coefficients equal those of `SVC.fit` to rounding, or to the tolerance
-    at which libsvm stops.
+    libsvm's own loops over 2048 features take ten times as long. The support vectors are added to the solution for a
+    precomputed kernel. Its decisions from features must then equal those from kernel values; else (another internal
+    state in scikit-learn) `SVC.fit` itself is called. Coefficients equal those of `SVC.fit` to rounding, or to the
+    tolerance of libsvm.
 
     Args:
         x: (N, D).

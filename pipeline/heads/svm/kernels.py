@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.svm import SVC
 
 BLOCK_ROWS = 256
-"""Rows whose kernel values are worked on at once: they stay in the processor's cache."""
+"""Rows whose kernel values are computed at once, so that they fit in the processor's cache."""
 
 
 def square_lengths(rows: np.ndarray) -> np.ndarray:
@@ -20,38 +20,38 @@ def kernel_values(
 ) -> np.ndarray:
     """Fill `out` with the kernel values of rows a and b, and return it.
 
-    exp(-gamma |a - b|^2) with |a - b|^2 = |a|^2 + |b|^2 - 2 a.b, in float64 whatever the products were computed in.
+    exp(-gamma |a - b|^2) with |a - b|^2 = |a|^2 + |b|^2 - 2 a.b, in float64 for products of any type.
 
     Args:
         products: (N, M) a.b, float32 or float64.
         squares: (N,) |a|^2 and (M,) |b|^2, float64.
-        gamma: of the RBF kernel; None: the linear kernel, the products themselves.
+        gamma: gamma of the RBF kernel; None: the linear kernel, the products themselves.
         out: (N, M) float64; may be `products`.
     """
     if gamma is None:
         np.copyto(out, products)
         return out
-    of_a, of_b = -gamma * squares[0][:, None], -gamma * squares[1]
+    terms_a, terms_b = -gamma * squares[0][:, None], -gamma * squares[1]
     for start in range(0, len(out), BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
         own = np.multiply(products[block], 2 * gamma, out=out[block])
-        own += of_a[block]
-        own += of_b
+        own += terms_a[block]
+        own += terms_b
         np.exp(np.minimum(own, 0, out=own), out=own)
     return out
 
 
 def decision_values(svc: SVC, x: np.ndarray) -> np.ndarray:
-    """Return what `svc.decision_function(x)` returns, (N,) for two classes, else (N, K), float64.
+    """Return the values of `svc.decision_function(x)`, (N,) for two classes, else (N, K), float64.
 
-    BLAS computes the kernel values, which libsvm's loops take far longer for. From the dual coefficients
+    BLAS computes the kernel values, much faster than libsvm's loops. From the dual coefficients
     (scikit-learn's user guide, "SVM: mathematical formulation" and "multi-class classification"): the pair (i, j)
     weighs the support vectors of class i by row j - 1 of the coefficients and those of class j by row i. Then each pair
-    votes, and the sums of its values, squeezed into a third, break ties.
+    votes, and the sums of the values, scaled to at most a third, break ties.
 
     Args:
         svc: fitted, kernel linear or rbf, gamma a number, decision_function_shape "ovr".
-        x: (N, D) as the classifier was fitted on.
+        x: (N, D), scaled like the fitted rows.
     """
     vectors = np.asarray(svc.support_vectors_, dtype=np.float64)
     x = np.asarray(x, dtype=np.float64)
@@ -63,8 +63,8 @@ def decision_values(svc: SVC, x: np.ndarray) -> np.ndarray:
         decision: np.ndarray = kernel @ svc.dual_coef_[0] + svc.intercept_[0]
         return decision
     ends = np.cumsum(svc.n_support_)[:-1]
-    of_class = zip(np.split(kernel, ends, axis=1), np.split(svc.dual_coef_, ends, axis=1), strict=True)
-    parts = [own @ weights.T for own, weights in of_class]
+    by_class = zip(np.split(kernel, ends, axis=1), np.split(svc.dual_coef_, ends, axis=1), strict=True)
+    parts = [own @ weights.T for own, weights in by_class]
     votes, sums = np.zeros((len(kernel), n_classes)), np.zeros((len(kernel), n_classes))
     for number, (i, j) in enumerate(itertools.combinations(range(n_classes), 2)):
         value = svc.intercept_[number] + parts[i][:, j - 1] + parts[j][:, i]

@@ -17,7 +17,7 @@ from pipeline.heads.svm.search import SEARCH_ROWS, affordable, search_svm, stand
 
 @dataclasses.dataclass(frozen=True)
 class SvmKind(SavedKind):
-    """Searches kernel, C and gamma; above `svm_rows` rows, and on streamed rows, the kernel is approximated."""
+    """Search kernel, C and gamma; above `svm_rows` rows, and on streamed rows, the kernel is approximated."""
 
     points_of: Callable[[int], list[Params]] = standard_points
     """Points of the search for D features."""
@@ -26,7 +26,7 @@ class SvmKind(SavedKind):
     option = "svm_rows"
 
     def points(self, rows: Rows, config: FitConfig) -> list[Params]:
-        """Return the points, of an approximated kernel where an exact one is too large."""
+        """Return the points, of an approximated kernel if an exact one is too large."""
         most = 0 if isinstance(rows, StreamedRows) else config.svm_rows
         return affordable(self.points_of(rows.features.shape[1]), len(rows.y), most=most)
 
@@ -47,7 +47,7 @@ class SvmKind(SavedKind):
         return refit_svm(config.pool, fit, held, params, seed=config.seed)
 
     def notes(self, head: Head, rows: Rows, chosen: Params, config: FitConfig) -> list[str]:
-        """Return the number of support vectors or landmarks, and what did not converge."""
+        """Return notes on support vectors or landmarks, and on convergence."""
         noted = head.notes(len(rows.y)) if isinstance(head, Svm) else []
         if len(rows.y) > SEARCH_ROWS:
             noted.append(f"searched on a stratified sample of {SEARCH_ROWS} rows")

@@ -33,7 +33,7 @@ def landmark_points(points: Sequence[Params]) -> list[Params]:
 def solve(
     a: np.ndarray, b: np.ndarray, y: np.ndarray, points: Sequence[Params], *, seed: int
 ) -> list[tuple[np.ndarray, float]]:
-    """Return decision values (M,) or (M, K) and the seconds of each point of one kernel, C rising.
+    """Return decision values (M,) or (M, K) and the seconds of each point of one kernel, by increasing C.
 
     Args:
         a: (N, D) to fit on.
@@ -45,7 +45,7 @@ def solve(
     start = time.perf_counter()
     kernel = fit_kernel(a, y, points[0], seed=seed)
     fit, held = landmark_values(kernel, a), landmark_values(kernel, b)
-    regression = new_regression(warm_start=True)  # one C's solution is near the next one's
+    regression = new_regression(warm_start=True)  # the solutions of neighbouring C are similar
     solved = []
     for point in points:
         with quiet():
@@ -71,7 +71,7 @@ def fit_landmarks(x: np.ndarray, y: np.ndarray, params: Params, *, seed: int) ->
 
 
 def fit_kernel(x: np.ndarray, y: np.ndarray, params: Params, *, seed: int) -> Nystroem:
-    """Fit on the landmarks alone, in float64: the method divides by eigenvalues that may be small."""
+    """Fit the kernel on the landmarks, in float64: the method divides by eigenvalues that may be small."""
     rows = subsample(y, params["landmarks"], seed=seed)
     return Nystroem(kernel="rbf", gamma=params["gamma"], n_components=len(rows), random_state=seed).fit(
         x[rows].astype(np.float64)
@@ -87,5 +87,5 @@ def landmark_values(kernel: Nystroem, x: np.ndarray) -> np.ndarray:
 
 
 def new_regression(C: float = 1.0, *, warm_start: bool = False) -> LogisticRegression:
-    """Return the regression on kernel values, not fitted yet."""
+    """Return an unfitted regression on kernel values."""
     return LogisticRegression(C=C, max_iter=MOST_STEPS, warm_start=warm_start)

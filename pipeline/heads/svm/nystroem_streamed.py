@@ -1,8 +1,8 @@
 """Fit the SVM head of streamed rows: standardise, compute kernel values with landmarks, and regress block by block.
 
-The same pipeline as `pipeline.heads.svm.nystroem` fits, by passes over the file: mean and deviation, kernel values with
-the landmarks (kept on disk), and L-BFGS, which in each step sums the regression's loss over all blocks. The steps end
-where scikit-learn's end, so that the weights are those of a fit in memory to its tolerance.
+The pipeline is that of `pipeline.heads.svm.nystroem`, fitted by passes over the file: mean and deviation, kernel values
+with the landmarks (written to disk), and L-BFGS, which sums the loss over all blocks in each step. It stops by
+scikit-learn's rule, so that the weights equal those of a fit in memory to its tolerance.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,14 +23,14 @@ from pipeline.heads.svm.classifier import Svm
 from pipeline.storage import atomic
 
 Blocks = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
-"""Begins a pass over (B, L) kernel values and (B,) classes."""
+"""Function that starts a pass over (B, L) kernel values and (B,) classes."""
 
 
 def fit_streamed(rows: StreamedRows, params: Params, *, seed: int, on_pass: Step = nothing) -> Svm:
     """Fit a point of an approximated kernel on all rows.
 
     Args:
-        rows: to fit on.
+        rows: rows to fit on.
         params: gamma, landmarks, C.
         seed: seed of the landmarks.
         on_pass: called after each pass.
@@ -75,16 +75,16 @@ def _read_values(path: Path, rows: StreamedRows, n_weights: int) -> Iterator[tup
 def fit_regression(
     blocks: Blocks, y: np.ndarray, *, n_weights: int, C: float, on_pass: Step = nothing
 ) -> LogisticRegression:
-    """Return what `LogisticRegression(C=C).fit` finds, its loss summed block by block.
+    """Return the solution of `LogisticRegression(C=C).fit`, with the loss summed block by block.
 
-    It minimises what scikit-learn's lbfgs minimises: the mean loss plus |w|^2 / (2 C N), over weights and intercepts.
+    It minimises the function of scikit-learn's lbfgs: the mean loss plus |w|^2 / (2 C N), over weights and intercepts.
     Two classes have one score, more classes one score each.
 
     Args:
-        blocks: begins a pass over all rows.
+        blocks: starts a pass over all rows.
         y: (N,) their classes.
         n_weights: L.
-        C: strength of the data against the weights' squared length.
+        C: inverse regularisation strength.
         on_pass: called after each pass.
     """
     classes = np.unique(y)

@@ -22,16 +22,16 @@ SEARCH_ROWS = 4000
 
 C_RBF = (0.1, 1.0, 10.0, 100.0, 1000.0)
 GAMMA_PER_FEATURE = (0.1, 0.3, 1.0, 3.0)
-"""gamma is this over D: standardised rows are about sqrt(2 D) apart, so 1/D is scikit-learn's gamma="scale"."""
+"""Factors of 1 / D for gamma: standardised rows are about sqrt(2 D) apart, so 1/D is scikit-learn's gamma="scale"."""
 
 C_LINEAR = (1e-4, 1e-3, 1e-2, 1e-1)
-"""Small, because 2048 standardised features make long vectors."""
+"""Values of C are small, because 2048 standardised features make long vectors."""
 
 Scored = list[tuple[np.ndarray, float]]
 """Decision values (M,) or (M, K) of the held-out rows, and seconds, for each point of one kernel."""
 
 Solve = Callable[[Sequence[Params]], Scored]
-"""Fits the points of one kernel, C rising."""
+"""Function that fits the points of one kernel, by increasing C."""
 
 
 def standard_points(n_features: int) -> list[Params]:
@@ -42,10 +42,10 @@ def standard_points(n_features: int) -> list[Params]:
 
 
 def affordable(points: Sequence[Params], n_rows: int, *, most: int) -> list[Params]:
-    """Return the points as they are for up to `most` rows to fit on, else those of an approximated kernel.
+    """Return the points for up to `most` rows to fit on, else those of an approximated kernel.
 
     Raises:
-        BadInput: kernel values of so many rows do not fit into this machine's memory.
+        BadInput: the kernel values do not fit into this machine's memory.
     """
     if n_rows > most:
         return nystroem.landmark_points(points)
@@ -68,7 +68,7 @@ def search_svm(
         train: rows to fit on; a stratified sample of `SEARCH_ROWS` if there are more.
         val: rows to score; the network and the SVM were not fitted on them.
         config: seed of the sample and of landmarks; `jobs` kernels at once, each with its kernel values in memory;
-            workers that take a kernel each.
+            workers that compute a kernel each.
         points: kernel, gamma (of rbf), C and, for an approximated kernel, landmarks. None: `standard_points`.
         standardise: whether the features are standardised first.
         on_point: called after each point.
@@ -98,7 +98,7 @@ def search_svm(
 
 
 def _by_kernel(points: Sequence[Params]) -> list[list[int]]:
-    """Return the numbers of the points of each kernel, which share their kernel values, C rising."""
+    """Return the numbers of the points of each kernel, which share their kernel values, by increasing C."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for i in sorted(range(len(points)), key=lambda i: float(points[i]["C"])):
         groups.setdefault((points[i]["kernel"], points[i].get("gamma")), []).append(i)
@@ -111,12 +111,12 @@ def _solve(
     held: tuple[np.ndarray, np.ndarray],
     points: Sequence[Params],
 ) -> Scored:
-    """Fit the points of one kernel, C rising.
+    """Fit the points of one kernel, by increasing C.
 
-    A solution without a coefficient that has reached C is the solution for every larger C, too.
+    A solution without a coefficient at C is also the solution for every larger C.
 
     Args:
-        y: (N,) classes of the rows to fit on, rising.
+        y: (N,) classes of the rows to fit on, increasing.
         fit: (N, N) float32 products of these rows with one another, and (N,) float64 their squared lengths.
         held: (M, N) float32 products of the rows to score with them, and (M,) float64 squared lengths.
         points: kernel, gamma (of rbf), C.

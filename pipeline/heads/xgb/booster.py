@@ -118,7 +118,7 @@ class Course:
         self.seconds += time.perf_counter() - start
 
     def boosted(self) -> "Boosted":
-        """Return the head of the best rounds, and how it came about."""
+        """Return the head of the best rounds, with its losses and seconds."""
         head = Boosting(self.booster[: best_rounds(self.losses)])
         return Boosted(head.raw(), self.losses, self.seconds)
 
@@ -156,10 +156,10 @@ def search_boosting(
     Args:
         train: rows to fit on, in memory or streamed.
         val: rows to stop by and to score.
-        config: seed of row and column sampling, threads, device, most rounds; workers that take a point each.
+        config: seed of row and column sampling, threads, device, most rounds; workers that boost a point each.
         points: XGBoost's parameters that differ between the points; others are `FIXED`.
         on_point: called after each point.
-        on_round: called after each round of each point, but for those of workers.
+        on_round: called after each round of each point, except on workers.
     """
     pool = config.pool
     boost = (
@@ -183,7 +183,7 @@ def search_boosting(
 
 
 Boost = Callable[[list[int], int], Iterator[Boosted]]
-"""Boosts the points of these numbers until they have so many rounds, and yields them in order."""
+"""Function that boosts some points to a number of rounds, and yields them in order."""
 
 
 def _boost_here(train: Rows, val: Rows, config: FitConfig, points: Sequence[Params], on_round: Step) -> Boost:
@@ -234,9 +234,9 @@ def binned(rows: Rows, config: FitConfig, *, like: xgboost.DMatrix | None = None
     """Return the binned features of rows, on disk if the rows are streamed.
 
     Args:
-        rows: to bin.
+        rows: rows to bin.
         config: threads, and the seed of a streamed sample that gives the bins' borders.
-        like: another matrix, whose borders are taken.
+        like: another matrix, whose borders are used.
     """
     if isinstance(rows, StreamedRows):
         return external_matrix(rows, max_bin=FIXED["max_bin"], jobs=config.jobs, seed=config.seed, like=like)

@@ -1,7 +1,7 @@
 """Find tiles that were neighbours in one image, by the coordinates in their names.
 
 Names as of Kather 2016 (`1A2B_CRC-Prim-HE-03_009.tif_Row_301_Col_151.tif`) and of many tilers
-(`10255_idx5_x1201_y1751_class0.png`). Such tiles share stain, focus, and the structures that the cut runs through.
+(`10255_idx5_x1201_y1751_class0.png`). Such tiles share stain, focus, and structures at their border.
 """
 
 import re
@@ -18,10 +18,10 @@ PATTERNS = (
     re.compile(r"(?P<image>.*?)[_-]Row[_-]?(?P<y>\d+)[_-]Col[_-]?(?P<x>\d+)", re.IGNORECASE),
     re.compile(r"(?P<image>.*?)[_-]x[_-]?(?P<x>\d+)[_-]y[_-]?(?P<y>\d+)", re.IGNORECASE),
 )
-"""Patterns of names with the image and the coordinates of a tile's corner in it; the first that fits counts."""
+"""Patterns of names with the image and the coordinates of a tile's corner in it; the first match is used."""
 
 DEEPEST = 8
-"""If tiles would cover an image more often than this, and are one apart, their numbers count tiles, not px."""
+"""Most coverage of an image by its tiles. With more, and a distance of 1, coordinates count tiles, not px."""
 
 EXAMPLES = 10
 """Pairs that the finding names."""
@@ -31,8 +31,8 @@ def positions(table: pd.DataFrame) -> pd.DataFrame:
     """Return columns image, x and y of the tiles whose names contain them, with their rows' numbers as index.
 
     Args:
-        table: columns path and label. A folder called like the label is no part of the image's name: neighbours of one
-            slide often have different labels.
+        table: columns path and label. A folder named like the label is not part of the image's name, because neighbours
+            in a slide often have different labels.
     """
     found = {}
     for row, (path, label) in enumerate(zip(table["path"], table["label"], strict=True)):
@@ -49,7 +49,7 @@ def adjacent_pairs(places: pd.DataFrame, *, side_px: int) -> np.ndarray:
 
     Args:
         places: as from `positions`.
-        side_px: side of a tile. Coordinates that can only count tiles (see `DEEPEST`) are taken as such.
+        side_px: side of a tile. Coordinates may also count tiles (see `DEEPEST`).
     """
     images = [(part.index.to_numpy(), part[["x", "y"]].to_numpy(float)) for _, part in places.groupby("image")]
     images = [(rows, xy) for rows, xy in images if len(rows) > 1]
@@ -63,7 +63,7 @@ def adjacent_pairs(places: pd.DataFrame, *, side_px: int) -> np.ndarray:
     for rows, xy in images:
         pairs = KDTree(xy).query_pairs(side, p=np.inf, output_type="ndarray")
         apart = np.abs(xy[pairs[:, 0]] - xy[pairs[:, 1]])
-        found.append(np.sort(rows[pairs[(apart < side).any(axis=1)]], axis=1))  # else they meet in a corner
+        found.append(np.sort(rows[pairs[(apart < side).any(axis=1)]], axis=1))  # else they touch in a corner only
     return np.unique(np.concatenate(found), axis=0).astype(np.int64)
 
 

@@ -1,6 +1,6 @@
 """Audit a data set: unreadable tiles, copies, neighbours, odd tiles, classes bound to groups.
 
-Found before training, from the manifest's table and the `Measurements` of `survey`.
+It uses the manifest's table and the `Measurements` of `survey`.
 """
 
 from collections import Counter
@@ -23,11 +23,11 @@ from pipeline.tiles.datasets.sources import TileSet
 __all__ = ["Finding", "audit", "audit_markdown", "markdown_cell"]
 
 FEW = 20
-"""A class with fewer tiles than this gets a warning: its results are uncertain."""
+"""Fewest tiles of a class without a warning."""
 
 
 def file_findings(table: pd.DataFrame, measurements: Measurements) -> list[Finding]:
-    """Return findings on tiles that cannot be read, on how others were read, and on sizes."""
+    """Return findings on unreadable tiles, on notes of reading, and on sizes."""
     findings = []
     bad = table[table["problem"] != ""]
     if len(bad):
@@ -46,7 +46,7 @@ def file_findings(table: pd.DataFrame, measurements: Measurements) -> list[Findi
         listing = ", ".join(f"{width}x{height} ({n})" for (width, height), n in sizes[:6])
         findings.append(Finding("warning", f"tiles have {len(sizes)} sizes, all are resized to one: {listing}", []))
     if any(width != height for (width, height), _ in sizes):
-        findings.append(Finding("warning", "tiles that are not square are squeezed when they are resized", []))
+        findings.append(Finding("warning", "tiles that are not square are distorted when they are resized", []))
     return findings
 
 
@@ -69,24 +69,24 @@ def class_findings(good: pd.DataFrame) -> list[Finding]:
         absent = {
             split: sorted(set(good["label"]) - set(good.loc[good["split"] == split, "label"])) for split in SPLITS
         }
-        lacks = [f"{split} holds no tile of {', '.join(labels)}" for split, labels in absent.items() if labels]
+        lacks = [f"{split} has no tile of {', '.join(labels)}" for split, labels in absent.items() if labels]
         if lacks:
             findings.append(Finding("warning", "; ".join(lacks), []))
     return findings
 
 
 def data_findings(tiles: TileSet) -> list[Finding]:
-    """Return findings on how the tiles were found: copies, other readings of a table, what was passed over."""
+    """Return findings on how the tiles were found: copies, notes of reading a table, ignored files."""
     findings = []
     if tiles.copies:
         listing = list_names([f"{copy} of {original}" for copy, original in tiles.copies])
-        findings.append(Finding("warning", f"{len(tiles.copies)} name(s) are those of copies: {listing}", []))
+        findings.append(Finding("warning", f"{len(tiles.copies)} name(s) look like copies: {listing}", []))
     if warning := class_note(list(tiles.table["label"])):
         findings.append(Finding("warning", warning, []))
     if tiles.notes:
         findings.append(Finding("note", f"{tiles.name} was read with: {'; '.join(tiles.notes)}", []))
     if tiles.ignored:
-        text = "passed over: no images, in no class folder, system folders, or unknown columns"
+        text = "ignored: no images, in no class folder, system folders, or unknown columns"
         findings.append(Finding("note", text, tiles.ignored))
     return findings
 
@@ -99,9 +99,9 @@ def audit(
     Args:
         table: manifest columns, index 0..N-1.
         measurements: measurements of the same tiles.
-        tiles: the data set they are from.
+        tiles: their data set.
         sides: one value per tile, index as the table's: two tiles with different values can be on two sides of a
-            split. The split itself; the group, where folds are of groups; the tile's id, where they are random.
+            split. The split itself; the group for folds of groups; the tile's id for random folds.
         protocol: "random" leaves near-duplicates on two sides a warning; under all others they are an error.
     """
     good = table["problem"] == ""

@@ -1,4 +1,4 @@
-"""Measure how far classes are bound to groups: then a network that knows the slide's stain seems to know the class."""
+"""Measure how far classes are bound to groups: then a network can use the slide's stain to predict the class."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ FEW_GROUPS = 2
 """A class in this many groups or fewer is bound to them."""
 
 NOTED, WARNED = 0.05, 0.25
-"""Part of the way from the most frequent class to certainty that the group alone leads: a note, a warning."""
+"""Gain of the group over the most frequent class (see `Confounding.gain`) from which there is a note, a warning."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Confounding:
     """Share of tiles whose class is the most frequent one among the other tiles of their group."""
 
     majority: float
-    """Share of the most frequent class: what is right without any knowledge."""
+    """Share of the most frequent class: the accuracy of always predicting it."""
 
     information: float
     """Mutual information of class and group, adjusted for chance: 0 independent, 1 each determines the other."""
 
     @property
     def gain(self) -> float:
-        """How far of the way from `majority` to certainty knowing the group leads; below 0 if it misleads."""
+        """Improvement by the group, as a share of that from `majority` to 1; below 0 if the group misleads."""
         return (self.guessed - self.majority) / (1 - self.majority) if self.majority < 1 else 0.0
 
 
@@ -41,9 +41,9 @@ def group_table(table: pd.DataFrame) -> pd.DataFrame:
 def confounding(labels: pd.Series, groups: pd.Series) -> Confounding:
     """Return how well the group predicts the class.
 
-    Each tile is guessed from the others of its group (its own label is left out: a group of one tile predicts nothing);
-    ties, and groups of one, go to the class that is more frequent overall. The mutual information is adjusted for
-    what chance gives with as many groups (Vinh et al. 2010, scikit-learn's `adjusted_mutual_info_score`).
+    Each tile is predicted from the other tiles of its group; ties, and groups of one tile, are decided by the overall
+    frequency of the classes. The mutual information is adjusted for chance (Vinh et al.
+    2010, scikit-learn's `adjusted_mutual_info_score`).
     """
     from sklearn.metrics import adjusted_mutual_info_score
 
@@ -63,7 +63,7 @@ def confounding(labels: pd.Series, groups: pd.Series) -> Confounding:
 
 
 def group_findings(table: pd.DataFrame, *, sides: np.ndarray) -> list[Finding]:
-    """Return findings on groups: unknown, parted by the split, bound to classes.
+    """Return findings on groups: unknown, divided by the split, bound to classes.
 
     Args:
         table: columns label and group of the readable tiles, (N) rows.
@@ -95,7 +95,7 @@ def group_findings(table: pd.DataFrame, *, sides: np.ndarray) -> list[Finding]:
     single = several[(counts[several] > 0).sum(axis=0) == 1]
     if len(single):
         of = counts[single].gt(0).sum(axis=1).to_dict()
-        text = f"{len(single)} of {n_groups} groups hold one class only ({counted(of)})"
+        text = f"{len(single)} of {n_groups} groups have one class only ({counted(of)})"
         findings.append(Finding("warning", text, []))
     bias = confounding(table["label"], table["group"])
     if bias.gain >= NOTED and n_groups > 1:

@@ -26,7 +26,7 @@ def equal_sets(table: pd.DataFrame) -> list[np.ndarray]:
 def alike_sets(table: pd.DataFrame, measurements: Measurements) -> list[np.ndarray]:
     """Return the rows of each set of tiles that are changed copies of each other, with their equal copies.
 
-    A set is what chains of near-duplicates join; a set whose tiles are all equal is left to `equal_sets`.
+    A set is a chain of near-duplicates; sets of equal tiles are left to `equal_sets`.
     """
     codes, names = pd.factorize(table["sha256"])
     first = np.flatnonzero(~pd.Series(codes).duplicated() & (table["sha256"] != "").to_numpy())
@@ -50,7 +50,7 @@ def set_findings(
         sets: rows of tiles that belong together.
         table: columns tile_id and label.
         sides: side of the split of each row, (N,).
-        what: what the tiles of a set share.
+        what: property that the tiles of a set share.
         across: severity of a set that is on several sides.
     """
     names, labels = table["tile_id"].to_numpy(), table["label"].to_numpy()

@@ -7,29 +7,29 @@ from typing import Any, Literal
 from pipeline.runtime.console import list_names
 
 NAMED_SETS = 4
-"""How many sets of tiles one message lists before it counts the rest."""
+"""Most sets of tiles in a message."""
 
 NAMED_IN_SET = 3
-"""How many tiles of each of several sets it lists."""
+"""Most tiles of a set in a message with several sets."""
 
 Severity = Literal["error", "warning", "note"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that a reader of the results must know."""
+    """A defect or a property of the data that matters for the results."""
 
     severity: Severity
     what: str
     tiles: list[str]
-    """All tiles concerned."""
+    """Names of the tiles."""
 
     sets: list[list[str]] = dataclasses.field(default_factory=list)
-    """The same tiles by what belongs together, for duplicates and neighbours."""
+    """The same tiles in sets of duplicates or neighbours."""
 
     @property
     def line(self) -> str:
-        """The finding as one line with the first tiles' names; sets are parted by semicolons."""
+        """The finding as one line with the first tiles' names; sets are separated by semicolons."""
         if len(self.sets) > 1:
             shown = [
                 ", ".join(one[:NAMED_IN_SET]) + (" ..." if len(one) > NAMED_IN_SET else "")
@@ -46,5 +46,5 @@ def finding_of_sets(severity: Severity, what: str, sets: list[list[str]]) -> Fin
 
 
 def counted(counts: Mapping[Any, int]) -> str:
-    """Return `A 3, B 1`: names with their counts, those that are not 0; the first dozen, then a number."""
+    """Return `A 3, B 1`: names with their counts, without 0; the first dozen, then the number of the others."""
     return list_names([f"{name} {n}" for name, n in counts.items() if n])

@@ -10,14 +10,14 @@ from pipeline.tiles.audit.measure import Measurements
 from pipeline.tiles.audit.quality import blank
 
 MOST_GROUPS = 40
-"""With more groups than this their table is summed up."""
+"""Most groups with a column each."""
 
 SHOWN = ("brightness", "contrast", "saturation", "background", "sharpness")
 """Measurements whose medians are shown for each class."""
 
 
 def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Return the lines of a table: the first column left, the others right, an empty line behind."""
+    """Return the lines of a table: the first column aligned left, the others right, then an empty line."""
     lines = [header, *rows]
     text = ["| " + " | ".join(map(markdown_cell, line)) + " |" for line in lines]
     return [text[0], "|---|" + "---:|" * (len(header) - 1), *text[1:], ""]
@@ -40,14 +40,14 @@ def _groups(good: pd.DataFrame) -> list[str]:
             [str(label), str((row > 0).sum()), str((row == 0).sum()), f"{row[row > 0].median():.0f}", str(row.max())]
             for label, row in counts.iterrows()
         ]
-        header = ["class", "groups with it", "groups without", "median tiles where it is", "most tiles"]
+        header = ["class", "groups with it", "groups without", "median tiles per group", "most tiles"]
         lines = [f"{counts.shape[1]} groups.", "", *_table(header, rows)]
     line = confounding_line(confounding(good["label"], good["group"]))
     return ["## Tiles by class and group", "", *lines, f"{line[0].upper()}{line[1:]}.", ""]
 
 
 def _measurements(good: pd.DataFrame, measurements: Measurements) -> list[str]:
-    """Return the section on what was measured."""
+    """Return the section on measurements."""
     quality = measurements.quality.iloc[good.index]
     medians = quality[list(SHOWN)].groupby(good["label"]).median()
     n_blank = pd.Series(blank(quality), index=good.index).groupby(good["label"]).sum().to_dict()

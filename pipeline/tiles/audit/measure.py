@@ -18,13 +18,13 @@ from pipeline.tiles.decoding import pixel_hash, read_tile
 from pipeline.tiles.manifest import tile_ids
 
 SIDE = 128
-"""Side in px at which tiles are measured, so that sharpness and contrast compare over tiles of different sizes."""
+"""Side in px at which tiles are measured, so that sharpness and contrast do not depend on the tile's size."""
 
 THUMBNAIL = 16
 """Side of the thumbnails in px."""
 
 WHITE, BLACK = 220, 30
-"""A pixel is background if all its channels are above the one (empty slide) or below the other (a scanner's edge)."""
+"""A pixel is background if all channels are above WHITE (empty slide) or below BLACK (a scanner's edge)."""
 
 QUALITY = ("brightness", "contrast", "saturation", "red", "green", "blue", "background", "sharpness")
 """Columns of `Measurements.quality`."""

@@ -23,7 +23,7 @@ Arm = Literal["grouped", "random", "given"]
 """How the tiles of a part were split: by whole groups, singly, or by the data's own split column."""
 
 ProtocolName = Literal["grouped", "random", "logo"]
-"""What a user can choose; logo leaves one group out."""
+"""Values of `--protocol`; logo leaves one group out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SplitOptions:
     """None: one split by `fractions`; for logo as many folds as groups."""
 
     seeds: tuple[int, ...]
-    """One network (per fold) is trained from each; folds are drawn for each seed too."""
+    """Seeds; each gives one network per fold, and its own folds."""
 
     inner: int = 0
     """Inner networks per fold; 0: the fold has one network."""
@@ -46,7 +46,7 @@ class SplitOptions:
     """Add the same parts under the random protocol."""
 
     fractions: tuple[float, float, float] = (0.70, 0.15, 0.15)
-    """Shares of train, val and test. With folds the first two share what is not tested."""
+    """Shares of train, val and test. With folds, the first two divide the tiles that are not tested."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ class SplitPlan:
         return len(self.parts) == 1
 
     def sides(self, table: pd.DataFrame) -> "pd.Series[str]":
-        """Return what decides whether two tiles can be on two sides of a split, for the audit.
+        """Return a value per tile for the audit: tiles with different values can be on two sides of a split.
 
         Args:
             table: columns tile_id, group and split (of the first part) of the tiles.
@@ -118,13 +118,13 @@ def make_plan(table: pd.DataFrame, options: SplitOptions, *, where: str) -> Spli
     """Return the protocol, the number of folds and the parts.
 
     Args:
-        table: columns path, label, group and split of the readable tiles, (N) rows. Where every tile has a split, it
-            is used.
-        options: what the user chose.
+        table: columns path, label, group and split of the readable tiles, (N) rows. If every tile has a split, it is
+            used.
+        options: options of the split.
         where: the data set, for messages.
 
     Raises:
-        BadInput: the protocol cannot be had with these labels and groups.
+        BadInput: the protocol is impossible with these labels and groups.
     """
     labels, groups = list(table["label"]), list(table["group"])
     if (table["split"] != "").all():
@@ -141,7 +141,7 @@ def make_plan(table: pd.DataFrame, options: SplitOptions, *, where: str) -> Spli
     n_folds = options.folds or (len(set(groups)) if protocol == "logo" else 1)
     if options.random_control and n_folds < 2:
         raise BadInput(
-            "--random-control compares the same tiles under both protocols, which takes folds: add --folds 5"
+            "--random-control compares the same tiles under both protocols, which needs folds: add --folds 5"
         )
     parts = make_parts(labels, None if protocol == "random" else groups, options, n_folds=n_folds)
     if options.random_control:
@@ -151,10 +151,10 @@ def make_plan(table: pd.DataFrame, options: SplitOptions, *, where: str) -> Spli
 
 
 def _given_plan(table: pd.DataFrame, options: SplitOptions, *, where: str) -> SplitPlan:
-    """Return the plan of a split that the data gives: its protocol is given, or random where it cuts groups.
+    """Return the plan of a split that the data gives: its protocol is `given`, or `random` if it divides groups.
 
     Raises:
-        BadInput: a split is missing, cuts a group, or leaves train without a class; or folds are requested too.
+        BadInput: a split is missing, divides a group, or leaves train without a class; or folds are requested.
     """
     if options.folds not in (None, 1) or options.protocol == "logo" or options.inner or options.random_control:
         raise BadInput(
@@ -162,7 +162,7 @@ def _given_plan(table: pd.DataFrame, options: SplitOptions, *, where: str) -> Sp
             "drop the column or those options"
         )
     if missing := set(SPLITS) - set(table["split"]):
-        raise BadInput(f"{where}: its split column holds no '{min(missing)}' rows; all three are needed")
+        raise BadInput(f"{where}: its split column has no '{min(missing)}' rows; all three are needed")
     spread = table[table["group"].ne("")].groupby("group")["split"].nunique()
     cut = list(spread.index[spread > 1])
     if cut and options.protocol != "random":
@@ -171,7 +171,7 @@ def _given_plan(table: pd.DataFrame, options: SplitOptions, *, where: str) -> Sp
             "random to accept results that are biased upwards"
         )
     if absent := set(table["label"]) - set(table.loc[table["split"] == "train", "label"]):
-        raise BadInput(f"{where}: its split column gives train no tile of '{min(absent)}'")
+        raise BadInput(f"{where}: its split column has no train tile of '{min(absent)}'")
     log.info(f"prepare: the split column of {where} is used; --protocol and --fractions do not apply")
     split = list(table["split"])
     return SplitPlan("random" if cut else "given", 1, [Part("given", seed, 0, None, split) for seed in options.seeds])
@@ -219,7 +219,7 @@ def _test_codes(
 def _validation_rows(
     labels: list[str], groups: list[str] | None, options: SplitOptions, codes: np.ndarray, *, seed: int, fold: int
 ) -> list[np.ndarray]:
-    """Return for each inner network (or the only one) which tiles of the training side it holds out, (M,) bool."""
+    """Return for each inner network (or the only one) a mask (M,) of the held-out tiles of the training side."""
     rows = np.flatnonzero(codes != TEST)
     own_labels = [labels[row] for row in rows]
     own_groups = None if groups is None else [groups[row] for row in rows]
@@ -236,7 +236,7 @@ def _validation_rows(
 
 
 def check_parts(parts: list[Part], labels: list[str]) -> None:
-    """Refuse a plan with a part that cannot be trained.
+    """Check that every part of a plan can be trained.
 
     Raises:
         BadInput: train or val is empty, or train (of an inner network also val, on which its heads are fitted) holds

@@ -13,14 +13,14 @@ from pipeline.errors import BadInput
 
 
 def fold_numbers(labels: list[str], groups: list[str] | None, *, n_folds: int, seed: int) -> np.ndarray:
-    """Return the fold of each tile, (N,) int from 0; classes as even over the folds as can be.
+    """Return the fold of each tile, (N,) int from 0; with the classes as even as possible.
 
     scikit-learn's StratifiedGroupKFold (StratifiedKFold without groups), shuffled by `seed`. With as many folds as
-    groups every group is a fold of its own, in the order of the names.
+    groups, every group is a fold, in the order of the names.
 
     Args:
         labels: class name of each tile, (N,).
-        groups: group of each tile, (N,), to be kept whole; None: tiles are dealt singly.
+        groups: group of each tile, (N,), to be kept whole; None: single tiles.
         n_folds: at least 2.
         seed: the same input and seed give the same folds.
 
@@ -50,13 +50,13 @@ def fold_numbers(labels: list[str], groups: list[str] | None, *, n_folds: int, s
 
 
 def held_out(labels: list[str], groups: list[str] | None, *, share: float, seed: int) -> np.ndarray:
-    """Return which tiles, (N,) bool, are held out for validation: about `share` of them, whole groups.
+    """Return a mask (N,) of the tiles that are held out for validation: about `share`, whole groups.
 
-    The training side is cut into 1 / share folds; the fold is taken that costs train the fewest classes, and
-    among equals the one that is nearest to `share` of every class.
+    The training side is divided into 1 / share folds. The chosen fold removes the fewest classes from train; among
+    equals it is the nearest to `share` of every class.
 
     Raises:
-        BadInput: fewer than two groups, so that holding one out leaves nothing to train on.
+        BadInput: fewer than two groups, so that nothing is left to train on.
     """
     n_units = len(set(groups)) if groups is not None else len(labels)
     if n_units < 2:

@@ -1,7 +1,7 @@
 """Split tiles once into train, val and test.
 
-`random_split` is the tutorial's: tiles of one source are on both sides, so that results are biased upwards (P7: the
-report states it). `grouped_split` keeps every group (source, slide, patient) whole.
+`random_split` is the split of the tutorial: tiles of one source are on both sides, so that results are biased upwards
+(P7: the report states it). `grouped_split` keeps every group (source, slide, patient) whole.
 """
 
 import numpy as np
@@ -10,13 +10,13 @@ from pipeline.errors import BadInput
 from pipeline.names import SPLITS
 
 ENUMERATED = 8
-"""Up to this many groups all splits are tried: 3^8 = 6561. A search by single moves would get stuck there."""
+"""Most groups for which all splits are tried (3^8 = 6561); with so few, a search by single moves gets stuck."""
 
 RESTARTS = 64
 """Most random starts of the grouped search; the best of all is kept."""
 
 SEARCHED_GROUPS = 20_000
-"""Groups times random starts: bounds the time where there are thousands of groups."""
+"""Most groups times random starts, which limits the time for thousands of groups."""
 
 MISSING_COST = (1000.0, 0.25, 0.5)
 """Cost of a class that is missing from train, val, test: train must have all, test matters more than val."""
@@ -48,7 +48,7 @@ def random_split(labels: list[str], *, fractions: tuple[float, float, float], se
             )
         n_val = max(1, round(fractions[1] * len(rows)))
         n_test = max(1, round(fractions[2] * len(rows)))
-        while n_val + n_test >= len(rows):  # both rounded up: train needs a tile too
+        while n_val + n_test >= len(rows):  # both were rounded up, but train needs a tile
             n_val, n_test = (n_val - 1, n_test) if n_val > n_test else (n_val, n_test - 1)
         order = rng.permutation(rows)
         codes[order] = 0

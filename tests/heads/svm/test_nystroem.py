@@ -93,7 +93,7 @@ def test_it_is_saved_without_types_that_need_trust_and_loads_alike(tmp_path) -> 
 def test_a_regression_that_takes_all_its_steps_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     train = rings(60, n_classes=3, seed=1)
     assert fit_svm(train, POINT).notes(60) == [
-        "no exact SVM of so many rows (60): Nystroem, 60 landmarks, and a logistic regression"
+        "too many rows for an exact SVM (60): Nystroem, 60 landmarks, and a logistic regression"
     ]
     monkeypatch.setattr(nystroem, "MOST_STEPS", 2)
     assert "did not converge" in fit_svm(train, POINT).notes(60)

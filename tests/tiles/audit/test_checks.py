@@ -110,7 +110,7 @@ def test_sizes() -> None:
     table.loc[0, ["width", "height"]] = [64, 32]
     found = lines(look(table), "warning")
     assert found[0] == "tiles have 2 sizes, all are resized to one: 32x32 (59), 64x32 (1)"
-    assert "squeezed" in found[1]
+    assert "distorted" in found[1]
     assert look(tiles().assign(width=150, height=150)) == []
 
 
@@ -119,7 +119,7 @@ def test_few_tiles_and_absent_classes() -> None:
     table.loc[[0, 1], "label"] = "RARE"
     found = lines(look(table), "warning")
     assert "class 'RARE' has 2 tiles: its results are uncertain" in found
-    assert "test holds no tile of RARE" in found
+    assert "test has no tile of RARE" in found
 
 
 def test_classes_bound_to_groups() -> None:
@@ -128,8 +128,8 @@ def test_classes_bound_to_groups() -> None:
     found = lines(look(table), "warning")
     text = "source and class are bound: 3 class(es) are in one or two groups only: 'A' (g0, g1), 'B' (g0, g1), "
     assert text + "'EMPTY' (g2)" in found
-    assert "1 of 3 groups hold one class only (EMPTY 1)" in found
-    assert "train holds no tile of EMPTY; val holds no tile of EMPTY; test holds no tile of A, B" in found
+    assert "1 of 3 groups have one class only (EMPTY 1)" in found
+    assert "train has no tile of EMPTY; val has no tile of EMPTY; test has no tile of A, B" in found
 
 
 def test_p7_groups_across_splits_and_unknown_groups_are_said() -> None:
