@@ -8,6 +8,7 @@ comparison.csv, comparison.md, figures and the one-file report.html into the run
 
 import dataclasses
 import importlib.util
+import webbrowser
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.cli.command import Command
@@ -43,6 +44,9 @@ class ReportOptions:
     gallery: int = 12
     """Worst errors that are shown; 0: no picture in the report shows a tile, so that the report can be shared."""
 
+    open: bool = False
+    """Open report.html in the web browser."""
+
     def __post_init__(self) -> None:
         """Check ranges."""
         check(100 <= self.draws <= 100_000, f"--draws {self.draws}: 100 to 100000")
@@ -59,7 +63,16 @@ def run(common: Common, options: ReportOptions) -> int:
 
 
 def write_report(common: Common, protocol: "Protocol | None", options: ReportOptions) -> int:
-    """Write the comparison of a run with this plan unless it is current; return the exit code."""
+    """Write the comparison of a run with this plan unless it is current, open it if asked; return the exit code."""
+    write_if_stale(common, protocol, dataclasses.replace(options, open=False))  # to open it changes no result
+    page = (common.run / "report.html").resolve()
+    if options.open and not webbrowser.open(page.as_uri()):
+        log.warning(f"report: no web browser was found: open {page}")
+    return EXIT_OK
+
+
+def write_if_stale(common: Common, protocol: "Protocol | None", options: ReportOptions) -> None:
+    """Write the comparison of a run with this plan unless it is current."""
     from pipeline.comparison import label_errors
     from pipeline.comparison.per_group import per_group_csv
     from pipeline.comparison.read import read_predictions
@@ -81,7 +94,7 @@ def write_report(common: Common, protocol: "Protocol | None", options: ReportOpt
     chosen = plain(options) | {"extras": extras}  # an extra that was installed since adds to the report
     artifact = records.Artifact(table, SCHEMA, "report", chosen, inputs, common.seed)
     if freshness.reusable_record(artifact, restart=common.restart) is not None:
-        return EXIT_OK
+        return
 
     data = collect(common, options, predictions, files, protocol=protocol)
     document = build(data)
@@ -111,7 +124,6 @@ def write_report(common: Common, protocol: "Protocol | None", options: ReportOpt
     )
     log.info(f"report: {folder / 'comparison.md'} and {folder / 'report.html'}")
     log.info(f"report: {verdict.action}")
-    return EXIT_OK
 
 
 def collect(

@@ -1,6 +1,7 @@
 """The report on fabricated run folders: what it writes, what it leaves out, what it refuses."""
 
 import csv
+import dataclasses
 import hashlib
 import json
 import re
@@ -255,6 +256,18 @@ def test_every_section_starts_with_a_sentence(full_run):
         first = body.partition("\n\n")[0].strip()
         assert first.rstrip("*").endswith("."), title
         assert not first.startswith(("|", "!", "- ")), title
+
+
+def test_open_shows_the_page_of_a_current_report_too(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    run = fabricate(tmp_path)
+    write(run)
+    assert opened == []
+    before = (run / "report.html").stat().st_mtime_ns
+    write(run, dataclasses.replace(FAST, open=True))
+    assert opened == [(run / "report.html").resolve().as_uri()]
+    assert (run / "report.html").stat().st_mtime_ns == before
 
 
 def test_equal_inputs_give_equal_bytes(tmp_path):

@@ -26,8 +26,11 @@ MOST_ROWS = 20_000
 MOST_DRAWS = 4_000_000
 """Counts of units in draws that the page carries, one byte each; above, it recomputes no interval."""
 
-LARGE_THUMBNAIL, SMALL_THUMBNAIL, MANY_TILES = 48, 32, 10_000
-"""Side of a thumbnail in px up to so many tiles, and above."""
+MANY_TILES = 10_000
+"""Above, thumbnails are smaller, and the page carries no probabilities of baselines."""
+
+LARGE_THUMBNAIL, SMALL_THUMBNAIL = 48, 32
+"""Side in px."""
 
 SHEET_COLUMNS = 64
 JPEG_QUALITY = 75
@@ -53,6 +56,7 @@ def explorer_payload(data: "ReportData") -> str | None:
     n_units, unit = dense_units(data.resampling.ids[rows], n_rows=len(rows))
     columns = predictions.tiles.iloc[rows]
     paths = _paths(data, names)
+    explored = predictions.heads if len(rows) <= MANY_TILES or not predictions.main_heads else predictions.main_heads
     payload = {
         "classes": predictions.classes,
         "groups": predictions.group_code[1] if predictions.groups_known else [],
@@ -72,7 +76,7 @@ def explorer_payload(data: "ReportData") -> str | None:
                 "title": head_name(head),
                 "main": head in predictions.main_heads,
                 "predicted": encode(predictions.predicted[head][rows], "i4"),
-                "p": encode(predictions.p[head][rows], "f8"),
+                "p": encode(predictions.p[head][rows], "f8") if head in explored else None,
             }
             for head in predictions.heads
         ],

@@ -3,10 +3,10 @@
  * Recompute the scores of the report from its test rows. The formulas are those of pipeline/evaluation/metrics.py.
  *
  * @typedef {{y: Int32Array, unit: Int32Array, nClasses: number, nUnits: number, edges: number[]}} Rows
- * @typedef {{predicted: Int32Array, p: Float64Array}} Head
+ * @typedef {{predicted: Int32Array, p: Float64Array | null}} Head  p is null where the page leaves it out
  */
 const scores = (() => {
-  const SUMS = ["accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece"];
+  const OF_LABELS = ["accuracy", "balanced_accuracy", "macro_f1"];
   const LEAST_P = 1e-15;
 
   /** Return the typed array of a base64 text. */
@@ -36,6 +36,7 @@ const scores = (() => {
   function addRow(sums, at, rows, head, i) {
     const k = rows.nClasses, y = rows.y[i], bins = rows.edges.length + 1, first = at + k * k;
     sums[at + y * k + head.predicted[i]] += 1;
+    if (!head.p) return;
     const own = head.p[i * k + y];
     sums[first] -= Math.log(Math.min(1, Math.max(LEAST_P, own)));
     let squares = 0;
@@ -66,8 +67,8 @@ const scores = (() => {
     return found;
   }
 
-  /** Return the six metrics that are sums over rows. */
-  function metricsOfSums(sums, at, rows) {
+  /** Return the metrics that are sums over rows: six, or the three of labels without probabilities. */
+  function metricsOfSums(sums, at, rows, head) {
     const k = rows.nClasses, bins = rows.edges.length + 1, first = at + k * k;
     const classes = classScores(sums, at, k);
     let total = 0, hits = 0, recall = 0, f1 = 0, present = 0;
@@ -82,14 +83,12 @@ const scores = (() => {
     }
     let gap = 0;
     for (let b = first + 2; b < first + 2 + bins; b++) gap += Math.abs(sums[b + 2 * bins] - sums[b + bins]);
-    return {
+    const ofLabels = {
       accuracy: hits / total,
       balanced_accuracy: recall / present,
       macro_f1: f1 / present,
-      nll: sums[first] / total,
-      brier: sums[first + 1] / total,
-      ece: gap / total,
     };
+    return head.p ? { ...ofLabels, nll: sums[first] / total, brier: sums[first + 1] / total, ece: gap / total } : ofLabels;
   }
 
   /** Return the mean one-vs-rest area under the ROC curve over the classes that occur and are not alone. */
@@ -115,11 +114,11 @@ const scores = (() => {
     return areas.length ? areas.reduce((a, b) => a + b, 0) / areas.length : NaN;
   }
 
-  /** Return all metrics and class scores of a head on some rows. */
+  /** Return the metrics and class scores of a head on some rows, without auroc_ovr, which needs rankings. */
   function ofRows(rows, head, chosen) {
     const sums = new Float64Array(nSums(rows));
     for (const i of chosen) addRow(sums, 0, rows, head, i);
-    return { ...metricsOfSums(sums, 0, rows), auroc_ovr: auroc(rows, head, chosen), classes: classScores(sums, 0, rows.nClasses) };
+    return { ...metricsOfSums(sums, 0, rows, head), classes: classScores(sums, 0, rows.nClasses) };
   }
 
   /** Return the value of sorted numbers at a probability, interpolated linearly. */
@@ -133,24 +132,25 @@ const scores = (() => {
     const n = nSums(rows), perUnit = new Float64Array(rows.nUnits * n);
     for (let i = 0; i < rows.y.length; i++) addRow(perUnit, rows.unit[i] * n, rows, head, i);
     const nDraws = draws.length / rows.nUnits, sums = new Float64Array(n);
-    const values = Object.fromEntries(SUMS.map((name) => [name, new Float64Array(nDraws)]));
+    const names = head.p ? [...OF_LABELS, "nll", "brier", "ece"] : OF_LABELS;
+    const values = Object.fromEntries(names.map((name) => [name, new Float64Array(nDraws)]));
     for (let d = 0; d < nDraws; d++) {
       sums.fill(0);
       for (let u = 0; u < rows.nUnits; u++) {
         const weight = draws[d * rows.nUnits + u];
         if (weight) for (let s = 0; s < n; s++) sums[s] += weight * perUnit[u * n + s];
       }
-      const found = metricsOfSums(sums, 0, rows);
-      for (const name of SUMS) values[name][d] = found[name];
+      const found = metricsOfSums(sums, 0, rows, head);
+      for (const name of names) values[name][d] = found[name];
     }
     return Object.fromEntries(
-      SUMS.map((name) => {
+      names.map((name) => {
         const sorted = values[name].sort();
         return [name, [quantile(sorted, tail), quantile(sorted, 1 - tail)]];
       }),
     );
   }
 
-  return { decode, ofRows, intervals, topClass, binOf };
+  return { decode, ofRows, auroc, intervals, topClass, binOf };
 })();
 if (typeof module !== "undefined") module.exports = scores;

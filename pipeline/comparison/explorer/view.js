@@ -10,14 +10,14 @@
   const ints = (text) => scores.decode(text, Int32Array);
   const rows = { y: ints(data.y), unit: ints(data.unit), nClasses: data.classes.length, nUnits: data.n_units, edges: data.edges };
   const tile = ints(data.tile), group = ints(data.group), fold = ints(data.fold), seed = ints(data.seed);
-  const heads = data.heads.map((head) => ({ ...head, predicted: ints(head.predicted), p: scores.decode(head.p, Float64Array) }));
+  const heads = data.heads.map((head) => ({ ...head, predicted: ints(head.predicted), p: head.p && scores.decode(head.p, Float64Array) }));
+  const shown = heads.filter((head) => head.p);
   const k = rows.nClasses, all = Array.from({ length: data.n }, (_, i) => i);
   const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6d1f", "#7f7f7f", "#332288", "#aa4499"];
-  const METRICS = ["accuracy", "balanced_accuracy", "macro_f1", "auroc_ovr", "nll", "brier", "ece"];
   const SHOWN = 120, TOLERANCE = 1e-9;
   const points = data.map && { tile: ints(data.map.tile), xy: scores.decode(data.map.xy, Float64Array) };
-  const rowsOfTile = new Map();
-  for (const i of all) rowsOfTile.set(tile[i], [...(rowsOfTile.get(tile[i]) || []), i]);
+  const firstRow = new Map();
+  for (const i of all) if (!firstRow.has(tile[i])) firstRow.set(tile[i], i);
 
   /** The reader's choices; what is null chooses nothing. `without`: groups that are left out. */
   const empty = { a: null, b: null, colour: "class", true: null, predicted: null, group: null, bin: null, lasso: null, without: [], open: null };
@@ -37,8 +37,8 @@
   const text = (value, digits = 3) => (Number.isFinite(value) ? value.toFixed(digits) : "n/a");
   const button = (label, pressed, press, properties = {}) =>
     make("button", { type: "button", "aria-pressed": pressed, onclick: press, ...properties }, label);
-  const headA = () => heads.find((head) => head.name === state.a) || heads.find((head) => head.main) || heads[0];
-  const headB = () => heads.find((head) => head.name === state.b);
+  const headA = () => shown.find((head) => head.name === state.a) || shown.find((head) => head.main) || shown[0];
+  const headB = () => shown.find((head) => head.name === state.b);
   const isWrong = (head, i) => head.predicted[i] !== rows.y[i];
   const confidence = (head, i) => head.p[i * k + scores.topClass(head, i, k)];
 
@@ -58,8 +58,8 @@
     try {
       const given = JSON.parse(decodeURIComponent(found[1])), below = (n) => (v) => Number.isInteger(v) && v >= 0 && v < n;
       const fits = {
-        a: (v) => heads.some((head) => head.name === v),
-        b: (v) => heads.some((head) => head.name === v),
+        a: (v) => shown.some((head) => head.name === v),
+        b: (v) => shown.some((head) => head.name === v),
         colour: (v) => ["class", "predicted", "wrong", "group", "confidence"].includes(v),
         true: below(k), predicted: below(k), group: below(data.groups.length), bin: below(rows.edges.length + 1), open: below(data.n),
         lasso: (v) => Array.isArray(v) && v.every((p) => Array.isArray(p) && p.length === 2 && p.every(Number.isFinite)),
@@ -105,7 +105,7 @@
   }
 
   function controls() {
-    const titles = heads.map((head) => [head.name, head.title]);
+    const titles = shown.map((head) => [head.name, head.title]);
     return make("p", { class: "controls" },
       picker("Head", headA().name, titles, (a) => change({ a, predicted: null, bin: null })),
       picker("right, and wrong in", state.b || "", [["", "(all tiles)"], ...titles], (b) => change({ b: b || null })),
@@ -154,9 +154,9 @@
     const pen = canvas.getContext("2d");
     for (const strong of [false, true]) {
       points.tile.forEach((t, i) => {
-        if (marked.has(t) !== strong || !rowsOfTile.has(t)) return;
+        if (marked.has(t) !== strong || !firstRow.has(t)) return;
         pen.globalAlpha = strong ? 0.9 : 0.15;
-        pen.fillStyle = colourOf(rowsOfTile.get(t)[0]);
+        pen.fillStyle = colourOf(firstRow.get(t));
         pen.fillRect(pad + scale * points.xy[2 * i] - 2, pad + scale * (1 - points.xy[2 * i + 1]) - 2, 4, 4);
       });
     }
@@ -278,7 +278,7 @@
     if (data.groups.length) facts.push(`group ${data.groups[group[i]]}`);
     facts.push(`fold ${fold[i]}`, `seed ${seed[i]}`, ...(data.findings[name] || []).map((what) => `audit: ${what}`));
     const table = make("table", {}, make("tr", {}, ...["head", "predicted", "probability"].map((word) => make("th", { scope: "col" }, word))));
-    for (const head of heads) {
+    for (const head of shown) {
       const c = head.predicted[i], bar = make("meter", { min: 0, max: 1, value: head.p[i * k + c], "aria-label": `probability ${text(head.p[i * k + c])}` });
       table.append(make("tr", {}, make("td", { class: "words" }, head.title), make("td", { class: "words" }, `${isWrong(head, i) ? "✗" : "✓"} ${data.classes[c]}`),
         make("td", {}, bar, ` ${text(head.p[i * k + c])}`)));
@@ -305,7 +305,7 @@
     const found = { compared: 0, skipped: 0, differ: [] }, computed = new Map();
     const draws = data.draws && scores.decode(data.draws, Uint8Array);
     for (const head of heads) {
-      computed.set(head.name, { values: scores.ofRows(rows, head, all), bounds: draws ? scores.intervals(rows, head, draws, data.tail) : null });
+      computed.set(head.name, { values: { ...scores.ofRows(rows, head, all), ...(head.p && { auroc_ovr: scores.auroc(rows, head, all) }) }, bounds: draws ? scores.intervals(rows, head, draws, data.tail) : null });
     }
     const compare = (name, printed, value) => {
       found.compared += 1;
@@ -315,7 +315,8 @@
     for (const [head, metric, value, low, high] of data.printed) {
       const { values, bounds } = computed.get(head), ofClass = /^(precision|recall|f1)\[(.*)\]$/s.exec(metric);
       if (ofClass) compare(`${head} ${metric}`, value, values.classes[ofClass[1]][data.classes.indexOf(ofClass[2])]);
-      else compare(`${head} ${metric}`, value, values[metric]);
+      else if (metric in values) compare(`${head} ${metric}`, value, values[metric]);
+      else found.skipped += 1;
       if (low === null) continue;
       if (bounds && bounds[metric]) {
         compare(`${head} ${metric}, lower bound`, low, bounds[metric][0]);
@@ -329,7 +330,7 @@
     const result = make("div", { "aria-live": "polite", id: "recomputed" });
     const press = () => {
       const found = recompute();
-      const skipped = found.skipped ? ` ${found.skipped} bounds were not recomputed: their draws are too many for a page.` : "";
+      const skipped = found.skipped ? ` ${found.skipped} were not recomputed: the page is too small for their draws or probabilities.` : "";
       result.replaceChildren(make("p", { class: "note" }, `${found.compared - found.differ.length} of ${found.compared} numbers agree within ${TOLERANCE}.${skipped}`),
         make("ul", {}, ...found.differ.slice(0, 50).map((line) => make("li", {}, line))));
     };

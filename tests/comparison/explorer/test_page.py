@@ -190,7 +190,20 @@ def test_without_draws_the_values_alone_are_recomputed(
     browser = show(data)
     agree, compared = recomputed(browser)
     assert agree == compared == sum(score.split == "test" for score in data.scores.values())
-    assert "36 bounds were not recomputed" in browser.page.inner_text("#recomputed")
+    assert "36 were not recomputed" in browser.page.inner_text("#recomputed")
+
+
+def test_with_many_rows_baselines_have_no_probabilities(
+    show: Callable[..., Browser], data: ReportData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.comparison.explorer.pack.MANY_TILES", 89)
+    browser = show(data)
+    agree, compared = recomputed(browser)
+    assert agree == compared
+    assert "10 were not recomputed" in browser.page.inner_text("#recomputed")  # four scores and three intervals
+    assert browser.page.locator("select").nth(0).locator("option").count() == 2
+    browser.page.locator(".tiles button").first.click()
+    assert browser.page.locator(".detail meter").count() == 2
 
 
 def test_a_wrong_score_is_named(show: Callable[..., Browser], data: ReportData) -> None:
