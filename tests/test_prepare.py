@@ -266,7 +266,7 @@ def test_every_kind_of_bad_file_at_once(tile_folder: Callable[..., Path], prepar
     assert {path for path, problem in problems.items() if problem} == {
         f"A/{n}" for n in ("s0_half.jpg", "s1_text.png", "s2_empty.tif", "s0_gone.png", "s1_deep.tif")
     }
-    assert problems["A/s0_gone.png"] == "not there"
+    assert problems["A/s0_gone.png"] == "a broken link: nowhere is not there"
     assert "5 unreadable tile(s) left out, see audit.md" in said
 
 

@@ -47,7 +47,7 @@ def test_information_is_one_when_bound_and_nothing_by_chance() -> None:
 
 def test_even_groups_are_no_finding() -> None:
     assert lines("a:AABB b:AABB c:AABB") == []
-    assert lines("a:AAA b:AAA c:AAA") == ["warning: 3 of 3 groups hold one class only (A 3)"]
+    assert lines("a:AAA b:AAA c:AAA") == ["warning: 3 of 3 groups have one class only (A 3)"]
 
 
 def test_holes_are_counted() -> None:
@@ -60,7 +60,7 @@ def test_a_class_of_one_group_and_groups_of_one_class() -> None:
     found = lines("a:AABB b:AABB c:AABB d:EEEEEE e:A")
     assert found[0] == "warning: source and class are bound: 1 class(es) are in one or two groups only: 'E' (d)"
     assert "note: classes are missing in groups, of 5: 'B' in 2, 'A' in 1" in found
-    assert "warning: 1 of 5 groups hold one class only (E 1)" in found  # a group of one tile cannot hold two
+    assert "warning: 1 of 5 groups have one class only (E 1)" in found  # a group of one tile cannot hold two
 
 
 def test_a_group_that_tells_the_class_is_warned_of_with_plain_numbers() -> None:
