@@ -1,11 +1,13 @@
-"""Export embeddings to the file formats of other programs: CLAM, TRIDENT, anndata, or CSV.
+"""Export embeddings as files of other programs, or describe the run: CLAM, TRIDENT, anndata, CSV, a card, a crate.
 
 Reads embeddings.h5 of the run, or the embeddings of a slide. Tiles that could not be read are left out. For slides,
 clam and trident write into the folder --out: h5_files/<slide>.h5 and pt_files/<slide>.pt, or <slide>.h5. For anndata
-and csv --out is a file.
+and csv --out is a file. From the records of a run that has a report, model-card writes README.md, and ro-crate writes
+ro-crate-metadata.json into the run folder.
 
     python -m pipeline.export --run reports/mine --to anndata --out mine.h5ad
     python -m pipeline.export --run reports/mine --embeddings slide.h5 --to clam --out clam_features
+    python -m pipeline.export --run reports/mine --to model-card
 """
 
 import dataclasses
@@ -18,7 +20,7 @@ from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
 from pipeline.runtime.console import log
 from pipeline.slides.place import check_same_content, content_facts, slide_of
-from pipeline.storage import freshness, records
+from pipeline.storage import atomic, freshness, records
 from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
@@ -27,19 +29,23 @@ if TYPE_CHECKING:
 FOLDERS = ("clam", "trident")
 """Formats with one file per slide in a folder."""
 
+DESCRIPTIONS = ("model-card", "ro-crate")
+"""Formats that describe a run."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ExportOptions:
     """Input, format and place of an export."""
 
-    to: Literal["clam", "trident", "anndata", "csv", ""] = ""
+    to: Literal["clam", "trident", "anndata", "csv", "model-card", "ro-crate", ""] = ""
     """Format of the export."""
 
     embeddings: Path | None = None
     """Default: embeddings.h5 of the run."""
 
     out: Path | None = None
-    """Folder (clam, trident) or file (anndata, csv) to write."""
+    """Folder (clam, trident) or file (anndata, csv, model-card) to write. Default for a model card: README.md of the
+    run."""
 
 
 def check_free(targets: Sequence[Path], *, restart: bool) -> None:
@@ -71,10 +77,46 @@ def exported(path: Path, content: "Embeddings", record: records.Record) -> tuple
 
 def run(common: Common, options: ExportOptions) -> int:
     """Write the files, and the record of the first file; return the exit code."""
+    check(options.to, "--to: clam, trident, anndata, csv, model-card or ro-crate is needed")
+    if options.to in DESCRIPTIONS:
+        check(options.embeddings is None, f"--embeddings: not for --to {options.to}, which describes a run")
+        return describe(common, options)
+    return export_rows(common, options)
+
+
+def describe(common: Common, options: ExportOptions) -> int:
+    """Write the model card or the crate of a run, and its record; return the exit code.
+
+    Raises:
+        UsageError: another file is in the place, or a crate outside of the run folder is asked for.
+    """
+    from pipeline.publication import ro_crate
+    from pipeline.publication.model_card import model_card
+    from pipeline.publication.run_facts import read_facts
+    from pipeline.storage.embeddings.export import SCHEMA
+
+    facts, known = read_facts(common.run, force=common.force), {}
+    if options.to == "model-card":
+        place, inputs = options.out or common.run / "README.md", facts.files
+        text = model_card(facts)
+    else:
+        check(options.out is None, "--out: not for --to ro-crate: a crate is in the folder that it describes")
+        artifacts = ro_crate.recorded_artifacts(common.run)
+        place, inputs = common.run / ro_crate.FILE, [each.path for each in artifacts]
+        known = {each.path: each.record["sha256"] for each in artifacts}
+        text = atomic.to_json(ro_crate.ro_crate(facts, artifacts))
+    check_free([place], restart=common.restart)
+    atomic.write_text(place, text)
+    records.write_record(records.Artifact(place, SCHEMA, "export", {"to": options.to}, inputs, known=known))
+    log.info(f"export: {place}")
+    return EXIT_OK
+
+
+def export_rows(common: Common, options: ExportOptions) -> int:
+    """Write the rows of an embeddings file, and the record of the first file; return the exit code."""
     from pipeline.storage.embeddings import reader as stored
     from pipeline.storage.embeddings.export import FORMATS, SCHEMA, target_files
 
-    check(options.to, "--to: clam, trident, anndata or csv is needed")
     out = options.out
     if out is None:
         raise UsageError("--out: a folder (clam, trident) or a file (anndata, csv) is needed")

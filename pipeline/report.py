@@ -1,7 +1,8 @@
 """Compare the heads: scores with intervals, a verdict in plain words, figures.
 
 Reads predictions.csv and the other files of the run (heads, history, audit, tiles, embeddings); never refits. Writes
-comparison.csv, comparison.md, figures and the one-file report.html into the run folder.
+comparison.csv, comparison.md, figures and the one-file report.html into the run folder, and with --checklist
+checklist-<name>.md.
 
     python -m pipeline.report --run reports/mine
 """
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from pipeline.comparison.predictions import Predictions
     from pipeline.comparison.report_data import ReportData
+    from pipeline.publication.checklist import Name
     from pipeline.storage.protocol import Protocol
 
 
@@ -47,6 +49,9 @@ class ReportOptions:
     open: bool = False
     """Open report.html in the web browser."""
 
+    checklist: tuple[Literal["claim", "tripod-ai", "stard-ai"], ...] = ()
+    """Reporting checklists to fill from the records of the run: claim, tripod-ai, stard-ai."""
+
     def __post_init__(self) -> None:
         """Check ranges."""
         check(100 <= self.draws <= 100_000, f"--draws {self.draws}: 100 to 100000")
@@ -56,19 +61,36 @@ class ReportOptions:
 
 
 def run(common: Common, options: ReportOptions) -> int:
-    """Write the comparison of a run unless it is current; return the exit code."""
+    """Write the comparison of a run and the checklists, unless they are current; return the exit code."""
     from pipeline.storage.protocol import read_protocol
 
     return write_report(common, read_protocol(common.run), options)
 
 
 def write_report(common: Common, protocol: "Protocol | None", options: ReportOptions) -> int:
-    """Write the comparison of a run with this plan unless it is current, open it if asked; return the exit code."""
-    write_if_stale(common, protocol, dataclasses.replace(options, open=False))  # to open it changes no result
+    """Write the comparison and the checklists of a run with this plan, open it if wanted; return the exit code."""
+    write_if_stale(common, protocol, options)
+    for name in options.checklist:
+        write_checklist(common, name)
     page = (common.run / "report.html").resolve()
     if options.open and not webbrowser.open(page.as_uri()):
         log.warning(f"report: no web browser was found: open {page}")
     return EXIT_OK
+
+
+def write_checklist(common: Common, name: "Name") -> None:
+    """Fill a reporting checklist from the records of a run that has a comparison."""
+    from pipeline.publication.checklist import SCHEMA, fill, read_items, to_page
+    from pipeline.publication.run_facts import read_facts
+
+    facts, path = read_facts(common.run, force=common.force), common.run / f"checklist-{name}.md"
+    artifact = records.Artifact(path, SCHEMA, "report", {"checklist": name}, facts.files)
+    if freshness.reusable_record(artifact, restart=common.restart) is not None:
+        return
+    answers = fill(facts, read_items(name))
+    atomic.write_text(path, to_page(name, answers))
+    records.write_record(artifact, details={answer.item.number: answer.status for answer in answers})
+    log.info(f"report: {path}")
 
 
 def write_if_stale(common: Common, protocol: "Protocol | None", options: ReportOptions) -> None:
@@ -91,7 +113,7 @@ def write_if_stale(common: Common, protocol: "Protocol | None", options: ReportO
             if path.suffix in (".csv", ".parquet") and records.record_path(path).is_file():
                 freshness.check_inputs_unchanged(path, records.read_record(path))
     extras = [name for name in ("cleanlab", "mapie") if importlib.util.find_spec(name) is not None]
-    chosen = plain(options) | {"extras": extras}  # an extra that was installed since adds to the report
+    chosen = _content_options(options) | {"extras": extras}  # an extra that was installed since adds to the report
     artifact = records.Artifact(table, SCHEMA, "report", chosen, inputs, common.seed)
     if freshness.reusable_record(artifact, restart=common.restart) is not None:
         return
@@ -124,6 +146,11 @@ def write_if_stale(common: Common, protocol: "Protocol | None", options: ReportO
     )
     log.info(f"report: {folder / 'comparison.md'} and {folder / 'report.html'}")
     log.info(f"report: {verdict.action}")
+
+
+def _content_options(options: ReportOptions) -> dict[str, object]:
+    """Return the options that decide the content of the comparison, as plain values."""
+    return {name: value for name, value in plain(options).items() if name not in ("checklist", "open")}
 
 
 def collect(
@@ -180,7 +207,7 @@ def collect(
         if options.gallery == 0
         else draw_errors(figures, run_files, predictions, worst),
         n_gallery=options.gallery,
-        options=plain(options) | {"seed": common.seed},
+        options=_content_options(options) | {"seed": common.seed},
     )
 
 

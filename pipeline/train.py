@@ -1,8 +1,8 @@
 """Train torchvision's ResNet-50 end to end, from scratch by default, on the training tiles of the manifest.
 
-Reads manifest.csv; writes model.safetensors with model.json, history.csv, figures/history.png and
-figures/batch.png. The epoch with the best validation accuracy is kept. Stop it at any moment: the same command
-continues from checkpoint.pt and takes the same steps.
+Reads manifest.csv; writes model.safetensors with model.json, history.csv, figures/history.png and figures/batch.png,
+and metrics.jsonl, one line after each epoch. The epoch with the best validation accuracy is kept. Stop it at any
+moment: the same command continues from checkpoint.pt and takes the same steps.
 
     python -m pipeline.train --run reports/mine --recipe tutorial
     torchrun --nproc-per-node 4 -m -- pipeline.train --run reports/mine     four GPUs: the same steps, shared out
@@ -59,6 +59,9 @@ class TrainOptions:
     """Take the steps through torch.compile, on an NVIDIA GPU as CUDA graphs: minutes of preparation, then faster steps
     on a GPU (slower ones on a CPU). Needs a C++ compiler."""
 
+    tensorboard: bool = False
+    """Write event files for TensorBoard into tensorboard/ of the run (extra tensorboard)."""
+
     def __post_init__(self) -> None:
         """Check ranges."""
         for name, value in given_switches(self).items():
@@ -76,7 +79,9 @@ def resolve_options(manifest: "Manifest", options: TrainOptions) -> tuple[Recipe
     recipe = dataclasses.replace(RECIPES[name], **given_switches(options))
     is_file = options.init not in (None, IMAGENET)
     init = f"./{Path(str(options.init)).name}" if is_file else options.init  # its content is an input, not its place
-    return recipe, plain(options) | {"recipe": name, "init": init} | plain(recipe)
+    chosen = plain(options) | {"recipe": name, "init": init} | plain(recipe)
+    del chosen["tensorboard"]  # decides nothing that is learnt
+    return recipe, chosen
 
 
 def artifact_of(manifest: "Manifest", options: TrainOptions, *, seed: int) -> records.Artifact:
@@ -101,6 +106,7 @@ def start_training(
 ) -> "Trainer":
     """Build network, tiles and training state; nothing is trained yet."""
     from pipeline.network.training.build import TrainingRequest, build_trainer
+    from pipeline.network.training.epoch_log import EpochLog
     from pipeline.runtime.device import n_workers, use_device
 
     request = TrainingRequest(
@@ -115,6 +121,7 @@ def start_training(
         checkpoint=common.run / "checkpoint.pt",
         options=chosen,
         compiled=options.compiled,
+        log=EpochLog(common.run, tensorboard=options.tensorboard) if is_first() else None,
     )
     return build_trainer(manifest, request)
 
@@ -195,6 +202,7 @@ def finish(
     from pipeline.network.batches import load_batches
     from pipeline.network.model_file import description_path, save_model
     from pipeline.network.training.augmentation import augment, draw
+    from pipeline.network.training.epoch_log import METRICS, EpochLog
 
     path = common.run / "model.safetensors"
     state = training.state
@@ -219,7 +227,11 @@ def finish(
         common.run / "history.csv",
         common.run / "figures" / "history.png",
         common.run / "figures" / "batch.png",
+        common.run / METRICS,
     ]
+    log_file = training.setup.log or EpochLog(common.run, tensorboard=False)
+    log_file.write(state.history)  # a process that was killed may have missed the last epoch
+    log_file.close()
     atomic.write_text(outputs[1], history.to_csv(index=False, lineterminator="\n"))
     draw_history(outputs[2], history, best_epoch=state.best_epoch)
     # of the last epoch, when input and changes have grown

@@ -18,7 +18,7 @@ from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, lock, records
 from pipeline.storage.protocol import Protocol, check_part, read_protocol
 
-UNFINISHED = ("checkpoint.pt", ".h5.partial", ".h5.partial.json")
+UNFINISHED = ("checkpoint.pt", "metrics.jsonl", ".h5.partial", ".h5.partial.json")
 """Ends of the names of files of an interrupted stage, which have no record."""
 
 
@@ -75,6 +75,9 @@ def check_folder(folder: Path, findings: Findings) -> None:
         path = records.existing_table(folder / name)
         if path.is_file() or records.record_path(path).is_file():
             findings.check(path, schema)
+    for name, schema, _ in records.ON_REQUEST:
+        if records.record_path(folder / name).is_file():  # a README.md without a record is the user's
+            findings.check(folder / name, schema)
     if len(findings.faults) == n_before:
         with findings.collected():
             check_content(folder, findings)
@@ -155,7 +158,7 @@ def unknown_files(run: Path, known: set[Path]) -> list[Path]:
     """Return files of the run folder that are in no record."""
     files = {path for path in run.rglob("*") if path.is_file()} - known - {path.resolve() for path in known}
     left = {path for path in files if not path.name.endswith(UNFINISHED) and lock.NAME not in path.name}
-    return sorted(path for path in left if not path.parent.name.endswith(".ranks"))
+    return sorted(path for path in left if not path.parent.name.endswith((".ranks", "tensorboard")))
 
 
 def run(common: Common, options: VerifyOptions) -> int:

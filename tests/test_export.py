@@ -142,7 +142,7 @@ def test_csv(fitted_base: Path, slide: Path, tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--out", "x"], 2, "--to: clam, trident, anndata or csv is needed"),
+        (["--out", "x"], 2, "--to: clam, trident, anndata, csv, model-card or ro-crate is needed"),
         (["--to", "csv"], 2, "--out: a folder (clam, trident) or a file"),
         (["--to", "clam", "--out", "out"], 1, "clam files need the coordinates"),
         (["--to", "trident", "--out", "out"], 1, "trident files need the coordinates"),

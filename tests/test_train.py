@@ -1,6 +1,7 @@
 """The command as a user meets it: what it leaves behind, how it stops, how it goes on."""
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline import train
+from pipeline import train, verify
 from pipeline.errors import BadInput
 from pipeline.network.model_file import load_model
 from pipeline.network.resnet import build_network
@@ -57,11 +58,14 @@ def test_what_it_leaves_behind(trained_run: Path) -> None:
     """P8."""
     record = records.check_artifact(trained_run / "model.safetensors", schema="model/1.0")
     assert record["inputs"] == {"manifest.csv": atomic.sha256_file(trained_run / "manifest.csv")}
-    assert set(record["outputs"]) == {"model.json", "history.csv", "figures/history.png", "figures/batch.png"}
+    companions = {"model.json", "history.csv", "metrics.jsonl", "figures/history.png", "figures/batch.png"}
+    assert set(record["outputs"]) == companions
     assert not freshness.damaged_outputs(trained_run / "model.safetensors", record)
     assert not (trained_run / "checkpoint.pt").exists()
     history = pd.read_csv(trained_run / "history.csv")
     assert list(history["epoch"]) == [1, 2]
+    lines = [json.loads(line) for line in (trained_run / "metrics.jsonl").read_text().splitlines()]
+    pd.testing.assert_frame_equal(pd.DataFrame(lines)[list(history.columns)], history, check_dtype=False)
     model = load_model(trained_run / "model.safetensors")
     assert model.info["metrics"]["val_accuracy"] == history["val_accuracy"].max()
     assert model.classes == ["ADI", "TUM"]
@@ -103,6 +107,32 @@ def test_an_interruption_continues_to_the_same_model(
     ours, theirs = (pd.read_csv(run / "history.csv") for run in (prepared_run, trained_base / "run"))
     times = ["seconds", "images_per_second"]
     pd.testing.assert_frame_equal(ours.drop(columns=times), theirs.drop(columns=times))
+
+
+def test_metrics_of_a_training_that_was_stopped_hold_each_epoch_once(
+    prepared_run: Path, words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: the stop is in the second epoch of two, of which the file knows nothing yet."""
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 5, signal.SIGTERM)
+        assert train.main(words("train", prepared_run)) == 143
+    metrics = prepared_run / "metrics.jsonl"
+    assert [json.loads(line)["epoch"] for line in metrics.read_text().splitlines()] == [1]
+    assert verify.unknown_files(prepared_run, {metrics}) == verify.unknown_files(prepared_run, set())
+    assert train.main(words("train", prepared_run)) == 0
+    assert [json.loads(line)["epoch"] for line in metrics.read_text().splitlines()] == [1, 2]
+
+
+def test_tensorboard_changes_nothing_that_is_learnt(
+    prepared_run: Path, trained_base: Path, words: Words, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard")
+    assert train.main(words("train", prepared_run, "--tensorboard")) == 0
+    assert model_bytes(prepared_run) == model_bytes(trained_base / "run")
+    assert len(list((prepared_run / "tensorboard").iterdir())) == 1
+    capsys.readouterr()
+    assert train.main(words("train", prepared_run)) == 0
+    assert "train: current" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("more", "changed"), [(("--lr", "0.1"), "lr"), (("--seed", "1"), "seed")])
@@ -489,7 +519,7 @@ def limited(self):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
     save(self)
 Trainer.save = limited
-from pipeline import train
+from pipeline import train, verify
 raise SystemExit(train.main(sys.argv[1:]))
 """
 

@@ -81,6 +81,15 @@ ARTIFACTS = (
 )
 """The artefacts of a run, their schemas, and the stages that make them, in the order of the work."""
 
+ON_REQUEST = (
+    ("checklist-claim.md", "checklist/1.0", "report"),
+    ("checklist-tripod-ai.md", "checklist/1.0", "report"),
+    ("checklist-stard-ai.md", "checklist/1.0", "report"),
+    ("README.md", "export/1.0", "export"),
+    ("ro-crate-metadata.json", "export/1.0", "export"),
+)
+"""Descriptions of a run that a user may ask for, with their schemas and commands."""
+
 
 def record_path(artifact: Path) -> Path:
     """Return the path of an artefact's record."""

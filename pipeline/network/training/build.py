@@ -17,6 +17,7 @@ from pipeline.network.precision import choose_precision
 from pipeline.network.pretrained import imagenet_file
 from pipeline.network.resnet import as_channels_last, build_network
 from pipeline.network.start_weights import StartWeights, load_start_weights
+from pipeline.network.training.epoch_log import EpochLog
 from pipeline.network.training.recipe import Recipe
 from pipeline.network.training.setup import LabelledTiles, TrainingSetup
 from pipeline.network.training.stain_target import fit_stain
@@ -51,6 +52,8 @@ class TrainingRequest:
     """All options of the command as plain values; a checkpoint with other options is not continued."""
 
     compiled: bool = False
+    log: EpochLog | None = None
+    """Where finished epochs are written."""
 
 
 def build_trainer(manifest: Manifest, request: TrainingRequest) -> Trainer:
@@ -96,6 +99,7 @@ def build_trainer(manifest: Manifest, request: TrainingRequest) -> Trainer:
             "stain": stain and dataclasses.asdict(stain),
         },
         compiled=request.compiled,
+        log=request.log,
     )
     return Trainer(network, train, val, setup)
 

@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.network.batches import TileFiles
 from pipeline.network.model_file import Preprocess
 from pipeline.network.precision import Precision
+from pipeline.network.training.epoch_log import EpochLog
 from pipeline.network.training.recipe import Recipe
 
 LabelledTiles = tuple[TileFiles, np.ndarray]
@@ -41,3 +42,6 @@ class TrainingSetup:
 
     compiled: bool = False
     """Whether full steps run through torch.compile, on CUDA as CUDA graphs; not with several processes."""
+
+    log: EpochLog | None = None
+    """Where the first process writes each finished epoch; None: nowhere."""

@@ -118,6 +118,8 @@ class Trainer:
         self.synchronize()
         self.finish_epoch()
         self.save()
+        if self.setup.log is not None and self.ranks.is_first:
+            self.setup.log.write(state.history)
         self.checkpoint_if_due(stop)
 
     def pixels_of(self, steps: Sequence[np.ndarray], stop: StopRequest) -> Iterator[torch.Tensor]:
@@ -269,8 +271,6 @@ class Trainer:
                 "all machines must see one run folder; run the same command again"
             )
         return found is not None
-
-    # -- errors --------------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def errors_handled(self) -> Iterator[None]:
