@@ -88,7 +88,7 @@ def describe(common: Common, options: ExportOptions) -> int:
     """Write the model card or the crate of a run, and its record; return the exit code.
 
     Raises:
-        UsageError: another file is in the place, or a crate outside of the run folder is asked for.
+        UsageError: another file is in the place, or --out with a crate.
     """
     from pipeline.publication import ro_crate
     from pipeline.publication.model_card import model_card
