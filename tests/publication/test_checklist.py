@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from pipeline import report, verify
-from pipeline.errors import BadArtifact
+from pipeline.errors import BadArtifact, StaleInput
 from pipeline.publication import checklist
 from pipeline.publication.checklist import SOURCES, STATEMENTS, YOU, Item, Name, fill, read_items, state
 from pipeline.publication.run_facts import RunFacts, read_facts
@@ -114,8 +114,10 @@ def test_content_that_breaks_its_schema_is_an_error(reported_base: Path) -> None
 def test_an_edited_file_is_refused(reported_run: Path) -> None:
     path = reported_run / "model.json"
     path.write_text(path.read_text().replace("resnet10", "resnet50"))
-    with pytest.raises(BadArtifact):
+    with pytest.raises(StaleInput):
         read_facts(reported_run)
+    with pytest.raises(BadArtifact):
+        read_facts(reported_run, force=True)
 
 
 def test_the_source_of_a_large_table_is_its_own_record(reported_base: Path) -> None:

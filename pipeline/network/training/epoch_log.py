@@ -65,7 +65,7 @@ class EpochLog:
         from torch.utils.tensorboard import SummaryWriter
 
         folder = self.run / EVENTS
-        atomic.refuse_link(folder)
+        atomic.check_no_link(folder)
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
         return SummaryWriter(str(folder))
