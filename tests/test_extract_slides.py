@@ -243,21 +243,26 @@ def uninterrupted(ground: Ground) -> str:
     return found
 
 
-def test_a_stop_continues_to_the_same_rows(
-    ground: Ground, uninterrupted: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """P2."""
+def stop_after(patch: pytest.MonkeyPatch, batches: int) -> None:
+    """Send SIGTERM to this process after some batches."""
     append, count = PartialRows.append, 0
 
     def counted(self: PartialRows, block: np.ndarray) -> None:
         nonlocal count
         append(self, block)
         count += 1
-        if count == 4:
+        if count == batches:
             os.kill(os.getpid(), signal.SIGTERM)
 
+    patch.setattr(PartialRows, "append", counted)
+
+
+def test_a_stop_continues_to_the_same_rows(
+    ground: Ground, uninterrupted: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P2."""
     with monkeypatch.context() as patch:
-        patch.setattr(PartialRows, "append", counted)
+        stop_after(patch, 4)
         assert ground.extract() == 143
     assert not result(ground.run).exists()
     capsys.readouterr()
@@ -387,7 +392,7 @@ def test_one_bad_slide_does_not_stop_the_rest(
 
 
 def test_another_slide_under_the_name_is_refused(
-    ground: Ground, slide_file: Make, capsys: pytest.CaptureFixture[str]
+    ground: Ground, slide_file: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """P8."""
     slide_file(tissue=(0, 0, 256, 256))
@@ -405,7 +410,18 @@ def test_another_slide_under_the_name_is_refused(
     assert ground.extract() == 1
     assert "slide.h5 was made from it" in one_line(capsys.readouterr().err)
     assert result(ground.run).read_bytes() == before
-    assert ground.extract("--restart") == 0
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        assert ground.extract("--restart") == 143
+    assert result(ground.run).read_bytes() == before
+    assert ground.extract() == 0  # continues what --restart began
+    assert result(ground.run).read_bytes() != before
+    moved = ground.slide.parent / "moved"
+    moved.mkdir()
+    ground.slide = ground.slide.rename(moved / ground.slide.name)
+    capsys.readouterr()
+    assert ground.extract() == 0
+    assert "extract: current" in capsys.readouterr().err
     assert ground.extract("--mpp", "0.3") == 1
     assert "was made with 0.5 um/px, not 0.3" in one_line(capsys.readouterr().err)
 
