@@ -166,10 +166,11 @@ class Slide(abc.ABC):
         if unreadable.all():
             raise BadSlide(f"{self.path}: no part of it can be decoded: {reason_of(reason, self.path)}")
         if self.alpha_counts is not None and self.hidden_share() > 1 - LEAST_VISIBLE:
-            raise BadSlide(
-                f"{self.path}: its alpha channel (at most {np.flatnonzero(self.alpha_counts).max()} of 255) hides it: "
-                "drop the channel: vips extract_band IN OUT.tif 0 --n 3"
-            )
+            most = np.flatnonzero(self.alpha_counts).max()
+            what = f"its alpha channel (at most {most} of 255) hides it"
+            if self.least_alpha == 255:
+                what = "OpenSlide takes its fourth channel, which is not declared as alpha, for opacity"
+            raise BadSlide(f"{self.path}: {what}: drop the channel: vips extract_band IN OUT.tif 0 --n 3")
         return Thumbnail(pixels, max(width / wide, height / high), unreadable)
 
     def hidden_share(self) -> float:

@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.errors import BadTile
 from pipeline.slides.base import Slide, check_size, reason_of
 from pipeline.slides.scale import GivenMpp, resolve_mpp
-from pipeline.slides.tiff_header import ORIENTATION, TiffHeader, check_orientation
+from pipeline.slides.tiff_header import ORIENTATION, TiffHeader, check_main_image, check_orientation
 from pipeline.tiles.decoding import read_tile
 
 MOST_FLAT_SIDE = 65_535
@@ -37,6 +37,8 @@ class FlatSlide(Slide):
         self._pixels: np.ndarray | None = pixels
         height, width = pixels.shape[:2]
         self.dimensions = width, height
+        if header is not None:
+            check_main_image(path, header, self.dimensions)
         self.level_dimensions = (self.dimensions,)
         self.scale = resolve_mpp(path, header.stated(tags=True) if header else [], given)
 

@@ -24,12 +24,15 @@ from pipeline.errors import BadSlide, BadTile
 from pipeline.slides.base import VISIBLE, Slide, check_size, reason_of
 from pipeline.slides.flat_reader import FlatSlide
 from pipeline.slides.scale import GivenMpp, resolve_mpp, stated_mpp
-from pipeline.slides.tiff_header import TiffHeader, check_header, read_tiff_header
+from pipeline.slides.tiff_header import TiffHeader, check_header, check_main_image, is_cut, read_tiff_header
 from pipeline.storage.placeholder import no_file, placeholder
 
 CACHE_BYTES = 128_000_000
 """OpenSlide's cache of decoded blocks in each reading process: two rows of blocks of a wide slide, so that the next row
 of tiles finds the blocks that it shares with this one."""
+
+CUT = "truncated: the file ends before a directory of its images: copy or download it again"
+"""Why a TIFF cannot be opened that an interrupted copy left."""
 
 MOST_BLOCK_PX = 4096 * 4096
 """Largest block of a slide, because each block is decoded as a whole."""
@@ -52,6 +55,8 @@ class PyramidSlide(Slide):
         self.dimensions = opened.dimensions
         self.level_dimensions, self.level_downsamples = opened.level_dimensions, opened.level_downsamples
         check_size(path, self.dimensions)
+        if header is not None and self.format == "generic-tiff":  # the vendors' formats lay images out on the glass
+            check_main_image(path, header, self.dimensions)
         for level in range(len(self.level_dimensions)):
             sides = [_number(properties.get(f"openslide.level[{level}].tile-{side}")) for side in ("width", "height")]
             if math.prod(side or 1 for side in sides) > MOST_BLOCK_PX:
@@ -82,7 +87,8 @@ class PyramidSlide(Slide):
                 self._handle.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
             except (openslide.OpenSlideError, OSError) as error:
                 self._handle = None
-                raise BadSlide(f"{self.path}: cannot be opened ({reason_of(error, self.path)})") from None
+                reason = CUT if is_cut(self.path) else f"cannot be opened ({reason_of(error, self.path)})"
+                raise BadSlide(f"{self.path}: {reason}") from None
         return self._handle
 
     def read_region_rgb(self, x: int, y: int, w: int, h: int, level: int) -> np.ndarray:
@@ -167,4 +173,6 @@ def open_slide(path: Path, mpp: GivenMpp | float | None = None) -> Slide:
     try:
         return FlatSlide(path, header, given)
     except BadTile as error:
+        if is_cut(path):
+            raise BadSlide(f"{path}: {CUT}") from None
         raise BadSlide(f"{path}: {known}; as a plain picture: {reason_of(error, path)}") from None

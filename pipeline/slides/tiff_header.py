@@ -2,7 +2,9 @@
 
 import dataclasses
 import html
+import logging
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,12 @@ ORIENTATION, SUBIFDS = 274, 330
 
 MOST_PAGES = 32
 """Pages among which the largest one is searched: pyramid levels, thumbnail, label, macro image."""
+
+CLASSIC, BIG = ("I", "H", 12), ("Q", "Q", 20)
+"""Types of an offset and of a number of entries, and bytes of an entry, in the directories of TIFF and BigTIFF."""
+
+PLAIN_SAMPLES = (1, 4)
+"""TIFF's SampleFormat of unsigned integers, and of samples that it does not describe."""
 
 UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}
 """TIFF's ResolutionUnit (inch, centimetre) -> um."""
@@ -29,15 +37,22 @@ TO_PYRAMID = "vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
 """Command that makes a tiled pyramid."""
 
 
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # its lines do not name the file
+
+
 @dataclasses.dataclass(frozen=True)
 class TiffHeader:
     """Facts about the largest page of a TIFF."""
+
+    size: tuple[int, int]
+    """Width and height in px."""
 
     orientation: int = 1
     bits: int = 8
     """Bits per channel."""
 
     is_float: bool = False
+    is_signed: bool = False
     has_alpha: bool = False
     """Whether it has a channel more than colours. OpenSlide takes any such channel for opacity."""
 
@@ -90,9 +105,11 @@ def _facts(page: Any, description: str) -> TiffHeader:
     x, y = (unit / per if unit and per > 0 else None for per in page.resolution)
     bits = page.bitspersample
     return TiffHeader(
+        (page.imagewidth, page.imagelength),
         orientation=int(tag.value) if tag is not None else 1,
         bits=max(bits) if isinstance(bits, tuple) else int(bits),
         is_float=int(page.sampleformat) == 3,
+        is_signed=int(page.sampleformat) not in (3, *PLAIN_SAMPLES),
         has_alpha=int(page.samplesperpixel) > N_COLOURS.get(int(page.photometric), 4),
         is_opacity=any(int(kind) in (1, 2) for kind in page.extrasamples),
         n_subifds=len(page.subifds or ()),
@@ -142,12 +159,61 @@ def check_header(path: Path, header: TiffHeader) -> None:
     """Check that the pixels of a TIFF can be shown as they are stored.
 
     Raises:
-        BadSlide: stored rotated or mirrored, or deeper than 8 bits.
+        BadSlide: stored rotated or mirrored, deeper than 8 bits, or as signed numbers.
     """
-    if header.is_float or header.bits > 8:
-        kind = f"{header.bits}-bit float" if header.is_float else f"{header.bits} bits a channel"
+    if header.is_float or header.is_signed or header.bits > 8:
+        kind = f"{header.bits} bits a channel" + (", signed" if header.is_signed else "")
+        kind = f"{header.bits}-bit float" if header.is_float else kind
         raise BadSlide(f"{path}: {kind}: convert it to 8 bits a channel, the scale of its values is not known")
     check_orientation(path, header.orientation)
+
+
+def check_main_image(path: Path, header: TiffHeader, read: tuple[int, int]) -> None:
+    """Check that a reader shows the largest image of a TIFF, not the label or a thumbnail before it.
+
+    Args:
+        path: the slide.
+        header: of the file.
+        read: width and height in px of what the reader shows.
+
+    Raises:
+        BadSlide: another image.
+    """
+    if read != header.size:
+        raise BadSlide(
+            f"{path}: its first image ({read[0]}x{read[1]} px) is read, but another one is the slide ({header.size[0]}x"
+            f"{header.size[1]} px): write that image alone: vips tiffsave 'IN[page=N]' OUT.tif --tile --pyramid"
+        )
+
+
+def is_cut(path: Path) -> bool:
+    """Return whether a TIFF ends before one of its directories, as an interrupted copy leaves it.
+
+    It explains why a reader failed. Some vendors store offsets in their own way, and these files are not cut.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
+        layout = CLASSIC if b"*" in head[2:4] else BIG if b"+" in head[2:4] else None
+        if not order or layout is None or len(head) < 16:
+            return False
+        offset_type, count_type, entry_bytes = order + layout[0], order + layout[1], layout[2]
+        width, count_bytes = struct.calcsize(offset_type), struct.calcsize(count_type)
+        (offset,) = struct.unpack(offset_type, head[width : 2 * width])
+        for _ in range(MOST_PAGES):
+            if offset == 0:
+                return False
+            if offset + count_bytes > size:
+                return True
+            file.seek(offset)
+            (n_entries,) = struct.unpack(count_type, file.read(count_bytes))
+            end = offset + count_bytes + n_entries * entry_bytes
+            if end + width > size:
+                return True
+            file.seek(end)
+            (offset,) = struct.unpack(offset_type, file.read(width))
+    return False
 
 
 def check_orientation(path: Path, orientation: int) -> None:

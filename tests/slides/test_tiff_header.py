@@ -1,5 +1,6 @@
 """TIFF headers: what OpenSlide and Pillow pass over is found, and refused by one rule whoever would read the file."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from pipeline.errors import BadSlide
 from pipeline.slides.openslide_reader import open_slide
-from pipeline.slides.tiff_header import ome_mpp, read_tiff_header
+from pipeline.slides.tiff_header import is_cut, ome_mpp, read_tiff_header
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(100, 200, (320, 512, 3), dtype=np.uint8)
@@ -64,6 +65,7 @@ def test_a_turned_picture_is_refused_too(tmp_path: Path, suffix: str) -> None:
         (PIXELS.astype(np.uint16) * 16, "16 bits a channel"),
         (PIXELS.astype(np.float32) / 255, "32-bit float"),
         (PIXELS.astype(np.float16), "16-bit float"),
+        (PIXELS.astype(np.int8), "8 bits a channel, signed"),
     ],
 )
 def test_deep_slides_are_refused(tmp_path: Path, how: str, pixels: np.ndarray, words: str) -> None:
@@ -89,7 +91,7 @@ def test_a_fourth_channel_of_unknown_meaning_hides_nothing_in_silence(
     assert (header.has_alpha, header.is_opacity) == (True, kind == "unassalpha")
     with open_slide(path) as slide:
         if hidden:
-            with pytest.raises(BadSlide, match=rf"alpha channel \(at most {alpha} of 255\) hides it"):
+            with pytest.raises(BadSlide, match="fourth channel, which is not declared as alpha"):
                 slide.thumbnail(256)
         else:
             assert slide.thumbnail(256).pixels.std() > 0
@@ -107,6 +109,44 @@ def test_the_scale_is_that_of_the_image_that_is_the_slide() -> None:
     assert ome_mpp(text, (4001, 4000)) == ((8.0, 8.0), (0.25, 0.25), (16.0, 16.0))
     twice = f"<OME>{image(9, '0.5')}{image(9, '0.25')}{image(9, '0.5')}</OME>"
     assert ome_mpp(twice, (9, 9)) == ((0.5, 0.5), (0.25, 0.25))
+
+
+@pytest.mark.parametrize("how", ["tiled", "strips"])
+def test_a_label_before_the_slide_is_not_the_slide(tmp_path: Path, how: str) -> None:
+    pytest.importorskip("openslide")
+    options: dict[str, Any] = {"photometric": "rgb", "resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}
+    for order in (1, -1):
+        with tifffile.TiffWriter(tmp_path / "s.tif") as writer:
+            for page in (PIXELS, PIXELS[:160, :300].copy())[::order]:
+                writer.write(page, metadata=None, **options, **STORED[how])
+        if order == 1:
+            assert open_slide(tmp_path / "s.tif").dimensions == (512, 320)
+        else:
+            with pytest.raises(BadSlide, match=r"first image \(300x160 px\) is read, .* \(512x320 px\)"):
+                open_slide(tmp_path / "s.tif")
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_cut_tiff_is_called_cut(tmp_path: Path, capfd: pytest.CaptureFixture[str], big: bool, order: str) -> None:
+    """Scanners write the directory of an image behind its pixels."""
+    path = tmp_path / "s.tif"
+    with tifffile.TiffWriter(path, bigtiff=big, byteorder=order) as writer:
+        for _ in range(3):
+            writer.write(PIXELS, photometric="rgb", tile=(256, 256), metadata=None)
+    assert not is_cut(path)
+    whole = path.read_bytes()
+    for share in (0.3, 0.6):
+        path.write_bytes(whole[: int(share * len(whole))])
+        assert is_cut(path)
+        read_tiff_header(path)
+    behind = bytearray(whole)  # the first directory is behind the pixels, and was not copied
+    struct.pack_into(order + ("Q" if big else "I"), behind, 8 if big else 4, len(whole) + 1000)
+    path.write_bytes(behind)
+    with pytest.raises(BadSlide, match="truncated"):
+        open_slide(path, 0.5)
+    assert capfd.readouterr().err == ""
+    assert not is_cut(Path(__file__))
 
 
 def pixels_tag(**attributes: str) -> str:
