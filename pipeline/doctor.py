@@ -24,7 +24,7 @@ SHOWN_EXTRAS = ("audit", "conformal", "cpu", "slides", "large", "cluster", "annd
 """The extras for users, as `pip install 'histoheads[EXTRA]'` names them."""
 
 MODULES = {"openslide-python": "openslide", "openslide-bin": "openslide_bin"}
-"""Distribution -> its module, where the names differ."""
+"""Distribution -> its module, if the names differ."""
 
 GB = 1e9
 
@@ -74,7 +74,7 @@ def versions_of_packages() -> Iterator[tuple[str, str]]:
 
 
 def machine(device: "torch.device") -> Iterator[tuple[str, str]]:
-    """Yield the system, the device, and what a command takes of the machine by default."""
+    """Yield the system, the device, and the default numbers of threads and workers."""
     import torch
 
     from pipeline.runtime.device import n_cores, n_workers
@@ -96,7 +96,7 @@ def engines(device: "torch.device") -> Iterator[tuple[str, str]]:
 
 
 def free_space(device: "torch.device", folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield the memory and the disk space that a command can still take."""
+    """Yield the free memory and disk space."""
     import torch
 
     from pipeline.runtime.memory import free_bytes
@@ -121,8 +121,8 @@ def extras() -> Iterator[tuple[str, str]]:
             needed[found[2]].append(found[1])
     for extra, names in needed.items():
         missing = [name for name in names if util.find_spec(MODULES.get(name, name).replace("-", "_")) is None]
-        word = f"missing ({', '.join(missing)}): pip install 'histoheads[{extra}]'" if missing else "installed"
-        yield f"extra {extra}", word
+        state = f"missing ({', '.join(missing)}): pip install 'histoheads[{extra}]'" if missing else "installed"
+        yield f"extra {extra}", state
 
 
 main = CommandWithoutRun("pipeline.doctor", __doc__, DoctorOptions, run)

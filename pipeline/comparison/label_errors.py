@@ -21,7 +21,7 @@ MISSING = "n/a: the package cleanlab is not installed: pip install 'histoheads[a
 
 
 def mean_probabilities(predictions: Predictions) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return each test tile once (tile_id, group, label) and its probabilities (N, K); of a large table of a sample.
+    """Return each test tile once (tile_id, group, label) and its probabilities (N, K); for a large table, of a sample.
 
     Probabilities are means over the main heads and the seeds; no head was trained on the rows they come from.
     """
@@ -69,7 +69,7 @@ def find_suspects(predictions: Predictions) -> pd.DataFrame | str:
 
 
 def to_csv(suspects: pd.DataFrame | str) -> str | None:
-    """Return label_errors.csv, or None where there are no suspects but a reason."""
+    """Return label_errors.csv, or None if there is only a reason for having no suspects."""
     if isinstance(suspects, str):
         return None
     texts = {name: suspects[name].map(no_formula) for name in ("tile_id", "group", "label", "suggested")}

@@ -44,7 +44,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class PairedCounts:
-    """Confusion counts of two heads in every unit: all that a resampled difference of the two needs."""
+    """Confusion counts of two heads in every unit, from which differences are resampled."""
 
     metric: str
     n_classes: int
@@ -94,8 +94,8 @@ def bootstrap_metrics(
     need its own ranking of all rows and classes) and gets no interval: (nan, nan).
 
     The ece of a resample is larger on average than that of the rows it came from, because resampling adds
-    noise to every bin and the gaps enter as absolute values: for a well calibrated head the interval may
-    are above the value.
+    noise to every bin and the gaps enter as absolute values: for a well calibrated head the whole
+    interval may be above the value.
 
     Args:
         y: (N,) true class index in 0..K-1.
@@ -103,7 +103,7 @@ def bootstrap_metrics(
         predicted: (N,) predicted class index.
         units: (N,) integer id of the resampling unit of each row.
         n_draws: Number of resamples.
-        seed: Equal seeds, n_draws and units give equal resamples, whatever the head.
+        seed: Equal seeds, n_draws and units give equal resamples for every head.
         level: Nominal coverage of the interval, in (0, 1).
 
     Returns:

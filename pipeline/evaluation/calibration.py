@@ -23,8 +23,8 @@ LOG_TEMPERATURE_BOUND = 5.0
 """Temperatures stay in exp(-5)..exp(5), about 1/148 to 148."""
 
 ISOTONIC_TILT = 1e-6
-"""Weight of softmax(scores) in isotonic probabilities. A step function makes equals of classes that the head does not
-hold equal; this lets the head decide between them instead of the order of the classes."""
+"""Weight of softmax(scores) in isotonic probabilities. A step function gives equal probabilities to
+classes with different scores; then the scores decide instead of the order of the classes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Calibration:
     method: Method
     params: dict[str, Any]
     """temperature: {"temperature": T}. sigmoid: {"a": [K], "b": [K]}, Platt's A and B. isotonic: {"scores": K lists,
-    "p": K lists}, the corners of each class's curve, both lists rising."""
+    "p": K lists}, the corners of each class's curve, both lists increasing."""
 
     def apply(self, scores: npt.ArrayLike) -> FloatArray:
         """Return probabilities (N, K) float64, rows sum to 1; isotonic ones are never 0.
@@ -55,9 +55,9 @@ def fit_calibration(scores: npt.ArrayLike, y: IntArray, method: Method) -> Calib
     """Fit one method: see `fit_temperature`, `fit_sigmoid`, and for isotonic regression below.
 
     Isotonic regression (Zadrozny and Elkan 2002, "Transforming Classifier Scores into Accurate Multiclass
-    Probability Estimates"): for each class against the rest the rising step function with the least squared error,
+    Probability Estimates"): for each class against the rest the increasing step function with the least squared error,
     linear between its corners, kept within Platt's smoothed targets so that no probability is 0. Without a slope
-    to fit (see `fit_sigmoid`) it is the constant that the sigmoid gives.
+    to fit (see `fit_sigmoid`) it is the constant of the sigmoid.
 
     Args:
         scores: (N, K) on held-out rows.
@@ -96,9 +96,9 @@ def fit_temperature(scores: npt.ArrayLike, y: IntArray) -> float:
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks". The likelihood is convex in 1/T, so its
     slope has at most one zero, which bracketing finds wherever it is. T is kept in exp(-5)..exp(5):
-    rows that are all right ask for T -> 0, rows no better than chance for T -> infinity. Where T = 1
-    is already a minimum to machine precision (scores that are constant in each row, or right by margins
-    of hundreds) T is 1. Classes may be absent from `y`.
+    if all rows are correct, T -> 0 is optimal; if rows are no better than chance, T -> infinity. If T = 1
+    is already a minimum to machine precision (scores that are constant in each row, or margins of
+    hundreds), T is 1. Classes may be absent from `y`.
 
     Args:
         scores: (N, K) on held-out rows.
@@ -112,7 +112,7 @@ def fit_temperature(scores: npt.ArrayLike, y: IntArray) -> float:
     margin = matrix - matrix[np.arange(len(y)), y][:, None]
 
     def slope(log_temperature: float) -> float:
-        """Return the derivative of the mean loss by 1/T: what softmax expects minus what is true."""
+        """Return the derivative of the mean loss by 1/T: the expectation under softmax minus the observed value."""
         p = softmax(margin * math.exp(-log_temperature))
         return float((p * margin).sum(axis=1).mean())
 
@@ -180,7 +180,7 @@ def _fit_one_sigmoid(score: FloatArray, member: npt.NDArray[np.bool_]) -> tuple[
     if not _has_slope(score, member):
         return 0.0, constant
     centre, spread = float(score.mean()), float(score.std())
-    z = (score - centre) / spread  # decision values of 1e-3 and margins of 1e3 then converge alike
+    z = (score - centre) / spread  # decision values of 1e-3 and margins of 1e3 then converge equally
 
     def loss(ab: FloatArray) -> tuple[float, FloatArray]:
         """Return the mean cross-entropy and its gradient, with u = a * z + b and p = 1 / (1 + e^u)."""
@@ -214,7 +214,7 @@ def _apply_isotonic(scores: npt.ArrayLike, curves: list[tuple[list[float], list[
 
 
 def _smoothed_targets(member: npt.NDArray[np.bool_]) -> FloatArray:
-    """Return Platt's targets instead of 1 and 0: what a uniform prior makes of that many members."""
+    """Return Platt's targets instead of 1 and 0: the means of a uniform prior after that many members."""
     n_in = int(member.sum())
     return np.where(member, (n_in + 1) / (n_in + 2), 1 / (len(member) - n_in + 2))
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from pipeline.errors import BadInput
 from pipeline.runtime.console import list_names, log
 from pipeline.slides.scale import GivenMpp
-from pipeline.storage.user_tables import GROUP_NAMES, decimal, read_user_table
 from pipeline.storage.user_tables import SUFFIXES as TABLES
+from pipeline.storage.user_tables import decimal, read_user_table
 from pipeline.tiles.datasets.files import SYSTEM_FOLDER, refuse_unwritable
+from pipeline.tiles.datasets.groups import GROUP_NAMES
 from pipeline.tiles.datasets.names import spellings
 
 SUFFIXES = (

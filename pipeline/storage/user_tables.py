@@ -28,9 +28,6 @@ SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
-GROUP_NAMES = ("patient", "patient_id", "case", "case_id", "subject", "subject_id", "source", "slide", "slide_id")
-"""Usual names of a column that holds the group of a tile."""
-
 BLANKS = " \t\u00a0\u200b\ufeff"
 """Blanks around a cell, with the invisible ones that spreadsheets leave."""
 

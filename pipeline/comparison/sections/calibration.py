@@ -21,7 +21,7 @@ ALPHA = 0.05
 
 
 def calibration(data: ReportData) -> Section:
-    """Return whether the probabilities mean what they state."""
+    """Return how well the probabilities agree with the accuracy."""
     predictions = data.predictions
     # a head that was fitted on the validation rows has no score there
     held_out = len(predictions.rows("val")) and predictions.details.get("fit_on") != "heldout"
@@ -53,7 +53,7 @@ def calibration(data: ReportData) -> Section:
 
 
 def _methods(data: ReportData) -> list[Table]:
-    """Return the table of calibration methods, or nothing where heads.json does not hold their comparison."""
+    """Return the table of calibration methods, or nothing if heads.json has no comparison."""
     rows = []
     for head in data.predictions.heads:
         facts = data.files.heads.get(head)
@@ -74,7 +74,7 @@ def _methods(data: ReportData) -> list[Table]:
 
 
 def selective(data: ReportData) -> Section:
-    """Return what is gained if a human sees the tiles of which a head is least certain."""
+    """Return the accuracy if a human classifies the tiles with the lowest confidence of a head."""
     predictions = data.predictions
     curves = {head: predictions.selective(head) for head in predictions.main_heads}
     rows = [
@@ -105,7 +105,7 @@ def selective(data: ReportData) -> Section:
 
 
 def _prediction_sets(data: ReportData) -> list[Block]:
-    """Return the table of prediction sets, or the sentence on why there is none."""
+    """Return the table of prediction sets, or a sentence with the reason for its absence."""
     predictions = data.predictions
     if not conformal.is_installed():
         return [Text(f"Prediction sets: {NOT_AVAILABLE}: pip install 'histoheads[conformal]'")]
@@ -114,8 +114,7 @@ def _prediction_sets(data: ReportData) -> list[Block]:
     except PipelineError as error:
         return [Text(f"Prediction sets: {NOT_AVAILABLE}: {error}.")]
     groups = (
-        " Groups differ and their tiles resemble each other, so that it holds approximately, and over many groups, not "
-        "in each."
+        " Groups differ, and tiles of a group are similar, so that it holds approximately, on average over many groups."
         if predictions.groups_known
         else ""
     )
@@ -124,8 +123,8 @@ def _prediction_sets(data: ReportData) -> list[Block]:
         f"Split-conformal sets of classes that should hold the true one for {percent(1 - ALPHA)} of the tiles (least "
         "ambiguous sets, MAPIE). A set of one class is a prediction, a larger one a short list; it is empty if no "
         f"class reaches the threshold. The threshold comes from test tiles: each half of the {_halved(data)[0]} is "
-        "covered by the threshold of the other half. The promise is an average over all tiles, if those that set the "
-        f"threshold are exchangeable with those it is used on.{groups}"
+        "covered by the threshold of the other half. The coverage is an average over all tiles, if the tiles of "
+        f"both halves are exchangeable.{groups}"
     )
     head_row = ["head", "sets with the true class", "classes in a set", "one class", "empty", "worst covered class"]
     return [Table(head_row, rows, caption)]
@@ -135,7 +134,7 @@ def _sets_row(data: ReportData, head: str) -> list[str]:
     """Return a head's row of the table."""
     predictions = data.predictions
     test = predictions.sample("test").rows
-    # not from validation rows: networks and heads were chosen, or even fitted, on those
+    # not from validation rows: networks and heads were chosen, or even fitted, on them
     sets = conformal.conformal_by_groups(
         predictions.probabilities(head, test),
         predictions.y[test],
@@ -156,7 +155,7 @@ def _sets_row(data: ReportData, head: str) -> list[str]:
 
 
 def _halved(data: ReportData) -> tuple[str, list[str]]:
-    """Return what is dealt into halves, and its name for each test row."""
+    """Return "groups" or "tiles", which are divided into halves, and the name for each test row."""
     predictions = data.predictions
     tiles = predictions.tiles.iloc[predictions.sample("test").rows]
     if predictions.groups_known and tiles["group"].nunique() > 1:

@@ -20,7 +20,7 @@ def source(probe: SourceProbe | str) -> list[Block]:
     """Return how well an SVM on the embeddings predicts the group of a tile."""
     if isinstance(probe, str):
         return [Text(f"Can the source be predicted? n/a: {probe}.")]
-    of_parts = f" (means over {probe.n_probed} of {probe.n_parts} parts)" if probe.n_probed is not None else ""
+    parts = f" (means over {probe.n_probed} of {probe.n_parts} parts)" if probe.n_probed is not None else ""
     headline = (
         f"An SVM predicts the source of a held-out tile from its embedding in {percent(probe.accuracy, 1)} of cases; "
         f"the largest source alone gives {percent(probe.chance, 1)}."
@@ -28,9 +28,9 @@ def source(probe: SourceProbe | str) -> list[Block]:
     text = (
         f"Averaged over the sources: {percent(probe.balanced_accuracy, 1)}, by chance "
         f"{percent(probe.chance_balanced, 1)}. Basis: {probe.n_tiles:.0f} validation tiles of {probe.n_groups:.0f} "
-        f"groups{of_parts}. A head can use the source in place of the tissue, which fails on a new source. Limits: "
-        "tiles of one source also share tissue, so that part of this is no artefact; it does not show how much a head "
-        "uses it."
+        f"groups{parts}. A head can use the source instead of the tissue, which fails on a new source. Limits: "
+        "tiles of one source also share tissue, so that this is partly no artefact; the figures do not show how much a "
+        "head uses the source."
     )
     return [Text(headline), Text(text)]
 

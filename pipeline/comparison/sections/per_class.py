@@ -9,7 +9,7 @@ from pipeline.markup.document import Block, Figure, Section, Table, Text
 from pipeline.markup.number_format import NOT_AVAILABLE, count, head_name, number, percent
 
 MOST_PAIRS = 10
-"""Confused pairs that are listed."""
+"""Most confused pairs in the table."""
 
 
 def per_class(data: ReportData) -> Section:
@@ -83,8 +83,8 @@ def embedding_map(data: ReportData) -> Section:
     shown = data.map if isinstance(data.map, str) else data.map.figure
     if data.protocol is not None:
         shown = (
-            f"{NOT_AVAILABLE}: every part of the plan has its own network, and so its own space; a report on the "
-            "folder of a part draws its map."
+            f"{NOT_AVAILABLE}: every part of the plan has its own network, and so its own embedding space; a "
+            "report on the folder of a part draws its map."
         )
     text = Text("Classes that the network separates are separate clusters here.")
     return Section("Map of the embeddings", [text, shown] if isinstance(shown, Figure) else [Text(shown)])

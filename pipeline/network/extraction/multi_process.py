@@ -1,6 +1,6 @@
 """Embed tiles in all processes of torchrun: each embeds a shard, the first one merges them.
 
-The processes exchange nothing but barriers. The rule of `engines.select` gives all of them the same engine.
+The processes only wait for one another. The rule of `engines.select` gives all of them the same engine.
 """
 
 import datetime
@@ -18,23 +18,23 @@ from pipeline.storage.embeddings.shard_checks import read_shard_file
 from pipeline.storage.embeddings.shards import Shard
 
 PATIENCE = datetime.timedelta(days=7)
-"""How long the processes wait for the slowest: after a stop, one may have all its rows already."""
+"""Longest wait for the slowest process; after a stop, another process may have finished all its rows."""
 
 
 def extract_jointly(inputs: TileInputs, settings: ExtractionSettings, out: Path) -> int:
     """Embed a shard in each process of `process_group` and merge them in the first; return the exit code.
 
-    Only the first ends with code 3, when the others have ended: torchrun takes any code but 0 for a failure.
+    Only the first process ends with code 3, after the others: torchrun treats every code but 0 as a failure.
     """
     n_rows, ranks, folder = len(inputs.manifest.table), Ranks(), ranks_folder(out)
     atomic.check_no_link(folder)
     record = freshness.reusable_record(inputs.artifact(out, settings), restart=settings.restart)
     shard = Shard(ranks.rank + 1, ranks.n)
-    shard.rows(n_rows, settings.batch(inputs.model.preprocess.size))  # raises where a process would have no batch
+    shard.rows(n_rows, settings.batch(inputs.model.preprocess.size))  # raises if a process would have no batch
     ranks.barrier()  # all have checked the file before the first one may write
     if record is not None:
         if ranks.is_first:
-            remove_unfinished(out)  # of a merge that was killed after its last line
+            remove_unfinished(out)  # left by a merge that was killed at its end
             return EXIT_SKIPPED if record["details"]["skipped"] else EXIT_OK
         return EXIT_OK
     if ranks.is_first:
@@ -51,8 +51,8 @@ def warn_of_other_shards(folder: Path, n: int) -> None:
     others = [path for path in folder.glob("embeddings-*-of-*") if f"-of-{n}." not in path.name]
     if others:
         log.info(
-            f"extract: {folder} holds rows of another number of processes, which {n} cannot continue: all are "
-            "computed again; stop, and start as many as before to continue"
+            f"extract: {folder} has rows of another number of processes, which {n} processes cannot continue: all "
+            "are computed again; to continue, stop and start as many as before"
         )
 
 

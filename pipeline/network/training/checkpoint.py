@@ -13,6 +13,9 @@ from pipeline.errors import BadArtifact, StaleInput
 from pipeline.storage import atomic
 from pipeline.storage.zip_guard import check_not_packed
 
+SAVE_EVERY_S = 600
+"""Time between checkpoints within an epoch: the most work that a kill -9 can lose."""
+
 Weights = dict[str, torch.Tensor]
 
 

@@ -23,7 +23,7 @@ from torchvision.models.resnet import ResNet
 from pipeline.errors import PipelineError, WorkerLost
 from pipeline.network.distributed import Ranks
 from pipeline.network.precision import Precision
-from pipeline.network.training.checkpoint import Checkpoint, Progress, Stateful, Weights
+from pipeline.network.training.checkpoint import SAVE_EVERY_S, Checkpoint, Progress, Stateful, Weights
 from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles, open_tile_sources
 from pipeline.network.training.setup import LabelledTiles, TrainingSetup
 from pipeline.network.training.step import TrainStep, validate
@@ -31,9 +31,6 @@ from pipeline.network.training.step_metrics import StepMetrics
 from pipeline.runtime.console import log
 from pipeline.runtime.progress import progress
 from pipeline.runtime.signals import StopRequest
-
-SAVE_EVERY_S = 600
-"""Time between checkpoints within an epoch: what a kill -9 can cost."""
 
 SYNCHRONIZE_EVERY_S = 1.0
 """Time between readings of the metrics, and the longest time until a divergence is noticed."""

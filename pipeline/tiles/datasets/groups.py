@@ -1,4 +1,4 @@
-"""Parse the group of a tile from its name."""
+"""Find the group of a tile: the names of its column, and the pattern in the tile's name."""
 
 import contextlib
 import re
@@ -8,6 +8,9 @@ from types import FrameType
 
 from pipeline.errors import BadInput, UsageError
 from pipeline.runtime.console import list_names
+
+GROUP_NAMES = ("patient", "patient_id", "case", "case_id", "subject", "subject_id", "source", "slide", "slide_id")
+"""Usual names of a table's column with the group of a tile or slide."""
 
 REGEX_S = 20.0
 """Seconds that `--group-regex` may take for all names; a pattern such as (a+)+b takes for ever on some."""

@@ -14,10 +14,10 @@ import pandas as pd
 
 from pipeline.errors import BadInput
 from pipeline.runtime.console import visible
-from pipeline.storage.user_tables import GROUP_NAMES, SPREADSHEETS, SUFFIXES, UserTable, read_user_table
+from pipeline.storage.user_tables import SPREADSHEETS, SUFFIXES, UserTable, read_user_table
 from pipeline.tiles.datasets import kather2016
 from pipeline.tiles.datasets.files import list_images
-from pipeline.tiles.datasets.groups import parse_groups
+from pipeline.tiles.datasets.groups import GROUP_NAMES, parse_groups
 from pipeline.tiles.datasets.layout import check_layout, labels_at
 from pipeline.tiles.datasets.names import check_spellings, name_key
 from pipeline.tiles.decoding import READABLE
