@@ -187,7 +187,7 @@ def test_pairing_is_narrower_than_two_separate_intervals():
         ({"n_draws": 0}, "n_draws"),
         ({"level": 1.0}, "level"),
         ({"metric": "nll"}, "metric must be one of accuracy"),
-        ({"y": np.array([0, 1, -1, 0])}, "y must lie"),
+        ({"y": np.array([0, 1, -1, 0])}, "y must be in"),
     ],
 )
 def test_wrong_arguments_are_refused(change, message):

@@ -184,7 +184,7 @@ def test_sigmoid_gives_probabilities_for_any_labels(scores, data):
         (np.zeros((0, 2)), np.zeros(0, dtype=int), "non-empty"),
         (np.array([[0.0, 1.0], [np.inf, 0.0]]), np.array([0, 1]), "scores must be finite, but row 1"),
         (np.zeros((2, 2)), np.array([0]), "y must have 2 rows"),
-        (np.zeros((2, 2)), np.array([0, 2]), r"y must lie in 0\.\.1"),
+        (np.zeros((2, 2)), np.array([0, 2]), r"y must be in 0\.\.1"),
         (np.zeros((2, 2)), np.array([-1, 0]), "from -1 to 0"),
     ],
 )
