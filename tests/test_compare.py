@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
-from pipeline import compare
+from pipeline import compare, verify
 from pipeline.comparison.run_table import resampling_of
 from pipeline.comparison.runs import match, network_cost
 from pipeline.evaluation.bootstrap import paired_difference
@@ -144,6 +144,12 @@ def test_the_table_holds_every_head_of_every_run_with_its_numbers(tmp_path: Path
     page = (a / "compare.md").read_text()
     assert page.count("\n| 1 | a | SVM |") == 1
     assert page.count("| practically equal |") == 1
+    findings = verify.Findings(light=False)
+    verify.check_folder(a, findings)
+    assert {a / "compare.csv", a / "compare.md"} <= findings.known
+    (a / "compare.md").write_text("edited")
+    verify.check_folder(a, findings)
+    assert any(str(a / "compare.md") in fault for fault in findings.faults)
 
 
 def test_the_cheapest_that_is_not_worse_is_chosen(tmp_path: Path) -> None:
