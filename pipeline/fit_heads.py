@@ -56,6 +56,10 @@ class FitHeadsOptions:
     """auto: for SVM and XGBoost the method with the lowest log-loss in grouped cross-validation on held-out rows;
     softmax keeps its temperature, which leaves the network's own decisions as they are."""
 
+    decide: Literal["argmax", "balanced"] = "argmax"
+    """argmax: the class with the largest score. balanced: probabilities are divided by a power of the class shares
+    that cross-validation on held-out rows chooses, which macro-F1 gains by; probabilities in the files stay."""
+
     baselines: bool = True
     """Also fit the baselines: a head must beat them to be worth its cost."""
 
@@ -75,11 +79,8 @@ class FitHeadsOptions:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        cluster = self.cluster or "local"
-        check(
-            cluster == "local" or CLUSTER.fullmatch(cluster),
-            f"--cluster {cluster}: local, or tcp://host:port of a Dask scheduler",
-        )
+        is_address = self.cluster in (None, "local") or CLUSTER.fullmatch(self.cluster)
+        check(is_address, f"--cluster {self.cluster}: local, or tcp://host:port of a Dask scheduler")
         if self.memory is not None:
             memory_bytes(self.memory)
         check(self.svm_rows >= 1, f"--svm-rows {self.svm_rows}: at least 1")
@@ -104,9 +105,6 @@ class FitHeadsOptions:
 def for_parts(protocol: Protocol | None, options: FitHeadsOptions) -> FitHeadsOptions:
     """Return the options for the parts of a plan (or the one split): crossfit is held-out fitting of inner networks.
 
-    The heads of every inner network are fitted on the tiles that it held out; together these are the whole training
-    side. The probabilities of the networks' heads for a test tile are averaged.
-
     Raises:
         BadInput: crossfit without inner networks, or another `--fit-on` with them.
     """
@@ -114,9 +112,7 @@ def for_parts(protocol: Protocol | None, options: FitHeadsOptions) -> FitHeadsOp
     if options.fit_on == "crossfit" and not has_inner:
         raise BadInput("--fit-on crossfit needs a plan with inner networks: prepare with --inner 3, then train")
     if has_inner and options.fit_on not in (None, "crossfit"):
-        raise BadInput(
-            f"--fit-on {options.fit_on}: this plan has inner networks: leave it out, or plan without --inner"
-        )
+        raise BadInput(f"--fit-on {options.fit_on}: the plan has inner networks: omit it, or plan without --inner")
     return dataclasses.replace(options, fit_on="heldout") if has_inner else options
 
 
@@ -143,7 +139,7 @@ def pool_parts(common: Common, protocol: Protocol, options: FitHeadsOptions) -> 
     from pipeline.storage.predictions.pool_folds import pool
 
     for arm in protocol.arms:
-        requested = {"heads": list(options.heads), "fit_on": options.fit_on}
+        requested = {"heads": list(options.heads), "fit_on": options.fit_on, "decide": options.decide}
         pool(protocol, arm, options=requested, force=common.force)
     pooled = records.existing_table(protocol.predictions(protocol.main_arm))
     log.info(f"fit_heads: pooled predictions of {len(protocol.parts)} parts in {pooled}")
@@ -201,7 +197,7 @@ def describe(common: Common, options: FitHeadsOptions) -> Job:
     if stated is not None and memory.room is not None:
         limits = {"memory": stated, "cluster": options.cluster is not None}
     chosen = {"heads": list(options.heads), "rounds": options.rounds, "fit_on": config.fit_on}
-    chosen |= {"calibration": options.calibration, "baselines": options.baselines, "svm_rows": options.svm_rows}
+    chosen |= {name: getattr(options, name) for name in ("calibration", "baselines", "svm_rows", "decide")}
     artifact = records.Artifact(
         path=records.existing_table(common.run / "predictions.csv"),
         schema=csv_table.SCHEMA,
@@ -222,7 +218,7 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
     """
     from pipeline.heads import fit as steps
     from pipeline.heads.probes import probes
-    from pipeline.heads.registry import BASELINE_KINDS, SAVED_KINDS
+    from pipeline.heads.registry import SAVED_KINDS
     from pipeline.heads.rows import EMBEDDINGS, load_head_data
     from pipeline.storage.predictions import csv_table
     from pipeline.storage.predictions.parquet_writer import require_pyarrow
@@ -233,7 +229,7 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
         data = load_head_data(job.source.path, job.baselines, config, room=job.memory.room, cache=cache)
         rows, n_rows = data.splits[EMBEDDINGS], len(data.every[EMBEDDINGS].y)
         baselines = [name for name in BASELINES if options.baselines and SOURCES[name] in data.splits]
-        n_lines = n_rows * (1 + len(options.heads) + len(baselines))
+        n_lines = n_rows * (1 + len(options.heads) + (len(options.heads) > 0) + len(baselines))
         path = csv_table.table_for(common.run / "predictions.csv", n_lines)
         if path.suffix == ".parquet":
             require_pyarrow()  # before hours of fitting
@@ -250,9 +246,11 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
             fitted = steps.fit_head(name, kind, rows, searched, config)
             heads[name] = steps.calibrate(fitted, config)
             save(heads[name], artifact, job.source, device=config.device if kind.uses_device else "cpu")
+        heads |= steps.mean_of("mean", heads)
         for name in baselines:
-            fitted = steps.fit_baseline(name, BASELINE_KINDS[name], data.splits[SOURCES[name]], config)
-            heads[name] = steps.calibrate(fitted, config)
+            heads |= steps.fit_calibrated_baseline(name, data, config, heads)
+        for made in heads.values():
+            made.facts["decide"] = options.decide
         probed = probes(rows, heads["svm"].facts["chosen"] if "svm" in heads else None, seed=common.seed)
         csv_table.write_predictions(path, data.embeddings, steps.predict_all(heads, data))
     job.source.check_unchanged()
@@ -261,7 +259,7 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
     atomic.write_text(common.run / SUMMARY, atomic.to_json(summary))
     details = {name: job.source.record["details"][name] for name in ("protocol", "dataset", "credit")}
     details |= {"fit_on": config.fit_on, "calibrated_on": "val", "n_train": len(rows["train"].y)}
-    details["n_skipped"] = len(job.source.record["details"]["skipped"])
+    details |= {"decide": options.decide, "n_skipped": len(job.source.record["details"]["skipped"])}
     outputs = [common.run / name for name in (SUMMARY, *(FILES[head] for head in options.heads))]
     records.write_record(dataclasses.replace(job.artifact, path=path), outputs=outputs, details=details)
     log.info(f"fit_heads: predictions of {', '.join(heads)} for {n_rows} tiles in {path}")

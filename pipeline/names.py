@@ -17,24 +17,35 @@ class HeadName(NamedTuple):
     """Name in text, tables and figures."""
 
     file: str | None = None
-    """File in the run folder. None: softmax is in the model's file, a baseline is not saved."""
+    """File in the run folder. None: softmax is in the model's file, a baseline and a mean are not saved."""
 
     features: str | None = None
-    """For a baseline, the features it takes: those of the embeddings, or a data set of baselines.h5."""
+    """For a baseline, the features it takes: those of the embeddings, or a feature set of baselines.h5."""
 
+    mean_of: tuple[str, ...] = ()
+    """Heads whose log-odds are averaged, as far as they were fitted; empty: the head is fitted itself."""
+
+
+COLOUR_AND_TEXTURE = ("histogram_svm", "handcrafted_xgboost", "histogram_handcrafted_svm")
+"""Baselines that are fitted on colours and texture."""
 
 HEADS: Mapping[str, HeadName] = {
     "softmax": HeadName("softmax"),
     "svm": HeadName("SVM", file="heads/svm.skops"),
     "xgboost": HeadName("XGBoost", file="heads/xgboost.ubj"),
+    "mean": HeadName("mean of heads", mean_of=("softmax", "svm", "xgboost")),
     "majority": HeadName("majority class", features="embeddings"),
     "histogram_svm": HeadName("colour histogram + SVM", features="colour_histogram"),
     "handcrafted_xgboost": HeadName("hand-crafted features + XGBoost", features="handcrafted"),
+    "histogram_handcrafted_svm": HeadName("histogram and hand-crafted + SVM", features="histogram_handcrafted"),
+    "baseline_mean": HeadName(
+        "mean of colour and texture baselines", features="histogram_handcrafted", mean_of=COLOUR_AND_TEXTURE
+    ),
     "untrained_svm": HeadName("untrained ResNet-50 + SVM", features="untrained"),
     "knn": HeadName("20 nearest neighbours", features="embeddings"),
     "linear": HeadName("linear probe", features="embeddings"),
 }
-"""All heads, in the order of every table."""
+"""All heads, in the order of every table; a mean follows its members."""
 
 MAIN = tuple(name for name, head in HEADS.items() if head.features is None)
 """The heads that the report compares."""
@@ -45,11 +56,21 @@ SOURCES = {name: head.features for name, head in HEADS.items() if head.features 
 BASELINES = tuple(SOURCES)
 """Each baseline omits one part: the tile, the texture, the network, its training, or a tuned classifier."""
 
+MEANS = {name: head.mean_of for name, head in HEADS.items() if head.mean_of}
+"""Mean -> the heads whose log-odds it averages."""
+
 FILES = {name: head.file for name, head in HEADS.items() if head.file is not None}
 """Head -> its file in the run folder."""
 
 SPELLING = {name: head.label for name, head in HEADS.items()}
 """Head -> its name in text; a head that is not listed keeps its own name."""
+
+UNTRAINED = ("majority", *COLOUR_AND_TEXTURE, "baseline_mean", "untrained_svm")
+"""Baselines that need no training of a network, the cheapest first."""
+
+COST_ORDER = (*UNTRAINED, "softmax", "linear", "xgboost", "svm", "mean", "knn")
+"""All heads, the cheapest first: what a head adds to training and to one pass over a tile. Softmax is the network's
+last layer, k-NN keeps all embeddings."""
 
 SUMMARY = "heads/heads.json"
 """File in the run folder that states how each head was chosen and calibrated."""

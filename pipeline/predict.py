@@ -48,8 +48,8 @@ class PredictOptions:
     out: Path | None = None
     """Folder of the results; default: maps/<name of the slide or folder> of the run."""
 
-    head: Literal["softmax", "svm", "xgboost", "all"] = "softmax"
-    """Head that predicts; all: every head of the run, and their agreement."""
+    head: Literal["softmax", "svm", "xgboost", "mean", "all"] = "softmax"
+    """Head that predicts; mean: of the log-odds of the heads; all: every head of the run, and their agreement."""
 
     geojson: Literal["regions", "tiles", "detections", "none"] = "regions"
     """For QuPath: connected cells of one class merged into annotations, or one tile or detection object per cell."""

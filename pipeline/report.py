@@ -163,6 +163,7 @@ def collect(
 ) -> "ReportData":
     """Score, judge and draw everything that the sections are written from."""
     from pipeline.comparison.label_errors import find_suspects
+    from pipeline.comparison.recommendation import judge
     from pipeline.comparison.report_data import ReportData
     from pipeline.comparison.report_figures import (
         draw_embedding_map,
@@ -174,7 +175,6 @@ def collect(
     from pipeline.comparison.robustness import read_corrupted
     from pipeline.comparison.run_files import read_run_files
     from pipeline.comparison.scores import by_key, choose_resampling, score_heads
-    from pipeline.comparison.verdict import judge
 
     folder, figures = common.run, common.run / "figures"
     run_files = read_run_files(folder, files)

@@ -121,7 +121,7 @@ def write_robustness(common: Common, options: RobustnessOptions) -> int:
         raise BadInput(f"{manifest.root}: no test tile can be read; the first: {skipped[0]}")
     uncorrupted = {
         head: HeadOutput(predictions.predicted[head][rows], predictions.probabilities(head, rows))
-        for head in saved.heads
+        for head in saved.names
     }
     readable = {
         corruption: {head: HeadOutput(output.predicted[kept], output.p[kept]) for head, output in heads.items()}
@@ -139,7 +139,7 @@ def write_robustness(common: Common, options: RobustnessOptions) -> int:
         device=str(device),
     )
     log.info(
-        f"robustness: {', '.join(saved.heads)} on {len(kept)} test tiles under {len(outputs)} corruptions in {out}"
+        f"robustness: {', '.join(saved.names)} on {len(kept)} test tiles under {len(outputs)} corruptions in {out}"
     )
     for i, problem in skipped.items():
         log.warning(f"robustness: skipped {tiles['tile_id'].iloc[i]}: {problem}")

@@ -45,7 +45,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_head_stands_on_every_row_with_probabilities(fitted: Path) -> None:
     table = read_predictions(fitted / "predictions.csv")
     embeddings = read_embeddings(fitted / "embeddings.h5")
-    assert list(table["head"].unique()) == ["softmax", "svm", "xgboost", "majority", "knn", "linear"]
+    assert list(table["head"].unique()) == ["softmax", "svm", "xgboost", "mean", "majority", "knn", "linear"]
     for _, rows in table.groupby("head"):
         assert list(rows["tile_id"]) == embeddings.tile_id
         assert list(rows["group"]) == embeddings.group
@@ -67,6 +67,26 @@ def test_softmax_rows_are_the_softmax_of_the_stored_logits_over_the_temperature(
     p = rows[[f"p_{name}" for name in CLASSES]].to_numpy()
     np.testing.assert_allclose(p, softmax(logits / temperature), rtol=1e-6, atol=1e-9)
     np.testing.assert_array_equal(p.argmax(1), logits.argmax(1))
+
+
+def test_balanced_decisions_come_from_the_same_heads_and_probabilities(fitted: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    assert fit(run) == 0
+    before = read_predictions(run / "predictions.csv")
+    saved = (run / "heads/svm.skops").stat().st_mtime_ns
+    assert fit(run, "--decide", "balanced") == 0
+    assert (run / "heads/svm.skops").stat().st_mtime_ns == saved, "no head is fitted again"
+    table = read_predictions(run / "predictions.csv")
+    names = [f"p_{name}" for name in CLASSES]
+    pd.testing.assert_frame_equal(table[["head", *names]], before[["head", *names]])
+    heads = json.loads((run / "heads/heads.json").read_text())["heads"]
+    assert {facts["decide"] for facts in heads.values()} == {"balanced"}
+    for name, facts in heads.items():
+        offsets = facts["decision"]["strength"] * np.array(facts["decision"]["log_prior"])
+        rows = table[table["head"] == name]
+        expected = np.array(CLASSES)[(np.log(rows[names].to_numpy()) - offsets).argmax(axis=1)]
+        assert (rows["predicted"] == expected).mean() > 0.99, name  # ties of rounded probabilities
+    assert records.read_record(run / "predictions.csv")["details"]["decide"] == "balanced"
 
 
 def test_heads_json_tells_choice_search_and_costs(fitted: Path) -> None:

@@ -230,7 +230,7 @@ def test_the_report_of_a_plan_shows_its_parts_and_the_gap_to_the_random_split(
     ):
         assert f"\n## {title}\n" in text
     details = records.read_record(run / "comparison.csv")["details"]
-    assert (details["verdict"], details["recommended"]) == ("too_few_units", "softmax")
+    assert (details["verdict"], details["recommended"]) == ("too_few_units", None)
     control = text.partition("## Random-split control")[2].partition("\n## ")[0]
     assert "4 groups are too few" in control
     assert "2 folds" in text

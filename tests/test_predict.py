@@ -28,7 +28,7 @@ from pipeline.storage.protocol import PartEntry, Protocol, write_protocol
 
 EmbeddedSlide = Callable[..., Path]
 Words = Callable[..., list[str]]
-HEADS = ["softmax", "svm", "xgboost"]
+HEADS = ["softmax", "svm", "xgboost", "mean"]
 LONE = ["map.geojson", "map.png", "probabilities.png", "uncertainty.png"]
 
 

@@ -245,7 +245,7 @@ def test_the_record_names_inputs_outputs_and_the_unit_of_the_intervals(full_run)
     assert {"predictions.csv", "heads/heads.json", "embeddings.h5", "figures/batch.png"} <= set(record["inputs"])
     assert {"comparison.md", "report.html", "figures/errors.png"} <= set(record["outputs"])
     assert record["stage"] == "report"
-    facts = {"intervals": "group", "n_draws": 200, "verdict": "undecided", "recommended": "softmax", "best": "svm"}
+    facts = {"intervals": "group", "n_draws": 200, "verdict": "too_few_units", "recommended": None}
     assert record["details"].items() >= facts.items()
 
 
@@ -347,7 +347,7 @@ def test_groups_shared_by_a_given_split_are_named(tmp_path):
 def test_one_test_group_gives_no_interval_and_no_conclusion(tmp_path):
     text = write(fabricate(tmp_path, groups={"train": ("a", "b"), "val": ("c",), "test": ("d",)}))
     assert "No intervals (n/a)" in text
-    assert (details_of(tmp_path)["verdict"], details_of(tmp_path)["recommended"]) == ("too_few_units", "softmax")
+    assert (details_of(tmp_path)["verdict"], details_of(tmp_path)["recommended"]) == ("too_few_units", None)
     assert {row["low"] for row in rows_of(tmp_path) if row["split"] == "test"} == {""}
 
 
@@ -365,12 +365,12 @@ def test_heads_without_an_error(tmp_path):
     text = write(add_context(fabricate(tmp_path, skill=dict.fromkeys(("softmax", "svm"), 99.0))))
     assert "No head misclassifies any test tile." in text
     assert "No head confuses any classes" in text
-    assert (details_of(tmp_path)["verdict"], details_of(tmp_path)["recommended"]) == ("equal", "softmax")
+    assert (details_of(tmp_path)["verdict"], details_of(tmp_path)["recommended"]) == ("best", "softmax")
 
 
 def test_one_head_alone(tmp_path):
     write(fabricate(tmp_path, skill={"softmax": 2.0}))
-    assert (details_of(tmp_path)["verdict"], details_of(tmp_path)["recommended"]) == ("one_head", "softmax")
+    assert (details_of(tmp_path)["verdict"], details_of(tmp_path)["recommended"]) == ("one_candidate", "softmax")
 
 
 def test_without_other_files_each_missing_part_is_one_sentence(tmp_path):

@@ -27,7 +27,7 @@ from pipeline.tiles.decoding import decode_tile, pixel_hash, resize
 from pipeline.tiles.manifest import read_manifest
 
 Words = Callable[..., list[str]]
-HEADS = ["softmax", "svm", "xgboost"]
+HEADS = ["softmax", "svm", "xgboost", "mean"]
 ANSWER = ["tile_id", "group", "label", "head", "corruption", "predicted"]
 
 

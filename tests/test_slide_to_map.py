@@ -77,7 +77,7 @@ def test_the_scores_are_those_of_the_predictions_counted_anew(mapped: Path) -> N
 def test_the_files_say_what_they_are_and_are_verified(mapped: Path, capfd: pytest.CaptureFixture[str]) -> None:
     table = read_manifest(mapped / "run" / "manifest.csv").table
     saw = bool((table.loc[table["split"] != "test", "group"] == "01").any())
-    for head in ("softmax", "svm", "xgboost"):
+    for head in ("softmax", "svm", "xgboost", "mean"):
         content = json.loads((mapped / "map" / f"map-{head}.geojson").read_text())
         assert content["histoheads"]["network_saw_source"] is saw
         assert {f["properties"]["classification"]["name"] for f in content["features"]} <= set(CLASSES)

@@ -30,6 +30,12 @@ class HeadFacts:
     calibration_nll: Mapping[str, object] = dataclasses.field(default_factory=dict)
     """Method -> NLL by that cross-validation; empty where the methods were not compared."""
 
+    strength: float | None = None
+    """Power of the class shares that `--decide balanced` divides probabilities by; None: not known."""
+
+    strength_f1: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    """Strength -> cross-validated macro-F1; empty where the strengths were not compared."""
+
     notes: list[str] = dataclasses.field(default_factory=list)
     costs: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Name of `COSTS` -> value, as far as they are known."""
@@ -100,7 +106,8 @@ def read_heads_summary(path: Path) -> HeadsSummary:
 
 def _head_facts(entry: Mapping[str, Any]) -> HeadFacts:
     search, calibration = list(entry.get("search") or ()), dict(entry.get("calibration") or ())
-    nll = calibration.get("nll")
+    nll, decision = calibration.get("nll"), dict(entry.get("decision") or ())
+    strength_f1 = decision.get("macro_f1")
     return HeadFacts(
         chosen=dict(entry.get("chosen") or ()),
         val_nll=[value for trial in search if (value := _number(dict(trial).get("val_nll"))) is not None],
@@ -108,6 +115,8 @@ def _head_facts(entry: Mapping[str, Any]) -> HeadFacts:
         calibration=_text(calibration.get("method")),
         left_out=_text(calibration.get("unit")),
         calibration_nll=nll if isinstance(nll, dict) else {},
+        strength=_number(decision.get("strength")),
+        strength_f1=strength_f1 if isinstance(strength_f1, dict) else {},
         notes=[str(note) for note in entry.get("notes") or ()],
         costs={name: value for name in COSTS if (value := _number(entry.get(name))) is not None},
     )

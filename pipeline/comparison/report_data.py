@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.comparison.pairwise_tests import METRIC
 from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.recommendation import Verdict
 from pipeline.comparison.report_figures import EmbeddingMap, WorstError
 from pipeline.comparison.run_files import RunFiles
 from pipeline.comparison.scores import Resampling, Score
-from pipeline.comparison.verdict import Verdict
 from pipeline.markup.document import Figure
 from pipeline.markup.number_format import NOT_AVAILABLE, count, head_name, number
 from pipeline.storage.protocol import Protocol
@@ -61,6 +62,12 @@ class ReportData:
     def head_names(self) -> list[str]:
         """The heads as written in text."""
         return [head_name(head) for head in self.predictions.main_heads]
+
+    @property
+    def best_head(self) -> str:
+        """The main head with the highest macro-F1 on the test rows; a baseline where there is no main head."""
+        predictions = self.predictions
+        return self.best(predictions.main_heads or predictions.heads, METRIC)[0]
 
     @property
     def test_rows(self) -> str:

@@ -130,8 +130,8 @@ def _notes(table: RunTable, against: str) -> list[str]:
     if against == BEST:
         notes += [
             (
-                "A candidate is not worse than the best if the interval of its difference reaches 0, or is practically "
-                "equal. That does not show that it is as good: with few groups the interval is wide."
+                "A candidate is not worse than the best if its outcome is not 'worse'. That does not show that it is "
+                "as good: with few groups the interval is wide, and with many pairs p is large."
             ),
             (
                 "The best is chosen on these test rows, which makes its lead look larger than it is. For a comparison "

@@ -8,23 +8,26 @@ from typing import Literal
 import numpy as np
 
 from pipeline.comparison.pairwise_tests import METRIC
+from pipeline.comparison.recommendation import CHANCE, NOT_EARNED
 from pipeline.comparison.robustness import Losses, measure_losses
 from pipeline.comparison.runs import Candidate, Matched, Price
 from pipeline.comparison.scores import FEW_UNITS, Resampling
-from pipeline.comparison.verdict import Outcome, decide
+from pipeline.comparison.verdict import Outcome, decide, units_needed
 from pipeline.evaluation.bootstrap import Difference, bootstrap_metrics
 from pipeline.evaluation.metrics import scalar_metrics
 from pipeline.evaluation.significance import holm, sign_flip
 from pipeline.markup.number_format import count, points
+from pipeline.names import UNTRAINED
 
 SCHEMA = "compare/1.0"
 
 BEST = "best"
 """What `--against` is where every candidate is compared with the one of the highest macro-F1."""
 
-Code = Literal["one_candidate", "too_few_units", "best", "cheaper", "against_run"]
-"""one_candidate: nothing to compare. too_few_units: nothing is decided. best: no cheaper candidate is as good.
-cheaper: a cheaper one is not worse than the best. against_run: a run was named to compare the others with."""
+Code = Literal["one_candidate", "too_few_units", "baseline", "best", "cheaper", "against_run"]
+"""one_candidate: nothing to compare. too_few_units: nothing is decided. baseline: no head is shown to be better than a
+baseline. best: no cheaper candidate is as good. cheaper: a cheaper one is not worse than the best. against_run:
+a run was named to compare the others with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +69,6 @@ class RunPair:
     p: float
     holm_p: float
     outcome: Outcome
-
-    def is_worse(self, rope: float) -> bool:
-        """Return whether the interval is below 0 and reaches beyond the differences that do not matter."""
-        return self.macro_f1.high < 0 and self.macro_f1.low < -rope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +147,7 @@ def build_table(matched: Matched, resampling: Resampling, *, rope: float, agains
         scores,
         pairs,
         {name: measure_losses(rows, matched.classes, resampling) for name, rows in matched.corrupted.items()},
-        choose(ranked, pairs, resampling, rope=rope, against=against),
+        choose(ranked, pairs, resampling, against=against),
     )
 
 
@@ -209,27 +208,26 @@ def choose(
     pairs: Mapping[tuple[str, str], RunPair],
     resampling: Resampling,
     *,
-    rope: float,
     against: str = BEST,
 ) -> RunVerdict:
-    """Return the verdict: the cheapest candidate that is not worse than the best.
+    """Return the verdict: the cheapest candidate that is not worse than the best, by the outcome of their pair.
 
-    A candidate is worse where the interval of its difference from the best is below 0 and reaches beyond `rope`.
     Costs are compared by floating point operations of the network, then by the kind of head, never by time.
 
     Args:
         ranked: candidates by macro-F1, the best first.
         pairs: (run, head) -> its pair with the reference.
         resampling: units and level of the intervals.
-        rope: differences of at most this much macro-F1 do not matter.
         against: `BEST`, or the run that the pairs are with.
     """
     best, n_units = ranked[0], resampling.n_units(np.arange(len(resampling.ids)))
     units = count(n_units, resampling.unit)
     if len(ranked) == 1:
         return RunVerdict("one_candidate", best, best, f"Only {best.text} was given: there is nothing to compare.")
-    if n_units < FEW_UNITS:
-        sentence = f"No choice can be made on {units} of test rows. {best.text} has the highest macro-F1."
+    needed = FEW_UNITS if against != BEST else units_needed(len(pairs), level=resampling.level)
+    if n_units < needed:
+        why = f"{needed} are needed for {count(len(pairs), 'comparison')}"
+        sentence = f"No choice can be made on {units} of test rows: {why}. {best.text} has the highest macro-F1."
         return RunVerdict("too_few_units", best, best, sentence)
     if against != BEST:
         by_outcome = {
@@ -238,8 +236,12 @@ def choose(
         parts = [f"{outcome}: {', '.join(names) or 'none'}" for outcome, names in by_outcome.items()]
         sentence = f"Compared with {against} on {units}, {'; '.join(parts)}."
         return RunVerdict("against_run", best, best, sentence)
-    not_worse = [best, *(pair.candidate for pair in pairs.values() if not pair.is_worse(rope))]
-    chosen = min(not_worse, key=lambda each: (each.cost, ranked.index(each)))
+    as_good = [pair.candidate for pair in pairs.values() if pair.outcome != "worse" and pair.candidate.head != CHANCE]
+    chosen = min([best, *as_good], key=lambda each: (each.cost, ranked.index(each)))
+    if chosen.head in UNTRAINED and (top := next((each for each in ranked if each.head not in UNTRAINED), None)):
+        highest = f"; the highest macro-F1 of a head has {top.text}"
+        sentence = f"None of the heads beats {chosen.text}{highest}. {NOT_EARNED} Use the baseline ({units})."
+        return RunVerdict("baseline", best, chosen, sentence)
     if chosen is best:
         rest = "every cheaper one is worse" if any(each.cost < best.cost for each in ranked) else "none is cheaper"
         sentence = f"Use {best.text}: it has the highest macro-F1, and {rest} ({units})."

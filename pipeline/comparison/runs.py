@@ -13,17 +13,14 @@ from pipeline.comparison.read import read_predictions
 from pipeline.comparison.robustness import read_corrupted
 from pipeline.errors import BadArtifact, BadInput
 from pipeline.evaluation.validate import FloatArray, IntArray
-from pipeline.names import SPELLING
+from pipeline.names import COST_ORDER, SOURCES, SPELLING, UNTRAINED
 from pipeline.storage import atomic, records
 from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.protocol import read_protocol
 from pipeline.tiles.manifest import read_manifest
 
-WITHOUT_NETWORK = ("majority", "histogram_svm", "handcrafted_xgboost")
+WITHOUT_NETWORK = tuple(head for head in UNTRAINED if SOURCES[head] != "untrained")
 """Baselines that run no network on a tile."""
-
-COST_ORDER = (*WITHOUT_NETWORK, "softmax", "linear", "xgboost", "svm", "knn", "untrained_svm")
-"""Heads by what they add to one network's pass over a tile: softmax is its last layer, k-NN keeps all embeddings."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,6 +40,9 @@ class Rows:
     groups: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, dtype=str))
     """(N,) group names, "" where not known."""
 
+    widths: tuple[int, ...] = ()
+    """Widths of the feature sets that are side by side; empty: there is one."""
+
     def take(self, chosen: np.ndarray) -> Self:
         """Return the rows that an index or mask chooses."""
         groups = self.groups[chosen] if len(self.groups) else self.groups

@@ -19,17 +19,19 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 
 from pipeline.evaluation.calibration_choice import choose_calibration
+from pipeline.evaluation.decision import choose_prior_correction
 from pipeline.evaluation.folds import assign_folds
 from pipeline.heads.base import AnyRows, Head, Params, Rows, Softmax
 from pipeline.heads.cluster.client import connected
 from pipeline.heads.config import FitConfig
 from pipeline.heads.kind import HeadKind
 from pipeline.heads.memory_budget import Memory
+from pipeline.heads.outputs import calibrated_output, mean_entry, with_means
+from pipeline.heads.registry import BASELINE_KINDS
 from pipeline.heads.rows import EMBEDDINGS, HeadData
-from pipeline.heads.saved import calibrated_output
 from pipeline.heads.search_result import Point, Search, cross_search
 from pipeline.heads.streamed_rows import StreamedRows, sampled, scores_of
-from pipeline.names import SOURCES
+from pipeline.names import MEANS, SOURCES
 from pipeline.runtime.progress import progress
 from pipeline.storage import atomic
 from pipeline.storage.predictions.csv_table import HeadOutput
@@ -66,7 +68,9 @@ class FitResult:
 class CalibratedHead(NamedTuple):
     """A fitted and calibrated head."""
 
-    head: Head
+    head: Head | None
+    """None: a mean of other heads."""
+
     facts: dict[str, Any]
     """Its entry of heads.json: search, chosen, notes, seconds, calibration."""
 
@@ -190,6 +194,16 @@ def fit_baseline(name: str, kind: HeadKind, rows: Mapping[str, Rows], config: Fi
     return fitted
 
 
+def fit_calibrated_baseline(
+    name: str, data: HeadData, config: FitConfig, heads: Mapping[str, CalibratedHead]
+) -> dict[str, CalibratedHead]:
+    """Return a baseline by its name, fitted and calibrated; of a mean, the mean of those `heads` that it averages."""
+    if name in MEANS:
+        return mean_of(name, heads)
+    fitted = fit_baseline(name, BASELINE_KINDS[name], data.splits[SOURCES[name]], config)
+    return {name: calibrate(fitted, config)}
+
+
 def fit_softmax(rows: Mapping[str, Rows]) -> FitResult:
     """Return the network's own head: it was trained with the network and computed with the embeddings."""
     head, val = Softmax(), rows["val"]
@@ -227,7 +241,7 @@ def evaluate(
 
 
 def calibrate(fitted: FitResult, config: FitConfig) -> CalibratedHead:
-    """Return a head with its calibration, which is fitted on held-out scores of the val rows.
+    """Return a head with its calibration and decision, which are fitted on held-out scores of the val rows.
 
     For softmax, "auto" is a temperature, which keeps the network's own decisions.
     """
@@ -237,24 +251,34 @@ def calibrate(fitted: FitResult, config: FitConfig) -> CalibratedHead:
     held = fitted.held
     choice = choose_calibration(fitted.held_scores, held.y, list(held.groups), seed=config.seed, method=method)
     facts = dataclasses.asdict(choice.calibration) | {"rows": "val", "unit": choice.unit, "nll": choice.nll}
-    return CalibratedHead(fitted.head, fitted.facts | {"calibration": facts})
+    correction = choose_prior_correction(
+        fitted.held_scores, held.y, list(held.groups), method=choice.calibration.method, seed=config.seed
+    )
+    return CalibratedHead(fitted.head, fitted.facts | {"calibration": facts, "decision": correction._asdict()})
+
+
+def mean_of(name: str, heads: Mapping[str, CalibratedHead]) -> dict[str, CalibratedHead]:
+    """Return a mean by its name, of those of its members that were fitted; nothing if these are fewer than two."""
+    members = [member for member in MEANS[name] if member in heads]
+    if len(members) < 2:
+        return {}
+    return {name: CalibratedHead(None, mean_entry(members, {member: heads[member].facts for member in members}))}
 
 
 def predict_all(heads: Mapping[str, CalibratedHead], data: HeadData) -> Iterator[tuple[str, HeadOutput]]:
-    """Yield each head's name and its output for all rows, with the features that the head takes."""
-    for name, calibrated in heads.items():
-        yield name, predict(calibrated, data.every[SOURCES.get(name, EMBEDDINGS)])
+    """Yield each head's name and its output for all rows, with the features that the head takes.
 
-
-def predict(calibrated: CalibratedHead, rows: Rows) -> HeadOutput:
-    """Return the head's output for rows; its speed, `predict_tiles_per_second`, goes into its facts.
-
-    Args:
-        calibrated: the head.
-        rows: M rows with the features that the head takes.
+    The speed of a head, `predict_tiles_per_second`, goes into its facts.
     """
-    start = time.perf_counter()
-    scores = scores_of(calibrated.head, rows)
-    speed = None if scores is rows.logits else round(len(rows.y) / (time.perf_counter() - start), 1)
-    calibrated.facts["predict_tiles_per_second"] = speed
-    return calibrated_output(calibrated.facts["calibration"], scores)
+
+    def fitted() -> Iterator[tuple[str, HeadOutput]]:
+        for name, (head, facts) in heads.items():
+            if head is not None:
+                rows = data.every[SOURCES.get(name, EMBEDDINGS)]
+                start = time.perf_counter()
+                scores = scores_of(head, rows)
+                speed = None if scores is rows.logits else round(len(rows.y) / (time.perf_counter() - start), 1)
+                facts["predict_tiles_per_second"] = speed
+                yield name, calibrated_output(facts, scores)
+
+    return with_means(fitted(), {name: made.facts for name, made in heads.items() if made.head is None})

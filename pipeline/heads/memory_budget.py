@@ -103,7 +103,8 @@ def decide_memory(
     n_rows, width = header.shape
     n_classes, widths = len(header.attrs["classes"]), [width]
     if baselines is not None:
-        widths += [width_of(baselines, baseline_features.SCHEMA, name) for name in baseline_features.FEATURES]
+        found = {name: width_of(baselines, baseline_features.SCHEMA, name) for name in baseline_features.FEATURES}
+        widths += [*found.values(), found["colour_histogram"] + found["handcrafted"]]
     n_fit = int((reader.read_split(path) == SPLITS.index(config.fit_split)).sum())
     if needed(n_rows, n_classes, n_fit, sum(widths), svm_rows=config.svm_rows) <= memory.each:
         return memory

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 
 from pipeline.heads.baselines import (
+    BLOCK_POINTS,
     C_PROBE,
     HANDCRAFTED_POINTS,
     HISTOGRAM_POINTS,
     NEIGHBOURS,
+    BlockSvmKind,
     Majority,
     Neighbours,
     PlainKind,
@@ -24,8 +26,9 @@ BASELINE_KINDS: Mapping[str, HeadKind] = {
     "majority": PlainKind(lambda rows, _: Majority(rows), [{}]),
     "histogram_svm": SvmKind(lambda _: list(HISTOGRAM_POINTS), standardise=False),
     "handcrafted_xgboost": BoostingKind(HANDCRAFTED_POINTS),
+    "histogram_handcrafted_svm": BlockSvmKind(lambda _: list(BLOCK_POINTS), standardise=False),
     "untrained_svm": SvmKind(untrained_points),
     "knn": PlainKind(lambda rows, _: Neighbours(rows), [{"neighbours": NEIGHBOURS}]),
     "linear": PlainKind(fit_probe, [{"C": c} for c in C_PROBE]),
 }
-"""Heads that a tuned head must beat to be worth its cost."""
+"""Baselines that are fitted; those of `names.MEANS` are averages of these."""

@@ -18,12 +18,16 @@ from pipeline.heads.streamed_rows import StreamedRows
 from pipeline.names import SPLITS
 from pipeline.storage import baseline_features, records
 from pipeline.storage.embeddings import reader
-from pipeline.storage.embeddings.feature_rows import StoredFeatures, width_of
+from pipeline.storage.embeddings.feature_rows import JoinedFeatures, StoredFeatures, width_of
 from pipeline.storage.embeddings.reader import Embeddings
 from pipeline.storage.predictions.csv_table import usable_rows
 
 EMBEDDINGS = "embeddings"
 """Name of the features in embeddings.h5, next to those in baselines.h5."""
+
+
+JOINED, JOINED_NAME = ("colour_histogram", "handcrafted"), "histogram_handcrafted"
+"""Feature sets of baselines.h5 that one baseline takes side by side, and their name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +116,10 @@ def _baseline_rows(content: Embeddings, usable: np.ndarray, rows: Rows, path: Pa
             width = width_of(path, baseline_features.SCHEMA, name)
             features = StoredFeatures(path.absolute(), baseline_features.SCHEMA, name, at, width)
         found[name] = dataclasses.replace(rows, features=features)
-    return found
+    joined: Any = [found[name].features for name in JOINED]
+    together: Any = JoinedFeatures(tuple(joined)) if is_streamed else np.hstack(joined)
+    widths = tuple(int(features.shape[1]) for features in joined)
+    return found | {JOINED_NAME: dataclasses.replace(rows, features=together, widths=widths)}
 
 
 def _check_splits(rows: Mapping[str, Rows], path: Path, config: FitConfig) -> None:

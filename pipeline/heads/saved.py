@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.errors import BadArtifact, BadInput, StaleInput
-from pipeline.evaluation.calibration import Calibration
 from pipeline.heads.base import Head, Rows, Softmax
+from pipeline.heads.outputs import calibrated_output, with_means
 from pipeline.heads.registry import SAVED_KINDS
-from pipeline.names import FILES, MAIN, SUMMARY
+from pipeline.names import FILES, MAIN, MEANS, SUMMARY
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.predictions.csv_table import SCHEMA, HeadOutput
 from pipeline.storage.protocol import check_part, read_protocol
@@ -38,9 +38,14 @@ class SavedHeads:
     """Heads that predict the same as in predictions.csv."""
 
     classes: list[str]
+    names: list[str]
+    """Heads that were asked for, means among them."""
+
     heads: Mapping[str, Head]
-    calibration: Mapping[str, Mapping[str, Any]]
-    """Head -> its entry "calibration" of heads.json."""
+    """The fitted heads that these need."""
+
+    entries: Mapping[str, Mapping[str, Any]]
+    """Head or mean -> its entry of heads.json."""
 
     embedded: Mapping[str, Any]
     """The record of the embeddings that the heads were fitted on: the network, the engine and their options."""
@@ -61,19 +66,10 @@ class SavedHeads:
         return str(stored)
 
     def predict(self, rows: Rows) -> dict[str, HeadOutput]:
-        """Return the output of each head for N rows."""
-        return {name: calibrated_output(self.calibration[name], head.scores(rows)) for name, head in self.heads.items()}
-
-
-def calibrated_output(calibration: Mapping[str, Any], scores: np.ndarray) -> HeadOutput:
-    """Return a head's output as in predictions.csv: calibrated probabilities, and the class with the largest score.
-
-    Args:
-        calibration: the head's entry "calibration" of heads.json.
-        scores: (N, K).
-    """
-    p = Calibration(calibration["method"], calibration["params"]).apply(scores)
-    return HeadOutput(scores.argmax(axis=1), p)
+        """Return the output of each head that was asked for, for N rows."""
+        fitted = ((name, calibrated_output(self.entries[name], head.scores(rows))) for name, head in self.heads.items())
+        found = dict(with_means(fitted, {name: self.entries[name] for name in self.names if name in MEANS}))
+        return {name: found[name] for name in self.names}
 
 
 def read_summary(run: Path, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,13 +96,15 @@ def _is_summary(content: Any) -> bool:
     """Return whether heads.json has the entries that the heads need."""
     if not isinstance(content, dict) or not isinstance(content.get("heads"), dict):
         return False
-    classes = content.get("classes")
+    classes, entries = content.get("classes"), content["heads"]
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         return False
     try:
-        for name, entry in content["heads"].items():
+        for name, entry in entries.items():
             if name in MAIN:
-                calibrated_output(entry["calibration"], np.zeros((1, len(classes))))
+                calibrated_output(entry, np.zeros((1, len(classes))))
+            if name in MEANS and not (entry["members"] and set(entry["members"]) <= {*entries} & {*MEANS[name]}):
+                return False
     except (ValueError, KeyError, TypeError, AttributeError):
         return False
     return True
@@ -134,12 +132,15 @@ def load_heads(
                 f"{run / SUMMARY}: there is no head '{name}', only {', '.join(n for n in MAIN if n in entries)}: run "
                 "fit_heads with --heads, or take another"
             )
+    wanted = {each for name in names for each in (entries[name]["members"] if name in MEANS else [name])}
+    fitted = [name for name in MAIN if name in wanted]
     return SavedHeads(
         classes=summary["classes"],
-        heads={name: SAVED_KINDS[name].load(run / FILES[name]) if name in FILES else Softmax() for name in names},
-        calibration={name: entries[name]["calibration"] for name in names},
+        names=list(names),
+        heads={name: SAVED_KINDS[name].load(run / FILES[name]) if name in FILES else Softmax() for name in fitted},
+        entries={name: entries[name] for name in {*names, *fitted}},
         embedded=embedded,
-        files=[run / SUMMARY, *(run / FILES[name] for name in names if name in FILES)],
+        files=[run / SUMMARY, *(run / FILES[name] for name in fitted if name in FILES)],
     )
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.heads.base import Head, Rows, Softmax, subsample
-from pipeline.storage.embeddings.feature_rows import StoredFeatures
+from pipeline.storage.embeddings.feature_rows import JoinedFeatures, StoredFeatures
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StreamedRows(Rows):
     """Rows whose features stay in their file. Labels, logits and groups are in memory."""
 
-    features: StoredFeatures  # type: ignore[assignment]
+    features: StoredFeatures | JoinedFeatures  # type: ignore[assignment]
     block_rows: int
     """Rows of a block."""
 
@@ -33,12 +33,12 @@ class StreamedRows(Rows):
         start = 0
         for features in self.features.blocks(self.block_rows):
             place = slice(start, start + len(features))
-            yield place, Rows(features, self.logits[place], self.y[place], self.groups[place])
+            yield place, Rows(features, self.logits[place], self.y[place], self.groups[place], self.widths)
             start = place.stop
 
     def read(self) -> Rows:
         """Return the rows with their features in memory."""
-        return Rows(self.features.read(), self.logits, self.y, self.groups)
+        return Rows(self.features.read(), self.logits, self.y, self.groups, self.widths)
 
     def sample(self, *, seed: int) -> Rows:
         """Return a stratified sample in memory; all rows if they are not more."""

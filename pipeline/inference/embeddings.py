@@ -49,5 +49,5 @@ def joined(blocks: "list[dict[str, HeadOutput]]", saved: "SavedHeads") -> "dict[
             np.concatenate([block[head].predicted for block in blocks]),
             np.concatenate([block[head].p for block in blocks]),
         )
-        for head in saved.heads
+        for head in saved.names
     }

@@ -10,10 +10,10 @@ import pytest
 
 from pipeline.comparison.heads_summary import HeadFacts, HeadsSummary
 from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.recommendation import judge
 from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.run_files import RunFiles
 from pipeline.comparison.scores import by_key, choose_resampling, score_heads
-from pipeline.comparison.verdict import judge
 from pipeline.markup.document import Figure
 
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.comparison.scores import Resampling, by_key, choose_resampling, score_heads
-from pipeline.comparison.verdict import decide, judge, p_text, rope_text, rule_text
+from pipeline.comparison.scores import Resampling, choose_resampling
+from pipeline.comparison.verdict import decide, head_pairs, judge_pairs, p_text, rope_text, units_needed
 from pipeline.evaluation.bootstrap import Difference, paired_difference
 from pipeline.evaluation.significance import holm, sign_flip
 
@@ -17,142 +17,89 @@ NEARLY = [(code + 1) % 3 if i in (7, 31) else code for i, code in enumerate(Y)]
 
 
 @pytest.fixture
-def verdict(make_predictions):
-    """Judge heads on 60 tiles of three classes in `n_groups` groups."""
+def pairs(make_predictions):
+    """Judge all pairs of heads on 60 tiles of three classes in `n_groups` groups."""
 
-    def make(predicted, n_groups=10, *, rope=0.01, n_train=None, **other):
+    def make(predicted, n_groups=10, *, rope=0.01, **other):
         group = other.pop("group", [f"g{i % n_groups}" for i in range(len(Y))])
         predictions = make_predictions(Y, predicted, group=group, **other)
         resampling = choose_resampling(predictions, n_draws=300, seed=0, level=0.95)
-        scores = by_key(score_heads(predictions, resampling, {}))
-        return judge(predictions, scores, resampling, rope=rope, n_train=n_train)
+        return judge_pairs(predictions, resampling, head_pairs(predictions.main_heads), rope=rope)
 
     return make
 
 
-def outcomes_of(found):
-    return [(pair.tests.head, pair.tests.reference, pair.outcome) for pair in found.pairs]
-
-
-def test_a_head_that_is_better_than_softmax_is_recommended(verdict):
-    found = verdict({"softmax": POOR, "svm": GOOD, "xgboost": POOR})
-    assert (found.code, found.recommended, found.best) == ("switch", "svm", "svm")
-    assert outcomes_of(found) == [
+def test_a_clear_difference_is_decided_and_stated(pairs):
+    found = pairs({"softmax": POOR, "svm": GOOD, "xgboost": POOR})
+    assert [(pair.tests.head, pair.tests.reference, pair.outcome) for pair in found] == [
         ("svm", "softmax", "better"),
         ("xgboost", "softmax", "practically equal"),
         ("xgboost", "svm", "worse"),
     ]
-    differences = [pair.tests.difference for pair in found.pairs]
+    differences = [pair.tests.difference for pair in found]
     assert [each.value for each in differences] == pytest.approx([0.4, 0, -0.4])
     assert differences[0].low > 0
-    assert "40.0 points" in found.action
-    assert "(1.000)" in found.sentences[0]
-    assert all(text in found.sentences[1] for text in ("SVM is better than softmax", "p 0.006 after Holm", "10 groups"))
+    assert all(text in found[0].sentence for text in ("SVM is better than softmax", "p 0.006 after Holm", "10 groups"))
 
 
-def test_the_p_is_adjusted_for_the_number_of_pairs(verdict):
-    found = verdict({"softmax": POOR, "svm": GOOD, "xgboost": POOR})
-    raw = [pair.tests.flip.p for pair in found.pairs]
-    assert raw == [2 / 2**10, 1.0, 2 / 2**10]
-    assert [pair.holm_p for pair in found.pairs] == pytest.approx([6 / 2**10, 1.0, 6 / 2**10])
-    alone = verdict({"softmax": POOR, "svm": GOOD})
-    assert alone.pairs[0].holm_p == alone.pairs[0].tests.flip.p
-    assert "after Holm" not in alone.sentences[1]
+def test_the_p_is_adjusted_for_the_number_of_pairs(pairs):
+    found = pairs({"softmax": POOR, "svm": GOOD, "xgboost": POOR})
+    assert [pair.tests.flip.p for pair in found] == [2 / 2**10, 1.0, 2 / 2**10]
+    assert [pair.holm_p for pair in found] == pytest.approx([6 / 2**10, 1.0, 6 / 2**10])
+    (alone,) = pairs({"softmax": POOR, "svm": GOOD})
+    assert alone.holm_p == alone.tests.flip.p
+    assert "after Holm" not in alone.sentence
 
 
-def test_a_lead_that_may_be_chance_keeps_softmax(verdict):
-    found = verdict({"softmax": NEARLY, "svm": GOOD})
-    assert (found.code, found.recommended, found.best) == ("undecided", "softmax", "svm")
-    assert outcomes_of(found) == [("svm", "softmax", "undecided")]
-    assert found.pairs[0].tests.difference.value == pytest.approx(1 / 30, abs=0.001)
+def test_a_lead_that_may_be_chance_is_undecided(pairs):
+    (found,) = pairs({"softmax": NEARLY, "svm": GOOD})
+    assert found.outcome == "undecided"
+    assert found.tests.difference.value == pytest.approx(1 / 30, abs=0.001)
     # both errors are in two groups, so that even the clearest swap has a p of 2 / 2^2
-    assert found.pairs[0].tests.flip.smallest_p == 0.5
-    assert "no smaller one than 0.500" in found.sentences[1]
+    assert found.tests.flip.smallest_p == 0.5
+    assert "no smaller one than 0.500" in found.sentence
 
 
-def test_six_groups_decide_one_pair_but_not_three(verdict):
-    assert verdict({"softmax": POOR, "svm": GOOD}, n_groups=6).pairs[0].outcome == "better"
-    found = verdict({"softmax": POOR, "svm": GOOD, "xgboost": NEARLY}, n_groups=6)
-    assert found.pairs[0].outcome == "undecided"
-    assert "no smaller one than 0.094" in found.sentences[1]
-
-
-def test_softmax_that_is_better_than_all_others(verdict):
-    found = verdict({"svm": POOR, "softmax": GOOD, "xgboost": POOR})
-    assert (found.code, found.recommended) == ("keep", "softmax")
-    assert [pair.outcome for pair in found.pairs] == ["worse", "worse", "practically equal"]
-
-
-def test_a_head_that_is_better_than_softmax_wins_over_an_uncertain_best(verdict):
-    found = verdict({"softmax": POOR, "xgboost": NEARLY, "svm": GOOD})
-    assert (found.code, found.recommended) == ("switch", "svm")
-    assert [pair[:2] for pair in outcomes_of(found)] == [("xgboost", "softmax"), ("svm", "softmax"), ("svm", "xgboost")]
+def test_six_groups_decide_one_pair_but_not_three(pairs):
+    assert pairs({"softmax": POOR, "svm": GOOD}, n_groups=6)[0].outcome == "better"
+    found = pairs({"softmax": POOR, "svm": GOOD, "xgboost": NEARLY}, n_groups=6)
+    assert found[0].outcome == "undecided"
+    assert "no smaller one than 0.094" in found[0].sentence
+    assert [units_needed(n, level=0.95) for n in (0, 1, 2, 3, 11)] == [6, 6, 7, 7, 9]
+    assert all(n * 2.0 ** (1 - units_needed(n, level=0.95)) < 0.05 for n in range(1, 50))
 
 
 @pytest.mark.parametrize("n_groups", [2, 5])
-def test_few_groups_conclude_nothing(verdict, n_groups):
-    found = verdict({"softmax": POOR, "svm": GOOD}, group=[f"g{i // 3 % n_groups}" for i in range(60)])
-    assert (found.code, found.recommended, found.n_units) == ("too_few_units", "softmax", n_groups)
-    assert found.pairs[0].outcome == "undecided"
-    assert f"{n_groups} groups" in found.action
-    assert f"{n_groups} groups are too few" in found.sentences[1]
+def test_few_groups_conclude_nothing(pairs, n_groups):
+    (found,) = pairs({"softmax": POOR, "svm": GOOD}, group=[f"g{i // 3 % n_groups}" for i in range(60)])
+    assert found.outcome == "undecided"
+    assert f"{n_groups} groups are too few" in found.sentence
+    (same,) = pairs({"softmax": GOOD, "svm": GOOD}, n_groups=2)
+    assert same.outcome == "undecided"
 
 
-def test_one_group_has_no_interval(verdict):
-    found = verdict({"softmax": POOR, "svm": GOOD}, n_groups=1)
-    assert (found.code, found.n_units) == ("too_few_units", 1)
-    assert math.isnan(found.pairs[0].tests.difference.low)
-    assert math.isnan(found.pairs[0].tests.superiority.better)
-    assert "no interval" in found.sentences[1]
+def test_one_group_has_no_interval(pairs):
+    (found,) = pairs({"softmax": POOR, "svm": GOOD}, n_groups=1)
+    assert math.isnan(found.tests.difference.low)
+    assert math.isnan(found.tests.superiority.better)
+    assert "no interval" in found.sentence
 
 
-def test_a_random_split_rests_on_tiles(verdict):
-    found = verdict({"softmax": POOR, "svm": GOOD}, protocol="random")
-    assert (found.unit, found.n_units) == ("tile", 60)
-    tests = found.pairs[0].tests
+def test_a_random_split_rests_on_tiles(pairs):
+    tests = pairs({"softmax": POOR, "svm": GOOD}, protocol="random")[0].tests
     assert (tests.by_tile, tests.by_group.n_units) == (tests.difference, 10)
 
 
-def test_unknown_groups_rest_on_tiles(verdict):
-    found = verdict({"softmax": POOR, "svm": GOOD}, group=["g"] * 59 + [""])
-    assert found.unit == "tile"
-    assert found.pairs[0].tests.by_group is None
-    assert found.pairs[0].outcome == "better"
+def test_unknown_groups_rest_on_tiles(pairs):
+    (found,) = pairs({"softmax": POOR, "svm": GOOD}, group=["g"] * 59 + [""])
+    assert found.tests.by_group is None
+    assert found.outcome == "better"
 
 
-def test_heads_without_softmax(verdict):
-    codes = {"switch": POOR, "undecided": NEARLY, "equal": GOOD}
-    for code, xgboost in codes.items():
-        found = verdict({"svm": GOOD, "xgboost": xgboost})
-        assert (found.code, found.recommended) == (code, "svm" if code == "switch" else None)
-    few = verdict({"svm": GOOD, "xgboost": POOR}, n_groups=4)
-    assert (few.code, few.recommended) == ("too_few_units", None)
-
-
-def test_equal_heads_share_the_first_place(verdict):
-    found = verdict({"softmax": GOOD, "svm": GOOD, "xgboost": GOOD})
-    assert "softmax, SVM and XGBoost (1.000)" in found.sentences[0]
-    assert (found.code, found.recommended) == ("equal", "softmax")
-
-
-def test_baselines_are_in_no_pair(verdict):
-    found = verdict({"softmax": POOR, "svm": POOR, "linear": GOOD})
-    assert found.best == "softmax"
-    assert len(found.pairs) == 1
-    assert "linear" not in "".join(found.sentences)
-
-
-def test_one_head_or_baselines_alone_leave_nothing_to_choose(verdict):
-    found = verdict({"svm": GOOD, "majority": [0] * 60})
-    assert (found.code, found.recommended) == ("one_head", "svm")
-    found = verdict({"majority": [0] * 60})
-    assert (found.code, found.recommended, found.pairs) == ("no_head", None, [])
-
-
-def test_heads_that_always_predict_the_same_class(verdict):
-    found = verdict({"softmax": [0] * 60, "svm": [2] * 60}, classes=("a", "b", "c", "never seen"))
-    assert found.pairs[0].tests.difference == Difference(0.0, 0.0, 0.0, n_units=10)
-    assert found.pairs[0].outcome == "practically equal"  # both predict one of three balanced classes
+def test_heads_that_always_predict_the_same_class(pairs):
+    (found,) = pairs({"softmax": [0] * 60, "svm": [2] * 60}, classes=("a", "b", "c", "never seen"))
+    assert found.tests.difference == Difference(0.0, 0.0, 0.0, n_units=10)
+    assert found.outcome == "practically equal"  # both predict one of three balanced classes
 
 
 @pytest.fixture
@@ -172,8 +119,7 @@ def three_seeds(make_predictions):
 
 def test_a_tile_of_several_seeds_is_one_unit(three_seeds):
     predictions, resampling = three_seeds
-    found = judge(predictions, by_key(score_heads(predictions, resampling, {})), resampling, n_train=90)
-    tests = found.pairs[0].tests
+    tests = judge_pairs(predictions, resampling, [("svm", "softmax")], n_train=90)[0].tests
     assert tests.by_tile.n_units == 60
     assert tests.by_group.n_units == 10
     assert tests.mcnemar_p == 1.0  # of seed 2; those of the others are far below 0.001
@@ -182,8 +128,7 @@ def test_a_tile_of_several_seeds_is_one_unit(three_seeds):
 
 def test_the_resampled_t_is_that_of_the_parts(three_seeds):
     predictions, resampling = three_seeds
-    scores = by_key(score_heads(predictions, resampling, {}))
-    tests = judge(predictions, scores, resampling, n_train=90).pairs[0].tests
+    tests = judge_pairs(predictions, resampling, [("svm", "softmax")], n_train=90)[0].tests
     parts = predictions.tiles.groupby(["seed", "fold"]).indices.values()
     one = np.zeros(30, dtype=int)
     d = np.array(
@@ -199,7 +144,7 @@ def test_the_resampled_t_is_that_of_the_parts(three_seeds):
         ]
     )
     assert tests.resampled.t == pytest.approx(d.mean() / math.sqrt(d.var(ddof=1) * (1 / 6 + 30 / 90)))
-    assert math.isnan(judge(predictions, scores, resampling).pairs[0].tests.resampled.p)
+    assert math.isnan(judge_pairs(predictions, resampling, [("svm", "softmax")])[0].tests.resampled.p)
 
 
 BASE = Difference(0.03, 0.02, 0.04, n_units=10)
@@ -230,11 +175,10 @@ def test_identical_predictions_of_few_groups_decide_nothing():
         assert decide(none, p=1.0, level=0.95, rope=0.0, same_predictions=True) == outcome
 
 
-def test_a_wide_region_makes_a_clear_difference_practically_equal(verdict):
-    found = verdict({"softmax": POOR, "svm": GOOD}, rope=0.6)
-    assert found.pairs[0].outcome == "practically equal"
-    assert "within 60 points" in found.sentences[1]
-    assert "within 60 points" in rule_text(found)
+def test_a_wide_region_makes_a_clear_difference_practically_equal(pairs):
+    (found,) = pairs({"softmax": POOR, "svm": GOOD}, rope=0.6)
+    assert found.outcome == "practically equal"
+    assert "within 60 points" in found.sentence
 
 
 def test_wording_of_figures():
@@ -299,8 +243,3 @@ def test_heads_just_over_the_region_apart_are_seldom_called_equal():
         difference = paired_difference(y, a, b, metric="macro_f1", units=groups, n_draws=400, seed=seed)
         equal += decide(difference, p=0.0001, level=0.95, rope=0.01) == "practically equal"
     assert equal <= 10  # 5 % of 200
-
-
-def test_equal_predictions_on_few_groups_are_undecided(verdict):
-    found = verdict({"softmax": GOOD, "svm": GOOD}, n_groups=2)
-    assert (found.code, found.pairs[0].outcome) == ("too_few_units", "undecided")

@@ -12,16 +12,19 @@ from sklearn.preprocessing import StandardScaler, normalize
 from pipeline.evaluation.calibration import softmax
 from pipeline.heads import baselines
 from pipeline.heads.base import Rows
-from pipeline.heads.baselines import C_PROBE, Majority, Neighbours, fit_probe
+from pipeline.heads.baselines import C_PROBE, Majority, Neighbours, block_scale, fit_probe
 from pipeline.heads.config import FitConfig, FitOn
 from pipeline.heads.fit import FitResult, fit_baseline
 from pipeline.heads.registry import BASELINE_KINDS
 from pipeline.heads.svm.classifier import fit_svm
 from pipeline.heads.svm.search import search_svm
 from pipeline.heads.xgb.booster import POINTS, search_boosting
-from pipeline.names import BASELINES, SOURCES
+from pipeline.names import BASELINES, MEANS, SOURCES
 
 N_CLASSES = 4
+
+
+FITTED = tuple(name for name in BASELINES if name not in MEANS)
 
 
 def blobs(n: int, *, seed: int, classes: tuple[int, ...] = (0, 1, 2, 3), n_features: int = 6) -> Rows:
@@ -44,7 +47,16 @@ def fitted(name: str, train: Rows, val: Rows, fit_on: FitOn = "train", *, svm_ro
 
 
 def test_every_baseline_has_a_kind() -> None:
-    assert tuple(BASELINE_KINDS) == BASELINES
+    assert (*BASELINE_KINDS, *MEANS) == (*FITTED, *MEANS)
+
+
+def test_blocks_have_equal_weight_and_a_histogram_keeps_its_proportions() -> None:
+    features = np.random.default_rng(0).normal(size=(50, 5)) * [1, 3, 10, 0, 100]
+    centre, scale = block_scale(features, [2, 3])
+    scaled = (features - centre) * scale
+    assert scaled[:, :2].var(axis=0).sum() == pytest.approx(1)
+    assert scaled[:, 1].std() / scaled[:, 0].std() == pytest.approx(features[:, 1].std() / features[:, 0].std())
+    np.testing.assert_allclose(scaled[:, 2:].var(axis=0), [1 / 3, 0, 1 / 3])
 
 
 def test_majority_answers_the_most_frequent_class_by_smoothed_shares() -> None:
@@ -113,7 +125,7 @@ def test_boosting_of_few_points() -> None:
 
 
 @pytest.mark.parametrize("fit_on", ["train", "heldout"])
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", FITTED)
 def test_a_baseline_learns_and_is_calibrated_on_rows_it_was_not_fitted_on(name: str, fit_on: FitOn) -> None:
     train, val, test = blobs(80, seed=1), blobs(72, seed=2), blobs(40, seed=3)
     baseline = fitted(name, train, val, fit_on)
@@ -134,7 +146,7 @@ def test_a_baseline_learns_and_is_calibrated_on_rows_it_was_not_fitted_on(name: 
 
 
 @pytest.mark.parametrize("fit_on", ["train", "heldout"])
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", FITTED)
 def test_classes_that_are_absent_shift_no_column(name: str, fit_on: FitOn) -> None:
     """Class 1 is nowhere but in test; class 3 is not in val (not in train, where val rows are fitted on)."""
     with_three, without = blobs(81, seed=1, classes=(0, 2, 3)), blobs(72, seed=2, classes=(0, 2))
@@ -153,7 +165,7 @@ def test_classes_that_are_absent_shift_no_column(name: str, fit_on: FitOn) -> No
 
 
 @pytest.mark.parametrize("fit_on", ["train", "heldout"])
-@pytest.mark.parametrize("name", ["histogram_svm", "untrained_svm"])
+@pytest.mark.parametrize("name", ["histogram_svm", "histogram_handcrafted_svm", "untrained_svm"])
 def test_a_baseline_of_more_rows_than_an_exact_svm_takes_is_approximated(name: str, fit_on: FitOn) -> None:
     train, val, test = blobs(80, seed=1), blobs(72, seed=2), blobs(40, seed=3)
     most = {"train": 80, "heldout": 72}[fit_on]

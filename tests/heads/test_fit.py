@@ -18,7 +18,7 @@ from pipeline.heads.memory_budget import Memory, Room
 from pipeline.heads.registry import BASELINE_KINDS, SAVED_KINDS
 from pipeline.heads.rows import EMBEDDINGS, HeadData
 from pipeline.heads.search_result import Point, Search
-from pipeline.names import BASELINES, FILES
+from pipeline.names import BASELINES, FILES, MEANS
 
 CONFIG = FitConfig(rounds=3, svm_rows=1000)
 
@@ -41,7 +41,7 @@ def made(name: str, rows: dict[str, Rows] = ROWS, config: FitConfig = CONFIG) ->
 
 def test_every_name_has_its_code() -> None:
     assert tuple(SAVED_KINDS) == tuple(FILES)
-    assert tuple(BASELINE_KINDS) == BASELINES
+    assert tuple(BASELINE_KINDS) == tuple(name for name in BASELINES if name not in MEANS)
     assert all(hasattr(CONFIG, kind.option) for kind in SAVED_KINDS.values())
 
 
@@ -98,6 +98,7 @@ def test_softmax_keeps_its_temperature_unless_another_calibration_is_named(asked
 def test_a_head_predicts_calibrated_scores_of_the_rows_that_it_takes() -> None:
     every, other = ROWS["test"], rows_of(30, seed=9)
     heads = {"softmax": calibrate(fit_softmax(ROWS), CONFIG), "svm": made("svm")}
+    heads |= fit.mean_of("mean", heads)
     heads["histogram_svm"] = calibrate(
         fit_baseline("histogram_svm", BASELINE_KINDS["histogram_svm"], ROWS, CONFIG), CONFIG
     )
@@ -105,10 +106,17 @@ def test_a_head_predicts_calibrated_scores_of_the_rows_that_it_takes() -> None:
     outputs = dict(fit.predict_all(heads, data))
     assert list(outputs) == list(heads)
     for name, head in heads.items():
+        if head.head is None:
+            continue
         own = other if name == "histogram_svm" else every
         np.testing.assert_array_equal(outputs[name].predicted, head.head.scores(own).argmax(axis=1))
     temperature = fit_temperature(ROWS["val"].logits, ROWS["val"].y)
     np.testing.assert_allclose(outputs["softmax"].p, apply_temperature(every.logits, temperature))
+    expected = np.sqrt(outputs["softmax"].p * outputs["svm"].p)
+    np.testing.assert_allclose(outputs["mean"].p, expected / expected.sum(axis=1, keepdims=True))
+    np.testing.assert_array_equal(outputs["mean"].predicted, expected.argmax(axis=1))
+    assert heads["mean"].facts["members"] == ["softmax", "svm"]
+    assert fit.mean_of("baseline_mean", heads) == {}, "one member has no mean"
     assert heads["softmax"].facts["predict_tiles_per_second"] is None, "its scores were computed before"
     assert heads["svm"].facts["predict_tiles_per_second"] > 0
 

@@ -11,17 +11,18 @@ import pytest
 
 from pipeline.errors import BadArtifact, BadInput, StaleInput
 from pipeline.heads.base import Rows
-from pipeline.heads.saved import EmbeddedBy, calibrated_output, embeddings_record, load_heads, read_summary
+from pipeline.heads.outputs import calibrated_output
+from pipeline.heads.saved import EmbeddedBy, embeddings_record, load_heads, read_summary
 from pipeline.storage import atomic, records
 from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.predictions.csv_table import read_predictions
 
-HEADS = ["softmax", "svm", "xgboost"]
+HEADS = ["softmax", "svm", "xgboost", "mean"]
 
 
 def test_a_decision_is_that_of_the_scores_and_its_probability_is_calibrated() -> None:
     calibration = {"method": "sigmoid", "params": {"a": [-1.0, -1.0], "b": [5.0, 0.0]}}
-    output = calibrated_output(calibration, np.array([[2.0, 1.0]]))
+    output = calibrated_output({"calibration": calibration}, np.array([[2.0, 1.0]]))
     assert list(output.predicted) == [0]
     assert output.p.argmax() == 1
     assert output.p.sum() == pytest.approx(1)
@@ -41,13 +42,16 @@ def test_loaded_heads_repeat_predictions_csv(fitted_base: Path) -> None:
         assert [content.classes[code] for code in outputs[head].predicted] == list(rows["predicted"])
         np.testing.assert_allclose(outputs[head].p, rows[["p_ADI", "p_TUM"]], atol=1e-6)
     assert saved.dtype == "float32"
+    alone = load_heads(run, read_summary(run, record), ["mean"], embedded=embedded)
+    assert list(alone.predict(Rows(content.features, content.logits, content.label.astype(np.int64)))) == ["mean"]
+    assert [path.name for path in alone.files] == ["heads.json", "svm.skops", "xgboost.ubj"]
 
 
 def test_a_head_that_was_not_fitted_is_named(fitted_base: Path) -> None:
     run = fitted_base / "run"
     summary = read_summary(run, records.read_record(run / "predictions.csv"))
     del summary["heads"]["svm"]
-    with pytest.raises(BadInput, match="there is no head 'svm', only softmax, xgboost"):
+    with pytest.raises(BadInput, match="there is no head 'svm', only softmax, xgboost, mean"):
         load_heads(run, summary, ["svm"], embedded={})
 
 
@@ -64,6 +68,9 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "classes of numbers": lambda content: content.update(classes=[1, 2]),
     "an entry that is a list": lambda content: content["heads"].update(svm=[1]),
     "no calibration": lambda content: content["heads"]["svm"].pop("calibration"),
+    "a mean of a head that is not there": lambda content: content["heads"]["mean"].update(members=["softmax", "x"]),
+    "a mean of nothing": lambda content: content["heads"]["mean"].update(members=[]),
+    "a mean of itself": lambda content: content["heads"]["mean"].update(members=["mean"]),
     "an unknown calibration": lambda content: content["heads"]["svm"]["calibration"].update(method="eval"),
 }
 

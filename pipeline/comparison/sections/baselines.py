@@ -1,52 +1,24 @@
 """Write the section on baselines: their scores on the same test rows, and whether each head is better."""
 
-import dataclasses
-from typing import Literal
-
 from pipeline.comparison.pairwise_tests import METRIC
+from pipeline.comparison.recommendation import Verdict
 from pipeline.comparison.report_data import ReportData
-from pipeline.comparison.scores import FEW_UNITS
-from pipeline.evaluation.bootstrap import Difference
+from pipeline.comparison.verdict import Pair
 from pipeline.markup.document import Bullets, Section, Table, Text
-from pipeline.markup.number_format import (
-    NOT_AVAILABLE,
-    count,
-    head_name,
-    interval,
-    is_number,
-    level_text,
-    listing,
-    number,
-    points,
-)
+from pipeline.markup.number_format import NOT_AVAILABLE, count, head_name, interval, level_text, listing, number
 from pipeline.names import BASELINES
 
 KNOWS = {
     "majority": "the most frequent class of the fitted rows, the same prediction for every tile",
     "histogram_svm": "how much of which colour a tile holds (8 x 8 x 8 cells of RGB); not where",
     "handcrafted_xgboost": "statistics of colour and stain, local binary patterns, co-occurrence of grey levels",
+    "histogram_handcrafted_svm": "the colour histogram and the statistics above, two blocks of equal weight",
+    "baseline_mean": "the three baselines above: mean of their log-odds, nothing is fitted",
     "untrained_svm": "the same architecture with random weights (one seed), never trained on any tile",
     "knn": "the trained embeddings, no fitting: the classes of the 20 nearest tiles by cosine",
     "linear": "the trained embeddings, one logistic regression",
 }
 """Baseline -> what it knows about a tile."""
-
-WITHOUT_NETWORK = ("majority", "histogram_svm", "handcrafted_xgboost", "untrained_svm")
-"""Baselines that do not use the trained network."""
-
-Code = Literal["better", "worse", "undecided", "too_few_units", "no_interval"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """A head and a baseline on the same test rows."""
-
-    head: str
-    baseline: str
-    difference: Difference
-    """Macro-F1 of the head less that of the baseline."""
-
-    code: Code
 
 
 def section(data: ReportData) -> Section:
@@ -68,87 +40,31 @@ def section(data: ReportData) -> Section:
         else f"No intervals (n/a): the test rows come from one {resampling.unit}."
     )
     caption = f"{data.bias_note}The same test rows ({data.test_rows}) for all. {intervals}"
-    found = comparisons(data)
-    sentences = [_sentence(data, each, is_apart=each.baseline != found[0].baseline) for each in found]
+    pairs = [pair for pair in data.verdict.asked if pair.tests.reference == data.verdict.baseline]
     return Section(
         "Baselines",
         [
-            Text(_headline(found)),
+            Text(_headline(data.verdict, pairs)),
             Text(
                 "A head is worth its cost only if it is better than cheaper methods. Baselines are fitted, tuned and "
                 "calibrated on the same rows as the heads, and classify the same tiles."
             ),
             Table(["head", "what it knows", "macro-F1", "accuracy"], rows, caption, left=2),
-            Bullets([*sentences, *_limits(data)]),
+            Bullets(_limits(data)),
         ],
     )
 
 
-def compare(data: ReportData, head: str, baseline: str) -> Comparison:
-    """Return a head compared with a baseline, by the paired interval of their macro-F1."""
-    predictions, resampling = data.predictions, data.resampling
-    rows = predictions.rows("test")
-    difference = resampling.difference(
-        predictions.y[rows],
-        predictions.predicted[head][rows],
-        predictions.predicted[baseline][rows],
-        metric=METRIC,
-        units=resampling.ids[rows],
-    )
-    code: Code = "undecided"
-    if not is_number(difference.low):
-        code = "no_interval"
-    elif difference.n_units < FEW_UNITS:
-        code = "too_few_units"
-    elif difference.low > 0:
-        code = "better"
-    elif difference.high < 0:
-        code = "worse"
-    return Comparison(head, baseline, difference, code)
-
-
-def comparisons(data: ReportData) -> list[Comparison]:
-    """Return each main head compared with the best baseline.
-
-    The last one compares the best head with the best baseline without the trained network, if that is another one.
-    """
-    predictions = data.predictions
-    best = data.best(predictions.baselines, METRIC)[0]
-    found = [compare(data, head, best) for head in predictions.main_heads]
-    apart = [baseline for baseline in predictions.baselines if baseline in WITHOUT_NETWORK]
-    if apart and predictions.main_heads and best not in apart:
-        top = data.best(predictions.main_heads, METRIC)[0]
-        found.append(compare(data, top, data.best(apart, METRIC)[0]))
-    return found
-
-
-def _headline(found: list[Comparison]) -> str:
-    if not found:
-        return "Only baselines were evaluated."
-    best = found[0].baseline
-    better = [head_name(each.head) for each in found if each.code == "better" and each.baseline == best]
+def _headline(verdict: Verdict, pairs: list[Pair]) -> str:
+    """Return which heads are better than the best baseline."""
+    if verdict.baseline is None or not pairs:
+        return "No head can be compared with a baseline that needs no training of a network."
+    best = head_name(verdict.baseline)
+    better = [head_name(pair.tests.head) for pair in pairs if pair.outcome == "better"]
     if not better:
-        return f"No head is shown to be better than the best baseline, {head_name(best)}."
+        return f"No head is shown to be better than the best baseline, {best}."
     verb = "is" if len(better) == 1 else "are"
-    return f"{listing(better)} {verb} better than the best baseline, {head_name(best)}."
-
-
-def _sentence(data: ReportData, found: Comparison, *, is_apart: bool) -> str:
-    """Return the sentence on one comparison; is_apart: with the best baseline without the trained network."""
-    resampling, difference = data.resampling, found.difference
-    units = count(difference.n_units, resampling.unit)
-    kind = "the best baseline without the trained network, " if is_apart else "the baseline "
-    name = f"{kind}{head_name(found.baseline)} ({data.value(found.baseline, 'test', METRIC)})"
-    gap = f"difference {points(difference.value)} points of macro-F1"
-    if found.code == "no_interval":
-        reason = f"no interval ({NOT_AVAILABLE}), because the rows come from {units}"
-        return f"{head_name(found.head)} and {name}: {gap}; {reason}."
-    bounds = f"{points(difference.low)} to {points(difference.high)}"
-    basis = f"{gap} ({level_text(resampling.level)} interval {bounds}; {units})"
-    if found.code == "too_few_units":
-        return f"{head_name(found.head)} and {name}: {basis}, too few to decide whether it is better."
-    how = {"better": "is better than", "worse": "is worse than"}.get(found.code, "is not shown to be better than")
-    return f"{head_name(found.head)} {how} {name}: {basis}."
+    return f"{listing(better)} {verb} better than the best baseline, {best}."
 
 
 def _limits(data: ReportData) -> list[str]:
@@ -156,8 +72,8 @@ def _limits(data: ReportData) -> list[str]:
     baselines = data.predictions.baselines
     limits = [
         (
-            "The best baseline is chosen on these test rows among several, which makes it look a little better than it "
-            "is; the intervals are for each pair alone."
+            "The best baseline is the best without the trained network. It is chosen on these test rows among several, "
+            "which makes it look a little better than it is."
         )
     ]
     if set(baselines) & {"knn", "linear"}:

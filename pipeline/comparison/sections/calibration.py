@@ -7,6 +7,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation import conformal
 from pipeline.evaluation.calibration import METHODS
 from pipeline.evaluation.calibration_choice import LEAST_GROUPS, WORTH_IT
+from pipeline.evaluation.decision import STRENGTHS
 from pipeline.evaluation.metrics import ECE_BINS
 from pipeline.markup.document import Block, Section, Table, Text
 from pipeline.markup.number_format import NOT_AVAILABLE, head_name, number, percent
@@ -48,7 +49,13 @@ def calibration(data: ReportData) -> Section:
     head_row = ["head", *(f"{name} {split}" for name in SCORES.values() for split in splits.values())]
     return Section(
         "Calibration",
-        [Text(headline), data.figures["reliability"], Table(head_row, rows, caption), *_methods(data)],
+        [
+            Text(headline),
+            data.figures["reliability"],
+            Table(head_row, rows, caption),
+            *_methods(data),
+            *_decisions(data),
+        ],
     )
 
 
@@ -73,6 +80,25 @@ def _methods(data: ReportData) -> list[Table]:
     return [Table(["head", "calibration", "left out", *(f"NLL {method}" for method in METHODS)], rows, caption, left=3)]
 
 
+def _decisions(data: ReportData) -> list[Table]:
+    """Return the table of corrections for the class shares, or nothing where the decision does not use them."""
+    if data.predictions.details.get("decide") != "balanced":
+        return []
+    rows = []
+    for head in data.predictions.heads:
+        facts = data.files.heads.get(head)
+        if facts is not None and facts.strength is not None:
+            f1 = [number(facts.strength_f1.get(str(strength))) for strength in STRENGTHS]
+            rows.append([head_name(head), number(facts.strength, 2), *f1])
+    caption = (
+        "--decide balanced: probabilities are divided by the class shares to the power that is shown before the class "
+        "is chosen. Next to it the macro-F1 of each power on the validation rows by cross-validation. A mean of heads "
+        "takes the mean power of its members."
+    )
+    columns = ["head", "power", *(f"macro-F1 at {strength:g}" for strength in STRENGTHS)]
+    return [Table(columns, rows, caption)] if rows else []
+
+
 def selective(data: ReportData) -> Section:
     """Return the accuracy if a human classifies the tiles with the lowest confidence of a head."""
     predictions = data.predictions
@@ -88,11 +114,11 @@ def selective(data: ReportData) -> Section:
     )
     head_row = ["head", *(f"{percent(share)} classified" for share in COVERAGES), "AURC"]
     blocks: list[Block] = []
-    if data.verdict.best in curves:
-        curve = curves[data.verdict.best]
+    if data.best_head in curves:
+        curve = curves[data.best_head]
         blocks.append(
             Text(
-                f"Without the 20 % of tiles of which {head_name(data.verdict.best)} is least certain, its accuracy is "
+                f"Without the 20 % of tiles of which {head_name(data.best_head)} is least certain, its accuracy is "
                 f"{number(curve.accuracy_at(0.8))} instead of {number(curve.accuracy_at(1.0))}."
             )
         )

@@ -27,6 +27,13 @@ FIT_ON = {
 }
 """Value of `--fit-on` -> which embeddings the heads were fitted on."""
 
+DECIDE = {
+    "argmax": "Every head and baseline decides for the class with the largest score (--decide argmax).",
+    "balanced": "Every head and baseline divides its probabilities by a power of the class shares before it decides "
+    "(--decide balanced). Cross-validation on the validation rows chose the power; the probabilities stay calibrated.",
+}
+"""Value of `--decide` -> how a class is chosen."""
+
 METRIC_ROWS = {
     "accuracy": ("accuracy", "share of tiles classified correctly"),
     "balanced_accuracy": ("balanced accuracy", "mean over the classes of the share of their tiles that is found"),
@@ -89,6 +96,7 @@ def compared(data: ReportData) -> Section:
     if fit_on and fitted:
         verb = "is" if len(fitted) == 1 else "are"
         blocks.append(Text(f"{listing([head_name(head) for head in fitted])} {verb} fitted {fit_on}"))
+    blocks += [Text(DECIDE[rule])] if (rule := str(details.get("decide"))) in DECIDE else []
     n_skipped = details.get("n_skipped") or 0
     if n_skipped:
         blocks.append(Text(f"{count(n_skipped, 'tile')} could not be read and are not in this report."))
@@ -221,21 +229,23 @@ def verdict(data: ReportData) -> Section:
             "All results rest on one trained network: another seed moves all heads together, often by more than the "
             "heads differ (prepare --seeds 3, --folds 5)."
         )
-    if len(predictions.main_heads) > 2:
+    if len(data.verdict.asked) > 1:
         caveats.append(
             "The sign-flip p is adjusted for the number of pairs (Holm); intervals and 'practically equal' are for "
-            "each pair alone."
+            "each pair alone. The best head and the best baseline are chosen on these test rows, which makes both "
+            "look a little better than they are."
         )
     splits = [split for split in SPLITS if len(predictions.rows(split))]
+    baseline = data.verdict.baseline
     rows = [
-        [head_name(head), *(data.value(head, split, "macro_f1") for split in splits)] for head in predictions.main_heads
+        [head_name(head), *(data.value(head, split, "macro_f1") for split in splits)]
+        for head in [*predictions.main_heads, *([baseline] if baseline is not None else [])]
     ]
-    sentences = data.verdict.sentences
     return Section(
         "Verdict",
         [
-            Text(sentences[0]),
-            Bullets(sentences[1:] or ["One head: no pair to compare."]),
+            Text(data.verdict.ranking),
+            Bullets([pair.sentence for pair in data.verdict.asked] or ["One head: no pair to compare."]),
             Text("A point is a percentage point of macro-F1. The intervals are of the paired differences."),
             Table(["macro-F1", *(SPLIT_NAMES[split] for split in splits)], rows, data.bias_note.strip()),
             *([Bullets(caveats)] if caveats else []),

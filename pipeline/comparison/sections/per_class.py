@@ -32,7 +32,7 @@ def per_class(data: ReportData) -> Section:
         "tiles predicted as this class that are of this class. Recall: share of the tiles of this class that are "
         "predicted as it."
     )
-    best = data.verdict.best
+    best = data.best_head
     f1 = np.array([data.scores[best, "test", f"f1[{name}]"].value for name in predictions.classes])
     worst = int(np.nanargmin(f1))
     headline = f"{head_name(best)} is weakest on {predictions.classes[worst]}: F1 {number(f1[worst], 2)}."

@@ -5,8 +5,9 @@ import numpy as np
 from pipeline.comparison.pairwise_tests import PairTests
 from pipeline.comparison.per_group import GroupScores, score_groups
 from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.recommendation import Verdict, rule_text
 from pipeline.comparison.report_data import ReportData
-from pipeline.comparison.verdict import Outcome, Pair, Verdict, p_text, rope_text, rule_text
+from pipeline.comparison.verdict import Outcome, Pair, p_text, rope_text
 from pipeline.evaluation.bootstrap import Difference
 from pipeline.evaluation.significance import EXACT_UNITS, FLIP_DRAWS
 from pipeline.markup.document import Block, Bullets, Section, Table, Text
@@ -34,8 +35,8 @@ ABOUT_BLOCKS = (
 def section(data: ReportData) -> Section:
     """Return every pair of main heads with all its tests, and what each of them assumes."""
     title, verdict = "Statistics of the differences", data.verdict
-    if not verdict.pairs:
-        return Section(title, [Text("Fewer than two main heads were evaluated: there is no pair to compare.")])
+    if not verdict.asked:
+        return Section(title, [Text("Fewer than two heads were evaluated: there is no pair to compare.")])
     level = level_text(verdict.level)
     head = [
         "pair",
@@ -49,18 +50,19 @@ def section(data: ReportData) -> Section:
         "verdict",
     ]
     n_tiles = data.predictions.n_tiles(data.predictions.rows("test"))
-    caption = (
-        f"{data.bias_note}First head less second, {count(n_tiles, 'test tile')}; the verdict is on the first and rests "
-        f"on {count(verdict.n_units, verdict.unit)}."
+    basis = (
+        f"First head less second, {count(n_tiles, 'test tile')}; the verdict is on the first and rests on "
+        f"{count(verdict.n_units, verdict.unit)}."
     )
+    families = {"The pairs that the recommendation rests on.": verdict.asked}
+    if verdict.pairs and verdict.pairs is not verdict.asked:
+        families["All pairs of heads, p adjusted for these pairs alone."] = verdict.pairs
+    tables = [
+        Table(head, [_pair_row(pair) for pair in pairs], f"{data.bias_note}{which} {basis}")
+        for which, pairs in families.items()
+    ]
     return Section(
-        title,
-        [
-            Text(_headline(verdict.pairs)),
-            Text(rule_text(verdict)),
-            Table(head, [_pair_row(pair) for pair in verdict.pairs], caption),
-            Bullets(_assumptions(data)),
-        ],
+        title, [Text(_headline(verdict.asked)), Text(rule_text(verdict)), *tables, Bullets(_assumptions(data))]
     )
 
 
@@ -102,7 +104,7 @@ def _bounds(difference: Difference | None) -> str:
 def _assumptions(data: ReportData) -> list[str]:
     """Return for each column what it assumes and where it fails."""
     verdict, predictions = data.verdict, data.predictions
-    unit, tests = verdict.unit, [pair.tests for pair in verdict.pairs]
+    unit, tests = verdict.unit, [pair.tests for pair in verdict.asked]
     return [
         _about_groups(predictions, tests),
         (
@@ -197,7 +199,7 @@ def per_group(data: ReportData) -> Section:
         [groups.names[i], str(groups.n_tiles[i]), *(number(groups.accuracy[head][i]) for head in heads)]
         for i in order[:GROUP_ROWS]
     ]
-    best = data.verdict.best
+    best = data.best_head
     low, high = groups.accuracy[best].min(), groups.accuracy[best].max()
     headline = (
         f"Accuracy of {head_name(best)} is {number(low)} to {number(high)} over {count(len(order), 'test group')}."

@@ -79,6 +79,40 @@ class StoredFeatures:
         return BadArtifact(f"{self.path}: {rule}: make it again")
 
 
+@dataclasses.dataclass(frozen=True)
+class JoinedFeatures:
+    """The same M rows of several data sets side by side; used like `StoredFeatures`."""
+
+    parts: tuple[StoredFeatures, ...]
+
+    @property
+    def width(self) -> int:
+        """D of all parts together."""
+        return sum(part.width for part in self.parts)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(M, D)."""
+        return len(self), self.width
+
+    def __len__(self) -> int:
+        """Return M."""
+        return len(self.parts[0])
+
+    def __getitem__(self, chosen: np.ndarray | slice) -> "JoinedFeatures":
+        """Return the rows that an index, mask or slice chooses; nothing is read."""
+        return JoinedFeatures(tuple(part[chosen] for part in self.parts))
+
+    def read(self) -> np.ndarray:
+        """Return all of them, (M, D) float32."""
+        return np.hstack([part.read() for part in self.parts])
+
+    def blocks(self, size: int) -> Iterator[np.ndarray]:
+        """Yield them in order, `size` rows (size, D) float32 at once."""
+        for blocks in zip(*(part.blocks(size) for part in self.parts), strict=True):
+            yield np.hstack(blocks)
+
+
 def width_of(path: Path, schema: str, dataset: str) -> int:
     """Return the number of columns of a data set of features.
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact, StaleInput
+from pipeline.evaluation.decision import decided
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.predictions import csv_table
 from pipeline.storage.predictions.columns import hash_names
@@ -66,7 +67,7 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
         training = summarise(facts)
         summary.append(out.with_name("heads") / "heads.json")
         atomic.write_text(summary[0], atomic.to_json(summary_of(contents) | {"training": training}))
-    shared = {name: found[0][name] for name in ("dataset", "credit", "fit_on", "calibrated_on")}
+    shared = {name: found[0][name] for name in ("dataset", "credit", "fit_on", "calibrated_on", "decide")}
     records.write_record(
         dataclasses.replace(artifact, path=out),
         outputs=summary,
@@ -134,7 +135,21 @@ def _pooled_folds(by_fold: Mapping[tuple[int, int], list[Path]], first: Path) ->
             if found != kind:
                 raise BadArtifact(f"{path}: its heads or classes differ from {first}: run fit_heads --restart")
             tables.append(table[table["split"] == "test"])
-        yield mean_of(tables, seed=seed, fold=fold)
+        yield mean_of(tables, seed=seed, fold=fold, offsets=_offsets_in(paths) if len(paths) > 1 else {})
+
+
+def _offsets_in(files: list[Path]) -> dict[str, np.ndarray]:
+    """Return head -> mean over some parts of what is subtracted from log-probabilities before a decision, (K,).
+
+    Only heads that decide so are in it: `heads.outputs.decision_offsets` does the same for one part.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    for path in files:
+        for head, entry in atomic.from_json(path.parent / "heads" / "heads.json")["heads"].items():
+            if entry.get("decide") == "balanced":
+                decision = entry["decision"]
+                found.setdefault(head, []).append(decision["strength"] * np.array(decision["log_prior"]))
+    return {head: np.mean(offsets, axis=0) for head, offsets in found.items()}
 
 
 def check_same_options(part: Path, first: Path) -> None:
@@ -163,10 +178,18 @@ def recorded_options(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def mean_of(tables: list[pd.DataFrame], *, seed: int, fold: int) -> pd.DataFrame:
+def mean_of(
+    tables: list[pd.DataFrame], *, seed: int, fold: int, offsets: Mapping[str, np.ndarray] | None = None
+) -> pd.DataFrame:
     """Return the test rows of one fold, with probabilities averaged over its inner networks.
 
     Each network is calibrated separately, as in scikit-learn's CalibratedClassifierCV(ensemble=True).
+
+    Args:
+        tables: of the fold's inner networks.
+        seed: of the fold.
+        fold: its number.
+        offsets: head -> (K,), subtracted from log-probabilities before the decision; none: the largest one decides.
 
     Raises:
         BadArtifact: the tables have different rows.
@@ -180,7 +203,10 @@ def mean_of(tables: list[pd.DataFrame], *, seed: int, fold: int) -> pd.DataFrame
     classes = np.array(csv_table.classes_of(first), dtype=object)
     if len(tables) > 1:
         first[names] = p
-        first["predicted"] = classes[p.argmax(axis=1)]
+        shift = np.zeros_like(p)
+        for head, own in (offsets or {}).items():
+            shift[first["head"] == head] = own
+        first["predicted"] = classes[decided(p, shift)]
     return first.assign(seed=seed, fold=fold)
 
 
@@ -196,6 +222,7 @@ def summary_of(contents: list[dict[str, Any]]) -> dict[str, Any]:
         chosen = [entry["chosen"] for entry in facts]
         heads[name]["chosen"] = {key: list_values([c[key] for c in chosen if key in c]) for c in chosen for key in c}
         heads[name].get("calibration", {}).pop("params", None)
+        heads[name].get("decision", {}).pop("log_prior", None)
     probes = [content["source_probe"] for content in contents]
     measured = [probe for probe in probes if "accuracy" in probe]
     probe = (summarise(measured) | {"n_probed": len(measured), "n_parts": len(probes)}) if measured else probes[0]

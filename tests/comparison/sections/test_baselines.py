@@ -1,4 +1,4 @@
-"""The section on baselines: its table, and whether heads are better than the best baseline."""
+"""The section on baselines: its table, and which heads are better than the best baseline."""
 
 import pytest
 
@@ -44,41 +44,27 @@ def test_table_holds_baselines_then_heads_on_the_same_rows(data):
     assert "60 tiles" in table.caption
 
 
-def test_each_head_is_compared_with_the_best_baseline(data):
-    predicted = {"softmax": Y, "svm": POOR, "xgboost": [0] * 60, "majority": [0] * 60, "linear": POOR}
-    made = data(predicted)
-    found = [(each.head, each.baseline, each.code) for each in baselines.comparisons(made)]
-    assert found == [
-        ("softmax", "linear", "better"),
-        ("svm", "linear", "undecided"),
-        ("xgboost", "linear", "worse"),
-        ("softmax", "majority", "better"),
-    ]
-    differences = [each.difference.value for each in baselines.comparisons(made)]
-    assert differences == pytest.approx([0.4, 0, 1 / 6 - 0.6, 1 - 1 / 6])
-    section = baselines.section(made)
-    assert section.blocks[0].text == "softmax is better than the best baseline, linear probe."
-    assert all(text in sentences(section)[0] for text in ("softmax is better than", "linear probe (0.600)", " 40.0 "))
-    assert "best baseline without the trained network, majority class" in sentences(section)[3]
+def test_the_headline_names_the_heads_that_beat_the_best_baseline_without_the_network(data):
+    poor = [(code + 1) % 3 if i < 24 else code for i, code in enumerate(Y)]  # errors in every group
+    predicted = {"softmax": Y, "svm": poor, "majority": [0] * 60, "histogram_svm": poor, "linear": Y}
+    section = baselines.section(data(predicted))
+    assert section.blocks[0].text == "softmax is better than the best baseline, colour histogram + SVM."
+    section = baselines.section(data({"softmax": POOR, "histogram_svm": Y}))
+    assert section.blocks[0].text.startswith("No head is shown to be better")
+    assert baselines.section(data({"softmax": POOR, "knn": Y})).blocks[0].text.startswith("No head can be compared")
 
 
-def test_few_groups_decide_nothing_and_one_group_has_no_interval(data):
-    predicted = {"softmax": Y, "majority": POOR}
-    made = data(predicted, n_groups=4)
-    assert [each.code for each in baselines.comparisons(made)] == ["too_few_units"]
+def test_one_group_has_no_interval(data):
+    made = data({"softmax": Y, "majority": POOR}, n_groups=1)
     assert "No head is shown to be better" in baselines.section(made).blocks[0].text
-    made = data(predicted, n_groups=1)
-    assert [each.code for each in baselines.comparisons(made)] == ["no_interval"]
     (table,) = (block for block in baselines.section(made).blocks if isinstance(block, Table))
     assert "No intervals (n/a)" in table.caption
 
 
 def test_baselines_that_were_not_fitted_are_named(data):
     found = sentences(baselines.section(data({"softmax": Y, "majority": POOR, "knn": POOR, "linear": POOR})))
-    assert found[-1] == (
-        "n/a: colour histogram + SVM, hand-crafted features + XGBoost and untrained ResNet-50 + SVM not fitted "
-        "(baselines.h5 was not there when fit_heads ran)."
-    )
+    assert found[-1].startswith("n/a: colour histogram + SVM, hand-crafted features + XGBoost, histogram and ")
+    assert "untrained ResNet-50 + SVM not fitted" in found[-1]
     every = sentences(baselines.section(data({"softmax": Y, **dict.fromkeys(BASELINES, POOR)})))
     assert not any(line.startswith("n/a") for line in every)
     assert any("batch normalisation of the untrained network" in line for line in every)
@@ -92,4 +78,3 @@ def test_after_a_random_split_the_caption_states_the_bias(data):
 
 def test_every_baseline_is_explained():
     assert set(baselines.KNOWS) == set(BASELINES)
-    assert set(baselines.WITHOUT_NETWORK) < set(BASELINES)

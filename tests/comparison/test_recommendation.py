@@ -1,0 +1,129 @@
+"""The cheapest of all heads and baselines that is not worse than the best; a head must beat the best baseline."""
+
+import pytest
+
+from pipeline.comparison.recommendation import asked_pairs, by_cost, judge, rule_text
+from pipeline.comparison.scores import by_key, choose_resampling, score_heads
+from pipeline.names import COST_ORDER, HEADS, UNTRAINED
+
+Y = [0, 1, 2] * 20
+
+
+def errors(n):
+    """Return predictions with n errors, spread over the groups."""
+    return [(code + 1) % 3 if i < n else code for i, code in enumerate(Y)]
+
+
+GOOD, NEARLY, MIDDLE, POOR = errors(0), errors(2), errors(12), errors(30)
+
+
+@pytest.fixture
+def verdict(make_predictions):
+    """Judge heads on 60 tiles of three classes in `n_groups` groups."""
+
+    def make(predicted, n_groups=12, *, rope=0.01, **other):
+        group = other.pop("group", [f"g{i % n_groups}" for i in range(len(Y))])
+        predictions = make_predictions(Y, predicted, group=group, **other)
+        resampling = choose_resampling(predictions, n_draws=300, seed=0, level=0.95)
+        return judge(predictions, by_key(score_heads(predictions, resampling, {})), resampling, rope=rope)
+
+    return make
+
+
+def test_every_head_has_its_place_in_the_order_of_costs():
+    assert sorted(COST_ORDER) == sorted(HEADS)
+    assert by_cost(["svm", "unknown", "softmax", "histogram_svm"]) == ["histogram_svm", "softmax", "svm", "unknown"]
+
+
+def test_no_head_beats_the_best_baseline(verdict):
+    found = verdict({"softmax": MIDDLE, "svm": NEARLY, "majority": [0] * 60, "histogram_svm": GOOD})
+    assert (found.code, found.recommended, found.best) == ("baseline", "histogram_svm", "histogram_svm")
+    assert found.action.startswith("None of the heads beats colour histogram + SVM: the best head, SVM, ")
+    assert "has not earned its place" in found.action
+    # the heads with the best baseline; majority is never a candidate
+    assert [(pair.tests.head, pair.tests.reference) for pair in found.asked] == [
+        ("softmax", "histogram_svm"),
+        ("svm", "histogram_svm"),
+    ]
+
+
+def test_a_head_with_a_lead_that_may_be_chance_does_not_beat_the_baseline(verdict):
+    found = verdict({"softmax": GOOD, "handcrafted_xgboost": NEARLY, "majority": [0] * 60})
+    assert (found.code, found.recommended, found.best) == ("baseline", "handcrafted_xgboost", "softmax")
+
+
+def test_the_cheapest_baseline_that_is_not_worse_is_recommended(verdict):
+    predicted = {"softmax": POOR, "histogram_svm": MIDDLE, "handcrafted_xgboost": NEARLY, "baseline_mean": GOOD}
+    found = verdict(predicted)
+    assert (found.code, found.baseline, found.recommended) == ("baseline", "baseline_mean", "handcrafted_xgboost")
+    assert found.action.startswith("None of the heads beats mean of colour and texture baselines")
+
+
+def test_the_cheapest_head_that_beats_the_baselines_and_is_not_worse_than_the_best(verdict):
+    predicted = {"softmax": NEARLY, "svm": GOOD, "mean": GOOD, "histogram_svm": POOR, "majority": [0] * 60}
+    found = verdict(predicted)
+    assert (found.code, found.recommended, found.best) == ("cheaper", "softmax", "svm")
+    assert "beats the best baseline, colour histogram + SVM" in found.action
+    assert [(pair.tests.head, pair.tests.reference, pair.outcome) for pair in found.asked] == [
+        ("softmax", "histogram_svm", "better"),
+        ("svm", "histogram_svm", "better"),
+        ("mean", "histogram_svm", "better"),
+        ("softmax", "svm", "undecided"),
+    ]
+    assert len(found.pairs) == 3
+
+
+def test_the_best_is_recommended_if_all_cheaper_heads_are_worse(verdict):
+    found = verdict({"softmax": POOR, "svm": GOOD, "histogram_svm": POOR})
+    assert (found.code, found.recommended, found.best) == ("best", "svm", "svm")
+
+
+def test_a_cheaper_head_that_does_not_beat_the_baseline_is_passed_over(verdict):
+    # softmax is not shown to be worse than the SVM, but only the SVM beats the histogram
+    found = verdict({"softmax": errors(7), "svm": errors(1), "histogram_svm": errors(12)})
+    outcome = {(pair.tests.head, pair.tests.reference): pair.outcome for pair in found.asked}
+    assert outcome["softmax", "histogram_svm"] == "undecided"
+    assert outcome["svm", "histogram_svm"] == "better"
+    assert found.recommended == "svm"
+
+
+def test_without_baselines_the_heads_alone_are_compared(verdict):
+    found = verdict({"softmax": POOR, "svm": GOOD})
+    assert (found.code, found.recommended, found.baseline) == ("best", "svm", None)
+    assert found.asked is found.pairs
+    assert verdict({"softmax": GOOD, "svm": GOOD}).recommended == "softmax"
+    assert "softmax and SVM (1.000)" in verdict({"softmax": GOOD, "svm": GOOD}).ranking
+    assert (verdict({"svm": GOOD, "xgboost": GOOD}).code, verdict({"svm": GOOD}).code) == ("best", "one_candidate")
+
+
+@pytest.mark.parametrize(("n_groups", "code"), [(1, "too_few_units"), (6, "too_few_units"), (7, "best")])
+def test_the_number_of_pairs_decides_how_many_groups_are_needed(verdict, n_groups, code):
+    found = verdict({"softmax": POOR, "svm": GOOD, "histogram_svm": POOR}, n_groups)
+    assert (found.code, found.recommended) == (code, "svm" if code == "best" else None)
+    assert ("7 are needed for 3 comparisons" in found.action) == (code == "too_few_units")
+
+
+def test_majority_counts_only_where_no_other_baseline_is(verdict):
+    found = verdict({"softmax": GOOD, "majority": [0] * 60, "linear": GOOD})
+    assert (found.baseline, found.recommended, found.code) == ("majority", "softmax", "best")
+    assert verdict({"majority": [0] * 60}).code == "no_head"
+
+
+def test_a_random_split_rests_on_tiles(verdict):
+    found = verdict({"softmax": POOR, "svm": GOOD}, protocol="random")
+    assert (found.unit, found.n_units) == ("tile", 60)
+    assert "sign-flip p over tiles" in rule_text(found)
+
+
+def test_each_pair_is_asked_once():
+    compared = ["histogram_svm", "baseline_mean", "softmax", "svm", "mean"]
+    asked = asked_pairs(compared, ["softmax", "svm", "mean"], best="mean", baseline="baseline_mean")
+    assert asked == [
+        ("softmax", "baseline_mean"),
+        ("svm", "baseline_mean"),
+        ("mean", "baseline_mean"),
+        ("histogram_svm", "mean"),
+        ("softmax", "mean"),
+        ("svm", "mean"),
+    ]
+    assert set(UNTRAINED) < set(COST_ORDER)
