@@ -60,6 +60,10 @@ class FitHeadsOptions:
     """argmax: the class with the largest score. balanced: probabilities are divided by a power of the class shares
     that cross-validation on held-out rows chooses, which macro-F1 gains by; probabilities in the files stay."""
 
+    relative: Literal["none", "group"] = "none"
+    """group: heads and baselines also get each feature's difference from the mean over the tiles of its group (slide,
+    patient), which needs no label. It harms where a slide holds one class only."""
+
     baselines: bool = True
     """Also fit the baselines: a head must beat them to be worth its cost."""
 
@@ -99,6 +103,7 @@ class FitHeadsOptions:
             rounds=self.rounds,
             svm_rows=self.svm_rows,
             calibration=self.calibration,
+            relative=self.relative,
         )
 
 
@@ -117,11 +122,7 @@ def for_parts(protocol: Protocol | None, options: FitHeadsOptions) -> FitHeadsOp
 
 
 def run(common: Common, options: FitHeadsOptions) -> int:
-    """Fit the heads of the run, or of every part of its plan and pool their predictions; return the exit code.
-
-    Raises:
-        UsageError: one embeddings file for all parts of a plan.
-    """
+    """Fit the heads of the run, or of every part of its plan and pool their predictions; return the exit code."""
     protocol = read_protocol(common.run)
     if protocol is not None and options.embeddings is not None:
         raise UsageError(
@@ -139,7 +140,8 @@ def pool_parts(common: Common, protocol: Protocol, options: FitHeadsOptions) -> 
     from pipeline.storage.predictions.pool_folds import pool
 
     for arm in protocol.arms:
-        requested = {"heads": list(options.heads), "fit_on": options.fit_on, "decide": options.decide}
+        requested = {name: getattr(options, name) for name in ("fit_on", "decide", "relative")}
+        requested["heads"] = list(options.heads)
         pool(protocol, arm, options=requested, force=common.force)
     pooled = records.existing_table(protocol.predictions(protocol.main_arm))
     log.info(f"fit_heads: pooled predictions of {len(protocol.parts)} parts in {pooled}")
@@ -193,11 +195,10 @@ def describe(common: Common, options: FitHeadsOptions) -> Job:
     config = options.config(common)
     stated = None if options.memory is None else memory_bytes(options.memory)
     memory = decide_memory(stated, source.path, baselines, config, cluster=options.cluster)
-    limits: dict[str, Any] = {}
-    if stated is not None and memory.room is not None:
-        limits = {"memory": stated, "cluster": options.cluster is not None}
-    chosen = {"heads": list(options.heads), "rounds": options.rounds, "fit_on": config.fit_on}
-    chosen |= {name: getattr(options, name) for name in ("calibration", "baselines", "svm_rows", "decide")}
+    is_limited = stated is not None and memory.room is not None
+    limits = {"memory": stated, "cluster": options.cluster is not None} if is_limited else {}
+    names = ("rounds", "calibration", "baselines", "svm_rows", "decide", "relative")
+    chosen = {"heads": list(options.heads), "fit_on": config.fit_on, **{name: getattr(options, name) for name in names}}
     artifact = records.Artifact(
         path=records.existing_table(common.run / "predictions.csv"),
         schema=csv_table.SCHEMA,
@@ -235,7 +236,7 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
             require_pyarrow()  # before hours of fitting
         if job.memory.room is not None:
             log.info(f"fit_heads: {n_rows} rows do not fit into memory: {job.memory.room}")
-        heads = {"softmax": steps.calibrate(steps.fit_softmax(rows), config)}
+        heads = {"softmax": steps.calibrate(steps.fit_softmax(data.plain), config)}
         for name in options.heads:
             kind, artifact = SAVED_KINDS[name], head_artifact(name, common, config, job)
             record = freshness.reusable_record(artifact, restart=common.restart)
@@ -251,15 +252,20 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
             heads |= steps.fit_calibrated_baseline(name, data, config, heads)
         for made in heads.values():
             made.facts["decide"] = options.decide
-        probed = probes(rows, heads["svm"].facts["chosen"] if "svm" in heads else None, seed=common.seed)
+        # the chosen gamma belongs to the features that the SVM is fitted on
+        chosen = heads["svm"].facts["chosen"] if "svm" in heads and data.mean is None else None
+        probed = probes(data.plain, chosen, seed=common.seed)
         csv_table.write_predictions(path, data.embeddings, steps.predict_all(heads, data))
     job.source.check_unchanged()
     facts = {name: head.facts for name, head in heads.items()}
     summary = {"classes": data.embeddings.classes, "fit_on": config.fit_on, "heads": facts} | probed
+    summary["relative"] = None if data.mean is None else {"mean": data.mean.tolist()}
     atomic.write_text(common.run / SUMMARY, atomic.to_json(summary))
     details = {name: job.source.record["details"][name] for name in ("protocol", "dataset", "credit")}
     details |= {"fit_on": config.fit_on, "calibrated_on": "val", "n_train": len(rows["train"].y)}
-    details |= {"decide": options.decide, "n_skipped": len(job.source.record["details"]["skipped"])}
+    details |= {"fit_on": config.fit_on, "calibrated_on": "val", "n_train": len(rows["train"].y)}
+    details |= {name: getattr(options, name) for name in ("decide", "relative")}
+    details["n_skipped"] = len(job.source.record["details"]["skipped"])
     outputs = [common.run / name for name in (SUMMARY, *(FILES[head] for head in options.heads))]
     records.write_record(dataclasses.replace(job.artifact, path=path), outputs=outputs, details=details)
     log.info(f"fit_heads: predictions of {', '.join(heads)} for {n_rows} tiles in {path}")
@@ -271,16 +277,12 @@ def head_artifact(name: str, common: Common, config: "FitConfig", job: Job) -> r
     from pipeline.heads.registry import SAVED_KINDS
 
     own, path, source = SAVED_KINDS[name].option, common.run / FILES[name], job.source
-    chosen = {"fit_on": config.fit_on, "calibration": config.calibration, own: getattr(config, own), **job.limits}
+    chosen = {name: getattr(config, name) for name in ("fit_on", "calibration", "relative", own)} | job.limits
     return records.Artifact(path, SCHEMA, "fit_heads", chosen, [source.path], common.seed, source.known)
 
 
 def save(made: "CalibratedHead", artifact: records.Artifact, source: Input, *, device: str) -> None:
-    """Write the file of a head and its record, so that the head outlasts an interruption of the command.
-
-    Raises:
-        StaleInput: the embeddings were changed meanwhile.
-    """
+    """Write the file of a head and its record, so that the head outlasts an interruption of the command."""
     cast("SavableHead", made.head).save(artifact.path)  # heads of SAVED_KINDS are
     made.facts["bytes"] = artifact.path.stat().st_size
     source.check_unchanged()

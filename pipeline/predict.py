@@ -245,15 +245,19 @@ def predict_folder(
     from pipeline.runtime.signals import StopRequest
 
     with StopRequest() as stop, progress(len(tiles), unit="tile", label="predict") as bar:
+
+        def on_batch(n: int) -> None:
+            bar.update(n)
+            if stop.signum:
+                raise stop.interrupted("nothing was written")
+
         return predict_tiles(
             saved,
             engine,
             tiles,
             workers=n_workers(common.workers),
             max_bad=common.max_bad,
-            stop=stop,
-            lost="nothing was written",
-            advance=bar.update,
+            on_batch=on_batch,
         )
 
 

@@ -114,7 +114,7 @@ def write_robustness(common: Common, options: RobustnessOptions) -> int:
         raise BadInput(f"{manifest.path}: tile '{min(unknown)}' of predictions.csv is not in it: run fit_heads again")
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     engine = recorded_engine(saved.embedded, model, manifest, device)
-    source = CorruptedTiles(manifest.root, files.loc[tiles["tile_id"]], model.preprocess)
+    source = CorruptedTiles(manifest.root, files.loc[tiles["tile_id"]], tiles["group"], model.preprocess)
     outputs, skipped = predict_corrupted(saved, engine, source, common, names=options.corruptions)
     kept = [i for i in range(len(rows)) if i not in skipped]
     if not kept:
@@ -195,6 +195,9 @@ class CorruptedTiles:
     files: "pd.DataFrame"
     """path and sha256 of N tiles."""
 
+    groups: "pd.Series[str]"
+    """Group of each tile."""
+
     preprocess: "Preprocess"
     """Size and stain of the network's input; corruptions come before both."""
 
@@ -227,6 +230,12 @@ def predict_corrupted(
     paths, hashes = list(tiles.files["path"]), list(tiles.files["sha256"])
     size, stain = tiles.preprocess.size, tiles.preprocess.stain
     with StopRequest() as stop, progress(len(names) * len(paths), unit="tile", label="robustness") as bar:
+
+        def on_batch(n: int) -> None:
+            bar.update(n)
+            if stop.signum:
+                raise stop.interrupted("robustness.csv was not finished and starts again")
+
         for name in names:
             bar.set_postfix_str(name)
             outputs[name], problems = predict_tiles(
@@ -235,9 +244,8 @@ def predict_corrupted(
                 TileFiles(tiles.root, paths, hashes, size, change=CORRUPTIONS[name].apply, stain=stain),
                 workers=n_workers(common.workers),
                 max_bad=common.max_bad,
-                stop=stop,
-                lost="robustness.csv was not finished and starts again",
-                advance=bar.update,
+                on_batch=on_batch,
+                groups=list(tiles.groups),
             )
             skipped |= problems
     return outputs, skipped

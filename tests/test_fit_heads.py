@@ -17,10 +17,12 @@ from pipeline.heads.base import Rows
 from pipeline.heads.config import FitConfig, FitOn
 from pipeline.heads.registry import SAVED_KINDS
 from pipeline.heads.rows import EMBEDDINGS, load_head_data
+from pipeline.heads.saved import load_heads, read_summary
 from pipeline.heads.svm.classifier import Svm
 from pipeline.storage import freshness, records
 from pipeline.storage.embeddings import reader as stored
 from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.embeddings.relative_features import group_codes, sums_of
 from pipeline.storage.predictions.csv_table import read_predictions
 
 from .builders import CLASSES, make_run
@@ -87,6 +89,29 @@ def test_balanced_decisions_come_from_the_same_heads_and_probabilities(fitted: P
         expected = np.array(CLASSES)[(np.log(rows[names].to_numpy()) - offsets).argmax(axis=1)]
         assert (rows["predicted"] == expected).mean() > 0.99, name  # ties of rounded probabilities
     assert records.read_record(run / "predictions.csv")["details"]["decide"] == "balanced"
+
+
+def test_heads_on_features_relative_to_groups_predict_as_saved(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    assert fit(run, "--relative", "group") == 0
+    record = records.read_record(run / "predictions.csv")
+    assert record["details"]["relative"] == "group"
+    names = ["softmax", "svm", "xgboost", "mean"]
+    saved = load_heads(run, read_summary(run, record), names, embedded={"options": {}})
+    content = read_embeddings(run / "embeddings.h5")
+    code, counts = group_codes(np.array(content.group))
+    centre = saved.centre_of(sums_of([content.features], code, len(counts)), counts)
+    assert centre is not None
+    rows = Rows(content.features, content.logits, content.label.astype(np.int64))
+    table = read_predictions(run / "predictions.csv")
+    for head, output in saved.predict(rows, centre[code]).items():
+        own = table[table["head"] == head]
+        np.testing.assert_allclose(output.p, own[[f"p_{name}" for name in CLASSES]], atol=1e-6)
+        assert (np.array(CLASSES)[output.predicted] == own["predicted"]).all()
+    before = (run / "heads/svm.skops").read_bytes()
+    assert fit(run) == 0
+    assert (run / "heads/svm.skops").read_bytes() != before, "other features need another head"
+    assert json.loads((run / "heads/heads.json").read_text())["relative"] is None
 
 
 def test_heads_json_tells_choice_search_and_costs(fitted: Path) -> None:

@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline import predict, train, verify
+from pipeline import fit_heads, predict, train, verify
 from pipeline.heads.saved import SavedHeads
+from pipeline.heads.svm.classifier import Svm
 from pipeline.storage import atomic, records
 from pipeline.storage.embeddings import reader
 from pipeline.storage.embeddings.reader import read_embeddings
@@ -249,15 +250,34 @@ def test_features_are_never_all_in_memory(
     seen: list[int] = []
     answers = SavedHeads.predict
 
-    def counted(self: SavedHeads, rows: object) -> object:
+    def counted(self: SavedHeads, rows: object, centre: object) -> object:
         seen.append(len(rows.features))  # type: ignore[attr-defined]
-        return answers(self, rows)  # type: ignore[arg-type]
+        return answers(self, rows, centre)  # type: ignore[arg-type]
 
     monkeypatch.setattr(SavedHeads, "predict", counted)
     assert put(fitted_run, "--embeddings", slide, "--out", tmp_path / "b", "--head", "svm") == 0
     assert seen == [5, 5, 2]
     one, other = (read_tiles(tmp_path / name / "predictions.csv") for name in "ab")
     pd.testing.assert_frame_equal(one, other, rtol=1e-4)
+
+
+def test_features_relative_to_the_slide(
+    fitted_run: Path, embedded_slide: EmbeddedSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slide is the group: its mean over readable tiles, shrunk to that of the training tiles."""
+    words = ["--run", str(fitted_run), "--threads", "1", "--rounds", "4", "--relative", "group", "--heads", "svm"]
+    assert fit_heads.main(words) == 0
+    slide, out = embedded_slide(fitted_run, tmp_path / "s.h5", lost=(0, 5)), tmp_path / "out"
+    monkeypatch.setattr(reader, "BLOCK_ROWS", 5)
+    assert put(fitted_run, "--embeddings", slide, "--out", out, "--head", "svm") == 3
+    content = read_embeddings(slide)
+    x = content.features[content.status == 0].astype(np.float64)
+    rows = read_embeddings(fitted_run / "embeddings.h5")
+    mean = rows.features[rows.split == 0].mean(axis=0, dtype=np.float64)
+    centre = (x.sum(axis=0) + 5 * mean) / (len(x) + 5)
+    pipeline = Svm.load(fitted_run / "heads/svm.skops").pipeline
+    expected = pipeline.predict(np.hstack([x, x - centre]).astype(np.float32))
+    assert list(read_tiles(out / "predictions.csv")["predicted"]) == [content.classes[code] for code in expected]
 
 
 def test_a_folder_of_tiles(

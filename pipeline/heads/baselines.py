@@ -147,6 +147,10 @@ class BlockSvmKind(SvmKind):
         blocks = self._blocks(rows)
         return Blocks(super().fit(blocks.scaled(rows), params, config, on_step), blocks.centre, blocks.scale)
 
+    def notes(self, head: Head, rows: Rows, chosen: Params, config: FitConfig) -> list[str]:
+        """Return the notes on the SVM."""
+        return super().notes(head.head if isinstance(head, Blocks) else head, rows, chosen, config)
+
     @staticmethod
     def _blocks(rows: Rows) -> Blocks:
         """Return the scale of these rows; its head is not fitted yet."""

@@ -44,6 +44,9 @@ class FitConfig:
     calibration: Method | Literal["auto"] = "auto"
     """Method that turns scores into probabilities; auto: chosen by `evaluation.calibration_choice`."""
 
+    relative: Literal["none", "group"] = "none"
+    """group: each feature has its difference from the mean over the tiles of its group next to it."""
+
     pool: "Pool | None" = None
     """Dask workers that fit points, folds, and rows that do not fit into memory; None: this process only."""
 

@@ -105,6 +105,8 @@ def decide_memory(
     if baselines is not None:
         found = {name: width_of(baselines, baseline_features.SCHEMA, name) for name in baseline_features.FEATURES}
         widths += [*found.values(), found["colour_histogram"] + found["handcrafted"]]
+    if config.relative == "group":
+        widths = [2 * each for each in widths]
     n_fit = int((reader.read_split(path) == SPLITS.index(config.fit_split)).sum())
     if needed(n_rows, n_classes, n_fit, sum(widths), svm_rows=config.svm_rows) <= memory.each:
         return memory

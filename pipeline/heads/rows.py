@@ -20,6 +20,7 @@ from pipeline.storage import baseline_features, records
 from pipeline.storage.embeddings import reader
 from pipeline.storage.embeddings.feature_rows import JoinedFeatures, StoredFeatures, width_of
 from pipeline.storage.embeddings.reader import Embeddings
+from pipeline.storage.embeddings.relative_features import RelativeFeatures, centres, group_codes, relative, sums_of
 from pipeline.storage.predictions.csv_table import usable_rows
 
 EMBEDDINGS = "embeddings"
@@ -43,6 +44,12 @@ class HeadData:
     splits: Mapping[str, Mapping[str, Rows]]
     """Features -> split -> its rows."""
 
+    plain: Mapping[str, Rows]
+    """Split -> its rows with the embeddings as the network gives them."""
+
+    mean: np.ndarray | None = None
+    """(D,) of the embeddings of the rows that heads are fitted on, where features are relative to groups; else None."""
+
 
 def load_head_data(
     path: Path, baselines: Path | None, config: FitConfig, *, room: Room | None = None, cache: Path | None = None
@@ -64,16 +71,54 @@ def load_head_data(
     content = reader.read_embeddings(path, with_features=room is None)
     usable = usable_rows(content)
     rows = rows_of(content, usable) if room is None or cache is None else _streamed(content, usable, path, room, cache)
-    every = {EMBEDDINGS: rows}
+    code = content.split[usable]
+    plain = _by_split(rows, code)
+    _check_splits(plain, path, config)
+    every, mean = {EMBEDDINGS: rows}, None
     if baselines is not None:
         every |= _baseline_rows(content, usable, rows, baselines)
-    code = content.split[usable]
-    splits = {
-        features: {name: own.take(code == number) for number, name in enumerate(SPLITS)}
-        for features, own in every.items()
-    }
-    _check_splits(splits[EMBEDDINGS], path, config)
-    return HeadData(content, every, splits)
+    if config.relative == "group":
+        if "" in rows.groups:
+            raise BadInput(f"{path}: --relative group needs the group of every tile: prepare with --group-regex")
+        fitted = code == SPLITS.index(config.fit_split)
+        for name in every.keys() & {EMBEDDINGS, *JOINED}:
+            every[name], own = _relative(every[name], fitted)
+            mean = own if name == EMBEDDINGS else mean
+    if baselines is not None:
+        every[JOINED_NAME] = _joined([every[name] for name in JOINED])
+    splits = {features: _by_split(own, code) for features, own in every.items()}
+    return HeadData(content, every, splits, plain, mean)
+
+
+def _by_split(rows: Rows, code: np.ndarray) -> dict[str, Rows]:
+    """Return split -> its rows, by the code (M,) of each row's split."""
+    return {name: rows.take(code == number) for number, name in enumerate(SPLITS)}
+
+
+def _relative(rows: Rows, fitted: np.ndarray) -> tuple[Rows, np.ndarray]:
+    """Return rows with features relative to their groups, and the mean (D,) of the features where `fitted` (M,) is."""
+    code, counts = group_codes(rows.groups)
+    if isinstance(rows, StreamedRows):
+        mean = sums_of(rows.features[fitted].blocks(rows.block_rows), np.zeros(fitted.sum(), int), 1)[0] / fitted.sum()
+        sums = sums_of(rows.features.blocks(rows.block_rows), code, len(counts))
+    else:
+        mean = rows.features[fitted].mean(axis=0, dtype=np.float64)
+        sums = sums_of([rows.features], code, len(counts))
+    mean = mean.astype(np.float32)
+    of_groups = centres(sums, counts, mean)
+    features: Any = (
+        RelativeFeatures(rows.features, of_groups, code)  # type: ignore[arg-type]
+        if isinstance(rows, StreamedRows)
+        else relative(rows.features, of_groups[code])
+    )
+    return dataclasses.replace(rows, features=features), mean
+
+
+def _joined(sets: list[Rows]) -> Rows:
+    """Return rows with several feature sets side by side."""
+    parts: Any = [rows.features for rows in sets]
+    together: Any = JoinedFeatures(tuple(parts)) if isinstance(sets[0], StreamedRows) else np.hstack(parts)
+    return dataclasses.replace(sets[0], features=together, widths=tuple(int(part.shape[1]) for part in parts))
 
 
 def rows_of(embeddings: Embeddings, chosen: np.ndarray) -> Rows:
@@ -116,10 +161,7 @@ def _baseline_rows(content: Embeddings, usable: np.ndarray, rows: Rows, path: Pa
             width = width_of(path, baseline_features.SCHEMA, name)
             features = StoredFeatures(path.absolute(), baseline_features.SCHEMA, name, at, width)
         found[name] = dataclasses.replace(rows, features=features)
-    joined: Any = [found[name].features for name in JOINED]
-    together: Any = JoinedFeatures(tuple(joined)) if is_streamed else np.hstack(joined)
-    widths = tuple(int(features.shape[1]) for features in joined)
-    return found | {JOINED_NAME: dataclasses.replace(rows, features=together, widths=widths)}
+    return found
 
 
 def _check_splits(rows: Mapping[str, Rows], path: Path, config: FitConfig) -> None:

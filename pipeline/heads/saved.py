@@ -16,6 +16,7 @@ from pipeline.heads.outputs import calibrated_output, with_means
 from pipeline.heads.registry import SAVED_KINDS
 from pipeline.names import FILES, MAIN, MEANS, SUMMARY
 from pipeline.storage import atomic, freshness, records
+from pipeline.storage.embeddings.relative_features import centres, relative
 from pipeline.storage.predictions.csv_table import SCHEMA, HeadOutput
 from pipeline.storage.protocol import check_part, read_protocol
 
@@ -47,6 +48,9 @@ class SavedHeads:
     entries: Mapping[str, Mapping[str, Any]]
     """Head or mean -> its entry of heads.json."""
 
+    mean: np.ndarray | None
+    """(D,) mean of the embeddings of training tiles, where features are relative to groups; None: they are not."""
+
     embedded: Mapping[str, Any]
     """The record of the embeddings that the heads were fitted on: the network, the engine and their options."""
 
@@ -65,8 +69,24 @@ class SavedHeads:
             raise BadArtifact(f"the record of {self.embedded['artifact']} names no known dtype: run extract --restart")
         return str(stored)
 
-    def predict(self, rows: Rows) -> dict[str, HeadOutput]:
-        """Return the output of each head that was asked for, for N rows."""
+    def centre_of(self, sums: np.ndarray, counts: np.ndarray) -> np.ndarray | None:
+        """Return the shrunk mean of each group (G, D), or None where features are not relative to groups.
+
+        Args:
+            sums: (G, D) of the embeddings of each group.
+            counts: (G,) tiles of each group.
+        """
+        return None if self.mean is None else centres(sums, counts, self.mean)
+
+    def predict(self, rows: Rows, centre: np.ndarray | None = None) -> dict[str, HeadOutput]:
+        """Return the output of each head that was asked for, for N rows.
+
+        Args:
+            rows: with embeddings (N, D).
+            centre: (D,) or (N, D) of their groups, where `mean` is not None.
+        """
+        if centre is not None:
+            rows = dataclasses.replace(rows, features=relative(rows.features, centre))
         fitted = ((name, calibrated_output(self.entries[name], head.scores(rows))) for name, head in self.heads.items())
         found = dict(with_means(fitted, {name: self.entries[name] for name in self.names if name in MEANS}))
         return {name: found[name] for name in self.names}
@@ -105,6 +125,8 @@ def _is_summary(content: Any) -> bool:
                 calibrated_output(entry, np.zeros((1, len(classes))))
             if name in MEANS and not (entry["members"] and set(entry["members"]) <= {*entries} & {*MEANS[name]}):
                 return False
+        if content.get("relative") is not None:
+            return bool(np.isfinite(np.array(content["relative"]["mean"], np.float32)).all())
     except (ValueError, KeyError, TypeError, AttributeError):
         return False
     return True
@@ -139,6 +161,7 @@ def load_heads(
         names=list(names),
         heads={name: SAVED_KINDS[name].load(run / FILES[name]) if name in FILES else Softmax() for name in fitted},
         entries={name: entries[name] for name in {*names, *fitted}},
+        mean=None if summary.get("relative") is None else np.array(summary["relative"]["mean"], np.float32),
         embedded=embedded,
         files=[run / SUMMARY, *(run / FILES[name] for name in fitted if name in FILES)],
     )

@@ -12,13 +12,14 @@ import numpy as np
 
 from pipeline.heads.base import Head, Rows, Softmax, subsample
 from pipeline.storage.embeddings.feature_rows import JoinedFeatures, StoredFeatures
+from pipeline.storage.embeddings.relative_features import RelativeFeatures
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StreamedRows(Rows):
     """Rows whose features stay in their file. Labels, logits and groups are in memory."""
 
-    features: StoredFeatures | JoinedFeatures  # type: ignore[assignment]
+    features: StoredFeatures | JoinedFeatures | RelativeFeatures  # type: ignore[assignment]
     block_rows: int
     """Rows of a block."""
 

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pipeline.heads.saved import SavedHeads
     from pipeline.storage.embeddings.reader import Embeddings
     from pipeline.storage.predictions.csv_table import HeadOutput
@@ -24,18 +26,39 @@ def predict_rows(saved: "SavedHeads", content: "Embeddings", path: Path) -> "dic
 
     blocks: list[dict[str, HeadOutput]] = []
     start = 0
+    centre = _centre_of_slide(saved, content, path)
     with StopRequest() as stop, progress(len(content.status), unit="tile", label="predict") as bar:
         for block in feature_blocks(path, content.status):
             part = slice(start, start + len(block))
             ok = content.status[part] == OK
             if ok.any():
                 features = block[ok].astype(saved.dtype).astype(np.float32)  # the precision that heads were fitted on
-                blocks.append(saved.predict(Rows(features, content.logits[part][ok], np.full(int(ok.sum()), -1))))
+                rows = Rows(features, content.logits[part][ok], np.full(int(ok.sum()), -1))
+                blocks.append(saved.predict(rows, centre))
             start += len(block)
             bar.update(len(block))
             if stop.signum:
                 raise stop.interrupted("no map was written")
     return joined(blocks, saved)
+
+
+def _centre_of_slide(saved: "SavedHeads", content: "Embeddings", path: Path) -> "np.ndarray | None":
+    """Return the shrunk mean (D,) of the slide's embeddings, where features are relative to it; its rows are read once.
+
+    The slide is the group: all its tiles count.
+    """
+    import numpy as np
+
+    from pipeline.storage.embeddings.reader import OK, feature_blocks
+
+    if saved.mean is None:
+        return None
+    ok = content.status == OK
+    total = np.zeros(len(saved.mean))
+    for block in feature_blocks(path, content.status):  # rows without a tile are zeros
+        total += block.astype(saved.dtype).sum(axis=0, dtype=np.float64)
+    found = saved.centre_of(total[None], np.array([ok.sum()]))
+    return None if found is None else found[0]
 
 
 def joined(blocks: "list[dict[str, HeadOutput]]", saved: "SavedHeads") -> "dict[str, HeadOutput]":

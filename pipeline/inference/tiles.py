@@ -1,6 +1,6 @@
 """Predict tiles with saved heads: the network embeds batch by batch, the heads predict block by block."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from pipeline.inference.embeddings import joined
 from pipeline.network.batches import TileSource
 from pipeline.network.engines import Engine
 from pipeline.network.extraction.forward import embed_batches
-from pipeline.runtime.signals import StopRequest
+from pipeline.storage.embeddings.relative_features import group_codes, sums_of
 from pipeline.storage.predictions.csv_table import HeadOutput
 
 BLOCK_ROWS = 1024
@@ -25,11 +25,12 @@ def predict_tiles(
     *,
     workers: int,
     max_bad: float,
-    stop: StopRequest,
-    lost: str,
-    advance: Callable[[int], object],
+    on_batch: Callable[[int], object],
+    groups: Sequence[str] | None = None,
 ) -> tuple[dict[str, HeadOutput], dict[int, str]]:
     """Return each head's output for N tiles, and row -> problem of unreadable tiles, whose output has no meaning.
+
+    Where features are relative to groups, all embeddings are kept until the last tile is embedded.
 
     Args:
         saved: the heads.
@@ -37,13 +38,11 @@ def predict_tiles(
         tiles: N tiles.
         workers: decoding processes.
         max_bad: largest share of tiles that cannot be read.
-        stop: checked after every batch.
-        lost: what a stop loses, for the message.
-        advance: called with the number of tiles of each batch.
+        on_batch: called with the number of tiles of each batch; may raise.
+        groups: of each tile, where features are relative to groups; None: all tiles are one group.
 
     Raises:
         BadInput: too many tiles cannot be read; names the first.
-        Interrupted: SIGINT or SIGTERM; nothing is kept.
     """
     blocks: list[dict[str, HeadOutput]] = []
     skipped: dict[int, str] = {}
@@ -52,7 +51,8 @@ def predict_tiles(
 
     def predict_block() -> None:
         n = sum(map(len, logits))
-        blocks.append(saved.predict(Rows(np.concatenate(features), np.concatenate(logits), np.full(n, -1))))
+        rows = Rows(np.concatenate(features), np.concatenate(logits), np.full(n, -1))
+        blocks.append(saved.predict(rows, _centre_of_groups(saved, rows.features, groups, skipped)))
         features.clear()
         logits.clear()
 
@@ -62,16 +62,28 @@ def predict_tiles(
         )  # the precision that heads were fitted on
         logits.append(batch_logits)
         skipped |= {row: text for row, text in zip(batch.rows, batch.problems, strict=True) if text}
-        advance(len(batch.rows))
         if len(skipped) > max_bad * len(tiles):
             raise BadInput(
                 f"{tiles.place}: {len(skipped)} of {len(tiles)} tiles or more cannot be used, above --max-bad "
                 f"{max_bad:g}; the first: {skipped[min(skipped)]}"
             )
-        if stop.signum:
-            raise stop.interrupted(lost)
-        if sum(map(len, logits)) >= BLOCK_ROWS:
+        on_batch(len(batch.rows))
+        if saved.mean is None and sum(map(len, logits)) >= BLOCK_ROWS:
             predict_block()
     if logits:
         predict_block()
     return joined(blocks, saved), skipped
+
+
+def _centre_of_groups(
+    saved: SavedHeads, features: np.ndarray, groups: Sequence[str] | None, skipped: Mapping[int, str]
+) -> np.ndarray | None:
+    """Return the centre (N, D) of each tile's group, without tiles that cannot be read; None: heads do not use it."""
+    if saved.mean is None:
+        return None
+    readable = np.ones(len(features))
+    readable[list(skipped)] = 0
+    code, _ = group_codes(np.array(groups if groups is not None else [""] * len(features)))
+    counts = np.bincount(code, weights=readable)
+    found = saved.centre_of(sums_of([features * readable[:, None]], code, len(counts)), counts)
+    return None if found is None else found[code]

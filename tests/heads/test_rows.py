@@ -41,6 +41,24 @@ def test_rows_in_memory_and_streamed_rows_are_the_same(path: Path, tmp_path: Pat
     assert [len(rows.y) for rows in plain.splits[EMBEDDINGS].values()] == [71, 24, 23]
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_features_relative_to_groups(path: Path, tmp_path: Path, is_streamed: bool) -> None:
+    """All usable tiles of a group count, those of other splits too; labels do not."""
+    room = {"room": Room(LEAST_BLOCK, LEAST_SAMPLE, 9), "cache": tmp_path} if is_streamed else {}
+    data = load_head_data(path, None, FitConfig(relative="group"), **room)  # type: ignore[arg-type]
+    content = load_head_data(path, None, FitConfig()).embeddings
+    usable = usable_rows(content)
+    x, groups = content.features[usable], np.array(content.group)[usable]
+    mean = x[content.split[usable] == 0].mean(axis=0)
+    np.testing.assert_allclose(data.mean, mean, rtol=1e-5)
+    own = groups == "g3"
+    found = in_memory(data.every[EMBEDDINGS].take(own)).features
+    np.testing.assert_allclose(found[:, :D], x[own])
+    centre = (x[own].sum(axis=0) + 5 * mean) / (own.sum() + 5)
+    np.testing.assert_allclose(found[:, D:], x[own] - centre, atol=1e-5)
+    assert in_memory(data.plain["train"]).features.shape[1] == D
+
+
 @pytest.mark.parametrize(("fit_on", "split"), [("train", "train"), ("heldout", "val")])
 def test_one_class_to_fit_on_is_refused(tmp_path: Path, fit_on: str, split: str) -> None:
     path = make_run(tmp_path / "run", classes=1) / "embeddings.h5"

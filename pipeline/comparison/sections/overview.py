@@ -34,6 +34,13 @@ DECIDE = {
 }
 """Value of `--decide` -> how a class is chosen."""
 
+RELATIVE = (
+    "Transductive: SVM, XGBoost and the baselines also see each feature's difference from the mean over all tiles of "
+    "the same group (--relative group). A prediction for a tile depends on the other tiles of its slide. Where a slide "
+    "holds mostly one class these heads lose accuracy (table in docs/statistics.md)."
+)
+"""What `--relative group` means for the scores."""
+
 METRIC_ROWS = {
     "accuracy": ("accuracy", "share of tiles classified correctly"),
     "balanced_accuracy": ("balanced accuracy", "mean over the classes of the share of their tiles that is found"),
@@ -97,6 +104,7 @@ def compared(data: ReportData) -> Section:
         verb = "is" if len(fitted) == 1 else "are"
         blocks.append(Text(f"{listing([head_name(head) for head in fitted])} {verb} fitted {fit_on}"))
     blocks += [Text(DECIDE[rule])] if (rule := str(details.get("decide"))) in DECIDE else []
+    blocks += [Note(RELATIVE)] if details.get("relative") == "group" else []
     n_skipped = details.get("n_skipped") or 0
     if n_skipped:
         blocks.append(Text(f"{count(n_skipped, 'tile')} could not be read and are not in this report."))

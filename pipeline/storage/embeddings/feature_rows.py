@@ -83,7 +83,8 @@ class StoredFeatures:
 class JoinedFeatures:
     """The same M rows of several data sets side by side; used like `StoredFeatures`."""
 
-    parts: tuple[StoredFeatures, ...]
+    parts: tuple[Any, ...]
+    """`StoredFeatures`, or what is used like these."""
 
     @property
     def width(self) -> int:

@@ -67,7 +67,7 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
         training = summarise(facts)
         summary.append(out.with_name("heads") / "heads.json")
         atomic.write_text(summary[0], atomic.to_json(summary_of(contents) | {"training": training}))
-    shared = {name: found[0][name] for name in ("dataset", "credit", "fit_on", "calibrated_on", "decide")}
+    shared = {name: found[0][name] for name in ("dataset", "credit", "fit_on", "calibrated_on", "decide", "relative")}
     records.write_record(
         dataclasses.replace(artifact, path=out),
         outputs=summary,

@@ -10,6 +10,9 @@ from pipeline.tiles.audit.finding import Finding, counted
 FEW_GROUPS = 2
 """A class in this many groups or fewer is bound to them."""
 
+ONE_CLASS = 0.9
+"""Share of one class from which a group looks like one class only."""
+
 NOTED, WARNED = 0.05, 0.25
 """Gain of the group over the most frequent class (see `Confounding.gain`) from which there is a note, a warning."""
 
@@ -97,6 +100,13 @@ def group_findings(table: pd.DataFrame, *, sides: np.ndarray) -> list[Finding]:
         of = counts[single].gt(0).sum(axis=1).to_dict()
         text = f"{len(single)} of {n_groups} groups have one class only ({counted(of)})"
         findings.append(Finding("warning", text, []))
+    share = counts[several].max(axis=0) / counts[several].sum(axis=0)
+    if n_nearly := int((share >= ONE_CLASS).sum()):
+        text = (
+            f"in {n_nearly} of {n_groups} groups at least {ONE_CLASS:.0%} of the tiles are of one class: "
+            "fit_heads --relative group would harm there"
+        ).replace("%", " %")
+        findings.append(Finding("note", text, []))
     bias = confounding(table["label"], table["group"])
     if bias.gain >= NOTED and n_groups > 1:
         findings.append(Finding("warning" if bias.gain >= WARNED else "note", confounding_line(bias), []))
