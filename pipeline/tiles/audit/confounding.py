@@ -100,16 +100,16 @@ def group_findings(table: pd.DataFrame, *, sides: np.ndarray) -> list[Finding]:
         of = counts[single].gt(0).sum(axis=1).to_dict()
         text = f"{len(single)} of {n_groups} groups have one class only ({counted(of)})"
         findings.append(Finding("warning", text, []))
-    share = counts[several].max(axis=0) / counts[several].sum(axis=0)
-    if n_nearly := int((share >= ONE_CLASS).sum()):
-        text = (
-            f"in {n_nearly} of {n_groups} groups at least {ONE_CLASS:.0%} of the tiles are of one class: "
-            "fit_heads --relative group would harm there"
-        ).replace("%", " %")
-        findings.append(Finding("note", text, []))
     bias = confounding(table["label"], table["group"])
     if bias.gain >= NOTED and n_groups > 1:
         findings.append(Finding("warning" if bias.gain >= WARNED else "note", confounding_line(bias), []))
+    share = counts[several].max(axis=0) / counts[several].sum(axis=0)
+    if n_nearly := int((share >= ONE_CLASS).sum()):
+        text = (
+            f"in {n_nearly} of {n_groups} groups at least {100 * ONE_CLASS:.0f} % of the tiles are of one class: "
+            "fit_heads --relative group would harm there"
+        )
+        findings.append(Finding("note", text, []))
     return findings
 
 

@@ -50,7 +50,7 @@ def test_even_groups_are_no_finding() -> None:
     warning, note = lines("a:AAA b:AAA c:AAA")
     assert warning == "warning: 3 of 3 groups hold one class only (A 3)"
     assert note.startswith("note: in 3 of 3 groups at least 90 % of the tiles are of one class")
-    assert len(lines("a:AAAAAAAAAB b:AAAAAAAAAB c:AABBBBBBBB")) == 1, "nine of ten"
+    assert lines("a:AAAAAAAAAB b:AAAAAAAAAB c:AABBBBBBBB")[-1].startswith("note: in 2 of 3 groups"), "nine of ten"
 
 
 def test_holes_are_counted() -> None:
@@ -73,4 +73,4 @@ def test_a_group_that_tells_the_class_is_warned_of_with_plain_numbers() -> None:
         "warning: guessing a tile's class from the other tiles of its group is right for 90.0 % of the tiles, "
         "always guessing the most frequent class for 50.0 % (adjusted mutual information of class and group 0.33)"
     )
-    assert found == [text]
+    assert found[0] == text
