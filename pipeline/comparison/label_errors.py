@@ -23,10 +23,10 @@ MISSING = "n/a: the package cleanlab is not installed: pip install 'histoheads[a
 def mean_probabilities(predictions: Predictions) -> tuple[pd.DataFrame, np.ndarray]:
     """Return each test tile once (tile_id, group, label) and its probabilities (N, K); for a large table, of a sample.
 
-    Probabilities are means over the main heads and the seeds; no head was trained on the rows they come from.
+    Probabilities are means over the single heads and the seeds; no head was trained on the rows they come from.
     """
     rows = predictions.sample("test").rows
-    mean = np.mean([predictions.probabilities(head, rows) for head in predictions.main_heads], axis=0)
+    mean = np.mean([predictions.probabilities(head, rows) for head in predictions.single_heads], axis=0)
     tiles = predictions.tiles.iloc[rows].reset_index(drop=True)
     codes, ids = pd.factorize(tiles["tile_id"])
     p = np.column_stack([np.bincount(codes, weights=column) for column in mean.T]) / np.bincount(codes)[:, None]

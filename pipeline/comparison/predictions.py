@@ -13,7 +13,7 @@ from pipeline.evaluation import metrics
 from pipeline.evaluation.bootstrap import bootstrap_metrics
 from pipeline.evaluation.selective import SelectiveCurve, selective_curve
 from pipeline.evaluation.validate import FloatArray, IntArray, ProbabilityArray
-from pipeline.names import BASELINES
+from pipeline.names import BASELINES, MEANS
 from pipeline.storage.predictions.columns import hash_names
 
 MANY_ROWS = 100_000
@@ -161,6 +161,11 @@ class Predictions:
     def main_heads(self) -> list[str]:
         """The heads that the comparison is about."""
         return [head for head in self.heads if head not in BASELINES]
+
+    @property
+    def single_heads(self) -> list[str]:
+        """The main heads that are no mean of others."""
+        return [head for head in self.main_heads if head not in MEANS]
 
     @property
     def baselines(self) -> list[str]:

@@ -75,8 +75,15 @@ class SavedHeads:
         Args:
             sums: (G, D) of the embeddings of each group.
             counts: (G,) tiles of each group.
+
+        Raises:
+            BadArtifact: heads.json has a mean of another width.
         """
-        return None if self.mean is None else centres(sums, counts, self.mean)
+        if self.mean is None:
+            return None
+        if self.mean.shape != sums.shape[1:]:
+            raise BadArtifact(f"{self.files[0]}: its mean embedding has another width: run fit_heads --restart")
+        return centres(sums, counts, self.mean)
 
     def predict(self, rows: Rows, centre: np.ndarray | None = None) -> dict[str, HeadOutput]:
         """Return the output of each head that was asked for, for N rows.

@@ -50,14 +50,13 @@ def _centre_of_slide(saved: "SavedHeads", content: "Embeddings", path: Path) -> 
     import numpy as np
 
     from pipeline.storage.embeddings.reader import OK, feature_blocks
+    from pipeline.storage.embeddings.relative_features import sums_of
 
     if saved.mean is None:
         return None
-    ok = content.status == OK
-    total = np.zeros(len(saved.mean))
-    for block in feature_blocks(path, content.status):  # rows without a tile are zeros
-        total += block.astype(saved.dtype).sum(axis=0, dtype=np.float64)
-    found = saved.centre_of(total[None], np.array([ok.sum()]))
+    blocks = (block.astype(saved.dtype) for block in feature_blocks(path, content.status))
+    sums = sums_of(blocks, np.zeros(len(content.status), int), 1)  # rows without a tile are zeros
+    found = saved.centre_of(sums, np.array([(content.status == OK).sum()]))
     return None if found is None else found[0]
 
 

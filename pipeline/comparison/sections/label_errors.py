@@ -36,7 +36,7 @@ def section(data: ReportData) -> Section:
     n_tiles = len(mean_probabilities(predictions)[0])
     n_issues = int(suspects["is_issue"].sum())
     n_seeds = predictions.tiles.loc[predictions.rows("test"), "seed"].nunique()
-    how = "the mean over " + listing([head_name(head) for head in predictions.main_heads])
+    how = "the mean over " + listing([head_name(head) for head in predictions.single_heads])
     how += f" and {count(n_seeds, 'seed')}" if n_seeds > 1 else ""
     covered = predictions.sample("test").note or (
         f"Only the {count(n_tiles, 'test tile')} of this split are covered, because the others have no out-of-sample "
