@@ -71,6 +71,7 @@ def result(data: ReportData) -> Section:
     errors = [finding for finding in data.files.findings or [] if finding.severity == "error"]
     blocks: list[Block] = [Note(data.verdict.action), data.figures["scores"], Text(_what(data))]
     blocks += [Note(warning)] if warning else []
+    blocks += [Note(RELATIVE)] if predictions.details.get("relative") == "group" else []
     if errors:
         blocks.append(Note(f"The audit found {count(len(errors), 'error')} in the data, first: {errors[0].what}."))
     return Section("Result", [*blocks, *_network(data)])
@@ -104,7 +105,6 @@ def compared(data: ReportData) -> Section:
         verb = "is" if len(fitted) == 1 else "are"
         blocks.append(Text(f"{listing([head_name(head) for head in fitted])} {verb} fitted {fit_on}"))
     blocks += [Text(DECIDE[rule])] if (rule := str(details.get("decide"))) in DECIDE else []
-    blocks += [Note(RELATIVE)] if details.get("relative") == "group" else []
     n_skipped = details.get("n_skipped") or 0
     if n_skipped:
         blocks.append(Text(f"{count(n_skipped, 'tile')} could not be read and are not in this report."))
