@@ -51,7 +51,8 @@ def decided(p: npt.ArrayLike, offsets: npt.ArrayLike) -> IntArray:
 def log_shares(y: IntArray, n_classes: int) -> FloatArray:
     """Return the logarithm of the share of each class (K,), with one row added to each."""
     counts = np.bincount(y, minlength=n_classes) + 1.0
-    return np.log(counts / counts.sum())
+    found: FloatArray = np.log(counts / counts.sum())
+    return found
 
 
 def choose_prior_correction(

@@ -102,7 +102,7 @@ def test_a_head_predicts_calibrated_scores_of_the_rows_that_it_takes() -> None:
     heads["histogram_svm"] = calibrate(
         fit_baseline("histogram_svm", BASELINE_KINDS["histogram_svm"], ROWS, CONFIG), CONFIG
     )
-    data = HeadData(None, {EMBEDDINGS: every, "colour_histogram": other}, {})  # type: ignore[arg-type]
+    data = HeadData(None, {EMBEDDINGS: every, "colour_histogram": other}, {}, {})  # type: ignore[arg-type]
     outputs = dict(fit.predict_all(heads, data))
     assert list(outputs) == list(heads)
     for name, head in heads.items():

@@ -48,7 +48,7 @@ def test_information_is_one_when_bound_and_nothing_by_chance() -> None:
 def test_even_groups_are_no_finding() -> None:
     assert lines("a:AABB b:AABB c:AABB") == []
     warning, note = lines("a:AAA b:AAA c:AAA")
-    assert warning == "warning: 3 of 3 groups hold one class only (A 3)"
+    assert warning == "warning: 3 of 3 groups have one class only (A 3)"
     assert note.startswith("note: in 3 of 3 groups at least 90 % of the tiles are of one class")
     assert lines("a:AAAAAAAAAB b:AAAAAAAAAB c:AABBBBBBBB")[-1].startswith("note: in 2 of 3 groups"), "nine of ten"
 
