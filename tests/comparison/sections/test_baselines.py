@@ -78,3 +78,11 @@ def test_after_a_random_split_the_caption_states_the_bias(data):
 
 def test_every_baseline_is_explained():
     assert set(baselines.KNOWS) == set(BASELINES)
+
+
+def test_relative_features_come_with_the_table_of_their_harm(make_predictions, make_data):
+    predictions = make_predictions(Y, {"softmax": Y, "majority": POOR})
+    assert baselines.HARM not in baselines.section(make_data(predictions)).blocks
+    predictions.record["details"]["relative"] = "group"
+    assert baselines.HARM in baselines.section(make_data(predictions)).blocks
+    assert all(len(row) == len(baselines.HARM.head) for row in baselines.HARM.rows)
