@@ -17,7 +17,7 @@ from pipeline.markup.number_format import count, head_name, level_text, listing,
 from pipeline.names import COST_ORDER, UNTRAINED
 
 CHANCE = "majority"
-"""The baseline that looks at no tile. It is recommended only where no other baseline was fitted."""
+"""The baseline that uses no tile. It is recommended only where no other baseline was fitted."""
 
 NOT_EARNED = (
     "The network has not earned its place: train longer, on more tiles, or start from another encoder (--init)."

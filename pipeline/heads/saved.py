@@ -40,7 +40,7 @@ class SavedHeads:
 
     classes: list[str]
     names: list[str]
-    """Heads that were asked for, means among them."""
+    """Requested heads, means among them."""
 
     heads: Mapping[str, Head]
     """The fitted heads that these need."""
@@ -86,7 +86,7 @@ class SavedHeads:
         return centres(sums, counts, self.mean)
 
     def predict(self, rows: Rows, centre: np.ndarray | None = None) -> dict[str, HeadOutput]:
-        """Return the output of each head that was asked for, for N rows.
+        """Return the output of each requested head for N rows.
 
         Args:
             rows: with embeddings (N, D).

@@ -33,7 +33,7 @@ def test_scores_are_those_of_the_report(which: str, request: pytest.FixtureReque
     (result,) = entry["results"]
     assert result["dataset"]["split"] == "test"
     by_name = {metric["name"]: metric for metric in result["metrics"]}
-    assert len(by_name) == 12  # three heads, three metrics
+    assert len(by_name) == 12  # three heads and their mean, three metrics
     protocol = records.read_record(run / "comparison.csv")["details"]["protocol"]
     (name,) = (each for each in by_name if each.startswith(f"macro-F1 of SVM, {protocol} split"))
     assert by_name[name]["value"] == pytest.approx(table["svm", "test", "macro_f1"], abs=5e-5)
