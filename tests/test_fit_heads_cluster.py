@@ -4,7 +4,6 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -73,10 +72,10 @@ def test_a_worker_lost_in_the_midst_of_training_loses_nothing(
 ) -> None:
     """The SVM, which was there already, stays; the same command ends as if nothing had happened."""
 
-    def dying(**given: Any) -> bytes:
-        if given["process_group"]["dmlc_task_id"] == "00001":
+    def dying(part: spread.Part) -> bytes:
+        if part.rabit["dmlc_task_id"] == "00001":
             os.kill(os.getpid(), signal.SIGKILL)
-        return work(**given)
+        return work(part)
 
     monkeypatch.setattr(memory_budget, "needed", lambda *rows, svm_rows: 10**18)
     undisturbed, run = (make_run(tmp_path / name, n=200) for name in ("undisturbed", "run"))
