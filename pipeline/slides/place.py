@@ -2,11 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.errors import BadArtifact, StaleInput
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, records
-from pipeline.storage.embeddings.slide_info import SlideInfo
+
+if TYPE_CHECKING:  # commands import this module: their --help needs no HDF5
+    from pipeline.storage.embeddings.slide_info import SlideInfo
 
 
 def results_folder(run: Path, kind: str, name: str) -> Path:
@@ -31,7 +34,7 @@ def grid_path(run: Path, name: str) -> Path:
     return results_folder(run, atomic.SLIDES, name) / "grid.csv"
 
 
-def slide_of(embeddings: Path, record: records.Record, info: SlideInfo) -> Path:
+def slide_of(embeddings: Path, record: records.Record, info: "SlideInfo") -> Path:
     """Return the path of the slide that embeddings were made from."""
     return Path(os.path.normpath(embeddings.parent / str(record["details"].get("content", info.slide))))
 
