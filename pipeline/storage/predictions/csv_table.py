@@ -162,8 +162,8 @@ def read_predictions(path: Path) -> pd.DataFrame:
     if pooled and any(table[name].dtype.kind != "i" for name in PART_COLUMNS):
         raise refuse("a seed or fold is not a whole number")
     if not pooled:
-        for name in reversed(PART_COLUMNS):
-            table.insert(len(COLUMNS), name, 0)
+        parts = pd.DataFrame(0, index=table.index, columns=list(PART_COLUMNS))
+        table = pd.concat([table[list(COLUMNS)], parts, table[rest]], axis=1)
     rows = pd.Series(list(zip(table["tile_id"], table["seed"], strict=True)), index=table.index)
     heads = rows.groupby(table["head"], sort=False).agg(list)
     if any(ids != heads.iloc[0] for ids in heads) or len(set(heads.iloc[0])) != len(heads.iloc[0]):
