@@ -125,6 +125,8 @@ def split_conformal(
     with warnings.catch_warnings():
         # classes without calibration rows: least ambiguous sets have one threshold for all
         warnings.filterwarnings("ignore", message=".*conformalization dataset has less labels")
+        # hundreds of classes of few tiles: prepare warns of these
+        warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
         classifier.conformalize(_normalised(p_calibration), y_calibration)
         return np.asarray(classifier.predict_set(_normalised(p))[1][:, :, 0], dtype=bool)
 

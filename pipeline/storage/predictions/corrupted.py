@@ -75,7 +75,8 @@ def read_robustness(path: Path) -> pd.DataFrame:
     if any(table[name].dtype.kind not in "fi" or not np.isfinite(table[name]).all() for name in names):
         raise refuse("a probability is not a number")
     if not pooled:
-        table = table.assign(**dict.fromkeys(PART_COLUMNS, 0))
+        parts = pd.DataFrame(0, index=table.index, columns=list(PART_COLUMNS))
+        table = pd.concat([table, parts], axis=1)
     if any(table[name].dtype.kind != "i" for name in PART_COLUMNS):
         raise refuse("a seed or fold is not a whole number")
     if unknown := sorted(set(table["head"]) - set(MAIN)):
