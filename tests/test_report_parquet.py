@@ -185,12 +185,12 @@ def rewritten(path: Path, change) -> None:
     [
         (lambda t: t.__setitem__("p_a", t["p_a"] + 0.1), "sum to 1"),
         (lambda t: t.loc.__setitem__((t.index[5], "p_a"), np.nan), "empty|sum to 1"),
-        (lambda t: t.loc.__setitem__((t.index[N + 5], "tile_id"), "other"), "same rows"),
+        (lambda t: t.loc.__setitem__((t.index[N + 5], "tile_id"), "other"), "different rows"),
         (lambda t: t.loc.__setitem__((t.index[N + 5], "group"), "g0x"), "differ between the heads"),
         (lambda t: t.loc.__setitem__((t.index[5], "predicted"), "z"), "unknown"),
         (lambda t: t.loc.__setitem__((t.index[5], "split"), "z"), "unknown"),
-        (lambda t: t.loc.__setitem__((t.index[[6, N + 6, 2 * N + 6]], "tile_id"), t["tile_id"][7]), "each once"),
-        (lambda t: t.drop(index=t.index[-1]), "same rows"),
+        (lambda t: t.loc.__setitem__((t.index[[6, N + 6, 2 * N + 6]], "tile_id"), t["tile_id"][7]), "has two rows"),
+        (lambda t: t.drop(index=t.index[-1]), "different rows"),
         (lambda t: t.rename(columns={"p_a": "q_a"}), "columns are not"),
     ],
 )
