@@ -12,6 +12,7 @@ slide -> tile ------------> extract -> predict
     fit_heads  embeddings      -> heads/, predictions.csv         softmax, SVM, XGBoost on the same rows
     report     predictions     -> comparison.csv, .md, report.html
     predict    slide's, heads  -> maps/<slide>/                   class map, regions for QuPath, areas
+    import_embeddings  files of CLAM, TRIDENT, STAMP, AnnData, Parquet, CSV, NumPy -> embeddings.h5
     export     embeddings      -> files of CLAM, TRIDENT, anndata, or CSV
     verify     the run         -> every file against its recorded hash and schema
 

@@ -4,12 +4,13 @@ A stage whose result is current is skipped. An interrupted stage continues where
 
     python -m pipeline                      the demo, about five minutes on two cores
     python -m pipeline --run reports/mine --data my_tiles --group-regex '(slide[0-9]+)_'
+    python -m pipeline --run reports/frozen --data my_tiles --encoder torchvision:resnet50
     python -m pipeline --run reports/kather --data kather2016 --protocol logo --random-control
 
 All options of all stages are accepted here. `python -m pipeline.STAGE --help` lists them:
 prepare (data, splits), train (network, recipe), extract (engine, precision), baselines,
 fit_heads (heads, memory, cluster), robustness, report. Other commands: verify, merge,
-tile, predict, export, doctor, bench.
+tile, predict, export, import_embeddings, doctor, bench.
 """
 
 import dataclasses
@@ -18,7 +19,8 @@ from pipeline import baselines, extract, fit_heads, prepare, report, robustness,
 from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common
-from pipeline.errors import UsageError
+from pipeline.errors import EXIT_OK, UsageError
+from pipeline.names import TRAINED
 from pipeline.storage.protocol import read_protocol
 
 INNER = 3
@@ -72,7 +74,7 @@ def run(common: Common, options: AllOptions) -> int:
 
     def part(place: Common) -> int:
         return max(
-            train.train(place, options.train),
+            EXIT_OK if options.extract.encoder != TRAINED else train.train(place, options.train),
             extract.extract(place, options.extract),
             fit_heads.fit(place, heads),
         )

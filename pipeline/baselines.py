@@ -142,7 +142,8 @@ def build_untrained(seed: int, px: int) -> "Model":
     test tiles among them, has to go into the network. Statistics estimated from tiles made the baseline lower, not
     higher: normalised random layers amplify noise.
     """
-    from pipeline.network.model_file import Model, Preprocess
+    from pipeline.network.model_file import Model
+    from pipeline.network.preprocess import Preprocess
     from pipeline.network.resnet import build_network
 
     info = {"arch": ARCH, "classes": [], "preprocess": dataclasses.asdict(Preprocess(size=px))}
@@ -232,9 +233,7 @@ def run(common: Common, options: BaselinesOptions) -> int:
     model = build_untrained(common.seed, px)
     engine = build_engine("torch", model, device=device, precision="fp32", batch=BATCH)
     skipped: dict[int, str] = {}
-    row = row_type(
-        colour_histogram=N_COLOURS, handcrafted=len(HANDCRAFTED_NAMES), untrained=model.network.fc.in_features
-    )
+    row = row_type(colour_histogram=N_COLOURS, handcrafted=len(HANDCRAFTED_NAMES), untrained=model.width)
     tile_id = list(manifest.table["tile_id"])
     blocks = compute(manifest, engine, common, px=px, row=row, skipped=skipped)
     with contextlib.closing(blocks):

@@ -91,7 +91,8 @@ def measure(part: str, options: BenchOptions, config: "BenchConfig") -> "Iterato
 
         from pipeline.benchmark.embedding import measure_embedding
         from pipeline.benchmark.training import measure_training
-        from pipeline.network.model_file import Model, Preprocess
+        from pipeline.network.model_file import Model
+        from pipeline.network.preprocess import Preprocess
         from pipeline.network.resnet import build_network
 
         rng = np.random.default_rng(options.seed)

@@ -1,4 +1,4 @@
-"""Embed every tile - train, val, test - or the tiles of slides by the trained network: penultimate layer and logits.
+"""Embed every tile - train, val, test - or the tiles of slides: penultimate layer and logits of the trained network.
 
 Reads manifest.csv and model.safetensors; writes embeddings.h5 (schema in docs/format.md). Memory does not grow with
 the number of tiles. Stop or kill it at any moment: the same command continues after the last finished batch. A tile
@@ -6,6 +6,9 @@ that cannot be read keeps its row, marked in /status, and the exit code is 3.
 
 With --shard i/K it embeds the i-th of K parts of the tiles, i counted from 1. Shards need each other neither at the
 same time nor on the same machine. python -m pipeline.merge then makes one file, whose rows are those of a single run.
+
+With --encoder a pretrained network of torchvision or timm takes the place of the trained one: it becomes
+model.safetensors of the run, is not trained, and has no logits. Later commands need no --encoder.
 
 Under torchrun each process embeds a shard on its own device, and the first one merges the shards.
 
@@ -15,6 +18,7 @@ Commands on different slides of a run can work at the same time.
 
     python -m pipeline.extract --run reports/mine
     python -m pipeline.extract --run reports/mine --shard 3/64
+    python -m pipeline.extract --run reports/frozen --encoder torchvision:resnet50
     torchrun --nproc-per-node 8 -m -- pipeline.extract --run reports/mine
     python -m pipeline.extract --run reports/mine --slide slide.svs
 """
@@ -29,6 +33,7 @@ from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check
 from pipeline.cli.slide_options import SlidesOptions, chosen_slides
 from pipeline.errors import BadInput, StaleInput, UsageError
+from pipeline.names import TRAINED
 from pipeline.runtime.process import n_ranks, refuse_several
 from pipeline.storage import atomic, freshness
 from pipeline.storage.lock import locked_file
@@ -48,6 +53,14 @@ PLACES = ("manifest", "model", "out", "shard")
 @dataclasses.dataclass(frozen=True)
 class ExtractOptions:
     """How tiles are embedded, and where the files are."""
+
+    encoder: str = TRAINED
+    """trained: the network in the run folder. torchvision:<network> or timm:<network> (extra encoders; also
+    timm:hf-hub:<repository>): a frozen, pretrained network, which needs no training."""
+
+    weights: str = "default"
+    """Weights of --encoder: default (those that the library publishes, downloaded unless they are cached), or a
+    .safetensors or .pth file. A config.json of timm next to the file describes its preprocessing."""
 
     manifest: Path | None = None
     """Default: manifest.csv of the run."""
@@ -84,6 +97,8 @@ class ExtractOptions:
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        check(self.encoder != TRAINED or self.weights == "default", "--weights: give --encoder too")
+        check(self.encoder == TRAINED or self.model is None, "--encoder and --model exclude one another: give one")
         check(self.embed_batch is None or 1 <= self.embed_batch <= 8192, f"--embed-batch {self.embed_batch}: 1 to 8192")
         check(
             self.embed_precision != "int8" or self.engine in ("auto", "openvino"),
@@ -157,6 +172,7 @@ def run(common: Common, options: ExtractOptions) -> int:
         raise UsageError(
             f"--{given[0]}: {common.run} is a plan, whose parts have their own files: give the --run of one part"
         )
+    check(options.encoder == TRAINED or n_ranks() == 1, "--encoder: start it without torchrun, or with --shard")
     check(not options.shard or n_ranks() == 1, "--shard: start it without torchrun, which gives each process a shard")
 
     def work(part: Common) -> int:
@@ -189,18 +205,22 @@ def extract(common: Common, options: ExtractOptions) -> int:
 
 
 def tile_inputs(common: Common, options: ExtractOptions) -> "TileInputs":
-    """Return manifest and network of a run folder.
+    """Return manifest and network of a run folder; `--encoder` makes its network that of the run first.
 
     Raises:
         BadArtifact: one is missing or damaged.
         BadInput, StaleInput: as `check_trained_on`.
     """
+    from pipeline.network.encoders.install import Choice, install_encoder
     from pipeline.network.extraction.tiles import TileInputs
     from pipeline.network.model_file import load_model
     from pipeline.tiles.manifest import read_manifest
 
     manifest = read_manifest(options.manifest or common.run / "manifest.csv")
     model_path = options.model or common.run / "model.safetensors"
+    if options.encoder != TRAINED:
+        with locked_file(model_path):  # shards may begin at the same time
+            install_encoder(model_path, manifest, Choice(options.encoder, options.weights), restart=common.restart)
     model = load_model(model_path)
     check_trained_on(manifest, model, model_path, force=common.force)
     return TileInputs(manifest, model, model_path)
@@ -221,6 +241,7 @@ def run_slides(common: Common, options: ExtractOptions, slides: SlideOptions) ->
 
     refuse_several("pipeline.extract --slide")
     entries, out = chosen_slides(slides.slide, slides, force=common.force), options.out
+    check(options.encoder == TRAINED, "--encoder: embed the tiles of the run by it first; its slides then follow it")
     check(options.manifest is None, "--manifest lists tiles: give it without --slide")
     check(not options.shard, "--shard divides the tiles of a manifest: for slides, give each process its own --slide")
     check(

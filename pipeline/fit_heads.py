@@ -4,7 +4,7 @@ Reads embeddings.h5 (and baselines.h5, if there is one); writes heads/svm.skops,
 predictions.csv. Hyper-parameters, early stopping and calibration come from val rows, which the network was not trained
 on; test rows are only predicted. A head that is saved and current is not fitted again. The test rows of all parts of a
 plan are pooled, so that every tile is predicted by networks trained without its fold. Rows that do not fit into
-`--memory` are read block by block.
+`--memory` are read block by block. A frozen encoder has logistic regression in place of softmax.
 
     python -m pipeline.fit_heads --run reports/mine --fit-on heldout
 """
@@ -13,13 +13,13 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
-from pipeline.names import BASELINES, FILES, SOURCES, SUMMARY
+from pipeline.names import BASELINES, FILES, SOURCES, SUMMARY, TRAINED
 from pipeline.runtime.console import log
 from pipeline.runtime.device import memory_bytes, n_cores, use_device
 from pipeline.storage import atomic, freshness, records
@@ -27,9 +27,7 @@ from pipeline.storage.freshness import Input, check_input
 from pipeline.storage.protocol import Protocol, read_protocol
 
 if TYPE_CHECKING:
-    from pipeline.heads.base import SavableHead
     from pipeline.heads.config import FitConfig
-    from pipeline.heads.fit import CalibratedHead
     from pipeline.heads.memory_budget import Memory
 
 
@@ -44,8 +42,9 @@ class FitHeadsOptions:
     embeddings: Path | None = None
     """Default: embeddings.h5 of the run."""
 
-    heads: tuple[str, ...] = tuple(FILES)
-    """Heads to fit next to softmax: svm, xgboost."""
+    heads: tuple[str, ...] = ("svm", "xgboost")
+    """Heads to fit next to softmax: svm, xgboost, logistic. A frozen encoder has no softmax layer, so that logistic
+    regression is always fitted in its place."""
 
     fit_on: Literal["train", "heldout", "crossfit"] | None = None
     """train: on the tiles the network was trained on. heldout: on validation tiles. crossfit: on every tile of the
@@ -157,6 +156,9 @@ class Job:
     baselines: Path | None
     """baselines.h5, if baselines are fitted on it."""
 
+    heads: tuple[str, ...]
+    """Heads to fit, in the order of every table."""
+
     config: "FitConfig"
     memory: "Memory"
     limits: Mapping[str, Any]
@@ -197,8 +199,10 @@ def describe(common: Common, options: FitHeadsOptions) -> Job:
     memory = decide_memory(stated, source.path, baselines, config, cluster=options.cluster)
     is_limited = stated is not None and memory.room is not None
     limits = {"memory": stated, "cluster": options.cluster is not None} if is_limited else {}
+    is_frozen = reader.read_header(source.path).attrs["encoder"] != TRAINED
+    heads = [name for name in FILES if name in options.heads or (is_frozen and name == "logistic")]
     names = ("rounds", "calibration", "baselines", "svm_rows", "decide", "relative")
-    chosen = {"heads": list(options.heads), "fit_on": config.fit_on, **{name: getattr(options, name) for name in names}}
+    chosen = {"heads": heads, "fit_on": config.fit_on, **{name: getattr(options, name) for name in names}}
     artifact = records.Artifact(
         path=records.existing_table(common.run / "predictions.csv"),
         schema=csv_table.SCHEMA,
@@ -208,7 +212,7 @@ def describe(common: Common, options: FitHeadsOptions) -> Job:
         seed=common.seed,
         known=source.known,
     )
-    return Job(source, baselines, config, memory, limits, artifact)
+    return Job(source, baselines, tuple(heads), config, memory, limits, artifact)
 
 
 def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
@@ -229,15 +233,18 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
     with steps.open_fit_backend(config, job.memory, folder=common.run, cluster=options.cluster) as (config, cache):
         data = load_head_data(job.source.path, job.baselines, config, room=job.memory.room, cache=cache)
         rows, n_rows = data.splits[EMBEDDINGS], len(data.every[EMBEDDINGS].y)
+        fitted_twice = {"linear"} if "logistic" in job.heads else set()
         baselines = [name for name in BASELINES if options.baselines and SOURCES[name] in data.splits]
-        n_lines = n_rows * (1 + len(options.heads) + (len(options.heads) > 0) + len(baselines))
+        baselines = [name for name in baselines if name not in fitted_twice]
+        n_lines = n_rows * (2 + len(job.heads) + len(baselines))
         path = csv_table.table_for(common.run / "predictions.csv", n_lines)
         if path.suffix == ".parquet":
             require_pyarrow()  # before hours of fitting
         if job.memory.room is not None:
             log.info(f"fit_heads: {n_rows} rows do not fit into memory: {job.memory.room}")
-        heads = {"softmax": steps.calibrate(steps.fit_softmax(data.plain), config)}
-        for name in options.heads:
+        softmax = steps.fit_softmax(data.plain)
+        heads = {} if softmax is None else {"softmax": steps.calibrate(softmax, config)}
+        for name in job.heads:
             kind, artifact = SAVED_KINDS[name], head_artifact(name, common, config, job)
             record = freshness.reusable_record(artifact, restart=common.restart)
             if record is not None:
@@ -246,7 +253,7 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
             searched = steps.search_head(name, kind, rows, config)
             fitted = steps.fit_head(name, kind, rows, searched, config)
             heads[name] = steps.calibrate(fitted, config)
-            save(heads[name], artifact, job.source, device=config.device if kind.uses_device else "cpu")
+            steps.save(heads[name], artifact, job.source, device=config.device if kind.uses_device else "cpu")
         heads |= steps.mean_of("mean", heads)
         for name in baselines:
             heads |= steps.fit_calibrated_baseline(name, data, config, heads)
@@ -261,12 +268,11 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
     summary = {"classes": data.embeddings.classes, "fit_on": config.fit_on, "heads": facts} | probed
     summary["relative"] = None if data.mean is None else {"mean": data.mean.tolist()}
     atomic.write_text(common.run / SUMMARY, atomic.to_json(summary))
-    details = {name: job.source.record["details"][name] for name in ("protocol", "dataset", "credit")}
-    details |= {"fit_on": config.fit_on, "calibrated_on": "val", "n_train": len(rows["train"].y)}
+    details = {name: job.source.record["details"][name] for name in ("protocol", "dataset", "credit", "encoder")}
     details |= {"fit_on": config.fit_on, "calibrated_on": "val", "n_train": len(rows["train"].y)}
     details |= {name: getattr(options, name) for name in ("decide", "relative")}
     details["n_skipped"] = len(job.source.record["details"]["skipped"])
-    outputs = [common.run / name for name in (SUMMARY, *(FILES[head] for head in options.heads))]
+    outputs = [common.run / name for name in (SUMMARY, *(FILES[head] for head in job.heads))]
     records.write_record(dataclasses.replace(job.artifact, path=path), outputs=outputs, details=details)
     log.info(f"fit_heads: predictions of {', '.join(heads)} for {n_rows} tiles in {path}")
 
@@ -277,18 +283,9 @@ def head_artifact(name: str, common: Common, config: "FitConfig", job: Job) -> r
     from pipeline.heads.registry import SAVED_KINDS
 
     own, path, source = SAVED_KINDS[name].option, common.run / FILES[name], job.source
-    chosen = {name: getattr(config, name) for name in ("fit_on", "calibration", "relative", own)} | job.limits
+    names = ("fit_on", "calibration", "relative", *([own] if own else []))
+    chosen = {name: getattr(config, name) for name in names} | job.limits
     return records.Artifact(path, SCHEMA, "fit_heads", chosen, [source.path], common.seed, source.known)
-
-
-def save(made: "CalibratedHead", artifact: records.Artifact, source: Input, *, device: str) -> None:
-    """Write the file of a head and its record, so that the head outlasts an interruption of the command."""
-    cast("SavableHead", made.head).save(artifact.path)  # heads of SAVED_KINDS are
-    made.facts["bytes"] = artifact.path.stat().st_size
-    source.check_unchanged()
-    records.write_record(artifact, details=made.facts, device=device)
-    seconds = made.facts["search_seconds"] + made.facts["fit_seconds"]
-    log.info(f"fit_heads: {artifact.path.stem} fitted in {seconds:.0f} s")
 
 
 main = Command("pipeline.fit_heads", __doc__, FitHeadsOptions, run)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 COMMANDS = (
     *("prepare", "train", "extract", "merge", "baselines", "fit_heads", "robustness", "report", "verify"),
-    *("tile", "predict", "export", "compare", "doctor", "demo_slide", "bench", "ablate"),
+    *("tile", "predict", "export", "compare", "doctor", "demo_slide", "bench", "ablate", "import_embeddings"),
 )
 """The commands of one stage: `python -m pipeline.NAME`, and the first word after `histoheads`."""
 
@@ -31,9 +31,10 @@ COLOUR_AND_TEXTURE = ("histogram_svm", "handcrafted_xgboost", "histogram_handcra
 
 HEADS: Mapping[str, HeadName] = {
     "softmax": HeadName("softmax"),
+    "logistic": HeadName("logistic regression", file="heads/logistic.skops"),
     "svm": HeadName("SVM", file="heads/svm.skops"),
     "xgboost": HeadName("XGBoost", file="heads/xgboost.ubj"),
-    "mean": HeadName("mean of heads", mean_of=("softmax", "svm", "xgboost")),
+    "mean": HeadName("mean of heads", mean_of=("softmax", "logistic", "svm", "xgboost")),
     "majority": HeadName("majority class", features="embeddings"),
     "histogram_svm": HeadName("colour histogram + SVM", features="colour_histogram"),
     "handcrafted_xgboost": HeadName("hand-crafted features + XGBoost", features="handcrafted"),
@@ -49,6 +50,9 @@ HEADS: Mapping[str, HeadName] = {
 
 MAIN = tuple(name for name, head in HEADS.items() if head.features is None)
 """The heads that the report compares."""
+
+REFERENCES = ("softmax", "logistic")
+"""The head that others are compared with: softmax, or of a frozen encoder, which has none, logistic regression."""
 
 SOURCES = {name: head.features for name, head in HEADS.items() if head.features is not None}
 """Baseline -> the features that it takes."""
@@ -68,7 +72,7 @@ SPELLING = {name: head.label for name, head in HEADS.items()}
 UNTRAINED = ("majority", *COLOUR_AND_TEXTURE, "baseline_mean", "untrained_svm")
 """Baselines that need no training of a network, the cheapest first."""
 
-COST_ORDER = (*UNTRAINED, "softmax", "linear", "xgboost", "svm", "mean", "knn")
+COST_ORDER = (*UNTRAINED, "softmax", "logistic", "linear", "xgboost", "svm", "mean", "knn")
 """All heads, the cheapest first: what a head adds to training and to one pass over a tile. Softmax is the network's
 last layer, k-NN keeps all embeddings."""
 
@@ -80,3 +84,9 @@ SPLITS = ("train", "val", "test")
 
 IMAGENET = "imagenet"
 """What `--init` takes for torchvision's weights, not for a file (that one is ./imagenet)."""
+
+TRAINED = "trained"
+"""Value of `--encoder`, and of the attribute of embeddings.h5, for a network that was trained on the run's tiles."""
+
+IMPORTED = "imported"
+"""Value of the attribute `encoder` of embeddings.h5 for rows that another program made."""

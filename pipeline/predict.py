@@ -48,8 +48,9 @@ class PredictOptions:
     out: Path | None = None
     """Folder of the results; default: maps/<name of the slide or folder> of the run."""
 
-    head: Literal["softmax", "svm", "xgboost", "mean", "all"] = "softmax"
-    """Head that predicts; mean: of the log-odds of the heads; all: every head of the run, and their agreement."""
+    head: Literal["auto", "softmax", "logistic", "svm", "xgboost", "mean", "all"] = "auto"
+    """Head that predicts; auto: softmax, or logistic regression for a frozen encoder; mean: of the log-odds of the
+    heads; all: every head of the run, and their agreement."""
 
     geojson: Literal["regions", "tiles", "detections", "none"] = "regions"
     """For QuPath: connected cells of one class merged into annotations, or one tile or detection object per cell."""
@@ -202,7 +203,7 @@ def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Pa
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     manifest = read_manifest(common.run / "manifest.csv")
     engine = recorded_engine(saved.embedded, model, manifest, device)
-    tiles = TileFiles(folder, names, None, model.preprocess.size, stain=model.preprocess.stain)
+    tiles = TileFiles(folder, names, None, model.preprocess)
     outputs, problems = predict_folder(saved, engine, tiles, common)
     kept = [row for row in range(len(names)) if row not in problems]
     if not kept:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from pipeline.comparison.predictions import Predictions
     from pipeline.heads.saved import SavedHeads
     from pipeline.network.engines import Engine
-    from pipeline.network.model_file import Model, Preprocess
+    from pipeline.network.model_file import Model
+    from pipeline.network.preprocess import Preprocess
     from pipeline.storage.predictions.csv_table import HeadOutput
     from pipeline.storage.protocol import Protocol
 
@@ -199,7 +200,7 @@ class CorruptedTiles:
     """Group of each tile."""
 
     preprocess: "Preprocess"
-    """Size and stain of the network's input; corruptions come before both."""
+    """Makes the network's input; corruptions come before it."""
 
 
 def predict_corrupted(
@@ -228,7 +229,6 @@ def predict_corrupted(
     outputs: dict[str, dict[str, HeadOutput]] = {}
     skipped: dict[int, str] = {}
     paths, hashes = list(tiles.files["path"]), list(tiles.files["sha256"])
-    size, stain = tiles.preprocess.size, tiles.preprocess.stain
     with StopRequest() as stop, progress(len(names) * len(paths), unit="tile", label="robustness") as bar:
 
         def on_batch(n: int) -> None:
@@ -241,7 +241,7 @@ def predict_corrupted(
             outputs[name], problems = predict_tiles(
                 saved,
                 engine,
-                TileFiles(tiles.root, paths, hashes, size, change=CORRUPTIONS[name].apply, stain=stain),
+                TileFiles(tiles.root, paths, hashes, tiles.preprocess, change=CORRUPTIONS[name].apply),
                 workers=n_workers(common.workers),
                 max_bad=common.max_bad,
                 on_batch=on_batch,

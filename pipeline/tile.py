@@ -65,7 +65,8 @@ class TileOptions:
 def run(common: Common, options: TileOptions, slides: SlidesOptions) -> int:
     """Tile every slide; return the exit code."""
     from pipeline.network.extraction.slide_model import slide_model
-    from pipeline.network.model_file import Preprocess, load_model
+    from pipeline.network.model_file import load_model
+    from pipeline.network.preprocess import Preprocess
     from pipeline.slides.batch import each_slide
     from pipeline.slides.find import SlideEntry
     from pipeline.slides.grid import Tiling

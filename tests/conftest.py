@@ -170,6 +170,25 @@ def publish_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     return publish
 
 
+@pytest.fixture(scope="session")
+def encoder_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of torchvision's shufflenet_v2_x0_5, next to a config.json: tiles of 36 px, cropped to 32 px."""
+    import json
+
+    import torch
+    from safetensors.torch import save_file
+    from torchvision.models import shufflenet_v2_x0_5
+
+    folder = tmp_path_factory.mktemp("weights")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        save_file(shufflenet_v2_x0_5().state_dict(), folder / "own.safetensors")
+    config = {"input_size": [3, 32, 32], "crop_pct": 0.875, "interpolation": "bicubic", "license": "CC0"}
+    config |= {"mean": [0.5, 0.4, 0.6], "std": [0.2, 0.3, 0.25]}
+    (folder / "config.json").write_text(json.dumps({"pretrained_cfg": config}))
+    return folder / "own.safetensors"
+
+
 @pytest.fixture
 def tile_folder(tmp_path: Path) -> Callable[..., Path]:
     """`tile_folder(name, classes=..., n=6, px=16, suffix=".png", groups=3)`: class folders of coloured noise.
@@ -233,7 +252,7 @@ def embedded_slide() -> Callable[..., Path]:
         chosen = 7 * np.arange(n) % len(known.label)
         info = SlideInfo("slide one.tif", "5" * 64, 1000, 900, 0.5, patch, 0.5, patch, stride)
         info = dataclasses.replace(info, **facts)
-        scratch = PartialRows(path, row=row_type(known.features.shape[1], len(known.classes)), identity={}, batch=1)
+        scratch = PartialRows(path, row=row_type(known.features.shape[1], known.logits.shape[1]), identity={}, batch=1)
         scratch.open(restart=True)
         rows = np.zeros(n, scratch.row)
         rows["features"], rows["logits"] = known.features[chosen], known.logits[chosen]
@@ -247,7 +266,7 @@ def embedded_slide() -> Callable[..., Path]:
             {"x": 100 + stride * x, "y": 200 + stride * y, "group": "slide one", "label": "", "split": ""}
         )
         table["tile_id"] = table["path"] = [f"slide one_{a}_{b}" for a, b in zip(table["x"], table["y"], strict=True)]
-        names = ("classes", "preprocess", "model_sha256", "manifest_sha256")
+        names = ("classes", "preprocess", "encoder", "layer", "model_sha256", "manifest_sha256")
         write_embeddings(path, scratch, table, attrs={k: known.attrs[k] for k in names} | (attrs or {}), slide=info)
         scratch.remove()
         thumbnail = path.with_name(f"{path.stem}-thumbnail.png")

@@ -15,7 +15,7 @@ from PIL import Image
 from pipeline import baselines
 from pipeline.network.batches import normalise
 from pipeline.network.engines.torch_engine import TorchEngine
-from pipeline.network.model_file import Preprocess
+from pipeline.network.preprocess import Preprocess
 from pipeline.network.resnet import build_network, features
 from pipeline.storage import records
 from pipeline.storage.baseline_features import SCHEMA, Baselines, read_baselines

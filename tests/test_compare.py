@@ -256,7 +256,7 @@ def test_costs_are_those_of_the_network_and_no_time_decides(tmp_path: Path) -> N
     a = make_run(tmp_path / "a", {"svm": 0.1}, arch="resnet50")
     details = {"engine": "torch", "precision": "bf16", "views": 8}
     (a / "embeddings.h5").write_bytes(b"heavy files are not committed, their records are")
-    artifact = records.Artifact(a / "embeddings.h5", "embeddings/1.0", "extract")
+    artifact = records.Artifact(a / "embeddings.h5", "embeddings/1.1", "extract")
     records.write_record(artifact, details=details, device="cpu")
     (a / "embeddings.h5").unlink()
     parameters, dimension, gflops = network_cost("resnet50", 64, n_classes=3)

@@ -148,7 +148,7 @@ def test_csv(fitted_base: Path, slide: Path, tmp_path: Path, monkeypatch: pytest
         (["--to", "trident", "--out", "out"], 1, "trident files need the coordinates"),
         (["--to", "clam", "--out", "one.h5"], 2, "a file, but --to clam writes into a folder"),
         (["--to", "csv", "--out", "."], 2, "a folder, but --to csv writes a file"),
-        (["--to", "csv", "--out", "one.h5"], 2, "exists (embeddings/1.0) and would be replaced"),
+        (["--to", "csv", "--out", "one.h5"], 2, "exists (embeddings/1.1) and would be replaced"),
         (["--to", "trident", "--embeddings", "one.h5", "--out", "."], 2, "would be replaced"),
         (["--to", "csv", "--embeddings", "none.h5", "--out", "a.csv"], 1, "none.h5: not there"),
     ],

@@ -440,8 +440,9 @@ def test_bad_tiles_are_marked_and_named(trained_run: Path, words: Words, capsys:
 def test_a_file_called_changed_is_unreadable_all_the_same(tmp_path: Path) -> None:
     from pipeline.network.batches import TileFiles
     from pipeline.network.extraction.resumable_rows import status_of
+    from pipeline.network.preprocess import Preprocess
 
-    _, _, _, problem = TileFiles(tmp_path, ["changed/unchanged.png"], ["0" * 64], 8)[0]
+    _, _, _, problem = TileFiles(tmp_path, ["changed/unchanged.png"], ["0" * 64], Preprocess(8))[0]
     assert status_of(problem) == UNREADABLE
 
 

@@ -18,6 +18,7 @@ from pipeline.heads.saved import SavedHeads
 from pipeline.heads.svm.classifier import Svm
 from pipeline.network.batches import TileFiles, normalise
 from pipeline.network.model_file import Model, load_model
+from pipeline.network.preprocess import Preprocess
 from pipeline.storage import atomic, records
 from pipeline.storage.predictions.corrupted import blocks, read_robustness
 from pipeline.storage.predictions.csv_table import read_predictions
@@ -314,7 +315,7 @@ def test_the_command_knows_every_corruption() -> None:
 def test_changed_tiles_keep_the_hash_of_the_file(fitted_base: Path) -> None:
     manifest = read_manifest(fitted_base / "run" / "manifest.csv")
     rows = manifest.table.iloc[:2]
-    dark = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), 16, change=np.zeros_like)
+    dark = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), Preprocess(16), change=np.zeros_like)
     _, pixels, digest, problem = dark[1]
     assert problem == ""
     assert not pixels.any()

@@ -14,8 +14,9 @@ from pipeline.benchmark.hardware_limits import TRAINING_PASSES, peak_name, peaks
 from pipeline.benchmark.measurement import OURS, PLAIN, Measurement, median_ratio
 from pipeline.network.batches import normalise
 from pipeline.network.distributed import Ranks
-from pipeline.network.model_file import Model, Preprocess
+from pipeline.network.model_file import Model
 from pipeline.network.precision import default_precision
+from pipeline.network.preprocess import Preprocess
 from pipeline.network.resnet import as_channels_last, flops_per_tile
 from pipeline.network.training.pixel_cache import CachedTiles
 from pipeline.network.training.recipe import Recipe

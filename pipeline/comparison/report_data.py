@@ -70,6 +70,12 @@ class ReportData:
         return self.best(predictions.main_heads or predictions.heads, METRIC)[0]
 
     @property
+    def encoder(self) -> Mapping[str, object] | None:
+        """What is known of a frozen encoder; None for a network that was trained on the run's tiles."""
+        found = self.predictions.details.get("encoder")
+        return found if isinstance(found, Mapping) else None
+
+    @property
     def test_rows(self) -> str:
         """The number of test tiles, and of rows where a tile was tested under several seeds."""
         rows = self.predictions.rows("test")

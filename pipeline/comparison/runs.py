@@ -13,7 +13,7 @@ from pipeline.comparison.read import read_predictions
 from pipeline.comparison.robustness import read_corrupted
 from pipeline.errors import BadArtifact, BadInput
 from pipeline.evaluation.validate import FloatArray, IntArray
-from pipeline.names import COST_ORDER, SOURCES, SPELLING, UNTRAINED
+from pipeline.names import COST_ORDER, IMPORTED, SOURCES, SPELLING, UNTRAINED
 from pipeline.storage import atomic, records
 from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.protocol import read_protocol
@@ -178,6 +178,8 @@ def pixel_hashes(run: Path, predictions: Predictions) -> dict[str, str] | None:
             return found
     if (run / "embeddings.h5").is_file():
         embeddings = read_embeddings(run / "embeddings.h5", with_features=False)
+        if embeddings.attrs["encoder"] == IMPORTED:
+            return None  # the pixels were not seen
         hashes = [bytes(each).hex() for each in embeddings.sha256]
         found = dict(zip(embeddings.tile_id, hashes, strict=True))
         if ids <= set(found):
@@ -240,10 +242,15 @@ def read_price(run: Path) -> Price:
     model = atomic.from_json(folders[0] / "model.json")
     arch, size = str(model["arch"]), int(model["preprocess"]["size"])
     n_networks = 1 if protocol is None else max(1, protocol.n_inner)
-    parameters, dimension, gflops = network_cost(arch, size, n_classes=len(model["classes"]))
+    if (encoder := model.get("encoder")) is not None:
+        parameters, dimension, gflops = (encoder[name] for name in ("parameters", "dimension", "gflops"))
+        train_seconds, start = 0.0, f"{encoder['weights']}, frozen"
+    else:
+        parameters, dimension, gflops = network_cost(arch, size, n_classes=len(model["classes"]))
+        start = None if model.get("init") is None else str(model["init"])
     return Price(
         arch=arch,
-        start_weights=None if model.get("init") is None else str(model["init"]),
+        start_weights=start,
         tile_px=size,
         parameters=parameters,
         dimension=dimension,

@@ -32,7 +32,7 @@ class Rows:
     """(N, D) float32."""
 
     logits: np.ndarray
-    """(N, K) float32."""
+    """(N, K) float32; (N, 0) of a frozen encoder."""
 
     y: np.ndarray
     """(N,) int64 class codes."""
@@ -42,6 +42,13 @@ class Rows:
 
     widths: tuple[int, ...] = ()
     """Widths of the feature sets that are side by side; empty: there is one."""
+
+    n_classes: int = 0
+    """K. Default: the width of the logits."""
+
+    def __post_init__(self) -> None:
+        """Count the classes."""
+        object.__setattr__(self, "n_classes", self.n_classes or self.logits.shape[1])
 
     def take(self, chosen: np.ndarray) -> Self:
         """Return the rows that an index or mask chooses."""

@@ -1,19 +1,14 @@
-"""Define the heads that only baselines use: the majority class, nearest neighbours, and a linear probe."""
+"""Define the heads that only baselines use: the majority class and nearest neighbours."""
 
 import dataclasses
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from pipeline.heads.base import Head, Params, Rows, Softmax, Step, as_columns, nothing
+from pipeline.heads.base import Head, Params, Rows, Softmax, Step, nothing
 from pipeline.heads.config import FitConfig
-from pipeline.heads.kind import HeadKind
-from pipeline.heads.parallel import quiet, side_by_side
-from pipeline.heads.search_result import Point, Search
+from pipeline.heads.kind import PlainKind
+from pipeline.heads.search_result import Search
 from pipeline.heads.svm.kind import SvmKind
 
 NEIGHBOURS = 20
@@ -21,11 +16,6 @@ NEIGHBOURS = 20
 
 BLOCK_ROWS = 256
 """Rows compared with all fitted rows at once."""
-
-C_PROBE = (1e-3, 1e-2, 1e-1, 1.0)
-"""Values of C are small, because 2048 standardised features separate a few thousand rows completely."""
-
-MOST_STEPS = 1000
 
 LEAST_SPREAD = 1e-9
 """A column with less spread is constant: it is not scaled."""
@@ -53,7 +43,7 @@ class Majority:
     """Score every tile with the log shares of the classes among the fitted rows, add-one smoothed."""
 
     def __init__(self, fit: Rows) -> None:
-        counts = np.bincount(fit.y, minlength=fit.logits.shape[1])
+        counts = np.bincount(fit.y, minlength=fit.n_classes)
         self.log_prior = np.log((counts + 1) / (counts + 1).sum())
 
     def scores(self, rows: Rows) -> np.ndarray:
@@ -69,7 +59,7 @@ class Neighbours:
 
     def scores(self, rows: Rows) -> np.ndarray:
         """Return log shares (N, K) of the classes, smoothed by 1 / K neighbour per class."""
-        k, n_classes = min(NEIGHBOURS, len(self.y)), rows.logits.shape[1]
+        k, n_classes = min(NEIGHBOURS, len(self.y)), rows.n_classes
         scores = np.empty((len(rows.y), n_classes))
         for start in range(0, len(scores), BLOCK_ROWS):
             block = _unit_length(rows.features[start : start + BLOCK_ROWS])
@@ -79,22 +69,13 @@ class Neighbours:
         return scores
 
 
-class LinearProbe:
-    """Standardised features and a multinomial logistic regression."""
+@dataclasses.dataclass(frozen=True)
+class NeighboursKind(PlainKind):
+    """Nearest neighbours, of which there may be too few."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self.pipeline = pipeline
-
-    def scores(self, rows: Rows) -> np.ndarray:
-        """Return logits (N, K)."""
-        decision = self.pipeline.decision_function(rows.features)
-        return as_columns(decision, self.pipeline.classes_, rows.logits.shape[1])
-
-
-def fit_probe(fit: Rows, params: Params) -> LinearProbe:
-    """Fit the linear probe with inverse regularisation strength C."""
-    regression = LogisticRegression(C=params["C"], max_iter=MOST_STEPS)
-    return LinearProbe(make_pipeline(StandardScaler(), regression).fit(fit.features, fit.y))
+    def notes(self, head: Head, rows: Rows, chosen: Params, config: FitConfig) -> list[str]:
+        """Return whether there are fewer rows than neighbours."""
+        return [f"only {len(rows.y)} neighbours: there are no more rows"] if len(rows.y) < NEIGHBOURS else []
 
 
 class Blocks:
@@ -161,41 +142,6 @@ def untrained_points(n_features: int) -> list[Params]:
     """Return the points of an SVM on `n_features` features of the untrained network."""
     gammas = [factor / n_features for factor in GAMMA_PER_FEATURE]
     return [{"kernel": "rbf", "gamma": gamma, "C": c} for gamma in gammas for c in C_UNTRAINED]
-
-
-@dataclasses.dataclass(frozen=True)
-class PlainKind(HeadKind):
-    """A kind of head whose search fits every point on all rows; the head is the best point."""
-
-    fit_point: Callable[[Rows, Params], Head]
-    candidates: Sequence[Params]
-
-    def points(self, rows: Rows, config: FitConfig) -> list[Params]:
-        """Return the points."""
-        return list(self.candidates)
-
-    def search(self, fit: Rows, held: Rows, points: list[Params], config: FitConfig, on_point: Step) -> Search:
-        """Fit every point, several at once, and score the held-out rows."""
-
-        def scored(params: Params) -> Point:
-            start = time.perf_counter()
-            head = self.fit_point(fit, params)
-            return Point(params, head.scores(held), held.y, time.perf_counter() - start, head)
-
-        return Search(list(side_by_side(scored, points, jobs=config.jobs)))
-
-    def fit(self, rows: Rows, params: Params, config: FitConfig, on_step: Step = nothing) -> Head:
-        """Fit one point."""
-        with quiet():
-            return self.fit_point(rows, params)
-
-    def notes(self, head: Head, rows: Rows, chosen: Params, config: FitConfig) -> list[str]:
-        """Return notes about convergence and the number of neighbours."""
-        if isinstance(head, LinearProbe) and head.pipeline[-1].n_iter_.max() >= MOST_STEPS:
-            return ["did not converge"]
-        if isinstance(head, Neighbours) and len(rows.y) < NEIGHBOURS:
-            return [f"only {len(rows.y)} neighbours: there are no more rows"]
-        return []
 
 
 def _unit_length(features: np.ndarray) -> np.ndarray:

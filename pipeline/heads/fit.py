@@ -14,14 +14,14 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard, cast
 
 import numpy as np
 
 from pipeline.evaluation.calibration_choice import choose_calibration
 from pipeline.evaluation.decision import choose_prior_correction
 from pipeline.evaluation.folds import assign_folds
-from pipeline.heads.base import AnyRows, Head, Params, Rows, Softmax
+from pipeline.heads.base import AnyRows, Head, Params, Rows, SavableHead, Softmax
 from pipeline.heads.cluster.client import connected
 from pipeline.heads.config import FitConfig
 from pipeline.heads.kind import HeadKind
@@ -32,8 +32,10 @@ from pipeline.heads.rows import EMBEDDINGS, HeadData
 from pipeline.heads.search_result import Point, Search, cross_search
 from pipeline.heads.streamed_rows import StreamedRows, sampled, scores_of
 from pipeline.names import MEANS, SOURCES
+from pipeline.runtime.console import log
 from pipeline.runtime.progress import progress
-from pipeline.storage import atomic
+from pipeline.storage import atomic, records
+from pipeline.storage.freshness import Input
 from pipeline.storage.predictions.csv_table import HeadOutput
 
 HELDOUT_FOLDS = 3
@@ -184,7 +186,7 @@ def fit_baseline(name: str, kind: HeadKind, rows: Mapping[str, Rows], config: Fi
     fitted = fit_head(name, kind, sample, search_head(name, kind, sample, config), config)
     fitted.facts["features"] = SOURCES[name]
     fit_rows, n_rows = sample[config.fit_split], len(rows[config.fit_split].y)
-    missing = fit_rows.logits.shape[1] - len(np.unique(fit_rows.y))
+    missing = fit_rows.n_classes - len(np.unique(fit_rows.y))
     if missing:
         fitted.facts["notes"].append(f"{missing} class(es) without a fitted row, which it can never predict")
     if n_rows > len(fit_rows.y):
@@ -204,10 +206,12 @@ def fit_calibrated_baseline(
     return {name: calibrate(fitted, config)}
 
 
-def fit_softmax(rows: Mapping[str, Rows]) -> FitResult:
-    """Return the network's own head: it was trained with the network and computed with the embeddings."""
+def fit_softmax(rows: Mapping[str, Rows]) -> FitResult | None:
+    """Return the network's own head, which was trained with it; None for a frozen encoder, which has no such head."""
     head, val = Softmax(), rows["val"]
-    n_weights = (val.features.shape[1] + 1) * val.logits.shape[1]
+    if not val.logits.shape[1]:
+        return None
+    n_weights = (val.features.shape[1] + 1) * val.n_classes
     notes = ["the network's last layer; its logits were computed with the embeddings"]
     facts = {"search": [], "chosen": {}, "notes": notes, "bytes": 4 * n_weights, "search_seconds": 0, "fit_seconds": 0}
     return FitResult(head, head.scores(val), val, facts)
@@ -282,3 +286,13 @@ def predict_all(heads: Mapping[str, CalibratedHead], data: HeadData) -> Iterator
                 yield name, calibrated_output(facts, scores)
 
     return with_means(fitted(), {name: made.facts for name, made in heads.items() if made.head is None})
+
+
+def save(made: CalibratedHead, artifact: records.Artifact, source: Input, *, device: str) -> None:
+    """Write the file of a head and its record, so that the head outlasts an interruption of the command."""
+    cast("SavableHead", made.head).save(artifact.path)  # heads of SAVED_KINDS are
+    made.facts["bytes"] = artifact.path.stat().st_size
+    source.check_unchanged()
+    records.write_record(artifact, details=made.facts, device=device)
+    seconds = made.facts["search_seconds"] + made.facts["fit_seconds"]
+    log.info(f"fit_heads: {artifact.path.stem} fitted in {seconds:.0f} s")

@@ -1,11 +1,14 @@
 """Define the interface of a kind of head: the points of its search, their scores, and the final fit."""
 
 import abc
+import dataclasses
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.heads.base import Head, Params, Rows, Step, nothing
 from pipeline.heads.config import FitConfig
+from pipeline.heads.parallel import quiet, side_by_side
 from pipeline.heads.search_result import Point, Search
 from pipeline.heads.streamed_rows import StreamedRows, scores_of
 
@@ -50,7 +53,7 @@ class HeadKind(abc.ABC):
 class SavedKind(HeadKind):
     """A kind of head that has a file of its own in the run folder."""
 
-    option: str
+    option: str | None = None
     """The option of fit_heads, and of FitConfig, that changes this head only."""
 
     uses_device = False
@@ -64,3 +67,30 @@ class SavedKind(HeadKind):
             BadArtifact: the file has no record, other bytes than were saved, or another content.
             StaleInput: it was saved by another version of its library.
         """
+
+
+@dataclasses.dataclass(frozen=True)
+class PlainKind(HeadKind):
+    """A kind of head whose search fits every point on all rows: the best one is the head."""
+
+    fit_point: Callable[[Rows, Params], Head]
+    candidates: Sequence[Params]
+
+    def points(self, rows: Rows, config: FitConfig) -> list[Params]:
+        """Return the points."""
+        return list(self.candidates)
+
+    def search(self, fit: Rows, held: Rows, points: list[Params], config: FitConfig, on_point: Step) -> Search:
+        """Fit every point, several at once, and score the held-out rows."""
+
+        def scored(params: Params) -> Point:
+            start = time.perf_counter()
+            head = self.fit_point(fit, params)
+            return Point(params, head.scores(held), held.y, time.perf_counter() - start, head)
+
+        return Search(list(side_by_side(scored, points, jobs=config.jobs)))
+
+    def fit(self, rows: Rows, params: Params, config: FitConfig, on_step: Step = nothing) -> Head:
+        """Fit one point."""
+        with quiet():
+            return self.fit_point(rows, params)

@@ -80,12 +80,12 @@ def separability(rows: Rows) -> dict[str, float | None]:
     `scatter_ratio` is the trace of the scatter between the class means over that within the classes (Fisher's
     criterion; Fukunaga 1990, "Introduction to Statistical Pattern Recognition", chapter 10). It is larger on
     training tiles than on others; the difference shows how optimistic training embeddings are. None if no class has
-    two different rows.
+    two different rows. `accuracy` is None for a frozen encoder, which has no head.
     """
     between, within = _streamed_scatter(rows) if isinstance(rows, StreamedRows) else _scatter(rows)
     return {
         "scatter_ratio": between / within if within > 0 else None,
-        "accuracy": float((rows.logits.argmax(axis=1) == rows.y).mean()),
+        "accuracy": float((rows.logits.argmax(axis=1) == rows.y).mean()) if rows.logits.shape[1] else None,
         "n_tiles": len(rows.y),
     }
 
@@ -104,7 +104,7 @@ def _scatter(rows: Rows) -> tuple[float, float]:
 
 def _streamed_scatter(rows: StreamedRows) -> tuple[float, float]:
     """Return the same as `_scatter` for streamed rows, from sums and sums of squares in float64."""
-    counts = np.bincount(rows.y, minlength=rows.logits.shape[1])
+    counts = np.bincount(rows.y, minlength=rows.n_classes)
     sums, squares = np.zeros((len(counts), rows.features.width)), 0.0
     for _, block in rows.blocks():
         for code in np.unique(block.y):

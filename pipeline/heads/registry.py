@@ -4,22 +4,25 @@ from collections.abc import Mapping
 
 from pipeline.heads.baselines import (
     BLOCK_POINTS,
-    C_PROBE,
     HANDCRAFTED_POINTS,
     HISTOGRAM_POINTS,
     NEIGHBOURS,
     BlockSvmKind,
     Majority,
     Neighbours,
-    PlainKind,
-    fit_probe,
+    NeighboursKind,
     untrained_points,
 )
-from pipeline.heads.kind import HeadKind, SavedKind
+from pipeline.heads.kind import HeadKind, PlainKind, SavedKind
+from pipeline.heads.logistic import LogisticKind
 from pipeline.heads.svm.kind import SvmKind
 from pipeline.heads.xgb.kind import BoostingKind
 
-SAVED_KINDS: Mapping[str, SavedKind] = {"svm": SvmKind(), "xgboost": BoostingKind()}
+SAVED_KINDS: Mapping[str, SavedKind] = {
+    "logistic": LogisticKind(),
+    "svm": SvmKind(),
+    "xgboost": BoostingKind(),
+}
 """Heads with a file of their own."""
 
 BASELINE_KINDS: Mapping[str, HeadKind] = {
@@ -28,7 +31,7 @@ BASELINE_KINDS: Mapping[str, HeadKind] = {
     "handcrafted_xgboost": BoostingKind(HANDCRAFTED_POINTS),
     "histogram_handcrafted_svm": BlockSvmKind(lambda _: list(BLOCK_POINTS), standardise=False),
     "untrained_svm": SvmKind(untrained_points),
-    "knn": PlainKind(lambda rows, _: Neighbours(rows), [{"neighbours": NEIGHBOURS}]),
-    "linear": PlainKind(fit_probe, [{"C": c} for c in C_PROBE]),
+    "knn": NeighboursKind(lambda rows, _: Neighbours(rows), [{"neighbours": NEIGHBOURS}]),
+    "linear": LogisticKind(),
 }
 """Baselines that are fitted; those of `names.MEANS` are averages of these."""

@@ -128,6 +128,7 @@ def rows_of(embeddings: Embeddings, chosen: np.ndarray) -> Rows:
         logits=embeddings.logits[chosen],
         y=embeddings.label[chosen].astype(np.int64),
         groups=np.array(embeddings.group, dtype=str)[chosen],
+        n_classes=len(embeddings.classes),
     )
 
 
@@ -140,6 +141,7 @@ def _streamed(content: Embeddings, chosen: np.ndarray, path: Path, room: Room, c
         logits=content.logits[chosen],
         y=content.label[chosen].astype(np.int64),
         groups=np.array(content.group, dtype=str)[chosen],
+        n_classes=len(content.classes),
         block_rows=room.block_rows,
         sample_rows=room.sample_rows,
         cache=cache,

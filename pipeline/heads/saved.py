@@ -14,7 +14,7 @@ from pipeline.errors import BadArtifact, BadInput, StaleInput
 from pipeline.heads.base import Head, Rows, Softmax
 from pipeline.heads.outputs import calibrated_output, with_means
 from pipeline.heads.registry import SAVED_KINDS
-from pipeline.names import FILES, MAIN, MEANS, SUMMARY
+from pipeline.names import FILES, MAIN, MEANS, REFERENCES, SUMMARY
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.embeddings.relative_features import centres, relative
 from pipeline.storage.predictions.csv_table import SCHEMA, HeadOutput
@@ -199,6 +199,11 @@ def embeddings_record(run: Path, record: Mapping[str, Any], network: EmbeddedBy)
     )
 
 
+def _reference(summary: Mapping[str, Any]) -> list[str]:
+    """Return the head that others are compared with: the first of `REFERENCES` that a run has."""
+    return [name for name in REFERENCES if name in summary["heads"]][:1] or [REFERENCES[0]]
+
+
 def folder_of_network(run: Path, network: EmbeddedBy) -> Path:
     """Return the folder with the network that made some embeddings: the run's own, or that of a part of its plan.
 
@@ -224,7 +229,7 @@ def read_heads(run: Path, head: str, network: EmbeddedBy, *, force: bool) -> Sav
 
     Args:
         run: the folder.
-        head: a name, or "all".
+        head: a name, "auto" for the reference, or "all".
         network: network of the embeddings to predict.
         force: use heads although one of their inputs has changed.
 
@@ -239,5 +244,5 @@ def read_heads(run: Path, head: str, network: EmbeddedBy, *, force: bool) -> Sav
     if not force:
         freshness.check_inputs_unchanged(path, record)
     summary = read_summary(run, record)
-    names = [name for name in MAIN if name in summary["heads"]] if head == "all" else [head]
+    names = {"all": [name for name in MAIN if name in summary["heads"]], "auto": _reference(summary)}.get(head, [head])
     return load_heads(run, summary, names, embedded=embedded)

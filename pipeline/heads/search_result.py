@@ -96,7 +96,7 @@ def cross_search(
     by_fold = list(each_of(lambda fold: search(rows.take(folds != fold), rows.take(folds == fold)), numbers))
     merged = []
     for same in zip(*(found.points for found in by_fold), strict=True):
-        scores = np.empty_like(rows.logits, dtype=np.float64)
+        scores = np.empty((len(rows.y), rows.n_classes))
         for fold, point in zip(numbers, same, strict=True):
             scores[folds == fold] = point.scores
         params = dict(same[0].params)

@@ -34,12 +34,13 @@ class StreamedRows(Rows):
         start = 0
         for features in self.features.blocks(self.block_rows):
             place = slice(start, start + len(features))
-            yield place, Rows(features, self.logits[place], self.y[place], self.groups[place], self.widths)
+            own = self.logits[place], self.y[place], self.groups[place]
+            yield place, Rows(features, *own, widths=self.widths, n_classes=self.n_classes)
             start = place.stop
 
     def read(self) -> Rows:
         """Return the rows with their features in memory."""
-        return Rows(self.features.read(), self.logits, self.y, self.groups, self.widths)
+        return Rows(self.features.read(), self.logits, self.y, self.groups, self.widths, self.n_classes)
 
     def sample(self, *, seed: int) -> Rows:
         """Return a stratified sample in memory; all rows if they are not more."""
@@ -64,7 +65,7 @@ def scores_of(head: Head, rows: Rows) -> np.ndarray:
     """Return the scores (N, K) of a head, for rows in memory or streamed."""
     if not isinstance(rows, StreamedRows) or isinstance(head, Softmax):
         return head.scores(rows)
-    scores = np.empty(rows.logits.shape)
+    scores = np.empty((len(rows.y), rows.n_classes))
     for place, block in rows.blocks():
         scores[place] = head.scores(block)
     return scores

@@ -33,7 +33,8 @@ def predict_rows(saved: "SavedHeads", content: "Embeddings", path: Path) -> "dic
             ok = content.status[part] == OK
             if ok.any():
                 features = block[ok].astype(saved.dtype).astype(np.float32)  # the precision that heads were fitted on
-                rows = Rows(features, content.logits[part][ok], np.full(int(ok.sum()), -1))
+                unknown = np.full(int(ok.sum()), -1)
+                rows = Rows(features, content.logits[part][ok], unknown, n_classes=len(saved.classes))
                 blocks.append(saved.predict(rows, centre))
             start += len(block)
             bar.update(len(block))

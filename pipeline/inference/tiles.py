@@ -51,7 +51,7 @@ def predict_tiles(
 
     def predict_block() -> None:
         n = sum(map(len, logits))
-        rows = Rows(np.concatenate(features), np.concatenate(logits), np.full(n, -1))
+        rows = Rows(np.concatenate(features), np.concatenate(logits), np.full(n, -1), n_classes=len(saved.classes))
         blocks.append(saved.predict(rows, _centre_of_groups(saved, rows.features, groups, skipped)))
         features.clear()
         logits.clear()

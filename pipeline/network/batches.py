@@ -15,14 +15,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.errors import BadTile, WorkerLost
+from pipeline.network.preprocess import Preprocess
 from pipeline.network.shared_memory import has_room
-from pipeline.tiles.decoding import decode_tile, pixel_hash, resize
-from pipeline.tiles.stain_normalisation import Stain
+from pipeline.tiles.decoding import decode_tile, pixel_hash
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from pipeline.network.model_file import Preprocess
 
 STALLED_S = 300
 """Seconds without a batch after which a worker counts as hung."""
@@ -79,15 +77,6 @@ class TileSource(Dataset[Item], abc.ABC):
         return range(len(self))
 
 
-def network_input(pixels: np.ndarray, size: int, stain: Stain | None) -> np.ndarray:
-    """Return the network's input (size, size, 3) uint8 of a tile (h, w, 3) uint8: resized, then stain-normalised.
-
-    Resizing comes first because tiles of slides are read at their final size.
-    """
-    pixels = resize(pixels, size)
-    return pixels if stain is None else stain.apply(pixels)
-
-
 class TileFiles(TileSource):
     """Read tiles from image files and check the hash of their pixels.
 
@@ -96,10 +85,9 @@ class TileFiles(TileSource):
         paths: one for each tile.
         sha256: SHA-256 of each tile's pixels; "" for a tile that was unreadable when its manifest was made. None if no
             manifest lists the tiles.
-        size: side of the network's input in px.
-        change: maps a tile's checked pixels (h, w, 3) uint8 to the pixels that are resized. It precedes `stain`, as the
-            faults of a scanner precede the network's preprocessing.
-        stain: target that tiles are normalised to.
+        preprocess: makes the network's input of a tile.
+        change: maps a tile's checked pixels (h, w, 3) uint8 to the pixels that are preprocessed, as the faults of a
+            scanner precede the preprocessing.
     """
 
     def __init__(
@@ -107,15 +95,14 @@ class TileFiles(TileSource):
         root: Path,
         paths: Sequence[str],
         sha256: Sequence[str] | None,
-        size: int,
+        preprocess: Preprocess,
         *,
         change: Callable[[np.ndarray], np.ndarray] | None = None,
-        stain: Stain | None = None,
     ) -> None:
-        self.root, self.paths, self.size = root, list(paths), size
+        self.root, self.paths, self.size = root, list(paths), preprocess.input_px
         self.sha256 = None if sha256 is None else list(sha256)
         self.place = root
-        self.change, self.stain = change, stain
+        self.preprocess, self.change = preprocess, change
         self.problems = [""] * len(self.paths)
         """Why a tile was unreadable when its manifest was made, if it was."""
 
@@ -124,13 +111,12 @@ class TileFiles(TileSource):
         cls,
         root: Path,
         table: "pd.DataFrame",
-        preprocess: "Preprocess",
+        preprocess: Preprocess,
         *,
         change: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> "TileFiles":
         """Return the tiles of some rows of a manifest, with this preprocessing."""
-        paths, hashes = list(table["path"]), list(table["sha256"])
-        tiles = cls(root, paths, hashes, preprocess.size, change=change, stain=preprocess.stain)
+        tiles = cls(root, list(table["path"]), list(table["sha256"]), preprocess, change=change)
         tiles.problems = list(table["problem"])
         return tiles
 
@@ -157,7 +143,7 @@ class TileFiles(TileSource):
         if self.sha256 is not None and digest.hex() != self.sha256[row]:
             return row, *nothing, f"{self.name(row)}: {CHANGED_PIXELS}"
         changed = pixels if self.change is None else self.change(pixels)
-        return row, network_input(changed, self.size, self.stain), np.frombuffer(digest, np.uint8), ""
+        return row, self.preprocess.apply(changed), np.frombuffer(digest, np.uint8), ""
 
 
 Collated = tuple[list[int], Any, np.ndarray, list[str]]

@@ -1,4 +1,4 @@
-"""Write and read model.safetensors and model.json: a trained network and its description. Loading runs no code (P3)."""
+"""Write and load model.safetensors with model.json: a trained network or a frozen encoder. No code is run (P3)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,50 +8,26 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torchvision.models.resnet import ResNet
 
 from pipeline.errors import BadArtifact
+from pipeline.names import TRAINED
+from pipeline.network.encoders.frozen import FrozenEncoder, Network
+from pipeline.network.encoders.libraries import rebuilt
+from pipeline.network.preprocess import Preprocess, preprocess_fault, preprocess_of
 from pipeline.network.resnet import ARCHITECTURES, build_network
 from pipeline.storage import atomic, records
-from pipeline.tiles.stain_normalisation import Stain, stain_of
 
 SCHEMA = "model/1.0"
 
 MOST_CLASSES = 32_767
 """Class codes are int16 in embeddings.h5."""
 
-MOST_PX = 1024
-"""Largest side of a network's input in px, as in `train`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Preprocess:
-    """Describe how a decoded tile becomes the network's input; stored in model.json and embeddings.h5."""
-
-    size: int
-    """Side in px the tile is resized to."""
-
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Per channel, of pixels scaled to 0..1; torchvision's constants."""
-
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    """Per channel, as `mean`; torchvision's constants."""
-
-    interpolation: str = "bilinear"
-    """Pillow's antialiased bilinear filter."""
-
-    mpp: float | None = None
-    """Micrometres per pixel of the network's input, if known."""
-
-    stain: Stain | None = None
-    """Target of stain normalisation; None: no normalisation."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Model:
     """A network with its description."""
 
-    network: ResNet
+    network: Network
     info: Mapping[str, Any]
     """Content of model.json."""
 
@@ -63,12 +39,24 @@ class Model:
         return list(self.info["classes"])
 
     @property
+    def encoder(self) -> str:
+        """`trained`, or the library and name of a frozen encoder."""
+        return str(self.info["arch"]) if isinstance(self.network, FrozenEncoder) else TRAINED
+
+    @property
+    def width(self) -> int:
+        """Width of an embedding, D."""
+        return self.network.width if isinstance(self.network, FrozenEncoder) else self.network.fc.in_features
+
+    @property
+    def n_logits(self) -> int:
+        """Number of logits of a tile: that of the classes, 0 for a frozen encoder, which has no softmax layer."""
+        return 0 if isinstance(self.network, FrozenEncoder) else len(self.classes)
+
+    @property
     def preprocess(self) -> Preprocess:
-        """Description of the network's input."""
-        known = [field.name for field in dataclasses.fields(Preprocess)]
-        values = {name: value for name, value in self.info["preprocess"].items() if name in known}
-        exact = {"mean": tuple(values["mean"]), "std": tuple(values["std"]), "stain": stain_of(values.get("stain"))}
-        return Preprocess(**values | exact)
+        """What the network's input is."""
+        return preprocess_of(self.info["preprocess"])
 
 
 def description_path(path: Path) -> Path:
@@ -92,7 +80,7 @@ def save_model(path: Path, state: Mapping[str, torch.Tensor], info: Mapping[str,
 
 
 def load_model(path: Path) -> Model:
-    """Load a trained network, in eval mode on the CPU.
+    """Load the network of a run, in eval mode on the CPU.
 
     Raises:
         BadArtifact: missing, damaged or edited files, or weights that do not fit the architecture.
@@ -105,13 +93,21 @@ def load_model(path: Path) -> Model:
     info = atomic.from_json(description)
     if fault := _fault(info):
         raise BadArtifact(f"{description}: {fault}: restore it or train again")
-    network = build_network(info["arch"], n_classes=len(info["classes"]), seed=0)
-    types = {name: value.dtype for name, value in network.state_dict().items()}
+    network: Network
+    if info["arch"] in ARCHITECTURES:
+        network = body = build_network(info["arch"], n_classes=len(info["classes"]), seed=0)
+    else:
+        try:
+            network = rebuilt(info)
+        except BadArtifact as error:
+            raise BadArtifact(f"{description}: {error}: restore it or run extract --restart") from None
+        body = network.body
+    types = {name: value.dtype for name, value in body.state_dict().items()}
     try:
         state = load_file(path)
         if other := [name for name, value in state.items() if value.dtype != types.get(name, value.dtype)]:
             raise RuntimeError(f"{other[0]} is {state[other[0]].dtype}, {types[other[0]]} is needed")
-        network.load_state_dict(state)
+        body.load_state_dict(state)
     except (SafetensorError, RuntimeError, ValueError, KeyError, OSError) as error:
         raise BadArtifact(f"{path}: not the weights of {info['arch']}: {' '.join(str(error).split())[:160]}") from None
     return Model(network=network.eval(), info=info, record=record)
@@ -119,24 +115,11 @@ def load_model(path: Path) -> Model:
 
 def _fault(info: Any) -> str:
     """Return what is missing or wrong in a description, or ""."""
-    if not isinstance(info, dict) or info.get("arch") not in ARCHITECTURES:
-        return f"no arch of {', '.join(ARCHITECTURES)}"
+    if not isinstance(info, dict) or not (info.get("arch") in ARCHITECTURES or "encoder" in info):
+        return f"no arch of {', '.join(ARCHITECTURES)}, and no encoder"
     classes = info.get("classes")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         return "classes is not a list of names"
     if not 0 < len(classes) <= MOST_CLASSES or len(set(classes)) < len(classes):
         return f"classes is empty, names one twice, or has more than {MOST_CLASSES}"
-    preprocess = info.get("preprocess")
-    names = [field.name for field in dataclasses.fields(Preprocess) if field.name != "stain"]
-    if not isinstance(preprocess, dict) or not set(names) <= set(preprocess):
-        return f"preprocess is not an object of {', '.join(names)}"
-    size, constants = preprocess["size"], [preprocess["mean"], preprocess["std"]]
-    if not isinstance(size, int) or not 1 <= size <= MOST_PX:
-        return f"preprocess has no size from 1 to {MOST_PX} px"
-    if not all(isinstance(c, list) and len(c) == 3 and all(isinstance(v, int | float) for v in c) for c in constants):
-        return "preprocess has no mean and std of three channels"
-    try:
-        stain_of(preprocess.get("stain"))
-    except ValueError as error:
-        return f"preprocess.stain is not a stain to normalise to ({error})"
-    return ""
+    return preprocess_fault(info.get("preprocess"))

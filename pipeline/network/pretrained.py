@@ -20,24 +20,40 @@ WEIGHTS: dict[str, ResNet50_Weights | ResNet18_Weights] = {
 
 
 def imagenet_file(arch: str, ranks: Ranks) -> Path:
-    """Return the file of the weights after checking its hash; download it if torch's cache lacks it.
+    """Return the file of the start weights of an architecture, as `published_file`.
 
     With several processes, the first one of each machine downloads it, and the others wait.
 
-    The cache is `hub/checkpoints` in $TORCH_HOME, by default ~/.cache/torch. torchvision's `get_state_dict` is not
-    used: it unpickles the cached file without checking the hash.
-
     Raises:
-        KeyError: there are no weights for this architecture.
-        BadInput: not in the cache, and the download failed; names the file and its place.
-        BadArtifact: the file in the cache has another hash.
-        DiskFull: no space for it.
+        KeyError: there are none for this architecture.
+        BadInput, BadArtifact, DiskFull: as `published_file`.
     """
-    url = str(WEIGHTS[arch].url)  # the file's name ends with the first digits of its SHA-256
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    prefix = path.stem.rpartition("-")[2]
     if local_rank() > 0:
         ranks.barrier()
+    path = published_file(str(WEIGHTS[arch].url), "--init imagenet", "--init FILE")
+    if local_rank() == 0:
+        ranks.barrier()
+    return path
+
+
+def published_file(url: str, option: str, instead: str) -> Path:
+    """Return the file of torchvision's weights, whose hash is the published one; it is downloaded if there is none.
+
+    The cache is `hub/checkpoints` in $TORCH_HOME, by default ~/.cache/torch. torchvision's own `get_state_dict` is not
+    used: it takes what is in the cache without a check, and unpickles it.
+
+    Args:
+        url: where it is published; the end of the file's name begins its SHA-256.
+        option: of the command, for messages.
+        instead: the option that takes a file, for messages.
+
+    Raises:
+        BadInput: not in the cache, and the download failed; names the file and where it belongs.
+        BadArtifact: the file in the cache is another one.
+        DiskFull: no space for it.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    prefix = path.stem.rpartition("-")[2]
     if not path.is_file():
         try:
             with disk_errors(path):
@@ -46,14 +62,12 @@ def imagenet_file(arch: str, ranks: Ranks) -> Path:
         except (OSError, RuntimeError, http.client.HTTPException) as error:  # RuntimeError: another hash
             reason = " ".join(str(error).split())[:160]
             raise BadInput(
-                f"--init imagenet: {path} is not there, and {url} could not be downloaded ({reason}): put that file "
-                "there, or give weights by --init FILE"
+                f"{option}: {path} is not there, and {url} could not be downloaded ({reason}): put that file "
+                f"there, or give weights by {instead}"
             ) from None
     if not (found := sha256_file(path)).startswith(prefix):
         raise BadArtifact(
-            f"--init imagenet: {path} is not the published file (its sha256 begins with {found[: len(prefix)]}): "
+            f"{option}: {path} is not the published file (its sha256 begins with {found[: len(prefix)]}): "
             "remove it, so that it is downloaded again"
         )
-    if local_rank() == 0:
-        ranks.barrier()
     return path

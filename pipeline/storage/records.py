@@ -69,8 +69,9 @@ CONTENT: dict[str, type | tuple[type, ...]] = {
 ARTIFACTS = (
     ("manifest.csv", "manifest/1.0", "prepare"),
     ("model.safetensors", "model/1.0", "train"),
-    ("embeddings.h5", "embeddings/1.0", "extract"),
+    ("embeddings.h5", "embeddings/1.1", "extract"),
     ("baselines.h5", "baselines/1.0", "baselines"),
+    ("heads/logistic.skops", "head/1.0", "fit_heads"),
     ("heads/svm.skops", "head/1.0", "fit_heads"),
     ("heads/xgboost.ubj", "head/1.0", "fit_heads"),
     ("predictions.csv", "predictions/1.0", "fit_heads"),
@@ -111,7 +112,7 @@ class Artifact:
 
     path: Path
     schema: str
-    """Schema and version, e.g. "embeddings/1.0"."""
+    """Schema and version, e.g. "embeddings/1.1"."""
 
     stage: str
     """The command that makes it."""

@@ -230,8 +230,12 @@ def pixel_hash(pixels: np.ndarray) -> bytes:
     return digest.digest()
 
 
-def resize(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Return the tile at size x size px, uint8, by Pillow's antialiased bilinear filter; unchanged if it fits."""
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+"""Name of an interpolation -> Pillow's antialiased filter."""
+
+
+def resize(pixels: np.ndarray, size: int, interpolation: str = "bilinear") -> np.ndarray:
+    """Return the tile at size x size px, uint8, by one of `INTERPOLATIONS`; unchanged if it fits."""
     if pixels.shape[:2] == (size, size):
         return pixels
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(pixels).resize((size, size), INTERPOLATIONS[interpolation]))

@@ -10,7 +10,8 @@ import torch
 
 from pipeline.benchmark.training import begin_training, cache_tiles, take_steps
 from pipeline.network.batches import TileFiles, load_batches
-from pipeline.network.model_file import Model, Preprocess, load_model
+from pipeline.network.model_file import Model, load_model
+from pipeline.network.preprocess import Preprocess
 from pipeline.network.resnet import build_network
 from pipeline.tiles.manifest import read_manifest
 from pipeline.tiles.synthetic.tiles import CLASSES, render_tile
@@ -77,8 +78,7 @@ def run_inputs(path, config):
         if len(np.unique(rows["label"])) < 2:
             raise SystemExit(f"{manifest.path}: tiles of two classes are needed in {' or '.join(splits)}")
         rows = rows.iloc[np.random.default_rng(config.seed).permutation(len(rows))[:most]]
-        seen = model.preprocess
-        tiles = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), seen.size, stain=seen.stain)
+        tiles = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), model.preprocess)
         (batch,) = load_batches(tiles, [range(len(tiles))], workers=0)
         for problem in filter(None, batch.problems):
             raise SystemExit(problem)

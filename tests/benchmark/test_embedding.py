@@ -13,7 +13,8 @@ from pipeline.benchmark.embedding import PLAIN_BATCH, measure_embedding, rate, s
 from pipeline.benchmark.measurement import PLAIN
 from pipeline.errors import PipelineError
 from pipeline.network.engines import build_engine
-from pipeline.network.model_file import Model, Preprocess
+from pipeline.network.model_file import Model
+from pipeline.network.preprocess import Preprocess
 from pipeline.network.resnet import build_network
 
 CONFIG = BenchConfig(torch.device("cpu"), threads=1, rounds=2, seed=0, is_quick=True)

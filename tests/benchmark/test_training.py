@@ -9,7 +9,8 @@ import torch
 from pipeline.benchmark.config import BenchConfig
 from pipeline.benchmark.measurement import OURS, PLAIN, find
 from pipeline.benchmark.training import PlainTraining, begin_training, cache_tiles, measure_training, take_steps
-from pipeline.network.model_file import Model, Preprocess
+from pipeline.network.model_file import Model
+from pipeline.network.preprocess import Preprocess
 from pipeline.network.resnet import build_network
 
 CONFIG = BenchConfig(torch.device("cpu"), threads=1, rounds=2, seed=0, is_quick=True)

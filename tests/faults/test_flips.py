@@ -10,6 +10,7 @@ from PIL import Image
 
 from pipeline.errors import BadArtifact
 from pipeline.network.batches import TileFiles
+from pipeline.network.preprocess import Preprocess
 from pipeline.storage import freshness, records
 from pipeline.tiles.decoding import decode_tile, pixel_hash
 
@@ -133,7 +134,7 @@ def test_p4_a_flipped_bit_in_a_tile_is_found_or_changes_no_pixel(
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path, kind)
     right = decode_tile(path)
-    tiles = TileFiles(tmp_path, [path.name], [pixel_hash(right).hex()], 32)
+    tiles = TileFiles(tmp_path, [path.name], [pixel_hash(right).hex()], Preprocess(32))
     content = path.read_bytes()
     missed = []
     for _ in range(FLIPS):

@@ -11,6 +11,7 @@ from pipeline.network.batches import TileFiles
 from pipeline.network.engines import build_engine
 from pipeline.network.extraction.forward import embed_batches
 from pipeline.network.model_file import Model
+from pipeline.network.preprocess import Preprocess
 from pipeline.network.resnet import build_network
 from pipeline.tiles.decoding import pixel_hash
 
@@ -36,7 +37,7 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> TileFiles:
         names.append(f"{i}.png")
         hashes.append(pixel_hash(pixels).hex())
     (root / f"{UNREADABLE}.png").write_text("no image")
-    return TileFiles(root, names, hashes, PX)
+    return TileFiles(root, names, hashes, Preprocess(PX))
 
 
 def rows(model: Model, tiles: TileFiles, *, batch: int, workers: int) -> dict[str, np.ndarray]:
@@ -60,7 +61,7 @@ def rows(model: Model, tiles: TileFiles, *, batch: int, workers: int) -> dict[st
 )
 def test_a_row_is_the_tiles_own(model: Model, tiles: TileFiles, order: list[int], batch: int, workers: int) -> None:
     expected = rows(model, tiles, batch=4, workers=0)
-    shuffled = TileFiles(tiles.root, [tiles.paths[i] for i in order], [tiles.sha256[i] for i in order], PX)
+    shuffled = TileFiles(tiles.root, [tiles.paths[i] for i in order], [tiles.sha256[i] for i in order], Preprocess(PX))
     found = rows(model, shuffled, batch=batch, workers=workers)
     assert list(found) == shuffled.paths
     for name, row in found.items():

@@ -12,9 +12,10 @@ from sklearn.preprocessing import StandardScaler, normalize
 from pipeline.evaluation.calibration import softmax
 from pipeline.heads import baselines
 from pipeline.heads.base import Rows
-from pipeline.heads.baselines import C_PROBE, Majority, Neighbours, block_scale, fit_probe
+from pipeline.heads.baselines import Majority, Neighbours, block_scale
 from pipeline.heads.config import FitConfig, FitOn
 from pipeline.heads.fit import FitResult, fit_baseline
+from pipeline.heads.logistic import C_POINTS, fit_logistic
 from pipeline.heads.registry import BASELINE_KINDS
 from pipeline.heads.svm.classifier import fit_svm
 from pipeline.heads.svm.search import search_svm
@@ -87,7 +88,7 @@ def test_neighbours_of_few_rows_and_of_rows_of_zeros() -> None:
 def test_the_probe_is_a_plain_pipeline() -> None:
     fit, asked = blobs(120, seed=1), blobs(45, seed=2)
     reference = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)).fit(fit.features, fit.y)
-    scores = fit_probe(fit, {"C": 0.01}).scores(asked)
+    scores = fit_logistic(fit, {"C": 0.01}).scores(asked)
     np.testing.assert_allclose(softmax(scores), reference.predict_proba(asked.features), atol=1e-6)
     np.testing.assert_array_equal(scores.argmax(axis=1), reference.predict(asked.features))
 
@@ -95,7 +96,7 @@ def test_the_probe_is_a_plain_pipeline() -> None:
 def test_the_probe_chooses_c_by_held_out_rows() -> None:
     train, val = blobs(80, seed=1), blobs(60, seed=2)
     facts = fitted("linear", train, val).facts
-    assert [point["params"]["C"] for point in facts["search"]] == list(C_PROBE)
+    assert [point["params"]["C"] for point in facts["search"]] == list(C_POINTS)
     lowest = min(facts["search"], key=lambda point: point["val_nll"])
     assert facts["chosen"] == lowest["params"]
 

@@ -1,5 +1,6 @@
 """Heads of rows that do not fit into memory are those of rows that do, to the tolerances that the tests state."""
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -65,7 +66,7 @@ def store(tmp_path: Path) -> Store:
             file["features"] = rows.features[order]
             finish(file, SCHEMA)
         features = StoredFeatures(path, SCHEMA, "features", np.argsort(order), rows.features.shape[1])
-        given = {"logits": rows.logits, "y": rows.y, "groups": rows.groups}
+        given = {"logits": rows.logits, "y": rows.y, "groups": rows.groups, "n_classes": rows.n_classes}
         return StreamedRows(features=features, block_rows=block, sample_rows=sample, cache=cache, **given)
 
     return make
@@ -150,6 +151,16 @@ def test_the_svm_in_blocks_is_the_svm_of_landmarks_in_memory(store: Store, n_cla
     assert len(passes) > 3
     np.testing.assert_array_equal(fit_streamed(stored, POINT, seed=4).scores(test), scores)
     assert not list(stored.cache.iterdir())
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_logistic_regression_in_blocks_is_that_in_memory(store: Store, n_classes: int) -> None:
+    rows = dataclasses.replace(rows_of(200, n_classes=n_classes), logits=np.empty((200, 0)), n_classes=n_classes)
+    kind = SAVED_KINDS["logistic"]
+    exact, streamed = (kind.fit(each, {"C": 0.1}, FitConfig()) for each in (rows, store(rows)))
+    a, b = exact.scores(rows), streamed.scores(rows)
+    assert a.shape == (200, n_classes)
+    assert np.abs(a - b).max() < 1e-3
 
 
 def test_a_streamed_svm_keeps_the_format_of_its_file(store: Store, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from torchvision.transforms.functional import normalize
 from pipeline.errors import PipelineError, WorkerLost
 from pipeline.network import batches, shared_memory
 from pipeline.network.batches import CHANGED_PIXELS, TileFiles, load_batches, normalise
+from pipeline.network.preprocess import Preprocess
 from pipeline.tiles.decoding import pixel_hash
 
 
@@ -28,7 +29,7 @@ def tiles(tmp_path: Path) -> TileFiles:
         Image.fromarray(pixels).save(tmp_path / f"{i:02d}.png")
         names.append(f"{i:02d}.png")
         hashes.append(pixel_hash(pixels).hex())
-    return TileFiles(tmp_path, names, hashes, 16)
+    return TileFiles(tmp_path, names, hashes, Preprocess(16))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -46,7 +47,7 @@ def test_batches_come_in_the_asked_order(tiles: TileFiles, workers: int) -> None
 
 @pytest.mark.fault("odd sizes and numbers of tiles")
 def test_no_batches() -> None:
-    assert list(load_batches(TileFiles(Path(), [], [], 16), [], workers=0)) == []
+    assert list(load_batches(TileFiles(Path(), [], [], Preprocess(16)), [], workers=0)) == []
 
 
 @pytest.mark.fault("odd sizes and numbers of tiles")
@@ -89,7 +90,7 @@ class Deadly(TileFiles):
 
 @pytest.mark.fault("kill -9 of a process that decodes tiles")
 def test_a_killed_worker_is_one_line(tiles: TileFiles) -> None:
-    deadly = Deadly(tiles.root, tiles.paths, tiles.sha256, 16)
+    deadly = Deadly(tiles.root, tiles.paths, tiles.sha256, Preprocess(16))
     with pytest.raises(WorkerLost, match="--workers 0") as caught:
         list(load_batches(deadly, [[row] for row in range(12)], workers=1))
     assert "\n" not in str(caught.value)
@@ -105,7 +106,7 @@ class Signalled(TileFiles):
 
 
 def test_a_worker_leaves_the_first_sigterm_to_its_parent(tiles: TileFiles) -> None:
-    signalled = Signalled(tiles.root, tiles.paths, tiles.sha256, 16)
+    signalled = Signalled(tiles.root, tiles.paths, tiles.sha256, Preprocess(16))
     got = [batch.rows[0] for batch in load_batches(signalled, [[row] for row in range(12)], workers=1)]
     assert got == list(range(12))
 
@@ -121,7 +122,7 @@ class Hung(TileFiles):
 @pytest.mark.fault("a process that decodes tiles hangs")
 def test_a_hung_worker_is_one_line(tiles: TileFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "STALLED_S", 1)
-    hung = Hung(tiles.root, tiles.paths, tiles.sha256, 16)
+    hung = Hung(tiles.root, tiles.paths, tiles.sha256, Preprocess(16))
     with pytest.raises(WorkerLost, match="timed out"):
         list(load_batches(hung, [[0]], workers=1))
 
@@ -140,7 +141,7 @@ class DeadlyOnWord(TileFiles):
 @pytest.mark.fault("kill -9 of a process that decodes tiles")
 def test_a_death_waits_until_the_caller_asks_for_more(tiles: TileFiles) -> None:
     """Otherwise torch raises in the midst of an optimizer's step, and what is saved then is torn."""
-    deadly = DeadlyOnWord(tiles.root, tiles.paths, tiles.sha256, 16)
+    deadly = DeadlyOnWord(tiles.root, tiles.paths, tiles.sha256, Preprocess(16))
     loaded = load_batches(deadly, [[row] for row in range(12)], workers=1)
     others = multiprocessing.active_children()
     next(loaded)
@@ -157,7 +158,7 @@ def test_a_death_waits_until_the_caller_asks_for_more(tiles: TileFiles) -> None:
 @pytest.mark.fault("kill -9 of a process that decodes tiles")
 def test_loading_goes_on_after_a_worker_was_lost(tiles: TileFiles) -> None:
     with pytest.raises(WorkerLost):
-        list(load_batches(Deadly(tiles.root, tiles.paths, tiles.sha256, 16), [[4]], workers=1))
+        list(load_batches(Deadly(tiles.root, tiles.paths, tiles.sha256, Preprocess(16)), [[4]], workers=1))
     assert [batch.rows for batch in load_batches(tiles, [[4], [5]], workers=1)] == [[4], [5]]
 
 
@@ -171,7 +172,7 @@ class Buggy(TileFiles):
 @pytest.mark.fault("a decoder that raises anything")
 def test_a_bug_is_not_taken_for_a_dead_worker(tiles: TileFiles) -> None:
     with pytest.raises(RuntimeError, match="a bug"):
-        list(load_batches(Buggy(tiles.root, tiles.paths, tiles.sha256, 16), [[0]], workers=0))
+        list(load_batches(Buggy(tiles.root, tiles.paths, tiles.sha256, Preprocess(16)), [[0]], workers=0))
 
 
 def test_normalise_is_torchvisions() -> None:

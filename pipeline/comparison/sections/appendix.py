@@ -17,6 +17,7 @@ from pipeline.markup.number_format import (
     seconds,
     size,
 )
+from pipeline.names import FILES
 from pipeline.storage import environment, records
 
 MOST_FINDINGS = 30
@@ -32,6 +33,8 @@ def training(data: ReportData) -> Section:
             return Section(title, [Text(files.reason("heads/heads.json"))])
         text = f"{len(data.protocol.parts)} networks, one for each part; numbers are means over the main arm's."
         return Section(title, [Text(text), Bullets([f"{name}: {compact(value)}" for name, value in facts.items()])])
+    if data.encoder is not None:
+        return Section(title, [Text("The encoder is frozen: nothing was trained but the heads.")])
     blocks: list[Block] = []
     history = files.history
     if history is None:
@@ -137,9 +140,10 @@ def audit(data: ReportData) -> Section:
 def provenance(data: ReportData) -> Section:
     """Return the files that the numbers come from, by hash, and how they were made."""
     rows, commands = [], []
-    of_part = ("model.safetensors", "embeddings.h5", "heads/svm.skops", "heads/xgboost.ubj")
+    of_part = ("model.safetensors", "embeddings.h5", *FILES.values())
+    unused = {file for head, file in FILES.items() if head not in data.predictions.main_heads}
     for name, _, stage in records.ARTIFACTS:
-        if stage in ("report", "compare") or (data.protocol is not None and name in of_part):
+        if stage in ("report", "compare") or name in unused or (data.protocol is not None and name in of_part):
             continue  # of a plan, every part has one; predictions.csv.json has the hash of each part's predictions
         path = records.existing_table(data.run / name)
         name = path.name

@@ -13,7 +13,9 @@ def section(data: ReportData) -> Section:
     title, summary = "What the embeddings show", data.files.summary
     if summary is None:
         return Section(title, [Text(data.files.reason("heads/heads.json"))])
-    return Section(title, [*source(summary.probe), *separability(summary.separability)])
+    return Section(
+        title, [*source(summary.probe), *separability(summary.separability, is_frozen=data.encoder is not None)]
+    )
 
 
 def source(probe: SourceProbe | str) -> list[Block]:
@@ -35,20 +37,24 @@ def source(probe: SourceProbe | str) -> list[Block]:
     return [Text(headline), Text(text)]
 
 
-def separability(found: Mapping[str, Separability]) -> list[Block]:
+def separability(found: Mapping[str, Separability], *, is_frozen: bool = False) -> list[Block]:
     """Return how far the classes are apart on training and on held-out tiles."""
     if not {"train", "val"} <= set(found):
         return []
+    of_train = "training tiles" if is_frozen else "tiles that the network was trained on"
     rows = [
         [name, number(found[key].scatter_ratio), number(found[key].accuracy)]
-        for key, name in (("train", "tiles that the network was trained on"), ("val", "held-out (validation) tiles"))
+        for key, name in (("train", of_train), ("val", "held-out (validation) tiles"))
     ]
     ratio, held_out = found["train"].scatter_ratio, found["val"].scatter_ratio
     times = f" Training embeddings are {ratio / held_out:.1f} times as separable." if ratio and held_out else ""
     caption = (
-        "Scatter between the class means over scatter within the classes (Fisher's criterion), and the network's own "
-        f"accuracy.{times} A head that is fitted or tuned on training embeddings sees classes further apart than at "
-        "test time; --fit-on heldout and crossfit avoid that. The validation rows chose the epoch, which biases their "
-        "scores upwards a little."
+        "Scatter between the class means over scatter within the classes (Fisher's criterion). The encoder has seen no "
+        "labels: without chance, both rows would be alike."
+        if is_frozen
+        else "Scatter between the class means over scatter within the classes (Fisher's criterion), and the network's "
+        f"own accuracy.{times} A head that is fitted or tuned on training embeddings sees classes further apart than "
+        "at test time; --fit-on heldout and crossfit avoid that. The validation rows chose the epoch, which biases "
+        "their scores upwards a little."
     )
     return [Table(["embeddings of", "between / within", "accuracy"], rows, caption)]

@@ -1,5 +1,7 @@
 """Write the first sections of the report: the first screen, the results, the verdict, what was compared."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from pipeline.comparison.predictions import Predictions
@@ -40,6 +42,9 @@ RELATIVE = (
     "holds mostly one class these heads lose accuracy (table in docs/statistics.md)."
 )
 """What `--relative group` means for the scores."""
+
+FIT_ON_FROZEN = {"train": "on the training tiles (--fit-on train).", "heldout": "on the validation tiles."}
+"""The same for a frozen encoder, which has seen no label of any tile."""
 
 METRIC_ROWS = {
     "accuracy": ("accuracy", "share of tiles classified correctly"),
@@ -100,7 +105,8 @@ def compared(data: ReportData) -> Section:
         if data.protocol is not None
         else [Text("Scores are of the test rows; the other rows fitted and chose."), _rows_table(predictions)]
     )
-    fit_on, fitted = FIT_ON.get(str(details.get("fit_on"))), [h for h in predictions.main_heads if h != "softmax"]
+    fitted = [head for head in predictions.main_heads if head != "softmax"]
+    fit_on = (FIT_ON if data.encoder is None else FIT_ON_FROZEN).get(str(details.get("fit_on")))
     if fit_on and fitted:
         verb = "is" if len(fitted) == 1 else "are"
         blocks.append(Text(f"{listing([head_name(head) for head in fitted])} {verb} fitted {fit_on}"))
@@ -116,7 +122,7 @@ def compared(data: ReportData) -> Section:
 def _network(data: ReportData) -> list[Block]:
     """Return what a reader would not expect of the network: start weights, stain normalisation."""
     start, stain = data.files.start_weights, data.files.stain
-    blocks: list[Block] = []
+    blocks: list[Block] = [] if data.encoder is None else [Note(_encoder_text(data.encoder))]
     if start:
         blocks.append(Note(f"Not from scratch: the training started from the weights {start}."))
     if stain:
@@ -127,6 +133,25 @@ def _network(data: ReportData) -> list[Block]:
             )
         )
     return blocks
+
+
+def _encoder_text(facts: Mapping[str, object]) -> str:
+    """Return what is known of a frozen encoder: its weights, their licence, and what it was trained on."""
+    name = ":".join(str(facts[key]) for key in ("library", "name") if facts.get(key)) or "unknown"
+    digest = facts.get("weights_sha256")
+    weights = f", weights {facts.get('weights')} (sha256 {str(digest)[:12]})" if digest else ""
+    licence = facts.get("licence")
+    seen = (
+        f"Its weights were trained on {facts['trained_on']}."
+        if facts.get("trained_on")
+        else "Which images its weights were trained on is not known: it may have seen the test tiles."
+    )
+    unseen = " They were imported: that a row shows the tile of its name is not proved." if "pixels" in facts else ""
+    return (
+        f"The embeddings are those of a frozen encoder, {name}{weights}, licence "
+        f"{licence or 'not known'}.{unseen} It was not trained on these tiles' labels. It has no softmax layer: "
+        f"logistic regression on its embeddings takes that place. {seen}"
+    )
 
 
 def _rows_table(predictions: Predictions) -> Table:
@@ -227,12 +252,13 @@ def verdict(data: ReportData) -> Section:
     predictions = data.predictions
     caveats = []
     if len(predictions.rows("val")):
+        fitted_on = "the network was trained on" if data.encoder is None else "the heads were fitted on"
         caveats.append(
-            "The validation rows chose the epoch, the hyper-parameters and the calibration, so that scores on them are "
-            "biased upwards (n/a: heads that were fitted on them). Training scores are of tiles that the network was "
-            "trained on and do not hold for new tiles."
+            f"The validation rows chose {'the epoch, ' if data.encoder is None else ''}the hyper-parameters and the "
+            "calibration, so that scores on them are biased upwards (n/a: heads that were fitted on them). Training "
+            f"scores are of tiles that {fitted_on} and do not hold for new tiles."
         )
-    if data.protocol is None:
+    if data.protocol is None and data.encoder is None:
         caveats.append(
             "All results rest on one trained network: another seed moves all heads together, often by more than the "
             "heads differ (prepare --seeds 3, --folds 5)."

@@ -7,31 +7,24 @@ vectors and predictions of `SVC.fit`, readable by anyone.
 from pathlib import Path
 
 import numpy as np
-from sklearn.exceptions import NotFittedError
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from sklearn.utils.validation import check_is_fitted
 
-from pipeline.errors import BadArtifact
-from pipeline.heads.base import SCHEMA, Params, Rows, as_columns, check_same_version
+from pipeline.heads.base import Params, Rows, as_columns
 from pipeline.heads.memory_budget import check_memory
-from pipeline.heads.skops_io import stable_bytes
+from pipeline.heads.skops_io import load_pipeline, stable_bytes
 from pipeline.heads.svm import nystroem
 from pipeline.heads.svm.kernels import decision_values, kernel_values, square_lengths
-from pipeline.storage import atomic, records
-from pipeline.storage.zip_guard import check_not_packed
+from pipeline.storage import atomic
 
 SCORED_ROWS = 1024
 """Rows that are scored at once: their kernel values with all support vectors are in memory."""
 
 CHECKED_ROWS = 16
 """Rows for which scikit-learn's decisions from features must equal those from kernel values."""
-
-TRUSTED: tuple[str, ...] = ()
-"""Types beyond skops' own list that are allowed in a head file: none. The list never comes from the file (P3)."""
 
 
 class Svm:
@@ -54,7 +47,7 @@ class Svm:
             for _, step in self.pipeline.steps[:-1]:
                 x = step.transform(x)
             own[block] = decision_values(last, x) if isinstance(last, SVC) else last.decision_function(x)
-        return as_columns(own, last.classes_, rows.logits.shape[1])
+        return as_columns(own, last.classes_, rows.n_classes)
 
     def notes(self, n_rows: int) -> list[str]:
         """Return notes for heads.json about a head that was fitted on n rows."""
@@ -80,41 +73,8 @@ class Svm:
             BadArtifact: no record, changed bytes, a type that is not allowed, or another pipeline than this head's.
             StaleInput: another minor version of scikit-learn is installed.
         """
-        check_same_version(path, records.check_artifact(path, schema=SCHEMA), "scikit-learn")
-        check_not_packed(path)
-        import skops.io
-        from skops.io.exceptions import UntrustedTypesFoundException
-
-        try:
-            pipeline = skops.io.loads(path.read_bytes(), trusted=list(TRUSTED))
-        except UntrustedTypesFoundException as error:
-            raise BadArtifact(f"{path}: holds types that are not trusted ({' '.join(str(error).split())})") from None
-        except Exception as error:  # noqa: BLE001  (zip, json and constructor errors)
-            raise BadArtifact(f"{path}: not a readable skops file ({' '.join(str(error).split())[:120]})") from None
-        if not _is_head(pipeline):
-            raise BadArtifact(f"{path}: has no fitted pipeline of fit_heads: run fit_heads --restart")
-        return cls(pipeline)
-
-
-def _is_head(pipeline: object) -> bool:
-    """Return whether an object is one of the two pipelines of this head, with each step fitted.
-
-    skops trusts all of scikit-learn. Some of its types read files, or use numbers of arrays as addresses unchecked.
-    """
-    steps = getattr(pipeline, "steps", None)
-    if type(pipeline) is not Pipeline or not isinstance(steps, list):
-        return False
-    kinds = [type(step[-1]) for step in steps if isinstance(step, tuple)]
-    if kinds[:1] == [StandardScaler]:
-        kinds = kinds[1:]
-    if kinds not in ([SVC], [Nystroem, LogisticRegression]):
-        return False
-    try:
-        for _, step in steps:
-            check_is_fitted(step)
-    except NotFittedError:
-        return False
-    return True
+        steps = ([SVC], [Nystroem, LogisticRegression])
+        return cls(load_pipeline(path, (*steps, *([StandardScaler, *each] for each in steps))))
 
 
 def fit_svm(train: Rows, params: Params, *, seed: int = 0, standardise: bool = True) -> Svm:

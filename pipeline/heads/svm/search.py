@@ -91,7 +91,7 @@ def search_svm(
     found: dict[int, Point] = {}
     for numbers, results in zip(kernels, scored, strict=True):
         for i, (decision, seconds) in zip(numbers, results, strict=True):
-            scores = as_columns(decision, np.unique(y), train.logits.shape[1])
+            scores = as_columns(decision, np.unique(y), train.n_classes)
             found[i] = Point(dict(chosen[i]), scores, val.y, seconds)
             on_point()
     return Search([found[i] for i in range(len(chosen))])

@@ -226,7 +226,7 @@ def fit_boosting(train: Rows, params: Params, config: FitConfig) -> Boosting:
 
 def params_of(train: Rows, point: Params, config: FitConfig) -> Params:
     """Return XGBoost's parameters of a point."""
-    own = {"num_class": train.logits.shape[1], "seed": config.seed, "nthread": config.jobs, "device": config.device}
+    own = {"num_class": train.n_classes, "seed": config.seed, "nthread": config.jobs, "device": config.device}
     return FIXED | point | own
 
 

@@ -2,7 +2,7 @@
 
 import abc
 import collections
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,13 @@ import torch
 from pipeline.network.orientation import orient
 
 NetworkOutput = tuple[np.ndarray, np.ndarray]
-"""Features (B, D) and logits (B, K), float32; the caller may change both arrays."""
+"""Features (B, D) and logits (B, K), float32; K is 0 for a frozen encoder. The caller may change both arrays."""
+
+
+def as_output(arrays: Sequence[np.ndarray]) -> NetworkOutput:
+    """Return features and logits of what a network gave: both, or features alone."""
+    return arrays[0], (arrays[1] if len(arrays) > 1 else np.empty((len(arrays[0]), 0), np.float32))
+
 
 ENGINES = {"torch": ("fp32", "bf16"), "compiled": ("fp32", "bf16"), "openvino": ("fp32", "bf16", "int8")}
 """Name of each engine -> the precisions it computes in."""

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from pipeline.network.batches import normalise
-from pipeline.network.engines.base import Engine, NetworkOutput
+from pipeline.network.encoders.frozen import embed
+from pipeline.network.engines.base import Engine, NetworkOutput, as_output
 from pipeline.network.model_file import Model
-from pipeline.network.resnet import features, logits
 
 LEAST_COSINE = 0.999
 """Lowest cosine of centred features that passes: errors of 4.5 % of their spread."""
@@ -61,8 +61,7 @@ def in_plain_fp32(model: Model, pixels: torch.Tensor) -> NetworkOutput:
     with torch.inference_mode():
         for part in torch.split(pixels, CHUNK):
             x = normalise(part.contiguous(), mean=constants.mean, std=constants.std)
-            embedded = features(model.network, x)
-            parts.append((embedded.numpy(), logits(model.network, embedded).numpy()))
+            parts.append(as_output([found.numpy() for found in embed(model.network, x)]))
     return np.concatenate([f for f, _ in parts]), np.concatenate([z for _, z in parts])
 
 
@@ -74,6 +73,8 @@ def check_engine(engine: Engine, pixels: torch.Tensor, reference: NetworkOutput)
 
 def agree(found: NetworkOutput, reference: NetworkOutput) -> Agreement:
     """Compare features (N, D) and logits (N, K) with those of the reference."""
+    if not reference[1].shape[1]:  # a frozen encoder has no logits
+        return Agreement(_cosine(found[0], reference[0]), 0, len(reference[0]), 0.0, LEAST_RESOLUTION)
     rows, fp32, classes = np.arange(len(reference[1])), reference[1], found[1].argmax(axis=1)
     best = fp32.argmax(axis=1)
     changed = classes != best

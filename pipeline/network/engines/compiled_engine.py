@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 
+from pipeline.errors import PipelineError
+from pipeline.network.encoders.frozen import FrozenEncoder
 from pipeline.network.engines.torch_engine import TorchEngine
 from pipeline.network.model_file import Model
 from pipeline.network.torch_compile import compiler_errors
@@ -31,18 +33,20 @@ class CompiledEngine(TorchEngine):
         batch: tiles per forward pass; the kernels are made for it.
 
     Raises:
-        PipelineError: torch cannot compile here (most often there is no C++ compiler).
+        PipelineError: torch cannot compile here (most often there is no C++ compiler), or a frozen encoder.
     """
 
     name = "compiled"
 
     def __init__(self, model: Model, *, device: torch.device, precision: str, batch: int) -> None:
+        if isinstance(model.network, FrozenEncoder):
+            raise PipelineError("--engine compiled knows the trained network only: give torch or openvino")
         super().__init__(model, device=device, precision=precision, batch=batch)
         # a graph module has code of its own; torch would find kernels of another network of the same class
         graph = torch.fx.symbolic_trace(self.embed)
         settings: dict[str, Any] = {"mode": "reduce-overhead"} if device.type == "cuda" else {"options": _frozen()}
         self.embed = torch.compile(graph, fullgraph=True, dynamic=False, **settings)
-        size = model.preprocess.size
+        size = model.preprocess.input_px
         blank = torch.zeros(batch, 3, size, size, dtype=torch.uint8)
         with compiler_errors("--engine compiled", instead="give another --engine"):
             for _ in range(3):  # the first compiles, the next ones record the graph on CUDA

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import ResNet
 
+from pipeline.network.encoders.frozen import FrozenEncoder, Network, embed
 from pipeline.network.model_file import Model
-from pipeline.network.resnet import features, logits
 
 PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))
 """torchvision's names of a convolution and the normalisation after it; the last pair is that of a shortcut."""
@@ -35,7 +35,10 @@ def folded(network: ResNet) -> ResNet:
 
 
 class Embed(nn.Module):
-    """Map uint8 tiles (B, 3, S, S) to features (B, D) and logits (B, K), float32.
+    """Map uint8 tiles (B, 3, S, S) to features (B, D) and, with a softmax layer, logits (B, K), float32.
+
+    A frozen encoder is not folded: its library's normalisations may hold an activation. In bfloat16 its convolutions
+    and linear layers get such weights, and autocast keeps its normalisations in float32.
 
     Args:
         model: its network is copied, not changed.
@@ -53,13 +56,23 @@ class Embed(nn.Module):
         # as batches.normalise, with the constants on the network's device; not folded, as padding must stay zero
         self.register_buffer("shift", 255 * torch.tensor(constants.mean).view(1, 3, 1, 1))
         self.register_buffer("scale", 255 * torch.tensor(constants.std).view(1, 3, 1, 1))
+        self.network: Network
+        self.dtype = dtype
+        self.is_frozen = isinstance(model.network, FrozenEncoder)
+        if isinstance(model.network, FrozenEncoder):
+            self.network = copy.deepcopy(model.network).eval().requires_grad_(requires_grad=False)
+            for module in self.network.modules():
+                if isinstance(module, nn.Conv2d | nn.Linear):
+                    module.to(dtype=dtype)
+            return
         network = folded(model.network).requires_grad_(requires_grad=False)
         self.network = network.to(dtype=dtype, memory_format=torch.channels_last)
-        self.network.fc.float()  # features are pooled in float32, and the head costs nothing
-        self.dtype = dtype
+        network.fc.float()  # features are pooled in float32, and the head costs nothing
 
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return features and logits."""
-        x = ((pixels.float() - self.shift) / self.scale).to(self.dtype)
-        embedded = features(self.network, x)
-        return embedded, logits(self.network, embedded)
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return features and, with a softmax layer, logits."""
+        x = (pixels.float() - self.shift) / self.scale
+        if not self.is_frozen or self.dtype == torch.float32:
+            return embed(self.network, x.to(self.dtype))
+        with torch.autocast(x.device.type, dtype=self.dtype):
+            return embed(self.network, x)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.network.engines.base import Engine, NetworkOutput
+from pipeline.network.engines.base import Engine, NetworkOutput, as_output
 from pipeline.network.engines.fold_batchnorm import Embed
 from pipeline.network.model_file import Model
 
@@ -87,7 +87,7 @@ class OpenvinoEngine(Engine):
 
     def compiled(self, openvino: Any, model: Model, calibration: torch.Tensor | None) -> Any:
         """Return the network compiled for this CPU."""
-        side = model.preprocess.size
+        side = model.preprocess.input_px
         example = torch.zeros(self.batch, 3, side, side, dtype=torch.uint8)
         with torch.no_grad():
             graph = openvino.convert_model(torch.export.export(Embed(model), (example,)))
@@ -131,6 +131,6 @@ class OpenvinoEngine(Engine):
         """Wait for the rows; the request may then be used again."""
         request, _ = started
         request.wait()
-        features, logits = (np.array(output.data, np.float32) for output in request.output_tensors)
+        arrays = [np.array(output.data, np.float32) for output in request.output_tensors]
         self.idle.append(request)
-        return features, logits
+        return as_output(arrays)

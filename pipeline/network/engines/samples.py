@@ -6,7 +6,7 @@ import torch
 
 from pipeline.errors import BadInput
 from pipeline.network.batches import TileFiles, TileSource, decoded, evenly_spaced
-from pipeline.network.model_file import Preprocess
+from pipeline.network.preprocess import Preprocess
 from pipeline.tiles.manifest import Manifest
 
 N_SAMPLE = 64

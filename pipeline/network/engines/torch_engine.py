@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.network.engines.base import Engine, NetworkOutput
+from pipeline.network.engines.base import Engine, NetworkOutput, as_output
 from pipeline.network.engines.fold_batchnorm import Embed
 from pipeline.network.model_file import Model
 
@@ -32,7 +32,7 @@ class TorchEngine(Engine):
 
     def __init__(self, model: Model, *, device: torch.device, precision: str, batch: int) -> None:
         self.device, self.precision, self.batch = device, precision, batch
-        self.embed: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+        self.embed: Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
         self.embed = Embed(model, DTYPES[precision]).to(device)
         self.copying = CUDA.Stream(device) if device.type == "cuda" else None
         self.in_flight = 1 if self.copying is None else 2
@@ -75,5 +75,4 @@ class TorchEngine(Engine):
         if self.copying is not None:
             _, started, done = started
             done.synchronize()
-        features, logits = (found.cpu().numpy() for found in started)
-        return features, logits
+        return as_output([found.cpu().numpy() for found in started])

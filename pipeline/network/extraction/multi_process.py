@@ -30,7 +30,7 @@ def extract_jointly(inputs: TileInputs, settings: ExtractionSettings, out: Path)
     atomic.check_no_link(folder)
     record = freshness.reusable_record(inputs.artifact(out, settings), restart=settings.restart)
     shard = Shard(ranks.rank + 1, ranks.n)
-    shard.rows(n_rows, settings.batch(inputs.model.preprocess.size))  # raises if a process would have no batch
+    shard.rows(n_rows, settings.batch(inputs.model.preprocess.input_px))  # raises if a process would have no batch
     ranks.barrier()  # all have checked the file before the first one may write
     if record is not None:
         if ranks.is_first:

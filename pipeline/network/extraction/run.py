@@ -132,8 +132,8 @@ def embed_to_hdf5(job: ExtractionJob, settings: ExtractionSettings, engines: Eng
     """
     out, model = job.artifact.path, job.model
     hashes = {path.name: digest for path, digest in job.artifact.known.items()}
-    batch = settings.batch(model.preprocess.size)
-    rows = PartialRows(out, row=row_type(model.network.fc.in_features, len(model.classes)), identity={}, batch=batch)
+    batch = settings.batch(model.preprocess.input_px)
+    rows = PartialRows(out, row=row_type(model.width, model.n_logits), identity={}, batch=batch)
     if not settings.restart:
         _use_threads(rows.stored_identity().get("threads"))
     calibration = _calibration(job, settings)
@@ -175,11 +175,17 @@ def embed_to_hdf5(job: ExtractionJob, settings: ExtractionSettings, engines: Eng
     records.write_record(
         job.artifact,
         outputs=job.outputs,
-        details={"skipped": skipped, "agreement": agreement, **made, **job.details},
+        details={
+            "skipped": skipped,
+            "agreement": agreement,
+            "encoder": model.info.get("encoder"),
+            **made,
+            **job.details,
+        },
         device=str(settings.device),
     )
     rows.remove()
-    log.info(f"extract: {len(job.table)} rows of {model.network.fc.in_features} features in {out}")
+    log.info(f"extract: {len(job.table)} rows of {model.width} features in {out}")
     for tile_id, problem in skipped.items():
         log.warning(f"extract: skipped {tile_id}: {problem}")
     return skipped
@@ -217,5 +223,7 @@ def _attributes(job: ExtractionJob, engine: Engine) -> dict[str, Any]:
         "engine": engine.name,
         "precision": engine.precision,
         "views": engine.views,
+        "encoder": job.model.encoder,
+        "layer": "avgpool" if job.model.n_logits else "last",
     }
     return attrs if job.shard is None else attrs | {"shard": job.shard.attribute()}

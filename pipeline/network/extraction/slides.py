@@ -65,6 +65,7 @@ class SlideExtraction:
         record = freshness.reusable_record(artifact, restart=self.settings.restart)
         if record is not None:
             return Outcome(entry.name, tiles=len(grid.table), skipped=len(record["details"]["skipped"]))
+        at_scale = at_scale_of(model, grid)
         key = trained.path, grid.info.tile_px
         self.engines = {key: self.engines.get(key, {})}  # those of one network at a time: memory
         with open_slide(entry.path, GivenMpp(grid.info.mpp, grid.path.name, overrules=True)) as slide:
@@ -72,12 +73,11 @@ class SlideExtraction:
                 slide,
                 grid.coords,
                 side=grid.info.patch_size_level0,
-                size=grid.info.tile_px,
-                stain=model.preprocess.stain,
+                preprocess=at_scale.preprocess,
             )
             job = ExtractionJob(
                 artifact,
-                at_scale_of(model, grid),
+                at_scale,
                 model_file=trained.path,
                 tile_list=grid.path,
                 tiles=tiles,

@@ -31,7 +31,7 @@ class TileInputs:
         """Return what is embedded; a tile that was unreadable in the manifest gets the problem that it had then."""
         manifest, preprocess = self.manifest, self.model.preprocess
         n_tiles = len(manifest.table)
-        own = range(n_tiles) if shard is None else shard.rows(n_tiles, settings.batch(preprocess.size))
+        own = range(n_tiles) if shard is None else shard.rows(n_tiles, settings.batch(preprocess.input_px))
         table = manifest.table.iloc[own.start : own.stop]
         return ExtractionJob(
             artifact,

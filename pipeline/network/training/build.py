@@ -12,8 +12,8 @@ from pipeline.errors import BadInput, UsageError
 from pipeline.names import IMAGENET
 from pipeline.network.batches import TileFiles
 from pipeline.network.distributed import Ranks
-from pipeline.network.model_file import Preprocess
 from pipeline.network.precision import choose_precision
+from pipeline.network.preprocess import Preprocess, mpp_of
 from pipeline.network.pretrained import imagenet_file
 from pipeline.network.resnet import as_channels_last, build_network
 from pipeline.network.start_weights import StartWeights, load_start_weights
@@ -114,11 +114,5 @@ def tiles_of(manifest: Manifest, split: str, tile_px: int, *, stain: Stain | Non
     if len(rows) < LEAST_TILES[split]:
         raise BadInput(f"{manifest.path}: {len(rows)} readable {split} tile(s), at least {LEAST_TILES[split]} needed")
     code = {name: i for i, name in enumerate(manifest.classes)}
-    files = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), tile_px, stain=stain)
+    files = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), Preprocess(tile_px, stain=stain))
     return files, np.array([code[label] for label in rows["label"]], dtype=np.int64)
-
-
-def mpp_of(manifest: Manifest, tile_px: int) -> float | None:
-    """Return the micrometres per pixel of the network's input; None if unknown, or if the tiles differ in size."""
-    mpp, sides = manifest.details.get("mpp"), manifest.readable["width"]
-    return mpp * float(sides.iloc[0]) / tile_px if mpp and sides.nunique() == 1 else None

@@ -9,8 +9,8 @@ from torchvision.models.resnet import ResNet
 
 from pipeline.network.batches import normalise, to_device
 from pipeline.network.distributed import Ranks
-from pipeline.network.model_file import Preprocess
 from pipeline.network.precision import Precision, autocast
+from pipeline.network.preprocess import Preprocess
 from pipeline.network.torch_compile import compile_steps
 from pipeline.network.training.augmentation import augment, draw, mix
 from pipeline.network.training.optimizer import Average, build_optimizer, learning_rate

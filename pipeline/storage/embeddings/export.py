@@ -149,7 +149,8 @@ def to_anndata(path: Path, content: Embeddings, out: Path) -> list[Path]:
     features = np.concatenate(list(_used_blocks(path, content)))
     variables = pd.DataFrame(index=[f"f{i}" for i in range(features.shape[1])])
     found = anndata.AnnData(X=features, obs=table.astype({"label": "category", "split": "category"}), var=variables)
-    found.obsm["logits"] = content.logits[used]
+    if content.logits.shape[1]:
+        found.obsm["logits"] = content.logits[used]
     if content.coords is not None:
         found.obsm["spatial"] = content.coords[used]
     found.uns["histoheads"] = {name: _plain(value) for name, value in content.attrs.items()}

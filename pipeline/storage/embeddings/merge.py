@@ -19,7 +19,10 @@ from pipeline.storage.embeddings.reader import OK, SCHEMA, Embeddings, feature_b
 from pipeline.storage.embeddings.shard_checks import ShardFile, by_value, ordered, shard_differences
 from pipeline.storage.embeddings.writer import codes_of, write_embeddings
 
-ATTRS = ("classes", "preprocess", "model_sha256", "manifest_sha256", "versions", "engine", "precision", "views")
+ATTRS = (
+    *("classes", "preprocess", "encoder", "layer", "model_sha256", "manifest_sha256"),
+    *("versions", "engine", "precision", "views"),
+)
 """Root attributes that a merged file has from its shards."""
 
 
@@ -52,7 +55,7 @@ class MergedRows:
     def __init__(self, files: Sequence[ShardFile], table: pd.DataFrame, advance: Callable[[int], object]) -> None:
         self.files, self.table, self.advance = files, table, advance
         self.path = files[0].path
-        self.row = row_type(files[0].header.shape[1], len(files[0].header.attrs["classes"]))
+        self.row = row_type(files[0].header.shape[1], files[0].header.n_logits)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield all rows in order, not all at once (`writer.Rows`).

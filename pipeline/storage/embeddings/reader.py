@@ -1,4 +1,4 @@
-"""Read embeddings.h5, schema 1.0: one row per tile, traceable to its pixels (docs/format.md has the schema).
+"""Read embeddings.h5, schema 1.1: one row per tile, traceable to its pixels (docs/format.md has the schema).
 
 A file that breaks a rule of the schema is refused, and the message states the rule. `writer` writes the file.
 """
@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import BadArtifact
-from pipeline.names import SPLITS
+from pipeline.names import SPLITS, TRAINED
 from pipeline.storage.embeddings.shards import ShardRows, read_shard_rows
 from pipeline.storage.embeddings.slide_info import SlideInfo, check_coords, read_info
 from pipeline.storage.hdf5 import DatasetSpec, Refuse, open_dataset, opened, read_dataset
 
-SCHEMA = "embeddings/1.0"
+SCHEMA = "embeddings/1.1"
 
 OK, UNREADABLE, CHANGED = 0, 1, 2
 """Codes in /status: a row of features; zeros because the tile was unreadable; zeros because it changed."""
@@ -35,7 +35,7 @@ class Embeddings:
     """(N, D) float32 (float16 if written so); (N, 0) if they were not read."""
 
     logits: np.ndarray
-    """(N, K) float32: the softmax head's scores of the same forward pass."""
+    """(N, K) float32: the softmax head's scores of the same forward pass; (N, 0) of a frozen encoder."""
 
     tile_id: list[str]
     path: list[str]
@@ -174,16 +174,22 @@ def read_embeddings(path: Path, *, with_features: bool = True, shard: bool = Fal
             )
         features = open_dataset(file, "features", DATASETS["features"], refuse)
         names = {name: spec for name, spec in DATASETS.items() if name != "features"}
+        if "logits" not in file:
+            del names["logits"]
         arrays = {name: read_dataset(file, name, spec, refuse) for name, spec in names.items()}
         arrays["features"] = features[:] if with_features else np.empty((len(features), 0), np.float32)
         texts = {name: [text.decode() for text in arrays[name]] for name in STRINGS}
         coords = read_dataset(file, "coords", COORDS, refuse) if "coords" in file else None
         slide = None if coords is None else read_info(attrs, refuse)
+    if "logits" not in arrays:
+        if attrs["encoder"] == TRAINED:
+            raise refuse("/logits is missing, and the attribute 'encoder' names no frozen encoder")
+        arrays["logits"] = np.empty((len(arrays["label"]), 0), np.float32)
     shapes = {name: array.shape for name, array in arrays.items()}
     n = shapes["features"][0]
     wanted = dict.fromkeys(arrays, (n,)) | {
         "features": (n, arrays["features"].shape[-1]),
-        "logits": (n, len(attrs["classes"])),
+        "logits": (n, len(attrs["classes"]) if attrs["encoder"] == TRAINED else 0),
         "sha256": (n, 32),
     }
     for name, shape in wanted.items():
@@ -224,6 +230,11 @@ class Header:
     dtype: str
     """Type of /features: float32 or float16."""
 
+    @property
+    def n_logits(self) -> int:
+        """Width of /logits; 0 where the encoder has none."""
+        return len(self.attrs["classes"]) if self.attrs["encoder"] == TRAINED else 0
+
 
 def read_header(path: Path) -> Header:
     """Return the attributes of a file.
@@ -251,7 +262,7 @@ def read_split(path: Path) -> np.ndarray:
 
 def _checked(attrs: Mapping[str, Any], refuse: Refuse) -> dict[str, Any]:
     """Return the root attributes, JSON decoded, after checking that all needed ones are there."""
-    for name in ("classes", "preprocess", "model_sha256", "manifest_sha256", "features_sha256", "layer"):
+    for name in ("classes", "preprocess", "model_sha256", "manifest_sha256", "features_sha256", "layer", "encoder"):
         if not isinstance(attrs.get(name), str):
             raise refuse(f"the attribute '{name}' is missing or not text")
     decoded = {"views": 1, **attrs} | {name: json.loads(attrs[name]) for name in JSON_ATTRS if name in attrs}

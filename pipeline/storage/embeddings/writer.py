@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact, BadInput
-from pipeline.names import SPLITS
+from pipeline.names import SPLITS, TRAINED
 from pipeline.storage import atomic
 from pipeline.storage.embeddings.reader import NO_SPLIT, SCHEMA, STRINGS
 from pipeline.storage.embeddings.slide_info import SlideInfo, attributes, trident_attributes
 from pipeline.storage.hdf5 import as_utf8, created, finish, write_attributes
 
 LAYER = "avgpool"
-"""torchvision's name of the layer that outputs the features."""
+"""torchvision's name of the layer that outputs the features of the trained network."""
 
 MOST_CLASS_BYTES = 60_000
 """Most bytes of the list of class names: HDF5 limits an attribute to 64 kB."""
@@ -67,7 +67,7 @@ def write_embeddings(
         scratch: one row per row of `table`, in order.
         table: the manifest's columns; for a slide also `x` and `y`, level-0 px.
         attrs: classes (list), preprocess (dict), model_sha256, manifest_sha256, versions (dict), engine, precision,
-            views (orientations that a row averages); for a shard also shard.
+            views (orientations that a row averages); for a frozen encoder layer and encoder; for a shard also shard.
         dtype: float32, or float16 to halve the file (2e-4 relative error, far below that of bf16).
         slide: the slide, if the rows are its tiles.
 
@@ -81,7 +81,7 @@ def write_embeddings(
     digest = hashlib.sha256()
     with atomic.atomic(path) as temporary, created(temporary) as file:
         features = file.create_dataset("features", (n, n_features), dtype)
-        logits = file.create_dataset("logits", (n, n_classes), "float32")
+        logits = file.create_dataset("logits", (n, n_classes), "float32") if n_classes else None
         status, hashes = np.empty(n, np.uint8), np.empty((n, 32), np.uint8)
         start = stop = 0
         for rows in scratch.blocks():
@@ -93,7 +93,8 @@ def write_embeddings(
             if not np.isfinite(block).all():
                 raise BadInput(f"{path}: a feature is too large for {dtype}: pass --dtype float32")
             features[start:stop] = block
-            logits[start:stop] = rows["logits"]
+            if logits is not None:
+                logits[start:stop] = rows["logits"]
             status[start:stop], hashes[start:stop] = rows["status"], rows["sha256"]
             digest.update(block.data)
             start = stop
@@ -108,7 +109,7 @@ def write_embeddings(
             names = trident_attributes(slide, name=table["group"].iloc[0]) if n else {}
             write_attributes(coords, attributes(slide) | names)
             write_attributes(file, attributes(slide))
-        write_attributes(file, {**attrs, "layer": LAYER, "features_sha256": digest.hexdigest()})
+        write_attributes(file, {"layer": LAYER, "encoder": TRAINED, **attrs, "features_sha256": digest.hexdigest()})
         finish(file, SCHEMA)
 
 

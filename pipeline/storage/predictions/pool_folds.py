@@ -63,11 +63,13 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
     if arm == protocol.main_arm:
         contents = [atomic.from_json(path.parent / "heads" / "heads.json") for path in files]
         networks = [atomic.from_json(path.parent / "model.json") for path in files]
-        facts = [{name: network[name] for name in NETWORK_FACTS} | stain_in(network) for network in networks]
-        training = summarise(facts)
+        training = summarise(
+            [{k: v for k, v in each.items() if k in NETWORK_FACTS} | stain_in(each) for each in networks]
+        )
         summary.append(out.with_name("heads") / "heads.json")
         atomic.write_text(summary[0], atomic.to_json(summary_of(contents) | {"training": training}))
-    shared = {name: found[0][name] for name in ("dataset", "credit", "fit_on", "calibrated_on", "decide", "relative")}
+    names = ("dataset", "credit", "fit_on", "calibrated_on", "encoder", "decide", "relative")
+    shared = {name: found[0][name] for name in names}
     records.write_record(
         dataclasses.replace(artifact, path=out),
         outputs=summary,

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from pipeline.network.batches import normalise
-from pipeline.network.model_file import Model, Preprocess
+from pipeline.network.model_file import Model
+from pipeline.network.preprocess import Preprocess
 from pipeline.network.resnet import build_network
 
 PX = 32

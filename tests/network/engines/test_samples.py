@@ -8,7 +8,7 @@ import pytest
 from pipeline.errors import BadInput
 from pipeline.network.batches import TileFiles, decoded, evenly_spaced
 from pipeline.network.engines.samples import calibration_pixels, fingerprint, sample_pixels
-from pipeline.network.model_file import Preprocess
+from pipeline.network.preprocess import Preprocess
 from pipeline.tiles.manifest import read_manifest
 
 
@@ -24,7 +24,7 @@ def test_the_sample_leaves_out_what_cannot_be_read(prepared_run: Path) -> None:
     hashes = list(manifest.table["sha256"])
     hashes[3] = ""
     (manifest.root / manifest.table["path"][5]).unlink()
-    tiles = TileFiles(manifest.root, list(manifest.table["path"]), hashes, 16)
+    tiles = TileFiles(manifest.root, list(manifest.table["path"]), hashes, Preprocess(16))
     sample = sample_pixels(tiles)
     assert sample.shape == (30, 3, 16, 16)
     kept = [row for row in range(32) if row not in (3, 5)]
@@ -38,7 +38,7 @@ def test_int8_is_calibrated_on_training_tiles_alone(prepared_run: Path) -> None:
     table = manifest.table
     train = table[table["split"] == "train"]
     pixels = calibration_pixels(manifest, Preprocess(size=16))
-    tiles = TileFiles(manifest.root, list(train["path"]), list(train["sha256"]), 16)
+    tiles = TileFiles(manifest.root, list(train["path"]), list(train["sha256"]), Preprocess(16))
     np.testing.assert_array_equal(
         pixels.permute(0, 2, 3, 1).numpy(), np.stack([tiles[row][1] for row in range(len(train))])
     )

@@ -16,6 +16,7 @@ from pipeline.network.batches import TileFiles
 from pipeline.network.engines import build_engine
 from pipeline.network.extraction.forward import embed_batches
 from pipeline.network.model_file import SCHEMA, Model, load_model, save_model
+from pipeline.network.preprocess import Preprocess
 from pipeline.network.resnet import build_network
 from pipeline.storage import records
 from pipeline.tiles.manifest import Manifest, read_manifest
@@ -26,7 +27,7 @@ def ground(trained_run: Path) -> tuple[Model, Manifest, TileFiles]:
     """The small trained model with its tiles."""
     model, manifest = load_model(trained_run / "model.safetensors"), read_manifest(trained_run / "manifest.csv")
     table = manifest.table
-    return model, manifest, TileFiles(manifest.root, list(table["path"]), list(table["sha256"]), 32)
+    return model, manifest, TileFiles(manifest.root, list(table["path"]), list(table["sha256"]), Preprocess(32))
 
 
 def rows(

@@ -10,6 +10,7 @@ from PIL import Image
 
 from pipeline.errors import BadInput
 from pipeline.network.batches import TileFiles
+from pipeline.network.preprocess import Preprocess
 from pipeline.network.training import pixel_cache
 from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles, decode_all, open_tile_sources, place_for
 from pipeline.tiles.decoding import pixel_hash
@@ -27,7 +28,7 @@ def tiles(tmp_path: Path) -> TileFiles:
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
         names.append(f"{i}.png")
         hashes.append(pixel_hash(pixels).hex())
-    return TileFiles(tmp_path, names, hashes, 16)
+    return TileFiles(tmp_path, names, hashes, Preprocess(16))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -20,6 +20,7 @@ from pipeline.network.distributed import Ranks
 from pipeline.network.engines.samples import calibration_pixels
 from pipeline.network.extraction.slide_tiles import SlideTiles
 from pipeline.network.model_file import load_model
+from pipeline.network.preprocess import Preprocess
 from pipeline.network.resnet import features
 from pipeline.network.training import stain_target
 from pipeline.network.training.stain_target import fit_stain
@@ -51,7 +52,7 @@ def tissue(folder: Path, n: int = 8, px: int = 24) -> list[str]:
 def split_tiles(run: Path, split: str, size: int, **more: object) -> TileFiles:
     manifest = read_manifest(run / "manifest.csv")
     rows = manifest.readable[manifest.readable["split"] == split]
-    return TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), size, **more)  # type: ignore[arg-type]
+    return TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), Preprocess(size, **more))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -74,22 +75,22 @@ def test_at_most_some_tiles_are_fitted_on(tmp_path: Path, monkeypatch: pytest.Mo
     names = tissue(tmp_path / "tiles")
     monkeypatch.setattr(stain_target, "N_FITTED", 3)
     some = [names[i] for i in (0, 4, 7)]
-    assert fit_stain("reinhard", TileFiles(tmp_path / "tiles", names, None, 24), Ranks()) == fit_stain(
-        "reinhard", TileFiles(tmp_path / "tiles", some, None, 24), Ranks()
+    assert fit_stain("reinhard", TileFiles(tmp_path / "tiles", names, None, Preprocess(24)), Ranks()) == fit_stain(
+        "reinhard", TileFiles(tmp_path / "tiles", some, None, Preprocess(24)), Ranks()
     )
 
 
 def test_no_tissue_to_fit_on_is_one_line(tmp_path: Path) -> None:
     Image.new("RGB", (16, 16), "white").save(tmp_path / "glass.png")
     with pytest.raises(BadInput, match=r"none of 1 training tiles in .* shows enough stained tissue.*--stain none"):
-        fit_stain("macenko", TileFiles(tmp_path, ["glass.png"], None, 16), Ranks())
+        fit_stain("macenko", TileFiles(tmp_path, ["glass.png"], None, Preprocess(16)), Ranks())
 
 
 def test_it_comes_after_the_change_and_the_resizing_and_the_hash_is_the_file_s(tmp_path: Path) -> None:
     (name, *_) = tissue(tmp_path / "tiles")
     change = CORRUPTIONS["colour_shift"].apply
     raw = decode_tile(tmp_path / "tiles" / name)
-    tiles = TileFiles(tmp_path / "tiles", [name], None, 16, change=change, stain=STAIN)
+    tiles = TileFiles(tmp_path / "tiles", [name], None, Preprocess(16, stain=STAIN), change=change)
     _, pixels, digest, problem = tiles[0]
     assert not problem
     assert np.array_equal(pixels, STAIN.apply(resize(change(raw), 16)))
@@ -107,7 +108,7 @@ def test_tiles_of_slides_are_normalised_and_hashed_as_read(tmp_path: Path) -> No
         def read_tile(self, *place: int) -> np.ndarray:
             return raw
 
-    tiles = SlideTiles(Slide(), np.array([[3, 4]]), side=48, size=24, stain=STAIN)  # type: ignore[arg-type]
+    tiles = SlideTiles(Slide(), np.array([[3, 4]]), side=48, preprocess=Preprocess(24, stain=STAIN))  # type: ignore[arg-type]
     _, pixels, digest, problem = tiles[0]
     assert not problem
     assert np.array_equal(pixels, STAIN.apply(raw))

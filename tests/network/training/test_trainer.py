@@ -13,7 +13,7 @@ import torch
 
 from pipeline.errors import BadInput, DiskFull, Interrupted, PipelineError, WorkerLost
 from pipeline.network.batches import TileFiles
-from pipeline.network.model_file import Preprocess
+from pipeline.network.preprocess import Preprocess
 from pipeline.network.resnet import as_channels_last, build_network
 from pipeline.network.training import pixel_cache
 from pipeline.network.training import step as learning
@@ -46,7 +46,7 @@ def begin(
     tiles = {}
     for split in ("train", "val"):
         rows = manifest.table[manifest.table["split"] == split]
-        files = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), recipe.tile_px)
+        files = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), Preprocess(recipe.tile_px))
         tiles[split] = files, (rows["label"] == "TUM").to_numpy(np.int64)
     network = build_network("resnet10", n_classes=2, seed=0, zero_init=recipe.last_norm == "zero")
     as_channels_last(network, torch.device("cpu"))

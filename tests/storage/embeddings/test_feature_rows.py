@@ -11,7 +11,7 @@ from pipeline.storage.embeddings import feature_rows
 from pipeline.storage.embeddings.feature_rows import StoredFeatures, width_of
 from pipeline.storage.hdf5 import created, finish
 
-SCHEMA = "embeddings/1.0"
+SCHEMA = "embeddings/1.1"
 
 
 @pytest.fixture(params=["float32", "float16"])

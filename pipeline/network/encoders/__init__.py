@@ -1,0 +1,1 @@
+"""Use pretrained networks of torchvision and timm as frozen encoders."""

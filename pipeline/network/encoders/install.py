@@ -1,0 +1,138 @@
+"""Make a frozen encoder the network of a run: model.safetensors with model.json, as training writes them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import BadArtifact, BadInput, UsageError
+from pipeline.network.encoders.frozen import measure
+from pipeline.network.encoders.libraries import Architecture, build, hub_file, parse_encoder, preprocess_of_config
+from pipeline.network.model_file import SCHEMA, description_path, save_model
+from pipeline.network.preprocess import mpp_of
+from pipeline.network.start_weights import load_start_weights
+from pipeline.runtime.console import log
+from pipeline.storage import atomic, freshness, records
+from pipeline.tiles.manifest import Manifest
+
+DEFAULT = "default"
+"""Value of `--weights` for the weights that the library publishes."""
+
+HUB = "hf-hub:"
+"""Beginning of a name of timm that is a repository of the Hugging Face hub."""
+
+CONFIG = "config.json"
+"""timm's description of weights, next to their file: architecture, model_args, pretrained_cfg."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """The encoder of a run as the user names it."""
+
+    name: str
+    """`torchvision:<network>` or `timm:<network>`."""
+
+    weights: str
+    """`DEFAULT`, or the path of a file."""
+
+
+def install_encoder(path: Path, manifest: Manifest, choice: Choice, *, restart: bool = False) -> None:
+    """Write the encoder as the network of a run, unless it is there.
+
+    Args:
+        path: model.safetensors of the run.
+        manifest: of the run; names the classes.
+        choice: encoder and weights.
+        restart: replace the network that is there.
+
+    Raises:
+        UsageError: no such encoder, or a trained network is there.
+        BadInput: the weights are missing and cannot be downloaded; names the file to bring.
+        BadArtifact: the file holds no weights of this network, or its configuration is not usable.
+        StaleInput: another encoder, or one with other weights, is there.
+    """
+    file = None if choice.weights == DEFAULT else Path(choice.weights)
+    if file is not None and not file.is_file():
+        raise BadInput(f"--weights {file}: no such file")
+    if records.record_path(path).is_file() and records.read_record_alone(path)["stage"] == "train":
+        raise UsageError(f"--encoder {choice.name}: {path} is a trained network: give another --run")
+    artifact = records.Artifact(
+        path,
+        SCHEMA,
+        "extract",
+        {"encoder": choice.name, "weights": choice.weights},
+        [manifest.path] if file is None else [manifest.path, file],
+        protects="everything",
+    )
+    if freshness.reusable_record(artifact, restart=restart) is not None:
+        return
+    architecture, config = resolve(choice.name, file)
+    built = build(architecture)
+    if file is None:
+        file = hub_file(choice.name.split(HUB)[1]) if HUB in choice.name else built.fetch()
+        known = {"weights": built.weights, "licence": config.get("license") or built.licence}
+        known["trained_on"] = built.trained_on
+    else:
+        known = {"weights": file.name, "licence": config.get("license"), "trained_on": None}
+    body = built.encoder.body
+    loaded = load_start_weights(body, file, head=built.head, option="--weights")
+    preprocess = preprocess_of_config(config) if "input_size" in config else built.preprocess
+    flops = measure(built.encoder, preprocess.input_px)
+    preprocess = dataclasses.replace(preprocess, mpp=mpp_of(manifest, preprocess.size))
+    facts = {
+        **dataclasses.asdict(architecture),
+        "requested": choice.name,
+        **known,
+        "weights_sha256": loaded.sha256,
+        "dimension": built.encoder.width,
+        "parameters": sum(parameter.numel() for parameter in body.parameters()),
+        "gflops": flops / 1e9,
+    }
+    info = {
+        "arch": str(architecture),
+        "classes": manifest.classes,
+        "preprocess": dataclasses.asdict(preprocess),
+        "encoder": facts,
+        "licence_of_data": manifest.details.get("licence"),
+        "credit": manifest.details.get("credit"),
+    }
+    save_model(path, body.state_dict(), info)
+    records.write_record(
+        artifact,
+        outputs=[description_path(path)],
+        details={"dataset": manifest.details["dataset"], "protocol": manifest.details["protocol"], "encoder": facts},
+    )
+    log.info(
+        f"extract: {architecture}, frozen, weights {facts['weights'] or file.name} ({loaded.sha256[:12]}), "
+        f"{built.encoder.width} features, tiles of {preprocess.input_px} px: {path}"
+    )
+
+
+def resolve(name: str, file: Path | None) -> tuple[Architecture, dict[str, Any]]:
+    """Return the network of a name, and the `pretrained_cfg` of its weights, {} without one.
+
+    The configuration is `CONFIG` next to a file of the user. For a repository of the hub it is the one there.
+
+    Raises:
+        UsageError: no known library.
+        BadInput: the configuration of the repository cannot be downloaded.
+        BadArtifact: the configuration cannot be used.
+    """
+    architecture = parse_encoder(name)
+    is_hub = architecture.name.startswith(HUB)
+    path = file.with_name(CONFIG) if file is not None else None
+    if is_hub and (path is None or not path.is_file()):
+        path = hub_file(architecture.name.removeprefix(HUB), CONFIG)
+    if path is None or not path.is_file():
+        return architecture, {}
+    content = atomic.from_json(path)
+    if not isinstance(content, dict):
+        raise BadArtifact(f"{path}: no configuration of timm: remove it or correct it")
+    given, arguments = content.get("architecture"), content.get("model_args") or {}
+    config = content.get("pretrained_cfg", content)
+    if not isinstance(arguments, dict) or not isinstance(config, dict) or not isinstance(given or "", str):
+        raise BadArtifact(f"{path}: no configuration of timm: remove it or correct it")
+    if is_hub:
+        architecture = dataclasses.replace(architecture, name=str(given))
+    elif given and given.split(".")[0] != architecture.name.split(".")[0]:
+        raise BadArtifact(f"{path}: describes {given}, not {architecture.name}: give --encoder timm:{given}")
+    return dataclasses.replace(architecture, arguments=arguments), config

@@ -1,0 +1,92 @@
+"""Turn a decoded tile into the network's input: resize, normalise the stain, crop, scale the channels."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline.tiles.decoding import INTERPOLATIONS, resize
+from pipeline.tiles.manifest import Manifest
+from pipeline.tiles.stain_normalisation import Stain, stain_of
+
+MOST_PX = 1024
+"""Largest side of a network's input, as `train` takes it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocess:
+    """How a decoded tile becomes the network's input; stored as a JSON object in model.json and embeddings.h5."""
+
+    size: int
+    """Side in px the tile is resized to."""
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Per channel, of pixels scaled to 0..1; torchvision's constants."""
+
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Per channel, as `mean`; torchvision's constants."""
+
+    interpolation: str = "bilinear"
+    """Pillow's antialiased filter: bilinear or bicubic."""
+
+    mpp: float | None = None
+    """Micrometres per pixel of the resized tile, if known."""
+
+    stain: Stain | None = None
+    """What the resized tile is normalised to; None: it stays as it is."""
+
+    crop: int | None = None
+    """Side in px of the central square that the network gets; None: the whole tile."""
+
+    @property
+    def input_px(self) -> int:
+        """Side of the network's input in px."""
+        return self.crop or self.size
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """Return a tile (h, w, 3) uint8 as the network gets it, (input_px, input_px, 3) uint8.
+
+        Resizing comes first because tiles of slides are read at their final size.
+        """
+        pixels = resize(pixels, self.size, self.interpolation)
+        if self.stain is not None:
+            pixels = self.stain.apply(pixels)
+        if self.crop is None:
+            return pixels
+        first = round((self.size - self.crop) / 2)  # as torchvision's CenterCrop
+        return np.ascontiguousarray(pixels[first : first + self.crop, first : first + self.crop])
+
+
+def preprocess_of(values: Mapping[str, Any]) -> Preprocess:
+    """Return the preprocessing that a JSON object describes, after `preprocess_fault` found none."""
+    known = {field.name for field in dataclasses.fields(Preprocess)}
+    exact = {"mean": tuple(values["mean"]), "std": tuple(values["std"]), "stain": stain_of(values.get("stain"))}
+    return Preprocess(**{name: value for name, value in values.items() if name in known} | exact)
+
+
+def preprocess_fault(values: Any) -> str:
+    """Return what is wrong with a JSON object that has to describe a preprocessing, or ""."""
+    names = [field.name for field in dataclasses.fields(Preprocess) if field.name not in ("stain", "crop")]
+    if not isinstance(values, dict) or not set(names) <= set(values):
+        return f"preprocess is no object of {', '.join(names)}"
+    size, crop, constants = values["size"], values.get("crop"), [values["mean"], values["std"]]
+    if not isinstance(size, int) or not 1 <= size <= MOST_PX:
+        return f"preprocess has no size from 1 to {MOST_PX} px"
+    if crop is not None and (not isinstance(crop, int) or not 1 <= crop <= size):
+        return "preprocess.crop is no side from 1 px to the size"
+    if values["interpolation"] not in INTERPOLATIONS:
+        return f"preprocess.interpolation is none of {', '.join(INTERPOLATIONS)}"
+    if not all(isinstance(c, list) and len(c) == 3 and all(isinstance(v, int | float) for v in c) for c in constants):
+        return "preprocess has no mean and std of three channels"
+    try:
+        stain_of(values.get("stain"))
+    except ValueError as error:
+        return f"preprocess.stain is no stain to normalise to ({error})"
+    return ""
+
+
+def mpp_of(manifest: Manifest, tile_px: int) -> float | None:
+    """Return the micrometres per pixel of a resized tile; None if unknown, or if the tiles differ in size."""
+    mpp, sides = manifest.details.get("mpp"), manifest.readable["width"]
+    return mpp * float(sides.iloc[0]) / tile_px if mpp and sides.nunique() == 1 else None
