@@ -268,7 +268,7 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
     summary = {"classes": data.embeddings.classes, "fit_on": config.fit_on, "heads": facts} | probed
     summary["relative"] = None if data.mean is None else {"mean": data.mean.tolist()}
     atomic.write_text(common.run / SUMMARY, atomic.to_json(summary))
-    details = {name: job.source.record["details"][name] for name in ("protocol", "dataset", "credit", "encoder")}
+    details = {name: job.source.record["details"].get(name) for name in ("protocol", "dataset", "credit", "encoder")}
     details |= {"fit_on": config.fit_on, "calibrated_on": "val", "n_train": len(rows["train"].y)}
     details |= {name: getattr(options, name) for name in ("decide", "relative")}
     details["n_skipped"] = len(job.source.record["details"]["skipped"])

@@ -69,7 +69,7 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
         summary.append(out.with_name("heads") / "heads.json")
         atomic.write_text(summary[0], atomic.to_json(summary_of(contents) | {"training": training}))
     names = ("dataset", "credit", "fit_on", "calibrated_on", "encoder", "decide", "relative")
-    shared = {name: found[0][name] for name in names}
+    shared = {name: found[0].get(name) for name in names}
     records.write_record(
         dataclasses.replace(artifact, path=out),
         outputs=summary,
