@@ -284,7 +284,7 @@ def head_artifact(name: str, common: Common, config: "FitConfig", job: Job) -> r
 
     own, path, source = SAVED_KINDS[name].option, common.run / FILES[name], job.source
     names = ("fit_on", "calibration", "relative", *([own] if own else []))
-    chosen = {name: getattr(config, name) for name in names} | job.limits
+    chosen = {name: getattr(config, name) for name in names} | dict(job.limits)
     return records.Artifact(path, SCHEMA, "fit_heads", chosen, [source.path], common.seed, source.known)
 
 

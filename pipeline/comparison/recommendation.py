@@ -95,6 +95,7 @@ def judge(
         asked = judge_pairs(predictions, resampling, wanted, rope=rope, n_train=n_train)
     names = listing([head_name(head) for head in compared if value[head] == value[best]])
     n_units = resampling.n_units(predictions.rows("test"))
+    code: Code
     code, recommended, action = "no_head", None, "Only baselines were evaluated: there is no head to choose."
     if heads:
         code, recommended, action = _recommend(

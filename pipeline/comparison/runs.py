@@ -242,6 +242,7 @@ def read_price(run: Path) -> Price:
     model = atomic.from_json(folders[0] / "model.json")
     arch, size = str(model["arch"]), int(model["preprocess"]["size"])
     n_networks = 1 if protocol is None else max(1, protocol.n_inner)
+    start: str | None
     if (encoder := model.get("encoder")) is not None:
         parameters, dimension, gflops = (encoder[name] for name in ("parameters", "dimension", "gflops"))
         train_seconds, start = 0.0, f"{encoder['weights']}, frozen"

@@ -216,7 +216,7 @@ def _preprocess(
         raise BadArtifact(f"the encoder takes no RGB tiles of 1 to {MOST_PX} px (resized to {size}, cropped to {side})")
     if interpolation not in INTERPOLATIONS:
         raise BadArtifact(f"the encoder's interpolation is {interpolation}, known are {', '.join(INTERPOLATIONS)}")
-    return Preprocess(size, mean, std, interpolation, crop=None if side == size else side)  # type: ignore[arg-type]
+    return Preprocess(size, mean, std, interpolation, crop=None if side == size else side)
 
 
 def _checked_arguments(timm: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,8 +63,8 @@ def read_foreign(files: Sequence[Path], *, key: str = "") -> Foreign:
     parts = [_read(file, key) for file in files]
     widths = {part.features.shape[1]: file for part, file in zip(parts, files, strict=True)}
     if len(widths) > 1:
-        (a, first), (b, other) = list(widths.items())[:2]
-        raise BadInput(f"{other}: {b} features, but {first} has {a}: import files of one encoder")
+        (a, one), (b, other) = list(widths.items())[:2]
+        raise BadInput(f"{other}: {b} features, but {one} has {a}: import files of one encoder")
     kinds = {(part.tile_id is None, part.coords is None, part.group is None) for part in parts}
     if len(kinds) > 1 or (len(parts) > 1 and parts[0].tile_id is None):
         raise BadInput(
@@ -184,7 +184,7 @@ def _table(file: Path, table: pd.DataFrame) -> Foreign:
             raise BadInput(f"{file}: rows of {min(lengths)} to {max(lengths)} features: import rows of one encoder")
         features = np.array(table["features"].tolist())
     else:
-        columns = sorted((name for name in table if COLUMN.fullmatch(str(name))), key=lambda name: int(name[1:]))
+        columns = sorted((name for name in map(str, table) if COLUMN.fullmatch(name)), key=lambda name: int(name[1:]))
         features = table[columns].to_numpy()
         features = features.astype(np.float64) if features.dtype not in DTYPES else features
     group = [str(name) for name in table["group"]] if "group" in table else None
