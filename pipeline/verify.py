@@ -30,7 +30,7 @@ class VerifyOptions:
     """Accept that heavy files (model, embeddings, heads) and figures with pixels are missing, as in a clone."""
 
 
-OPTIONAL = ("baselines.h5", "predictions-random.csv", "robustness.csv", "compare.csv")
+OPTIONAL = ("baselines.h5", "heads/logistic.skops", "predictions-random.csv", "robustness.csv", "compare.csv")
 """Artefacts that a finished run may not have."""
 
 

@@ -127,10 +127,11 @@ def test_a_slide_comes_back_to_the_bit(
     assert export.main(words) == 0
     source = tmp_path / "out" / ("h5_files" if to == "clam" else "") / "one.h5"
     own = read_embeddings(slide)
-    labels = pd.DataFrame({"tile_id": own.tile_id, "label": ["A", "B"] * 6, "group": "p"})
+    x, y = own.coords.T  # type: ignore[union-attr]
+    labels = pd.DataFrame({"slide": "one", "x": x, "y": y, "label": ["A", "B"] * 6, "group": "p"})
     assert put(tmp_path / "again", source, labels, "--split-by", "tile") == 0
     again = read_embeddings(tmp_path / "again" / "embeddings.h5")
-    assert again.tile_id == own.tile_id
+    assert again.tile_id == [f"one_x{x}_y{y}" for x, y in own.coords.tolist()]  # type: ignore[union-attr]
     assert np.array_equal(again.features, own.features)
 
 
