@@ -1,5 +1,6 @@
 """Commands in each other's way, without memory or network, and on machines that are set up oddly."""
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -62,7 +63,8 @@ def test_a_run_whose_holder_was_killed_is_taken_over(
     first.wait()
     for _ in range(40):
         second = commands.start("train", words)
-        time.sleep(1)
+        while not re.search("is in use by|continuing after epoch", second.log.read_text(errors="replace")):
+            time.sleep(0.1)
         second.kill(15)
         ended = second.wait()
         if "is in use by" not in ended.said:
