@@ -12,7 +12,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["pipeline", "PIL", "tifffile"]):
-    from targets import TARGETS, quicken
+    from targets import TARGETS, good_hdf5, quicken
 
 HERE = Path(__file__).parent
 KEPT = Path("build") / "fuzz"
@@ -31,7 +31,10 @@ def main() -> None:
     kept.mkdir(parents=True, exist_ok=True)
     shared_memory = Path("/dev/shm")
     place = Path(tempfile.mkdtemp(prefix="histoheads-fuzz-", dir=shared_memory if shared_memory.is_dir() else None))
-    folders = [str(kept), str(HERE / "corpus" / name)]
+    folders = [str(kept), *(str(folder) for folder in [HERE / "corpus" / name] if folder.is_dir())]
+    if name == "hdf5_raw":  # its good files are those that today's writers make
+        for file, content in good_hdf5().items():
+            (kept / file).write_bytes(content)
     words = [sys.argv[0], f"-artifact_prefix={KEPT}/{name}-", *LIMITS, *options, *folders]
     atheris.Setup(words, lambda data: TARGETS[name](data, place))
     atheris.Fuzz()

@@ -1,31 +1,34 @@
 """One function per kind of file: it may end in content or in a PipelineError of one line, nothing else."""
 
+import dataclasses
+import functools
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import h5py
 import numpy as np
+import pandas as pd
 
 from pipeline.errors import PipelineError
 from pipeline.slides.grid import SCHEMA as GRID
 from pipeline.slides.grid import read_grid
 from pipeline.slides.openslide_reader import open_slide
-from pipeline.storage import records
+from pipeline.storage import baseline_features, records
 from pipeline.storage.baseline_features import read_baselines
+from pipeline.storage.embeddings import partial_rows
 from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.embeddings.writer import write_embeddings
 from pipeline.storage.hdf5 import write_attributes
 from pipeline.tiles.datasets.sources import csv_tiles
 from pipeline.tiles.decoding import decode_tile
 from pipeline.tiles.manifest import SCHEMA, read_manifest
 
 DETAILS = {"root": ".", "dataset": "made up", "protocol": "random"}
-GOOD = Path(__file__).parent / "corpus" / "hdf5_raw"
-"""Good HDF5 files."""
-
 Item = TypeVar("Item")
 
 
@@ -88,6 +91,52 @@ def hdf5_raw(data: bytes, folder: Path) -> None:
     path.write_bytes(data)
     check(read_embeddings, path)
     check(read_baselines, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class MadeRows:
+    """Rows in memory, in the layout of `write_embeddings`."""
+
+    path: Path
+    row: np.dtype
+    rows: np.ndarray
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield all rows."""
+        yield self.rows
+
+
+@functools.cache
+def good_hdf5() -> Mapping[str, bytes]:
+    """Return good HDF5 files as today's writers make them: embeddings of both types, compressed ones, baselines."""
+    table = pd.DataFrame(
+        {name: list("abc") for name in ("tile_id", "path")} | {"group": "g", "label": "A", "split": "test"}
+    )
+    attrs = {"classes": ["A", "B"], "preprocess": {}, "model_sha256": "m", "manifest_sha256": "n", "versions": {}}
+    row = partial_rows.row_type(2, 2)
+    rows = np.zeros(3, row)
+    rows["features"] = 1
+    baseline_row = baseline_features.row_type(colour_histogram=2, handcrafted=2, untrained=2)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file, dtype in (("embeddings.h5", "float32"), ("half.h5", "float16")):
+            write_embeddings(folder / file, MadeRows(folder / file, row, rows), table, attrs=attrs, dtype=dtype)
+        with h5py.File(folder / "embeddings.h5") as source, h5py.File(folder / "chunked.h5", "w") as target:
+            for key, dataset in source.items():
+                target.create_dataset(key, data=dataset, chunks=True, compression="gzip")
+            for key, value in source.attrs.items():
+                target.attrs.create(key, value, dtype=source.attrs.get_id(key).dtype)
+        baseline_features.write_baselines(
+            folder / "baselines.h5",
+            list("abc"),
+            [np.zeros(3, baseline_row)],
+            row=baseline_row,
+            names=["a", "b"],
+            px=8,
+            seed=0,
+            arch="resnet10",
+        )
+        return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 class Choices:
@@ -176,7 +225,7 @@ def change(file: h5py.File, choices: Choices) -> None:
 def hdf5(data: bytes, folder: Path) -> None:
     """Read a good file after some changes, made through the HDF5 library."""
     choices, path = Choices(data), folder / "file.h5"
-    path.write_bytes((GOOD / choices.one_of(("embeddings.h5", "half.h5", "baselines.h5", "chunked.h5"))).read_bytes())
+    path.write_bytes(good_hdf5()[choices.one_of(("embeddings.h5", "half.h5", "baselines.h5", "chunked.h5"))])
     with h5py.File(path, "r+") as file:
         for _ in range(1 + choices.number(3)):
             try:

@@ -30,7 +30,15 @@ def test_a_file_of_the_corpus(targets: ModuleType, tmp_path: Path, name: str) ->
 
 
 def test_every_target_has_a_corpus(targets: ModuleType) -> None:
-    assert {name.split("/")[0] for name in FILES} == set(targets.TARGETS)
+    assert {name.split("/")[0] for name in FILES} | {"hdf5_raw"} == set(targets.TARGETS)
+
+
+def test_good_hdf5_files_are_read(targets: ModuleType, tmp_path: Path) -> None:
+    for name, content in targets.good_hdf5().items():
+        (tmp_path / name).write_bytes(content)
+        read = targets.read_baselines if name == "baselines.h5" else targets.read_embeddings
+        assert list(read(tmp_path / name).tile_id) == ["a", "b", "c"]
+        targets.TARGETS["hdf5_raw"](content, tmp_path)
 
 
 def test_a_target_fails_on_what_is_no_error_of_ours(targets: ModuleType, tmp_path: Path) -> None:
