@@ -204,6 +204,8 @@ def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Pa
     manifest = read_manifest(common.run / "manifest.csv")
     engine = recorded_engine(saved.embedded, model, manifest, device)
     tiles = TileFiles(folder, names, None, model.preprocess)
+    if saved.mean is not None:
+        log.warning(f"predict: features are relative to a group: all tiles of {folder} count as one slide")
     outputs, problems = predict_folder(saved, engine, tiles, common)
     kept = [row for row in range(len(names)) if row not in problems]
     if not kept:

@@ -116,6 +116,12 @@ def write_robustness(common: Common, options: RobustnessOptions) -> int:
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     engine = recorded_engine(saved.embedded, model, manifest, device)
     source = CorruptedTiles(manifest.root, files.loc[tiles["tile_id"]], tiles["group"], model.preprocess)
+    group = predictions.tiles["group"]
+    if saved.mean is not None and group.isin(set(tiles["group"])).sum() > len(rows):
+        log.warning(
+            "robustness: features are relative to a group, whose mean is here of the chosen test tiles alone: a part "
+            "of each loss is that change"
+        )
     outputs, skipped = predict_corrupted(saved, engine, source, common, names=options.corruptions)
     kept = [i for i in range(len(rows)) if i not in skipped]
     if not kept:

@@ -20,12 +20,13 @@ CHANCE = "majority"
 """The baseline that uses no tile. It is recommended only where no other baseline was fitted."""
 
 NOT_EARNED = (
-    "The network has not earned its place: train longer, on more tiles, or start from another encoder (--init)."
+    "The network has not earned its place: more tiles, longer training or another encoder (--init, --encoder) may help."
 )
 
-Code = Literal["no_head", "one_candidate", "too_few_units", "baseline", "best", "cheaper"]
+Code = Literal["no_head", "one_candidate", "too_few_units", "baseline", "best", "cheaper", "proven"]
 """no_head, one_candidate: nothing to compare. too_few_units: nothing can be decided. baseline: no head is better than
-the best baseline. best: the recommended head has the highest macro-F1. cheaper: it is not worse than that one."""
+the best baseline. best: the recommended head has the highest macro-F1. cheaper: it is not worse than that one. proven:
+it is better than the best baseline, which the one with the highest macro-F1 is not shown to be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Verdict:
     """The pairs that the recommendation rests on; p-values are adjusted for their number."""
 
     pairs: list[Pair]
-    """Every pair of main heads once: each against softmax first; a family of its own for Holm."""
+    """Every pair of main heads once: each against the reference first; a family of its own for Holm."""
 
     unit: Literal["group", "tile", "block"]
     """What the verdict rests on."""
@@ -170,7 +171,10 @@ def _recommend(
     needed = units_needed(len(asked), level=resampling.level)
     if n_units < needed:
         why = f"{needed} are needed for {count(len(asked), 'comparison')}"
-        action = f"No choice can be based on {units} of test rows: {why}. {head_name(best)} has the highest macro-F1."
+        action = (
+            f"No choice can be based on {units} of test rows: {why}. {head_name(best)} has the highest macro-F1. "
+            f"Test more {resampling.unit}s: --protocol logo tests each group once, or label tiles of more groups."
+        )
         return "too_few_units", None, action
     gap = {frozenset((pair.tests.head, pair.tests.reference)): pair.tests.difference for pair in asked}
     beating = [pair.tests.head for pair in asked if pair.tests.reference == baseline and pair.outcome == "better"]
@@ -185,8 +189,16 @@ def _recommend(
             f"{gain_text(gap[frozenset((top, baseline))])}. {NOT_EARNED} {use} ({units})."
         )
         return "baseline", chosen, action
+    if baseline is not None and best not in beating:
+        chosen = best_of(value, beating) or best
+        action = (
+            f"Use {head_name(chosen)}: it beats the best baseline, {head_name(baseline)}, by "
+            f"{gain_text(gap[frozenset((chosen, baseline))])}. {head_name(best)} has the highest macro-F1, but is not "
+            f"shown to beat that baseline ({units})."
+        )
+        return "proven", chosen, action
     pool = by_cost(beating) if baseline is not None else list(compared)
-    chosen = next((head for head in pool if not_worse(head, best, asked)), pool[0])
+    chosen = next(head for head in pool if not_worse(head, best, asked))
     beats = ""
     if baseline is not None:
         gain = gain_text(gap[frozenset((chosen, baseline))])

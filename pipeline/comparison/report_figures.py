@@ -155,16 +155,16 @@ def draw_scores(folder: Path, predictions: Predictions) -> dict[str, Figure]:
 def draw_main_scores(folder: Path, predictions: Predictions, scores: Mapping[tuple[str, str, str], Score]) -> Figure:
     """Draw the macro-F1 of heads and baselines with its intervals; return the figure."""
     heads = [*predictions.main_heads, *predictions.baselines]
+    found = ((head, scores[head, "test", "macro_f1"]) for head in heads)
     rows = [
         ScoreRow(head_name(head), score.value, score.low, score.high, is_baseline=head in predictions.baselines)
-        for head in heads
-        if (score := scores[head, "test", "macro_f1"])
+        for head, score in found
     ]
     draw_score_rows(folder / "scores.png", rows, label="macro-F1 on the test rows")
     return Figure(
         "figures/scores.png",
         "Macro-F1 of heads and baselines on one axis, with intervals",
-        "Macro-F1 on the test rows with its interval. Round: heads on the trained network. Square: baselines.",
+        "Macro-F1 on the test rows with its interval. Round: heads. Square: baselines.",
     )
 
 

@@ -238,9 +238,11 @@ def choose(
         return RunVerdict("against_run", best, best, sentence)
     as_good = [pair.candidate for pair in pairs.values() if pair.outcome != "worse" and pair.candidate.head != CHANCE]
     chosen = min([best, *as_good], key=lambda each: (each.cost, ranked.index(each)))
-    if chosen.head in UNTRAINED and (top := next((each for each in ranked if each.head not in UNTRAINED), None)):
-        highest = f"; the highest macro-F1 of a head has {top.text}"
-        sentence = f"None of the heads beats {chosen.text}{highest}. {NOT_EARNED} Use the baseline ({units})."
+    if chosen.head in UNTRAINED and any(each.head not in UNTRAINED for each in ranked):
+        sentence = (
+            f"Use {chosen.text}, which needs no training of a network: it is the cheapest that is not worse than the "
+            f"best, {best.text} ({units}). {NOT_EARNED}"
+        )
         return RunVerdict("baseline", best, chosen, sentence)
     if chosen is best:
         rest = "every cheaper one is worse" if any(each.cost < best.cost for each in ranked) else "none is cheaper"

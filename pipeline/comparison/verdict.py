@@ -21,9 +21,7 @@ from pipeline.evaluation.bayesian_bootstrap import ROPE
 from pipeline.evaluation.bootstrap import Difference
 from pipeline.evaluation.significance import holm
 from pipeline.markup.number_format import count, head_name, is_number, level_text, number, points
-
-REFERENCE = "softmax"
-"""The network's own head, the reference of the pairs between heads."""
+from pipeline.names import REFERENCES
 
 Outcome = Literal["better", "worse", "practically equal", "undecided"]
 
@@ -80,8 +78,8 @@ def judge_pairs(
 
 
 def head_pairs(heads: Sequence[str]) -> list[tuple[str, str]]:
-    """Return every pair once as (head, reference); softmax is always the reference, whatever the scores are."""
-    ordered = sorted(heads, key=lambda head: head != REFERENCE)
+    """Return every pair once as (head, reference); the head of `REFERENCES` is one, whatever the scores are."""
+    ordered = sorted(heads, key=lambda head: head not in REFERENCES)
     return [(head, reference) for reference, head in itertools.combinations(ordered, 2)]
 
 
@@ -162,7 +160,7 @@ def _sentence(tests: PairTests, outcome: Outcome, *, test: str, resampling: Resa
         return f"{undecided}, but the test rows come from {units}: there is no interval and nothing to conclude."
     interval = f"{level_text(resampling.level)} interval {_interval(difference)}"
     if difference.n_units < FEW_UNITS:
-        return f"{undecided} ({interval}), but {units} are too few to conclude anything; {FEW_UNITS} are needed."
+        return f"{undecided} ({interval}), but {units} are too few to conclude anything."
     basis = f"({interval}; {test}; {units})"
     if outcome == "undecided":
         return f"{undecided} {basis}."

@@ -1,12 +1,12 @@
-"""Decide on a class by calibrated probabilities, corrected for the share of each class in the training data.
+"""Decide on a class by calibrated probabilities, corrected for the share of each class in the validation rows.
 
 The largest probability is the decision with the fewest errors. Macro-F1 and balanced accuracy count rare classes more:
 they gain if a probability is divided by a power of its class's share (Menon et al. 2021, "Long-tail learning via logit
 adjustment"). The power is chosen by cross-validation; the probabilities stay as they are.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,18 @@ def decided(p: npt.ArrayLike, offsets: npt.ArrayLike) -> IntArray:
     """
     found: IntArray = (np.log(np.maximum(p, LEAST_P)) - np.asarray(offsets)).argmax(axis=1)
     return found
+
+
+def decision_offsets(entry: Mapping[str, Any]) -> FloatArray | None:
+    """Return what is subtracted from the log-probability of each class (K,); None: the largest score decides.
+
+    Args:
+        entry: of the head in heads.json.
+    """
+    if entry.get("decide", "argmax") == "argmax":
+        return None
+    decision = entry["decision"]
+    return float(decision["strength"]) * np.array(decision["log_prior"], dtype=np.float64)
 
 
 def log_shares(y: IntArray, n_classes: int) -> FloatArray:

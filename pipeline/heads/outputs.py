@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.evaluation.calibration import Calibration
-from pipeline.evaluation.decision import decided
+from pipeline.evaluation.decision import decided, decision_offsets
 from pipeline.markup.number_format import head_name, listing
 from pipeline.storage.predictions.csv_table import HeadOutput
 
@@ -26,15 +26,7 @@ def calibrated_output(entry: Mapping[str, Any], scores: np.ndarray) -> HeadOutpu
     calibration = entry["calibration"]
     p = Calibration(calibration["method"], calibration["params"]).apply(scores)
     offsets = decision_offsets(entry)
-    return HeadOutput(scores.argmax(axis=1) if offsets is None else decided(p, offsets), p)
-
-
-def decision_offsets(entry: Mapping[str, Any]) -> np.ndarray | None:
-    """Return what is subtracted from the log-probability of each class (K,); None: the largest score decides."""
-    if entry.get("decide", "argmax") == "argmax":
-        return None
-    decision = entry["decision"]
-    return float(decision["strength"]) * np.array(decision["log_prior"], dtype=np.float64)
+    return HeadOutput(scores.argmax(axis=1) if offsets is None else decided(p, offsets), p, offsets)
 
 
 def mean_entry(members: Sequence[str], entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

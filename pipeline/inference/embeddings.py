@@ -71,6 +71,7 @@ def joined(blocks: "list[dict[str, HeadOutput]]", saved: "SavedHeads") -> "dict[
         head: HeadOutput(
             np.concatenate([block[head].predicted for block in blocks]),
             np.concatenate([block[head].p for block in blocks]),
+            blocks[0][head].offsets,
         )
         for head in saved.names
     }

@@ -41,7 +41,7 @@ def build_maps(
     slide, ok = content.slide, content.status == OK
     grid = grid_of(content.coords, slide, len(content.classes))
     by_head = {
-        head: class_map(grid, content.coords, output.p, ok, patch=slide.patch_size_level0)
+        head: class_map(grid, content.coords, output.p, ok, patch=slide.patch_size_level0, offsets=output.offsets)
         for head, output in head_outputs.items()
     }
     own: dict[str, Any] = {"views": 1, **details}

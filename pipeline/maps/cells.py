@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipeline.errors import BadInput
+from pipeline.evaluation.decision import decided
 from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray
 from pipeline.storage.embeddings.slide_info import SlideInfo
 
@@ -186,7 +187,15 @@ class ClassMap:
         return entropy
 
 
-def class_map(grid: Grid, coords: np.ndarray, p: FloatArray, ok: np.ndarray, *, patch: int) -> ClassMap:
+def class_map(
+    grid: Grid,
+    coords: np.ndarray,
+    p: FloatArray,
+    ok: np.ndarray,
+    *,
+    patch: int,
+    offsets: FloatArray | None = None,
+) -> ClassMap:
     """Return the map of one head.
 
     Args:
@@ -195,6 +204,7 @@ def class_map(grid: Grid, coords: np.ndarray, p: FloatArray, ok: np.ndarray, *, 
         p: (M, K) probabilities of the readable tiles, in their order.
         ok: (N,) bool, whether a tile could be read.
         patch: side of a tile in level-0 px.
+        offsets: as of `HeadOutput`; a cell decides on the mean of its tiles' probabilities as a tile on its own.
     """
     mean, cover = average_cells(grid, coords[ok], p, patch=patch)
     unreadable = np.zeros(grid.n_rows * grid.n_columns)
@@ -204,7 +214,7 @@ def class_map(grid: Grid, coords: np.ndarray, p: FloatArray, ok: np.ndarray, *, 
     enough = cover >= least
     code = np.full(grid.shape, NONE, np.int16)
     code[unreadable.reshape(grid.shape) >= least] = MISSING
-    code[enough] = mean[enough].argmax(axis=-1)
+    code[enough] = mean[enough].argmax(axis=-1) if offsets is None else decided(mean[enough], offsets)
     mean[~enough] = np.nan
     return ClassMap(grid, mean, code)
 

@@ -5,7 +5,6 @@ Nothing is invented: a statement is a value of a record, or follows from it. Non
 
 from collections.abc import Mapping
 
-from pipeline.comparison.scores import FEW_UNITS
 from pipeline.comparison.sections.overview import METRIC_ROWS
 from pipeline.markup.number_format import count, head_name, level_text, listing, number
 from pipeline.publication.run_facts import RunFacts
@@ -123,7 +122,7 @@ def limitations(run: RunFacts) -> Statement | None:
     if run.get(COMPARISON, "details", "protocol") == "random":
         found.append("The split is random: scores are biased upwards for tiles of new slides.")
     if run.get(COMPARISON, "details", "verdict") == "too_few_units":
-        found.append(f"The test rows come from fewer than {FEW_UNITS} groups, so that nothing is decided.")
+        found.append("The test rows come from too few groups for the comparisons that are asked: nothing is decided.")
     if run.protocol is None:
         found.append("One split and one trained network: another seed can change scores more than heads differ.")
     findings = run.get(AUDIT, "findings") or []

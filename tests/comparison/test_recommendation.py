@@ -87,6 +87,22 @@ def test_a_cheaper_head_that_does_not_beat_the_baseline_is_passed_over(verdict):
     assert found.recommended == "svm"
 
 
+def test_the_best_is_not_recommended_if_only_another_is_shown_to_beat_the_baseline(make_predictions):
+    """softmax has the highest macro-F1, but gains it in one group; SVM gains a little in each of twelve."""
+    y = [i % 2 for i in range(240)]
+    group = [f"g{i // 20:02d}" for i in range(240)]
+    wrong = {
+        "histogram_svm": {20 * g + i for g in range(12) for i in range(8)},
+        "svm": {20 * g + i for g in range(12) for i in range(6)},
+        "softmax": {20 * g + i for g in range(5, 12) for i in range(9)},
+    }
+    answers = {head: [1 - each if i in rows else each for i, each in enumerate(y)] for head, rows in wrong.items()}
+    predictions = make_predictions(y, answers, group=group, classes=("a", "b"))
+    resampling = choose_resampling(predictions, n_draws=400, seed=0, level=0.95)
+    found = judge(predictions, by_key(score_heads(predictions, resampling, {})), resampling)
+    assert (found.best, found.code, found.recommended) == ("softmax", "proven", "svm")
+
+
 def test_without_baselines_the_heads_alone_are_compared(verdict):
     found = verdict({"softmax": POOR, "svm": GOOD})
     assert (found.code, found.recommended, found.baseline) == ("best", "svm", None)

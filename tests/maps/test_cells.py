@@ -36,6 +36,14 @@ def test_without_overlap_a_cell_is_a_tile():
     np.testing.assert_allclose(mm2, (100 * 0.5 / 1000) ** 2)
 
 
+def test_a_cell_is_decided_with_the_correction_of_the_head():
+    coords = np.array([[200, 100], [300, 100]])
+    p = np.array([[0.6, 0.3, 0.1], [0.1, 0.2, 0.7]])
+    offsets = np.log([0.8, 0.1, 0.1])
+    found = class_map(grid_of(coords, SLIDE, 3), coords, p, np.ones(2, bool), patch=100, offsets=offsets)
+    assert found.code.tolist() == [[1, 2]]
+
+
 def test_overlapping_votes_are_averaged_by_cover_before_the_class_is_taken():
     """Tiles of 150 px every 100 px: the middle cell is covered whole by the second tile, by half of the first."""
     coords = np.array([[0, 0], [100, 0]])

@@ -27,14 +27,14 @@ SHORT_HASH = 12
 def training(data: ReportData) -> Section:
     """Return how the network was trained, or those of all parts of a plan."""
     title, files = "Training", data.files
+    if data.encoder is not None:
+        return Section(title, [Text("The encoder is frozen: nothing was trained but the heads.")])
     if data.protocol is not None:
         facts = files.summary.training if files.summary else None
         if facts is None:
             return Section(title, [Text(files.reason("heads/heads.json"))])
         text = f"{len(data.protocol.parts)} networks, one for each part; numbers are means over the main arm's."
         return Section(title, [Text(text), Bullets([f"{name}: {compact(value)}" for name, value in facts.items()])])
-    if data.encoder is not None:
-        return Section(title, [Text("The encoder is frozen: nothing was trained but the heads.")])
     blocks: list[Block] = []
     history = files.history
     if history is None:

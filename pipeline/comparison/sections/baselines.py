@@ -14,9 +14,9 @@ KNOWS = {
     "handcrafted_xgboost": "statistics of colour and stain, local binary patterns, co-occurrence of grey levels",
     "histogram_handcrafted_svm": "the colour histogram and the statistics above, two blocks of equal weight",
     "baseline_mean": "the three baselines above: mean of their log-odds, nothing is fitted",
-    "untrained_svm": "the same architecture with random weights (one seed), never trained on any tile",
-    "knn": "the trained embeddings, no fitting: the classes of the 20 nearest tiles by cosine",
-    "linear": "the trained embeddings, one logistic regression",
+    "untrained_svm": "a ResNet-50 with random weights (one seed), never trained on any tile",
+    "knn": "the embeddings, no fitting: the classes of the 20 nearest tiles by cosine",
+    "linear": "the embeddings, one logistic regression",
 }
 """Baseline -> what it knows about a tile."""
 
@@ -87,13 +87,13 @@ def _limits(data: ReportData) -> list[str]:
     baselines = data.predictions.baselines
     limits = [
         (
-            "The best baseline is the best without the trained network. It is chosen on these test rows among several, "
+            "The best baseline is the best without the network. It is chosen on these test rows among several, "
             "which makes it look a little better than it is."
         )
     ]
     if set(baselines) & {"knn", "linear"}:
         limits.append(
-            "Nearest neighbours and the linear probe use the trained network: a head that is better owes that to its "
+            "Nearest neighbours and the linear probe use the same embeddings: a head that is better owes that to its "
             "classifier, a head that is equal to the network."
         )
     if "untrained_svm" in baselines:

@@ -74,7 +74,7 @@ def _methods(data: ReportData) -> list[Table]:
         "How each head's scores were calibrated, and the NLL of each method on the validation rows by "
         "cross-validation, which leaves whole groups (or tiles, if groups are too few or not known) out of the fit and "
         "scores those. Where the method was not set, the lowest is taken, but temperature scaling if the gain is at "
-        f"most {percent(WORTH_IT)} or there are fewer than {LEAST_GROUPS} groups. The network's own head keeps "
+        f"most {percent(WORTH_IT)} or there are fewer than {LEAST_GROUPS} groups. Softmax keeps "
         "temperature scaling, which changes no prediction."
     )
     return [Table(["head", "calibration", "left out", *(f"NLL {method}" for method in METHODS)], rows, caption, left=3)]

@@ -9,7 +9,7 @@ from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.scores import FEW_UNITS
 from pipeline.markup.document import Block, Bullets, Figure, Note, Section, Table, Text
 from pipeline.markup.number_format import NOT_AVAILABLE, count, head_name, interval, level_text, listing, number
-from pipeline.names import SPLITS
+from pipeline.names import MEANS, SPLITS
 from pipeline.storage.protocol import Protocol
 
 PROTOCOLS = {
@@ -37,9 +37,10 @@ DECIDE = {
 """Value of `--decide` -> how a class is chosen."""
 
 RELATIVE = (
-    "Transductive: SVM, XGBoost and the baselines also see each feature's difference from the mean over all tiles of "
-    "the same group (--relative group). A prediction for a tile depends on the other tiles of its slide. Where a slide "
-    "holds mostly one class these heads lose accuracy (table in docs/statistics.md)."
+    "Transductive: all heads but softmax, and the baselines but the untrained network, also see each feature's "
+    "difference from the mean over all tiles of the same group (--relative group). A prediction for a tile depends on "
+    "the other tiles of its slide. Where a slide holds mostly one class these heads lose accuracy (table in "
+    "the section on baselines)."
 )
 """What `--relative group` means for the scores."""
 
@@ -105,7 +106,7 @@ def compared(data: ReportData) -> Section:
         if data.protocol is not None
         else [Text("Scores are of the test rows; the other rows fitted and chose."), _rows_table(predictions)]
     )
-    fitted = [head for head in predictions.main_heads if head != "softmax"]
+    fitted = [head for head in predictions.main_heads if head != "softmax" and head not in MEANS]
     fit_on = (FIT_ON if data.encoder is None else FIT_ON_FROZEN).get(str(details.get("fit_on")))
     if fit_on and fitted:
         verb = "is" if len(fitted) == 1 else "are"

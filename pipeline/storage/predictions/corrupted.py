@@ -14,6 +14,7 @@ from pipeline.errors import BadArtifact
 from pipeline.names import MAIN
 from pipeline.storage.csv_files import read_table
 from pipeline.storage.predictions.csv_table import HeadOutput, with_probabilities
+from pipeline.storage.predictions.inner_networks import decided_by_head, mean_offsets
 
 SCHEMA = "robustness/1.0"
 COLUMNS = ("tile_id", "group", "label", "head", "corruption", "predicted")
@@ -107,8 +108,8 @@ def _fault(table: pd.DataFrame) -> str:
 def pool(parts: Sequence[tuple[int, int, Path]]) -> str:
     """Return the rows of a plan's parts as one table, with the columns seed and fold.
 
-    Parts of one seed and fold are its inner networks: the predicted class is that of their mean probabilities, as in
-    the pooled predictions.csv.
+    Parts of one seed and fold are its inner networks: the predicted class is decided by their mean probabilities, as
+    in the pooled predictions.csv.
 
     Args:
         parts: seed, fold and robustness.csv of each part; the caller checks the records.
@@ -118,6 +119,7 @@ def pool(parts: Sequence[tuple[int, int, Path]]) -> str:
             other tiles, or a tile in two folds of one seed.
     """
     by_fold: dict[tuple[int, int], list[pd.DataFrame]] = {}
+    folders: dict[tuple[int, int], list[Path]] = {}
     first: tuple[list[str], list[tuple[str, str]]] | None = None
     for seed, fold, path in parts:
         table = read_robustness(path).assign(seed=seed, fold=fold)
@@ -128,11 +130,12 @@ def pool(parts: Sequence[tuple[int, int, Path]]) -> str:
                 f"{path}: other heads, corruptions or classes than {parts[0][2]}: run `python -m pipeline.robustness` "
                 "with the same options for all parts"
             )
+        folders.setdefault((seed, fold), []).append(path.parent)
         same = by_fold.setdefault((seed, fold), [])
         same.append(table)
         if not table[[*TILE, "head", "corruption"]].equals(same[0][[*TILE, "head", "corruption"]]):
             raise BadArtifact(f"{path}: other test tiles than the other part of seed {seed}, fold {fold}: run prepare")
-    pooled = pd.concat(map(_mean_of, by_fold.values()))
+    pooled = pd.concat(_mean_of(tables, folders[key]) for key, tables in by_fold.items())
     doubled = pooled.duplicated(["tile_id", "seed", "head", "corruption"]).to_numpy()
     if doubled.any():
         name = pooled.loc[doubled, "tile_id"].iloc[0]
@@ -141,10 +144,11 @@ def pool(parts: Sequence[tuple[int, int, Path]]) -> str:
     return ordered[[*COLUMNS, *PART_COLUMNS]].to_csv(index=False, lineterminator="\n")
 
 
-def _mean_of(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """Return the rows of one fold: the class with the largest mean probability over its networks."""
+def _mean_of(tables: list[pd.DataFrame], folders: list[Path]) -> pd.DataFrame:
+    """Return the rows of one fold: the class that the mean probabilities of its networks decide on."""
     if len(tables) == 1:
         return tables[0]
     names = [name for name in tables[0].columns if name.startswith("p_")]
     p = np.mean([table[names].to_numpy() for table in tables], axis=0)
-    return tables[0].assign(predicted=np.array([name[2:] for name in names], dtype=object)[p.argmax(axis=1)])
+    code = decided_by_head(p, tables[0]["head"], mean_offsets(folders))
+    return tables[0].assign(predicted=np.array([name[2:] for name in names], dtype=object)[code])

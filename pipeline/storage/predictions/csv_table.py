@@ -40,6 +40,9 @@ class HeadOutput(NamedTuple):
     p: np.ndarray
     """(N, K) calibrated probabilities."""
 
+    offsets: np.ndarray | None = None
+    """(K,) what `evaluation.decision.decided` subtracts from log-probabilities; None: the largest score decides."""
+
 
 def usable_rows(embeddings: Embeddings) -> np.ndarray:
     """Return a mask (N,) of the rows of an embeddings file with features, a label and a split."""

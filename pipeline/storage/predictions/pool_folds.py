@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.evaluation.decision import decided
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.predictions import csv_table
 from pipeline.storage.predictions.columns import hash_names
+from pipeline.storage.predictions.inner_networks import decided_by_head, mean_offsets
 from pipeline.storage.protocol import NAME, PartEntry, Protocol, check_part
 
 MEMORY_OPTIONS = ("memory", "cluster")
@@ -137,21 +137,8 @@ def _pooled_folds(by_fold: Mapping[tuple[int, int], list[Path]], first: Path) ->
             if found != kind:
                 raise BadArtifact(f"{path}: its heads or classes differ from {first}: run fit_heads --restart")
             tables.append(table[table["split"] == "test"])
-        yield mean_of(tables, seed=seed, fold=fold, offsets=_offsets_in(paths) if len(paths) > 1 else {})
-
-
-def _offsets_in(files: list[Path]) -> dict[str, np.ndarray]:
-    """Return head -> mean over some parts of what is subtracted from log-probabilities before a decision, (K,).
-
-    Only heads that decide so are in it: `heads.outputs.decision_offsets` does the same for one part.
-    """
-    found: dict[str, list[np.ndarray]] = {}
-    for path in files:
-        for head, entry in atomic.from_json(path.parent / "heads" / "heads.json")["heads"].items():
-            if entry.get("decide") == "balanced":
-                decision = entry["decision"]
-                found.setdefault(head, []).append(decision["strength"] * np.array(decision["log_prior"]))
-    return {head: np.mean(offsets, axis=0) for head, offsets in found.items()}
+        offsets = mean_offsets([path.parent for path in paths]) if len(paths) > 1 else {}
+        yield mean_of(tables, seed=seed, fold=fold, offsets=offsets)
 
 
 def check_same_options(part: Path, first: Path) -> None:
@@ -205,10 +192,7 @@ def mean_of(
     classes = np.array(csv_table.classes_of(first), dtype=object)
     if len(tables) > 1:
         first[names] = p
-        shift = np.zeros_like(p)
-        for head, own in (offsets or {}).items():
-            shift[first["head"] == head] = own
-        first["predicted"] = classes[decided(p, shift)]
+        first["predicted"] = classes[decided_by_head(p, first["head"], offsets or {})]
     return first.assign(seed=seed, fold=fold)
 
 

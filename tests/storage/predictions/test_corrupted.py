@@ -1,5 +1,7 @@
 """robustness.csv: written, read back, pooled; what does not hold together is refused with the rule."""
 
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,12 +104,29 @@ def test_parts_are_pooled_by_corruption_and_head(write: Callable[..., Path]) -> 
 def test_inner_networks_of_a_fold_speak_by_their_mean_probability(write: Callable[..., Path]) -> None:
     """0.75, 0.4 and 0.4 for class a: two networks of three name b, and yet a has the larger mean."""
     networks = [(0, 0, write(table(last=p), f"{i}.csv")) for i, p in enumerate((0.75, 0.4, 0.4))]
+    write_heads(networks[0][2].parent, {"decide": "argmax"})
     read = read_robustness(write(pool([*networks, (0, 1, write(table(("t3",)), "other.csv"))]), "pooled.csv"))
     for _, _, rows in blocks(read):
         assert list(rows["tile_id"]) == ["t1", "t2", "t3"]
         assert list(rows["predicted"]) == ["b", "a", "a"]
     read = read_robustness(write(pool(networks[1:]), "pooled.csv"))
     assert set(read["predicted"]) == {"b"}
+
+
+def write_heads(run: Path, entry: dict[str, object]) -> None:
+    """Write heads.json in which every main head has this entry."""
+    (run / "heads").mkdir(exist_ok=True)
+    (run / "heads" / "heads.json").write_text(json.dumps({"heads": dict.fromkeys(HEADS, entry)}))
+
+
+def test_inner_networks_decide_with_the_correction_of_their_heads(write: Callable[..., Path]) -> None:
+    """The mean of 0.75, 0.4 and 0.4 for class a is 0.52; a share of 0.9 against 0.1 turns the decision to b."""
+    networks = [(0, 0, write(table(last=p), f"{i}.csv")) for i, p in enumerate((0.75, 0.4, 0.4))]
+    decision = {"strength": 1.0, "log_prior": [math.log(0.9), math.log(0.1)]}
+    write_heads(networks[0][2].parent, {"decide": "balanced", "decision": decision})
+    read = read_robustness(write(pool(networks), "pooled.csv"))
+    for _, _, rows in blocks(read):
+        assert list(rows["predicted"]) == ["b", "b"]
 
 
 def test_pooling_refuses_parts_that_do_not_belong_together(write: Callable[..., Path]) -> None:
