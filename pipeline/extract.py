@@ -219,7 +219,7 @@ def tile_inputs(common: Common, options: ExtractOptions) -> "TileInputs":
     manifest = read_manifest(options.manifest or common.run / "manifest.csv")
     model_path = options.model or common.run / "model.safetensors"
     if options.encoder != TRAINED:
-        with locked_file(model_path):  # shards may begin at the same time
+        with locked_file(model_path, wait=True):  # shards may begin at the same time
             install_encoder(model_path, manifest, Choice(options.encoder, options.weights), restart=common.restart)
     model = load_model(model_path)
     check_trained_on(manifest, model, model_path, force=common.force)

@@ -59,18 +59,19 @@ def run(common: Common, options: ImportOptions) -> int:
     check(options.labels is not None, "--labels: a CSV file with the labels is needed")
     if options.labels is None or read_protocol(common.run) is not None:
         raise UsageError(f"{common.run} is a plan: give another --run")
-    if (common.run / "model.safetensors").exists():
-        raise UsageError(f"{common.run} has a network, whose embeddings would be replaced: give another --run")
+    for name in ("manifest.csv", "model.safetensors"):
+        if (common.run / name).exists():
+            raise UsageError(f"{common.run} has {name}, which belongs to tiles of its own: give another --run")
     source = options.source
     files = [source]
     if source.is_dir():
         files = sorted(path for path in source.iterdir() if path.suffix.lower() in HDF5 and path.is_file())
     if not files or not files[0].is_file():
         raise BadInput(f"{source}: no such file, and no folder of .h5 files")
-    chosen = {"key": options.key, "split_by": options.split_by, "source": str(source)}
+    chosen = {"key": options.key, "split_by": options.split_by}
     out = common.run / "embeddings.h5"
     artifact = records.Artifact(
-        out, SCHEMA, "import_embeddings", chosen, [options.labels, *files], common.seed, protects="options"
+        out, SCHEMA, "import_embeddings", chosen, [options.labels, *files], common.seed, protects="everything"
     )
     record = freshness.reusable_record(artifact, restart=common.restart)
     if record is not None:
@@ -100,6 +101,8 @@ def split(labelled: "Labelled", options: ImportOptions, *, seed: int) -> str:
     used = table["label"] != ""
     rows = table[used]
     if labelled.has_splits:
+        if (unknown := int((rows["group"] == "").sum())) and options.split_by == "group":
+            log.warning(f"import_embeddings: the group of {unknown} rows is not known: splits may share patients")
         in_splits = rows[rows["group"] != ""].groupby("group")["split"].nunique()
         if len(shared := in_splits[in_splits > 1]) and options.split_by == "group":
             raise BadInput(

@@ -314,6 +314,23 @@ def test_training_does_not_replace_an_encoder(
     one_line(capsys.readouterr().err)
 
 
+def test_another_configuration_of_the_weights_is_stale(
+    frozen_run: Path, encoder_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another path of the same two files is current; another mean is not."""
+    shutil.copytree(encoder_weights.parent, tmp_path / "moved")
+    moved = tmp_path / "moved" / encoder_weights.name
+    before = atomic.sha256_file(frozen_run / "model.safetensors")
+    assert embed(frozen_run, moved) == 0
+    config = moved.with_name("config.json")
+    content = json.loads(config.read_text())
+    content.get("pretrained_cfg", content)["mean"] = [0.1, 0.2, 0.3]
+    config.write_text(json.dumps(content))
+    assert embed(frozen_run, moved) == 1
+    one_line(capsys.readouterr().err)
+    assert atomic.sha256_file(frozen_run / "model.safetensors") == before
+
+
 def test_other_weights_are_refused(
     frozen_run: Path, encoder_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -184,8 +184,6 @@ def broken(folder: Path, how: str) -> tuple[Path, pd.DataFrame, str]:
         labels["split"] = ["train", "val", "test", "test"] * 12
     elif how == "unknown split":
         labels["split"] = "hold-out"
-    elif how == "no group":
-        labels["group"] = ""
     elif how == "integers":
         features, named = features.astype(np.int32), "B.h5"
     path.unlink()
@@ -198,7 +196,7 @@ def broken(folder: Path, how: str) -> tuple[Path, pd.DataFrame, str]:
     "how",
     [
         *("doubled label", "doubled tile", "NaN", "width", "no coords", "no label fits", "labels without tile"),
-        *("group contradicts slide", "group in two splits", "unknown split", "no group", "integers"),
+        *("group contradicts slide", "group in two splits", "unknown split", "integers"),
     ],
 )
 def test_each_fault_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str) -> None:
@@ -207,6 +205,39 @@ def test_each_fault_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[st
     line = one_line(capsys.readouterr().err)
     assert any(name in line for name in named.split(" ")) if how == "width" else named in line
     assert not (tmp_path / "run" / "embeddings.h5").exists()
+
+
+@pytest.mark.parametrize("layout", ["clam", "npy"])
+def test_without_a_group_the_slide_is_the_group(tmp_path: Path, layout: str) -> None:
+    """An empty cell takes the group of the slide's other tiles, else the slide's name."""
+    labels = label_table(by="slide" if layout == "npy" else "tile_id")
+    labels["group"] = ["p1"] + [""] * 47
+    source = write_slides(tmp_path / "in", "clam")
+    if layout == "npy":
+        source = tmp_path / "a.npy"
+        np.save(source, np.random.default_rng(0).normal(size=(48, 3)).astype(np.float32))
+    assert put(tmp_path / "run", source, labels) == 0
+    groups = read_embeddings(tmp_path / "run" / "embeddings.h5").group
+    assert list(groups) == ["p1"] * 8 + [slide for slide in SLIDES[1:] for _ in range(8)]
+
+
+@pytest.mark.parametrize("columns", [["f0", "f1", "f1"], ["f0", "f2"], ["f1", "f2"]])
+def test_columns_of_features_that_are_doubled_or_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], columns: list[str]
+) -> None:
+    labels = label_table().assign(group=np.repeat(SLIDES, 8))
+    lines = [
+        ",".join(["tile_id", *columns]),
+        *(",".join([name, *["0.5"] * len(columns)]) for name in labels["tile_id"]),
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(lines) + "\n")
+    assert put(tmp_path / "run", tmp_path / "a.csv", labels) == 1
+    assert "f0, f1" in one_line(capsys.readouterr().err)
+
+
+def test_a_prepared_run_takes_no_embeddings(prepared_run: Path, tmp_path: Path) -> None:
+    labels = label_table().assign(group=np.repeat(SLIDES, 8))
+    assert put(prepared_run, write_slides(tmp_path / "in", "clam"), labels) == 2
 
 
 def test_faults_of_arrays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from pipeline.runtime.process import is_first
 from pipeline.storage.atomic import UNSUPPORTED, check_no_link, disk_errors, remove_temporaries
 
 NAME = ".lock"
+
+POLL_S = 0.5
+"""Seconds between two tries to lock a file that another process makes."""
 
 MARKER = re.compile(r"\.(exclusive|shared)\.(\d+)\.\d+\.([\w-]+)")
 """End of a marker's file name, after the lock's name: kind, process, a unique number, host."""
@@ -52,10 +56,26 @@ def locked(run: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked_file(path: Path) -> Iterator[None]:
-    """Lock an artefact that this process makes in a shared run; raises as `locked`."""
+def locked_file(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Lock an artefact that this process makes in a shared run.
+
+    Args:
+        path: the artefact.
+        wait: wait until another process has made it.
+
+    Raises:
+        Locked, DiskFull, BadArtifact: as `locked`; with `wait` not Locked.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(path.with_name(f".{path.name}{NAME}"), what=path, shared=False):
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(_lock(path.with_name(f".{path.name}{NAME}"), what=path, shared=False))
+                break
+            except Locked:
+                if not wait:
+                    raise
+                time.sleep(POLL_S)
         yield
 
 

@@ -55,24 +55,33 @@ def install_encoder(path: Path, manifest: Manifest, choice: Choice, *, restart: 
         raise BadInput(f"--weights {file}: no such file")
     if records.record_path(path).is_file() and records.read_record_alone(path)["stage"] == "train":
         raise UsageError(f"--encoder {choice.name}: {path} is a trained network: give another --run")
+    files = [] if file is None else [each for each in (file, file.with_name(CONFIG)) if each.is_file()]
     artifact = records.Artifact(
         path,
         SCHEMA,
         "extract",
-        {"encoder": choice.name, "weights": choice.weights},
-        [manifest.path] if file is None else [manifest.path, file],
+        {"encoder": choice.name, "weights": DEFAULT if file is None else f"./{file.name}"},  # not its whole path
+        [manifest.path, *files],
         protects="everything",
     )
     if freshness.reusable_record(artifact, restart=restart) is not None:
         return
     architecture, config = resolve(choice.name, file)
     built = build(architecture)
-    if file is None:
-        file = hub_file(choice.name.split(HUB)[1]) if HUB in choice.name else built.fetch()
-        known = {"weights": built.weights, "licence": config.get("license") or built.licence}
-        known["trained_on"] = built.trained_on
-    else:
+    if file is not None:
         known = {"weights": file.name, "licence": config.get("license"), "trained_on": None}
+        if "input_size" not in config:
+            log.warning(
+                f"extract: no {CONFIG} next to {file}: tiles are preprocessed as for the weights of {architecture} "
+                "that its library publishes"
+            )
+    elif HUB in choice.name:
+        repository = choice.name.split(HUB)[1]
+        file = hub_file(repository)
+        known = {"weights": repository, "licence": config.get("license"), "trained_on": None}
+    else:
+        file = built.fetch()
+        known = {"weights": built.weights, "licence": built.licence, "trained_on": built.trained_on}
     body = built.encoder.body
     loaded = load_start_weights(body, file, head=built.head, option="--weights")
     preprocess = preprocess_of_config(config) if "input_size" in config else built.preprocess
@@ -120,7 +129,9 @@ def resolve(name: str, file: Path | None) -> tuple[Architecture, dict[str, Any]]
     architecture = parse_encoder(name)
     is_hub = architecture.name.startswith(HUB)
     path = file.with_name(CONFIG) if file is not None else None
-    if is_hub and (path is None or not path.is_file()):
+    if is_hub and path is not None and not path.is_file():
+        raise BadInput(f"--weights {file}: no {CONFIG} next to it: bring that file of the repository, too")
+    if is_hub and path is None:
         path = hub_file(architecture.name.removeprefix(HUB), CONFIG)
     if path is None or not path.is_file():
         return architecture, {}

@@ -109,12 +109,15 @@ def rebuilt(info: Mapping[str, Any]) -> FrozenEncoder:
         raise BadArtifact(str(error)) from None
 
 
+WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+"""Networks of torchvision whose published weights need other layers and another scale of the pixels."""
+
+
 def _torchvision(architecture: Architecture) -> Built:
     name = architecture.name
-    if name not in models.list_models(module=models):
-        raise UsageError(f"--encoder torchvision:{name}: torchvision has no such classifier")
-    more = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    body = models.get_model(name, weights=None, **more).eval()
+    if name not in models.list_models(module=models) or name in WITH_AUXILIARY_HEADS:
+        raise UsageError(f"--encoder torchvision:{name}: torchvision has no such classifier that can be taken")
+    body = models.get_model(name, weights=None).eval()
     part = next((part for part in HEADS if hasattr(body, part)), "")
     linear = [n for n, module in body.named_modules() if isinstance(module, nn.Linear) and n.split(".")[0] == part]
     if not linear:
@@ -182,6 +185,7 @@ def hub_file(repository: str, file: str = "model.safetensors") -> Path:
     Raises:
         BadInput: it cannot be downloaded; names the file to bring.
     """
+    timm_library()  # brings the hub
     hub = importlib.import_module("huggingface_hub")
     try:
         return Path(hub.hf_hub_download(repository, file))

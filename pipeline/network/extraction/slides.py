@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.errors import BadInput
 from pipeline.network.extraction.run import (
     Engines,
     ExtractionJob,
@@ -106,7 +107,16 @@ class SlideExtraction:
 
 
 def at_scale_of(model: Model, grid: Grid) -> Model:
-    """Return the model with the tile size and the scale of a grid."""
+    """Return the model with the tile size and the scale of a grid.
+
+    Raises:
+        BadInput: tiles of another size, from which the model crops a square.
+    """
+    if model.preprocess.crop is not None and grid.info.tile_px != model.preprocess.size:
+        raise BadInput(
+            f"the grid of {grid.info.slide} has tiles of {grid.info.tile_px} px, but the network crops "
+            f"{model.preprocess.crop} px from {model.preprocess.size} px: run `python -m pipeline.tile --restart`"
+        )
     preprocess = {**model.info["preprocess"], "size": grid.info.tile_px, "mpp": grid.info.tile_mpp}
     return dataclasses.replace(model, info={**model.info, "preprocess": preprocess})
 

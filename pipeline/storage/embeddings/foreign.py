@@ -24,6 +24,9 @@ HDF5 = (".h5", ".hdf5")
 COLUMN = re.compile(r"f[0-9]+")
 """Columns of features in a table."""
 
+DOUBLED = re.compile(r"f[0-9]+\.[0-9]+")
+"""How pandas calls a column of features that is there twice."""
+
 DTYPES = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -151,9 +154,17 @@ def _anndata(file: Path, key: str) -> Foreign:
         index = _text(opened["obs"].attrs["_index"])
         names = [_text(name) for name in _dataset(file, opened, f"obs/{index}")[()]]
         group = None
-        if isinstance(opened["obs"].get("group"), h5py.Dataset):
-            group = [_text(name) for name in _dataset(file, opened, "obs/group")[()]]
+        if "group" in opened["obs"]:
+            group = _texts(file, opened, "obs/group")
     return Foreign(features, names, [], None, group, "")
+
+
+def _texts(file: Path, opened: h5py.File, name: str) -> list[str]:
+    """Return a column of `obs`: texts, or codes and categories (-1: no text)."""
+    if isinstance(opened.get(name), h5py.Dataset):
+        return [_text(each) for each in _dataset(file, opened, name)[()]]
+    known = [_text(each) for each in _dataset(file, opened, f"{name}/categories")[()]]
+    return [known[code] if code >= 0 else "" for code in _dataset(file, opened, f"{name}/codes")[()].tolist()]
 
 
 def _parquet(file: Path) -> pd.DataFrame:
@@ -185,6 +196,9 @@ def _table(file: Path, table: pd.DataFrame) -> Foreign:
         features = np.array(table["features"].tolist())
     else:
         columns = sorted((name for name in map(str, table) if COLUMN.fullmatch(name)), key=lambda name: int(name[1:]))
+        doubled = any(DOUBLED.fullmatch(str(name)) for name in table)
+        if doubled or columns != [f"f{i}" for i in range(len(columns))]:
+            raise BadInput(f"{file}: the columns of features are not f0, f1, ... without gaps, each once")
         features = table[columns].to_numpy()
         features = features.astype(np.float64) if features.dtype not in DTYPES else features
     group = [str(name) for name in table["group"]] if "group" in table else None

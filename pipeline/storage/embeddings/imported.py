@@ -86,11 +86,11 @@ def join_labels(foreign: Foreign, source: Path, file: Path) -> Labelled:
     table = pd.DataFrame({"tile_id": ids, "path": foreign.slide or ids, "label": column("label")}, dtype=object)
     if unknown := sorted(set(column("split")) - {*SPLITS, ""}):
         raise BadInput(f"{file}: split '{unknown[0]}': {', '.join(SPLITS)} are known")
-    table["group"] = (
-        _groups(foreign, column("group"), file, ids)
-        if "group" in user.table
-        else foreign.group or (foreign.slide or [""] * len(ids))
-    )
+    own = _groups(foreign, column("group"), file, ids) if "group" in user.table else foreign.group or [""] * len(ids)
+    own = [group or other for group, other in zip(own, foreign.group or own, strict=True)]
+    slides = foreign.slide or column("slide")
+    known = {slide: group for slide, group in zip(slides, own, strict=True) if group}
+    table["group"] = [group or known.get(slide, slide) for group, slide in zip(own, slides, strict=True)]
     table["split"] = [split if label else "" for split, label in zip(column("split"), table["label"], strict=True)]
     has_splits = bool((table["split"] != "").any())
     table.loc[(table["split"] == "") & has_splits, "label"] = ""
