@@ -18,6 +18,8 @@ from pipeline import __main__ as everything
 from pipeline import export, extract, fit_heads, merge, predict, tile, train, verify
 from pipeline.network.encoders import libraries
 from pipeline.network.model_file import load_model
+from pipeline.publication.checklist import state
+from pipeline.publication.run_facts import read_facts
 from pipeline.storage import atomic
 from pipeline.storage.embeddings.reader import read_embeddings
 
@@ -119,6 +121,14 @@ def test_all_stages_in_one_command(tmp_path: Path, tile_folder: Callable[..., Pa
     assert "frozen encoder" in (run / "comparison.md").read_text()
     assert verify.main(["--run", str(run)]) == 0
     assert everything.main([*words, *PLAIN]) == 0, "current"
+    facts = read_facts(run)
+    texts = {
+        name: statement.text for name in ("method", "model", "initialisation") if (statement := state(facts, name))
+    }
+    assert "frozen" in texts["method"]
+    assert "end to end" not in texts["method"]
+    assert "32 x 32 px" in texts["model"]
+    assert texts["initialisation"].startswith("Pretrained weights")
 
 
 def test_new_tiles_are_predicted_as_those_of_the_run(frozen_run: Path) -> None:
@@ -276,6 +286,7 @@ def test_weights_of_the_hub_with_the_configuration_there(
     assert content.attrs["encoder"] == "timm:test_vit"
     model = load_model(prepared_run / "model.safetensors")
     assert model.info["encoder"]["requested"] == name
+    assert (model.info["encoder"]["weights"], model.info["encoder"]["trained_on"]) == ("lab/model", None)
     assert model.preprocess.crop is None
 
 

@@ -23,18 +23,21 @@ def method(run: RunFacts) -> Statement | None:
     arch = of_training(run, "arch")
     if arch is None:
         return None
-    text = f"Deep learning: {arch.text}, trained end to end; heads on its embeddings: {names_of(run.heads)}."
+    how = "trained end to end" if run.encoder is None else "pretrained and frozen"
+    text = f"Deep learning: {arch.text}, {how}; heads on its embeddings: {names_of(run.heads)}."
     return Statement(text, (*arch.sources, "comparison.csv: head"))
 
 
 def model(run: RunFacts) -> Statement | None:
     """Return network, input and output."""
-    arch, side = of_training(run, "arch"), run.network("model.json", "preprocess", "size")
+    arch, preprocess = of_training(run, "arch"), run.network("model.json", "preprocess") or {}
+    side = preprocess.get("crop") or preprocess.get("size")
     if arch is None:
         return None
     inputs = f", input {side} x {side} px RGB" if side else ""
-    text = f"{arch.text} (torchvision){inputs}; penultimate layer as embedding; heads {names_of(run.heads)}."
-    sources = (*arch.sources, *([f"{run.of_network}model.json: preprocess.size"] if side else []))
+    library = " (torchvision)" if run.encoder is None else ""  # an encoder's name begins with it
+    text = f"{arch.text}{library}{inputs}; penultimate layer as embedding; heads {names_of(run.heads)}."
+    sources = (*arch.sources, *([f"{run.of_network}model.json: preprocess"] if side else []))
     chosen = [f"{head_name(head)}: {compact(found)}" for head in run.heads if (found := of_head(run, head, "chosen"))]
     if chosen:
         text += f" Chosen: {'; '.join(chosen)}."
@@ -48,8 +51,9 @@ def preprocessing(run: RunFacts) -> Statement | None:
     if not found:
         return None
     stain = (found.get("stain") or {}).get("method", "none")
+    crop = f", cropped to the central {found['crop']} px" if found.get("crop") else ""
     text = (
-        f"Resized to {found.get('size')} px ({found.get('interpolation')}), scaled to 0..1, mean "
+        f"Resized to {found.get('size')} px ({found.get('interpolation')}){crop}, scaled to 0..1, mean "
         f"{compact(found.get('mean'))} and std {compact(found.get('std'))}; stain normalisation: {stain}."
     )
     return Statement(text, (f"{run.of_network}model.json: preprocess",))
@@ -64,6 +68,11 @@ def initialisation(run: RunFacts) -> Statement | None:
     """Return the start weights of the network."""
     if of_training(run, "arch") is None:
         return None
+    encoder = run.encoder
+    if encoder is not None:
+        trained_on = encoder.get("trained_on") or "not recorded"
+        text = f"Pretrained weights {encoder.get('weights')}, SHA-256 {encoder.get('weights_sha256')}; trained on: "
+        return Statement(f"{text}{trained_on}.", (f"{run.of_network}model.json: encoder",))
     start, seed = of_training(run, "init"), run.network("model.json", "seed")
     text = f"Start weights: {start.text}." if start else f"Random weights from seed {seed}, no pretraining."
     source = f"{run.of_network}model.json: init, seed"
@@ -107,8 +116,10 @@ def output(run: RunFacts) -> Statement | None:
     ]
     if not methods:
         return None
-    text = f"A calibrated probability for each class ({', '.join(methods)}); the class is that of the largest score."
-    return Statement(text, (f"{HEADS}: heads.*.calibration.method",))
+    is_balanced = run.get(PREDICTIONS, "details", "decide") == "balanced"
+    rule = "probability, divided by a power of its class's share" if is_balanced else "score"
+    text = f"A calibrated probability for each class ({', '.join(methods)}); the class is that of the largest {rule}."
+    return Statement(text, (f"{HEADS}: heads.*.calibration.method", f"{PREDICTIONS}: details.decide"))
 
 
 def availability(run: RunFacts) -> Statement | None:

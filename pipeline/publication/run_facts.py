@@ -57,6 +57,12 @@ class RunFacts:
         return self.get(self.of_network + file, *keys)
 
     @property
+    def encoder(self) -> Mapping[str, Any] | None:
+        """The frozen encoder; None for a network that was trained on the tiles."""
+        found = self.network("model.json", "encoder")
+        return found if isinstance(found, dict) else None
+
+    @property
     def heads(self) -> list[str]:
         """The main heads that were compared, in the order of every table."""
         found = {score.head for score in self.scores}
