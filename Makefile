@@ -13,6 +13,7 @@ RELIABILITY ?= reports/reliability.md
 SLOW ?=
 # Processes of the tests.
 JOBS ?= 2
+TYPESCRIPT := 5.9.3
 
 .PHONY: help demo plan slide test slow faults fuzz lint types format verify lock audit lowest clean
 
@@ -54,10 +55,12 @@ fuzz: $(READY) ## feed made-up files to the readers, FUZZ_S=60 seconds for each 
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
 	for target in tile manifest slide grid hdf5; do $(BIN)/python tests/fuzz $$target -max_total_time=$(FUZZ_S) || exit 1; done
 
-lint: $(READY) ## ruff: rules and format; the layers of the rooms
+lint: $(READY) ## ruff: rules and format; the layers of the rooms; the types of the scripts of report.html, if node is there
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	@if command -v npx >/dev/null; then npx --yes --package typescript@$(TYPESCRIPT) tsc -p .ci/tsconfig.json; \
+		else echo 'skipped: no node, which checks the types of the scripts of report.html'; fi
 
 types: $(READY) ## mypy on pipeline/
 	$(BIN)/mypy

@@ -5,7 +5,6 @@ which keeps similar tiles together. With n units a plain percentile interval is 
 compared with Student's. Every interval is therefore Hesterberg's expanded interval (`tail_probability`).
 """
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -216,6 +215,11 @@ def _counts(y: IntArray, predicted: IntArray, unit: IntArray, *, n_classes: int,
 
 
 def tail_probability(*, level: float, n_units: int) -> float:
+    """Return `tail_probabilities` for one number of units."""
+    return float(tail_probabilities(level=level, n_units=np.array(n_units)))
+
+
+def tail_probabilities(*, level: float, n_units: IntArray) -> FloatArray:
     """Return the share of bootstrap draws to cut off at each end: less than (1 - level) / 2.
 
     Hesterberg 2015, "What Teachers Should Know About the Bootstrap", The American Statistician 69(4), section on
@@ -226,10 +230,10 @@ def tail_probability(*, level: float, n_units: int) -> float:
 
     Args:
         level: Nominal coverage, in (0, 1).
-        n_units: Number of units drawn, at least 2.
+        n_units: Numbers of units drawn, at least 2.
     """
     quantile = stats.t.ppf((1 + level) / 2, n_units - 1)
-    return float(stats.norm.sf(math.sqrt(n_units / (n_units - 1)) * quantile))
+    return np.asarray(stats.norm.sf(np.sqrt(n_units / (n_units - 1)) * quantile))
 
 
 def percentile_interval(draws: FloatArray, *, level: float, n_units: int) -> tuple[float, float]:

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from pipeline.comparison.recommendation import CHANCE, by_cost
 from pipeline.comparison.report_figures import EmbeddingMap, tile_reader
-from pipeline.evaluation.bootstrap import resampling_counts, tail_probability
+from pipeline.comparison.scores import FEW_UNITS
+from pipeline.evaluation.bootstrap import resampling_counts, tail_probabilities
 from pipeline.evaluation.bootstrap_sums import dense_units
 from pipeline.evaluation.metrics import ECE_BINS
+from pipeline.evaluation.significance import EXACT_UNITS
 from pipeline.evaluation.validate import IntArray
 from pipeline.markup.number_format import head_name
+from pipeline.names import REFERENCES, UNTRAINED
 from pipeline.tiles.decoding import resize
 
 if TYPE_CHECKING:
@@ -25,6 +29,12 @@ MOST_ROWS = 20_000
 
 MOST_DRAWS = 4_000_000
 """Counts of units in draws that the page carries, one byte each; above, it recomputes no interval."""
+
+MOST_UNITS = 2000
+"""Units of the bootstrap with which the page carries draws and the tail probabilities of all fewer units."""
+
+LEVELS = (0.8, 0.9, 0.95, 0.99)
+"""Levels of the intervals that a reader can choose, next to the report's own."""
 
 MANY_TILES = 10_000
 """Above, thumbnails are smaller, and the page carries no probabilities of baselines."""
@@ -68,6 +78,7 @@ def explorer_payload(data: "ReportData") -> str | None:
         "fold": encode(columns["fold"], "i4"),
         "seed": encode(columns["seed"], "i4"),
         "unit": encode(unit, "i4"),
+        "unit_name": data.resampling.unit,
         "n_units": n_units,
         "edges": np.linspace(0.0, 1.0, ECE_BINS + 1)[1:-1].tolist(),
         "heads": [
@@ -75,6 +86,10 @@ def explorer_payload(data: "ReportData") -> str | None:
                 "name": head,
                 "title": head_name(head),
                 "main": head in predictions.main_heads,
+                "untrained": head in UNTRAINED,
+                "chance": head == CHANCE,
+                "reference": head in REFERENCES,
+                "cost": by_cost(predictions.heads).index(head),
                 "predicted": encode(predictions.predicted[head][rows], "i4"),
                 "p": encode(predictions.p[head][rows], "f8") if head in explored else None,
             }
@@ -82,7 +97,7 @@ def explorer_payload(data: "ReportData") -> str | None:
         ],
         "printed": _printed(data),
         "draws": _draws(data, n_units),
-        "tail": tail_probability(level=data.resampling.level, n_units=n_units) if n_units > 1 else None,
+        "verdict": _verdict(data, n_units),
         "map": _points(data.map, names) if isinstance(data.map, EmbeddingMap) else None,
         "thumbnails": _thumbnails(data, rows[first]) if data.n_gallery else None,
         "findings": _findings(data, set(names.tolist())),
@@ -108,10 +123,28 @@ def _printed(data: "ReportData") -> list[list[str | float | None]]:
     ]
 
 
+def _verdict(data: "ReportData", n_units: int) -> dict[str, Any]:
+    """Return what the verdict was made with: margin, level, sign-flip p of its pairs; and other levels to choose."""
+    level, tails = data.resampling.level, None
+    levels = sorted({*LEVELS, level})
+    if 1 < n_units <= MOST_UNITS:
+        units = np.arange(2, n_units + 1)
+        tails = encode(np.stack([tail_probabilities(level=each, n_units=units) for each in levels]), "f8")
+    return {
+        "rope": data.verdict.rope,
+        "level": level,
+        "few_units": FEW_UNITS,
+        "exact_units": EXACT_UNITS,
+        "levels": levels,
+        "tails": tails,
+        "known": [[pair.tests.head, pair.tests.reference, pair.tests.flip.p] for pair in data.verdict.asked],
+    }
+
+
 def _draws(data: "ReportData", n_units: int) -> str | None:
     """Return how often each unit is in each draw, (draws, units) uint8."""
     resampling = data.resampling
-    if not 1 < n_units <= MOST_DRAWS // resampling.n_draws:
+    if not 1 < n_units <= min(MOST_UNITS, MOST_DRAWS // resampling.n_draws):
         return None
     chunks = resampling_counts(n_units, n_draws=resampling.n_draws, seed=resampling.seed)
     counts = np.concatenate([chunk.T for chunk in chunks])

@@ -4,61 +4,82 @@
  *
  * @typedef {{y: Int32Array, unit: Int32Array, nClasses: number, nUnits: number, edges: number[]}} Rows
  * @typedef {{predicted: Int32Array, p: Float64Array | null}} Head  p is null where the page leaves it out
+ * @typedef {Record<string, number>} Values  metric -> value
+ * @typedef {{precision: number[], recall: number[], f1: number[], support: number[]}} ClassScores
  */
 const scores = (() => {
-  const OF_LABELS = ["accuracy", "balanced_accuracy", "macro_f1"];
   const LEAST_P = 1e-15;
 
-  /** Return the typed array of a base64 text. */
+  /**
+   * Return the typed array of a base64 text.
+   * @template {Int32Array | Float64Array | Uint8Array} T
+   * @param {string} text
+   * @param {new (buffer: ArrayBuffer) => T} Type
+   * @returns {T}
+   */
   function decode(text, Type) {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     return new Type(bytes.buffer);
   }
 
-  /** Return the number of sums that `addRow` needs: K * K cells, nll, brier, and three for each reliability bin. */
-  const nSums = (rows) => rows.nClasses ** 2 + 2 + 3 * (rows.edges.length + 1);
+  /**
+   * Return the number of sums of `addRow`: support, predicted and hits of each class, nll, brier, three of each bin.
+   * @param {Rows} rows
+   */
+  const nSums = (rows) => 3 * rows.nClasses + 2 + 3 * (rows.edges.length + 1);
 
-  /** Return the class of the highest probability of a row, the first of equal ones. */
-  function topClass(head, i, k) {
+  /**
+   * Return the class of the highest probability of a row, the first of equal ones.
+   * @param {Float64Array} p @param {number} i @param {number} k
+   */
+  function topClass(p, i, k) {
     let top = 0;
-    for (let j = 1; j < k; j++) if (head.p[i * k + j] > head.p[i * k + top]) top = j;
+    for (let j = 1; j < k; j++) if (p[i * k + j] > p[i * k + top]) top = j;
     return top;
   }
 
-  /** Return the reliability bin of a confidence; a bin is closed on the right. */
+  /**
+   * Return the reliability bin of a confidence; a bin is closed on the right.
+   * @param {number} confidence @param {number[]} edges
+   */
   function binOf(confidence, edges) {
     let bin = 0;
     while (bin < edges.length && edges[bin] < confidence) bin++;
     return bin;
   }
 
-  /** Add what one row contributes to the metrics, from `at` on. */
+  /**
+   * Add what one row contributes to the metrics, from `at` on.
+   * @param {Float64Array} sums @param {number} at @param {Rows} rows @param {Head} head @param {number} i
+   */
   function addRow(sums, at, rows, head, i) {
-    const k = rows.nClasses, y = rows.y[i], bins = rows.edges.length + 1, first = at + k * k;
-    sums[at + y * k + head.predicted[i]] += 1;
+    const k = rows.nClasses, y = rows.y[i], bins = rows.edges.length + 1, first = at + 3 * k;
+    sums[at + y] += 1;
+    sums[at + k + head.predicted[i]] += 1;
+    if (head.predicted[i] === y) sums[at + 2 * k + y] += 1;
     if (!head.p) return;
     const own = head.p[i * k + y];
     sums[first] -= Math.log(Math.min(1, Math.max(LEAST_P, own)));
     let squares = 0;
     for (let j = 0; j < k; j++) squares += head.p[i * k + j] ** 2;
     sums[first + 1] += squares - 2 * own + 1;
-    const top = topClass(head, i, k), confidence = head.p[i * k + top];
+    const top = topClass(head.p, i, k), confidence = head.p[i * k + top];
     const bin = first + 2 + binOf(confidence, rows.edges);
     sums[bin] += 1;
     sums[bin + bins] += confidence;
     sums[bin + 2 * bins] += Number(top === y);
   }
 
-  /** Return precision, recall and f1 of each class (NaN where undefined) and its support, from K * K cells. */
-  function classScores(cells, at, k) {
+  /**
+   * Return precision, recall and f1 of each class (NaN where undefined) and its support.
+   * @param {Float64Array} sums @param {number} k
+   * @returns {ClassScores}
+   */
+  function classScores(sums, k) {
+    /** @type {ClassScores} */
     const found = { precision: [], recall: [], f1: [], support: [] };
     for (let c = 0; c < k; c++) {
-      let support = 0, claimed = 0;
-      for (let j = 0; j < k; j++) {
-        support += cells[at + c * k + j];
-        claimed += cells[at + j * k + c];
-      }
-      const hits = cells[at + c * k + c];
+      const support = sums[c], claimed = sums[k + c], hits = sums[2 * k + c];
       found.support.push(support);
       found.precision.push(claimed ? hits / claimed : NaN);
       found.recall.push(support ? hits / support : NaN);
@@ -67,39 +88,56 @@ const scores = (() => {
     return found;
   }
 
-  /** Return the metrics that are sums over rows: six, or the three of labels without probabilities. */
-  function metricsOfSums(sums, at, rows, head) {
-    const k = rows.nClasses, bins = rows.edges.length + 1, first = at + k * k;
-    const classes = classScores(sums, at, k);
-    let total = 0, hits = 0, recall = 0, f1 = 0, present = 0;
+  /**
+   * Return the mean F1 over the classes that occur.
+   * @param {Float64Array} sums support, predicted and hits of each class @param {number} k
+   */
+  function macroF1(sums, k) {
+    let total = 0, present = 0;
     for (let c = 0; c < k; c++) {
-      total += classes.support[c];
-      hits += sums[at + c * k + c];
-      if (classes.support[c] > 0) {
-        present += 1;
-        recall += classes.recall[c];
-        f1 += classes.f1[c];
-      }
+      if (!sums[c]) continue;
+      present += 1;
+      total += (2 * sums[2 * k + c]) / (sums[c] + sums[k + c]);
     }
-    let gap = 0;
-    for (let b = first + 2; b < first + 2 + bins; b++) gap += Math.abs(sums[b + 2 * bins] - sums[b + bins]);
-    const ofLabels = {
-      accuracy: hits / total,
-      balanced_accuracy: recall / present,
-      macro_f1: f1 / present,
-    };
-    return head.p ? { ...ofLabels, nll: sums[first] / total, brier: sums[first + 1] / total, ece: gap / total } : ofLabels;
+    return total / present;
   }
 
-  /** Return the mean one-vs-rest area under the ROC curve over the classes that occur and are not alone. */
-  function auroc(rows, head, chosen) {
-    const k = rows.nClasses, areas = [];
+  /**
+   * Return the metrics that are sums over rows: six, or the three of labels without probabilities.
+   * @param {Float64Array} sums @param {Rows} rows @param {Head} head
+   * @returns {Values}
+   */
+  function metricsOfSums(sums, rows, head) {
+    const k = rows.nClasses, bins = rows.edges.length + 1, first = 3 * k;
+    let total = 0, hits = 0, recall = 0, present = 0;
     for (let c = 0; c < k; c++) {
-      const order = Array.from(chosen).sort((a, b) => head.p[a * k + c] - head.p[b * k + c]);
+      if (!sums[c]) continue;
+      present += 1;
+      total += sums[c];
+      hits += sums[2 * k + c];
+      recall += sums[2 * k + c] / sums[c];
+    }
+    const ofLabels = { accuracy: hits / total, balanced_accuracy: recall / present, macro_f1: macroF1(sums, k) };
+    if (!head.p) return ofLabels;
+    let gap = 0;
+    for (let b = first + 2; b < first + 2 + bins; b++) gap += Math.abs(sums[b + 2 * bins] - sums[b + bins]);
+    return { ...ofLabels, nll: sums[first] / total, brier: sums[first + 1] / total, ece: gap / total };
+  }
+
+  /**
+   * Return the mean one-vs-rest area under the ROC curve over the classes that occur and are not alone.
+   * @param {Rows} rows @param {Float64Array} p @param {number[]} chosen
+   */
+  function auroc(rows, p, chosen) {
+    const k = rows.nClasses;
+    /** @type {number[]} */
+    const areas = [];
+    for (let c = 0; c < k; c++) {
+      const order = Array.from(chosen).sort((a, b) => p[a * k + c] - p[b * k + c]);
       let inside = 0, rankSum = 0;
       for (let i = 0; i < order.length; ) {
         let end = i;
-        while (end < order.length && head.p[order[end] * k + c] === head.p[order[i] * k + c]) end++;
+        while (end < order.length && p[order[end] * k + c] === p[order[i] * k + c]) end++;
         for (let j = i; j < end; j++) {
           if (rows.y[order[j]] === c) {
             inside += 1;
@@ -114,43 +152,77 @@ const scores = (() => {
     return areas.length ? areas.reduce((a, b) => a + b, 0) / areas.length : NaN;
   }
 
-  /** Return the metrics and class scores of a head on some rows, without auroc_ovr, which needs rankings. */
-  function ofRows(rows, head, chosen) {
+  /**
+   * Return the sums of a head over some rows.
+   * @param {Rows} rows @param {Head} head @param {number[]} chosen
+   */
+  function sumsOfRows(rows, head, chosen) {
     const sums = new Float64Array(nSums(rows));
     for (const i of chosen) addRow(sums, 0, rows, head, i);
-    return { ...metricsOfSums(sums, 0, rows, head), classes: classScores(sums, 0, rows.nClasses) };
+    return sums;
   }
 
-  /** Return the value of sorted numbers at a probability, interpolated linearly. */
+  /**
+   * Return the metrics of a head on some rows, without auroc_ovr, which needs rankings.
+   * @param {Rows} rows @param {Head} head @param {number[]} chosen
+   */
+  const ofRows = (rows, head, chosen) => metricsOfSums(sumsOfRows(rows, head, chosen), rows, head);
+
+  /**
+   * Return the scores of each class on some rows.
+   * @param {Rows} rows @param {Head} head @param {number[]} chosen
+   */
+  const ofClasses = (rows, head, chosen) => classScores(sumsOfRows(rows, head, chosen), rows.nClasses);
+
+  /**
+   * Return metric -> its value in each draw; NaN in a draw that has none of the chosen rows.
+   * @param {Rows} rows @param {Head} head @param {number[]} chosen
+   * @param {Uint8Array} draws how often each unit is in each draw, draw after draw
+   * @returns {Record<string, Float64Array>}
+   */
+  function inDraws(rows, head, chosen, draws) {
+    const n = nSums(rows), perUnit = new Float64Array(rows.nUnits * n), nDraws = draws.length / rows.nUnits;
+    for (const i of chosen) addRow(perUnit, rows.unit[i] * n, rows, head, i);
+    /** @type {number[]} */
+    const at = [], start = [0]; // the sums of a unit that are not 0, unit after unit
+    for (let u = 0; u < rows.nUnits; u++) {
+      for (let s = 0; s < n; s++) if (perUnit[u * n + s]) at.push(s);
+      start.push(at.length);
+    }
+    /** @type {Record<string, Float64Array>} */
+    const values = {};
+    const sums = new Float64Array(n);
+    for (let d = 0; d < nDraws; d++) {
+      sums.fill(0);
+      for (let u = 0; u < rows.nUnits; u++) {
+        const weight = draws[d * rows.nUnits + u];
+        if (weight) for (let j = start[u]; j < start[u + 1]; j++) sums[at[j]] += weight * perUnit[u * n + at[j]];
+      }
+      for (const [name, value] of Object.entries(metricsOfSums(sums, rows, head))) {
+        (values[name] ||= new Float64Array(nDraws))[d] = value;
+      }
+    }
+    return values;
+  }
+
+  /**
+   * Return the value of sorted numbers at a probability, interpolated linearly.
+   * @param {Float64Array} sorted @param {number} probability
+   */
   function quantile(sorted, probability) {
     const place = probability * (sorted.length - 1), low = Math.floor(place), high = Math.min(low + 1, sorted.length - 1);
     return sorted[low] + (sorted[high] - sorted[low]) * (place - low);
   }
 
-  /** Return metric -> [low, high] from the counts of the units in each draw, draw after draw. */
-  function intervals(rows, head, draws, tail) {
-    const n = nSums(rows), perUnit = new Float64Array(rows.nUnits * n);
-    for (let i = 0; i < rows.y.length; i++) addRow(perUnit, rows.unit[i] * n, rows, head, i);
-    const nDraws = draws.length / rows.nUnits, sums = new Float64Array(n);
-    const names = head.p ? [...OF_LABELS, "nll", "brier", "ece"] : OF_LABELS;
-    const values = Object.fromEntries(names.map((name) => [name, new Float64Array(nDraws)]));
-    for (let d = 0; d < nDraws; d++) {
-      sums.fill(0);
-      for (let u = 0; u < rows.nUnits; u++) {
-        const weight = draws[d * rows.nUnits + u];
-        if (weight) for (let s = 0; s < n; s++) sums[s] += weight * perUnit[u * n + s];
-      }
-      const found = metricsOfSums(sums, 0, rows, head);
-      for (const name of names) values[name][d] = found[name];
-    }
-    return Object.fromEntries(
-      names.map((name) => {
-        const sorted = values[name].sort();
-        return [name, [quantile(sorted, tail), quantile(sorted, 1 - tail)]];
-      }),
-    );
+  /**
+   * Return [low, high] of the values in draws that cut off `tail` at each end; NaN in a draw is left out.
+   * @param {Float64Array} values @param {number} tail
+   * @returns {[number, number]}
+   */
+  function interval(values, tail) {
+    const sorted = values.filter((value) => !Number.isNaN(value)).sort();
+    return [quantile(sorted, tail), quantile(sorted, 1 - tail)];
   }
 
-  return { decode, ofRows, auroc, intervals, topClass, binOf };
+  return { decode, ofRows, ofClasses, auroc, inDraws, interval, macroF1, topClass, binOf };
 })();
-if (typeof module !== "undefined") module.exports = scores;

@@ -7,7 +7,7 @@ from pipeline.comparison.explorer.pack import MOST_ROWS, explorer_payload
 from pipeline.comparison.report_data import ReportData
 from pipeline.markup.document import Block, Interactive, Section, Text
 
-SCRIPTS = ("scores.js", "view.js")
+SCRIPTS = ("scores.js", "verdict.js", "page.js", "recompute.js", "own_view.js", "view.js")
 
 
 def section(data: ReportData) -> Section:

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 
 from pipeline.comparison.predictions import Predictions
+from pipeline.comparison.recommendation import judge
 from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.report_figures import EmbeddingMap
-from pipeline.comparison.scores import Score
+from pipeline.comparison.scores import Score, by_key, choose_resampling, score_heads
 from pipeline.comparison.sections import explore
+from pipeline.evaluation.bootstrap import paired_difference, resampling_counts, tail_probability
+from pipeline.evaluation.bootstrap_sums import metrics_of_sums, unit_statistics
 from pipeline.evaluation.metrics import confusion, scalar_metrics
+from pipeline.evaluation.significance import holm, sign_flip
 from pipeline.markup.document import Document, Figure, to_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -175,6 +179,122 @@ def test_a_group_left_out_gives_the_scores_of_the_other_rows(show: Callable[...,
     assert "your own view" in browser.page.inner_text("#selected")
 
 
+@pytest.fixture
+def judged(make_predictions: Callable[..., Predictions], make_data: Callable[..., ReportData]) -> ReportData:
+    """Three heads and two baselines on 360 tiles of 12 groups, so that outcomes differ between margins and levels."""
+    rng = np.random.default_rng(8)
+    y = rng.integers(3, size=360)
+    shares = {"softmax": 0.2, "svm": 0.17, "xgboost": 0.3, "histogram_svm": 0.3, "majority": 0.7}
+    wrong = {head: np.where(rng.random(360) < share, (y + 1) % 3, y).tolist() for head, share in shares.items()}
+    return make_data(make_predictions(y.tolist(), wrong, group=[f"g{i % 12}" for i in range(360)]))
+
+
+def shown_verdict(browser: Browser) -> tuple[str, str, dict[str, tuple[str, list[float]]]]:
+    """Return code, recommended, and of each pair the outcome and value, low, high, p of the reader's own view."""
+    page = browser.page
+    pairs = {
+        each.get_attribute("data-pair"): (
+            each.get_attribute("data-outcome"),
+            [float(v) for v in each.get_attribute("data-value").split()],
+        )
+        for each in page.query_selector_all("[data-pair]")
+    }
+    found = page.locator("#own-verdict")
+    return found.get_attribute("data-code"), found.get_attribute("data-recommended"), pairs
+
+
+def shown_score(browser: Browser, name: str) -> list[float]:
+    """Return value, low and high of "head metric" in the reader's own view."""
+    text = browser.page.get_attribute(f'[data-score="{name}"]', "data-value")
+    return [float(number) for number in text.split()]
+
+
+@pytest.mark.parametrize(("margin", "level"), [(1, 0.95), (30, 0.95), (0, 0.8), (2.5, 0.99)])
+def test_another_margin_or_level_gives_the_verdict_of_python(
+    show: Callable[..., Browser], judged: ReportData, margin: float, level: float
+) -> None:
+    resampling = dataclasses.replace(judged.resampling, level=level)
+    expected = judge(judged.predictions, judged.scores, resampling, rope=margin / 100)
+    browser = show(judged)
+    browser.page.click("#own-view summary")
+    if level != 0.95:
+        browser.page.get_by_label("Level of the intervals").select_option(str(level))
+    if margin != 1:
+        browser.page.fill("#margin", str(margin))
+        browser.page.press("#margin", "Enter")
+    code, recommended, pairs = shown_verdict(browser)
+    assert (code, recommended) == (expected.code, expected.recommended or "")
+    assert {name: outcome for name, (outcome, _) in pairs.items()} == {
+        f"{pair.tests.head} {pair.tests.reference}": pair.outcome for pair in expected.asked
+    }
+    for pair in expected.asked:
+        difference = pair.tests.difference
+        numbers = [difference.value, difference.low, difference.high, pair.holm_p]
+        assert pairs[f"{pair.tests.head} {pair.tests.reference}"][1] == pytest.approx(numbers, abs=1e-9)
+    scores = by_key(score_heads(judged.predictions, resampling, {}))
+    score = scores["svm", "test", "ece"]
+    assert shown_score(browser, "svm ece") == pytest.approx([score.value, score.low, score.high], abs=1e-9)
+    assert browser.page.inner_text("#own-verdict").startswith("Your own view") == ((margin, level) != (1, 0.95))
+    assert browser.problems == []
+
+
+@pytest.mark.parametrize("left_out", ["group", "class"])
+def test_rows_left_out_give_scores_intervals_and_verdict_of_the_other_rows(
+    show: Callable[..., Browser], judged: ReportData, left_out: str
+) -> None:
+    predictions, resampling = judged.predictions, judged.resampling
+    is_kept = predictions.tiles["group"] != "g4" if left_out == "group" else predictions.y != 2
+    rows = np.flatnonzero(is_kept)
+    y, labels, units = predictions.y[rows], predictions.predicted, resampling.ids[rows]
+    used = np.unique(units)
+    tail = tail_probability(level=0.95, n_units=len(used))
+    (drawn,) = resampling_counts(12, n_draws=resampling.n_draws, seed=0)
+
+    def macro_f1(head: str) -> np.ndarray:
+        sums = unit_statistics(y, predictions.p[head][rows], labels[head][rows], unit=units, n_units=12) @ drawn
+        return metrics_of_sums(sums.T, n_classes=3)["macro_f1"]
+
+    browser = show(judged)
+    browser.page.click("#own-view summary")
+    browser.page.click('[aria-label="leave out g4"]' if left_out == "group" else '[aria-label="leave out class c"]')
+    value = scalar_metrics(y, predictions.p["svm"][rows], labels["svm"][rows])
+    assert shown_score(browser, "svm brier")[0] == pytest.approx(value["brier"], abs=1e-12)
+    expected = [value["macro_f1"], *np.quantile(macro_f1("svm"), [tail, 1 - tail])]
+    assert shown_score(browser, "svm macro_f1") == pytest.approx(expected, abs=1e-9)
+    code, _, pairs = shown_verdict(browser)
+    assert pairs
+    flips = {}
+    for name, (_, (gain, low, high, _)) in pairs.items():
+        head, reference = name.split()
+        one, other = labels[head][rows], labels[reference][rows]
+        bounds = np.quantile(macro_f1(head) - macro_f1(reference), [tail, 1 - tail])
+        difference = paired_difference(y, one, other, metric="macro_f1", units=units, n_draws=100)
+        assert [gain, low, high] == pytest.approx([difference.value, *bounds], abs=1e-9)
+        flips[name] = sign_flip(y, one, other, metric="macro_f1", units=units).p
+    adjusted = holm(np.array(list(flips.values())))
+    assert [numbers[3] for _, numbers in pairs.values()] == pytest.approx(adjusted.tolist(), abs=1e-12)
+    subset = dataclasses.replace(
+        predictions,
+        tiles=predictions.tiles.iloc[rows].reset_index(drop=True),
+        y=y,
+        p={head: p[rows] for head, p in predictions.p.items()},
+        predicted={head: each[rows] for head, each in labels.items()},
+    )
+    fresh = choose_resampling(subset, n_draws=200, seed=0, level=0.95)
+    verdict = judge(subset, by_key(score_heads(subset, fresh, {})), fresh)
+    assert list(pairs) == [f"{pair.tests.head} {pair.tests.reference}" for pair in verdict.asked]
+    assert code == verdict.code
+    assert browser.page.inner_text("#own-verdict").startswith("Your own view")
+    assert browser.problems == []
+
+
+def test_nothing_is_left(show: Callable[..., Browser], data: ReportData) -> None:
+    browser = show(data, address="#explore=%7B%22withoutClasses%22%3A%5B0%2C1%2C2%5D%7D")
+    assert n_selected(browser) == 0
+    assert browser.page.inner_text("#own-view .note") == "No row is left."
+    assert browser.problems == []
+
+
 def test_all_scores_and_intervals_are_recomputed(show: Callable[..., Browser], data: ReportData) -> None:
     printed = [score for score in data.scores.values() if score.split == "test"]
     bounds = sum(2 for score in printed if not np.isnan(score.low))
@@ -270,7 +390,7 @@ def test_the_page_does_not_scroll_sideways(show: Callable[..., Browser], data: R
 
 def test_every_control_has_a_name_and_is_reached_by_keyboard(show: Callable[..., Browser], data: ReportData) -> None:
     browser = show(data)
-    unnamed = "b => !(b.innerText || b.getAttribute('aria-label') || '').trim()"
+    unnamed = "b => !(b.textContent || b.getAttribute('aria-label') || '').trim()"
     assert browser.page.eval_on_selector_all("button", f"all => all.filter({unnamed}).length") == 0
     browser.page.focus('[data-cell="1-1"]')
     browser.page.keyboard.press("Enter")

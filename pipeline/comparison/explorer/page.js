@@ -1,0 +1,63 @@
+"use strict";
+/** Make elements of a page. All text enters as text, never as HTML. */
+const page = (() => {
+  /**
+   * Return an element with properties and children; strings become text. `on...` are listeners; false and null are left out.
+   * @template {keyof HTMLElementTagNameMap} N
+   * @param {N} name
+   * @param {Record<string, unknown>} properties
+   * @param {...(Node | string)} children
+   * @returns {HTMLElementTagNameMap[N]}
+   */
+  function make(name, properties = {}, ...children) {
+    const element = document.createElement(name);
+    for (const [key, value] of Object.entries(properties)) {
+      if (key.startsWith("on")) element.addEventListener(key.slice(2), /** @type {EventListener} */ (value));
+      else if (key.startsWith("aria-")) element.setAttribute(key, String(value));
+      else if (value !== false && value !== null) element.setAttribute(key, value === true ? "" : String(value));
+    }
+    element.append(...children);
+    return element;
+  }
+
+  /**
+   * Return a number with fixed decimals, "n/a" for none.
+   * @param {number | null | undefined} value @param {number} digits
+   */
+  const text = (value, digits = 3) => (typeof value === "number" && Number.isFinite(value) ? value.toFixed(digits) : "n/a");
+
+  /**
+   * Return a button that is pressed or not.
+   * @param {string | Node} label @param {boolean} pressed @param {() => void} press @param {Record<string, unknown>} properties
+   */
+  const button = (label, pressed, press, properties = {}) =>
+    make("button", { type: "button", "aria-pressed": pressed, onclick: press, ...properties }, label);
+
+  /**
+   * Return a list to choose from, with its label.
+   * @param {string} label @param {string} value @param {[string, string][]} choices name and title
+   * @param {(name: string) => void} pick
+   */
+  function picker(label, value, choices, pick) {
+    const select = make("select", { "aria-label": label, onchange: () => pick(select.value) });
+    for (const [name, title] of choices) select.append(make("option", { value: name, selected: name === value }, title));
+    return make("label", {}, `${label} `, select);
+  }
+
+  /**
+   * Return a table with a line of column headings.
+   * @param {string[]} columns @param {HTMLTableRowElement[]} lines @param {string} caption
+   */
+  function table(columns, lines, caption = "") {
+    const head = make("thead", {}, make("tr", {}, ...columns.map((name, i) => make("th", { scope: "col", class: i ? "" : "words" }, name))));
+    return make("table", {}, ...(caption ? [make("caption", {}, caption)] : []), head, make("tbody", {}, ...lines));
+  }
+
+  /**
+   * Return a line of a table; the first cell has words.
+   * @param {...(Node | string)} cells
+   */
+  const line = (...cells) => make("tr", {}, ...cells.map((cell, i) => make("td", { class: i ? "" : "words" }, cell)));
+
+  return { make, text, button, picker, table, line };
+})();
