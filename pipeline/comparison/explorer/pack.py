@@ -1,25 +1,22 @@
 """Pack the test rows of a report for its page: typed arrays as base64, thumbnails as one JPEG sheet."""
 
-import base64
-import io
 import json
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
+from pipeline.comparison.explorer.nearest import nearest_training_tiles
+from pipeline.comparison.explorer.thumbnails import encode, thumbnail_sheet
 from pipeline.comparison.recommendation import CHANCE, by_cost
-from pipeline.comparison.report_figures import EmbeddingMap, tile_reader
+from pipeline.comparison.report_figures import EmbeddingMap
 from pipeline.comparison.scores import FEW_UNITS
 from pipeline.evaluation.bootstrap import resampling_counts, tail_probabilities
 from pipeline.evaluation.bootstrap_sums import dense_units
 from pipeline.evaluation.metrics import ECE_BINS
 from pipeline.evaluation.significance import EXACT_UNITS
-from pipeline.evaluation.validate import IntArray
 from pipeline.markup.number_format import head_name
 from pipeline.names import REFERENCES, UNTRAINED
-from pipeline.tiles.decoding import resize
 
 if TYPE_CHECKING:
     from pipeline.comparison.report_data import ReportData
@@ -42,13 +39,8 @@ MANY_TILES = 10_000
 LARGE_THUMBNAIL, SMALL_THUMBNAIL = 48, 32
 """Side in px."""
 
-SHEET_COLUMNS = 64
-JPEG_QUALITY = 75
-
-
-def encode(values: Any, dtype: str) -> str:
-    """Return an array as base64 of its little-endian bytes."""
-    return base64.b64encode(np.ascontiguousarray(values, dtype=np.dtype(dtype).newbyteorder("<")).tobytes()).decode()
+MOST_NEIGHBOUR_THUMBNAILS = 3000
+"""Training tiles next to test tiles that have thumbnails, small ones; above, the page has their names alone."""
 
 
 def explorer_payload(data: "ReportData") -> str | None:
@@ -60,9 +52,7 @@ def explorer_payload(data: "ReportData") -> str | None:
     rows = predictions.rows("test")
     if len(rows) > MOST_ROWS:
         return None
-    names, first, tile = np.unique(
-        predictions.tiles["tile_id"].to_numpy(dtype=str)[rows], return_index=True, return_inverse=True
-    )
+    names, tile = np.unique(predictions.tiles["tile_id"].to_numpy(dtype=str)[rows], return_inverse=True)
     n_units, unit = dense_units(data.resampling.ids[rows], n_rows=len(rows))
     columns = predictions.tiles.iloc[rows]
     paths = _paths(data, names)
@@ -99,7 +89,8 @@ def explorer_payload(data: "ReportData") -> str | None:
         "draws": _draws(data, n_units),
         "verdict": _verdict(data, n_units),
         "map": _points(data.map, names) if isinstance(data.map, EmbeddingMap) else None,
-        "thumbnails": _thumbnails(data, rows[first]) if data.n_gallery else None,
+        "thumbnails": _thumbnails(data, names),
+        "neighbours": _neighbours(data, names),
         "findings": _findings(data, set(names.tolist())),
     }
     return json.dumps(payload, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -160,36 +151,33 @@ def _points(drawn: EmbeddingMap, names: np.ndarray) -> dict[str, str]:
     return {"tile": encode(place[shown], "i4"), "xy": encode(scaled[shown], "f8")}
 
 
-def _thumbnails(data: "ReportData", first: IntArray) -> dict[str, Any] | None:
-    """Return a sheet with a thumbnail of each tile; a tile that cannot be read any more has place -1.
-
-    Args:
-        data: of the report.
-        first: (T,) a row of each tile.
-    """
-    if data.files.manifest is None:
+def _thumbnails(data: "ReportData", names: np.ndarray) -> dict[str, Any] | None:
+    """Return the sheet of the test tiles."""
+    if data.files.manifest is None or not data.n_gallery:
         return None
-    px = LARGE_THUMBNAIL if len(first) <= MANY_TILES else SMALL_THUMBNAIL
-    table = data.files.manifest.table.set_index("tile_id")
-    read = tile_reader(data.files.manifest)
-    sheet = np.full((-(-len(first) // SHEET_COLUMNS) * px, SHEET_COLUMNS * px, 3), 255, np.uint8)
-    place = np.full(len(first), -1)
-    n = 0
-    for i, tile_id in enumerate(data.predictions.tiles["tile_id"].iloc[first]):
-        pixels = read(table.loc[tile_id, "path"], table.loc[tile_id, "sha256"]) if tile_id in table.index else None
-        if pixels is None:
-            continue
-        top, left = divmod(n, SHEET_COLUMNS)
-        sheet[top * px : (top + 1) * px, left * px : (left + 1) * px] = resize(pixels, px)
-        place[i], n = n, n + 1
-    used = sheet[: max(1, -(-n // SHEET_COLUMNS)) * px]
-    file = io.BytesIO()
-    Image.fromarray(used).save(file, "JPEG", quality=JPEG_QUALITY)
+    px = LARGE_THUMBNAIL if len(names) <= MANY_TILES else SMALL_THUMBNAIL
+    return thumbnail_sheet(data.files.manifest, names.tolist(), px=px)
+
+
+def _neighbours(data: "ReportData", names: np.ndarray) -> dict[str, Any] | None:
+    """Return the nearest training tiles of each test tile, (T, k), and name, class and group of each of them."""
+    embeddings, manifest = data.files.embeddings, data.files.manifest
+    if embeddings is None or embeddings.classes != data.predictions.classes:
+        return None
+    nearest = nearest_training_tiles(data.run / "embeddings.h5", embeddings, names)
+    if nearest is None:
+        return None
+    rows, of_tile = np.unique(nearest.row, return_inverse=True)
+    ids = [embeddings.tile_id[row] for row in rows]
+    with_pixels = manifest is not None and data.n_gallery and len(ids) <= MOST_NEIGHBOUR_THUMBNAILS
     return {
-        "px": px,
-        "columns": SHEET_COLUMNS,
-        "place": encode(place, "i4"),
-        "jpeg": base64.b64encode(file.getvalue()).decode(),
+        "id": ids,
+        "y": encode(embeddings.label[rows], "i4"),
+        "group": [embeddings.group[row] for row in rows] if data.predictions.groups_known else None,
+        "k": nearest.row.shape[1],
+        "of_tile": encode(of_tile, "i4"),
+        "cosine": encode(nearest.cosine, "f8"),
+        "thumbnails": thumbnail_sheet(manifest, ids, px=SMALL_THUMBNAIL) if manifest and with_pixels else None,
     }
 
 

@@ -5,11 +5,13 @@
  *
  * @typedef {NamedHead & {p: Float64Array}} ShownHead  a head whose probabilities the page carries
  * @typedef {{px: number, columns: number, place: string, jpeg: string}} Sheet  thumbnails of tiles
+ * @typedef {{id: string[], y: string, group: string[] | null, k: number, of_tile: string, cosine: string,
+ *   thumbnails: Sheet | null}} Neighbours  training tiles; `of_tile`: k of them for each test tile, the nearest first
  * @typedef {{classes: string[], groups: string[], tiles: {id: string[], path: string[]}, n: number, y: string, tile: string,
  *   group: string, fold: string, seed: string, unit: string, unit_name: string, n_units: number, edges: number[],
  *   heads: (Omit<NamedHead, "predicted" | "p"> & {predicted: string, p: string | null})[], printed: Printed[],
  *   draws: string | null, verdict: VerdictFacts, map: {tile: string, xy: string} | null, thumbnails: Sheet | null,
- *   findings: Record<string, string[]>}} Payload  as explorer/pack.py writes it
+ *   neighbours: Neighbours | null, findings: Record<string, string[]>}} Payload  as explorer/pack.py writes it
  * @typedef {{a: string | null, b: string | null, colour: string, true: number | null, predicted: number | null,
  *   group: number | null, bin: number | null, lasso: [number, number][] | null, without: number[],
  *   withoutClasses: number[], margin: number | null, level: number | null, open: number | null}} State
@@ -267,13 +269,15 @@
     return make("div", { class: "table" }, table(["head", "accuracy", "balanced accuracy", "macro-F1"], lines));
   }
 
-  /** @param {number} i @param {Sheet} sheet @param {number} side */
-  function thumbnail(i, sheet, side) {
-    const place = places ? places[tile[i]] : -1;
+  /**
+   * Return the thumbnail of a tile from a sheet.
+   * @param {Sheet} sheet @param {number} place -1: the tile could not be read @param {number} side @param {string} name of the sheet
+   */
+  function thumbnail(sheet, place, side, name) {
     const box = make("span", { class: "thumbnail" }, place < 0 ? "missing" : "");
     box.style.width = box.style.height = `${side}px`;
     if (place >= 0) {
-      box.classList.add("shown");
+      box.classList.add(name);
       box.style.backgroundSize = `${sheet.columns * side}px auto`;
       box.style.backgroundPosition = `-${(place % sheet.columns) * side}px -${Math.floor(place / sheet.columns) * side}px`;
     }
@@ -296,7 +300,7 @@
     const a = headA(), list = make("div", { class: "tiles" }), sheet = data.thumbnails;
     for (const i of surestErrorsFirst(selected).slice(0, SHOWN)) {
       const label = `${data.tiles.id[tile[i]]}: ${data.classes[rows.y[i]]}, predicted ${data.classes[a.predicted[i]]}`;
-      list.append(button(sheet ? thumbnail(i, sheet, sheet.px) : label, state.open === i, () => change({ open: i }),
+      list.append(button(sheet && places ? thumbnail(sheet, places[tile[i]], sheet.px, "tested") : label, state.open === i, () => change({ open: i }),
         { title: label, "aria-label": label, class: isWrong(a, i) ? "wrong" : "" }));
     }
     return list;
@@ -314,11 +318,26 @@
       return line(head.title, `${isWrong(head, i) ? "✗" : "✓"} ${data.classes[c]}`, make("span", {}, bar, ` ${text(p)}`));
     });
     return make("div", { class: "detail", role: "group", "aria-label": `Tile ${name}` },
-      sheet ? thumbnail(i, sheet, 3 * sheet.px) : "",
+      sheet && places ? thumbnail(sheet, places[tile[i]], 3 * sheet.px, "tested") : "",
       make("div", {}, make("p", {}, make("code", {}, name), " ",
         button("Copy name", false, () => navigator.clipboard && navigator.clipboard.writeText(name)),
         button("Close", false, () => change({ open: null }))),
-        make("p", {}, facts.join(", ")), make("div", { class: "table" }, table(["head", "predicted", "probability"], lines))));
+        make("p", {}, facts.join(", ")), make("div", { class: "table" }, table(["head", "predicted", "probability"], lines)), neighbours(tile[i])));
+  }
+
+  /**
+   * Return the training tiles that are nearest to a test tile.
+   * @param {number} t
+   */
+  function neighbours(t) {
+    const near = data.neighbours;
+    if (!near) return "";
+    const sheet = near.thumbnails, cells = sheet && ints(sheet.place), y = ints(near.y), { group: groupOf } = near;
+    const found = ints(near.of_tile).subarray(t * near.k, (t + 1) * near.k), cosine = scores.decode(near.cosine, Float64Array);
+    const items = Array.from(found, (n, j) => make("li", { "data-neighbour": near.id[n] },
+      sheet && cells ? thumbnail(sheet, cells[n], 2 * sheet.px, "trained") : "",
+      `${data.classes[y[n]]}${groupOf ? `, group ${groupOf[n]}` : ""}, cosine ${text(cosine[t * near.k + j])}: `, make("code", {}, near.id[n])));
+    return make("div", {}, make("p", {}, "Nearest training tiles by their embeddings"), make("ol", { class: "neighbours" }, ...items));
   }
 
   /** @param {number[]} selected */
@@ -370,7 +389,11 @@
     if (again instanceof HTMLElement) again.focus();
   }
 
-  if (data.thumbnails) document.head.append(make("style", {}, `.thumbnail.shown { background-image: url(data:image/jpeg;base64,${data.thumbnails.jpeg}); }`));
+  /** @type {[string, Sheet | null][]} */
+  const sheets = [["tested", data.thumbnails], ["trained", data.neighbours && data.neighbours.thumbnails]];
+  for (const [name, sheet] of sheets) {
+    if (sheet) document.head.append(make("style", {}, `.thumbnail.${name} { background-image: url(data:image/jpeg;base64,${sheet.jpeg}); }`));
+  }
   readAddress();
   window.addEventListener("hashchange", () => {
     readAddress();

@@ -1,22 +1,28 @@
 """What report.html carries of the test rows."""
 
 import base64
+import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline.comparison.explorer import pack
+from pipeline.comparison.explorer import nearest, pack
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.report_figures import EmbeddingMap
 from pipeline.comparison.sections import explore
 from pipeline.evaluation.bootstrap import resampling_counts
 from pipeline.markup.document import Figure, Interactive, Text
+from pipeline.storage.embeddings.reader import Embeddings, read_embeddings
 from pipeline.tiles.decoding import pixel_hash
+
+from ...builders import make_run  # noqa: TID252  (no package has the tests)
 
 Y = [0, 1, 2, 0, 1, 2]
 SOFTMAX, SVM = [0, 1, 1, 0, 0, 2], [0, 1, 2, 2, 1, 2]
@@ -91,10 +97,53 @@ def test_the_map_has_the_test_tiles_within_0_and_1(data: ReportData, make_data: 
     assert decode(payload["map"]["xy"], "<f8").tolist() == [0, 0, 1, 0.5]
 
 
-def test_a_tile_that_changed_has_no_thumbnail(data: ReportData, make_data: Callable[..., ReportData], tmp_path) -> None:
-    import dataclasses
-    from types import SimpleNamespace
+@pytest.fixture
+def embedded(
+    make_predictions: Callable[..., Predictions], make_data: Callable[..., ReportData], tmp_path: Path
+) -> tuple[ReportData, Embeddings]:
+    """Return a report on the 24 test tiles of an embeddings file, in reverse order, and the file's content."""
+    content = read_embeddings(make_run(tmp_path) / "embeddings.h5")
+    rows = np.flatnonzero(content.split == 2)[::-1]
+    y = content.label[rows].tolist()
+    predictions = make_predictions(
+        y, {"svm": y}, tile_id=[content.tile_id[row] for row in rows], classes=tuple(content.classes)
+    )
+    made = make_data(predictions)
+    without = dataclasses.replace(content, features=np.zeros((len(content.label), 0), np.float32))
+    return dataclasses.replace(made, files=dataclasses.replace(made.files, embeddings=without)), content
 
+
+@pytest.mark.parametrize("block_rows", [1024, 10])
+def test_the_nearest_training_tiles_are_those_of_the_largest_cosine(
+    embedded: tuple[ReportData, Embeddings], monkeypatch: pytest.MonkeyPatch, block_rows: int
+) -> None:
+    monkeypatch.setattr(nearest, "BLOCK_ROWS", block_rows)
+    data, content = embedded
+    found = json.loads(str(pack.explorer_payload(data)))
+    near, names = found["neighbours"], found["tiles"]["id"]
+    unit = content.features / np.linalg.norm(content.features, axis=1, keepdims=True)
+    train = np.flatnonzero(content.split == 0)
+    of_tile, cosine = decode(near["of_tile"], "<i4").reshape(-1, 3), decode(near["cosine"], "<f8").reshape(-1, 3)
+    for name, places, values in zip(names, of_tile, cosine, strict=True):
+        similar = unit[train] @ unit[content.tile_id.index(name)]
+        best = train[np.argsort(-similar)[:3]]
+        assert [near["id"][place] for place in places] == [content.tile_id[row] for row in best]
+        assert decode(near["y"], "<i4")[places].tolist() == content.label[best].tolist()
+        assert values == pytest.approx(np.sort(similar)[::-1][:3], abs=1e-5)
+    assert near["thumbnails"] is None  # there is no manifest
+
+
+def test_too_many_tiles_or_unknown_ones_have_no_nearest(
+    embedded: tuple[ReportData, Embeddings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, content = embedded
+    path = data.run / "embeddings.h5"
+    assert nearest.nearest_training_tiles(path, content, np.array(["t12", "unknown"])) is None
+    monkeypatch.setattr(nearest, "MOST_COMPARISONS", 24 * 72 - 1)
+    assert json.loads(str(pack.explorer_payload(data)))["neighbours"] is None
+
+
+def test_a_tile_that_changed_has_no_thumbnail(data: ReportData, make_data: Callable[..., ReportData], tmp_path) -> None:
     pixels = {name: np.full((20, 20, 3), 40 * i, np.uint8) for i, name in enumerate(("tile_0", "tile_3"))}
     for name, tile in pixels.items():
         Image.fromarray(tile).save(tmp_path / f"{name}.png")

@@ -5,10 +5,12 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from pipeline.comparison.explorer import nearest
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.recommendation import judge
 from pipeline.comparison.report_data import ReportData
@@ -121,6 +123,31 @@ def test_the_surest_error_is_first_and_opens(show: Callable[..., Browser], data:
         ".detail"
     ) + "\n" or f"tile_{first} " in browser.page.inner_text(".detail")
     assert browser.page.locator(".detail meter").count() == 3
+
+
+def test_an_open_tile_shows_its_nearest_training_tiles(
+    show: Callable[..., Browser], make_predictions: Callable[..., Predictions], make_data: Callable[..., ReportData]
+) -> None:
+    predictions = make_predictions([0, 1, 2], {"svm": [0, 1, 1]})
+    made, rng = make_data(predictions), np.random.default_rng(0)
+    embeddings = SimpleNamespace(
+        classes=["a", "b", "c"],
+        tile_id=["near </b>", "far", *predictions.tiles["tile_id"]],
+        group=["h", "h", "g0", "g1", "g2"],
+        label=np.array([2, 0, 0, 1, 2]),
+        split=np.array([0, 0, 2, 2, 2]),
+        status=np.zeros(5),
+    )
+    features = np.concatenate([[[1, 1, 0.1], [-1, 0, 0]], rng.random((2, 3)), [[1, 1, 0]]])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nearest, "feature_rows", lambda path, rows: features[rows])
+        browser = show(dataclasses.replace(made, files=dataclasses.replace(made.files, embeddings=embeddings)))
+    browser.page.locator(".tiles button").first.click()  # tile_2, the only error
+    found = browser.page.locator(".neighbours li")
+    assert [found.nth(i).get_attribute("data-neighbour") for i in range(2)] == ["near </b>", "far"]
+    assert found.count() == 2
+    assert found.first.inner_text().startswith("c, group h, cosine 0.998")
+    assert browser.problems == []
 
 
 def test_right_in_one_head_and_wrong_in_another(show: Callable[..., Browser], data: ReportData) -> None:

@@ -1,0 +1,53 @@
+"""Put thumbnails of tiles into one JPEG sheet."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.comparison.report_figures import tile_reader
+from pipeline.evaluation.validate import IntArray
+from pipeline.tiles.decoding import resize
+from pipeline.tiles.manifest import Manifest
+
+SHEET_COLUMNS = 64
+JPEG_QUALITY = 75
+
+
+def encode(values: Any, dtype: str) -> str:
+    """Return an array as base64 of its little-endian bytes."""
+    return base64.b64encode(np.ascontiguousarray(values, dtype=np.dtype(dtype).newbyteorder("<")).tobytes()).decode()
+
+
+def thumbnail_sheet(manifest: Manifest, names: Sequence[str], *, px: int) -> dict[str, Any]:
+    """Return a sheet with a thumbnail of each tile; a tile that cannot be read any more has place -1.
+
+    Args:
+        manifest: names the files of the tiles.
+        names: of T tiles.
+        px: side of a thumbnail.
+    """
+    table, read = manifest.table, tile_reader(manifest)
+    known = dict(zip(table["tile_id"], zip(table["path"], table["sha256"], strict=True), strict=True))
+    sheet = np.full((-(-len(names) // SHEET_COLUMNS) * px, SHEET_COLUMNS * px, 3), 255, np.uint8)
+    place: IntArray = np.full(len(names), -1)
+    n = 0
+    for i, tile_id in enumerate(names):
+        pixels = read(*known[tile_id]) if tile_id in known else None
+        if pixels is None:
+            continue
+        top, left = divmod(n, SHEET_COLUMNS)
+        sheet[top * px : (top + 1) * px, left * px : (left + 1) * px] = resize(pixels, px)
+        place[i], n = n, n + 1
+    used = sheet[: max(1, -(-n // SHEET_COLUMNS)) * px]
+    file = io.BytesIO()
+    Image.fromarray(used).save(file, "JPEG", quality=JPEG_QUALITY)
+    return {
+        "px": px,
+        "columns": SHEET_COLUMNS,
+        "place": encode(place, "i4"),
+        "jpeg": base64.b64encode(file.getvalue()).decode(),
+    }
