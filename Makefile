@@ -9,8 +9,6 @@ LOCK ?= requirements.lock
 FUZZ_S ?= 60
 KILLS ?= 30
 RELIABILITY ?= reports/reliability.md
-# Files or folders of the slow tests; default: all.
-SLOW ?=
 # Processes of the tests.
 JOBS ?= 2
 TYPESCRIPT := 5.9.3
@@ -43,10 +41,10 @@ slide: demo ## a map of a synthetic slide by the demo's heads, scored against it
 		--embeddings reports/demo/slides/$(SLIDE)/$(SLIDE).h5
 
 test: $(READY) ## install, run the default tests
-	$(BIN)/python -m pytest -p no:randomly -n $(JOBS) --dist loadscope
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
-slow: $(READY) ## the tests that take minutes: kills, full disks, several processes, compilers
-	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m slow -p no:randomly -n $(JOBS) --dist loadscope $(SLOW)
+slow: $(READY) ## the tests that take minutes: kills, full disks, several processes, Dask, int8, compilers
+	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m slow -n $(JOBS) --dist loadscope
 
 faults: $(READY) ## kill, starve and damage every stage, KILLS=30 times; writes reports/reliability.md
 	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m fault --reliability=$(RELIABILITY)

@@ -75,6 +75,7 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_a_plan_ends_in_one_table_of_ordinary_runs_and_a_second_command_makes_nothing(
     prepared_base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

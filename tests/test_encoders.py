@@ -290,6 +290,7 @@ def test_weights_of_the_hub_with_the_configuration_there(
     assert model.preprocess.crop is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_engines_agree_with_fp32(

@@ -182,6 +182,7 @@ def run_process(words: list[str]) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.fault("kill -9 of extract, fit_heads and predict at random moments")
 def test_two_kills_in_the_midst_of_a_row_end_in_the_same_rows(
     trained_run: Path, words: Words, uninterrupted: str, dying_extract: str
@@ -310,6 +311,7 @@ def test_eight_views_are_recorded_and_continue_after_a_stop(
     assert "was made with views=8, now 1" in one_line(capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_an_interrupted_extraction_by_openvino_continues_to_the_same_rows(
     trained_run: Path, words: Words, by_openvino: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -357,6 +359,7 @@ def test_an_engine_that_does_not_agree_needs_force(
     assert extract.main(words("extract", trained_run, "--engine", "torch", "--force")) == 0
 
 
+@pytest.mark.slow
 def test_int8_rows_continue_with_the_scales_they_began_with(
     trained_run: Path, words: Words, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,7 @@ def single(trained_run: Path, words: Words) -> Path:
     return trained_run.parent / "embeddings.h5"
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_file_of_one(trained_run: Path, words: Words, single: Path) -> None:
     argv = words("extract", trained_run, "--engine", "torch")
     code, said = torchrun(2, "-m", "--", "pipeline.extract", *argv)

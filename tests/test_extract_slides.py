@@ -271,6 +271,7 @@ def test_a_stop_continues_to_the_same_rows(
     assert rows(ground.run).attrs["features_sha256"] == uninterrupted
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_midst_of_a_row_ends_in_the_same_rows(
     ground: Ground, uninterrupted: str, dying_extract: str
 ) -> None:

@@ -21,7 +21,8 @@ pytest.importorskip("distributed")
 LOCAL = ("--cluster", "local", "--memory", "6GB", "--threads", "2")
 
 
-@pytest.mark.parametrize("fit_on", ["train", pytest.param("heldout", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("fit_on", ["train", "heldout"])
 def test_a_cluster_fits_the_heads_that_one_machine_fits(tmp_path: Path, fit_on: str) -> None:
     plain, clustered = (make_run(tmp_path / name, n=200) for name in ("plain", "clustered"))
     assert fit(plain, "--fit-on", fit_on) == 0
@@ -31,6 +32,7 @@ def test_a_cluster_fits_the_heads_that_one_machine_fits(tmp_path: Path, fit_on: 
     assert not list(clustered.glob(".*tmp"))
 
 
+@pytest.mark.slow
 def test_rows_that_do_not_fit_are_fitted_by_all_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_budget, "needed", lambda *rows, svm_rows: 10**18)
     run = make_run(tmp_path / "run", n=300)

@@ -92,10 +92,15 @@ def test_a_second_call_skips_every_stage_and_says_so(
 
 
 @pytest.mark.fault("the same seed twice")
-def test_the_same_seed_gives_the_same_results(finished: Path, data: Path, tmp_path: Path) -> None:
-    """P6: model, embeddings, heads, predictions and figures of merit; costs (seconds) differ."""
-    run = finished.parent / "again"
+def test_the_same_seed_gives_the_same_results_and_writes_nothing_elsewhere(
+    finished: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P6: model, embeddings, heads, predictions, scores; costs (seconds) differ. P5: only the run folder."""
+    run = tmp_path / "inside" / "run"
+    monkeypatch.chdir(tmp_path)
     assert whole.main(words(run, data)) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"inside"}
+    assert {path.name for path in run.parent.iterdir()} == {"run"}
     repeated = ("manifest.csv", "model.safetensors", "model.json", "embeddings.h5", "baselines.h5", "heads/svm.skops")
     for name in (*repeated, "heads/xgboost.ubj", "predictions.csv", "robustness.csv"):
         assert atomic.sha256_file(run / name) == atomic.sha256_file(finished / name), name
@@ -146,6 +151,7 @@ def test_a_clone_without_heavy_files_verifies_with_light_only(copy: Path) -> Non
     assert verify.main(["--run", str(copy), "--light"]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.fault("an input that changed since")
 def test_stale_embeddings_after_retraining_are_refused_and_remade(
     copy: Path, data: Path, capfd: pytest.CaptureFixture[str]
@@ -176,14 +182,6 @@ def test_the_record_names_options_inputs_versions_and_commit(finished: Path) -> 
     assert record["options"]["embed_batch"] is None
     chain = json.loads((finished / "comparison.csv.json").read_text())
     assert chain["inputs"]["predictions.csv"] == atomic.sha256_file(finished / "predictions.csv")
-
-
-def test_nothing_is_written_outside_the_run_and_the_data_folder(tmp_path: Path, data: Path, monkeypatch) -> None:
-    """P5."""
-    monkeypatch.chdir(tmp_path)
-    assert whole.main(words(tmp_path / "inside" / "run", data)) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"inside"}
-    assert {path.name for path in (tmp_path / "inside").iterdir()} == {"run"}
 
 
 def test_a_lost_figure_does_not_cost_a_training(copy: Path, data: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -199,6 +199,7 @@ def test_shards_share_the_run_but_not_their_file(
     assert not others.exists(), "the run's holder alone may remove it"
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "shards at the same time on one run, one of them killed; runs of an ablation at the same time on one plan"
 )

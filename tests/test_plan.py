@@ -155,6 +155,7 @@ def test_training_reads_no_test_tile(
     assert read == set(manifest.loc[manifest["split"] != "test", "path"])
 
 
+@pytest.mark.slow
 def test_inner_networks_predict_together(tiles: Path, words: Callable[..., list[str]]) -> None:
     run = make_plan(tiles, "--folds", "2", "--inner", "2")
     assert train.main([*words("train", run), "--epochs", "1"]) == 0

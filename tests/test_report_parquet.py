@@ -135,6 +135,7 @@ def test_the_report_of_a_large_table_says_what_that_of_a_small_one_does(tmp_path
     assert findings.faults == []
 
 
+@pytest.mark.slow
 def test_tiles_are_drawn_in_blocks_and_the_intervals_are_as_wide(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

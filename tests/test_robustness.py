@@ -93,6 +93,7 @@ def test_tiles_that_are_not_changed_get_the_answers_of_predictions_csv(
         pd.testing.assert_frame_equal(one.drop(columns="corruption"), other.drop(columns="corruption"), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_tiles_go_through_the_engine_of_the_embeddings(
     fitted_run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

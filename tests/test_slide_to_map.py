@@ -14,6 +14,8 @@ from pipeline.storage.predictions.unlabelled import read_predictions
 from pipeline.tiles.manifest import read_manifest
 from pipeline.tiles.synthetic.tiles import CLASSES
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--device", "cpu", "--threads", "1", "--workers", "0")
 SIDE, CELL, GLASS = 1200, 50, 255
 

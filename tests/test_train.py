@@ -196,6 +196,7 @@ def test_the_batch_drawn_is_one_that_was_trained_on(
     assert np.array_equal(drawn[0], steps[len(steps) // 2].numpy())
 
 
+@pytest.mark.slow
 def test_a_strong_training_stops_and_continues_to_the_same_model(
     prepared_run: Path,
     tmp_path: Path,
@@ -493,6 +494,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("kill -9, SIGTERM, Ctrl-C in training")
 @pytest.mark.parametrize(("signum", "code", "workers"), [(signal.SIGTERM, 143, "2"), (signal.SIGINT, 130, "0")])
 def test_a_signal_to_the_whole_group_saves(

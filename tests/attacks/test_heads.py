@@ -98,6 +98,7 @@ def npy(shape: tuple[int, ...], data: bytes, *, kind: str = "<f8") -> bytes:
     return out.getvalue() + data
 
 
+@pytest.mark.slow
 @needs_proc
 def test_arrays_of_a_skops_file_that_claim_much_take_little(tmp_path: Path) -> None:
     plain = tmp_path / "plain.skops"

@@ -121,6 +121,7 @@ def test_a_description_that_would_cost_or_break(model_file: Path, name: str) -> 
     refused(BadArtifact, r"model\.json", load_model, model_file)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("malformed safetensors")
 @needs_proc
 def test_weights_that_claim_much_take_little(model_file: Path, tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_it_loads_as_what_it_was(name: str) -> None:
         assert str(id(before)) not in members.read("schema.json").decode()
 
 
+@pytest.mark.slow
 @pytest.mark.fault("the same seed twice")
 def test_two_processes_write_the_same_bytes() -> None:
     """With other addresses: the space of a process is laid out anew each time."""

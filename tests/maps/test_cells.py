@@ -128,7 +128,7 @@ def test_two_tiles_at_the_ends_of_a_slide_do_not_cost_a_whole_slide():
             grid_of(coords, slide(100, stride, **wide), n_classes)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 40), st.lists(st.tuples(st.integers(0, 90), st.integers(0, 90)), min_size=1))
 def test_as_counting_pixel_by_pixel(patch, stride, places):
     """Each cell's cover and mean are those of its pixels, for tiles anywhere."""

@@ -114,6 +114,7 @@ def runs(tile_folder: Callable[..., Path], tmp_path: Path) -> Callable[[str], Pa
     return copy
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(runs: Callable[[str], Path]) -> None:
     """Uneven shares, a last batch that is smaller, tiles mixed across the shares, an odd number to validate on."""
     alone, together = runs("alone"), runs("together")

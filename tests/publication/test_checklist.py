@@ -56,7 +56,7 @@ def resolve(run: Path, source: str) -> None:
         assert values, source
 
 
-@pytest.mark.parametrize("which", ["reported_base", "reported_plan"])
+@pytest.mark.parametrize("which", ["reported_base", pytest.param("reported_plan", marks=pytest.mark.slow)])
 def test_every_source_is_there(which: str, request: pytest.FixtureRequest) -> None:
     run = request.getfixturevalue(which)
     facts = read_facts(run)

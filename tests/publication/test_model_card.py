@@ -24,7 +24,7 @@ def front_matter(card: str) -> dict[str, Any]:
     return {name: json.loads(value) for name, _, value in (line.partition(": ") for line in block.strip().split("\n"))}
 
 
-@pytest.mark.parametrize("which", ["reported_base", "reported_plan"])
+@pytest.mark.parametrize("which", ["reported_base", pytest.param("reported_plan", marks=pytest.mark.slow)])
 def test_scores_are_those_of_the_report(which: str, request: pytest.FixtureRequest) -> None:
     run = request.getfixturevalue(which)
     card = model_card(read_facts(run))

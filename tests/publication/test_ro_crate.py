@@ -53,6 +53,7 @@ def test_files_steps_and_references(reported_run: Path) -> None:
     assert str(reported_run) not in (reported_run / FILE).read_text()  # nothing names this machine
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_plan_are_in_it(reported_plan: Path) -> None:
     entities = exported(reported_plan)
     names = [name for name in entities if name.endswith("model.safetensors") and not name.startswith("#")]

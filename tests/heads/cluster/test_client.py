@@ -62,6 +62,7 @@ def own_pool(tmp_path: Path) -> Iterator[Pool]:
         yield pool
 
 
+@pytest.mark.slow
 def test_a_search_of_boosted_points_is_that_of_one_machine(pool: Pool) -> None:
     train, val = rows_of(200), rows_of(100, seed=2)
     counted: list[int] = []
@@ -87,6 +88,7 @@ def test_a_search_of_kernels_is_that_of_one_machine(pool: Pool, monkeypatch: pyt
             np.testing.assert_allclose(own.scores, other.scores, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_xgboost_by_all_workers_is_as_good_as_by_one(pool: Pool, tmp_path: Path) -> None:
     """Each worker draws rows of its own, so that trees differ; one worker alone makes the trees of one machine."""
     known = rows_of(600), rows_of(300, seed=2)

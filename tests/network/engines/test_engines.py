@@ -25,8 +25,10 @@ from pipeline.network.orientation import orient
 
 CPU = torch.device("cpu")
 BATCH = 4
-EVERY = [(name, precision) for name, precisions in ENGINES.items() for precision in precisions]
-EVERY.remove(("compiled", "fp32"))  # the same code; each takes many seconds
+EVERY = [
+    *((name, precision) for name in ENGINES if name != "compiled" for precision in ENGINES[name]),
+    pytest.param("compiled", "bf16", marks=pytest.mark.slow),  # torch takes long for its kernels; fp32: the same code
+]
 
 
 @pytest.fixture(scope="module")
@@ -263,9 +265,8 @@ build_engine(name, model, device=torch.device("cpu"), precision=precision, batch
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "precision"), [("openvino", "int8"), pytest.param("compiled", "fp32", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "precision"), [("openvino", "int8"), ("compiled", "fp32")])
 def test_an_engine_leaves_nothing_outside_the_run_folder(tmp_path: Path, name: str, precision: str) -> None:
     """P5: no identifier for telemetry in the home folder, no kernels in the temporary one; it prints no results."""
     if name == "openvino":

@@ -125,6 +125,7 @@ def test_int8_is_calibrated_on_normalised_tiles(stained: Path) -> None:
     assert np.array_equal(got[0].numpy(), seen.stain.apply(raw[0].numpy()))
 
 
+@pytest.mark.slow
 def test_the_stain_goes_with_the_model(
     stained: Path,
     words: Words,
