@@ -2,8 +2,8 @@
 
 Reads a plan: a TOML file with the options of all stages, as `--config` takes it, and a table for each run with its own
 options. Each run is an ordinary run folder, <run>/<name>, made as by `python -m pipeline`. Then the others are compared
-with the first (`python -m pipeline.compare --against`), and compare.csv and compare.md are written into <run>. Stop it
-at any moment: the same command continues.
+with the first (`python -m pipeline.compare --against`), and the table of that command is written into <run>. Stop it at
+any moment: the same command continues.
 
     python -m pipeline.ablate reports/ablation/plan.toml
     python -m pipeline.ablate reports/ablation/plan.toml --only strong tutorial     these runs alone, and no table

@@ -1,8 +1,9 @@
-"""Compare runs on the same test tiles: one table of all their heads, and the cheapest that is not worse than the best.
+"""Compare runs on the same test tiles: encoders, heads and baselines in one table, and the cheapest that is not worse.
 
-Reads predictions.csv of each run, and model.json, history.csv and robustness.csv where they are there. Test tiles are
-matched by the hash of their pixels, or by tile_id; runs with other test tiles are refused. Writes compare.csv and
-compare.md.
+Reads predictions.csv of each run, and embeddings.h5, heads.json, model.json, history.csv and robustness.csv where they
+are there. Test tiles are matched by the hash of their pixels, or by tile_id; runs with other test tiles are refused.
+Writes compare.csv, compare.md and compare.html: heads by rank with letters for "not different", prices, how much the
+embeddings depend on the source, and a verdict by the rule of the report.
 
     python -m pipeline.compare reports/resnet50 reports/resnet18
     python -m pipeline.compare reports/a reports/b reports/c --against a --out reports/abc
@@ -30,13 +31,13 @@ class CompareOptions:
     """Run folders."""
 
     out: Path | None = None
-    """Folder of compare.csv and compare.md; default: the first run."""
+    """Folder of compare.csv, .md and .html; default: the first run."""
 
     heads: tuple[str, ...] | None = None
     """Heads to compare; default: all, baselines too."""
 
     against: str = "best"
-    """Name of a run: every other head is compared with its same head; best: with the head of the highest macro-F1."""
+    """Name of a run: every other head is compared with its same head; best: the rule of the report chooses."""
 
     draws: int = 2000
     """Resamples of the bootstrap."""
@@ -75,7 +76,7 @@ def run_names(runs: Sequence[Path]) -> list[str]:
 
 
 def run(options: CompareOptions) -> int:
-    """Write compare.csv, its record and compare.md unless they are current; return the exit code."""
+    """Write compare.csv, its record and its pages unless they are current; return the exit code."""
     folder = options.out or options.runs[0]
     for each in options.runs:
         if not each.is_dir():
@@ -85,15 +86,17 @@ def run(options: CompareOptions) -> int:
 
 
 def write_comparison(options: CompareOptions, out: Path) -> int:
-    """Write `out`, its record and its page unless they are current; return the exit code.
+    """Write `out`, its record and its pages unless they are current; return the exit code.
 
     Raises:
         StaleInput: `out` compares other runs.
     """
-    from pipeline.comparison.run_page import to_page
-    from pipeline.comparison.run_table import SCHEMA, build_table, resampling_of, rows_of
-    from pipeline.comparison.runs import match, read_files
+    from pipeline.comparison.runs.csv_rows import SCHEMA, rows_of
+    from pipeline.comparison.runs.match import match, read_files
+    from pipeline.comparison.runs.page import page_of
+    from pipeline.comparison.runs.table import build_table, resampling_of
     from pipeline.comparison.scores import to_csv
+    from pipeline.markup.document import to_html, to_markdown
 
     runs = dict(zip(run_names(options.runs), options.runs, strict=True))
     inputs = [path for each in options.runs for path in read_files(each)]
@@ -108,13 +111,16 @@ def write_comparison(options: CompareOptions, out: Path) -> int:
         raise StaleInput(f"{out} is a comparison of other runs: give another --out, or --restart to replace it")
     matched = match(runs, heads=options.heads, force=options.force)
     resampling = resampling_of(matched, n_draws=options.draws, seed=options.seed, level=options.level)
-    table = build_table(matched, resampling, rope=options.rope, against=options.against)
-    page, verdict = out.with_suffix(".md"), table.verdict
+    table = build_table(matched, runs, resampling, rope=options.rope, against=options.against)
+    document, verdict = page_of(table, against=options.against), table.verdict
+    page, html = out.with_suffix(".md"), out.with_suffix(".html")
     atomic.write_text(out, to_csv(rows_of(table)))
-    atomic.write_text(page, to_page(table, against=options.against))
+    atomic.write_text(page, to_markdown(document))
+    atomic.write_text(html, to_html(document, folder=out.parent))
     details = {"matched_by": matched.matched_by, "unit": resampling.unit, "verdict": verdict.code}
-    picked = {"best": [verdict.best.run, verdict.best.head], "chosen": [verdict.chosen.run, verdict.chosen.head]}
-    records.write_record(artifact, outputs=[page], details=details | picked)
+    chosen_head = None if verdict.chosen is None else [verdict.chosen.run, verdict.chosen.head]
+    picked = {"best": [verdict.best.run, verdict.best.head], "chosen": chosen_head}
+    records.write_record(artifact, outputs=[page, html], details=details | picked)
     log.info(f"compare: {page}")
     log.info(f"compare: {verdict.sentence}")
     return EXIT_OK

@@ -10,8 +10,9 @@ import pytest
 from sklearn.metrics import f1_score
 
 from pipeline import compare, verify
-from pipeline.comparison.run_table import resampling_of
-from pipeline.comparison.runs import match, network_cost
+from pipeline.comparison.runs.match import match
+from pipeline.comparison.runs.price import network_cost
+from pipeline.comparison.runs.table import resampling_of
 from pipeline.evaluation.bootstrap import paired_difference
 from pipeline.evaluation.significance import holm, sign_flip
 from pipeline.storage import atomic, records
@@ -103,7 +104,13 @@ def run_compare(*words: object) -> int:
 
 def table_of(folder: Path) -> pd.DataFrame:
     table = pd.read_csv(folder / "compare.csv", keep_default_na=False, na_values={"value": "", "low": "", "p": ""})
-    return table.set_index(["run", "head", "metric"])
+    return table.set_index(["run", "head", "metric"]).sort_index()
+
+
+def pairs_of(folder: Path, family: str) -> pd.DataFrame:
+    """Return the paired differences of a family by (run, head)."""
+    pairs = table_of(folder).xs("macro_f1_difference", level="metric")
+    return pairs[pairs["family"] == family]
 
 
 def details_of(folder: Path) -> dict:
@@ -132,21 +139,29 @@ def test_the_table_holds_every_head_of_every_run_with_its_numbers(tmp_path: Path
         assert (row["n"], row["n_units"]) == (N, N_GROUPS)
         if (run, head) != ("a", "svm"):
             best = (y + (np.arange(N) // N_GROUPS >= 9)) % 3
-            pair = table.loc[(run, head, "macro_f1_difference")]
-            assert pair["against"] == "a/svm"
+            pairs = pairs_of(a, "all").loc[[(run, head)]]
+            pair = pairs[pairs["against"] == "a/svm"].iloc[0]
             gap = paired_difference(y, predicted, best, metric="macro_f1", units=groups, n_draws=200)
             assert (pair["value"], pair["low"]) == (pytest.approx(gap.value), pytest.approx(gap.low))
             assert pair["p"] == pytest.approx(sign_flip(y, predicted, best, metric="macro_f1", units=groups).p)
-    pairs = table.xs("macro_f1_difference", level="metric")
-    assert len(pairs) == 4, "all but the best"
+    pairs = pairs_of(a, "all")
+    assert len(pairs) == 10, "five heads"
     assert pairs["holm_p"].astype(float).tolist() == pytest.approx(holm(pairs["p"].to_numpy(float)).tolist())
-    assert table.loc[("b", "svm", "macro_f1_difference"), "outcome"] == "practically equal", "the same predictions"
+    equal = pairs[pairs["outcome"] == "practically equal"]
+    assert equal["against"].to_dict() == {("b", "svm"): "a/svm", ("a", "knn"): "b/softmax"}, "the same predictions"
+    letters = table.xs("macro_f1", level="metric")["letters"].to_dict()
+    assert letters == {
+        ("a", "svm"): "a",
+        ("b", "svm"): "a",
+        ("a", "knn"): "b",
+        ("b", "softmax"): "b",
+        ("a", "softmax"): "c",
+    }
     page = (a / "compare.md").read_text()
-    assert page.count("\n| 1 | a | SVM |") == 1
-    assert page.count("| practically equal |") == 1
+    assert page.count("\n| 1 | a | a | SVM |") == 1
     findings = verify.Findings(light=False)
     verify.check_folder(a, findings)
-    assert {a / "compare.csv", a / "compare.md"} <= findings.known
+    assert {a / "compare.csv", a / "compare.md", a / "compare.html"} <= findings.known
     (a / "compare.md").write_text("edited")
     verify.check_folder(a, findings)
     assert any(str(a / "compare.md") in fault for fault in findings.faults)
@@ -154,10 +169,10 @@ def test_the_table_holds_every_head_of_every_run_with_its_numbers(tmp_path: Path
 
 def test_the_cheapest_that_is_not_worse_is_chosen(tmp_path: Path) -> None:
     large = make_run(tmp_path / "large", {"softmax": 0.3, "svm": 0.1, "xgboost": 0.1}, arch="resnet50")
-    small = make_run(tmp_path / "small", {"softmax": 0.3, "svm": 0.1}, arch="resnet10")
-    assert run_compare(large, small) == 0
+    small = make_run(tmp_path / "small", {"softmax": 0.3, "svm": 0.2}, arch="resnet10")
+    assert run_compare(large, small, "--rope", 0.2) == 0
     assert details_of(large) == {
-        "best": ["large", "svm"],
+        "best": ["large", "xgboost"],
         "chosen": ["small", "svm"],
         "matched_by": "pixels",
         "unit": "group",
@@ -167,6 +182,19 @@ def test_the_cheapest_that_is_not_worse_is_chosen(tmp_path: Path) -> None:
     assert details_of(large)["chosen"] == ["large", "xgboost"], "smaller than an SVM's support vectors"
     assert run_compare(small, large, "--heads", "softmax") == 0
     assert (details_of(small)["verdict"], details_of(small)["chosen"]) == ("best", ["small", "softmax"])
+
+
+def test_a_head_must_beat_the_best_baseline_of_all_runs(tmp_path: Path) -> None:
+    """The rule of the report: a cheaper encoder that is not shown to beat the baseline is not used."""
+    a = make_run(tmp_path / "a", {"svm": 0.3, "histogram_svm": 0.2, "majority": 0.7})
+    b = make_run(tmp_path / "b", {"svm": 0.1, "histogram_svm": 0.2}, arch="resnet50")
+    assert run_compare(a, b) == 0
+    assert (details_of(a)["verdict"], details_of(a)["chosen"]) == ("best", ["b", "svm"])
+    asked = [(*pair, other) for pair, other in pairs_of(a, "asked")["against"].items()]
+    assert sorted(asked) == [("a", "svm", "a/histogram_svm"), ("a", "svm", "b/svm"), ("b", "svm", "a/histogram_svm")]
+    assert ("b", "histogram_svm", "macro_f1") not in table_of(a).index, "the same baseline is there once"
+    assert run_compare(a, "--restart") == 0
+    assert (details_of(a)["verdict"], details_of(a)["chosen"]) == ("baseline", ["a", "histogram_svm"])
 
 
 @pytest.mark.parametrize(
@@ -182,7 +210,7 @@ def test_against_a_run_each_head_is_compared_with_the_same_head(tmp_path: Path) 
     first = make_run(tmp_path / "first", {"softmax": 0.3, "svm": 0.2})
     other = make_run(tmp_path / "other", {"softmax": 0.1, "svm": 0.2, "xgboost": 0.1})
     assert run_compare(first, other, "--against", "first", "--out", tmp_path / "out") == 0
-    pairs = table_of(tmp_path / "out").xs("macro_f1_difference", level="metric")
+    pairs = pairs_of(tmp_path / "out", "asked")
     assert dict(zip(pairs.index, pairs["against"], strict=True)) == {
         ("other", "softmax"): "first/softmax",
         ("other", "svm"): "first/svm",
@@ -197,7 +225,7 @@ def test_tiles_are_matched_by_pixels_whatever_their_names(tmp_path: Path) -> Non
     b = make_run(tmp_path / "b", {"svm": 0.1}, names=renamed, classes=CLASSES[::-1])
     matched = match({"a": a, "b": b})
     assert matched.matched_by == "pixels"
-    one, other = matched.candidates
+    one, other = matched.heads
     assert np.array_equal(one.predicted, other.predicted)
     assert np.array_equal(one.p, other.p), "columns follow the first run's classes"
 

@@ -39,6 +39,21 @@ class Pair:
 
     sentence: str
 
+    @property
+    def head(self) -> str:
+        """The head that is compared."""
+        return self.tests.head
+
+    @property
+    def reference(self) -> str:
+        """The head that it is compared with."""
+        return self.tests.reference
+
+    @property
+    def difference(self) -> Difference:
+        """Macro-F1 of `head` less that of `reference`."""
+        return self.tests.difference
+
 
 def judge_pairs(
     predictions: Predictions,

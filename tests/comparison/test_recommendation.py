@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.comparison.recommendation import asked_pairs, by_cost, judge, rule_text
+from pipeline.comparison.choice import Candidate, Candidates
+from pipeline.comparison.recommendation import by_cost, judge, rule_text
 from pipeline.comparison.scores import by_key, choose_resampling, score_heads
 from pipeline.names import COST_ORDER, HEADS, UNTRAINED
 
@@ -132,9 +133,12 @@ def test_a_random_split_rests_on_tiles(verdict):
 
 
 def test_each_pair_is_asked_once():
-    compared = ["histogram_svm", "baseline_mean", "softmax", "svm", "mean"]
-    asked = asked_pairs(compared, ["softmax", "svm", "mean"], best="mean", baseline="baseline_mean")
-    assert asked == [
+    value = {"histogram_svm": 0.5, "baseline_mean": 0.6, "softmax": 0.7, "svm": 0.8, "mean": 0.9}
+    everyone = [
+        Candidate(head, head, value[head], is_head=head not in UNTRAINED, needs_no_training=head in UNTRAINED)
+        for head in value
+    ]
+    assert Candidates(everyone).asked_pairs() == [
         ("softmax", "baseline_mean"),
         ("svm", "baseline_mean"),
         ("mean", "baseline_mean"),
@@ -142,4 +146,6 @@ def test_each_pair_is_asked_once():
         ("softmax", "mean"),
         ("svm", "mean"),
     ]
+    assert len(Candidates(everyone[2:]).asked_pairs()) == 3, "of heads alone all pairs"
+    assert Candidates(everyone[:2]).asked_pairs() == []
     assert set(UNTRAINED) < set(COST_ORDER)

@@ -1,6 +1,7 @@
 """Embed the tiles of one job into an HDF5 file: the one routine for a manifest, a shard of it, and a slide."""
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -166,9 +167,12 @@ def embed_to_hdf5(job: ExtractionJob, settings: ExtractionSettings, engines: Eng
     }
     done = rows.open(restart=settings.restart)
     atomic.require_space(out.parent, (2 * len(job.table) - done) * rows.row.itemsize)
+    start = time.perf_counter()
     problems = embed_missing_rows(
         rows, engine, job.tiles, workers=settings.workers, max_bad=settings.max_bad, n_tiles=len(job.all_tiles)
     )
+    n_new = len(job.table) - done
+    rate = round(n_new / (time.perf_counter() - start), 2) if n_new else None
     skipped = {str(job.table["tile_id"].iloc[row]): problem for row, problem in problems.items()}
     write_embeddings(out, rows, job.table, attrs=_attributes(job, engine), dtype=settings.dtype, slide=job.slide)
     agreement = None if selection.agreement is None else dataclasses.asdict(selection.agreement)
@@ -179,6 +183,7 @@ def embed_to_hdf5(job: ExtractionJob, settings: ExtractionSettings, engines: Eng
             "skipped": skipped,
             "agreement": agreement,
             "encoder": model.info.get("encoder"),
+            "tiles_per_second": rate,
             **made,
             **job.details,
         },

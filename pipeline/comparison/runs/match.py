@@ -1,4 +1,4 @@
-"""Read several runs and match their test tiles, so that all their heads are scored on the same rows."""
+"""Match the test tiles of several runs, so that all their heads are scored on the same rows."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,10 +11,11 @@ import pandas as pd
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.read import read_predictions
 from pipeline.comparison.robustness import read_corrupted
-from pipeline.errors import BadArtifact, BadInput
+from pipeline.comparison.runs.price import Price, read_price
+from pipeline.errors import BadInput
 from pipeline.evaluation.validate import FloatArray, IntArray
-from pipeline.names import COST_ORDER, IMPORTED, SOURCES, SPELLING, UNTRAINED
-from pipeline.storage import atomic, records
+from pipeline.names import COST_ORDER, IMPORTED, SOURCES, SPELLING, SUMMARY, UNTRAINED
+from pipeline.storage import records
 from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.protocol import read_protocol
 from pipeline.tiles.manifest import read_manifest
@@ -24,30 +25,7 @@ WITHOUT_NETWORK = tuple(head for head in UNTRAINED if SOURCES[head] != "untraine
 
 
 @dataclasses.dataclass(frozen=True)
-class Price:
-    """How a run was made, and what its network costs; None: not known."""
-
-    arch: str | None = None
-    start_weights: str | None = None
-    """None: trained from random weights."""
-
-    tile_px: int | None = None
-    parameters: int | None = None
-    dimension: int | None = None
-    """Width of an embedding."""
-
-    gflops: float | None = None
-    """Floating point operations of the network for one tile, all its views, in 10^9."""
-
-    train_seconds: float | None = None
-    """Time of all training steps, summed over the networks of the run."""
-
-    embedded_by: str | None = None
-    """Engine, precision and device, e.g. "torch, bf16, cpu"."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidate:
+class RunHead:
     """One head of one run on the N test rows that all runs share."""
 
     run: str
@@ -62,13 +40,18 @@ class Candidate:
     """Cost of the network for a tile; 0 for a baseline without a network, infinite where it is not known."""
 
     @property
+    def key(self) -> str:
+        """The name that no other head has."""
+        return f"{self.run}/{self.head}"
+
+    @property
     def text(self) -> str:
-        """The candidate as it is written in a sentence."""
+        """The head as it is written in a sentence."""
         return f"{SPELLING.get(self.head, self.head)} of {self.run}"
 
     @property
     def cost(self) -> tuple[float, int]:
-        """What candidates are ordered by, the cheapest first: the network, then the head."""
+        """What heads are ordered by, the cheapest first: the network, then the head."""
         known = COST_ORDER.index(self.head) if self.head in COST_ORDER else len(COST_ORDER)
         return self.gflops, known
 
@@ -92,7 +75,7 @@ class Matched:
     """Whether a run split its tiles at random."""
 
     matched_by: Literal["pixels", "tile_id"]
-    candidates: list[Candidate]
+    heads: list[RunHead]
     prices: dict[str, Price]
     """Run -> how it was made."""
 
@@ -105,7 +88,8 @@ def match(runs: dict[str, Path], *, heads: Sequence[str] | None = None, force: b
 
     Args:
         runs: name -> run folder, at least one.
-        heads: names of the heads to compare; None: all.
+        heads: names of the heads to compare; None: all. A baseline that uses no network and predicts the same in
+            several runs is kept once.
         force: use predictions although an input of them has changed since.
 
     Raises:
@@ -121,7 +105,7 @@ def match(runs: dict[str, Path], *, heads: Sequence[str] | None = None, force: b
     }
     first_name, first = next(iter(read.items()))
     table = tables[first_name]
-    candidates, prices = [], {}
+    found_heads, prices = list[RunHead](), {}
     for name, predictions in read.items():
         _check_same(name, predictions, tables[name], first_name, first, table)
         own = tables[name]["row"].loc[table.index].to_numpy()
@@ -135,7 +119,9 @@ def match(runs: dict[str, Path], *, heads: Sequence[str] | None = None, force: b
             if heads is None or head in heads:
                 gflops = 0.0 if head in WITHOUT_NETWORK else price.gflops if price.gflops is not None else np.inf
                 p = predictions.probabilities(head, own)[:, order]
-                candidates.append(Candidate(name, head, code[predictions.predicted[head][own]], p, gflops))
+                found = RunHead(name, head, code[predictions.predicted[head][own]], p, gflops)
+                if not any(_is_same_baseline(found, each) for each in found_heads):
+                    found_heads.append(found)
     is_random = any(predictions.protocol == "random" for predictions in read.values())
     known = next((name for name, one in tables.items() if (one["group"] != "").all()), None)
     group = None
@@ -149,7 +135,7 @@ def match(runs: dict[str, Path], *, heads: Sequence[str] | None = None, force: b
         group=group,
         is_random=is_random,
         matched_by="pixels" if by_pixels else "tile_id",
-        candidates=candidates,
+        heads=found_heads,
         prices=prices,
         corrupted={
             name: read_corrupted(path, read[name], force=force)
@@ -159,12 +145,19 @@ def match(runs: dict[str, Path], *, heads: Sequence[str] | None = None, force: b
     )
 
 
+def _is_same_baseline(one: RunHead, other: RunHead) -> bool:
+    """Return whether two runs have the same baseline without a network, with the same predictions."""
+    is_same = one.head == other.head and one.head in WITHOUT_NETWORK and one.run != other.run
+    return is_same and np.array_equal(one.predicted, other.predicted)
+
+
 def read_files(run: Path) -> list[Path]:
     """Return the files of a run that a comparison reads, of those that are there."""
     protocol = read_protocol(run)
     folders = [run] if protocol is None else [run, *(protocol.folder(part) for part in protocol.parts)]
-    own = [records.existing_table(run / "predictions.csv"), run / "manifest.csv", run / "robustness.csv"]
-    own += [folder / name for folder in folders for name in ("model.json", "history.csv", "embeddings.h5.json")]
+    own = [records.existing_table(run / "predictions.csv"), run / "manifest.csv", run / "robustness.csv", run / SUMMARY]
+    names = ("model.json", "history.csv", "embeddings.h5", "embeddings.h5.json")
+    own += [folder / name for folder in folders for name in names]
     return [path for path in own if path.is_file()]
 
 
@@ -223,63 +216,3 @@ def _check_same(
         is_known = (ours != "") & (theirs != "")
         if n := int((is_known & (ours != theirs)).sum()):
             raise BadInput(f"{start}: the {noun} of {n} of {len(expected)} test rows differ: prepare both runs alike")
-
-
-def read_price(run: Path) -> Price:
-    """Return how a run was made and what its network costs, from the files that are there.
-
-    A run of a cross-validation plan has one network a part: costs are of one of them, times are summed.
-    """
-    protocol = read_protocol(run)
-    parts = [] if protocol is None else [part for part in protocol.parts if part.arm == protocol.main_arm]
-    folders = [run] if protocol is None else [protocol.folder(part) for part in parts]
-    seconds = [float(pd.read_csv(path)["seconds"].sum()) for f in folders if (path := f / "history.csv").is_file()]
-    train_seconds = sum(seconds) if len(seconds) == len(folders) else None
-    ways = dict.fromkeys(_embedding(folder)[1] for folder in folders)
-    embedded_by = "; ".join(way for way in ways if way is not None) or None
-    if not (folders[0] / "model.json").is_file():
-        return Price(train_seconds=train_seconds, embedded_by=embedded_by)
-    model = atomic.from_json(folders[0] / "model.json")
-    arch, size = str(model["arch"]), int(model["preprocess"]["size"])
-    n_networks = 1 if protocol is None else max(1, protocol.n_inner)
-    start: str | None
-    if (encoder := model.get("encoder")) is not None:
-        parameters, dimension, gflops = (encoder[name] for name in ("parameters", "dimension", "gflops"))
-        train_seconds, start = 0.0, f"{encoder['weights']}, frozen"
-    else:
-        parameters, dimension, gflops = network_cost(arch, size, n_classes=len(model["classes"]))
-        start = None if model.get("init") is None else str(model["init"])
-    return Price(
-        arch=arch,
-        start_weights=start,
-        tile_px=size,
-        parameters=parameters,
-        dimension=dimension,
-        gflops=gflops * _embedding(folders[0])[0] * n_networks,
-        train_seconds=train_seconds,
-        embedded_by=embedded_by,
-    )
-
-
-def network_cost(arch: str, size: int, *, n_classes: int) -> tuple[int, int, float]:
-    """Return parameters, width of an embedding and GFLOP for one tile of `size` px."""
-    import torch
-
-    from pipeline.network.resnet import build_network, flops_per_tile
-
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        network = build_network(arch, n_classes=n_classes, seed=0)
-        n_parameters = sum(parameter.numel() for parameter in network.parameters())
-        return n_parameters, network.fc.in_features, flops_per_tile(network, size) / 1e9
-
-
-def _embedding(folder: Path) -> tuple[int, str | None]:
-    """Return the views of a tile, and engine, precision and device as text, from the record of the embeddings."""
-    try:
-        record = records.read_record_alone(folder / "embeddings.h5")
-    except BadArtifact:
-        return 1, None
-    details = record["details"]
-    way = [details.get("engine"), details.get("precision"), record.get("device")]
-    views = details.get("views", 1)
-    return views if isinstance(views, int) else 1, ", ".join(str(each) for each in way if each is not None) or None

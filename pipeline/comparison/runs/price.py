@@ -1,0 +1,157 @@
+"""Read what the encoder and the heads of a run cost, from its records and descriptions."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.comparison.heads_summary import HeadsSummary, SourceProbe, read_heads_summary
+from pipeline.errors import BadArtifact
+from pipeline.names import SUMMARY
+from pipeline.storage import atomic, records
+from pipeline.storage.protocol import read_protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class Price:
+    """How a run was made, and what its network costs; None: not known."""
+
+    arch: str | None = None
+    start_weights: str | None = None
+    """None: trained from random weights."""
+
+    tile_px: int | None = None
+    parameters: int | None = None
+    dimension: int | None = None
+    """Width of an embedding."""
+
+    bytes_per_tile: int | None = None
+    """Size of the stored features of a tile."""
+
+    gflops: float | None = None
+    """Floating point operations of the network for one tile, all its views, in 10^9."""
+
+    tiles_per_second: float | None = None
+    """Measured while the tiles were embedded, by the machine and in the way of `embedded_by`."""
+
+    train_seconds: float | None = None
+    """Time of all training steps, summed over the networks of the run."""
+
+    embedded_by: str | None = None
+    """Engine, precision and device, e.g. "torch, bf16, cpu"."""
+
+    fit_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Head -> time of its search and fit; the mean over the parts of a plan."""
+
+    probe: SourceProbe | str = "not measured"
+    """How well the embeddings predict the group of a tile, or why that is not known."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddingFacts:
+    """What the record of embeddings.h5 states; None: not known."""
+
+    views: int = 1
+    way: str | None = None
+    """Engine, precision and device."""
+
+    tiles_per_second: float | None = None
+    bytes_per_value: int | None = None
+
+
+def read_price(run: Path) -> Price:
+    """Return how a run was made and what it costs, from the files that are there.
+
+    A run of a cross-validation plan has one network a part: costs are of one of them, rates are means, times are sums.
+
+    Raises:
+        BadArtifact: heads.json breaks its schema.
+    """
+    protocol = read_protocol(run)
+    parts = [] if protocol is None else [part for part in protocol.parts if part.arm == protocol.main_arm]
+    folders = [run] if protocol is None else [protocol.folder(part) for part in parts]
+    seconds = [float(pd.read_csv(path)["seconds"].sum()) for f in folders if (path := f / "history.csv").is_file()]
+    embedded = [_embedding(folder) for folder in folders]
+    ways = dict.fromkeys(each.way for each in embedded)
+    rates = [each.tiles_per_second for each in embedded if each.tiles_per_second is not None]
+    summary = _summary(run)
+    price = Price(
+        train_seconds=sum(seconds) if len(seconds) == len(folders) else None,
+        embedded_by="; ".join(way for way in ways if way is not None) or None,
+        tiles_per_second=sum(rates) / len(rates) if rates else None,
+        fit_seconds={} if summary is None else _fit_seconds(summary),
+        probe="not measured" if summary is None else summary.probe,
+    )
+    if not (folders[0] / "model.json").is_file():
+        return price
+    model = atomic.from_json(folders[0] / "model.json")
+    arch, size = str(model["arch"]), int(model["preprocess"]["size"])
+    n_networks = 1 if protocol is None else max(1, protocol.n_inner)
+    if (encoder := model.get("encoder")) is not None:
+        parameters, dimension, gflops = (encoder[name] for name in ("parameters", "dimension", "gflops"))
+        start: str | None = f"{encoder['weights']}, frozen"
+        price = dataclasses.replace(price, train_seconds=0.0)
+    else:
+        parameters, dimension, gflops = network_cost(arch, size, n_classes=len(model["classes"]))
+        start = None if model.get("init") is None else str(model["init"])
+    per_value = embedded[0].bytes_per_value
+    return dataclasses.replace(
+        price,
+        arch=arch,
+        start_weights=start,
+        tile_px=size,
+        parameters=parameters,
+        dimension=dimension,
+        bytes_per_tile=None if per_value is None else per_value * dimension,
+        gflops=gflops * embedded[0].views * n_networks,
+    )
+
+
+def network_cost(arch: str, size: int, *, n_classes: int) -> tuple[int, int, float]:
+    """Return parameters, width of an embedding and GFLOP for one tile of `size` px."""
+    import torch
+
+    from pipeline.network.resnet import build_network, flops_per_tile
+
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        network = build_network(arch, n_classes=n_classes, seed=0)
+        n_parameters = sum(parameter.numel() for parameter in network.parameters())
+        return n_parameters, network.fc.in_features, flops_per_tile(network, size) / 1e9
+
+
+def _embedding(folder: Path) -> EmbeddingFacts:
+    """Return what the record of the embeddings in a folder states."""
+    try:
+        record = records.read_record_alone(folder / "embeddings.h5")
+    except BadArtifact:
+        return EmbeddingFacts()
+    details, options = record["details"], record["options"]
+    way = [details.get("engine"), details.get("precision"), record.get("device")]
+    views, rate = details.get("views", 1), details.get("tiles_per_second")
+    return EmbeddingFacts(
+        views=views if isinstance(views, int) else 1,
+        way=", ".join(str(each) for each in way if each is not None) or None,
+        tiles_per_second=float(rate) if isinstance(rate, int | float) else None,
+        bytes_per_value={"float32": 4, "float16": 2}.get(str(options.get("dtype"))),
+    )
+
+
+def _summary(run: Path) -> HeadsSummary | None:
+    path = run / SUMMARY
+    if not path.is_file():
+        return None
+    try:
+        return read_heads_summary(path)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise BadArtifact(f"{path}: its content breaks the schema: run fit_heads again") from None
+
+
+def _fit_seconds(summary: HeadsSummary) -> dict[str, float]:
+    """Return head -> seconds of its search and fit, of the heads whose time is known."""
+    found = {}
+    for head, facts in summary.heads.items():
+        known = [facts.costs[name] for name in ("search_seconds", "fit_seconds") if name in facts.costs]
+        if known:
+            found[head] = sum(known)
+    return found
