@@ -1,6 +1,6 @@
 "use strict";
 /**
- * Decide between heads on some of the test rows by the rule of pipeline/comparison/verdict.py and recommendation.py.
+ * Decide between heads on some of the test rows by the rule of pipeline/comparison/verdict.py and choice.py.
  *
  * @typedef {Head & {name: string, title: string, main: boolean, untrained: boolean, chance: boolean,
  *   reference: boolean, cost: number}} NamedHead  `cost` is its place in the order of costs
@@ -164,12 +164,12 @@ const verdict = (() => {
     /** Return the head with the highest value, the cheapest of equals. @param {NamedHead[]} some */
     const bestOf = (some) => some.reduce((best, head) => (!best || valueOf(head) > valueOf(best) ? head : best), /** @type {NamedHead | null} */ (null));
     const byCost = heads.map((head, i) => ({ head, i })).sort((a, b) => a.head.cost - b.head.cost || a.i - b.i).map(({ head }) => head);
-    const main = heads.filter((head) => head.main);
+    const main = byCost.filter((head) => head.main);
     const baseline = bestOf(byCost.filter((head) => head.untrained));
     const compared = byCost.filter((head) => !head.chance || !baseline || baseline.chance);
     const best = bestOf(compared) || heads[0];
     const nUnits = new Set(chosen.map((i) => rows.unit[i])).size;
-    const wanted = main.length && main.length < heads.length ? askedPairs(main, compared, best, baseline) : headPairs(main);
+    const wanted = main.length && main.length < heads.length ? askedPairs(main, compared, best, baseline) : headPairs(heads.filter((head) => head.main));
     const p = wanted.map(([head, reference]) => {
       const found = known.find((pair) => pair.head === head.name && pair.reference === reference.name);
       return found ? found.p : signFlip(rows, head, reference, chosen, rule.exactUnits);
