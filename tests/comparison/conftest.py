@@ -56,7 +56,7 @@ def make_predictions() -> Callable[..., Predictions]:
             y=np.array(y),
             p=p,
             predicted={head: np.array(named) for head, named in answers.items()},
-            record={"details": {"protocol": protocol, "dataset": "made"}},
+            record={"details": {"protocol": protocol, "dataset": "made"}, "versions": {}, "git": None},
         )
 
     return make

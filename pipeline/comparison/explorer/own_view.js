@@ -83,7 +83,7 @@ const ownView = (() => {
     const pairs = found.pairs.map((pair) => make("li", { "data-pair": `${pair.head.name} ${pair.reference.name}`, "data-outcome": pair.outcome,
       "data-value": [pair.value, pair.low, pair.high, pair.p].join(" ") },
       `${pair.head.title} compared with ${pair.reference.title}: ${pair.outcome}, difference ${points(pair.value)} points of macro-F1 ` +
-      `(${points(pair.low)} to ${points(pair.high)}); sign-flip p ${text(pair.p)} after Holm.`));
+      `(${points(pair.low)} to ${points(pair.high)}); sign-flip p ${pair.p < 0.001 ? "<0.001" : text(pair.p)} after Holm.`));
     const whose = view.isOwn ? "Your own view, not the report's: " : "As in the report: ";
     return make("div", {},
       make("p", { class: "note", id: "own-verdict", "data-code": found.code, "data-recommended": found.recommended ? found.recommended.name : "" },

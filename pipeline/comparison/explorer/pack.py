@@ -40,8 +40,8 @@ MANY_TILES = 10_000
 LARGE_THUMBNAIL, SMALL_THUMBNAIL = 48, 32
 """Side in px."""
 
-MOST_NEIGHBOUR_THUMBNAILS = 3000
-"""Training tiles next to test tiles that have thumbnails, small ones; above, the page has their names alone."""
+FEW_TILES = 3000
+"""Up to so many test tiles and nearest training tiles, the latter have thumbnails, small ones; above, names alone."""
 
 
 def explorer_payload(data: "ReportData") -> str | None:
@@ -170,7 +170,7 @@ def _neighbours(data: "ReportData", names: np.ndarray) -> dict[str, Any] | None:
         return None
     rows, of_tile = np.unique(nearest.row, return_inverse=True)
     ids = [embeddings.tile_id[row] for row in rows]
-    with_pixels = manifest is not None and data.n_gallery and len(ids) <= MOST_NEIGHBOUR_THUMBNAILS
+    with_pixels = manifest is not None and data.n_gallery and len(names) + len(ids) <= FEW_TILES
     return {
         "id": ids,
         "y": encode(embeddings.label[rows], "i4"),

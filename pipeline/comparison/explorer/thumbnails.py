@@ -14,7 +14,7 @@ from pipeline.tiles.decoding import resize
 from pipeline.tiles.manifest import Manifest
 
 SHEET_COLUMNS = 64
-JPEG_QUALITY = 75
+JPEG_QUALITY = 70
 
 
 def encode(values: Any, dtype: str) -> str:
