@@ -8,7 +8,8 @@ With --shard i/K it embeds the i-th of K parts of the tiles, i counted from 1. S
 same time nor on the same machine. python -m pipeline.merge then makes one file, whose rows are those of a single run.
 
 With --encoder a pretrained network of torchvision or timm takes the place of the trained one: it becomes
-model.safetensors of the run, is not trained, and has no logits. Later commands need no --encoder.
+model.safetensors of the run, is not trained, and has no logits. Later commands need no --encoder. The parts of a plan
+share its rows: each tile is embedded once.
 
 Under torchrun each process embeds a shard on its own device, and the first one merges the shards.
 
@@ -37,7 +38,7 @@ from pipeline.names import TRAINED
 from pipeline.runtime.process import n_ranks, refuse_several
 from pipeline.storage import atomic, freshness
 from pipeline.storage.lock import locked_file
-from pipeline.storage.protocol import read_protocol
+from pipeline.storage.protocol import FOLDER, read_protocol
 
 if TYPE_CHECKING:
     from pipeline.network.extraction.run import ExtractionSettings
@@ -201,7 +202,11 @@ def extract(common: Common, options: ExtractOptions) -> int:
         out = options.out or common.run / atomic.SHARDS / shard.file_name
         return extract_shard(inputs, settings, out, shard)
     out = options.out or common.run / "embeddings.h5"
-    return extract_jointly(inputs, settings, out) if n_ranks() > 1 else extract_tiles(inputs, settings, out)
+    if n_ranks() > 1:
+        return extract_jointly(inputs, settings, out)
+    is_part = common.run.parent.name == FOLDER
+    others = sorted(common.run.parent.glob("*/embeddings.h5")) if is_part and options.out is None else []
+    return extract_tiles(inputs, settings, out, others=others)
 
 
 def tile_inputs(common: Common, options: ExtractOptions) -> "TileInputs":

@@ -22,6 +22,7 @@ from pipeline.publication.checklist import state
 from pipeline.publication.run_facts import read_facts
 from pipeline.storage import atomic
 from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.records import read_record
 
 NAME = "torchvision:shufflenet_v2_x0_5"
 PLAIN = ("--device", "cpu", "--threads", "1", "--workers", "0", "--quiet")
@@ -99,6 +100,25 @@ def test_logistic_regression_takes_the_place_of_softmax(frozen_base: Path) -> No
     assert summary["separability"]["val"]["accuracy"] is None
 
 
+def parts_share_their_rows(run: Path) -> None:
+    """Check that a tile is embedded once in a plan, that its split is that of the part, and when rows are not taken."""
+    first, second = sorted((run / "parts").iterdir())
+    one, other = (read_embeddings(part / "embeddings.h5") for part in (first, second))
+    assert one.attrs["features_sha256"] == other.attrs["features_sha256"]
+    assert not (one.split == other.split).all()
+    for part, content in ((first, one), (second, other)):
+        assert content.attrs["manifest_sha256"] == atomic.sha256_file(part / "manifest.csv")
+        split = pd.read_csv(part / "manifest.csv")["split"].map({"train": 0, "val": 1, "test": 2})
+        assert (split == content.split).all()
+    details = [read_record(part / "embeddings.h5")["details"] for part in (first, second)]
+    assert [each.get("rows_of") for each in details] == [None, first.name]
+    before = (second / "embeddings.h5").read_bytes()
+    assert extract.main(["--run", str(second), "--dtype", "float16", "--restart", *PLAIN]) == 0
+    assert "rows_of" not in read_record(second / "embeddings.h5")["details"], "another option"
+    assert extract.main(["--run", str(second), "--embed-precision", "fp32", "--restart", *PLAIN]) == 0
+    assert (second / "embeddings.h5").read_bytes() == before
+
+
 def test_all_stages_in_one_command(tmp_path: Path, tile_folder: Callable[..., Path], encoder_weights: Path) -> None:
     tiles, run = tile_folder(n=12, px=16, groups=6), tmp_path / "run"
     words = [
@@ -116,6 +136,7 @@ def test_all_stages_in_one_command(tmp_path: Path, tile_folder: Callable[..., Pa
     words += ["--encoder", NAME, "--weights", str(encoder_weights), "--embed-precision", "fp32", "--rounds", "2"]
     assert everything.main([*words, *PLAIN]) == 0
     assert not list(run.rglob("history.csv"))
+    parts_share_their_rows(run)
     table = pd.read_csv(run / "comparison.csv")
     assert {"logistic", "svm", "xgboost"} <= set(table["head"])
     assert "frozen encoder" in (run / "comparison.md").read_text()

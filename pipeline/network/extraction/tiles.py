@@ -2,11 +2,13 @@
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED
 from pipeline.network.batches import TileFiles
 from pipeline.network.extraction.run import ExtractionJob, ExtractionSettings, embed_to_hdf5, embedding_artifact
+from pipeline.network.extraction.shared_rows import take_rows
 from pipeline.network.model_file import Model
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.embeddings.shards import Shard, ShardRows
@@ -47,7 +49,14 @@ class TileInputs:
         )
 
 
-def extract_tiles(inputs: TileInputs, settings: ExtractionSettings, out: Path, shard: Shard | None = None) -> int:
+def extract_tiles(
+    inputs: TileInputs,
+    settings: ExtractionSettings,
+    out: Path,
+    shard: Shard | None = None,
+    *,
+    others: Sequence[Path] = (),
+) -> int:
     """Embed the tiles, or continue, or do nothing if the file is current; return the exit code.
 
     Args:
@@ -55,13 +64,16 @@ def extract_tiles(inputs: TileInputs, settings: ExtractionSettings, out: Path, s
         settings: how tiles are embedded.
         out: the embeddings file.
         shard: the part of the tiles that is embedded; None: all.
+        others: embeddings files of the other parts of a plan, whose rows are taken where they are the same.
     """
     artifact = inputs.artifact(out, settings, shard)
     record = freshness.reusable_record(artifact, restart=settings.restart)
     if record is not None:
         skipped = record["details"]["skipped"]
     else:
-        skipped = embed_to_hdf5(inputs.job(artifact, settings, shard), settings, {})
+        job = inputs.job(artifact, settings, shard)
+        taken = take_rows(job, others, device=str(settings.device))
+        skipped = embed_to_hdf5(job, settings, {}) if taken is None else taken
         if shard is None:
             remove_unfinished(out)
     return EXIT_SKIPPED if skipped else EXIT_OK
