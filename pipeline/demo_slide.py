@@ -32,22 +32,37 @@ class DemoSlideOptions:
     seed: int = 0
     """Seed of the map and the textures."""
 
+    annotations: int = 0
+    """Also draw <name>.geojson: rough outlines of at most this many regions of each class."""
+
     def __post_init__(self) -> None:
         """Check ranges."""
         check(600 <= self.side <= 200_000, f"--side {self.side}: 600 to 200000 px")
         check(1 <= self.source <= 10, f"--source {self.source}: 1 to 10")
         check(self.seed >= 0, f"--seed {self.seed}: a number from 0 up is needed")
+        check(self.annotations >= 0, f"--annotations {self.annotations}: a number from 0 up is needed")
         check(self.out is None or self.out.suffix == ".tif", f"--out {self.out}: a name that ends in .tif is needed")
 
 
 def run(options: DemoSlideOptions) -> int:
     """Write the slide; return the exit code."""
-    from pipeline.slides.synthetic import DemoSlide, make_demo_slide, truth_paths
+    import numpy as np
+
+    from pipeline.annotations.synthetic import rough_outlines, write_annotations
+    from pipeline.slides.synthetic import CELL_PX, GLASS, DemoSlide, class_map, make_demo_slide, truth_paths
+    from pipeline.tiles.synthetic.tiles import CLASSES
 
     name = f"CRC-Prim-HE-{options.source:02d}_demo{options.side}-seed{options.seed}.tif"
     path = options.out or Path("data") / "demo-slides" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    made = make_demo_slide(path, DemoSlide(side=options.side, source=options.source, seed=options.seed))
+    slide = DemoSlide(side=options.side, source=options.source, seed=options.seed)
+    made = make_demo_slide(path, slide)
+    if options.annotations:
+        truth = class_map(slide).astype(int)
+        code = np.where(truth == GLASS, -1, truth)
+        write_annotations(
+            path.with_suffix(".geojson"), rough_outlines(code, cell=CELL_PX, most=options.annotations), list(CLASSES)
+        )
     log.info(f"demo_slide: {'' if made else 'current, '}{path}, ground truth {truth_paths(path)[0].name}")
     return EXIT_OK
 

@@ -88,9 +88,10 @@ def is_ours(table: Path) -> bool:
 
 def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path) -> int:
     """Draw the map of a slide from its embeddings unless the map is current; return the exit code."""
+    from pipeline.annotations.geojson import shapely
     from pipeline.heads.saved import EmbeddedBy, folder_of_network, read_heads
     from pipeline.maps.build import build_maps, read_thumbnail
-    from pipeline.maps.geojson import Objects, shapely
+    from pipeline.maps.geojson import OTHERWISE, Objects
     from pipeline.maps.ground_truth import description_path, read_ground_truth
     from pipeline.maps.write import remove_earlier, write_files
     from pipeline.storage.embeddings import reader as stored
@@ -130,7 +131,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     if freshness.reusable_record(artifact, restart=common.restart) is not None:
         return code
     if options.geojson == "regions":
-        shapely()
+        shapely(OTHERWISE)
     outputs = predict_rows(saved, content, path)
     sources = {file.name: atomic.sha256_file(file) for file in saved.files}
     maps = build_maps(content, outputs, truth, details=record["details"], fitted_on=saved.embedded, sources=sources)

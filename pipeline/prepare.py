@@ -1,28 +1,29 @@
 r"""Find labelled tiles, check every one of them, and split them into train, val and test.
 
-Reads a data set (the demo, Kather 2016, a folder of class folders, or a CSV file `path,label[,group][,split]`);
-writes manifest.csv, audit.json, audit.md and figures/classes.png into the run folder.
+Reads a data set (the demo, Kather 2016, a folder of class folders, or a CSV file `path,label[,group][,split]`), or
+cuts annotated slides into tiles (a CSV file `slide,annotations[,group][,mpp]`). Writes manifest.csv, audit.json,
+audit.md and figures/classes.png into the run folder.
 
     python -m pipeline.prepare --run reports/mine --data my_tiles --group-regex '(slide\d+)_'
+    python -m pipeline.prepare --run reports/mine --data slides.csv --cut-px 224 --cut-mpp 0.5
 """
 
 import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pipeline.cli.annotation_options import AnnotationOptions
 from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check, plain
-from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, StaleInput
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput
 from pipeline.names import SPLITS
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, records
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from pipeline.tiles.datasets.sources import DataSource, TileSet
+    from pipeline.tiles.datasets.sources import DataSource
     from pipeline.tiles.manifest import Manifest
     from pipeline.tiles.splits.cross_validation import SplitOptions
 
@@ -34,11 +35,14 @@ SAMPLES = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class PrepareOptions:
+class PrepareOptions(AnnotationOptions):
     """Which tiles, and how they are split."""
 
+    GROUPS: ClassVar[Mapping[str, str]] = {"prepare": "data", "annotated slides": "cut_px"}
+
     data: str = "demo"
-    """demo, kather2016, a folder of class folders, or a CSV file with path,label[,group][,split]."""
+    """demo, kather2016, a folder of class folders, or a CSV file with path,label[,group][,split]. For annotated
+    slides a CSV file with slide,annotations[,group][,mpp], or a folder with x.svs next to x.geojson."""
 
     source: str | None = None
     """For --data kather2016: the published zip or its unpacked folder, instead of the download."""
@@ -90,6 +94,7 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        super().__post_init__()
         check(self.data, "--data is empty: demo, kather2016, a folder or a CSV file is needed")
         for name in ("source", "url"):
             check(
@@ -132,31 +137,6 @@ class PrepareOptions:
         return SplitOptions(self.protocol, self.folds, seeds, self.inner, self.random_control, self.fractions)
 
 
-def same_words(options: Mapping[str, Any], listing: list[Path], run: Path) -> dict[str, Any]:
-    """Return the options with the earlier words for the place of the tiles.
-
-    A batch job gives the path of the same folder in another way, and the place is no option that decides the result:
-    `check_same_tiles` and `check_same_table` refuse other tiles.
-
-    Args:
-        options: resolved options of now.
-        listing: the CSV file that lists the tiles, if one does; an earlier one must have the same bytes.
-        run: the run folder.
-    """
-    path = run / "manifest.csv"
-    if not records.record_path(path).is_file():
-        return dict(options)
-    try:
-        record = records.read_record(path)
-    except BadArtifact:  # `freshness` names it
-        return dict(options)
-    earlier, names = record["options"], {"data_dir", "source", "url"}
-    is_named = {options["data"], earlier.get("data", NAMES[0])} & set(NAMES)
-    if not is_named and sorted(record["inputs"].values()) == [atomic.sha256_file(file) for file in listing]:
-        names.add("data")
-    return {**options, **{name: earlier[name] for name in names & set(earlier)}}
-
-
 def earlier_manifest(common: Common) -> "Manifest | None":
     """Return the manifest of an earlier run of the command; None if there is none or it is to be replaced."""
     from pipeline.tiles.manifest import read_manifest
@@ -166,43 +146,17 @@ def earlier_manifest(common: Common) -> "Manifest | None":
     return read_manifest(path) if is_there and not common.restart else None
 
 
-def check_same_tiles(manifest: "Manifest", tiles: "TileSet") -> None:
-    """Check that a manifest lists the tiles that are there now.
-
-    Raises:
-        StaleInput: tiles were added, removed or renamed since; counts them and names one.
-    """
-    listed, there = set(manifest.table["path"]), set(tiles.table["path"])
-    if listed != there:
-        raise StaleInput(
-            f"{tiles.root}: {len(there - listed)} tile(s) came and {len(listed - there)} went since {manifest.path} "
-            f"was made (such as {min(listed ^ there)}): pass --restart to prepare again, or give another --run"
-        )
-
-
-def check_same_table(manifest: "Manifest", table: "pd.DataFrame", root: Path) -> None:
-    """Check that the tiles in another place are those of a manifest, pixel by pixel.
-
-    Raises:
-        StaleInput: a tile differs; names the first.
-    """
-    columns = ["path", "label", "group", "sha256"]
-    differs = (manifest.table[columns].to_numpy() != table[columns].to_numpy()).any(axis=1)
-    if differs.any():
-        raise StaleInput(
-            f"{root}: {int(differs.sum())} tile(s) are not those that {manifest.path} lists (such as "
-            f"{table['path'][differs].iloc[0]}): give another --run, or --restart to replace it"
-        )
-
-
 def run(common: Common, options: PrepareOptions) -> int:
     """Prepare the run folder; return the exit code (3 if tiles were left out)."""
+    from pipeline.annotations.listing import is_annotated, list_annotated
+    from pipeline.annotations.tile_set import ORIGIN, annotated_tiles, overlay_path, remove_squares
     from pipeline.figures.tiles import draw_classes
     from pipeline.runtime.console import list_names
     from pipeline.runtime.device import n_workers
     from pipeline.tiles.audit.checks import audit, audit_markdown
     from pipeline.tiles.audit.measure import survey_tiles
     from pipeline.tiles.datasets.sources import find_tiles
+    from pipeline.tiles.earlier import check_same_table, check_same_tiles, same_words
     from pipeline.tiles.manifest import SCHEMA, write_manifest
     from pipeline.tiles.splits.cross_validation import make_plan
     from pipeline.tiles.splits.write import remove_other_plans, write_parts
@@ -215,21 +169,43 @@ def run(common: Common, options: PrepareOptions) -> int:
     if not is_name:  # my_tiles/ is my_tiles, but a folder called demo is not the demo
         normal = os.path.normpath(data)
         given["data"] = f"./{normal}" if normal in NAMES else normal
-    listing = [data] if data.is_file() and not is_name else []
-    chosen = same_words(given, listing, common.run)
-    artifact = records.Artifact(path, SCHEMA, "prepare", chosen, listing, common.seed, protects="file")
+    annotated = None
+    if not is_name and is_annotated(data):
+        annotated = list_annotated(data, group_regex=options.group_regex or "")
+    check(
+        annotated is not None or not (options.write_tiles or options.tiles_per_class),
+        "--write-tiles, --tiles-per-class: only for annotated slides (--data with a column annotations)",
+    )
+    listing = annotated.inputs if annotated is not None else [data] if data.is_file() and not is_name else []
+    chosen = same_words(given, listing, common.run, names=NAMES)
+    protects: Literal["file", "everything"] = "file" if annotated is None else "everything"
+    artifact = records.Artifact(path, SCHEMA, "prepare", chosen, listing, common.seed, protects=protects)
     if not common.restart:
         freshness.check_replaceable(artifact)
-    tiles = find_tiles(options.data_source, seed=common.seed)
-    earlier = earlier_manifest(common)
-    if earlier is not None:
-        check_same_tiles(earlier, tiles)
-        has_moved = not (earlier.root.is_dir() and earlier.root.samefile(tiles.root))
-        if not has_moved and freshness.reusable_record(artifact) is not None:
-            return EXIT_OK if len(earlier.readable) == len(earlier.table) else EXIT_SKIPPED
-    table, measurements = survey_tiles(tiles, workers=max(1, n_workers(common.workers)), max_bad=common.max_bad)
+    earlier, has_moved = earlier_manifest(common), False
+    if annotated is None:
+        tiles = find_tiles(options.data_source, seed=common.seed)
+        if earlier is not None:
+            check_same_tiles(earlier, tiles)
+            has_moved = not (earlier.root.is_dir() and earlier.root.samefile(tiles.root))
+    if earlier is not None and not has_moved and freshness.reusable_record(artifact) is not None:
+        return EXIT_OK if len(earlier.readable) == len(earlier.table) else EXIT_SKIPPED
+    if annotated is not None:
+        remove_squares(common.run / "tiles")
+        tiles = annotated_tiles(
+            annotated,
+            options.cut,
+            run=common.run,
+            seed=common.seed,
+            allow_similar_names=options.allow_similar_names,
+            force=common.force,
+        )
+    store = common.run / "tiles" if options.write_tiles else None
+    workers = max(1, n_workers(common.workers))
+    table, measurements = survey_tiles(tiles, workers=workers, max_bad=common.max_bad, store=store)
+    root = store or tiles.root
     if earlier is not None and has_moved:
-        check_same_table(earlier, table, tiles.root)
+        check_same_table(earlier, table, root)
     good = table["problem"] == ""
     plan = make_plan(table[good], options.split_options(common.seed), where=options.data)
     table.loc[good, "split"] = plan.parts[0].split
@@ -246,19 +222,21 @@ def run(common: Common, options: PrepareOptions) -> int:
         raise BadInput(f"{findings[0].line}: remove one of them, or pass --allow-leakage")
 
     outputs = [common.run / "audit.json", common.run / "audit.md", common.run / "figures" / "classes.png"]
+    if annotated is not None:
+        outputs += [overlay_path(common.run, slide) for slide in annotated.slides]
     n_bad = int((~good).sum())
     facts = {"findings": list(map(dataclasses.asdict, findings)), "n_tiles": len(table), "n_unreadable": n_bad}
     atomic.write_text(outputs[0], atomic.to_json(facts))
     page = audit_markdown(table, findings, measurements=measurements, name=tiles.name, protocol=plan.protocol)
     atomic.write_text(outputs[1], page)
-    draw_classes(outputs[2], table, root=tiles.root, per_class=SAMPLES, seed=common.seed)
-    origin = options.data if is_name else "files"
+    draw_classes(outputs[2], table, root=root, per_class=SAMPLES, seed=common.seed)
+    origin = options.data if is_name else "files" if annotated is None else ORIGIN
     details = {"dataset": tiles.name, "origin": origin, "protocol": plan.protocol, **tiles.facts}
     remove_other_plans(common.run, plan)
     if not plan.is_single:
-        outputs.append(write_parts(common.run, table, plan, root=tiles.root, options=given, details=details))
+        outputs.append(write_parts(common.run, table, plan, root=root, options=given, details=details))
     write_manifest(
-        path, table, root=tiles.root, options=given, details=details, outputs=outputs, seed=common.seed, inputs=listing
+        path, table, root=root, options=given, details=details, outputs=outputs, seed=common.seed, inputs=listing
     )
     if n_bad:
         log.warning(

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import ndimage
 
-from pipeline.errors import PipelineError
+from pipeline.annotations.geojson import COLON, shapely
 from pipeline.evaluation.validate import FloatArray, IntArray
 from pipeline.maps.cells import ClassMap
 from pipeline.runtime.console import visible
@@ -27,23 +27,8 @@ Objects = Literal["regions", "tiles", "detections"]
 KINDS: Mapping[Objects, str] = {"regions": "annotation", "tiles": "tile", "detections": "detection"}
 """Kind of object -> QuPath's objectType."""
 
-COLON = "\N{RATIO}"
-"""Replaces ':' in names of classes, because QuPath reads `a: b` as the class b derived from the class a."""
-
-
-def shapely() -> Any:
-    """Import shapely.
-
-    Raises:
-        PipelineError: it is not installed.
-    """
-    try:
-        import shapely as library
-    except ImportError:
-        raise PipelineError(
-            "regions for QuPath need shapely: pip install 'histoheads[slides]', or pass --geojson tiles or none"
-        ) from None
-    return library
+OTHERWISE = ", or pass --geojson tiles or none"
+"""What a user without shapely can do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +68,7 @@ def region_shapes(class_map: ClassMap) -> Iterator[Shape]:
     Raises:
         PipelineError: shapely is not installed.
     """
-    geometry = shapely()
+    geometry = shapely(OTHERWISE)
     x, y, areas_mm2 = class_map.grid.x_edges, class_map.grid.y_edges, class_map.grid.areas_mm2
     for code in np.unique(class_map.code[class_map.code >= 0]):
         member, n_regions = ndimage.label(class_map.code == code)

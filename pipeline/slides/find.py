@@ -11,7 +11,7 @@ from pipeline.errors import BadInput
 from pipeline.runtime.console import list_names, log
 from pipeline.slides.scale import GivenMpp
 from pipeline.storage.user_tables import SUFFIXES as TABLES
-from pipeline.storage.user_tables import decimal, read_user_table
+from pipeline.storage.user_tables import UserTable, decimal, read_user_table
 from pipeline.tiles.datasets.files import SYSTEM_FOLDER, refuse_unwritable
 from pipeline.tiles.datasets.groups import GROUP_NAMES
 from pipeline.tiles.datasets.names import spellings
@@ -96,7 +96,7 @@ def find_slides(words: Sequence[str], *, mpp: GivenMpp | None, group: str | None
             found += _in_table(path, mpp, group)
         else:
             found.append(SlideEntry(path, "", mpp, group))
-    return _named(found)
+    return with_names(found)
 
 
 def _once(found: Sequence[SlideEntry]) -> list[SlideEntry]:
@@ -114,7 +114,7 @@ def _once(found: Sequence[SlideEntry]) -> list[SlideEntry]:
     return list(by_path.values())
 
 
-def _named(found: Sequence[SlideEntry]) -> list[SlideEntry]:
+def with_names(found: Sequence[SlideEntry]) -> list[SlideEntry]:
     """Return entries with unique names: the stem, or the whole file name where stems are equal.
 
     Raises:
@@ -187,6 +187,24 @@ def _in_folder(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def mpp_in(listing: UserTable, row: int) -> GivenMpp | None:
+    """Return the scale in a row of a table of slides, None without one.
+
+    Raises:
+        BadInput: not a scale.
+    """
+    text = str(listing.table["mpp"].iloc[row]) if "mpp" in listing.table else ""
+    if not text:
+        return None
+    try:
+        value = decimal(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise BadInput(f"{listing.where(row)}: mpp '{text}': micrometres per pixel are needed, or nothing")
+    return GivenMpp(value, listing.where(row), overrules=True)
+
+
 def _in_table(file: Path, mpp: GivenMpp | None, group: str | None) -> list[SlideEntry]:
     """Return an entry without a name for each row of a table of slides.
 
@@ -198,14 +216,7 @@ def _in_table(file: Path, mpp: GivenMpp | None, group: str | None) -> list[Slide
     for i, (path, row) in enumerate(zip(listing.paths("slide"), listing.table.to_dict("records"), strict=True)):
         if not row["slide"]:
             raise BadInput(f"{listing.where(i)}: empty 'slide'")
-        text = str(row.get("mpp", ""))
-        try:
-            value = decimal(text) if text else None
-        except ValueError:
-            value = math.nan
-        if value is not None and not 0 < value < math.inf:
-            raise BadInput(f"{listing.where(i)}: mpp '{text}': micrometres per pixel are needed, or nothing")
-        own = GivenMpp(value, listing.where(i), overrules=True) if value is not None else mpp
+        own = mpp_in(listing, i) or mpp
         rows.append(SlideEntry(path, "", own, str(row.get("group", "")) or group))
     if listing.notes:
         log.info(f"{file} is read with: {'; '.join(listing.notes)}")

@@ -12,8 +12,10 @@
 Coordinates are level-0 px. `scale` decides the um per px; nothing is guessed.
 """
 
+import collections
 import math
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from pipeline.slides.flat_reader import FlatSlide
 from pipeline.slides.scale import GivenMpp, resolve_mpp, stated_mpp
 from pipeline.slides.tiff_header import TiffHeader, check_header, check_main_image, is_cut, read_tiff_header
 from pipeline.storage.placeholder import no_file, placeholder
+from pipeline.tiles.image_limits import MAX_SIDE
 
 CACHE_BYTES = 128_000_000
 """OpenSlide's cache of decoded blocks in each reading process: two rows of blocks of a wide slide, so that the next row
@@ -33,6 +36,15 @@ of tiles finds the blocks that it shares with this one."""
 
 CUT = "truncated: the file ends before a directory of its images: copy or download it again"
 """Why a TIFF cannot be opened that an interrupted copy left."""
+
+KEPT_OPEN = 4
+"""Slides that each thread keeps open between two squares."""
+
+MOST_SQUARE_PX = 16_384
+"""Largest side of a square in px of the level that is read."""
+
+_OPEN = threading.local()
+"""Slides that a thread keeps open: an error of one thread must not close the slide of another."""
 
 MOST_BLOCK_PX = 4096 * 4096
 """Largest block of a slide, because each block is decoded as a whole."""
@@ -176,3 +188,47 @@ def open_slide(path: Path, mpp: GivenMpp | float | None = None) -> Slide:
         if is_cut(path):
             raise BadSlide(f"{path}: {CUT}") from None
         raise BadSlide(f"{path}: {known}; as a plain picture: {reason_of(error, path)}") from None
+
+
+def read_square(path: Path, x: int, y: int, *, side: int, px: int) -> tuple[np.ndarray, str]:
+    """Return a square of a slide as a tile, (px, px, 3) uint8, and a note on how it was read.
+
+    Args:
+        path: the slide.
+        x: left edge in level-0 px.
+        y: upper edge in level-0 px.
+        side: side in level-0 px.
+        px: side of the tile in px.
+
+    Raises:
+        BadTile: the slide cannot be opened, or the square is not in it, too large or not decodable.
+    """
+    try:
+        slide = _kept_open(path)
+    except BadSlide as error:
+        raise BadTile(str(error)) from None
+    width, height = slide.dimensions
+    if not 0 < px <= MAX_SIDE or not 0 < side <= min(width - x, height - y):
+        raise BadTile(f"{path}: no tile of {px} px from {side} px at {x}, {y}: the slide has {width}x{height} px")
+    if side / slide.level_downsamples[slide.best_level(side / px)] > MOST_SQUARE_PX:
+        raise BadTile(f"{path}: the square of {side} px at {x}, {y} is too large: the slide has no level for it")
+    return slide.read_tile(x, y, side, px), slide.note
+
+
+def _kept_open(path: Path) -> Slide:
+    """Return a slide of this thread, opened unless it is one of the last `KEPT_OPEN` and its file is unchanged."""
+    slides: collections.OrderedDict[tuple[Path, int, int], Slide] = _OPEN.__dict__.setdefault(
+        "slides", collections.OrderedDict()
+    )
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise BadSlide(f"{path}: cannot be read ({error.strerror})") from None
+    key = path, facts.st_size, facts.st_mtime_ns
+    if key not in slides:
+        # the scale is in the tile's name: that which the file states does not matter here
+        slides[key] = open_slide(path, GivenMpp(1.0, "the tile", overrules=True))
+    slides.move_to_end(key)
+    while len(slides) > KEPT_OPEN:
+        slides.popitem(last=False)[1].close()
+    return slides[key]

@@ -64,19 +64,27 @@ class UserTable:
         Where no such file exists, backslashes count as slashes, and accents may be composed in another way. Adds to
         `notes` what was changed.
         """
-        found: list[Path] = []
+        return [path for (path,) in self.path_lists(column, separator="")]
+
+    def path_lists(self, column: str, *, separator: str) -> list[list[Path]]:
+        """Return the paths in each cell of a column, (N,), separated by `separator`; otherwise as `paths`."""
         changed: dict[str, int] = {}
-        for text in self.table[column]:
-            path = self.file.parent / text
-            if ("\\" in text or not text.isascii()) and not path.exists():
-                for what, other in _other_spellings(text):
-                    if (self.file.parent / other).is_file():
-                        path = self.file.parent / other
-                        changed[what] = changed.get(what, 0) + 1
-                        break
-            found.append(path)
+        cells = [
+            [self._path(text.strip(BLANKS), changed) for text in (cell.split(separator) if separator else [cell])]
+            for cell in self.table[column]
+        ]
         self.notes.extend(f"{n} paths with {what}" for what, n in changed.items())
-        return found
+        return cells
+
+    def _path(self, text: str, changed: dict[str, int]) -> Path:
+        """Return the path of a text, and count what was changed in it."""
+        path = self.file.parent / text
+        if ("\\" in text or not text.isascii()) and not path.exists():
+            for what, other in _other_spellings(text):
+                if (self.file.parent / other).is_file():
+                    changed[what] = changed.get(what, 0) + 1
+                    return self.file.parent / other
+        return path
 
 
 def _other_spellings(text: str) -> list[tuple[str, str]]:

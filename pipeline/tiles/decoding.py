@@ -12,6 +12,9 @@
 | 16-bit, 32-bit, float | BadTile: the scale of its values is not known |
 | several pages or frames, over 4096 x 4096 px, another format than `FORMATS`, truncated | BadTile |
 
+A path may also name a square of a slide, as though the slide were a folder: `s.svs/tile_x0_y512_448to224.png` is the
+square of 448 level-0 px at (0, 512), resized to 224 px. The reader of slides decodes it.
+
 A file may come from anyone: the cost of decoding is checked before the file is decoded.
 """
 
@@ -58,6 +61,9 @@ LEAST_HIDDEN = 0.05
 LEAST_PICTURE = 4.0
 """Standard deviation of the invisible pixels, of 255, from which they contain a picture: programs that cut a picture
 out fill the rest with one colour."""
+
+SQUARE = re.compile(r"tile_x(\d{1,9})_y(\d{1,9})_([1-9]\d{0,6})to([1-9]\d{0,3})\.png")
+"""File name of a square of a slide: x, y and side in level-0 px, and side of the tile in px."""
 
 _FILTERS = threading.Lock()
 """Lock for changes of the warning filters, which all threads share."""
@@ -179,17 +185,27 @@ def _read(source: Path | io.BytesIO, start: bytes, max_side: int) -> Decoded:
         return Decoded(np.asarray(upright.convert("RGB")), note)
 
 
+def square_name(x: int, y: int, *, side: int, px: int) -> str:
+    """Return the file name of a square of a slide at (x, y), of `side` level-0 px, resized to `px`; see `SQUARE`."""
+    return f"tile_x{x}_y{y}_{side}to{px}.png"
+
+
 def read_tile(path: Path, *, max_side: int = MAX_SIDE) -> Decoded:
     """Return a tile's pixels with a note on how they were read.
 
     Args:
-        path: the file.
+        path: the file, or a square of a slide (`SQUARE`).
         max_side: largest side in px; Pillow's own limit of 89 million pixels holds in any case.
 
     Raises:
         BadTile: the file is missing, truncated, of another format, too large, deeper than 8 bits, of several pages,
             or hidden by its transparency.
     """
+    if (square := SQUARE.fullmatch(path.name)) and path.parent.is_file():
+        from pipeline.slides.openslide_reader import read_square  # the readers of slides need `resize` of this module
+
+        x, y, side, px = map(int, square.groups())
+        return Decoded(*read_square(path.parent, x, y, side=side, px=px))
     try:
         if what := no_file(path):
             raise BadTile(what)

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.annotations.geojson import COLON
 from pipeline.errors import PipelineError
 from pipeline.maps.cells import ClassMap, class_areas, grid_of
-from pipeline.maps.geojson import COLON, cell_shapes, region_shapes, write_geojson
+from pipeline.maps.geojson import cell_shapes, region_shapes, write_geojson
 from pipeline.storage.embeddings.slide_info import SlideInfo
 
 shapely = pytest.importorskip("shapely")

@@ -71,7 +71,7 @@ def slide_model(run: Path, entry: SlideEntry, *, model: Path | None) -> SlideMod
 
 
 def source_of(entry: SlideEntry, manifest: Manifest | None) -> str | None:
-    """Return the source of a slide: as the user gives it, else by the rule for the names of the tiles.
+    """Return the source of a slide: as the user or the table of annotated slides gives it, else by the tiles' rule.
 
     A source that the rule finds counts only if some tile has it: the slide may be named by another rule.
     """
@@ -79,6 +79,8 @@ def source_of(entry: SlideEntry, manifest: Manifest | None) -> str | None:
         return entry.group
     if entry.group is not None:
         return _as_spelled(entry.group, manifest) or entry.group
+    if isinstance(annotated := manifest.details.get("slides"), dict) and entry.path.name in annotated:
+        return str(annotated[entry.path.name])
     options = records.read_record(manifest.path)["options"]
     regex = options.get("group_regex")
     if regex is None and manifest.details.get("origin") in ("demo", "kather2016"):

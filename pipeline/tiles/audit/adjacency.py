@@ -12,6 +12,7 @@ from scipy.spatial import KDTree
 
 from pipeline.names import SPLITS
 from pipeline.tiles.audit.finding import Finding, finding_of_sets
+from pipeline.tiles.decoding import SQUARE
 
 PATTERNS = (
     re.compile(r"(?P<image>CRC-Prim-HE-.*?)_Row_(?P<y>\d+)_Col_(?P<x>\d+)"),  # a number of the tile precedes
@@ -37,6 +38,10 @@ def positions(table: pd.DataFrame) -> pd.DataFrame:
     found = {}
     for row, (path, label) in enumerate(zip(table["path"], table["label"], strict=True)):
         *folders, name = path.split("/")
+        if square := SQUARE.fullmatch(name):
+            x, y, side, px = map(int, square.groups())
+            found[row] = ("/".join(folders), x * px // side, y * px // side)
+            continue
         match = next((match for pattern in PATTERNS if (match := pattern.search(name))), None)
         if match is not None:
             image = "/".join([*(folder for folder in folders if folder != label), match["image"]])

@@ -76,7 +76,7 @@ def class_findings(good: pd.DataFrame) -> list[Finding]:
 
 
 def data_findings(tiles: TileSet) -> list[Finding]:
-    """Return findings on how the tiles were found: copies, notes of reading a table, ignored files."""
+    """Return findings on how the tiles were found: copies, notes of reading a table, ignored files, annotations."""
     findings = []
     if tiles.copies:
         listing = list_names([f"{copy} of {original}" for copy, original in tiles.copies])
@@ -88,7 +88,7 @@ def data_findings(tiles: TileSet) -> list[Finding]:
     if tiles.ignored:
         text = "ignored: no images, in no class folder, system folders, or unknown columns"
         findings.append(Finding("note", text, tiles.ignored))
-    return findings
+    return [*findings, *tiles.findings]
 
 
 def audit(

@@ -11,6 +11,7 @@ from PIL import Image
 from pipeline.errors import BadInput, BadTile
 from pipeline.runtime.console import list_names
 from pipeline.runtime.progress import progress
+from pipeline.storage import atomic
 from pipeline.storage.embeddings.writer import check_classes
 from pipeline.tiles.audit.perceptual_hash import ORIENTATIONS, perceptual_hashes
 from pipeline.tiles.datasets.sources import TileSet
@@ -82,13 +83,16 @@ def measure(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[float, ..
     return hashes, np.asarray(small.reduce(SIDE // THUMBNAIL)), values
 
 
-def survey(root: Path, paths: list[str], *, workers: int) -> tuple[pd.DataFrame, Measurements]:
+def survey(
+    root: Path, paths: list[str], *, workers: int, store: Path | None = None
+) -> tuple[pd.DataFrame, Measurements]:
     """Decode every tile once.
 
     Args:
         root: folder that the paths are relative to.
         paths: paths of the tiles, (N,).
         workers: threads, at least 1.
+        store: folder that the decoded tiles are written to as PNG files, under the same paths.
 
     Returns:
         A table with the columns sha256, width, height and problem ("" if the tile can be read; else the others are
@@ -109,6 +113,9 @@ def survey(root: Path, paths: list[str], *, workers: int) -> tuple[pd.DataFrame,
         pixels, notes[row] = decoded.pixels, decoded.note
         hashes[row], thumbnails[row], quality[row] = measure(pixels)
         height, width, _ = pixels.shape
+        if store is not None:
+            with atomic.atomic(store / paths[row]) as temporary:
+                Image.fromarray(pixels).save(temporary, format="PNG")
         return pixel_hash(pixels).hex(), width, height, ""
 
     rows = []
@@ -120,13 +127,16 @@ def survey(root: Path, paths: list[str], *, workers: int) -> tuple[pd.DataFrame,
     return table, Measurements(hashes, thumbnails, pd.DataFrame(quality, columns=list(QUALITY)), notes)
 
 
-def survey_tiles(tiles: TileSet, *, workers: int, max_bad: float) -> tuple[pd.DataFrame, Measurements]:
+def survey_tiles(
+    tiles: TileSet, *, workers: int, max_bad: float, store: Path | None = None
+) -> tuple[pd.DataFrame, Measurements]:
     """Return the manifest's table and the audit's measurements; the split is only that which the data gives.
 
     Args:
         tiles: the data set.
         workers: threads, at least 1.
         max_bad: largest share of tiles that cannot be read.
+        store: as for `survey`.
 
     Raises:
         BadInput: too many unreadable tiles, fewer than two classes, a class with fewer than two tiles, or class names
@@ -134,7 +144,7 @@ def survey_tiles(tiles: TileSet, *, workers: int, max_bad: float) -> tuple[pd.Da
     """
     table = tiles.table.copy()
     table.insert(0, "tile_id", tile_ids(list(table["path"])))
-    seen, measurements = survey(tiles.root, list(table["path"]), workers=workers)
+    seen, measurements = survey(tiles.root, list(table["path"]), workers=workers, store=store)
     table[list(seen.columns)] = seen
     table.loc[table["problem"] != "", "split"] = ""
     bad = table[table["problem"] != ""]

@@ -15,6 +15,7 @@ import pandas as pd
 from pipeline.errors import BadInput
 from pipeline.runtime.console import visible
 from pipeline.storage.user_tables import SPREADSHEETS, SUFFIXES, UserTable, read_user_table
+from pipeline.tiles.audit.finding import Finding
 from pipeline.tiles.datasets import kather2016
 from pipeline.tiles.datasets.files import list_images
 from pipeline.tiles.datasets.groups import GROUP_NAMES, parse_groups
@@ -97,6 +98,9 @@ class TileSet:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What is known of the data set: credit, licence, mpp."""
 
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+    """What the audit reports about the annotations that the tiles were cut from."""
+
 
 def folder_tiles(
     folder: Path, *, name: str, group_regex: str, class_level: int | None = None, allow_similar_names: bool = False
@@ -126,7 +130,7 @@ def folder_tiles(
     return TileSet(name, folder, table, ignored=[visible(path) for path in ignored], copies=files.copies)
 
 
-def _plain(path: Path) -> Path:
+def plain_path(path: Path) -> Path:
     """Return a path without `.` and `..`, absolute, with one slash in front (POSIX lets two mean another place)."""
     return Path(re.sub("^//", "/", os.path.normpath(path.absolute())))
 
@@ -147,7 +151,7 @@ def csv_tiles(file: Path, *, group_regex: str, allow_similar_names: bool = False
         if empty.any() and (column in ("path", "label") or not empty.all()):
             rule = "every tile needs one" if column in ("path", "label") else "fill it in for every tile or for none"
             raise BadInput(f"{listing.where(int(empty.to_numpy().argmax()))}: empty '{column}'; {rule}")
-    full = [_plain(path) for path in listing.paths("path")]
+    full = [plain_path(path) for path in listing.paths("path")]
     repeated = pd.Series(full).duplicated().to_numpy()
     if repeated.any():
         row = int(repeated.argmax())

@@ -1,0 +1,1 @@
+"""Turn the annotations of slides into labelled tiles."""

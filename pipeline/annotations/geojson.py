@@ -1,0 +1,179 @@
+"""Read annotations with a class from GeoJSON, as QuPath exports it.
+
+Read are polygons, multi-polygons and the polygons of geometry collections, with holes. QuPath exports ellipses as
+polygons. The class is `properties.classification`: an object with `name` or `names`, or a text (before QuPath 0.4).
+Points, lines, cells and detections are passed over.
+
+QuPath (qupath.readthedocs.io, "Pixel classification") ignores classes whose names end with `*`. Here `Ignore*`, and any
+other such class, takes tiles from all classes. `Region*` outlines a part of the slide and has no effect.
+"""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.annotations.json_stream import read_features
+from pipeline.errors import BadInput, PipelineError
+from pipeline.runtime.console import visible
+
+MOST_AREAS = 200_000
+"""Most annotations of a slide. More are cells that were not exported as cells."""
+
+PASSED_OVER = ("cell", "detection", "tma_core", "root")
+"""Kinds of objects without a region drawn by a person: `objectType`, or a word in the `id` before QuPath 0.3."""
+
+OUTLINE = "Region*"
+"""Class of an outline around a part of the slide."""
+
+COLON = "\N{RATIO}"
+"""Replaces ':' in the names of classes in our maps, because QuPath reads `a: b` as the class b derived from a."""
+
+
+def shapely(otherwise: str = "") -> Any:
+    """Import shapely.
+
+    Args:
+        otherwise: what else the user can do.
+
+    Raises:
+        PipelineError: it is not installed.
+    """
+    try:
+        import shapely as library
+    except ImportError:
+        raise PipelineError(
+            f"annotations and regions for QuPath need shapely: pip install 'histoheads[slides]'{otherwise}"
+        ) from None
+    return library
+
+
+def is_class(name: str) -> bool:
+    """Return whether tiles can have the class: its name does not end with `*`."""
+    return not name.endswith("*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotations:
+    """The annotations of one file."""
+
+    path: Path
+    names: list[str]
+    """Class of each, (N,)."""
+
+    shapes: np.ndarray
+    """Valid polygons and multi-polygons in px as the file counts them, (N,) objects of shapely."""
+
+    passed_over: Mapping[str, int]
+    """Reason -> number of objects without effect."""
+
+    repaired: list[str]
+    """Class and number of each self-intersecting annotation."""
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Return the annotations of a GeoJSON file.
+
+    Raises:
+        BadInput: not GeoJSON, damaged coordinates, no annotation with a class, or too many annotations.
+    """
+    geometry = shapely()
+    names: list[str] = []
+    shapes: list[Any] = []
+    passed: Counter[str] = Counter()
+    repaired: list[str] = []
+    for number, feature in enumerate(_flat(path, read_features(path)), start=1):
+        properties = feature.get("properties")
+        properties = properties if isinstance(properties, dict) else {}
+        if kind := _passed_over(feature, properties):
+            passed[kind] += 1
+            continue
+        try:
+            shape = _polygons(geometry, feature.get("geometry"))
+        except (ValueError, TypeError, IndexError, KeyError, AttributeError, geometry.errors.ShapelyError):
+            raise BadInput(f"{path}: object {number} has damaged coordinates: export the annotations again") from None
+        if shape is None:
+            passed["points and lines"] += 1
+            continue
+        name = _class_name(properties)
+        if name == OUTLINE or not name:
+            passed[f"of {OUTLINE}" if name else "without a class"] += 1
+            continue
+        if not shape.is_valid:
+            shape = geometry.make_valid(shape, method="structure", keep_collapsed=False)
+            repaired.append(f"{visible(name)} (object {number})")
+        if not shape.area:
+            passed["without an area"] += 1
+            continue
+        names.append(name)
+        shapes.append(shape)
+        if len(names) > MOST_AREAS:
+            raise BadInput(
+                f"{path}: more than {MOST_AREAS} annotations: these are cells, not regions: export annotations only"
+            )
+    if not names:
+        found = ", ".join(f"{n} {what}" for what, n in passed.items()) or "no object"
+        raise BadInput(f"{path}: no annotation has a class ({found}): give each a class in QuPath, and export again")
+    return Annotations(path, names, np.array(shapes, dtype=object), dict(passed), repaired)
+
+
+def _flat(path: Path, features: Iterator[Any]) -> Iterator[dict[str, Any]]:
+    """Yield the features, those of nested collections too; a bare geometry counts as a feature.
+
+    Raises:
+        BadInput: an element is no object.
+    """
+    for feature in features:
+        if not isinstance(feature, dict):
+            raise BadInput(f"{path}: not GeoJSON: a feature is no object: export the annotations again")
+        if isinstance(inner := feature.get("features"), list):
+            yield from _flat(path, iter(inner))
+        else:
+            yield feature if "geometry" in feature else {"geometry": feature}
+
+
+def _passed_over(feature: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
+    """Return the kind of an object without a drawn region, "" for an annotation."""
+    kind = properties.get("objectType", properties.get("object_type", feature.get("id", "")))
+    word = (
+        str(kind).lower().removeprefix("path").removesuffix("object").replace(" ", "_").replace("tmacore", "tma_core")
+    )
+    return f"of kind {word}" if word in PASSED_OVER else ""
+
+
+def _class_name(properties: Mapping[str, Any]) -> str:
+    """Return the class of an object, "" without one."""
+    found = properties.get("classification")
+    if isinstance(found, dict):
+        found = found.get("names", found.get("name"))
+    if isinstance(found, list):
+        found = ": ".join(map(str, found))
+    name = found if isinstance(found, str) else ""
+    return " ".join(visible(name.replace(COLON, ":")).split())
+
+
+def _polygons(geometry: Any, found: Any) -> Any:
+    """Return a geometry of GeoJSON as a polygon or multi-polygon, which can be invalid; None for points and lines."""
+    kind = found["type"]
+    if kind == "Polygon":
+        return _polygon(geometry, found["coordinates"])
+    if kind == "MultiPolygon":
+        return geometry.MultiPolygon([_polygon(geometry, rings) for rings in found["coordinates"]])
+    if kind == "GeometryCollection":
+        parts = [part for one in found["geometries"] if (part := _polygons(geometry, one)) is not None]
+        return geometry.make_valid(geometry.union_all(parts), method="structure") if parts else None
+    if kind not in ("Point", "MultiPoint", "LineString", "MultiLineString"):
+        raise ValueError(kind)
+    return None
+
+
+def _polygon(geometry: Any, rings: Any) -> Any:
+    """Return a polygon of closed or open rings, the outer one first."""
+    corners = [[(float(corner[0]), float(corner[1])) for corner in ring] for ring in rings]
+    if not all(math.isfinite(value) for ring in corners for corner in ring for value in corner):
+        raise ValueError("not finite")
+    return geometry.Polygon(corners[0], corners[1:])
