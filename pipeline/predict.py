@@ -55,6 +55,10 @@ class PredictOptions:
     geojson: Literal["regions", "tiles", "detections", "none"] = "regions"
     """For QuPath: connected cells of one class merged into annotations, or one tile or detection object per cell."""
 
+    reject: float | None = None
+    """Give no class to tiles that are far from all training tiles. The value is the largest share of tiles like the
+    validation tiles that is rejected, e.g. 0.05. It needs the embeddings of the run's tiles."""
+
     truth: Path | None = None
     """Ground truth of the slide, <name>-truth.png with <name>-truth.json next to it: the map is scored against it."""
 
@@ -65,6 +69,8 @@ def run(common: Common, options: PredictOptions) -> int:
     source = options.embeddings or options.tiles
     if source is None or (options.embeddings is not None and options.tiles is not None):
         raise UsageError("give --embeddings FILE.h5 of a slide or --tiles FOLDER")
+    check(options.reject is None or 0 < options.reject < 1, f"--reject {options.reject}: a share between 0 and 1")
+    check(options.reject is None or options.tiles is None, "--reject: only for the map of a slide")
     check(options.truth is None or options.tiles is None, "--truth: only a slide has a map that can be scored")
     name = source.stem if options.embeddings else source.resolve().name
     out = options.out or results_folder(common.run, atomic.MAPS, name)
@@ -90,6 +96,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     """Draw the map of a slide from its embeddings unless the map is current; return the exit code."""
     from pipeline.annotations.geojson import shapely
     from pipeline.heads.saved import EmbeddedBy, folder_of_network, read_heads
+    from pipeline.inference.outliers import fit_rejection, outlier_scores
     from pipeline.maps.build import build_maps, read_thumbnail
     from pipeline.maps.geojson import OTHERWISE, Objects
     from pipeline.maps.ground_truth import description_path, read_ground_truth
@@ -119,6 +126,9 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     if not ok.any():
         raise BadInput(f"{path}: none of its {len(ok)} tiles could be read: there is nothing to predict")
     inputs = [path, *saved.files]
+    rejection = None if options.reject is None else fit_rejection(place, saved, options.reject)
+    if rejection is not None:
+        inputs.append(rejection.embeddings)
     truth = None
     if options.truth is not None:
         truth = read_ground_truth(options.truth, content.classes, content.slide)
@@ -134,7 +144,15 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
         shapely(OTHERWISE)
     outputs = predict_rows(saved, content, path)
     sources = {file.name: atomic.sha256_file(file) for file in saved.files}
-    maps = build_maps(content, outputs, truth, details=record["details"], fitted_on=saved.embedded, sources=sources)
+    maps = build_maps(
+        content,
+        outputs,
+        truth,
+        details=record["details"],
+        fitted_on=saved.embedded,
+        sources=sources,
+        outliers=None if rejection is None else (rejection, outlier_scores(rejection, content, path)),
+    )
     kept = [tile for tile, used in zip(content.tile_id, ok, strict=True) if used]
     unlabelled.write_predictions(artifact.path, kept, outputs, coords=content.coords[ok], classes=content.classes)
     log.info("predict: drawing maps")
@@ -164,7 +182,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
 
 def chosen(options: PredictOptions) -> dict[str, Any]:
     """Return the options that decide the content of the results."""
-    return {name: value for name, value in plain(options).items() if name in ("head", "geojson")}
+    return {name: value for name, value in plain(options).items() if name in ("head", "geojson", "reject")}
 
 
 def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Path) -> int:

@@ -78,7 +78,7 @@ def labelled(table: pd.DataFrame, *, min_cover: float) -> pd.DataFrame:
         table: as from `covers`.
         min_cover: least share inside annotations of the class; at most 1 - `min_cover` is inside those of another one.
     """
-    by_class = table.groupby(["y", "x", "name"], as_index=False)["cover"].sum()
+    by_class: pd.DataFrame = table.groupby(["y", "x", "name"])["cover"].sum().reset_index()
     best = by_class.sort_values(["y", "x", "cover", "name"], ascending=[True, True, False, True], ignore_index=True)
     is_first = ~best.duplicated(["y", "x"])
     # the class with the next largest share of the same square is in the next row
@@ -88,7 +88,8 @@ def labelled(table: pd.DataFrame, *, min_cover: float) -> pd.DataFrame:
     best = best[good].rename(columns={"name": "label"})
     largest = table.sort_values(["cover", "part"], ascending=[False, True]).drop_duplicates(["y", "x", "name"])
     parts = largest.rename(columns={"name": "label"})[["y", "x", "label", "part"]]
-    return best[["x", "y", "label"]].merge(parts, on=["y", "x", "label"], how="left")
+    found: pd.DataFrame = best[["x", "y", "label"]].merge(parts, on=["y", "x", "label"], how="left")
+    return found
 
 
 def draw_evenly(table: pd.DataFrame, *, per_class: int, seed: int) -> pd.DataFrame:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import BadTile
-from pipeline.maps.cells import class_map, grid_of
+from pipeline.inference.outliers import Rejection
+from pipeline.maps.cells import class_map, grid_of, rejected_map
 from pipeline.maps.ground_truth import GroundTruth, score_map
 from pipeline.maps.map_data import MapData
 from pipeline.runtime.console import log
@@ -25,6 +26,7 @@ def build_maps(
     details: Mapping[str, Any],
     fitted_on: Mapping[str, Any],
     sources: Mapping[str, str],
+    outliers: tuple[Rejection, np.ndarray] | None = None,
 ) -> MapData:
     """Return the maps of all heads and their scores.
 
@@ -35,6 +37,7 @@ def build_maps(
         details: details of the record of the slide's embeddings.
         fitted_on: record of the embeddings that the heads were fitted on.
         sources: file -> SHA-256 of the other files that the maps come from.
+        outliers: how outliers were found, and the scores of the M rows over the threshold; None: none is rejected.
     """
     if content.slide is None or content.coords is None:
         raise ValueError("content must be that of a slide")
@@ -44,6 +47,10 @@ def build_maps(
         head: class_map(grid, content.coords, output.p, ok, patch=slide.patch_size_level0, offsets=output.offsets)
         for head, output in head_outputs.items()
     }
+    score = None
+    if outliers is not None:
+        for head, found in by_head.items():
+            by_head[head], score = rejected_map(found, content.coords[ok], outliers[1], patch=slide.patch_size_level0)
     own: dict[str, Any] = {"views": 1, **details}
     heads: dict[str, Any] = {"views": 1, **fitted_on["details"]}
     remarks = [
@@ -61,6 +68,8 @@ def build_maps(
         saw_source=saw_source if isinstance(saw_source, bool) else None,
         n_tiles=len(ok),
         n_unreadable=int((~ok).sum()),
+        rejection=None if outliers is None else outliers[0],
+        outlier=score,
         remarks=remarks,
         sources={
             "slide": slide.slide_sha256,

@@ -30,8 +30,13 @@ LEAST_MPP, MOST_MPP = 1e-3, 1e3
 LEAST_COVERED = 0.5
 """Least cover of a cell that gets a class, as a share of the cover by one tile in the cell's own place."""
 
-NONE, MISSING = -1, -2
-"""Codes in place of a class: no tile covers the cell (glass, or not tiled); its tiles could not be read."""
+NONE, MISSING, REJECTED = -1, -2, -3
+"""Codes in place of a class: no tile covers the cell (glass, or not tiled); its tiles could not be read; its tiles are
+outliers, far from all classes."""
+
+
+LEAST_REJECTED = 0.5
+"""Least share of outliers among the tiles of a cell that is rejected."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +179,7 @@ class ClassMap:
     """(R, C, K) float32; NaN where there is no class."""
 
     code: IntArray
-    """(R, C) int16 class codes, `NONE` or `MISSING`."""
+    """(R, C) int16 class codes, `NONE`, `MISSING` or `REJECTED`."""
 
     @property
     def uncertainty(self) -> NumberArray:
@@ -217,6 +222,24 @@ def class_map(
     code[enough] = mean[enough].argmax(axis=-1) if offsets is None else decided(mean[enough], offsets)
     mean[~enough] = np.nan
     return ClassMap(grid, mean, code)
+
+
+def rejected_map(
+    found: ClassMap, coords: np.ndarray, scores: FloatArray, *, patch: int
+) -> tuple[ClassMap, NumberArray]:
+    """Return a map in which cells are `REJECTED` whose tiles are mostly outliers, and the score of each cell, (R, C).
+
+    Args:
+        found: map of one head.
+        coords: (M, 2) upper left corners of the readable tiles.
+        scores: (M,) outlier scores over the threshold.
+        patch: side of a tile in level-0 px.
+    """
+    values = np.stack([scores > 1, scores], axis=1).astype(np.float64)
+    mean, _ = average_cells(found.grid, coords, values, patch=patch)
+    used = found.code >= 0
+    code = np.where(used & (np.nan_to_num(mean[..., 0]) >= LEAST_REJECTED), REJECTED, found.code)
+    return dataclasses.replace(found, code=code), np.where(used, mean[..., 1], np.nan)
 
 
 def class_areas(class_map: ClassMap) -> tuple[IntArray, FloatArray]:

@@ -11,12 +11,12 @@ from PIL import Image
 from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray
 from pipeline.figures.plotting import Axes, Figure, Normalize, Patch, Rectangle, ScalarMappable, to_rgb
 from pipeline.figures.style import area_colours, save, short, styled
-from pipeline.maps.cells import MISSING, Grid
+from pipeline.maps.cells import MISSING, REJECTED, Grid
 
 COVER = 0.75
 """Opacity of a map over the thumbnail."""
 
-MISSING_COLOUR = "0.35"
+MISSING_COLOUR, REJECTED_COLOUR = "0.35", "0.7"
 PALE = 0.55
 """Part of the way from the thumbnail's grey to white under a map."""
 
@@ -141,6 +141,21 @@ def draw_uncertainty(path: Path, view: SlideView, entropy: NumberArray, *, head:
 
 
 @styled
+def draw_outliers(path: Path, view: SlideView, score: NumberArray) -> None:
+    """Draw the outlier score of each cell.
+
+    Args:
+        path: the PNG.
+        view: the slide.
+        score: (R, C) over the threshold, NaN where there is no class.
+    """
+    figure, axes = _panels(view, ["outlier score"], width=6.0)
+    _values(axes[0], view.grid, np.clip(score / 2, 0, 1), "magma")
+    _bar(figure, axes, "magma", "distance to the training tiles (0.5: the threshold; 1: twice as far or more)")
+    save(figure, path)
+
+
+@styled
 def draw_disagreement(path: Path, view: SlideView, n_predicted: IntArray) -> None:
     """Draw the cells for which the heads predict different classes.
 
@@ -217,6 +232,7 @@ def _paint(code: IntArray, n_classes: int, *, cover: float = COVER) -> FloatArra
     for k, colour in enumerate(area_colours(n_classes)):
         painted[code == k] = (*to_rgb(colour), cover)
     painted[code == MISSING] = (*to_rgb(MISSING_COLOUR), 1)
+    painted[code == REJECTED] = (*to_rgb(REJECTED_COLOUR), 1)
     return painted
 
 
@@ -252,6 +268,8 @@ def _legend(figure: Figure, code: IntArray, names: Sequence[str]) -> None:
         handles.append(Patch(color="none", label=f"and {rest} smaller classes"))
     if (code == MISSING).any():
         handles.append(Patch(color=MISSING_COLOUR, label="could not be read"))
+    if (code == REJECTED).any():
+        handles.append(Patch(color=REJECTED_COLOUR, label="rejected"))
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8)
 

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from pipeline.annotations.geojson import COLON, shapely
 from pipeline.evaluation.validate import FloatArray, IntArray
-from pipeline.maps.cells import ClassMap
+from pipeline.maps.cells import REJECTED, ClassMap
 from pipeline.runtime.console import visible
 from pipeline.storage import atomic
 
@@ -26,6 +26,9 @@ Objects = Literal["regions", "tiles", "detections"]
 
 KINDS: Mapping[Objects, str] = {"regions": "annotation", "tiles": "tile", "detections": "detection"}
 """Kind of object -> QuPath's objectType."""
+
+REJECTED_CLASS, REJECTED_RGB = "rejected*", (128, 128, 128)
+"""Class and colour of rejected cells. QuPath and `prepare` give no class to regions whose class ends with `*`."""
 
 OTHERWISE = ", or pass --geojson tiles or none"
 """What a user without shapely can do."""
@@ -36,7 +39,7 @@ class Shape:
     """Cells of one class that become one object."""
 
     code: int
-    """Code of the class."""
+    """Code of the class, or `REJECTED`."""
 
     rings: list[list[list[int]]]
     """Closed rings of a GeoJSON Polygon in level-0 px, the outer one first."""
@@ -55,7 +58,7 @@ def qupath_name(name: str) -> str:
 def cell_shapes(class_map: ClassMap) -> Iterator[Shape]:
     """Yield each cell that has a class."""
     x, y, areas_mm2 = class_map.grid.x_edges, class_map.grid.y_edges, class_map.grid.areas_mm2
-    for row, column in np.argwhere(class_map.code >= 0):
+    for row, column in np.argwhere(_shown(class_map)):
         (left, right), (top, bottom) = x[column : column + 2].tolist(), y[row : row + 2].tolist()
         ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
         code = int(class_map.code[row, column])
@@ -70,7 +73,7 @@ def region_shapes(class_map: ClassMap) -> Iterator[Shape]:
     """
     geometry = shapely(OTHERWISE)
     x, y, areas_mm2 = class_map.grid.x_edges, class_map.grid.y_edges, class_map.grid.areas_mm2
-    for code in np.unique(class_map.code[class_map.code >= 0]):
+    for code in np.unique(class_map.code[_shown(class_map)]):
         member, n_regions = ndimage.label(class_map.code == code)
         row, start, stop = _runs(member > 0)
         boxes = geometry.box(x[start], y[row], x[stop], y[row + 1])
@@ -89,6 +92,11 @@ def region_shapes(class_map: ClassMap) -> Iterator[Shape]:
                 [[int(left), int(top)] for left, top in ring.coords] for ring in (merged.exterior, *merged.interiors)
             ]
             yield Shape(int(code), rings, int(n_cells[i + 1]), float(size[i + 1]), sums[:, i + 1] / n_cells[i + 1])
+
+
+def _shown(class_map: ClassMap) -> np.ndarray:
+    """Return which cells become objects, (R, C) bool."""
+    return np.asarray((class_map.code >= 0) | (class_map.code == REJECTED))
 
 
 def _runs(mask: np.ndarray) -> tuple[IntArray, IntArray, IntArray]:
@@ -133,12 +141,14 @@ def write_geojson(
         for shape in region_shapes(class_map) if objects == "regions" else cell_shapes(class_map):
             measurements = {"area mm^2": shape.area_mm2, "cells": shape.n_cells}
             measurements |= {f"p {label}": round(float(p), 6) for label, p in zip(classes, shape.p, strict=True)}
+            is_rejected = shape.code == REJECTED
+            label = REJECTED_CLASS if is_rejected else classes[shape.code]
             properties = {
                 "objectType": KINDS[objects],
-                "name": f"{name}: {classes[shape.code]}",
+                "name": f"{name}: {label}",
                 "classification": {
-                    "name": qupath_name(classes[shape.code]),
-                    "color": list(colours[shape.code]),
+                    "name": qupath_name(label),
+                    "color": list(REJECTED_RGB if is_rejected else colours[shape.code]),
                 },
                 "measurements": measurements,
             }

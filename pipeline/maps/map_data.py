@@ -8,7 +8,8 @@ import numpy as np
 
 from pipeline.evaluation.map_agreement import cohen_kappa, share_agreed
 from pipeline.evaluation.metrics import confusion
-from pipeline.evaluation.validate import IntArray
+from pipeline.evaluation.validate import IntArray, NumberArray
+from pipeline.inference.outliers import Rejection
 from pipeline.maps.cells import ClassMap
 from pipeline.maps.ground_truth import GroundTruthScore
 from pipeline.storage.embeddings.slide_info import SlideInfo
@@ -30,6 +31,12 @@ class MapData:
     n_tiles: int
     n_unreadable: int
     """Tiles that could not be read and have no prediction."""
+
+    rejection: Rejection | None
+    """How outliers were found; None: no tile is rejected."""
+
+    outlier: NumberArray | None
+    """(R, C) mean outlier score of each cell over the threshold, NaN without tiles; None: as `rejection`."""
 
     remarks: list[str]
     """Notes for the reader of the page."""

@@ -4,7 +4,8 @@ import numpy as np
 
 from pipeline.evaluation.map_agreement import jaccard_index, mean_jaccard, share_agreed
 from pipeline.evaluation.metrics import most_confused
-from pipeline.maps.cells import class_areas
+from pipeline.inference.outliers import Rejection
+from pipeline.maps.cells import REJECTED, class_areas
 from pipeline.maps.map_data import MapData, n_classes_predicted, pairs
 from pipeline.markup.document import Block, Document, Figure, Note, Section, Table, Text
 from pipeline.markup.number_format import count, head_name, listing, number, percent
@@ -21,6 +22,8 @@ def build(maps: MapData, figures: dict[str, dict[str, str]]) -> Document:
         figures: head ("" for figures of all heads) -> kind of figure -> file next to the page.
     """
     sections = [_slide(maps), _classes(maps, figures)]
+    if maps.rejection is not None:
+        sections.append(_outliers(maps, maps.rejection, figures))
     if maps.scores:
         sections.append(_ground_truth(maps))
     if len(maps.by_head) > 1:
@@ -84,6 +87,28 @@ def _classes(maps: MapData, figures: dict[str, dict[str, str]]) -> Section:
     together = figures[""].get("maps")
     shown = [Figure(together, "Slide and maps side by side", "The slide and its maps.")] if together else []
     return Section("Classes", [*shown, table])
+
+
+def _outliers(maps: MapData, rejection: Rejection, figures: dict[str, dict[str, str]]) -> Section:
+    """Return how outliers were found, and how well classes are found that the reference lacks."""
+    class_map = next(iter(maps.by_head.values()))
+    rejected = class_map.code == REJECTED
+    mm2 = float(class_map.grid.areas_mm2[rejected].sum())
+    text = (
+        f"{count(int(rejected.sum()), 'cell')} ({mm2:.4g} mm2) are rejected: their tiles are far from the "
+        f"{count(rejection.n_train, 'training tile')} of all classes (Mahalanobis distance of the embeddings). The "
+        f"threshold rejects at most {percent(rejection.rate, 1)} of tiles like the {rejection.n_held_out} validation "
+        "tiles. Rejected cells have no class in the areas above."
+    )
+    blocks: list[Block] = [Text(text), Figure(figures[""]["outlier"], "Outlier score", "Outlier score of each cell.")]
+    if rejection.aurocs:
+        rows = [[name, number(auroc)] for name, auroc in rejection.aurocs.items()]
+        caption = (
+            "AUROC with which validation tiles of a class are outliers if its training tiles are left out of the "
+            "reference. The network itself was trained with them: new classes can be harder to find."
+        )
+        blocks.append(Table(["class left out", "AUROC"], rows, caption))
+    return Section("Rejected tiles", blocks)
 
 
 def _ground_truth(maps: MapData) -> Section:

@@ -2,10 +2,11 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 
 from pipeline.evaluation.map_agreement import jaccard_index
-from pipeline.maps.cells import class_areas
+from pipeline.maps.cells import REJECTED, class_areas
 from pipeline.maps.map_data import MapData, pairs
 from pipeline.storage.csv_files import no_formula
 
@@ -26,12 +27,17 @@ def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def areas_csv(maps: MapData) -> str:
-    """Return head, class, n_cells, mm2, share (of the area that has a class)."""
+    """Return head, class, n_cells, mm2, share (of the area that has a class); outliers are the last class, rejected."""
     rows = []
     for head, class_map in maps.by_head.items():
         n_cells, mm2 = class_areas(class_map)
         for k, name in enumerate(maps.classes):
             rows.append([head, name, int(n_cells[k]), float(mm2[k]), float(mm2[k] / mm2.sum())])
+        if maps.rejection is not None:
+            rejected = class_map.code == REJECTED
+            rows.append(
+                [head, "rejected", int(rejected.sum()), float(class_map.grid.areas_mm2[rejected].sum()), math.nan]
+            )
     return _csv(["head", "class", "n_cells", "mm2", "share"], rows)
 
 

@@ -24,7 +24,7 @@ from pipeline.storage import atomic, records
 PER_HEAD = ("map", "uncertainty", "probabilities")
 """Figures of each head."""
 
-SHARED = ("maps.png", "disagreement.png", "areas.csv", "agreement.csv", "iou.csv", "map.md")
+SHARED = ("maps.png", "outlier.png", "disagreement.png", "areas.csv", "agreement.csv", "iou.csv", "map.md")
 """Files for all heads together."""
 
 
@@ -92,6 +92,9 @@ def write_files(
         texts["agreement.csv"] = agreement_csv(maps)
         figures[""]["disagreement"] = "disagreement.png"
         draw.draw_disagreement(out / "disagreement.png", view, n_classes_predicted(maps))
+    if maps.outlier is not None:
+        figures[""]["outlier"] = "outlier.png"
+        draw.draw_outliers(out / "outlier.png", view, maps.outlier)
     if maps.scores:
         texts["iou.csv"] = iou_csv(maps)
     if not alone or truth is not None:

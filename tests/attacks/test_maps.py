@@ -40,6 +40,8 @@ def maps_of(name: str) -> MapData:
         saw_source=True,
         n_tiles=12,
         n_unreadable=0,
+        rejection=None,
+        outlier=None,
         remarks=[name],
         sources={"slide": name, name: "b" * 64},
     )

@@ -1,0 +1,84 @@
+"""`predict --reject`: tiles that are far from all training tiles get no class, in every file of the map."""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import predict
+from pipeline.maps.geojson import REJECTED_CLASS
+from pipeline.storage.embeddings import reader
+
+STRANGE = (1, 2)
+"""Tiles of the slide whose embeddings are like those of no class."""
+
+
+@pytest.fixture
+def strange_slide(fitted_run: Path, embedded_slide: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Embeddings of a slide of 3 x 4 tiles; two of the embeddings are far from all others."""
+    known = reader.read_embeddings(fitted_run / "embeddings.h5")
+    features = known.features.copy()
+    features[[7 * i for i in STRANGE]] = 50 * features.std() * np.random.default_rng(0).normal(size=features.shape[1])
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, "read_embeddings", lambda path: dataclasses.replace(known, features=features))
+        return embedded_slide(fitted_run, fitted_run.parent / "s.h5", lost=(5,))
+
+
+def put(run: Path, *words: str | Path) -> int:
+    return predict.main(["--run", str(run), *map(str, words)])
+
+
+def test_strange_tiles_have_no_class(fitted_run: Path, strange_slide: Path, tmp_path: Path) -> None:
+    pytest.importorskip("shapely")
+    out = tmp_path / "out"
+    words = ("--embeddings", strange_slide, "--out", out, "--head", "svm", "--geojson", "tiles")
+    assert put(fitted_run, *words) == 3
+    plain = pd.read_csv(out / "areas.csv")
+    assert list(plain["class"]) == ["ADI", "TUM"]
+    assert not (out / "outlier.png").exists()
+    assert put(fitted_run, *words, "--reject", "0.3") == 3
+    areas = pd.read_csv(out / "areas.csv").set_index("class")
+    n = int(areas.loc["rejected", "n_cells"])
+    assert 2 <= n < 11
+    assert areas["n_cells"].sum() == plain["n_cells"].sum() == 11
+    assert areas["mm2"].sum() == pytest.approx(plain["mm2"].sum())
+    assert areas.loc[["ADI", "TUM"], "share"].sum() == pytest.approx(1)
+    features = json.loads((out / "map.geojson").read_text())["features"]
+    rejected = {
+        tuple(one["geometry"]["coordinates"][0][0])
+        for one in features
+        if one["properties"]["classification"]["name"] == REJECTED_CLASS
+    }
+    assert len(features) == 11
+    assert len(rejected) == n
+    assert {(100 + 64 * i, 200) for i in STRANGE} <= rejected
+    assert (out / "outlier.png").is_file()
+    with (out / "predictions.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 11  # the heads' answers for all tiles stay
+    page = (out / "map.md").read_text()
+    assert "class left out" in page
+    assert f"{n} cells" in page
+    assert put(fitted_run, *words) == 3  # without the option nothing of it is left
+    assert not (out / "outlier.png").exists()
+
+
+@pytest.mark.parametrize(("rate", "code", "words"), [("0.001", 1, "999 validation tiles"), ("0", 2, "--reject 0")])
+def test_rates_that_cannot_be_promised(
+    fitted_run: Path, strange_slide: Path, capsys: pytest.CaptureFixture[str], rate: str, code: int, words: str
+) -> None:
+    assert put(fitted_run, "--embeddings", strange_slide, "--reject", rate) == code
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert words in line
+
+
+def test_without_the_embeddings_of_the_run(
+    fitted_run: Path, strange_slide: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (fitted_run / "embeddings.h5").unlink()
+    assert put(fitted_run, "--embeddings", strange_slide, "--reject", "0.3") == 1
+    assert "embeddings.h5" in capsys.readouterr().err
