@@ -96,6 +96,7 @@ def write_checklist(common: Common, name: "Name") -> None:
 def write_if_stale(common: Common, protocol: "Protocol | None", options: ReportOptions) -> None:
     """Write the comparison of a run with this plan unless it is current."""
     from pipeline.comparison import label_errors
+    from pipeline.comparison.group_level import group_level, groups_csv
     from pipeline.comparison.per_group import per_group_csv
     from pipeline.comparison.read import read_predictions
     from pipeline.comparison.run_files import optional_files
@@ -125,6 +126,7 @@ def write_if_stale(common: Common, protocol: "Protocol | None", options: ReportO
         "comparison.md": to_markdown(document),
         "report.html": to_html(document, folder=folder),
         "per_group.csv": per_group_csv(predictions),
+        "groups.csv": groups_csv(group_level(predictions)),
         "label_errors.csv": label_errors.to_csv(data.suspects),
     }
     for name, text in outputs.items():

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse, stats
 
 from pipeline.evaluation.bootstrap_sums import BLOCK_ROWS, dense_units, metrics_of_sums, unit_statistics
-from pipeline.evaluation.metrics import METRICS, scores_from_confusion
+from pipeline.evaluation.metrics import METRICS, auroc_ovr, scores_from_confusion
 from pipeline.evaluation.validate import (
     FloatArray,
     IntArray,
@@ -131,6 +131,32 @@ def bootstrap_metrics(
         else NO_INTERVAL
         for name in METRICS
     }
+
+
+def bootstrap_auroc(
+    y: IntArray, p: ProbabilityArray, *, units: IntArray, n_draws: int, seed: int, level: float
+) -> tuple[float, float]:
+    """Return (low, high) of `auroc_ovr` over whole units; every draw ranks its rows: for some hundred rows.
+
+    Args:
+        y: (N,) true class index.
+        p: (N, K) probabilities.
+        units: (N,) integer id of the resampling unit of each row.
+        n_draws: number of resamples; draws with one class only do not count.
+        seed: seed of the draws.
+        level: nominal coverage.
+    """
+    n_units, unit = dense_units(units, n_rows=len(y))
+    if n_units < 2:
+        return NO_INTERVAL
+    areas = []
+    for counts in resampling_counts(n_units, n_draws=n_draws, seed=seed):
+        for drawn in counts.T:
+            rows = np.repeat(np.arange(len(y)), drawn[unit].astype(np.int64))
+            areas.append(auroc_ovr(y[rows], p[rows]))
+    found = np.array(areas)
+    found = found[np.isfinite(found)]
+    return percentile_interval(found, level=level, n_units=n_units) if len(found) else NO_INTERVAL
 
 
 def paired_difference(

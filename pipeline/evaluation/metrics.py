@@ -53,7 +53,7 @@ def scalar_metrics(y: IntArray, p: ProbabilityArray, predicted: IntArray) -> dic
     scores = scores_from_confusion(confusion(y, predicted, n_classes))
     return {
         **{name: float(value) for name, value in scores.items()},
-        "auroc_ovr": _auroc_ovr(y, p),
+        "auroc_ovr": auroc_ovr(y, p),
         "nll": float(row_nll(y, p).mean()),
         "brier": float(row_brier(y, p).mean()),
         "ece": float(expected_calibration_error(reliability_bins(y, p))),
@@ -203,7 +203,7 @@ def _class_scores(matrices: NumberArray) -> dict[str, FloatArray]:
     }
 
 
-def _auroc_ovr(y: IntArray, p: ProbabilityArray) -> float:
+def auroc_ovr(y: IntArray, p: ProbabilityArray) -> float:
     """Return the mean over classes of the Mann-Whitney probability of ranking a member first."""
     areas = []
     for k in range(p.shape[1]):

@@ -11,6 +11,7 @@ from pipeline.comparison.sections import (
     cross_validation,
     embedding_quality,
     explore,
+    group_level,
     label_errors,
     overview,
     per_class,
@@ -20,7 +21,7 @@ from pipeline.comparison.sections import (
 from pipeline.markup.document import Block, Bullets, Document, Section, Text
 from pipeline.markup.number_format import NOT_AVAILABLE, listing
 
-FIGURES = (*report_figures.FIGURES, robustness.FIGURE, label_errors.FIGURE)
+FIGURES = (*report_figures.FIGURES, robustness.FIGURE, label_errors.FIGURE, group_level.FIGURE)
 """Files in the folder of figures that the report may draw."""
 
 
@@ -45,6 +46,7 @@ SECTIONS = (
     overview.compared,
     cross_validation.random_control,
     significance.per_group,
+    group_level.section,
     per_class.per_class,
     per_class.confusions,
     calibration.calibration,
