@@ -18,7 +18,7 @@ from pipeline.names import FILES, MAIN, MEANS, REFERENCES, SUMMARY
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.embeddings.relative_features import centres, relative
 from pipeline.storage.predictions.csv_table import SCHEMA, HeadOutput
-from pipeline.storage.protocol import check_part, read_protocol
+from pipeline.storage.protocol import FOLDER, check_part, read_protocol
 
 
 class EmbeddedBy(NamedTuple):
@@ -246,3 +246,34 @@ def read_heads(run: Path, head: str, network: EmbeddedBy, *, force: bool) -> Sav
     summary = read_summary(run, record)
     names = {"all": [name for name in MAIN if name in summary["heads"]], "auto": _reference(summary)}.get(head, [head])
     return load_heads(run, summary, names, embedded=embedded)
+
+
+def read_saved_head(run: Path, head: str) -> SavedHeads:
+    """Load a head of a run or part that predicts from the features of single tiles, whatever made them.
+
+    Args:
+        run: the folder.
+        head: a name, or "auto" for the first one that the run has.
+
+    Raises:
+        BadInput: the run has no head of that name, or the head needs logits, or other tiles of the group.
+        BadArtifact: a file is missing or damaged.
+        StaleInput: an input of the heads has changed.
+    """
+    if read_protocol(run) is not None:
+        raise BadInput(f"{run} is a plan, each part has heads of its own: give a folder in {run / FOLDER}")
+    path = records.existing_table(run / "predictions.csv")
+    record = records.check_artifact(path, schema=SCHEMA)
+    freshness.check_inputs_unchanged(path, record)
+    summary = read_summary(run, record)
+    usable = [name for name in MAIN if name in FILES and name in summary["heads"]]
+    if head == "auto" and usable:
+        head = usable[0]
+    if head not in usable:
+        raise BadInput(f"{run}: no head '{head}' that takes features alone, only {', '.join(usable) or 'none'}")
+    if summary.get("relative") is not None:
+        raise BadInput(f"{run}: its heads take features relative to the group (--relative group): use `predict`")
+    inputs = [run / name for name in record["inputs"] if name.endswith(".h5")]
+    embedded = next((each for each in inputs if records.record_path(each).is_file()), None)
+    made: Mapping[str, Any] = {"options": {}} if embedded is None else records.read_record_alone(embedded)
+    return load_heads(run, summary, [head], embedded=made)

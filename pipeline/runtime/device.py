@@ -62,8 +62,17 @@ def use_device(name: str, threads: int | None, *, deterministic: bool = False) -
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(mode=True)
         torch.backends.cudnn.benchmark = False
-    if n_ranks() > 1:
-        return _device_of_rank(name)
+    return _device_of_rank(name) if n_ranks() > 1 else named_device(name)
+
+
+def named_device(name: str) -> "torch.device":
+    """Return the device for `--device`.
+
+    Raises:
+        UsageError: not a device, or one that this machine does not have.
+    """
+    import torch
+
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -1,14 +1,15 @@
 """Make a frozen encoder the network of a run: model.safetensors with model.json, as training writes them."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BadArtifact, BadInput, UsageError
-from pipeline.network.encoders.frozen import measure
+from pipeline.network.encoders.frozen import FrozenEncoder, measure
 from pipeline.network.encoders.libraries import Architecture, build, hub_file, parse_encoder, preprocess_of_config
 from pipeline.network.model_file import SCHEMA, description_path, save_model
-from pipeline.network.preprocess import mpp_of
+from pipeline.network.preprocess import Preprocess, mpp_of
 from pipeline.network.start_weights import load_start_weights
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, records
@@ -34,6 +35,29 @@ class Choice:
     weights: str
     """`DEFAULT`, or the path of a file."""
 
+    @property
+    def file(self) -> Path | None:
+        """The file of the weights; None for those that the library publishes.
+
+        Raises:
+            BadInput: no such file.
+        """
+        file = None if self.weights == DEFAULT else Path(self.weights)
+        if file is not None and not file.is_file():
+            raise BadInput(f"--weights {file}: no such file")
+        return file
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedEncoder:
+    """An encoder with its weights."""
+
+    architecture: Architecture
+    encoder: FrozenEncoder
+    preprocess: Preprocess
+    facts: Mapping[str, Any]
+    """The entry `encoder` of model.json."""
+
 
 def install_encoder(path: Path, manifest: Manifest, choice: Choice, *, restart: bool = False) -> None:
     """Write the encoder as the network of a run, unless it is there.
@@ -50,9 +74,7 @@ def install_encoder(path: Path, manifest: Manifest, choice: Choice, *, restart: 
         BadArtifact: the file holds no weights of this network, or its configuration is not usable.
         StaleInput: another encoder, or one with other weights, is there.
     """
-    file = None if choice.weights == DEFAULT else Path(choice.weights)
-    if file is not None and not file.is_file():
-        raise BadInput(f"--weights {file}: no such file")
+    file = choice.file
     if records.record_path(path).is_file() and records.read_record_alone(path)["stage"] == "train":
         raise UsageError(f"--encoder {choice.name}: {path} is a trained network: give another --run")
     files = [] if file is None else [each for each in (file, file.with_name(CONFIG)) if each.is_file()]
@@ -66,6 +88,38 @@ def install_encoder(path: Path, manifest: Manifest, choice: Choice, *, restart: 
     )
     if freshness.reusable_record(artifact, restart=restart) is not None:
         return
+    loaded = load_encoder(choice)
+    preprocess = dataclasses.replace(loaded.preprocess, mpp=mpp_of(manifest, loaded.preprocess.size))
+    architecture, facts = loaded.architecture, loaded.facts
+    info = {
+        "arch": str(architecture),
+        "classes": manifest.classes,
+        "preprocess": dataclasses.asdict(preprocess),
+        "encoder": facts,
+        "licence_of_data": manifest.details.get("licence"),
+        "credit": manifest.details.get("credit"),
+    }
+    save_model(path, loaded.encoder.body.state_dict(), info)
+    records.write_record(
+        artifact,
+        outputs=[description_path(path)],
+        details={"dataset": manifest.details["dataset"], "protocol": manifest.details["protocol"], "encoder": facts},
+    )
+    log.info(
+        f"extract: {architecture}, frozen, weights {facts['weights']} ({facts['weights_sha256'][:12]}), "
+        f"{loaded.encoder.width} features, tiles of {preprocess.input_px} px: {path}"
+    )
+
+
+def load_encoder(choice: Choice) -> LoadedEncoder:
+    """Return an encoder with its weights, in eval mode on the CPU.
+
+    Raises:
+        UsageError: no such encoder.
+        BadInput: the weights are missing and cannot be downloaded; names the file to bring.
+        BadArtifact: the file holds no weights of this network, or its configuration is not usable.
+    """
+    file = choice.file
     architecture, config = resolve(choice.name, file)
     built = build(architecture)
     if file is not None:
@@ -81,39 +135,21 @@ def install_encoder(path: Path, manifest: Manifest, choice: Choice, *, restart: 
         known = {"weights": repository, "licence": config.get("license"), "trained_on": None}
     else:
         file = built.fetch()
-        known = {"weights": built.weights, "licence": built.licence, "trained_on": built.trained_on}
+        known = {"weights": built.weights or file.name, "licence": built.licence, "trained_on": built.trained_on}
     body = built.encoder.body
-    loaded = load_start_weights(body, file, head=built.head, option="--weights")
+    weights = load_start_weights(body, file, head=built.head, option="--weights")
     preprocess = preprocess_of_config(config) if "input_size" in config else built.preprocess
     flops = measure(built.encoder, preprocess.input_px)
-    preprocess = dataclasses.replace(preprocess, mpp=mpp_of(manifest, preprocess.size))
     facts = {
         **dataclasses.asdict(architecture),
         "requested": choice.name,
         **known,
-        "weights_sha256": loaded.sha256,
+        "weights_sha256": weights.sha256,
         "dimension": built.encoder.width,
         "parameters": sum(parameter.numel() for parameter in body.parameters()),
         "gflops": flops / 1e9,
     }
-    info = {
-        "arch": str(architecture),
-        "classes": manifest.classes,
-        "preprocess": dataclasses.asdict(preprocess),
-        "encoder": facts,
-        "licence_of_data": manifest.details.get("licence"),
-        "credit": manifest.details.get("credit"),
-    }
-    save_model(path, body.state_dict(), info)
-    records.write_record(
-        artifact,
-        outputs=[description_path(path)],
-        details={"dataset": manifest.details["dataset"], "protocol": manifest.details["protocol"], "encoder": facts},
-    )
-    log.info(
-        f"extract: {architecture}, frozen, weights {facts['weights'] or file.name} ({loaded.sha256[:12]}), "
-        f"{built.encoder.width} features, tiles of {preprocess.input_px} px: {path}"
-    )
+    return LoadedEncoder(architecture, built.encoder, preprocess, facts)
 
 
 def resolve(name: str, file: Path | None) -> tuple[Architecture, dict[str, Any]]:
