@@ -122,6 +122,8 @@ def split(labelled: "Labelled", options: ImportOptions, *, seed: int) -> str:
 
 def details_of(labelled: "Labelled", source: Path, protocol: str) -> dict[str, object]:
     """Return the details of the record."""
+    from pipeline.storage.embeddings.imported import copies_across_splits, label_features
+
     encoder = {"library": "", "name": labelled.foreign.encoder or "unknown (imported)", "pixels": "unseen"}
     return {
         "skipped": dict.fromkeys(labelled.extra, "no embedding"),
@@ -130,12 +132,14 @@ def details_of(labelled: "Labelled", source: Path, protocol: str) -> dict[str, o
         "credit": None,
         "encoder": encoder,
         "unlabelled": labelled.n_unlabelled,
+        "copies_across_splits": len(copies_across_splits(labelled)),
+        "label_features": label_features(labelled),
     }
 
 
 def report_rows(labelled: "Labelled", out: Path) -> None:
     """Log what was imported, and what a reader has to know of it."""
-    from pipeline.storage.embeddings.imported import copies_across_splits
+    from pipeline.storage.embeddings.imported import copies_across_splits, label_features
 
     features, table = labelled.foreign.features, labelled.table
     counts = ", ".join(f"{int((table['split'] == name).sum())} {name}" for name in SPLITS)
@@ -150,6 +154,11 @@ def report_rows(labelled: "Labelled", out: Path) -> None:
         log.warning(
             f"import_embeddings: {len(copies)} rows have the features of a tile in another split, first {copies[0][1]} "
             f"and {copies[0][0]}: copies make scores optimistic"
+        )
+    if found := label_features(labelled):
+        log.warning(
+            f"import_embeddings: {len(found)} features have one value in each class, first f{found[0]}: they hold the "
+            "label, and every score is worthless: leave them out"
         )
 
 

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from pipeline import compare, export, fit_heads, import_embeddings, report, verify
+from pipeline.api import load_head
 from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.records import read_record
 
 D, SIDE = 6, 64
 SLIDES = ("A", "B", "C", "D", "E", "F")
@@ -118,21 +120,30 @@ def test_a_round_trip_gives_the_same_predictions_to_the_bit(fitted_run: Path, tm
         pd.testing.assert_frame_equal(a, b, check_exact=True)
 
 
-@pytest.mark.parametrize("to", ["trident", "clam"])
-def test_a_slide_comes_back_to_the_bit(
+@pytest.mark.parametrize("to", ["trident", "clam", "csv", "anndata"])
+def test_a_slide_comes_back_with_the_same_predictions_to_the_bit(
     fitted_run: Path, embedded_slide: Callable[..., Path], tmp_path: Path, to: str
 ) -> None:
+    if to == "anndata":
+        pytest.importorskip("anndata")
     slide = embedded_slide(fitted_run, tmp_path / "one.h5", lost=())
-    words = ["--run", str(fitted_run), "--embeddings", str(slide), "--to", to, "--out", str(tmp_path / "out")]
+    out = tmp_path / {"csv": "out.csv", "anndata": "out.h5ad"}.get(to, "out")
+    words = ["--run", str(fitted_run), "--embeddings", str(slide), "--to", to, "--out", str(out)]
     assert export.main(words) == 0
-    source = tmp_path / "out" / ("h5_files" if to == "clam" else "") / "one.h5"
+    source = {"clam": out / "h5_files" / "one.h5", "trident": out / "one.h5"}.get(to, out)
     own = read_embeddings(slide)
-    x, y = own.coords.T  # type: ignore[union-attr]
-    labels = pd.DataFrame({"slide": "one", "x": x, "y": y, "label": ["A", "B"] * 6, "group": "p"})
+    assert own.coords is not None
+    labels = pd.DataFrame({"tile_id": own.tile_id, "label": ["A", "B"] * 6})
+    if to in ("clam", "trident"):
+        labels = labels.drop(columns="tile_id").assign(slide="one", x=own.coords[:, 0], y=own.coords[:, 1])
     assert put(tmp_path / "again", source, labels, "--split-by", "tile") == 0
     again = read_embeddings(tmp_path / "again" / "embeddings.h5")
-    assert again.tile_id == [f"one_x{x}_y{y}" for x, y in own.coords.tolist()]  # type: ignore[union-attr]
+    if to in ("clam", "trident"):
+        assert again.tile_id == [f"one_x{x}_y{y}" for x, y in own.coords.tolist()]
     assert np.array_equal(again.features, own.features)
+    for name in ("svm", "xgboost"):
+        head = load_head(fitted_run, name)
+        assert np.array_equal(head.predict_proba(again.features), head.predict_proba(own.features))
 
 
 def test_arrays_and_tables(tmp_path: Path) -> None:
@@ -272,6 +283,60 @@ def test_copies_in_two_splits_and_missing_labels_are_named(tmp_path: Path, capsy
     assert "F_x0_y0" in lines
     content = read_embeddings(tmp_path / "run" / "embeddings.h5")
     assert (content.label[9], content.split[9]) == (-1, 255)
+
+
+FORMATS = ("clam", "trident", "batch", "stamp", "h5ad", "parquet", "csv", "npy")
+
+
+def write_as(folder: Path, form: str, features: np.ndarray) -> Path:
+    """Write the rows of all slides in one of the formats."""
+    if form in ("clam", "trident", "batch", "stamp"):
+        source = write_slides(folder, form)
+        for i, slide in enumerate(SLIDES):
+            with h5py.File(source / f"{slide}.h5", "r+") as file:
+                name = "feats" if form == "stamp" else "features"
+                own = features[8 * i : 8 * i + 8].astype(file[name].dtype)
+                del file[name]
+                file[name] = own[None] if form == "batch" else own
+        return source
+    folder.mkdir()
+    path, ids = folder / f"a.{form}", list(label_table()["tile_id"])
+    if form == "npy":
+        np.save(path, features)
+    elif form == "h5ad":
+        with h5py.File(path, "w") as file:
+            file["X"], file["obs/index"] = features, [name.encode() for name in ids]
+            file["obs"].attrs["_index"] = "index"
+    else:
+        table = pd.DataFrame(features, columns=[f"f{i}" for i in range(D)]).assign(tile_id=ids)
+        table.to_csv(path, index=False) if form == "csv" else table.to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_planted_leak_is_found_in_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str) -> None:
+    """A label in a feature, a copy of a tile in another split, and a patient in two splits."""
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    features = np.concatenate([rows_of(slide)[0] for slide in SLIDES])
+    labels = label_table().assign(group=np.repeat(["p1", "p1", "p2", "p3", "p4", "p5"], 8))
+    labels["split"] = np.repeat(["train", "train", "train", "val", "test", "test"], 8)
+    honest = write_as(tmp_path / "honest", form, features)
+    assert put(tmp_path / "a", honest, labels) == 0
+    details = read_record(tmp_path / "a" / "embeddings.h5")["details"]
+    assert (details["copies_across_splits"], details["label_features"]) == (0, [])
+    leaky = features.copy()
+    leaky[:, 2] = (labels["label"] == "TUM").astype(np.float32)
+    leaky[47] = leaky[1]
+    assert put(tmp_path / "b", write_as(tmp_path / "leaky", form, leaky), labels) == 0
+    details = read_record(tmp_path / "b" / "embeddings.h5")["details"]
+    assert (details["copies_across_splits"], details["label_features"]) == (1, [2])
+    lines = capsys.readouterr().err
+    assert "first f2" in lines
+    assert "first F_x192_y64 and A_x64_y0" in lines
+    labels.loc[8:15, "split"] = "test"
+    assert put(tmp_path / "c", honest, labels) == 1
+    assert "p1" in one_line(capsys.readouterr().err)
 
 
 def test_few_labels_without_a_tile_are_skipped(tmp_path: Path) -> None:

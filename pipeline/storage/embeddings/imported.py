@@ -34,6 +34,9 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 
 BLOCK_ROWS = 1024
 
+LEAST_OF_CLASS = 3
+"""With fewer rows of a class, one value in each class can be chance."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
@@ -154,6 +157,22 @@ def copies_across_splits(labelled: Labelled) -> list[tuple[str, str]]:
             if splits[first] != splits[row]:
                 found.append((ids[first], ids[row]))
     return found
+
+
+def label_features(labelled: Labelled) -> list[int]:
+    """Return the numbers of features with one value in each class, and not the same in all: they hold the label."""
+    features, labels = labelled.foreign.features, labelled.table["label"].to_numpy(object)
+    values = []
+    for name in sorted(set(labels) - {""}):
+        own = features[labels == name]
+        if len(own) < LEAST_OF_CLASS:
+            return []
+        low = own.min(axis=0)
+        values.append(np.where(low == own.max(axis=0), low, np.nan))
+    if not values:
+        return []
+    is_one_value = np.isfinite(values).all(axis=0)
+    return [int(i) for i in np.flatnonzero(is_one_value & (np.ptp(values, axis=0) > 0))]
 
 
 class MemoryRows:
