@@ -13,7 +13,7 @@ RELIABILITY ?= reports/reliability.md
 JOBS ?= 2
 TYPESCRIPT := 5.9.3
 
-.PHONY: help demo plan slide test slow faults fuzz lint types format verify lock audit lowest clean
+.PHONY: help demo plan slide annotations test slow faults fuzz lint types format verify lock audit lowest clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -32,6 +32,17 @@ plan: $(READY) ## sources held out in turn, with the random-split control, on sm
 	$(BIN)/python -m pipeline --run reports/demo-plan --data-dir data/small --demo-tiles 240 --demo-px 64 \
 		--protocol logo --folds 5 --random-control --epochs 3 --tile-px 48 --baseline-px 48
 	$(BIN)/python -m pipeline.verify --run reports/demo-plan
+
+ANNOTATED := data/demo-slides/annotated
+annotations: $(READY) ## tiles from annotated synthetic slides, heads, and a map of a slide of another source
+	for n in 1 2 3 4; do $(BIN)/python -m pipeline.demo_slide --side 2400 --source $$n --seed $$n --annotations 3 \
+		--out $(ANNOTATED)/s$$n.tif || exit 1; done
+	$(BIN)/python -m pipeline --run reports/demo-annotations --data $(ANNOTATED) --cut-px 48 --cut-mpp 0.99 \
+		--arch resnet10 --tile-px 48 --epochs 10
+	$(BIN)/python -m pipeline.demo_slide --side 2400 --source 7 --seed 7 --out data/demo-slides/s7.tif
+	$(BIN)/python -m pipeline.extract --run reports/demo-annotations --slide data/demo-slides/s7.tif
+	$(BIN)/python -m pipeline.predict --run reports/demo-annotations --reject 0.05 \
+		--embeddings reports/demo-annotations/slides/s7/s7.h5 --truth data/demo-slides/s7-truth.png
 
 SLIDE := CRC-Prim-HE-03_demo3000-seed0
 slide: demo ## a map of a synthetic slide by the demo's heads, scored against its known classes
@@ -86,4 +97,4 @@ lowest: ## run the tests with the lowest versions that pyproject.toml allows, in
 	.venv-lowest/bin/python -m pytest
 
 clean: ## remove the demo runs, their tiles and the caches (not .venv)
-	rm -rf reports/demo reports/demo-plan data/demo data/small data/demo-slides .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf reports/demo reports/demo-plan reports/demo-annotations data/demo data/small data/demo-slides .pytest_cache .mypy_cache .ruff_cache build *.egg-info

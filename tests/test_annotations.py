@@ -9,6 +9,8 @@ import pytest
 
 from pipeline import baselines, extract, fit_heads, prepare, report, robustness, train, verify
 from pipeline.errors import BadTile
+from pipeline.network.extraction.slide_model import source_of
+from pipeline.slides.find import SlideEntry
 from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.tiles.decoding import SQUARE, decode_tile, pixel_hash, square_name
 from pipeline.tiles.manifest import read_manifest
@@ -66,6 +68,14 @@ def test_p7_the_tiles_of_a_slide_are_in_one_split(prepared: Path) -> None:
     table = read_manifest(prepared / "manifest.csv").table
     assert table.groupby("group")["split"].nunique().eq(1).all()
     assert (table["path"].str.split(".").str[0] == table["group"]).all()
+
+
+def test_the_source_of_an_annotated_slide_is_its_group(prepared: Path, slides: Path) -> None:
+    """A map of it then states whether the network was trained on it."""
+    manifest = read_manifest(prepared / "manifest.csv")
+    assert source_of(SlideEntry(slides / "s2.tif", "s2"), manifest) == "s2"
+    assert source_of(SlideEntry(slides / "s2.tif", "s2", group="S1"), manifest) == "s1"
+    assert source_of(SlideEntry(Path("else.tif"), "else"), manifest) is None
 
 
 def test_an_overlay_of_each_slide_is_recorded(prepared: Path) -> None:

@@ -121,7 +121,7 @@ def slide_facts(
     """
     geometry = shapely()
     overlaps = {}
-    for one, other in itertools.combinations(regions, 2):
+    for one, other in itertools.combinations(filter(is_class, regions), 2):
         area = geometry.intersection(regions[one], regions[other]).area
         if area > LEAST_OVERLAP * squares.side**2:
             overlaps[one, other] = area * mpp**2 / 1e6

@@ -62,6 +62,7 @@ def test_the_audit_names_what_costs_tiles(tmp_path: Path) -> None:
             box_of("A", 0, 0, 100, 100),
             box_of("B", 90, 0, 200, 100),
             box_of("B", 300, 300, 305, 305),
+            box_of("Ignore*", 0, 0, 50, 50),
             box_of(None, 0, 0, 5, 5),
         )
     )

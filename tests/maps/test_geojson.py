@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.annotations.geojson import COLON
+from pipeline.annotations.geojson import COLON, is_class, read_annotations
+from pipeline.annotations.regions import combine
 from pipeline.errors import PipelineError
-from pipeline.maps.cells import ClassMap, class_areas, grid_of
-from pipeline.maps.geojson import cell_shapes, region_shapes, write_geojson
+from pipeline.maps.cells import REJECTED, ClassMap, class_areas, grid_of
+from pipeline.maps.geojson import REJECTED_CLASS, cell_shapes, region_shapes, write_geojson
 from pipeline.storage.embeddings.slide_info import SlideInfo
 
 shapely = pytest.importorskip("shapely")
@@ -120,6 +121,20 @@ def test_facts_stand_beside_the_features(tmp_path):
     content = written(tmp_path, map_of([[-1]]), about={"slide": "</script>", "network_saw_source": True})
     assert content["features"] == []
     assert content["histoheads"] == {"slide": "</script>", "network_saw_source": True}
+
+
+@pytest.mark.parametrize("objects", ["regions", "tiles"])
+def test_a_map_can_be_read_as_annotations(tmp_path, objects):
+    """As after a correction in QuPath: the same classes and areas; rejected cells take tiles away."""
+    found = map_of([[0, 0, 1], [2, REJECTED, 1], [-1, -2, 0]])
+    found.p[1, 1] = 1 / 3  # a rejected cell keeps its probabilities
+    written(tmp_path, found, objects=objects)
+    regions = combine([read_annotations(tmp_path / "map.geojson")], origin=(0, 0))
+    assert list(regions) == sorted(["ADI", CLASSES[1], "TÜM", REJECTED_CLASS])
+    for code, name in enumerate(CLASSES):
+        assert regions[name].area == 100**2 * (found.code == code).sum()
+    assert regions[REJECTED_CLASS].equals(shapely.box(300, 200, 400, 300))
+    assert not is_class(REJECTED_CLASS)
 
 
 @settings(deadline=None, max_examples=50)
