@@ -56,6 +56,8 @@ def make_run(
     attrs = {
         "classes": CLASSES,
         "preprocess": {"size": 32},
+        "encoder": "trained",
+        "layer": "avgpool",
         "model_sha256": "m",
         "manifest_sha256": "t",
         "versions": {},

@@ -109,7 +109,7 @@ def replace_embeddings(run, *, seed):
         rows = np.zeros(len(y[block]), scratch.row)
         rows["features"], rows["logits"], rows["sha256"] = features[block], logits[block], found.sha256[block]
         scratch.append(rows)
-    names = ("classes", "preprocess", "model_sha256", "manifest_sha256", "versions", "precision")
+    names = ("classes", "preprocess", "encoder", "layer", "model_sha256", "manifest_sha256", "versions", "precision")
     write_embeddings(path, scratch, table, attrs={name: found.attrs[name] for name in names})
     scratch.remove()
     records.write_record(

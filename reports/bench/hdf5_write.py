@@ -35,7 +35,15 @@ def store(folder, features, logits):
     names = [f"{row:06d}" for row in range(n)]
     table = pd.DataFrame({"tile_id": names, "path": names, "group": "", "label": "a", "split": "train"})
     classes = [chr(ord("a") + code) for code in range(logits.shape[1])]
-    attrs = {"classes": classes, "preprocess": {}, "model_sha256": "", "manifest_sha256": "", "versions": {}}
+    attrs = {
+        "classes": classes,
+        "preprocess": {},
+        "encoder": "trained",
+        "layer": "avgpool",
+        "model_sha256": "",
+        "manifest_sha256": "",
+        "versions": {},
+    }
     write_embeddings(target, scratch, table, attrs=attrs)
     scratch.remove()
 

@@ -82,7 +82,15 @@ def make_run(run: Path, n: int, *, seed: int) -> None:
     table["group"] = np.array([f"source {number:02d}" for number in range(N_GROUPS)], dtype=object)[group]
     classes = [chr(ord("a") + code) for code in range(N_CLASSES)]
     table["label"] = np.array(classes, dtype=object)[y]
-    attrs = {"classes": classes, "preprocess": {}, "model_sha256": "", "manifest_sha256": "", "versions": {}}
+    attrs = {
+        "classes": classes,
+        "preprocess": {},
+        "encoder": "trained",
+        "layer": "avgpool",
+        "model_sha256": "",
+        "manifest_sha256": "",
+        "versions": {},
+    }
     write_embeddings(path, Synthetic(path, y, seed=seed), table, attrs=attrs)
     details = {"skipped": {}, "dataset": "synthetic embeddings", "protocol": "grouped", "credit": None}
     records.write_record(records.Artifact(path, SCHEMA, "extract"), details=details)

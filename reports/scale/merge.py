@@ -102,7 +102,7 @@ def write_shards(run, n_shards, n_rows):
     write_manifest(manifest, table, root=run, options={}, details=details, outputs=[], seed=0)
     attrs = {"classes": CLASSES, "preprocess": {"size": 150}, "versions": environment.versions()}
     attrs |= {"model_sha256": sha256_file(model), "manifest_sha256": sha256_file(manifest)}
-    attrs |= {"engine": "torch", "precision": "fp32", "views": 1}
+    attrs |= {"engine": "torch", "precision": "fp32", "views": 1, "encoder": "trained", "layer": "avgpool"}
     files = []
     for index in range(1, n_shards + 1):
         shard = Shard(index, n_shards)

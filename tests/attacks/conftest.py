@@ -40,7 +40,14 @@ def change_hdf5(tmp_path: Path) -> Callable[[Callable[[h5py.File], object]], Pat
         rows["features"] = np.arange(N * D, dtype=np.float32).reshape(N, D)
         scratch.append(rows)
         table = pd.DataFrame({"tile_id": [f"t{i}" for i in range(N)], "path": "a.png", "group": "g", "split": "test"})
-        attrs = {"classes": CLASSES, "preprocess": {}, "model_sha256": "a", "manifest_sha256": "b"}
+        attrs = {
+            "classes": CLASSES,
+            "preprocess": {},
+            "encoder": "trained",
+            "layer": "avgpool",
+            "model_sha256": "a",
+            "manifest_sha256": "b",
+        }
         write_embeddings(tmp_path / "embeddings.h5", scratch, table.assign(label="ADI"), attrs=attrs)
         with h5py.File(tmp_path / "embeddings.h5", "r+") as file:
             change(file)

@@ -112,7 +112,15 @@ def good_hdf5() -> Mapping[str, bytes]:
     table = pd.DataFrame(
         {name: list("abc") for name in ("tile_id", "path")} | {"group": "g", "label": "A", "split": "test"}
     )
-    attrs = {"classes": ["A", "B"], "preprocess": {}, "model_sha256": "m", "manifest_sha256": "n", "versions": {}}
+    attrs = {
+        "classes": ["A", "B"],
+        "preprocess": {},
+        "encoder": "trained",
+        "layer": "avgpool",
+        "model_sha256": "m",
+        "manifest_sha256": "n",
+        "versions": {},
+    }
     row = partial_rows.row_type(2, 2)
     rows = np.zeros(3, row)
     rows["features"] = 1

@@ -230,7 +230,14 @@ def test_any_names_survive_hdf5_and_predictions(folder: Path, tiles: list[str], 
     scratch.open(restart=True)
     scratch.append(np.zeros(n, scratch.row))
     table = pd.DataFrame({"tile_id": tiles, "path": tiles, "group": tiles[::-1], "label": classes[0], "split": "test"})
-    attrs = {"classes": classes, "preprocess": {}, "model_sha256": "m", "manifest_sha256": "m"}
+    attrs = {
+        "classes": classes,
+        "preprocess": {},
+        "encoder": "trained",
+        "layer": "avgpool",
+        "model_sha256": "m",
+        "manifest_sha256": "m",
+    }
     write_embeddings(folder / "embeddings.h5", scratch, table, attrs=attrs)
     found: Embeddings = read_embeddings(folder / "embeddings.h5")
     assert (found.tile_id, found.path, found.group, found.classes) == (tiles, tiles, tiles[::-1], classes)

@@ -122,7 +122,14 @@ class Extraction(RuleBasedStateMachine):
         scratch, start = self.opened(restart=restart)
         for first in range(start, N, BATCH):
             scratch.append(computed(self.version, first, min(first + BATCH, N)))
-        attrs = {"classes": CLASSES, "preprocess": {}, "model_sha256": "m", "manifest_sha256": str(self.version)}
+        attrs = {
+            "classes": CLASSES,
+            "preprocess": {},
+            "encoder": "trained",
+            "layer": "avgpool",
+            "model_sha256": "m",
+            "manifest_sha256": str(self.version),
+        }
         blocks = scratch.blocks
         if killed_after in (0, 1):
 

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact, BadInput
-from pipeline.names import SPLITS, TRAINED
+from pipeline.names import SPLITS
 from pipeline.storage import atomic
 from pipeline.storage.embeddings.reader import NO_SPLIT, SCHEMA, STRINGS
 from pipeline.storage.embeddings.slide_info import SlideInfo, attributes, trident_attributes
 from pipeline.storage.hdf5 import as_utf8, created, finish, write_attributes
 
-LAYER = "avgpool"
-"""torchvision's name of the layer that outputs the features of the trained network."""
+PROVENANCE = ("layer", "encoder")
+"""Attributes that state what made the features."""
 
 MOST_CLASS_BYTES = 60_000
 """Most bytes of the list of class names: HDF5 limits an attribute to 64 kB."""
@@ -67,7 +67,7 @@ def write_embeddings(
         scratch: one row per row of `table`, in order.
         table: the manifest's columns; for a slide also `x` and `y`, level-0 px.
         attrs: classes (list), preprocess (dict), model_sha256, manifest_sha256, versions (dict), engine, precision,
-            views (orientations that a row averages); for a frozen encoder layer and encoder; for a shard also shard.
+            views (orientations that a row averages), layer and encoder (`PROVENANCE`); for a shard also shard.
         dtype: float32, or float16 to halve the file (2e-4 relative error, far below that of bf16).
         slide: the slide, if the rows are its tiles.
 
@@ -75,7 +75,10 @@ def write_embeddings(
         DiskFull: no room; no file is written.
         BadInput: a feature does not fit into `dtype`.
         BadArtifact: too few or too many rows.
+        ValueError: an attribute of `PROVENANCE` is missing.
     """
+    if missing := [name for name in PROVENANCE if name not in attrs]:
+        raise ValueError(f"the attribute '{missing[0]}' states what made the features: give it")
     n, n_features, n_classes = len(table), scratch.row["features"].shape[0], scratch.row["logits"].shape[0]
     atomic.require_space(path.parent, n * (n_features * np.dtype(dtype).itemsize + n_classes * 4 + 400))
     digest = hashlib.sha256()
@@ -109,7 +112,7 @@ def write_embeddings(
             names = trident_attributes(slide, name=table["group"].iloc[0]) if n else {}
             write_attributes(coords, attributes(slide) | names)
             write_attributes(file, attributes(slide))
-        write_attributes(file, {"layer": LAYER, "encoder": TRAINED, **attrs, "features_sha256": digest.hexdigest()})
+        write_attributes(file, {**attrs, "features_sha256": digest.hexdigest()})
         finish(file, SCHEMA)
 
 

@@ -45,6 +45,8 @@ def path(tmp_path: Path) -> Path:
     attrs = {
         "classes": ["ADI", "TUM"],
         "preprocess": {"size": 96},
+        "encoder": "trained",
+        "layer": "avgpool",
         "model_sha256": "a" * 64,
         "manifest_sha256": "b" * 64,
         "versions": {},

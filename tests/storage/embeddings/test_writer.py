@@ -17,6 +17,8 @@ N, D, K = 10, 6, 3
 ATTRS = {
     "classes": ["ADI", "LYM", "TUM"],
     "preprocess": {"size": 32},
+    "encoder": "trained",
+    "layer": "avgpool",
     "model_sha256": "a" * 64,
     "manifest_sha256": "b" * 64,
     "versions": {"torch": "2"},
@@ -118,3 +120,11 @@ def test_a_full_disk_leaves_the_former_file(tmp_path: Path, monkeypatch: pytest.
         write_embeddings(path, filled(path.parent), table(), attrs=ATTRS)
     assert path.read_bytes() == before
     assert not list(path.parent.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("name", ["layer", "encoder"])
+def test_what_made_the_features_has_no_default(tmp_path: Path, name: str) -> None:
+    attrs = {key: value for key, value in ATTRS.items() if key != name}
+    with pytest.raises(ValueError, match=name):
+        write_embeddings(tmp_path / "embeddings.h5", filled(tmp_path), table(), attrs=attrs)
+    assert not (tmp_path / "embeddings.h5").exists()
