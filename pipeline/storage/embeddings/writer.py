@@ -112,7 +112,9 @@ def write_embeddings(
             names = trident_attributes(slide, name=table["group"].iloc[0]) if n else {}
             write_attributes(coords, attributes(slide) | names)
             write_attributes(file, attributes(slide))
-        write_attributes(file, {**attrs, "features_sha256": digest.hexdigest()})
+        # the same bytes, whatever the order of `attrs`
+        ordered = {name: attrs[name] for name in sorted(attrs)}
+        write_attributes(file, ordered | {"features_sha256": digest.hexdigest()})
         finish(file, SCHEMA)
 
 
