@@ -96,6 +96,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     """Draw the map of a slide from its embeddings unless the map is current; return the exit code."""
     from pipeline.annotations.geojson import shapely
     from pipeline.heads.saved import EmbeddedBy, folder_of_network, read_heads
+    from pipeline.inference.groups import group_rule, slide_csv
     from pipeline.inference.outliers import fit_rejection, outlier_scores
     from pipeline.maps.build import build_maps, read_thumbnail
     from pipeline.maps.geojson import OTHERWISE, Objects
@@ -129,6 +130,9 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     rejection = None if options.reject is None else fit_rejection(place, saved, options.reject)
     if rejection is not None:
         inputs.append(rejection.embeddings)
+    rule = group_rule(common.run)
+    if rule is not None:
+        inputs.append(rule[1])
     truth = None
     if options.truth is not None:
         truth = read_ground_truth(options.truth, content.classes, content.slide)
@@ -144,6 +148,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
         shapely(OTHERWISE)
     outputs = predict_rows(saved, content, path)
     sources = {file.name: atomic.sha256_file(file) for file in saved.files}
+    outliers = None if rejection is None else (rejection, outlier_scores(rejection, content, path))
     maps = build_maps(
         content,
         outputs,
@@ -151,13 +156,18 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
         details=record["details"],
         fitted_on=saved.embedded,
         sources=sources,
-        outliers=None if rejection is None else (rejection, outlier_scores(rejection, content, path)),
+        outliers=outliers,
     )
     kept = [tile for tile, used in zip(content.tile_id, ok, strict=True) if used]
     unlabelled.write_predictions(artifact.path, kept, outputs, coords=content.coords[ok], classes=content.classes)
     log.info("predict: drawing maps")
     objects: Objects | None = None if options.geojson == "none" else options.geojson
-    files = write_files(out, maps, thumbnail=read_thumbnail(path, record), truth=truth, objects=objects)
+    tables = {}
+    if rule is not None:
+        scores = None if outliers is None else outliers[1]
+        tables["groups.csv"] = slide_csv(slide.slide, outputs, scores, rule=rule[0], classes=content.classes)
+    thumbnail = read_thumbnail(path, record)
+    files = write_files(out, maps, thumbnail=thumbnail, truth=truth, objects=objects, tables=tables)
     remove_earlier(out, files)
     details = {
         **content_facts(source, slide.slide_sha256, out),
@@ -170,8 +180,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     log.info(f"predict: {', '.join(outputs)} on {len(kept)} tiles of {slide.slide}: {out / 'map.md'}")
     if objects and (slide.bounds_x or slide.bounds_y):
         log.info(
-            f"predict: map.geojson counts from the scanned area at ({slide.bounds_x}, {slide.bounds_y}) px, to which "
-            "QuPath crops the slide"
+            f"predict: map.geojson counts from the scanned area at {slide.bounds_x}, {slide.bounds_y} px, as QuPath"
         )
     if maps.saw_source:
         log.warning(f"predict: the network was trained on tiles of the source of {slide.slide}: the map is optimistic")

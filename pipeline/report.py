@@ -121,12 +121,13 @@ def write_if_stale(common: Common, protocol: "Protocol | None", options: ReportO
 
     data = collect(common, options, predictions, files, protocol=protocol)
     document = build(data)
+    groups = group_level(predictions)
     atomic.write_text(table, to_csv(list(data.scores.values())))
     outputs = {
         "comparison.md": to_markdown(document),
         "report.html": to_html(document, folder=folder),
         "per_group.csv": per_group_csv(predictions),
-        "groups.csv": groups_csv(group_level(predictions)),
+        "groups.csv": groups_csv(groups),
         "label_errors.csv": label_errors.to_csv(data.suspects),
     }
     for name, text in outputs.items():
@@ -144,6 +145,7 @@ def write_if_stale(common: Common, protocol: "Protocol | None", options: ReportO
         outputs=[*(folder / name for name, text in outputs.items() if text is not None), *sorted(drawn)],
         details={"intervals": data.resampling.unit, "n_draws": options.draws, "level": options.level}
         | {"protocol": predictions.protocol, "left_out": dict(data.files.missing)}
+        | ({} if groups is None else {"group_rule": groups.rule})
         | {"verdict": verdict.code, "recommended": verdict.recommended, "best": verdict.best},
     )
     log.info(f"report: {folder / 'comparison.md'} and {folder / 'report.html'}")

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline import predict
 from pipeline.maps.geojson import REJECTED_CLASS
+from pipeline.storage import records
 from pipeline.storage.embeddings import reader
 
 STRANGE = (1, 2)
@@ -82,3 +83,30 @@ def test_without_the_embeddings_of_the_run(
     (fitted_run / "embeddings.h5").unlink()
     assert put(fitted_run, "--embeddings", strange_slide, "--reject", "0.3") == 1
     assert "embeddings.h5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rule", ["mean probability", "vote"])
+def test_a_slide_is_predicted_by_the_rule_of_the_report(
+    fitted_run: Path, strange_slide: Path, tmp_path: Path, rule: str
+) -> None:
+    """groups.csv has one row for each head; rejected tiles do not count; without a report's rule there is no file."""
+    out = tmp_path / "out"
+    words = ("--embeddings", strange_slide, "--out", out, "--head", "all", "--geojson", "none")
+    assert put(fitted_run, *words) == 3
+    assert not (out / "groups.csv").exists()
+    (fitted_run / "comparison.csv").write_text("head\n")
+    records.write_record(
+        records.Artifact(fitted_run / "comparison.csv", "comparison/1.1", "report"), details={"group_rule": rule}
+    )
+    assert put(fitted_run, *words) == 3
+    found = pd.read_csv(out / "groups.csv").set_index("head")
+    tiles = pd.read_csv(out / "predictions.csv")
+    assert list(found.index) == list(dict.fromkeys(tiles["head"]))
+    for head, rows in tiles.groupby("head"):
+        expected = rows["p_ADI"].mean() if rule == "mean probability" else (rows["predicted"] == "ADI").mean()
+        assert found.loc[head, "p_ADI"] == pytest.approx(expected, abs=1e-5)
+        assert found.loc[head, "n_tiles"] == 11
+        assert found.loc[head, "rule"] == rule
+    assert put(fitted_run, *words, "--reject", "0.3") == 3
+    n = pd.read_csv(out / "areas.csv").query("head == 'svm' and `class` == 'rejected'")["n_cells"].iloc[0]
+    assert (pd.read_csv(out / "groups.csv")["n_tiles"] == 11 - n).all()

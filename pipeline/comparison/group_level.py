@@ -4,36 +4,16 @@ A group is then a row of `Predictions` as a tile is, so that the same scores, in
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.scores import FEW_UNITS
+from pipeline.evaluation.group_rule import RULES, group_means
 from pipeline.evaluation.metrics import confusion, scores_from_confusion
-from pipeline.evaluation.validate import FloatArray, IntArray, ProbabilityArray
+from pipeline.evaluation.validate import IntArray
 from pipeline.storage.csv_files import no_formula
-
-Shares = Callable[[ProbabilityArray, IntArray], FloatArray]
-"""Maps probabilities (M, K) and predicted classes (M,) of tiles to what is averaged over a group, (M, K)."""
-
-
-def _votes(p: ProbabilityArray, predicted: IntArray) -> FloatArray:
-    return np.eye(p.shape[1])[predicted]
-
-
-def _above(threshold: float) -> Shares:
-    return lambda p, predicted: (p > threshold).astype(np.float64)
-
-
-RULES: Mapping[str, Shares] = {
-    "mean probability": lambda p, predicted: np.asarray(p, np.float64),
-    "vote": _votes,
-    "share above 0.75": _above(0.75),
-    "share above 0.9": _above(0.9),
-}
-"""Rule -> what is averaged over the tiles of a group. The first rule holds where validation groups are too few."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +62,7 @@ def _aggregated(predictions: Predictions, rows: IntArray, rule: str) -> Predicti
     first = np.unique(code, return_index=True)[1]
     table = tiles.iloc[first].assign(tile_id=tiles["group"].iloc[first]).reset_index(drop=True)
     p = {
-        head: _means(RULES[rule], values[rows], predictions.predicted[head][rows], code)
+        head: group_means(rule, values[rows], predictions.predicted[head][rows], code)
         for head, values in predictions.p.items()
     }
     return dataclasses.replace(
@@ -92,17 +72,6 @@ def _aggregated(predictions: Predictions, rows: IntArray, rule: str) -> Predicti
         p=p,
         predicted={head: values.argmax(axis=1) for head, values in p.items()},
     )
-
-
-def _means(shares: Shares, p: ProbabilityArray, predicted: IntArray, code: IntArray) -> FloatArray:
-    """Return the mean shares of groups, (G, K), with sum 1; a group without any share has its mean probabilities."""
-    values = shares(p, predicted)
-    sums = np.stack([np.bincount(code, values[:, k]) for k in range(values.shape[1])], axis=1)
-    empty = sums.sum(axis=1) == 0
-    if empty.any():
-        fallback = np.stack([np.bincount(code, p[:, k]) for k in range(values.shape[1])], axis=1)
-        sums[empty] = fallback[empty]
-    return np.asarray(sums / sums.sum(axis=1, keepdims=True))
 
 
 def groups_csv(found: GroupLevel | None) -> str | None:

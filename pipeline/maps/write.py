@@ -24,7 +24,16 @@ from pipeline.storage import atomic, records
 PER_HEAD = ("map", "uncertainty", "probabilities")
 """Figures of each head."""
 
-SHARED = ("maps.png", "outlier.png", "disagreement.png", "areas.csv", "agreement.csv", "iou.csv", "map.md")
+SHARED = (
+    "maps.png",
+    "groups.csv",
+    "outlier.png",
+    "disagreement.png",
+    "areas.csv",
+    "agreement.csv",
+    "iou.csv",
+    "map.md",
+)
 """Files for all heads together."""
 
 
@@ -69,7 +78,13 @@ def truth_cells(truth: GroundTruth, grid: Grid) -> IntArray:
 
 
 def write_files(
-    out: Path, maps: MapData, *, thumbnail: np.ndarray | None, truth: GroundTruth | None, objects: Objects | None
+    out: Path,
+    maps: MapData,
+    *,
+    thumbnail: np.ndarray | None,
+    truth: GroundTruth | None,
+    objects: Objects | None,
+    tables: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write tables, figures, GeoJSON and the page; return the paths.
 
@@ -79,6 +94,7 @@ def write_files(
         thumbnail: (h, w, 3) uint8 of the whole slide, if there is one.
         truth: ground truth to draw next to the maps.
         objects: kind of the GeoJSON's objects; None: no GeoJSON.
+        tables: name -> text of further tables.
 
     Raises:
         PipelineError: regions are requested and shapely is not installed.
@@ -86,7 +102,7 @@ def write_files(
     heads, alone = maps.by_head, len(maps.by_head) == 1
     grid = next(iter(heads.values())).grid
     view = draw.SlideView(thumbnail, grid, short(maps.slide.slide, 60) + SOURCE_WORDS[maps.saw_source])
-    texts = {"areas.csv": areas_csv(maps)}
+    texts = {"areas.csv": areas_csv(maps), **(tables or {})}
     figures: dict[str, dict[str, str]] = {"": {}}
     if not alone:
         texts["agreement.csv"] = agreement_csv(maps)
