@@ -3,13 +3,16 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline.comparison.heads_summary import HeadsSummary, SourceProbe, read_heads_summary
 from pipeline.errors import BadArtifact
 from pipeline.names import SUMMARY
 from pipeline.storage import atomic, records
+from pipeline.storage.embeddings.reader import read_header
 from pipeline.storage.protocol import read_protocol
 
 
@@ -84,7 +87,7 @@ def read_price(run: Path) -> Price:
         probe="not measured" if summary is None else summary.probe,
     )
     if not (folders[0] / "model.json").is_file():
-        return price
+        return dataclasses.replace(price, **_imported(folders[0]))
     model = atomic.from_json(folders[0] / "model.json")
     arch, size = str(model["arch"]), int(model["preprocess"]["size"])
     n_networks = 1 if protocol is None else max(1, protocol.n_inner)
@@ -135,6 +138,23 @@ def _embedding(folder: Path) -> EmbeddingFacts:
         tiles_per_second=float(rate) if isinstance(rate, int | float) else None,
         bytes_per_value={"float32": 4, "float16": 2}.get(str(options.get("dtype"))),
     )
+
+
+def _imported(folder: Path) -> dict[str, Any]:
+    """Return what is known of the encoder of imported embeddings."""
+    path = folder / "embeddings.h5"
+    if not path.is_file():
+        return {}
+    header = read_header(path)
+    width = header.shape[1]
+    encoder = records.read_record_alone(path)["details"].get("encoder")
+    name = encoder.get("name") if isinstance(encoder, dict) else None
+    return {
+        "arch": None if name is None else str(name),
+        "start_weights": "not known",
+        "dimension": width,
+        "bytes_per_tile": width * np.dtype(header.dtype).itemsize,
+    }
 
 
 def _summary(run: Path) -> HeadsSummary | None:
