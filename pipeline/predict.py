@@ -179,9 +179,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     records.write_record(artifact, outputs=files, details=details)
     log.info(f"predict: {', '.join(outputs)} on {len(kept)} tiles of {slide.slide}: {out / 'map.md'}")
     if objects and (slide.bounds_x or slide.bounds_y):
-        log.info(
-            f"predict: map.geojson counts from the scanned area at {slide.bounds_x}, {slide.bounds_y} px, as QuPath"
-        )
+        log.info(f"predict: map.geojson counts from the scanned area at ({slide.bounds_x}, {slide.bounds_y}) px")
     if maps.saw_source:
         log.warning(f"predict: the network was trained on tiles of the source of {slide.slide}: the map is optimistic")
     if not ok.all():
