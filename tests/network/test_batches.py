@@ -211,6 +211,20 @@ def test_shared_memory_must_hold_twice_the_batches(
     assert capsys.readouterr().err.count(f"has {free} MB free, 400 MB are needed") == (0 if room else 1)
 
 
+def test_a_long_path_of_the_temporary_folder_leaves_pipes(
+    tiles: TileFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The path of a socket has at most 107 bytes on Linux: workers would wait for ever."""
+    folder = tmp_path / ("n" * 80)
+    folder.mkdir()
+    monkeypatch.setattr(shared_memory.tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(shared_memory.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**12))
+    shared_memory._report.cache_clear()
+    whole = [batch.pixels.numpy() for batch in load_batches(tiles, [[0, 1], [2, 3]], workers=1)]
+    assert sum(map(len, whole)) == 4
+    assert capsys.readouterr().err.count("TMPDIR: at most 75") == 1
+
+
 def test_full_shared_memory_is_one_line(tiles: TileFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_memory.shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
     with pytest.raises(PipelineError, match=r"/dev/shm.*--shm-size 1g, or give --workers 0"):

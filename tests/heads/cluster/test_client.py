@@ -194,7 +194,8 @@ def test_a_task_that_ends_every_worker_is_one_line(own_pool: Pool) -> None:
     def work(i: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(WorkerLost, match="workers were lost one after the other at the same task") as caught:
+    either = "workers were lost one after the other at the same task|its workers or its scheduler are gone"
+    with pytest.raises(WorkerLost, match=either) as caught:  # the second where the last worker takes its nanny along
         own_pool.map(work, [0])
     assert "\n" not in str(caught.value)
 
