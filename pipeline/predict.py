@@ -2,9 +2,9 @@
 
 Reads the embeddings of a slide (`python -m pipeline.extract --slide`) and the saved heads of the run that made them.
 With --tiles it reads a folder of tiles and embeds them first, without saving the embeddings. Writes predictions.csv.
-For a slide it also writes map.png, map.geojson, uncertainty.png, probabilities.png, areas.csv and map.md. Several
-heads each get their own files, and a table of their agreement. With --truth the map is scored against the ground truth.
-In a cross-validation plan the heads are those of the part whose network embedded the slide.
+For a slide it also writes map.png, map.geojson, uncertainty.png, probabilities.png, areas.csv, map.md and map.html.
+Several heads each get their own files, and a table of their agreement. With --truth the map is scored against the
+ground truth. In a cross-validation plan the heads are those of the part whose network embedded the slide.
 
     python -m pipeline.predict --run reports/mine --embeddings slide.h5 --head all
     python -m pipeline.predict --run reports/mine --tiles new_tiles

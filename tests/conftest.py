@@ -21,6 +21,8 @@ from PIL import Image
 
 from pipeline.runtime.console import start_logging
 
+from .browser import axe, chromium, open_html  # noqa: F401  (fixtures; no package has the tests)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--reliability PAGE`; see tests/faults/ledger.py."""

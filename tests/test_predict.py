@@ -76,7 +76,7 @@ def test_all_heads_answer_as_in_predictions_csv(fitted_run: Path, slide: Path, t
         assert list(mine["predicted"]) == list(theirs["predicted"])
         np.testing.assert_allclose(mine[["p_ADI", "p_TUM"]], theirs[["p_ADI", "p_TUM"]], atol=1e-6)
         assert mine[["x", "y"]].to_numpy()[:5].tolist() == [[100, 200], [164, 200], [228, 200], [292, 200], [100, 264]]
-    shared = ["agreement.csv", "areas.csv", "disagreement.png", "map.md", "maps.png"]
+    shared = ["agreement.csv", "areas.csv", "disagreement.png", "map.html", "map.md", "maps.png"]
     per_head = [name.replace(".", f"-{head}.") for head in HEADS for name in LONE]
     assert files(out) == sorted([*shared, *per_head, "predictions.csv", "predictions.csv.json"])
     for name in files(out):
@@ -93,7 +93,7 @@ def test_all_heads_answer_as_in_predictions_csv(fitted_run: Path, slide: Path, t
 def test_the_map_is_that_of_the_answers(fitted_run: Path, slide: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert put(fitted_run, "--embeddings", slide, "--out", out, "--head", "svm", "--geojson", "tiles") == 0
-    assert files(out) == sorted([*LONE, "areas.csv", "map.md", "predictions.csv", "predictions.csv.json"])
+    assert files(out) == sorted([*LONE, "areas.csv", "map.html", "map.md", "predictions.csv", "predictions.csv.json"])
     got = read_tiles(out / "predictions.csv")
     likeliest = np.array(["ADI", "TUM"])[got[["p_ADI", "p_TUM"]].to_numpy().argmax(axis=1)]
     features = json.loads((out / "map.geojson").read_text())["features"]

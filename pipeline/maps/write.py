@@ -13,10 +13,11 @@ from pipeline.maps import figures as draw
 from pipeline.maps.cells import NONE, Grid
 from pipeline.maps.geojson import Objects, write_geojson
 from pipeline.maps.ground_truth import GLASS, GroundTruth
+from pipeline.maps.html_page import with_map
 from pipeline.maps.map_data import SOURCE_WORDS, MapData, n_classes_predicted
 from pipeline.maps.page import build
 from pipeline.maps.tables import agreement_csv, areas_csv, iou_csv
-from pipeline.markup.document import to_markdown
+from pipeline.markup.document import to_html, to_markdown
 from pipeline.markup.number_format import head_name
 from pipeline.names import MAIN
 from pipeline.storage import atomic, records
@@ -33,6 +34,7 @@ SHARED = (
     "agreement.csv",
     "iou.csv",
     "map.md",
+    "map.html",
 )
 """Files for all heads together."""
 
@@ -138,7 +140,10 @@ def write_files(
                 about=about(maps, head),
             )
             written.append(path)
-    texts["map.md"] = to_markdown(build(maps, figures))
+    document = build(maps, figures)
+    texts["map.md"] = to_markdown(document)
+    whole = with_map(document, maps, thumbnail=thumbnail, colours=class_colours(len(maps.classes)))
+    texts["map.html"] = to_html(whole, folder=out)
     for file, text in texts.items():
         atomic.write_text(out / file, text)
     names = [file for files in figures.values() for file in files.values()]

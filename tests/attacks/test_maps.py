@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.maps.cells import ClassMap, grid_of
 from pipeline.maps.ground_truth import GroundTruthScore
@@ -54,7 +55,9 @@ def test_names_in_the_files_of_a_map(tmp_path: Path, name: str) -> None:
     out.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         for drawn in ("class_map", "uncertainty", "probabilities", "side_by_side", "disagreement"):
-            patch.setattr(f"pipeline.maps.figures.draw_{drawn}", lambda path, *_, **__: path.write_bytes(b""))
+            patch.setattr(
+                f"pipeline.maps.figures.draw_{drawn}", lambda path, *_, **__: Image.new("RGB", (2, 2)).save(path)
+            )
         write_files(out, maps_of(name), thumbnail=None, truth=None, objects="regions")
     assert names_in(tmp_path) == {"deep", "deep/out", *(f"deep/out/{file}" for file in names_in(out))}
     page = (out / "map.md").read_text()

@@ -7,7 +7,7 @@
  *   cut off for each level and each number of units from 2 on
  */
 const ownView = (() => {
-  const { make, text, button, picker, table, line } = page;
+  const { decode, make, text, button, picker, table, line, scroller } = page;
   const METRICS = ["accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece"];
   const COLUMNS = ["head", "accuracy", "balanced accuracy", "macro-F1", "NLL", "Brier score", "ECE"];
 
@@ -39,7 +39,7 @@ const ownView = (() => {
   function tailOf(facts, level, nUnits, allUnits) {
     const at = facts.levels.indexOf(level);
     if (!facts.tails || at < 0 || nUnits < 2) return null;
-    return scores.decode(facts.tails, Float64Array)[at * (allUnits - 1) + nUnits - 2];
+    return decode(facts.tails, Float64Array)[at * (allUnits - 1) + nUnits - 2];
   }
 
   /**
@@ -88,7 +88,7 @@ const ownView = (() => {
     return make("div", {},
       make("p", { class: "note", id: "own-verdict", "data-code": found.code, "data-recommended": found.recommended ? found.recommended.name : "" },
         view.drawn.size ? whose + sentence(found, view.unit) : "The page carries no draws for so many units: there is no interval and no verdict here."),
-      make("div", { class: "table", tabindex: 0, role: "group", "aria-label": "Scores of the rows that are left" }, table(COLUMNS, lines, `${kept.length} of ${view.nAll} test rows, ${nUnits} ${view.unit}s.`)),
+      scroller("Scores of the rows that are left", table(COLUMNS, lines, `${kept.length} of ${view.nAll} test rows, ${nUnits} ${view.unit}s.`)),
       ...(view.drawn.size ? [make("ul", {}, ...pairs)] : []));
   }
 

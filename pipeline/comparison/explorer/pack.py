@@ -1,6 +1,5 @@
 """Pack the test rows of a report for its page: typed arrays as base64, thumbnails as one JPEG sheet."""
 
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from pipeline.comparison.choice import CHANCE
 from pipeline.comparison.explorer.nearest import nearest_training_tiles
-from pipeline.comparison.explorer.thumbnails import encode, thumbnail_sheet
+from pipeline.comparison.explorer.thumbnails import thumbnail_sheet
 from pipeline.comparison.recommendation import by_cost
 from pipeline.comparison.report_figures import EmbeddingMap
 from pipeline.comparison.scores import FEW_UNITS
@@ -16,6 +15,7 @@ from pipeline.evaluation.bootstrap import resampling_counts, tail_probabilities
 from pipeline.evaluation.bootstrap_sums import dense_units
 from pipeline.evaluation.metrics import ECE_BINS
 from pipeline.evaluation.significance import EXACT_UNITS
+from pipeline.markup.inline_data import encode, inline_json
 from pipeline.markup.number_format import head_name
 from pipeline.names import REFERENCES, UNTRAINED
 
@@ -47,7 +47,7 @@ FEW_TILES = 3000
 def explorer_payload(data: "ReportData") -> str | None:
     """Return the JSON that explorer/view.js reads; None where the test rows are too many for a page.
 
-    Its arrays are int32 or float64, in the order of the test rows. `<` is escaped, so that the text can be inlined.
+    Its arrays are int32 or float64, in the order of the test rows.
     """
     predictions = data.predictions
     rows = predictions.rows("test")
@@ -94,7 +94,7 @@ def explorer_payload(data: "ReportData") -> str | None:
         "neighbours": _neighbours(data, names),
         "findings": _findings(data, set(names.tolist())),
     }
-    return json.dumps(payload, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return inline_json(payload)
 
 
 def _paths(data: "ReportData", names: np.ndarray) -> list[str]:

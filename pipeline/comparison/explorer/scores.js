@@ -11,18 +11,6 @@ const scores = (() => {
   const LEAST_P = 1e-15;
 
   /**
-   * Return the typed array of a base64 text.
-   * @template {Int32Array | Float64Array | Uint8Array} T
-   * @param {string} text
-   * @param {new (buffer: ArrayBuffer) => T} Type
-   * @returns {T}
-   */
-  function decode(text, Type) {
-    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    return new Type(bytes.buffer);
-  }
-
-  /**
    * Return the number of sums of `addRow`: support, predicted and hits of each class, nll, brier, three of each bin.
    * @param {Rows} rows
    */
@@ -224,5 +212,5 @@ const scores = (() => {
     return [quantile(sorted, tail), quantile(sorted, 1 - tail)];
   }
 
-  return { decode, ofRows, ofClasses, auroc, inDraws, interval, macroF1, topClass, binOf };
+  return { ofRows, ofClasses, auroc, inDraws, interval, macroF1, topClass, binOf };
 })();

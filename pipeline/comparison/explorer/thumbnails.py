@@ -1,25 +1,17 @@
 """Put thumbnails of tiles into one JPEG sheet."""
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from pipeline.comparison.report_figures import tile_reader
 from pipeline.evaluation.validate import IntArray
+from pipeline.markup.inline_data import encode, jpeg
 from pipeline.tiles.decoding import resize
 from pipeline.tiles.manifest import Manifest
 
 SHEET_COLUMNS = 64
-JPEG_QUALITY = 70
-
-
-def encode(values: Any, dtype: str) -> str:
-    """Return an array as base64 of its little-endian bytes."""
-    return base64.b64encode(np.ascontiguousarray(values, dtype=np.dtype(dtype).newbyteorder("<")).tobytes()).decode()
 
 
 def thumbnail_sheet(manifest: Manifest, names: Sequence[str], *, px: int) -> dict[str, Any]:
@@ -43,11 +35,4 @@ def thumbnail_sheet(manifest: Manifest, names: Sequence[str], *, px: int) -> dic
         sheet[top * px : (top + 1) * px, left * px : (left + 1) * px] = resize(pixels, px)
         place[i], n = n, n + 1
     used = sheet[: max(1, -(-n // SHEET_COLUMNS)) * px]
-    file = io.BytesIO()
-    Image.fromarray(used).save(file, "JPEG", quality=JPEG_QUALITY)
-    return {
-        "px": px,
-        "columns": SHEET_COLUMNS,
-        "place": encode(place, "i4"),
-        "jpeg": base64.b64encode(file.getvalue()).decode(),
-    }
+    return {"px": px, "columns": SHEET_COLUMNS, "place": encode(place, "i4"), "jpeg": jpeg(used)}

@@ -20,20 +20,20 @@
 (() => {
   const source = document.getElementById("explorer-data"), root = document.getElementById("explorer");
   if (!source || !root) return;
-  const { make, text, button, picker, table, line } = page;
+  const { decode, make, text, button, picker, table, line, scroller } = page;
   /** @type {Payload} */
   const data = JSON.parse(source.textContent || "");
   /** @param {string} packed */
-  const ints = (packed) => scores.decode(packed, Int32Array);
+  const ints = (packed) => decode(packed, Int32Array);
   const rows = { y: ints(data.y), unit: ints(data.unit), nClasses: data.classes.length, nUnits: data.n_units, edges: data.edges };
   const tile = ints(data.tile), group = ints(data.group), fold = ints(data.fold), seed = ints(data.seed);
-  const heads = data.heads.map((head) => ({ ...head, predicted: ints(head.predicted), p: head.p === null ? null : scores.decode(head.p, Float64Array) }));
+  const heads = data.heads.map((head) => ({ ...head, predicted: ints(head.predicted), p: head.p === null ? null : decode(head.p, Float64Array) }));
   const shown = heads.flatMap((head) => (head.p ? [/** @type {ShownHead} */ (head)] : []));
-  const draws = data.draws === null ? null : scores.decode(data.draws, Uint8Array);
+  const draws = data.draws === null ? null : decode(data.draws, Uint8Array);
   const k = rows.nClasses, all = Array.from({ length: data.n }, (_, i) => i);
   const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6d1f", "#7f7f7f", "#332288", "#aa4499"];
   const SHOWN = 120, LEGEND = 24;
-  const points = data.map && { tile: ints(data.map.tile), xy: scores.decode(data.map.xy, Float64Array) };
+  const points = data.map && { tile: ints(data.map.tile), xy: decode(data.map.xy, Float64Array) };
   const places = data.thumbnails && ints(data.thumbnails.place);
   /** @type {Map<number, number>} */
   const firstRow = new Map();
@@ -158,7 +158,7 @@
       });
       grid.append(row);
     });
-    return make("div", { class: "table", tabindex: 0, role: "group", "aria-label": "Confusion matrix" }, grid);
+    return scroller("Confusion matrix", grid);
   }
 
   /** @param {number} i */
@@ -237,7 +237,7 @@
       const label = button(text(edge, 2), state.bin === b, () => change({ bin: state.bin === b ? null : b }), { "aria-label": `confidence up to ${text(edge, 2)}` });
       return [line(label, String(count[b]), text(right[b] / count[b], 2))];
     });
-    return make("div", { class: "table" }, table(["confidence up to", "tiles", "right"], lines, `Confidence of ${a.title}`));
+    return scroller("Bins of confidence", table(["confidence up to", "tiles", "right"], lines, `Confidence of ${a.title}`));
   }
 
   function groups() {
@@ -255,8 +255,7 @@
       const label = button(name, state.group === g, () => change({ group: state.group === g ? null : g }), { disabled: out, "aria-label": `group ${name}` });
       return [line(label, String(n[g]), text(right[g] / n[g], 2), box)];
     });
-    return make("div", { class: "table scroll", tabindex: 0, role: "group", "aria-label": "Groups" },
-      table(["group", "tiles", "right", "leave out"], lines, "Groups (slides, patients or sources)"));
+    return scroller("Groups", table(["group", "tiles", "right", "leave out"], lines, "Groups (slides, patients or sources)"), "scroll");
   }
 
   /** @param {number[]} selected */
@@ -266,7 +265,7 @@
       const found = selected.length ? scores.ofRows(rows, head, selected) : {};
       return line(head.title, ...["accuracy", "balanced_accuracy", "macro_f1"].map((name) => text(found[name])));
     });
-    return make("div", { class: "table" }, table(["head", "accuracy", "balanced accuracy", "macro-F1"], lines));
+    return scroller("Scores of the selected rows", table(["head", "accuracy", "balanced accuracy", "macro-F1"], lines));
   }
 
   /**
@@ -322,7 +321,7 @@
       make("div", {}, make("p", {}, make("code", {}, name), " ",
         button("Copy name", false, () => navigator.clipboard && navigator.clipboard.writeText(name)),
         button("Close", false, () => change({ open: null }))),
-        make("p", {}, facts.join(", ")), make("div", { class: "table" }, table(["head", "predicted", "probability"], lines)), neighbours(tile[i])));
+        make("p", {}, facts.join(", ")), scroller("Predictions for the tile", table(["head", "predicted", "probability"], lines)), neighbours(tile[i])));
   }
 
   /**
@@ -333,7 +332,7 @@
     const near = data.neighbours;
     if (!near) return "";
     const sheet = near.thumbnails, cells = sheet && ints(sheet.place), y = ints(near.y), { group: groupOf } = near;
-    const found = ints(near.of_tile).subarray(t * near.k, (t + 1) * near.k), cosine = scores.decode(near.cosine, Float64Array);
+    const found = ints(near.of_tile).subarray(t * near.k, (t + 1) * near.k), cosine = decode(near.cosine, Float64Array);
     const items = Array.from(found, (n, j) => make("li", { "data-neighbour": near.id[n] },
       sheet && cells ? thumbnail(sheet, cells[n], 2 * sheet.px, "trained") : "",
       `${data.classes[y[n]]}${groupOf ? `, group ${groupOf[n]}` : ""}, cosine ${text(cosine[t * near.k + j])}: `, make("code", {}, near.id[n])));
@@ -353,7 +352,7 @@
 
   const recomputed = recompute.part(() => {
     const { levels, level, tails } = data.verdict, nUnits = rows.nUnits;
-    const tail = tails ? scores.decode(tails, Float64Array)[levels.indexOf(level) * (nUnits - 1) + nUnits - 2] : null;
+    const tail = tails ? decode(tails, Float64Array)[levels.indexOf(level) * (nUnits - 1) + nUnits - 2] : null;
     return recompute.compareAll(rows, heads, data.classes, data.printed, draws, tail);
   });
   const keep = ownView.keeper(rows, heads, draws);

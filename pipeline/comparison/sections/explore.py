@@ -1,13 +1,11 @@
 """Write the section in which a reader selects test tiles and recomputes the scores."""
 
-from pathlib import Path
-
-from pipeline.comparison import explorer
 from pipeline.comparison.explorer.pack import MOST_ROWS, explorer_payload
 from pipeline.comparison.report_data import ReportData
 from pipeline.markup.document import Block, Interactive, Section, Text
+from pipeline.markup.inline_data import read_scripts
 
-SCRIPTS = ("scores.js", "verdict.js", "page.js", "recompute.js", "own_view.js", "view.js")
+SCRIPTS = ("scores.js", "verdict.js", "recompute.js", "own_view.js", "view.js")
 
 
 def section(data: ReportData) -> Section:
@@ -16,14 +14,12 @@ def section(data: ReportData) -> Section:
     if payload is None:
         block: Block = Text(f"n/a: more than {MOST_ROWS} test rows are too many for a page.")
     else:
-        folder = Path(explorer.__path__[0])
-        script = "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
         block = Interactive(
             "explorer",
             "report.html lets you select test tiles by class, cell of the confusion matrix, group, confidence or place "
             "on the map. It shows their thumbnails and scores. It recomputes every test score from the rows that the "
             "page carries. This part needs JavaScript; all other parts do not.",
             payload,
-            script,
+            read_scripts("pipeline.comparison.explorer", SCRIPTS),
         )
     return Section("Explore the test tiles", [block])

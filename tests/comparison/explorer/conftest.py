@@ -1,8 +1,6 @@
-"""A browser with an open page, shared by the tests of pages."""
+"""Reports to open in a browser."""
 
-import dataclasses
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,54 +15,18 @@ from pipeline.comparison.sections import explore
 from pipeline.comparison.sections.build import build
 from pipeline.markup.document import Document, Figure, to_html
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
 SHARES = {"softmax": 0.3, "svm": 0.2, "histogram_svm": 0.4}
 
 
-@dataclasses.dataclass
-class Browser:
-    """An open page, and what it wrote to the console or asked the network for."""
-
-    page: Any
-    problems: list[str]
-    requests: list[str]
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def show(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Browser]]:
+def show(open_html: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
     """Return a function that opens the explorer of a report, or an HTML text."""
-    pages = []
 
-    def open_page(
-        data: ReportData | str, *, address: str = "", width: int = 1200, waits_for: str = "#selected"
-    ) -> Browser:
+    def open_page(data: ReportData | str, **more: Any) -> Any:
         html = data if isinstance(data, str) else to_html(Document("made", [explore.section(data)]), folder=tmp_path)
-        (tmp_path / "report.html").write_text(html, encoding="utf-8")
-        page = chromium.new_page(viewport={"width": width, "height": 900})
-        pages.append(page)
-        found = Browser(page, [], [])
-        page.on("console", lambda message: found.problems.append(message.text))
-        page.on("pageerror", lambda error: found.problems.append(str(error)))
-        page.on("request", lambda request: found.requests.append(request.url))
-        page.goto(f"file://{tmp_path}/report.html{address}")
-        page.wait_for_selector(waits_for)
-        return found
+        return open_html(html, waits_for="#selected", **more)
 
-    yield open_page
-    for page in pages:
-        page.close()
+    return open_page
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 "use strict";
-/** Make elements of a page. All text enters as text, never as HTML. */
+/** Read the arrays of a page and make its elements. All text enters as text, never as HTML. */
 const page = (() => {
   /**
    * Return an element with properties and children; strings become text. `on...` are listeners; false and null are left out.
@@ -18,6 +18,18 @@ const page = (() => {
     }
     element.append(...children);
     return element;
+  }
+
+  /**
+   * Return the typed array of a base64 text.
+   * @template {Int16Array | Int32Array | Float64Array | Uint8Array} T
+   * @param {string} text
+   * @param {new (buffer: ArrayBuffer) => T} Type
+   * @returns {T}
+   */
+  function decode(text, Type) {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    return new Type(bytes.buffer);
   }
 
   /**
@@ -59,5 +71,12 @@ const page = (() => {
    */
   const line = (...cells) => make("tr", {}, ...cells.map((cell, i) => make("td", { class: i ? "" : "words" }, cell)));
 
-  return { make, text, button, picker, table, line };
+  /**
+   * Return a part that scrolls sideways where it is too wide, also by keyboard.
+   * @param {string} label @param {HTMLElement} content @param {string} more classes
+   */
+  const scroller = (label, content, more = "") =>
+    make("div", { class: `table ${more}`, tabindex: 0, role: "group", "aria-label": label }, content);
+
+  return { scroller, decode, make, text, button, picker, table, line };
 })();
