@@ -109,9 +109,9 @@ def test_the_whole_job(prepared: Path, words: Callable[..., list[str]], tmp_path
     assert train.main([*words("train", run), "--epochs", "1", "--tile-px", "16"]) == 0
     assert extract.main(words("extract", run)) == 0
     assert baselines.main(["--run", str(run), *small]) == 0
-    assert fit_heads.main(["--run", str(run), "--threads", "1", "--rounds", "4"]) == 0
+    assert fit_heads.main(["--run", str(run), "--threads", "1", "--heads", "svm"]) == 0
     assert robustness.main(["--run", str(run), "--corruptions", "blur", *small]) in (0, 3)
-    assert report.main(["--run", str(run), "--draws", "100"]) == 0
+    assert report.main(["--run", str(run), "--draws", "100", "--map", "none"]) == 0
     manifest = read_manifest(run / "manifest.csv").table
     embedded = read_embeddings(run / "embeddings.h5")
     assert list(embedded.tile_id) == list(manifest["tile_id"])

@@ -78,15 +78,15 @@ def test_an_endless_object_is_not_read_to_its_end(tmp_path: Path, monkeypatch: p
 def test_memory_does_not_grow_with_the_number_of_objects(tmp_path: Path) -> None:
     path = tmp_path / "cells.geojson"
     one = json.dumps({"type": "Feature", "properties": {"objectType": "cell"}, "geometry": [[1.5, 2.5]] * 20})
-    n = 60_000
+    n = 20_000
     with path.open("w") as file:
         file.write('{"type": "FeatureCollection", "features": [' + one)
         for _ in range(n - 1):
             file.write(",\n" + one)
         file.write("]}")
-    assert path.stat().st_size > 15_000_000
+    assert path.stat().st_size > 6_000_000
     tracemalloc.start()
     assert sum(1 for _ in read_features(path)) == n
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 12_000_000
+    assert peak < 8_000_000  # all objects together have more than 40 MB
