@@ -87,7 +87,7 @@ const ownView = (() => {
     const whose = view.isOwn ? "Your own view, not the report's: " : "As in the report: ";
     return make("div", {},
       make("p", { class: "note", id: "own-verdict", "data-code": found.code, "data-recommended": found.recommended ? found.recommended.name : "" },
-        view.drawn.size ? whose + sentence(found, view.unit) : "The page carries no draws for so many units: there is no interval and no verdict here."),
+        view.drawn.size ? whose + sentence(found, view.unit) : nUnits < 2 ? `There is one ${view.unit}: no interval and no verdict.` : "The page carries no draws for so many units: there is no interval and no verdict here."),
       scroller("Scores of the rows that are left", table(COLUMNS, lines, `${kept.length} of ${view.nAll} test rows, ${nUnits} ${view.unit}s.`)),
       ...(view.drawn.size ? [make("ul", {}, ...pairs)] : []));
   }

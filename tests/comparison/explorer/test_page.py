@@ -8,7 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from pipeline.comparison.explorer import nearest
 from pipeline.comparison.predictions import Predictions
@@ -21,6 +23,7 @@ from pipeline.evaluation.bootstrap_sums import metrics_of_sums, unit_statistics
 from pipeline.evaluation.metrics import confusion, scalar_metrics
 from pipeline.evaluation.significance import holm, sign_flip
 from pipeline.markup.document import Document, to_html
+from pipeline.tiles.decoding import pixel_hash
 
 Browser = Any
 """As tests/browser.py makes it: page, problems, requests."""
@@ -249,6 +252,52 @@ def test_rows_left_out_give_scores_intervals_and_verdict_of_the_other_rows(
     assert list(pairs) == [f"{pair.tests.head} {pair.tests.reference}" for pair in verdict.asked]
     assert code == verdict.code
     assert browser.page.inner_text("#own-verdict").startswith("Your own view")
+    assert browser.problems == []
+
+
+@pytest.mark.parametrize(("n_classes", "n_groups", "n_heads"), [(2, 1, 1), (3, 0, 2), (40, 120, 2)])
+def test_any_number_of_classes_groups_and_heads(
+    show: Callable[..., Browser],
+    make_predictions: Callable[..., Predictions],
+    make_data: Callable[..., ReportData],
+    n_classes: int,
+    n_groups: int,
+    n_heads: int,
+) -> None:
+    rng, n = np.random.default_rng(1), 240
+    y = rng.integers(n_classes, size=n)
+    wrong = [np.where(rng.random(n) < 0.3, (y + 1) % n_classes, y).tolist() for _ in range(n_heads)]
+    group = [f"g{i % n_groups}" for i in range(n)] if n_groups else [""] * n
+    classes = tuple(f"c{k}" for k in range(n_classes))
+    answers = dict(zip(("softmax", "svm"), wrong, strict=False))
+    made = make_data(make_predictions(y.tolist(), answers, group=group, classes=classes))
+    browser = show(made)
+    assert browser.page.locator("[data-cell]").count() == n_classes**2
+    counts = confusion(y, made.predictions.predicted["softmax"], n_classes)
+    browser.page.click('[data-cell="0-1"]')
+    assert n_selected(browser) == counts[0, 1]
+    assert browser.page.locator('[aria-label^="leave out g"]').count() == n_groups
+    agree, compared = recomputed(browser)
+    assert agree == compared
+    browser.page.click("#own-view summary")
+    assert browser.page.get_attribute("#own-verdict", "data-code") == made.verdict.code
+    assert browser.page.inner_text("#own-verdict").startswith("There is one group") == (n_groups == 1)
+    assert browser.problems == []
+
+
+def test_a_tile_without_a_file_is_missing_and_counts(
+    show: Callable[..., Browser], data: ReportData, tmp_path: Path
+) -> None:
+    pixels = np.full((20, 20, 3), 90, np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "kept.png")
+    names = data.predictions.tiles["tile_id"]
+    table = pd.DataFrame({"tile_id": names, "path": "gone.png", "sha256": pixel_hash(pixels).hex()})
+    table.loc[0, "path"] = "kept.png"
+    files = dataclasses.replace(data.files, manifest=SimpleNamespace(table=table, root=tmp_path))
+    browser = show(dataclasses.replace(data, files=files))
+    assert n_selected(browser) == 90
+    assert browser.page.locator(".tiles .thumbnail", has_text="missing").count() == 89
+    assert browser.page.locator(".tiles .thumbnail.tested").count() == 1
     assert browser.problems == []
 
 
