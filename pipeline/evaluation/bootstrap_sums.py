@@ -17,7 +17,7 @@ from pipeline.evaluation.metrics import (
 )
 from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray, ProbabilityArray, as_rows
 
-BLOCK_ROWS = 1_000_000
+BLOCK_ROWS = 100_000
 """Rows that are counted at once."""
 
 
