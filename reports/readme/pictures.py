@@ -42,7 +42,7 @@ def main() -> None:
         take(page, "report-first.webp")
         page.click(f'[data-cell="{page.evaluate(LARGEST_CONFUSION)}"]')
         page.locator(".tiles button").first.click()
-        page.eval_on_selector("#selected", "(part) => part.scrollIntoView({block: 'start'})")
+        page.get_by_text("Save the selection as CSV").evaluate("(part) => part.scrollIntoView({block: 'start'})")
         take(page, "report-cell.webp")
         browser.close()
 
