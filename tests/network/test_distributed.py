@@ -26,7 +26,9 @@ from pipeline.network.training.sync_batchnorm import SharedBatchNorm2d, synchron
 
 TIMES = ["seconds", "images_per_second"]
 
-ALL_SWITCHES = "--recipe strong --optimizer sgd --lr 0.02 --mixup 0.2 --cutmix 1 --progressive 0.75 1 --ema 0.5"
+ALL_SWITCHES = (
+    "--recipe strong --optimizer sgd --lr 0.02 --mixup 0.2 --cutmix 1 --progressive 0.75 1 --ema 0.5 --norm-tiles 25"
+)
 """With SGD, for Adam makes whole steps of what is nothing but rounding."""
 
 

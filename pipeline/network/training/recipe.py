@@ -76,6 +76,10 @@ class Recipe:
     """Decay per step of the running mean of the weights that is validated and kept, 0 for none: seeds differ less
     (Polyak and Juditsky 1992; Tarvainen and Valpola 2017)."""
 
+    norm_tiles: Annotated[int, Bounds(0)] = 0
+    """Training tiles that batch statistics are estimated on before each validation, 0: the running mean of the steps,
+    which lags behind the weights (Wu and Johnson 2021)."""
+
     progressive: Annotated[tuple[float, ...], Bounds(0.1, 1)] = (1.0,)
     """Sides of the input as shares of --tile-px, one after the other over the epochs: small tiles first cost less
     (Howard 2018, DAWNBench; Tan and Le 2021)."""

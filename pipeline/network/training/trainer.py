@@ -25,6 +25,7 @@ from pipeline.network.distributed import Ranks
 from pipeline.network.precision import Precision
 from pipeline.network.training.checkpoint import SAVE_EVERY_S, Checkpoint, Progress, Stateful, Weights
 from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles, open_tile_sources
+from pipeline.network.training.precise_norms import estimate_norms
 from pipeline.network.training.setup import LabelledTiles, TrainingSetup
 from pipeline.network.training.step import TrainStep, validate
 from pipeline.network.training.step_metrics import StepMetrics
@@ -182,6 +183,8 @@ class Trainer:
     def finish_epoch(self) -> None:
         """Validate, add the epoch to the history, keep the best weights, begin the next epoch."""
         state = self.state
+        if self.recipe.norm_tiles:
+            estimate_norms(self.train_step, self.sources["train"], len(self.train[0]))
         lr = self.train_step.optimizer.param_groups[0]["lr"]
         val_loss, val_accuracy = self.validate()
         if not math.isfinite(val_loss):

@@ -30,7 +30,15 @@ RECIPE = Recipe(tile_px=32, epochs=2, batch_size=7, lr_step=1)
 OPTIONS = {"lr": 1e-3, "precision": "fp32"}
 
 STRONG = dataclasses.replace(
-    RECIPES["strong"], tile_px=32, epochs=2, batch_size=7, progressive=(0.75, 1.0), ema=0.5, mixup=0.2, cutmix=1.0
+    RECIPES["strong"],
+    tile_px=32,
+    epochs=2,
+    batch_size=7,
+    progressive=(0.75, 1.0),
+    ema=0.5,
+    norm_tiles=20,
+    mixup=0.2,
+    cutmix=1.0,
 )
 """Every switch of the strong recipe and the two it leaves out, for tiny tiles: 24 px, then 32 px."""
 
@@ -217,7 +225,8 @@ def test_the_strong_recipes_input_grows(prepared_run: Path) -> None:
     training.network.conv1.register_forward_pre_hook(lambda _, inputs: sides.append(inputs[0].shape[-1]))
     training.eval_network.conv1.register_forward_pre_hook(lambda _, inputs: sides.append(-inputs[0].shape[-1]))
     training.run()
-    assert sides == [*4 * [24], -32, *4 * [32], -32]  # validation always sees the whole tile
+    # the statistics of norms and the validation always see the whole tile
+    assert sides == [*4 * [24], -32, -32, *4 * [32], -32, -32]
 
 
 def test_the_strong_recipes_changes_grow_step_by_step(prepared_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
