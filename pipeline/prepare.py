@@ -159,7 +159,7 @@ def run(common: Common, options: PrepareOptions) -> int:
     from pipeline.tiles.earlier import check_same_table, check_same_tiles, same_words
     from pipeline.tiles.manifest import SCHEMA, write_manifest
     from pipeline.tiles.splits.cross_validation import make_plan
-    from pipeline.tiles.splits.write import remove_other_plans, write_parts
+    from pipeline.tiles.splits.write import remove_other_plans, training_colours, write_parts
 
     data, path = Path(options.data), common.run / "manifest.csv"
     is_name = options.data in NAMES
@@ -233,8 +233,11 @@ def run(common: Common, options: PrepareOptions) -> int:
     origin = options.data if is_name else "files" if annotated is None else ORIGIN
     details = {"dataset": tiles.name, "origin": origin, "protocol": plan.protocol, **tiles.facts}
     remove_other_plans(common.run, plan)
-    if not plan.is_single:
-        outputs.append(write_parts(common.run, table, plan, root=root, options=given, details=details))
+    quality = measurements.quality
+    if plan.is_single:
+        details["source_colours"] = training_colours(table, quality)
+    else:
+        outputs.append(write_parts(common.run, table, plan, root=root, options=given, details=details, quality=quality))
     write_manifest(
         path, table, root=root, options=given, details=details, outputs=outputs, seed=common.seed, inputs=listing
     )

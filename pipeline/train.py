@@ -18,7 +18,7 @@ from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, BadInput, UsageError
 from pipeline.names import IMAGENET
-from pipeline.network.training.recipe import RECIPES, Recipe, check_switch, given_switches, offers_switches
+from pipeline.network.training.recipe import Recipe, check_switch, given_switches, offers_switches, recipe_for
 from pipeline.runtime.console import log
 from pipeline.runtime.process import is_first, n_ranks
 from pipeline.storage import atomic, freshness, records
@@ -37,8 +37,9 @@ class TrainOptions:
     GROUPS: ClassVar[Mapping[str, str]] = {"train": "recipe", "recipe": "tile_px"}
 
     recipe: Literal["tutorial", "quick", "strong"] | None = None
-    """tutorial: Adam 1e-3, StepLR x0.1 every 7 epochs, 15 epochs, flips, 150 px; quick: 8 epochs at 96 px; strong: most
-    switches below, 20 epochs at 96, 128, 150 px. Default: quick for the demo, tutorial for everything else."""
+    """tutorial: Adam 1e-3, StepLR x0.1 every 7 epochs, 15 epochs, flips, 150 px. strong: most switches below, 20 epochs
+    at 96, 128, 150 px (64 px for small tiles), changes of colour where the training sources differ in colour. quick:
+    strong in 24 epochs at 64 px. Default: quick for the demo, tutorial for everything else."""
 
     arch: Literal["resnet50", "resnet18", "resnet10"] = "resnet50"
     """The network; embeddings are 2048, 512 or 512 wide."""
@@ -76,7 +77,9 @@ class TrainOptions:
 def resolve_options(manifest: "Manifest", options: TrainOptions) -> tuple[Recipe, dict[str, Any]]:
     """Return the recipe with the user's changes, and all options as the model's record keeps them."""
     name = options.recipe or ("quick" if manifest.details.get("origin") == "demo" else "tutorial")
-    recipe = dataclasses.replace(RECIPES[name], **given_switches(options))
+    side = float(manifest.readable["width"].median())
+    fitted = recipe_for(name, tile_side=side, colour_share=manifest.details.get("source_colours"))
+    recipe = dataclasses.replace(fitted, **given_switches(options))
     is_file = options.init not in (None, IMAGENET)
     init = f"./{Path(str(options.init)).name}" if is_file else options.init  # its content is an input, not its place
     chosen = plain(options) | {"recipe": name, "init": init} | plain(recipe)
@@ -177,6 +180,13 @@ def train(common: Common, options: TrainOptions) -> int:
     if training.resume():
         log.info(f"train: continuing after epoch {training.state.epoch}, step {training.state.step}")
     else:
+        colours = manifest.details.get("source_colours")
+        if name != "tutorial":
+            share = "unknown" if colours is None else f"{colours:.0%} of their variance"
+            log.info(
+                f"train: colours that the training sources explain: {share}; recipe {name} "
+                f"{'with' if recipe.stain_scale or recipe.colour_jitter else 'without'} changes of colour"
+            )
         log.info(
             f"train: {options.arch} from {started_from(options) or 'scratch'}, recipe {name}, {recipe.epochs} epochs "
             f"of {len(training.train[0])} tiles, {', '.join(map(str, recipe.sides()))} px, {training.device}, "
@@ -247,6 +257,7 @@ def finish(
         details={
             "dataset": manifest.details["dataset"],
             "protocol": manifest.details["protocol"],
+            "source_colours": manifest.details.get("source_colours"),
             "precision": training.precision,
             "init_sha256": training.setup.identity["init"],
             "init_removed": training.setup.identity["init_removed"],

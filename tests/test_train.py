@@ -156,7 +156,7 @@ def test_other_options_do_not_continue_a_checkpoint(
     before = (prepared_run / "checkpoint.pt").read_bytes()
     capsys.readouterr()
     assert train.main(words("train", prepared_run, "--lr", "0.1")) == 1
-    assert "another lr (0.001, now 0.1)" in one_line(capsys.readouterr().err)
+    assert "another lr (0.0007, now 0.1)" in one_line(capsys.readouterr().err)
     assert (prepared_run / "checkpoint.pt").read_bytes() == before
 
 
@@ -168,7 +168,7 @@ def test_a_restart_that_was_interrupted_continues_without_the_flag(
         interrupt_after(patch, 4, signal.SIGTERM)
         assert train.main([*other, "--restart"]) == 143
     assert "(without --restart)" in one_line(capsys.readouterr().err)
-    assert load_model(trained_run / "model.safetensors").info["recipe"]["lr"] == 1e-3
+    assert load_model(trained_run / "model.safetensors").info["recipe"]["lr"] == 7e-4
     assert train.main(other) == 0
     assert "continuing after epoch 1, step 1" in capsys.readouterr().err
     assert load_model(trained_run / "model.safetensors").info["recipe"]["lr"] == 2e-3

@@ -1,4 +1,4 @@
-"""Augment batches of uint8 tiles on their device: orientation, stain, blur, resolution, colours, mixing.
+"""Augment batches of uint8 tiles on their device: orientation, place, stain, blur, resolution, colours, mixing.
 
 The changes of a tile depend only on its column of random numbers, drawn from a seed, e.g. (run's seed, epoch, step).
 They do not depend on the device, workers, a resume or other tiles of the batch. Only mixing combines two tiles.
@@ -17,8 +17,9 @@ from pipeline.network.batches import to_device
 from pipeline.network.orientation import orient
 from pipeline.network.training.recipe import Recipe
 
-DRAWN = 14
-"""Numbers per tile: orientation 3, stain scale 3, stain shift 3, brightness, contrast, saturation, blur, resolution."""
+DRAWN = 17
+"""Numbers per tile: orientation 3, stain scale 3, stain shift 3, brightness, contrast, saturation, blur, resolution,
+place 2, zoom."""
 
 BLURRED, COARSE = 0.5, 0.25
 """Shares of the tiles that are blurred, and that lose resolution."""
@@ -58,8 +59,8 @@ def orient_each(pixels: torch.Tensor, coins: np.ndarray) -> torch.Tensor:
 def augment(pixels: torch.Tensor, recipe: Recipe, numbers: np.ndarray, *, side: int) -> torch.Tensor:
     """Return the augmented tiles of one step of a recipe.
 
-    The order is that of a tile's origin: orientation, stain, focus, resolution, colours of the scanner. In between,
-    values are float32 on the scale 0..255; they are rounded once, at the end.
+    The order is that of a tile's origin: orientation, place, stain, focus, resolution, colours of the scanner. In
+    between, values are float32 on the scale 0..255; they are rounded once, at the end.
 
     Args:
         pixels: (B, 3, S, S) uint8 on their device.
@@ -73,11 +74,14 @@ def augment(pixels: torch.Tensor, recipe: Recipe, numbers: np.ndarray, *, side: 
     coins, scale, shift = numbers[:3] < 0.5, numbers[3:6], numbers[6:9]
     pixels = orient_each(pixels, coins[:2] if recipe.orientations == "flips" else coins)
     is_coloured = recipe.stain_scale or recipe.stain_shift or recipe.colour_jitter
-    if not (is_coloured or recipe.blur or recipe.low_resolution < 1 or side != pixels.shape[-1]):
+    is_moved = recipe.shift or recipe.zoom
+    if not (is_moved or is_coloured or recipe.blur or recipe.low_resolution < 1 or side != pixels.shape[-1]):
         return pixels
     x = pixels.to(torch.float32).contiguous()
     if side != x.shape[-1]:
         x = resized(x, side)
+    if is_moved:
+        x = move_each(x, recipe.shift * (2 * numbers[14:16] - 1), 1 + recipe.zoom * (2 * numbers[16] - 1))
     if recipe.stain_scale or recipe.stain_shift:
         x = vary_stain(x, 1 + recipe.stain_scale * (2 * scale - 1), recipe.stain_shift * (2 * shift - 1))
     if recipe.blur:
@@ -112,6 +116,23 @@ def per_tile(values: np.ndarray, device: torch.device) -> torch.Tensor:
 def resized(x: torch.Tensor, side: int) -> torch.Tensor:
     """Return float tiles (B, 3, S, S) at another side, by the antialiased bilinear filter of decoding."""
     return functional.interpolate(x, size=(side, side), mode="bilinear", antialias=True)
+
+
+def move_each(x: torch.Tensor, shift: np.ndarray, zoom: np.ndarray) -> torch.Tensor:
+    """Return the tiles moved and enlarged about their centre, by bilinear interpolation, mirrored at the borders.
+
+    Args:
+        x: (B, 3, S, S) float32.
+        shift: (2, B) right and down, as a share of the side.
+        zoom: (B,) factor; above 1 the tile shows less.
+    """
+    # torch's grid counts from -1 to 1: half a side is 1
+    n = len(zoom)
+    theta = np.zeros((n, 2, 3))
+    theta[:, 0, 0] = theta[:, 1, 1] = 1 / zoom
+    theta[:, :, 2] = -2 * shift.T / zoom[:, None]
+    grid = functional.affine_grid(per_tile(theta, x.device), [*x.shape], align_corners=False)
+    return functional.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
 
 
 def affine(x: torch.Tensor, matrix: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:

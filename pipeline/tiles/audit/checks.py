@@ -17,6 +17,7 @@ from pipeline.tiles.audit.finding import Finding, counted
 from pipeline.tiles.audit.markdown import audit_markdown
 from pipeline.tiles.audit.measure import Measurements
 from pipeline.tiles.audit.quality import quality_findings
+from pipeline.tiles.audit.source_colours import colour_findings
 from pipeline.tiles.datasets.layout import class_note
 from pipeline.tiles.datasets.sources import TileSet
 
@@ -116,6 +117,7 @@ def audit(
         *group_findings(readable, sides=where),
         *class_findings(readable),
         *quality_findings(readable, seen.quality),
+        *colour_findings(readable, seen.quality),
         *data_findings(tiles),
     ]
     order = {"error": 0, "warning": 1, "note": 2}

@@ -10,6 +10,7 @@ import pandas as pd
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, records
 from pipeline.storage.protocol import NAME, Protocol, write_protocol
+from pipeline.tiles.audit.source_colours import colour_share
 from pipeline.tiles.manifest import write_manifest
 from pipeline.tiles.splits.cross_validation import SplitPlan
 
@@ -22,6 +23,7 @@ def write_parts(
     root: Path,
     options: Mapping[str, Any],
     details: Mapping[str, Any],
+    quality: pd.DataFrame,
 ) -> Path:
     """Write the manifest of every part and then protocol.json; return its path.
 
@@ -32,6 +34,7 @@ def write_parts(
         root: folder that the tiles' paths are relative to.
         options: resolved options of `prepare`.
         details: facts for later stages.
+        quality: `Measurements.quality` of the same tiles.
     """
     n_inner = len({part.inner for part in plan.parts} - {None})
     seeds = sorted({part.seed for part in plan.parts})
@@ -42,13 +45,20 @@ def write_parts(
         own = table.copy()
         own.loc[good, "split"] = part.split
         path = protocol.folder(entry) / "manifest.csv"
-        facts = {**details, "protocol": plan.protocol if part.arm == "given" else part.arm, "plan": "../.."}
+        arm = plan.protocol if part.arm == "given" else part.arm
+        facts = {**details, "protocol": arm, "plan": "../..", "source_colours": training_colours(own, quality)}
         write_manifest(path, own, root=root, options=options, details=facts, outputs=[], seed=part.seed)
         protocol.parts.append(dataclasses.replace(entry, manifest_sha256=atomic.sha256_file(path)))
     for name, classes in sorted({(name, tuple(c)) for part in protocol.parts for name, c in part.absent.items()}):
         n = sum(list(classes) == part.absent.get(name) for part in protocol.parts)
         log.warning(f"prepare: {name} holds no tile of {', '.join(classes)} in {n} of {len(protocol.parts)} parts")
     return write_protocol(protocol)
+
+
+def training_colours(table: pd.DataFrame, quality: pd.DataFrame) -> float | None:
+    """Return `colour_share` of the training tiles of a manifest's table; `quality` is of the same tiles."""
+    rows = (table["split"] == "train").to_numpy()
+    return colour_share(table["label"][rows], table["group"][rows], quality[rows])
 
 
 def remove_other_plans(run: Path, plan: SplitPlan) -> None:

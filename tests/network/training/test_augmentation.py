@@ -11,13 +11,13 @@ from torchvision.transforms.v2 import functional as theirs
 
 from pipeline.network.orientation import orient
 from pipeline.network.training import augmentation
-from pipeline.network.training.augmentation import augment, draw, mix, orient_each
-from pipeline.network.training.recipe import RECIPES, Recipe
+from pipeline.network.training.augmentation import augment, draw, mix, move_each, orient_each
+from pipeline.network.training.recipe import RECIPES, Recipe, recipe_for
 from pipeline.tiles.corruptions import STAIN, stain_change
 
 FLIPS = Recipe(tile_px=16, epochs=1)
 EIGHT = Recipe(tile_px=16, epochs=1, orientations="eight")
-STRONG = RECIPES["strong"]
+STRONG = recipe_for("strong", tile_side=150, colour_share=1.0)
 
 
 def noise(n: int = 8, px: int = 40) -> torch.Tensor:
@@ -93,6 +93,8 @@ def test_the_memory_layout_of_the_tiles_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("switch", "value"),
     [
+        ("shift", 0.1),
+        ("zoom", 0.1),
         ("stain_scale", 0.3),
         ("stain_shift", 0.05),
         ("colour_jitter", 0.2),
@@ -108,6 +110,22 @@ def test_each_switch_alone_changes_tiles_and_its_own_rows_only(switch: str, valu
     expected = {"blur": numbers[12] < 0.5, "low_resolution": numbers[13] < 0.25}.get(switch, np.ones(40, bool))
     assert not (is_other & ~expected).any()
     assert is_other.sum() > 0.8 * expected.sum() > 0  # the weakest blur rounds to nothing
+
+
+def test_each_tile_moves_by_its_own_shift_and_zoom() -> None:
+    x = floats(3, px=20)
+    shift, zoom = np.array([[0.1, 0.0, 0.0], [0.0, -0.2, 0.0]]), np.array([1.0, 1.0, 2.0])
+    moved = move_each(x, shift, zoom)
+    torch.testing.assert_close(moved[0, :, :, 2:], x[0, :, :, :-2], atol=0.01, rtol=1e-4)  # 2 px to the right
+    torch.testing.assert_close(moved[0, :, :, :2], x[0, :, :, :2].flip(2), atol=0.01, rtol=1e-4)  # mirrored
+    torch.testing.assert_close(moved[1, :, :-4], x[1, :, 4:], atol=0.01, rtol=1e-4)  # 4 px up
+    theirs_zoomed = functional.interpolate(x[2:, :, 5:15, 5:15], scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(moved[2:, :, 1:-1, 1:-1], theirs_zoomed[:, :, 1:-1, 1:-1], atol=0.01, rtol=1e-4)
+
+
+def test_no_shift_and_no_zoom_give_the_tile() -> None:
+    x = floats()
+    torch.testing.assert_close(move_each(x, np.zeros((2, 4)), np.ones(4)), x, atol=0.01, rtol=1e-4)
 
 
 def test_stains_are_those_of_the_robustness_test() -> None:

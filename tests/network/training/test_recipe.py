@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.cli.help_groups import help_texts
 from pipeline.errors import UsageError
-from pipeline.network.training.recipe import RECIPES, Recipe, given_switches, switches
+from pipeline.network.training.recipe import RECIPES, SCANNERS, Recipe, given_switches, recipe_for, switches
 from pipeline.train import TrainOptions
 
 
@@ -43,3 +43,26 @@ def test_bounds_belong_to_the_switch() -> None:
         if bounds is not None:
             value = (bounds.least,) if name == "progressive" else bounds.least
             dataclasses.replace(RECIPES["tutorial"], **{name: value})
+
+
+@pytest.mark.parametrize("share", [None, 0.5, 0.9])
+def test_strong_changes_colours_where_sources_differ_or_are_unknown(share: float | None) -> None:
+    recipe = recipe_for("strong", tile_side=150, colour_share=share)
+    assert recipe == dataclasses.replace(RECIPES["strong"], **SCANNERS)  # type: ignore[arg-type]
+    assert min(recipe.stain_scale, recipe.stain_shift, recipe.colour_jitter, recipe.blur) > 0
+
+
+def test_strong_changes_no_colours_where_sources_are_alike() -> None:
+    recipe = recipe_for("strong", tile_side=150, colour_share=0.49)
+    assert recipe == RECIPES["strong"]
+    assert recipe.stain_scale == recipe.stain_shift == recipe.colour_jitter == recipe.blur == 0
+    assert recipe.low_resolution == 1
+
+
+@pytest.mark.parametrize(("side", "sides"), [(50, [64]), (64, [64]), (65, [96, 128, 150])])
+def test_small_tiles_become_a_small_input(side: int, sides: list[int]) -> None:
+    assert recipe_for("strong", tile_side=side, colour_share=0).sides() == sides
+
+
+def test_tutorial_follows_no_tiles() -> None:
+    assert recipe_for("tutorial", tile_side=50, colour_share=None) == RECIPES["tutorial"]

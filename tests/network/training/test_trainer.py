@@ -19,7 +19,7 @@ from pipeline.network.training import pixel_cache
 from pipeline.network.training import step as learning
 from pipeline.network.training import trainer as module
 from pipeline.network.training.augmentation import mix
-from pipeline.network.training.recipe import RECIPES, Recipe
+from pipeline.network.training.recipe import Recipe, recipe_for
 from pipeline.network.training.setup import TrainingSetup
 from pipeline.network.training.trainer import Trainer
 from pipeline.tiles.manifest import read_manifest
@@ -30,7 +30,7 @@ RECIPE = Recipe(tile_px=32, epochs=2, batch_size=7, lr_step=1)
 OPTIONS = {"lr": 1e-3, "precision": "fp32"}
 
 STRONG = dataclasses.replace(
-    RECIPES["strong"],
+    recipe_for("strong", tile_side=150, colour_share=None),
     tile_px=32,
     epochs=2,
     batch_size=7,
