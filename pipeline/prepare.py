@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 NAMES = ("demo", "kather2016")
 """Data sets that `--data` takes by name, not by path."""
 
+DEMO_FOLDS = 2
+"""Folds of the demo by default, each of five sources: few networks with many epochs are better than many with few."""
+
 SAMPLES = 8
 """Tiles per class in figures/classes.png."""
 
@@ -63,7 +66,7 @@ class PrepareOptions(AnnotationOptions):
 
     folds: int | None = None
     """Folds, so that every tile is tested once; each fold trains a network of its own. Default: 1, one split by
-    --fractions; for logo as many as there are groups."""
+    --fractions; for logo as many as there are groups; for the demo 2, so that it decides on ten held-out sources."""
 
     seeds: int = 1
     """Repetitions, each with the next seed for folds, network and heads."""
@@ -134,7 +137,9 @@ class PrepareOptions(AnnotationOptions):
         from pipeline.tiles.splits.cross_validation import SplitOptions
 
         seeds = tuple(range(seed, seed + self.seeds))
-        return SplitOptions(self.protocol, self.folds, seeds, self.inner, self.random_control, self.fractions)
+        is_bare_demo = self.data == "demo" and self.protocol is None
+        folds = DEMO_FOLDS if self.folds is None and is_bare_demo else self.folds
+        return SplitOptions(self.protocol, folds, seeds, self.inner, self.random_control, self.fractions)
 
 
 def earlier_manifest(common: Common) -> "Manifest | None":

@@ -78,9 +78,9 @@ def test_every_command_line_is_understood(module: str, words: list[str]) -> None
 
 
 def scripts(text: str) -> list[str]:
-    """Return the blocks of Python of a page that read files of the demo."""
+    """Return the blocks of Python of a page that read files of a run."""
     blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, re.MULTILINE)
-    return [textwrap.dedent(block) for block in blocks if "import " in block and "reports/demo" in block]
+    return [textwrap.dedent(block) for block in blocks if "import " in block and "reports/mine" in block]
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/format.md"])
@@ -91,7 +91,7 @@ def test_python_that_reads_the_files_runs(name: str, fitted_run: Path, monkeypat
     monkeypatch.setattr("torchvision.models.resnet50", lambda num_classes: small)
     report.main(["--run", str(fitted_run), "--map", "none", "--draws", "100", "--gallery", "0"])
     for script in found:
-        exec(compile(script.replace("reports/demo", str(fitted_run)), name, "exec"), {})
+        exec(compile(script.replace("reports/mine", str(fitted_run)), name, "exec"), {})
 
 
 @pytest.mark.parametrize("name", NAMES)

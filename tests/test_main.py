@@ -38,6 +38,7 @@ def words(run: Path, data: Path, **options: object) -> list[str]:
     chosen = {
         "run": run,
         "data-dir": data,
+        "folds": 1,
         "demo-tiles": 96,
         "demo-px": 32,
         "arch": "resnet10",

@@ -18,6 +18,7 @@ from PIL import Image
 from pipeline.cli.options import Common
 from pipeline.errors import BadInput
 from pipeline.prepare import PrepareOptions, main
+from pipeline.storage.protocol import read_protocol
 from pipeline.storage.records import check_artifact, read_record
 from pipeline.tiles.manifest import SCHEMA, Manifest, read_manifest
 from pipeline.tiles.splits.cross_validation import make_plan
@@ -473,15 +474,24 @@ def test_defaults_are_the_tutorials() -> None:
     assert Common().max_bad == 0.01
 
 
-def test_the_demo_is_prepared_grouped_by_its_sources(prepare: Any, manifest: Any, tmp_path: Path) -> None:
+def test_each_source_of_the_demo_is_held_out_by_one_of_two_folds(prepare: Any, manifest: Any, tmp_path: Path) -> None:
     words = ("--demo-tiles", "160", "--demo-px", "16", "--data-dir", str(tmp_path / "data"))
     code, said = prepare("demo", *words)
     assert code == 0, said
     table = manifest().table
     assert len(table) == 160
     assert Counter(table["label"]) == dict.fromkeys(manifest().classes, 20)
-    assert table.groupby("group")["split"].nunique().eq(1).all()
-    assert read_record(tmp_path / "run" / "manifest.csv")["details"]["protocol"] == "grouped"
+    protocol = read_protocol(tmp_path / "run")
+    assert protocol is not None
+    assert protocol.protocol == "grouped"
+    assert sorted(group for part in protocol.parts for group in part.test_groups) == [f"{k:02d}" for k in range(1, 11)]
+    for part in protocol.parts:
+        own = read_manifest(protocol.folder(part) / "manifest.csv")
+        assert own.table.groupby("group")["split"].nunique().eq(1).all()
+        assert all(set(own.classes) == set(rows["label"]) for _, rows in own.table.groupby("split"))
+        is_train = (own.table["split"] == "train").to_numpy()
+        assert 0 < own.details["source_colours"] < 1
+        assert is_train.sum() == part.n["train"]
     assert os.path.commonpath([manifest().root.resolve(), tmp_path / "data"]) == str(tmp_path / "data")
 
 

@@ -28,7 +28,7 @@ def mapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("shapely")
     base = tmp_path_factory.mktemp("mapped")
     run, slide = base / "run", base / "CRC-Prim-HE-01_s.tif"
-    demo = ("--data", "demo", "--demo-tiles", "160", "--demo-px", "32", "--data-dir", str(base / "data"))
+    demo = ("--folds", "1", "--demo-tiles", "160", "--demo-px", "32", "--data-dir", str(base / "data"))
     assert prepare.main(["--run", str(run), *demo, "--workers", "1"]) == 0
     words = "--recipe quick --arch resnet10 --tile-px 32 --epochs 1 --batch-size 8 --precision fp32"
     assert train.main(["--run", str(run), *words.split(), *SMALL]) == 0

@@ -60,10 +60,10 @@ def blur(pixels: np.ndarray) -> np.ndarray:
     return _as_pixels(ndimage.gaussian_filter(pixels.astype(np.float64), (sigma, sigma, 0), mode="reflect"))
 
 
-def jpeg(pixels: np.ndarray) -> np.ndarray:
-    """Return the tile after storing it as a small JPEG file."""
+def jpeg(pixels: np.ndarray, *, quality: int = JPEG_QUALITY) -> np.ndarray:
+    """Return the tile after storing it as a JPEG file, by default a small one."""
     stored = io.BytesIO()
-    Image.fromarray(pixels).save(stored, format="JPEG", quality=JPEG_QUALITY)
+    Image.fromarray(pixels).save(stored, format="JPEG", quality=quality)
     return np.asarray(Image.open(stored, formats=("JPEG",)).convert("RGB"))
 
 

@@ -28,15 +28,15 @@ def tumor(field: Field) -> Layer:
         place = field.rng.uniform(-10, FIELD + 10, 2)
         layer = lumen(field, layer, x=place[0], y=place[1], radius=field.uniform(9, 26))
     if field.chance(0.4):
-        strip = field.noise(70, octaves=4) + np.float32(field.uniform(-1.6, -0.2))
+        strip = field.noise(70, octaves=4) + np.float32(field.uniform(-1.8, -0.9))
         layer = mix(field, layer, stroma(field), ramp(strip, low=-0.06, high=0.06))
-    return infiltrate(field, layer) if field.chance(0.2) else layer
+    return infiltrate(field, layer, reach=-0.9) if field.chance(0.2) else layer
 
 
 def fibrous(field: Field) -> Layer:
     """Draw plain stroma, at times with a few inflammatory cells: the border to the mixed class is not sharp."""
     layer = stroma(field)
-    return infiltrate(field, layer, reach=-0.9) if field.chance(0.4) else layer
+    return infiltrate(field, layer, reach=-1.2) if field.chance(0.2) else layer
 
 
 def mixed(field: Field) -> Layer:
@@ -44,9 +44,9 @@ def mixed(field: Field) -> Layer:
     layer = stroma(field)
     nests, cells = ((True, False), (False, True), (True, True))[field.pick(3)]
     if nests:
-        island = field.noise(field.uniform(30, 55), octaves=3) - np.float32(field.uniform(0.0, 1.6))
+        island = field.noise(field.uniform(30, 55), octaves=3) - np.float32(field.uniform(0.0, 0.8))
         layer = mix(field, layer, epithelium(field), ramp(island, low=-0.07, high=0.07))
-    return infiltrate(field, layer) if cells else layer
+    return infiltrate(field, layer, reach=0.6) if cells else layer
 
 
 def lympho(field: Field) -> Layer:
@@ -65,7 +65,7 @@ def lympho(field: Field) -> Layer:
     cells.vesicular[large] = 0.9
     layer = Layer(np.maximum(blue, 0.0), np.maximum(eosin, 0.0), cells)
     if field.chance(0.35):
-        strip = field.noise(55, octaves=3) - np.float32(field.uniform(0.0, 1.3))
+        strip = field.noise(55, octaves=3) - np.float32(field.uniform(0.8, 1.6))
         layer = mix(field, layer, stroma(field), ramp(strip, low=-0.1, high=0.1))
     return layer
 

@@ -19,6 +19,7 @@ class Stain(NamedTuple):
         background: RGB of the empty slide, 0..255.
         blur: Standard deviation of the focus blur in field units.
         noise: Standard deviation of the camera noise in grey levels.
+        quality: JPEG quality that the scanner stores its pictures with.
     """
 
     haematoxylin: float
@@ -28,19 +29,20 @@ class Stain(NamedTuple):
     background: tuple[float, float, float]
     blur: float
     noise: float
+    quality: int
 
 
 STAINS: dict[int, Stain] = {
-    1: Stain(0.90, 1.40, 0.25, 1.00, (243, 241, 240), 0.75, 2.0),
-    2: Stain(1.20, 0.58, 1.00, 0.25, (240, 243, 247), 0.60, 2.6),
-    3: Stain(1.00, 1.00, 0.55, 0.60, (244, 243, 243), 0.70, 1.8),
-    4: Stain(1.42, 0.85, 0.30, 0.10, (236, 231, 239), 0.95, 3.2),
-    5: Stain(0.76, 0.80, 0.60, 0.45, (248, 247, 246), 0.65, 2.2),
-    6: Stain(1.05, 1.10, 0.75, 0.80, (243, 244, 243), 0.80, 1.6),
-    7: Stain(0.72, 1.28, 0.05, 0.75, (240, 236, 229), 1.10, 2.0),
-    8: Stain(1.12, 0.95, 0.45, 0.00, (245, 242, 246), 0.70, 2.8),
-    9: Stain(0.68, 0.66, 0.90, 0.55, (245, 246, 248), 0.95, 2.4),
-    10: Stain(1.30, 1.32, 0.25, 0.50, (234, 233, 234), 0.85, 3.0),
+    1: Stain(0.90, 1.40, 0.25, 1.00, (243, 241, 240), 0.75, 2.0, 80),
+    2: Stain(1.20, 0.58, 1.00, 0.25, (240, 243, 247), 0.60, 2.6, 70),
+    3: Stain(1.00, 1.00, 0.55, 0.60, (244, 243, 243), 0.70, 1.8, 90),
+    4: Stain(1.42, 0.85, 0.30, 0.10, (236, 231, 239), 0.95, 3.2, 60),
+    5: Stain(0.76, 0.80, 0.60, 0.45, (248, 247, 246), 0.65, 2.2, 95),
+    6: Stain(1.05, 1.10, 0.75, 0.80, (243, 244, 243), 0.80, 1.6, 85),
+    7: Stain(0.72, 1.28, 0.05, 0.75, (240, 236, 229), 1.10, 2.0, 70),
+    8: Stain(1.12, 0.95, 0.45, 0.00, (245, 242, 246), 0.70, 2.8, 92),
+    9: Stain(0.68, 0.66, 0.90, 0.55, (245, 246, 248), 0.95, 2.4, 75),
+    10: Stain(1.30, 1.32, 0.25, 0.50, (234, 233, 234), 0.85, 3.0, 65),
 }
 """The ten sources: fixed, so that a source looks the same in every demo set."""
 

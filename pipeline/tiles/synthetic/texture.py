@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float32]
 FIELD = 150.0
 """Side of the field of view in field units."""
 
-SPREAD = 0.5
+SPREAD = 1.0
 """Part of the range of a property that the tiles of one source and class cover."""
 
 _LATTICE = 128

@@ -17,13 +17,14 @@ from PIL import Image
 
 from pipeline.errors import BadInput, DiskFull
 from pipeline.runtime.progress import progress
+from pipeline.tiles.corruptions import jpeg
 from pipeline.tiles.synthetic import classes
 from pipeline.tiles.synthetic.nuclei import paint
-from pipeline.tiles.synthetic.stain import develop
+from pipeline.tiles.synthetic.stain import STAINS, develop
 from pipeline.tiles.synthetic.texture import Field
 from pipeline.tiles.synthetic.tissue import blank
 
-GENERATOR = 1
+GENERATOR = 2
 """Version of the generator; increase it when the same arguments give other pixels or names."""
 
 _TISSUES = {
@@ -40,9 +41,9 @@ _TISSUES = {
 CLASSES = tuple(_TISSUES)
 """The class folders, in the order and spelling of Kather et al. 2016 (doi:10.1038/srep27988)."""
 
-_TISSUE_SHARE = {1: 401, 2: 284, 3: 740, 4: 381, 5: 661, 6: 471, 7: 503, 8: 389, 9: 342, 10: 203}
-_EMPTY_SHARE = {6: 590, 10: 35}
-"""Tiles per source in the real set, where bare slide was cut from two sources only."""
+_SHARE = {1: 401, 2: 284, 3: 740, 4: 381, 5: 661, 6: 471, 7: 503, 8: 389, 9: 342, 10: 203}
+"""Tiles of tissue per source in the real set, here of every class. There, bare slide was cut from two sources only, so
+that a network trained without them cannot know it."""
 
 _RECORD = "demo.json"
 
@@ -52,7 +53,7 @@ def render_tile(label: str, *, source: int, tile_px: int, rng: np.random.Generat
 
     Args:
         label: One of CLASSES.
-        source: 1..10; decides stain, focus, noise and the typical tissue, independently of `rng`.
+        source: 1..10; decides stain, focus, noise, compression and the typical tissue, independently of `rng`.
         tile_px: Side in pixels; the field of view is 74 um whatever the side.
         rng: Generator for everything else.
 
@@ -63,7 +64,8 @@ def render_tile(label: str, *, source: int, tile_px: int, rng: np.random.Generat
     field = Field(tile_px, rng=rng, habit=habit)
     layer = _TISSUES[label](field)
     h, e = paint(field, layer.nuclei, haematoxylin=layer.haematoxylin, eosin=layer.eosin)
-    return develop(field, haematoxylin=h, eosin=e, source=source)
+    picture = develop(field, haematoxylin=h, eosin=e, source=source)
+    return jpeg(picture, quality=STAINS[source].quality)
 
 
 def make_demo(folder: Path, *, n_tiles: int, tile_px: int, seed: int) -> None:
@@ -162,12 +164,11 @@ def _plan(n_tiles: int) -> list[tuple[str, int]]:
     plan = []
     for k, label in enumerate(CLASSES):
         n = n_tiles // len(CLASSES) + (k < n_tiles % len(CLASSES))
-        shares = _EMPTY_SHARE if label == "08_EMPTY" else _TISSUE_SHARE
         # One tile in each source first (too few tiles: another choice of sources per class), then by share.
-        first = np.roll(np.array(list(shares)), 3 * k)[:n]
-        counts = {source: int(source in first) for source in shares}
+        first = np.roll(np.array(list(_SHARE)), 3 * k)[:n]
+        counts = {source: int(source in first) for source in _SHARE}
         for _ in range(n - len(first)):
-            lacking = {s: n * share / sum(shares.values()) - counts[s] for s, share in shares.items()}
+            lacking = {s: n * share / sum(_SHARE.values()) - counts[s] for s, share in _SHARE.items()}
             counts[max(lacking, key=lambda s: lacking[s])] += 1
         plan += [(label, source) for source, count in counts.items() for _ in range(count)]
     return plan
