@@ -48,10 +48,6 @@ class TrainOptions:
     """Start weights: imagenet (torchvision's, for resnet50 and resnet18: from torch's cache, or downloaded into it), a
     safetensors file or a torchvision state dict (.pth); default: from scratch."""
 
-    stain: Literal["none", "macenko", "reinhard"] = "none"
-    """Normalise the stain of every tile that this network sees, now and later, to that of the median training tile
-    (Macenko et al. 2009; Reinhard et al. 2001, in CIELAB)."""
-
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the GPU or CPU computes in it, else fp32. fp32 on an NVIDIA GPU is torch's: TF32 in convolutions
     only."""
@@ -116,7 +112,6 @@ def start_training(
         recipe=recipe,
         arch=options.arch,
         init=options.init,
-        stain=options.stain,
         precision=options.precision,
         device=use_device(common.device, common.threads, deterministic=common.deterministic),
         seed=common.seed,
@@ -190,9 +185,7 @@ def train(common: Common, options: TrainOptions) -> int:
         log.info(
             f"train: {options.arch} from {started_from(options) or 'scratch'}, recipe {name}, {recipe.epochs} epochs "
             f"of {len(training.train[0])} tiles, {', '.join(map(str, recipe.sides()))} px, {training.device}, "
-            f"{training.precision}"
-            + ("" if options.stain == "none" else f", stain normalised ({options.stain})")
-            + (f", {n_ranks()} processes" if n_ranks() > 1 else "")
+            f"{training.precision}" + (f", {n_ranks()} processes" if n_ranks() > 1 else "")
         )
     training.run()
     if is_first():

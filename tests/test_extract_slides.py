@@ -108,26 +108,6 @@ def test_rows_are_the_tiles_of_the_grid(ground: Ground, workers: str) -> None:
     assert found.attrs["preprocess"]["mpp"] == 0.5
 
 
-def test_tiles_are_normalised_in_stain_as_the_network_s_own(ground: Ground) -> None:
-    """Their hashes are those of the pixels as read."""
-    assert train.main(ground.words("train", ground.run, "--restart", "--stain", "reinhard")) == 0
-    assert ground.extract() == 0
-    found, model = rows(ground.run), load_model(ground.run / "model.safetensors")
-    seen = model.preprocess
-    assert found.coords is not None
-    assert seen.stain is not None
-    with open_slide(ground.slide) as slide:
-        pixels = [slide.read_tile(int(x), int(y), 32, 32) for x, y in found.coords]
-    assert [digest.tobytes() for digest in found.sha256] == [pixel_hash(tile) for tile in pixels]
-    normalised = np.stack([seen.stain.apply(tile) for tile in pixels])
-    assert not np.array_equal(normalised, np.stack(pixels))
-    x = normalise(torch.from_numpy(normalised).permute(0, 3, 1, 2), mean=seen.mean, std=seen.std)
-    with torch.inference_mode():
-        expected = features(model.network, x).numpy()
-    np.testing.assert_allclose(found.features, expected, rtol=1e-3, atol=1e-4)
-    assert found.attrs["preprocess"]["stain"]["method"] == "reinhard"
-
-
 def test_rows_are_means_over_eight_orientations_for_every_slide(ground: Ground, tmp_path: Path) -> None:
     second = Path(shutil.copy(ground.slide, tmp_path / f"second{ground.slide.suffix}"))
     assert tile.main([str(second), "--run", str(ground.run), "--mpp-target", "0.5"]) == 0

@@ -13,7 +13,6 @@ from pipeline.errors import BadArtifact, PipelineError
 from pipeline.storage import atomic, records
 from pipeline.storage.embeddings.reader import Embeddings, read_embeddings
 from pipeline.tiles.manifest import Manifest, read_manifest
-from pipeline.tiles.stain_normalisation import stain_of
 
 OWNERS = {
     "heads/heads.json": "predictions.csv",
@@ -44,8 +43,6 @@ class ModelFacts:
     """arch, recipe, init, metrics and seed, as far as they are there."""
 
     start_weights: str | None
-    stain: str | None
-    """Method of stain normalisation; None: without."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,16 +82,9 @@ class RunFiles:
     @property
     def start_weights(self) -> str | None:
         """What the training started from; None: random weights, or not known."""
-        return self.model.start_weights if self.model else self._of_training("init")
-
-    @property
-    def stain(self) -> str | None:
-        """The method of stain normalisation; None: without, or not known."""
-        return self.model.stain if self.model else self._of_training("stain")
-
-    def _of_training(self, name: str) -> str | None:
-        value = (self.summary.training or {}).get(name) if self.summary else None
-        return None if value is None else str(value)
+        if self.model:
+            return self.model.start_weights
+        return _text((self.summary.training or {}).get("init")) if self.summary else None
 
     def reason(self, name: str) -> str:
         """Return the sentence on why a file is left out."""
@@ -187,14 +177,12 @@ def _text(value: object) -> str | None:
 
 
 def _read_model(path: Path) -> ModelFacts:
-    """Return the facts of model.json, after checking the part of `preprocess` that the report reads."""
+    """Return the facts of model.json; its `preprocess` must be an object."""
     model = dict(_read_json(path))
-    preprocess = dict(model.get("preprocess", {}))
-    stain_of(preprocess.get("stain"))
+    dict(model.get("preprocess", {}))
     return ModelFacts(
         facts={name: model[name] for name in ("arch", "recipe", "init", "metrics", "seed") if name in model},
         start_weights=_text(model.get("init")),
-        stain=_text((preprocess.get("stain") or {}).get("method")),
     )
 
 

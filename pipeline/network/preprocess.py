@@ -1,4 +1,4 @@
-"""Turn a decoded tile into the network's input: resize, normalise the stain, crop, scale the channels."""
+"""Turn a decoded tile into the network's input: resize, crop, scale the channels."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,7 +8,6 @@ import numpy as np
 
 from pipeline.tiles.decoding import INTERPOLATIONS, resize
 from pipeline.tiles.manifest import Manifest
-from pipeline.tiles.stain_normalisation import Stain, stain_of
 
 MOST_PX = 1024
 """Largest side of a network's input, as `train` takes it."""
@@ -33,9 +32,6 @@ class Preprocess:
     mpp: float | None = None
     """Micrometres per pixel of the resized tile, if known."""
 
-    stain: Stain | None = None
-    """What the resized tile is normalised to; None: it stays as it is."""
-
     crop: int | None = None
     """Side in px of the central square that the network gets; None: the whole tile."""
 
@@ -50,8 +46,6 @@ class Preprocess:
         Resizing comes first because tiles of slides are read at their final size.
         """
         pixels = resize(pixels, self.size, self.interpolation)
-        if self.stain is not None:
-            pixels = self.stain.apply(pixels)
         if self.crop is None:
             return pixels
         first = round((self.size - self.crop) / 2)  # as torchvision's CenterCrop
@@ -61,13 +55,13 @@ class Preprocess:
 def preprocess_of(values: Mapping[str, Any]) -> Preprocess:
     """Return the preprocessing that a JSON object describes, after `preprocess_fault` found none."""
     known = {field.name for field in dataclasses.fields(Preprocess)}
-    exact = {"mean": tuple(values["mean"]), "std": tuple(values["std"]), "stain": stain_of(values.get("stain"))}
+    exact = {"mean": tuple(values["mean"]), "std": tuple(values["std"])}
     return Preprocess(**{name: value for name, value in values.items() if name in known} | exact)
 
 
 def preprocess_fault(values: Any) -> str:
     """Return what is wrong with a JSON object that has to describe a preprocessing, or ""."""
-    names = [field.name for field in dataclasses.fields(Preprocess) if field.name not in ("stain", "crop")]
+    names = [field.name for field in dataclasses.fields(Preprocess) if field.name != "crop"]
     if not isinstance(values, dict) or not set(names) <= set(values):
         return f"preprocess is no object of {', '.join(names)}"
     size, crop, constants = values["size"], values.get("crop"), [values["mean"], values["std"]]
@@ -79,10 +73,6 @@ def preprocess_fault(values: Any) -> str:
         return f"preprocess.interpolation is none of {', '.join(INTERPOLATIONS)}"
     if not all(isinstance(c, list) and len(c) == 3 and all(isinstance(v, int | float) for v in c) for c in constants):
         return "preprocess has no mean and std of three channels"
-    try:
-        stain_of(values.get("stain"))
-    except ValueError as error:
-        return f"preprocess.stain is no stain to normalise to ({error})"
     return ""
 
 

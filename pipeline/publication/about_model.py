@@ -50,11 +50,10 @@ def preprocessing(run: RunFacts) -> Statement | None:
     found = run.network("model.json", "preprocess")
     if not found:
         return None
-    stain = (found.get("stain") or {}).get("method", "none")
     crop = f", cropped to the central {found['crop']} px" if found.get("crop") else ""
     text = (
         f"Resized to {found.get('size')} px ({found.get('interpolation')}){crop}, scaled to 0..1, mean "
-        f"{compact(found.get('mean'))} and std {compact(found.get('std'))}; stain normalisation: {stain}."
+        f"{compact(found.get('mean'))} and std {compact(found.get('std'))}; no stain normalisation."
     )
     return Statement(text, (f"{run.of_network}model.json: preprocess",))
 

@@ -99,10 +99,6 @@ VALUES: dict[str, dict[str, Any]] = {
     "a negative input": {"preprocess": {"size": -32}},
     "a mean of texts": {"preprocess": {"mean": ["a", "b", "c"]}},
     "a deep mean": {"preprocess": {"mean": [[0.5], [0.5], [0.5]]}},
-    "a stain of huge numbers": {
-        "preprocess": {"stain": {"method": "macenko", "stains": [[1e300] * 3] * 2, "strength": [1, 1]}}
-    },
-    "a stain of no method": {"preprocess": {"stain": {"method": ["macenko"]}}},
     "more classes than codes": {"classes": [str(i) for i in range(MOST_CLASSES + 1)]},
 }
 

@@ -1,6 +1,5 @@
 """A model that is not what training wrote is refused, in one line."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from pipeline.errors import BadArtifact, DiskFull
 from pipeline.network.model_file import SCHEMA, load_model, save_model
 from pipeline.network.resnet import build_network
 from pipeline.storage import records
-from pipeline.tiles.stain_normalisation import Reinhard
 
 INFO = {
     "arch": "resnet10",
@@ -58,16 +56,6 @@ def test_what_was_saved_is_loaded(saved: Path) -> None:
     assert not model.network.training
     assert model.classes == ["ADI", "TUM"]
     assert (model.preprocess.size, model.preprocess.mean, model.preprocess.mpp) == (32, (0.1, 0.2, 0.3), 0.5)
-
-
-def test_the_stain_that_tiles_are_normalised_to(saved: Path) -> None:
-    """Models of versions that knew of none are loaded as before."""
-    assert load_model(saved).preprocess.stain is None
-    stain = Reinhard((50.0, 30.0, -12.0), (8.0, 5.0, 4.0))
-    preprocess = INFO["preprocess"] | {"stain": dataclasses.asdict(stain)}
-    saved.with_suffix(".json").write_text(json.dumps(INFO | {"preprocess": preprocess}))
-    record(saved)
-    assert load_model(saved).preprocess.stain == stain
 
 
 def test_channels_last_weights_are_saved_in_torchvisions_layout(tmp_path: Path) -> None:
@@ -137,8 +125,6 @@ def test_weights_of_another_architecture(saved: Path) -> None:
         {"preprocess": INFO["preprocess"] | {"size": "x"}},
         {"preprocess": INFO["preprocess"] | {"mean": [0.1]}},
         {"preprocess": None},
-        {"preprocess": INFO["preprocess"] | {"stain": {"method": "vahadane"}}},
-        {"preprocess": INFO["preprocess"] | {"stain": {"method": "reinhard", "mean": [50, 0, 0], "std": [0, 1, 1]}}},
     ],
 )
 def test_a_description_that_cannot_be_used(saved: Path, change: dict) -> None:

@@ -64,9 +64,6 @@ METRIC_ROWS = {
 }
 """Metric -> its name and what it means, in the order of the main table."""
 
-STAIN_METHODS = {"macenko": "Macenko et al. 2009", "reinhard": "Reinhard et al. 2001, in CIELAB"}
-"""Method of normalisation -> its source."""
-
 SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -121,18 +118,11 @@ def compared(data: ReportData) -> Section:
 
 
 def _network(data: ReportData) -> list[Block]:
-    """Return what a reader would not expect of the network: start weights, stain normalisation."""
-    start, stain = data.files.start_weights, data.files.stain
+    """Return what a reader would not expect of the network: an encoder, start weights."""
+    start = data.files.start_weights
     blocks: list[Block] = [] if data.encoder is None else [Note(_encoder_text(data.encoder))]
     if start:
         blocks.append(Note(f"Not from scratch: the training started from the weights {start}."))
-    if stain:
-        blocks.append(
-            Text(
-                f"Every tile is normalised in stain before the network sees it ({STAIN_METHODS.get(stain, stain)}), to "
-                "a target fitted on the training tiles; baselines without this network see the original tiles."
-            )
-        )
     return blocks
 
 

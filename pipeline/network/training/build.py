@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +20,10 @@ from pipeline.network.start_weights import StartWeights, load_start_weights
 from pipeline.network.training.epoch_log import EpochLog
 from pipeline.network.training.recipe import Recipe
 from pipeline.network.training.setup import LabelledTiles, TrainingSetup
-from pipeline.network.training.stain_target import fit_stain
 from pipeline.network.training.trainer import Trainer
 from pipeline.runtime.console import log
 from pipeline.storage.atomic import sha256_file
 from pipeline.tiles.manifest import Manifest
-from pipeline.tiles.stain_normalisation import Method, Stain
 
 LEAST_TILES = {"train": 2, "val": 1}
 """Readable tiles that each split needs."""
@@ -40,7 +38,6 @@ class TrainingRequest:
     init: str | None
     """Start weights: "imagenet", a file, or None for random ones."""
 
-    stain: Method | Literal["none"]
     precision: str
     """auto, fp32 or bf16."""
 
@@ -60,17 +57,14 @@ def build_trainer(manifest: Manifest, request: TrainingRequest) -> Trainer:
     """Return an untrained trainer of the manifest's tiles.
 
     Raises:
-        BadInput: a split has too few readable tiles, or no tissue to normalise.
+        BadInput: a split has too few readable tiles.
         BadArtifact: the start weights cannot be used.
         UsageError: fewer tiles in a batch than processes.
     """
     recipe, ranks = request.recipe, Ranks()
     if recipe.batch_size < ranks.n:
         raise UsageError(f"--batch-size {recipe.batch_size}: fewer tiles than torchrun started processes, {ranks.n}")
-    stain = None
-    if request.stain != "none":
-        stain = fit_stain(request.stain, tiles_of(manifest, "train", recipe.tile_px, stain=None)[0], ranks)
-    train, val = (tiles_of(manifest, split, recipe.tile_px, stain=stain) for split in LEAST_TILES)
+    train, val = (tiles_of(manifest, split, recipe.tile_px) for split in LEAST_TILES)
     network = build_network(
         request.arch, n_classes=len(manifest.classes), seed=request.seed, zero_init=recipe.last_norm == "zero"
     )
@@ -85,7 +79,7 @@ def build_trainer(manifest: Manifest, request: TrainingRequest) -> Trainer:
     precision = ranks.broadcast_from_first(choose_precision(request.precision, request.device))
     setup = TrainingSetup(
         recipe=recipe,
-        preprocess=Preprocess(size=recipe.tile_px, mpp=mpp_of(manifest, recipe.tile_px), stain=stain),
+        preprocess=Preprocess(size=recipe.tile_px, mpp=mpp_of(manifest, recipe.tile_px)),
         precision=choose_precision(precision, request.device),
         seed=request.seed,
         workers=request.workers,
@@ -96,7 +90,6 @@ def build_trainer(manifest: Manifest, request: TrainingRequest) -> Trainer:
             "seed": request.seed,
             "init": start.sha256 or None,
             "init_removed": start.removed or None,
-            "stain": stain and dataclasses.asdict(stain),
         },
         compiled=request.compiled,
         log=request.log,
@@ -104,7 +97,7 @@ def build_trainer(manifest: Manifest, request: TrainingRequest) -> Trainer:
     return Trainer(network, train, val, setup)
 
 
-def tiles_of(manifest: Manifest, split: str, tile_px: int, *, stain: Stain | None) -> LabelledTiles:
+def tiles_of(manifest: Manifest, split: str, tile_px: int) -> LabelledTiles:
     """Return the readable tiles of a split and their class codes.
 
     Raises:
@@ -114,5 +107,5 @@ def tiles_of(manifest: Manifest, split: str, tile_px: int, *, stain: Stain | Non
     if len(rows) < LEAST_TILES[split]:
         raise BadInput(f"{manifest.path}: {len(rows)} readable {split} tile(s), at least {LEAST_TILES[split]} needed")
     code = {name: i for i, name in enumerate(manifest.classes)}
-    files = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), Preprocess(tile_px, stain=stain))
+    files = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), Preprocess(tile_px))
     return files, np.array([code[label] for label in rows["label"]], dtype=np.int64)

@@ -63,9 +63,7 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
     if arm == protocol.main_arm:
         contents = [atomic.from_json(path.parent / "heads" / "heads.json") for path in files]
         networks = [atomic.from_json(path.parent / "model.json") for path in files]
-        training = summarise(
-            [{k: v for k, v in each.items() if k in NETWORK_FACTS} | stain_in(each) for each in networks]
-        )
+        training = summarise([{k: v for k, v in each.items() if k in NETWORK_FACTS} for each in networks])
         summary.append(out.with_name("heads") / "heads.json")
         atomic.write_text(summary[0], atomic.to_json(summary_of(contents) | {"training": training}))
     names = ("dataset", "credit", "fit_on", "calibrated_on", "encoder", "decide", "relative")
@@ -85,12 +83,6 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
             "n_skipped": max(details["n_skipped"] for details in found),
         },
     )
-
-
-def stain_in(network: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the method of stain normalisation, {} for none; the target differs between the parts."""
-    stain = network.get("preprocess", {}).get("stain")
-    return {"stain": stain["method"]} if stain else {}
 
 
 def write_pooled(protocol: Protocol, parts: list[PartEntry], files: list[Path]) -> Path:

@@ -13,7 +13,6 @@ from pipeline.storage.predictions.pool_folds import (
     list_values,
     mean_of,
     recorded_options,
-    stain_in,
     summarise,
     summary_of,
 )
@@ -74,12 +73,6 @@ def test_facts_of_parts_become_means_and_counts() -> None:
     assert summary_of(contents)["source_probe"]["n_probed"] == 1
     assert list_values([16, 40, 25, 31, 18]) == "16 to 40"
     assert found["n_parts"] == 2
-
-
-def test_of_stain_normalisation_the_method_is_said() -> None:
-    """Each part has a target of its own."""
-    assert stain_in({"preprocess": {"stain": {"method": "macenko", "strength": [1, 2]}}}) == {"stain": "macenko"}
-    assert stain_in({"preprocess": {"stain": None}}) == stain_in({"preprocess": {}}) == {}
 
 
 @pytest.mark.parametrize(
