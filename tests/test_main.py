@@ -195,7 +195,7 @@ def test_a_lost_figure_does_not_cost_a_training(copy: Path, data: Path, capfd: p
 
 def test_a_changed_manifest_does_not_cost_a_training(copy: Path, data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = atomic.sha256_file(copy / "model.safetensors")
-    assert prepare.main([*words(copy, data)[:8], "--protocol", "random", "--restart"]) == 0
+    assert prepare.main([*words(copy, data)[:10], "--protocol", "random", "--restart"]) == 0
     capfd.readouterr()
     assert whole.main(words(copy, data, protocol="random")) == 1
     assert "model.safetensors was made from another manifest.csv" in capfd.readouterr().err
