@@ -1,10 +1,12 @@
 """The scripts of reports/bench and reports/scale: their arithmetic, and that they run."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from pipeline.storage import records
@@ -14,6 +16,7 @@ from .scripts import REPORTS, load_script
 
 stage_cost, growth, targets = (load_script(f"bench/{name}") for name in ("stage_cost", "growth", "targets"))
 synthetic_predictions = load_script("scale/synthetic_predictions")
+encoders = load_script("encoders/measure")
 
 needs_proc = pytest.mark.skipif(not stage_cost.shows_memory(), reason="only Linux shows the memory of processes")
 
@@ -124,3 +127,18 @@ def test_the_studies_run(tmp_path: Path) -> None:
     assert len(measured) == 4
     suffixes = sorted(path.suffix for path in tmp_path.iterdir())
     assert suffixes == [".csv", ".csv", ".csv", ".md", ".md", ".png", ".png"]
+
+
+def test_tiles_of_the_comparison_of_encoders_are_drawn_with_their_patients(tmp_path: Path) -> None:
+    for i in range(12):
+        path = tmp_path / "tiles" / f"class{i % 2}" / f"{i % 3}0_idx5_x{i}_class{i % 2}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    for n, expected in ((0, 12), (5, 5)):
+        table = pd.read_csv(encoders.draw(tmp_path / "tiles", tmp_path / "a.csv", group=r"^(\d+)_idx5", n=n), dtype=str)
+        assert (len(table), set(table["group"]) <= {"00", "10", "20"}) == (expected, True)
+        assert all(Path(path).parent.name == label for path, label in table[["path", "label"]].to_numpy())
+    again = pd.read_csv(encoders.draw(tmp_path / "tiles", tmp_path / "b.csv", group="", n=5), dtype=str)
+    assert list(again["path"]) == list(table["path"]), "the same tiles every time"
+    encoders.describe(tmp_path / "w.safetensors", "resnet50", 64)
+    assert json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]["input_size"] == [3, 64, 64]
