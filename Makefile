@@ -68,8 +68,9 @@ lint: $(READY) ## ruff: rules and format; the layers of the rooms; the types of 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	@if command -v npx >/dev/null; then npx --yes --package typescript@$(TYPESCRIPT) tsc -p .ci/tsconfig.json; \
-		else echo 'skipped: no node, which checks the types of the scripts of report.html'; fi
+	@if npx --yes --package typescript@$(TYPESCRIPT) tsc --version >/dev/null 2>&1; then \
+		npx --yes --package typescript@$(TYPESCRIPT) tsc -p .ci/tsconfig.json; \
+		else echo 'skipped: no node, or no npm registry: the types of the scripts of report.html'; fi
 
 types: $(READY) ## mypy on pipeline/
 	$(BIN)/mypy
