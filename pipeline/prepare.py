@@ -45,7 +45,7 @@ class PrepareOptions(AnnotationOptions):
 
     data: str = "demo"
     """demo, kather2016, a folder of class folders, or a CSV file with path,label[,group][,split]. For annotated
-    slides a CSV file with slide,annotations[,group][,mpp], or a folder with x.svs next to x.geojson."""
+    slides a CSV file with slide,annotations[,group][,mpp][,split], or a folder of x.svs with x.geojson."""
 
     source: str | None = None
     """For --data kather2016: the published zip or its unpacked folder, instead of the download."""

@@ -166,6 +166,22 @@ def test_corrections_win_and_are_counted(slides: Path, tmp_path: Path, capsys: p
     assert f"s0.tif/{square_name(192, 32, side=32, px=16)}" not in of.index
 
 
+def test_the_split_of_a_slide_is_that_of_the_table(slides: Path, tmp_path: Path) -> None:
+    """So that test slides stay test slides after a round of corrections."""
+    of = {"s0": "test", "s1": "training", "s2": "train", "s3": "val"}
+    rows = [f"{slides}/{name}.tif,{slides}/{name}.geojson,{split}" for name, split in of.items()]
+    (tmp_path / "slides.csv").write_text("\n".join(["slide,annotations,split", *rows]))
+    assert prepare.main(["--run", str(tmp_path / "run"), "--data", str(tmp_path / "slides.csv"), *CUT]) == 0
+    table = read_manifest(tmp_path / "run" / "manifest.csv").table
+    found = table.groupby("group")["split"].unique()
+    assert {name: list(splits) for name, splits in found.items()} == {
+        "s0": ["test"],
+        "s1": ["train"],
+        "s2": ["train"],
+        "s3": ["val"],
+    }
+
+
 def test_the_group_of_a_slide_is_that_of_the_table(slides: Path, tmp_path: Path) -> None:
     rows = [f"{slides}/s{i}.tif,{slides}/s{i}.geojson,P{max(i, 1)}" for i in range(4)]
     (tmp_path / "slides.csv").write_text("\n".join(["slide,annotations,patient", *rows]))

@@ -10,8 +10,13 @@ from pipeline.slides import find
 from pipeline.slides.find import SlideEntry
 from pipeline.storage.user_tables import SUFFIXES, read_user_table
 from pipeline.tiles.datasets.groups import parse_groups
+from pipeline.tiles.datasets.sources import SPLIT_NAMES, read_splits
 
-COLUMNS = {**find.COLUMNS, "annotations": ("annotation", "annotation_file", "annotation_files", "geojson")}
+COLUMNS = {
+    **find.COLUMNS,
+    "annotations": ("annotation", "annotation_file", "annotation_files", "geojson"),
+    "split": SPLIT_NAMES,
+}
 """Columns of a table of annotated slides, with other names for each."""
 
 BETWEEN_FILES = ";"
@@ -30,6 +35,9 @@ class AnnotatedSlide:
 
     group: str
     """Patient or other group by the user, else the slide's name."""
+
+    split: str = ""
+    """train, val or test by the user; "": `prepare` decides."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +98,7 @@ def list_annotated(data: Path, *, group_regex: str) -> Listing:
     if missing := [str(path) for path in paths if not path.is_file()]:
         raise BadInput(f"{data}: {len(missing)} file(s) are not there: {list_names(missing)}")
     slides = [
-        AnnotatedSlide(entry, slide.files, slide.group or entry.name)
+        dataclasses.replace(slide, entry=entry, group=slide.group or entry.name)
         for entry, slide in zip(entries, found.slides, strict=True)
     ]
     return dataclasses.replace(found, slides=slides)
@@ -136,16 +144,16 @@ def _in_table(file: Path) -> Listing:
     """
     listing = read_user_table(file, COLUMNS, needed=("slide", "annotations"))
     table = listing.table
-    for column in ("slide", "annotations", "group"):
+    for column in ("slide", "annotations", "group", "split"):
         empty = (table[column] == "").to_numpy() if column in table else None
-        if empty is not None and empty.any() and not (column == "group" and empty.all()):
+        if empty is not None and empty.any() and not (column in ("group", "split") and empty.all()):
             raise BadInput(f"{listing.where(int(empty.argmax()))}: empty '{column}'; every slide needs one")
     groups = table["group"] if "group" in table else [""] * len(table)
+    files = listing.path_lists("annotations", separator=BETWEEN_FILES)
+    rows = zip(listing.paths("slide"), files, groups, read_splits(listing), strict=True)
     slides = [
-        AnnotatedSlide(SlideEntry(path, "", find.mpp_in(listing, row)), files, str(group))
-        for row, (path, files, group) in enumerate(
-            zip(listing.paths("slide"), listing.path_lists("annotations", separator=BETWEEN_FILES), groups, strict=True)
-        )
+        AnnotatedSlide(SlideEntry(path, "", find.mpp_in(listing, row)), own, str(group), split)
+        for row, (path, own, group, split) in enumerate(rows)
     ]
     inputs = list(dict.fromkeys([file, *(path for slide in slides for path in slide.files)]))
     ignored = [f"column '{name}'" for name in listing.unknown]

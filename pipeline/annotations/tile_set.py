@@ -93,7 +93,7 @@ def annotated_tiles(
         slide.entry.name: path.relative_to(root).as_posix() for slide, path in zip(listing.slides, full, strict=True)
     }
     table["path"] = table["slide"].map(places) + "/" + table["file"]
-    table["split"] = ""
+    table["split"] = table["slide"].map({slide.entry.name: slide.split for slide in listing.slides})
     return TileSet(
         listing.name,
         root,

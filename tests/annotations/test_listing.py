@@ -76,6 +76,8 @@ def test_tables_and_folders_of_tiles_are_not_annotated(table: Callable[..., Path
         ("slide,annotations\n,a.geojson\n", "line 2: empty 'slide'"),
         ("slide,annotations,group\na.svs,a.geojson,P1\nb.svs,a.geojson,\n", "line 3: empty 'group'"),
         ("slide,annotations\na.svs,a.geojson\na.svs,a.geojson\n", "named twice"),
+        ("slide,annotations,split\na.svs,a.geojson,exam\n", "split 'exam'"),
+        ("slide,annotations,split\na.svs,a.geojson,test\nb.svs,a.geojson,\n", "line 3: empty 'split'"),
         ("slide,annotations,mpp\na.svs,a.geojson,fine\n", "mpp 'fine'"),
         ("annotations\na.geojson\n", "no column 'slide'"),
     ],

@@ -24,11 +24,14 @@ from pipeline.tiles.datasets.names import check_spellings, name_key
 from pipeline.tiles.decoding import READABLE
 from pipeline.tiles.synthetic import tiles as demo
 
+SPLIT_NAMES = ("subset", "partition")
+"""Other names of a table's column `split`."""
+
 COLUMNS = {
     "path": ("file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "tile", "tile_path"),
     "label": ("class", "class_name", "category", "diagnosis", "target"),
     "group": GROUP_NAMES,
-    "split": ("subset", "partition"),
+    "split": SPLIT_NAMES,
 }
 """Columns of a CSV file that are read, with other names for each."""
 
@@ -156,7 +159,7 @@ def csv_tiles(file: Path, *, group_regex: str, allow_similar_names: bool = False
     if repeated.any():
         row = int(repeated.argmax())
         raise BadInput(f"{listing.where(row)}: {table['path'].iloc[row]} is in the table twice")
-    splits = _splits(listing)
+    splits = read_splits(listing)
     if group_regex:
         if "group" in table and (table["group"] != "").any():
             raise BadInput(f"{file}: it has a column 'group': leave --group-regex out, or the column")
@@ -177,7 +180,7 @@ def csv_tiles(file: Path, *, group_regex: str, allow_similar_names: bool = False
     return TileSet(file.stem, root, tiles, ignored=ignored, notes=listing.notes)
 
 
-def _splits(listing: UserTable) -> list[str]:
+def read_splits(listing: UserTable) -> list[str]:
     """Return train, val or test of each row, "" where the table has no such column; other spellings are noted.
 
     Raises:
