@@ -18,6 +18,7 @@ from PIL import Image
 from pipeline import report
 from pipeline.cli.options import Common
 from pipeline.comparison import report_figures, run_files
+from pipeline.comparison.explorer import nearest
 from pipeline.errors import BadArtifact, BadInput, StaleInput, UsageError
 from pipeline.figures.plotting import Figure
 from pipeline.report import ReportOptions
@@ -160,7 +161,8 @@ def full_run(tmp_path_factory):
     (run / "embeddings.h5").write_bytes(b"stands for an embeddings file")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_files, "read_embeddings", lambda path, **_: fake_embeddings(path.parent))
-        patch.setattr(report_figures, "feature_rows", lambda path, rows: fake_embeddings(path.parent).features[rows])
+        for module in (report_figures, nearest):
+            patch.setattr(module, "feature_rows", lambda path, rows: fake_embeddings(path.parent).features[rows])
         write(run, ReportOptions(draws=200, map="tsne", gallery=4))
     return run
 
