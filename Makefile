@@ -45,11 +45,13 @@ annotations: $(READY) ## tiles from annotated synthetic slides, heads, and a map
 		--embeddings reports/demo-annotations/slides/s7/s7.h5 --truth data/demo-slides/s7-truth.png
 
 SLIDE := CRC-Prim-HE-03_demo3000-seed0
+# The part of the demo whose network and heads have not seen source 3.
+UNSEEN := reports/demo/parts/grouped-seed0-fold0
 slide: demo ## a map of a synthetic slide by the demo's heads, scored against its known classes
 	$(BIN)/python -m pipeline.demo_slide --side 3000 --source 3
-	$(BIN)/python -m pipeline.extract --run reports/demo --slide data/demo-slides/$(SLIDE).tif
-	$(BIN)/python -m pipeline.predict --run reports/demo --head all --truth data/demo-slides/$(SLIDE)-truth.png \
-		--embeddings reports/demo/slides/$(SLIDE)/$(SLIDE).h5
+	$(BIN)/python -m pipeline.extract --run $(UNSEEN) --slide data/demo-slides/$(SLIDE).tif
+	$(BIN)/python -m pipeline.predict --run $(UNSEEN) --head all --truth data/demo-slides/$(SLIDE)-truth.png \
+		--embeddings $(UNSEEN)/slides/$(SLIDE)/$(SLIDE).h5
 
 test: $(READY) ## install, run the default tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope

@@ -123,7 +123,7 @@ def test_two_processes_train_what_one_does(runs: Callable[[str], Path]) -> None:
     assert train.main(words_of(alone, ALL_SWITCHES)) == 0
     said = finished(2, words_of(together, ALL_SWITCHES))
     assert_alike(alone, together)
-    assert our_lines(said, "train: resnet10 from scratch") == [next(iter(our_lines(said, "train:")))]
+    assert len(our_lines(said, "train: resnet10 from scratch")) == 1
     assert "2 processes" in said
     assert len(our_lines(said, "train: epoch")) == 2
     assert not (together / "checkpoint.pt").exists()
