@@ -72,6 +72,12 @@ class _ByPath(BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name not in self._loaded}
 
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; what was loaded for the former ones is dropped."""
+        for name in self._loaded:
+            self.__dict__.pop(name, None)
+        return super().set_params(**params)
+
 
 class TileEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _ByPath):
     """Turn tiles, given by the paths of their images, into embeddings (N, D) float32.

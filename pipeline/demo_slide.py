@@ -57,12 +57,11 @@ def run(options: DemoSlideOptions) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     slide = DemoSlide(side=options.side, source=options.source, seed=options.seed)
     made = make_demo_slide(path, slide)
-    if options.annotations:
+    outlines = path.with_suffix(".geojson")
+    if options.annotations and (made or not outlines.is_file()):  # else they can be corrected by the user
         truth = class_map(slide).astype(int)
         code = np.where(truth == GLASS, -1, truth)
-        write_annotations(
-            path.with_suffix(".geojson"), rough_outlines(code, cell=CELL_PX, most=options.annotations), list(CLASSES)
-        )
+        write_annotations(outlines, rough_outlines(code, cell=CELL_PX, most=options.annotations), list(CLASSES))
     log.info(f"demo_slide: {'' if made else 'current, '}{path}, ground truth {truth_paths(path)[0].name}")
     return EXIT_OK
 

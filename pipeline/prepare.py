@@ -161,7 +161,7 @@ def run(common: Common, options: PrepareOptions) -> int:
     from pipeline.tiles.audit.checks import audit, audit_markdown
     from pipeline.tiles.audit.measure import survey_tiles
     from pipeline.tiles.datasets.sources import find_tiles
-    from pipeline.tiles.earlier import check_same_table, check_same_tiles, same_words
+    from pipeline.tiles.earlier import check_same_annotations, check_same_table, check_same_tiles, same_words
     from pipeline.tiles.manifest import SCHEMA, write_manifest
     from pipeline.tiles.splits.cross_validation import make_plan
     from pipeline.tiles.splits.write import remove_other_plans, training_colours, write_parts
@@ -177,23 +177,24 @@ def run(common: Common, options: PrepareOptions) -> int:
     annotated = None
     if not is_name and is_annotated(data):
         annotated = list_annotated(data, group_regex=options.group_regex or "")
-    check(
-        annotated is not None or not (options.write_tiles or options.tiles_per_class),
-        "--write-tiles, --tiles-per-class: only for annotated slides (--data with a column annotations)",
-    )
+    unused = [] if annotated is not None else options.changed_annotation_options()
+    check(not unused, f"{', '.join(unused)}: only for annotated slides (--data with a column annotations)")
     listing = annotated.inputs if annotated is not None else [data] if data.is_file() and not is_name else []
     chosen = same_words(given, listing, common.run, names=NAMES)
     protects: Literal["file", "everything"] = "file" if annotated is None else "everything"
     artifact = records.Artifact(path, SCHEMA, "prepare", chosen, listing, common.seed, protects=protects)
     if not common.restart:
         freshness.check_replaceable(artifact)
-    earlier, has_moved = earlier_manifest(common), False
+    earlier, has_moved, has_lost = earlier_manifest(common), False, False
     if annotated is None:
         tiles = find_tiles(options.data_source, seed=common.seed)
         if earlier is not None:
             check_same_tiles(earlier, tiles)
             has_moved = not (earlier.root.is_dir() and earlier.root.samefile(tiles.root))
-    if earlier is not None and not has_moved and freshness.reusable_record(artifact) is not None:
+    elif earlier is not None:
+        check_same_annotations(earlier, listing)
+        has_lost = options.write_tiles and not all((earlier.root / name).is_file() for name in earlier.readable["path"])
+    if earlier is not None and not has_moved and not has_lost and freshness.reusable_record(artifact) is not None:
         return EXIT_OK if len(earlier.readable) == len(earlier.table) else EXIT_SKIPPED
     if annotated is not None:
         remove_squares(common.run / "tiles")

@@ -18,7 +18,14 @@ from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, BadInput, UsageError
 from pipeline.names import IMAGENET
-from pipeline.network.training.recipe import Recipe, check_switch, given_switches, offers_switches, recipe_for
+from pipeline.network.training.recipe import (
+    Recipe,
+    check_switch,
+    colour_switches,
+    given_switches,
+    offers_switches,
+    recipe_for,
+)
 from pipeline.runtime.console import log
 from pipeline.runtime.process import is_first, n_ranks
 from pipeline.storage import atomic, freshness, records
@@ -244,13 +251,16 @@ def finish(
     seen = augment(batch.pixels, recipe.at(last / recipe.epochs), numbers, side=recipe.side(last))
     draw_batch(outputs[3], seen.numpy(), [manifest.classes[code] for code in training.train[1][batch.rows]])
     save_model(path, training.best, info)
+    artifact = artifact_of(manifest, options, seed=common.seed)
+    by_colours = colour_switches(artifact.options["recipe"]) - set(given_switches(options))
     records.write_record(
-        artifact_of(manifest, options, seed=common.seed),
+        artifact,
         outputs=outputs,
         details={
             "dataset": manifest.details["dataset"],
             "protocol": manifest.details["protocol"],
             "source_colours": manifest.details.get("source_colours"),
+            "decided_by_colours": sorted(by_colours),
             "precision": training.precision,
             "init_sha256": training.setup.identity["init"],
             "init_removed": training.setup.identity["init_removed"],

@@ -101,6 +101,39 @@ def test_stored_tiles_have_the_same_rows_and_hashes(prepared: Path, slides: Path
     assert len(list((run / "tiles").rglob("*.png"))) == 40  # those of the earlier run are gone
 
 
+def test_other_annotation_files_do_not_deal_the_slides_again(
+    slides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A slide that was tested must not be trained on because another one came."""
+    run, slides = tmp_path / "run", Path(shutil.copytree(slides, tmp_path / "slides"))
+    assert prepare.main(["--run", str(run), "--data", str(slides), *CUT]) == 0
+    capsys.readouterr()
+    (slides / "s3.geojson").rename(slides / "s3.txt")
+    before = (run / "manifest.csv").read_bytes()
+    assert prepare.main(["--run", str(run), "--data", str(slides), *CUT]) == 1
+    assert "pass --restart" in one_error(capsys.readouterr().err)
+    assert (run / "manifest.csv").read_bytes() == before
+
+
+def test_lost_stored_tiles_are_made_again(prepared: Path, slides: Path, tmp_path: Path) -> None:
+    """P2: also those that an interrupted --restart had removed."""
+    words = ["--run", str(tmp_path / "run"), "--data", str(slides), *CUT, "--write-tiles"]
+    assert prepare.main(words) == 0
+    stored = sorted((tmp_path / "run" / "tiles").rglob("*.png"))
+    stored[0].unlink()
+    assert prepare.main(words) == 0
+    assert stored[0].is_file()
+
+
+@pytest.mark.parametrize("words", [("--cut-px", "32"), ("--write-tiles",), ("--min-cover", "0.9")])
+def test_options_of_annotated_slides_are_refused_for_tiles(
+    tmp_path: Path, prepared_base: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert prepare.main(["--run", str(run), "--data", str(prepared_base / "tiles"), *words]) == 2
+    assert f"{words[0]}: only for annotated slides" in one_error(capsys.readouterr().err)
+
+
 def test_the_whole_job(prepared: Path, words: Callable[..., list[str]], tmp_path: Path) -> None:
     """Every stage reads the slides: no tile is stored."""
     shutil.copytree(prepared.parent, tmp_path / "all")

@@ -73,6 +73,16 @@ def test_copies_hold_paths_and_give_the_same_rows(
     assert not stored.exists()
 
 
+def test_other_parameters_load_another_network(tiles: pd.DataFrame, fitted_run: Path, encoder_weights: Path) -> None:
+    embedder = TileEmbedder(run=fitted_run)
+    with pytest.warns(UserWarning, match="served the training"):
+        before = embedder.transform(list(tiles["path"][:2]))
+    embedder.set_params(run=None, encoder=NAME, weights=encoder_weights)
+    other = TileEmbedder(encoder=NAME, weights=encoder_weights).transform(list(tiles["path"][:2]))
+    np.testing.assert_array_equal(embedder.transform(list(tiles["path"][:2])), other)
+    assert before.shape != other.shape
+
+
 def test_heads_predict_as_in_predictions_csv(fitted_run: Path) -> None:
     rows = read_embeddings(fitted_run / "embeddings.h5")
     table = pd.read_csv(fitted_run / "predictions.csv")

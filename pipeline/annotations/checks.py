@@ -142,7 +142,7 @@ def slide_facts(
 def annotation_findings(facts: Sequence[SlideFacts]) -> list[Finding]:
     """Return findings on the annotations of all slides."""
     lines = {
-        "annotations of different classes overlap, where no tile gets a class": [
+        "annotations of different classes overlap, where few tiles get a class": [
             f"{one.name} {a} and {b} {mm2:.3g} mm2" for one in facts for (a, b), mm2 in one.overlaps.items()
         ],
         "annotations reach out of the slide": [

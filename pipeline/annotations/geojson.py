@@ -9,7 +9,6 @@ other such class, takes tiles from all classes. `Region*` outlines a part of the
 """
 
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,6 +28,12 @@ PASSED_OVER = ("cell", "detection", "tma_core", "root")
 
 OUTLINE = "Region*"
 """Class of an outline around a part of the slide."""
+
+NO_EFFECT = (OUTLINE, "rejected*")
+"""Classes without effect; the second one is that of cells that `predict --reject` gives no class."""
+
+FARTHEST = 1e9
+"""Largest coordinate in px."""
 
 COLON = "\N{RATIO}"
 """Replaces ':' in the names of classes in our maps, because QuPath reads `a: b` as the class b derived from a."""
@@ -94,14 +99,22 @@ def read_annotations(path: Path) -> Annotations:
             continue
         try:
             shape = _polygons(geometry, feature.get("geometry"))
-        except (ValueError, TypeError, IndexError, KeyError, AttributeError, geometry.errors.ShapelyError):
+        except (
+            ArithmeticError,
+            ValueError,
+            TypeError,
+            IndexError,
+            KeyError,
+            AttributeError,
+            geometry.errors.ShapelyError,
+        ):
             raise BadInput(f"{path}: object {number} has damaged coordinates: export the annotations again") from None
         if shape is None:
             passed["points and lines"] += 1
             continue
         name = _class_name(properties)
-        if name == OUTLINE or not name:
-            passed[f"of {OUTLINE}" if name else "without a class"] += 1
+        if name in NO_EFFECT or not name:
+            passed[f"of {name}" if name else "without a class"] += 1
             continue
         if not shape.is_valid:
             shape = geometry.make_valid(shape, method="structure", keep_collapsed=False)
@@ -165,7 +178,7 @@ def _polygons(geometry: Any, found: Any) -> Any:
         return geometry.MultiPolygon([_polygon(geometry, rings) for rings in found["coordinates"]])
     if kind == "GeometryCollection":
         parts = [part for one in found["geometries"] if (part := _polygons(geometry, one)) is not None]
-        return geometry.make_valid(geometry.union_all(parts), method="structure") if parts else None
+        return geometry.union_all([geometry.make_valid(part, method="structure") for part in parts]) if parts else None
     if kind not in ("Point", "MultiPoint", "LineString", "MultiLineString"):
         raise ValueError(kind)
     return None
@@ -174,6 +187,6 @@ def _polygons(geometry: Any, found: Any) -> Any:
 def _polygon(geometry: Any, rings: Any) -> Any:
     """Return a polygon of closed or open rings, the outer one first."""
     corners = [[(float(corner[0]), float(corner[1])) for corner in ring] for ring in rings]
-    if not all(math.isfinite(value) for ring in corners for corner in ring for value in corner):
-        raise ValueError("not finite")
+    if not all(abs(value) <= FARTHEST for ring in corners for corner in ring for value in corner):
+        raise ValueError("too far, or not finite")
     return geometry.Polygon(corners[0], corners[1:])

@@ -76,13 +76,12 @@ def labelled(table: pd.DataFrame, *, min_cover: float) -> pd.DataFrame:
 
     Args:
         table: as from `covers`.
-        min_cover: least share inside annotations of the class; at most 1 - `min_cover` is inside those of another one.
+        min_cover: least share inside annotations of the class; at most 1 - `min_cover` is inside those of all others.
     """
     by_class: pd.DataFrame = table.groupby(["y", "x", "name"])["cover"].sum().reset_index()
     best = by_class.sort_values(["y", "x", "cover", "name"], ascending=[True, True, False, True], ignore_index=True)
     is_first = ~best.duplicated(["y", "x"])
-    # the class with the next largest share of the same square is in the next row
-    other = best["cover"].shift(-1, fill_value=0.0).where(~is_first.shift(-1, fill_value=True), 0.0)
+    other = best.groupby(["y", "x"])["cover"].transform("sum") - best["cover"]
     has_class = np.array([is_class(name) for name in best["name"]], dtype=bool)
     good = is_first & has_class & (best["cover"] >= min_cover - ROUNDING) & (other <= 1 - min_cover + ROUNDING)
     best = best[good].rename(columns={"name": "label"})

@@ -24,6 +24,9 @@ BETWEEN_FILES = ";"
 
 GEOJSON = ".geojson"
 
+PICTURES = (".png", ".jpg", ".jpeg")
+"""Tiles, and the maps of `predict`, in a folder; a table can name such a slide."""
+
 
 @dataclasses.dataclass(frozen=True)
 class AnnotatedSlide:
@@ -63,7 +66,8 @@ def is_annotated(data: Path) -> bool:
     if not (data.is_file() and data.suffix.lower() in SUFFIXES):
         return False
     try:
-        return "annotations" in read_user_table(data, COLUMNS, needed=()).table
+        table = read_user_table(data, {**COLUMNS, "label": ("class",)}, needed=()).table
+        return "annotations" in table and "label" not in table  # a list of tiles can have a column of that name
     except BadInput:  # the reader of tiles reports it
         return False
 
@@ -112,7 +116,9 @@ def _below(path: Path, base: Path) -> str:
 def _slides_of(file: Path) -> list[Path]:
     """Return the slides with the name of an annotation file, next to it."""
     return sorted(
-        path for path in file.parent.glob("*") if path.stem == file.stem and path.suffix.lower() in find.SUFFIXES
+        path
+        for path in file.parent.glob("*")
+        if path.stem == file.stem and path.suffix.lower() in find.SUFFIXES and path.suffix.lower() not in PICTURES
     )
 
 

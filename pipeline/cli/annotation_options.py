@@ -43,6 +43,11 @@ class AnnotationOptions:
             f"--tiles-per-class {self.tiles_per_class}: at least 2",
         )
 
+    def changed_annotation_options(self) -> list[str]:
+        """Return the flags of these options that have another value than their default."""
+        fields = dataclasses.fields(AnnotationOptions)
+        return ["--" + each.name.replace("_", "-") for each in fields if getattr(self, each.name) != each.default]
+
     @property
     def cut(self) -> "CutOptions":
         """Return how annotated slides are cut."""

@@ -172,7 +172,8 @@ class Candidates:
         """Return the choice where no head beats the best baseline: the cheapest baseline that is not worse."""
         best = self.best
         top = best_of(self.heads) or best
-        suited = (each for each in self.compared if each.needs_no_training and not_worse(each, best, asked))
+        tested = self.compared[: self.compared.index(best) + 1]
+        suited = (each for each in tested if each.needs_no_training and not_worse(each, best, asked))
         chosen = next(suited, baseline)
         use = "Use it" if chosen is baseline else f"Use {chosen.text}, the cheapest that is not worse than the best"
         action = (

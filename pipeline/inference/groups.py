@@ -27,23 +27,27 @@ def group_rule(run: Path) -> tuple[str, Path] | None:
 def slide_csv(
     slide: str, outputs: Mapping[str, HeadOutput], scores: np.ndarray | None, *, rule: str, classes: Sequence[str]
 ) -> str:
-    """Return groups.csv of a slide: slide, head, rule, n_tiles, predicted and p_<class>, one row for each head.
+    """Return groups.csv of a slide: slide, head, rule, n_tiles, n_rejected, predicted and p_<class>, one row a head.
+
+    Where all tiles are rejected the slide has no class.
 
     Args:
         slide: its name.
         outputs: head -> its output for M tiles.
-        scores: (M,) outlier scores over the threshold: rejected tiles count only where all are rejected; None: no tile
-            is rejected.
+        scores: (M,) outlier scores over the threshold: tiles above 1 are rejected; None: no tile is.
         rule: one of `RULES`.
         classes: K names.
     """
     n_tiles = len(next(iter(outputs.values())).predicted)
-    used = np.ones(n_tiles, bool) if scores is None or (scores > 1).all() else scores <= 1
+    used = np.ones(n_tiles, bool) if scores is None else scores <= 1
+    n_used = int(used.sum())
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["slide", "head", "rule", "n_tiles", "predicted", *(f"p_{name}" for name in classes)])
+    writer.writerow(["slide", "head", "rule", "n_tiles", "n_rejected", "predicted", *(f"p_{name}" for name in classes)])
     for head, output in outputs.items():
-        p = group_means(rule, output.p[used], output.predicted[used], np.zeros(int(used.sum()), np.int64))[0]
-        predicted = no_formula(classes[int(p.argmax())])
-        writer.writerow([no_formula(slide), head, rule, int(used.sum()), predicted, *(f"{value:.6f}" for value in p)])
+        found = ["", *([""] * len(classes))]
+        if n_used:
+            p = group_means(rule, output.p[used], output.predicted[used], np.zeros(n_used, np.int64))[0]
+            found = [no_formula(classes[int(p.argmax())]), *(f"{value:.6f}" for value in p)]
+        writer.writerow([no_formula(slide), head, rule, n_used, n_tiles - n_used, *found])
     return buffer.getvalue()

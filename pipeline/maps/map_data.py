@@ -82,7 +82,9 @@ def pairs(maps: MapData) -> Iterator[PairAgreement]:
     """Yield the agreement of each pair of heads."""
     for (head, one), (other, two) in itertools.combinations(maps.by_head.items(), 2):
         used = one.code >= 0  # the cells are those of the tiles, which are the same for all heads
-        yield PairAgreement(head, other, confusion(one.code[used], two.code[used], len(maps.classes)))
+        n = len(maps.classes)
+        counts = confusion(one.code[used], two.code[used], n) if used.any() else np.zeros((n, n), np.int64)
+        yield PairAgreement(head, other, counts)
 
 
 def n_classes_predicted(maps: MapData) -> IntArray:

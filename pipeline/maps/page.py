@@ -78,7 +78,7 @@ def _classes(maps: MapData, figures: dict[str, dict[str, str]]) -> Section:
     """Return the area of each class by each head."""
     areas_mm2 = [class_areas(class_map)[1] for class_map in maps.by_head.values()]
     rows = [
-        [name, *(f"{mm2[k]:.4g} ({percent(mm2[k] / mm2.sum(), 1)})" for mm2 in areas_mm2)]
+        [name, *(f"{mm2[k]:.4g} ({percent(mm2[k] / (mm2.sum() or 1), 1)})" for mm2 in areas_mm2)]
         for k, name in enumerate(maps.classes)
     ]
     total = ["all", *(f"{mm2.sum():.4g}" for mm2 in areas_mm2)]

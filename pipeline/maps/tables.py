@@ -32,7 +32,7 @@ def areas_csv(maps: MapData) -> str:
     for head, class_map in maps.by_head.items():
         n_cells, mm2 = class_areas(class_map)
         for k, name in enumerate(maps.classes):
-            rows.append([head, name, int(n_cells[k]), float(mm2[k]), float(mm2[k] / mm2.sum())])
+            rows.append([head, name, int(n_cells[k]), float(mm2[k]), float(mm2[k] / (mm2.sum() or 1))])
         if maps.rejection is not None:
             rejected = class_map.code == REJECTED
             rows.append(

@@ -54,9 +54,7 @@ class Preprocess:
 
 def preprocess_of(values: Mapping[str, Any]) -> Preprocess:
     """Return the preprocessing that a JSON object describes, after `preprocess_fault` found none."""
-    known = {field.name for field in dataclasses.fields(Preprocess)}
-    exact = {"mean": tuple(values["mean"]), "std": tuple(values["std"])}
-    return Preprocess(**{name: value for name, value in values.items() if name in known} | exact)
+    return Preprocess(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
 def preprocess_fault(values: Any) -> str:
@@ -64,6 +62,8 @@ def preprocess_fault(values: Any) -> str:
     names = [field.name for field in dataclasses.fields(Preprocess) if field.name != "crop"]
     if not isinstance(values, dict) or not set(names) <= set(values):
         return f"preprocess is no object of {', '.join(names)}"
+    if unknown := sorted(set(values) - {*names, "crop"}):
+        return f"preprocess.{unknown[0]} is unknown here, so that tiles would be prepared in another way"
     size, crop, constants = values["size"], values.get("crop"), [values["mean"], values["std"]]
     if not isinstance(size, int) or not 1 <= size <= MOST_PX:
         return f"preprocess has no size from 1 to {MOST_PX} px"

@@ -52,6 +52,20 @@ def check_same_tiles(manifest: Manifest, tiles: TileSet) -> None:
         )
 
 
+def check_same_annotations(manifest: Manifest, listing: list[Path]) -> None:
+    """Check that a manifest was made of the annotation files that are there now.
+
+    Raises:
+        StaleInput: files were added or removed since, which would deal the slides to other splits.
+    """
+    made_of = records.read_record(manifest.path)["inputs"]
+    if sorted(made_of.values()) != sorted(atomic.sha256_file(file) for file in listing):
+        raise StaleInput(
+            f"{manifest.path} was made of {len(made_of)} files of annotations and lists, now there are {len(listing)} "
+            "or other ones: pass --restart to prepare again, or give another --run"
+        )
+
+
 def check_same_table(manifest: Manifest, table: pd.DataFrame, root: Path) -> None:
     """Check that the tiles in another place are those of a manifest, pixel by pixel.
 

@@ -81,7 +81,7 @@ def test_the_audit_names_what_costs_tiles(tmp_path: Path) -> None:
     assert (facts.n_small, facts.classes) == (1, ["A", "B"])
     lines = {finding.line for finding in annotation_findings([facts])}
     assert lines == {
-        "annotations of different classes overlap, where no tile gets a class: s A and B 0.00025 mm2",
+        "annotations of different classes overlap, where few tiles get a class: s A and B 0.00025 mm2",
         "annotations reach out of the slide: s 2.0% of their area",
         "annotations are too small for a tile: s 1",
         "classes are annotated in one slide only: A in s, B in s",

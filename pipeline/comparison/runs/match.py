@@ -17,6 +17,7 @@ from pipeline.evaluation.validate import FloatArray, IntArray
 from pipeline.names import COST_ORDER, IMPORTED, SOURCES, SPELLING, SUMMARY, UNTRAINED
 from pipeline.storage import records
 from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.protocol import NAME as PLAN
 from pipeline.storage.protocol import read_protocol
 from pipeline.tiles.manifest import read_manifest
 
@@ -155,7 +156,8 @@ def read_files(run: Path) -> list[Path]:
     """Return the files of a run that a comparison reads, of those that are there."""
     protocol = read_protocol(run)
     folders = [run] if protocol is None else [run, *(protocol.folder(part) for part in protocol.parts)]
-    own = [records.existing_table(run / "predictions.csv"), run / "manifest.csv", run / "robustness.csv", run / SUMMARY]
+    own = [records.existing_table(run / "predictions.csv"), run / SUMMARY]
+    own += [run / name for name in ("manifest.csv", "robustness.csv", PLAN)]
     names = ("model.json", "history.csv", "embeddings.h5", "embeddings.h5.json")
     own += [folder / name for folder in folders for name in names]
     return [path for path in own if path.is_file()]

@@ -8,8 +8,9 @@ import numpy as np
 
 from pipeline.errors import PipelineError
 from pipeline.network.extraction.run import ExtractionJob
+from pipeline.network.preprocess import preprocess_of
 from pipeline.runtime.console import log
-from pipeline.storage import records
+from pipeline.storage import environment, records
 from pipeline.storage.embeddings.merge import ATTRS
 from pipeline.storage.embeddings.partial_rows import row_type
 from pipeline.storage.embeddings.reader import OK, SCHEMA, Embeddings, feature_blocks, read_embeddings
@@ -91,6 +92,9 @@ def _same_rows(job: ExtractionJob, path: Path, *, device: str) -> tuple[Embeddin
         content = read_embeddings(path, with_features=False)
     except PipelineError:
         return None  # the part is unfinished or damaged; its own command reports that
+    made_by = content.attrs["versions"].items() >= environment.versions().items()
+    if not made_by or preprocess_of(content.attrs["preprocess"]) != job.model.preprocess:
+        return None
     table, is_read = job.table, content.status == OK
     if list(table["tile_id"]) != content.tile_id:
         return None

@@ -72,7 +72,7 @@ def extract_tiles(
         skipped = record["details"]["skipped"]
     else:
         job = inputs.job(artifact, settings, shard)
-        taken = take_rows(job, others, device=str(settings.device))
+        taken = take_rows(job, () if settings.restart else others, device=str(settings.device))
         skipped = embed_to_hdf5(job, settings, {}) if taken is None else taken
         if shard is None:
             remove_unfinished(out)

@@ -174,6 +174,8 @@ def check_switch(name: str, value: Any) -> None:
     for each in values:
         if not bounds.least <= each <= bounds.most:  # also refuses NaN
             raise UsageError(f"{flag} {each}: {bounds}")
+    if name == "norm_tiles" and value == 1:
+        raise UsageError(f"{flag} 1: 0, or at least 2, as one tile has no spread")
 
 
 Options = TypeVar("Options")
@@ -247,6 +249,11 @@ SMALL_TILE, SMALL_INPUT = 64, 64
 """Tiles of up to this side in px become an input of that side: more pixels cost time and show nothing more."""
 
 
+def colour_switches(name: str) -> set[str]:
+    """Return the switches of a recipe that follow the colours of the training sources."""
+    return set() if name == "tutorial" else set(SCANNERS)
+
+
 def recipe_for(name: str, *, tile_side: float, colour_share: float | None) -> Recipe:
     """Return a recipe by its name; all but `tutorial` follow the tiles.
 
@@ -256,7 +263,7 @@ def recipe_for(name: str, *, tile_side: float, colour_share: float | None) -> Re
         colour_share: share of the variance of colours that sources explain; None: unknown, as if they differed.
     """
     recipe = RECIPES[name]
-    if name == "tutorial":
+    if not colour_switches(name):
         return recipe
     if colour_share is None or colour_share >= SOURCES_DIFFER:
         recipe = dataclasses.replace(recipe, **SCANNERS)  # type: ignore[arg-type]

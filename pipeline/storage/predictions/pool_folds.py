@@ -137,6 +137,7 @@ def check_same_options(part: Path, first: Path) -> None:
     """Check that network, embeddings and heads of a part were made with the options of the first part.
 
     The precision of training must also agree. The engines of the embeddings may differ: each was checked against fp32.
+    So may the switches that follow the colours of the part's own training sources.
 
     Raises:
         StaleInput: names the file and the options.
@@ -152,9 +153,13 @@ def check_same_options(part: Path, first: Path) -> None:
 
 
 def recorded_options(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options in a record without `MEMORY_OPTIONS`, and the precision that a network was trained in."""
+    """Return the options in a record that decide for all parts, and the precision that a network was trained in.
+
+    Left out are `MEMORY_OPTIONS`, and what the colours of the training tiles decided.
+    """
+    left_out = {*MEMORY_OPTIONS, *record["details"].get("decided_by_colours", ())}
     return {
-        **{name: value for name, value in record["options"].items() if name not in MEMORY_OPTIONS},
+        **{name: value for name, value in record["options"].items() if name not in left_out},
         "trained in": record["details"].get("precision") if record["stage"] == "train" else None,
     }
 

@@ -253,16 +253,17 @@ def test_compiling_changes_no_setting_of_the_process(build: object) -> None:
 
 
 ALONE = """
-import sys, torch
-from pipeline.network.engines import build_engine
-from pipeline.network.resnet import build_network
-from pipeline.network.model_file import Model
+import sys
 from pipeline.runtime.caches import temporary_caches
-name, precision = sys.argv[1:]
-info = {"arch": "resnet10", "preprocess": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}}
-model = Model(build_network("resnet10", n_classes=2, seed=0).eval(), info, {})
-tiles = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
 with temporary_caches():
+    import torch
+    from pipeline.network.engines import build_engine
+    from pipeline.network.resnet import build_network
+    from pipeline.network.model_file import Model
+    name, precision = sys.argv[1:]
+    info = {"arch": "resnet10", "preprocess": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}}
+    model = Model(build_network("resnet10", n_classes=2, seed=0).eval(), info, {})
+    tiles = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
     build_engine(name, model, device=torch.device("cpu"), precision=precision, batch=4, calibration=tiles)
 """
 

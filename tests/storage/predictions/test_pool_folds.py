@@ -94,6 +94,17 @@ def test_parts_that_were_made_in_another_way_are_refused(
         check_same_options(Path("other"), Path("first"))
 
 
+def test_parts_may_follow_the_colours_of_their_own_training_sources() -> None:
+    def trained(*, blur: float, by_colours: list[str]) -> dict[str, object]:
+        details = {"precision": "fp32", "decided_by_colours": by_colours}
+        return {"options": {"epochs": 3, "blur": blur}, "details": details, "stage": "train"}
+
+    one, other = (trained(blur=blur, by_colours=["blur"]) for blur in (0.0, 0.005))
+    assert recorded_options(one) == recorded_options(other)
+    one, other = (trained(blur=blur, by_colours=[]) for blur in (0.0, 0.005))
+    assert recorded_options(one) != recorded_options(other)
+
+
 def test_embeddings_of_parts_may_come_from_other_engines() -> None:
     one, other = (
         {"options": {"dtype": "float32"}, "details": {"precision": name}, "stage": "extract"}
