@@ -2,7 +2,7 @@
 
 A stage whose result is current is skipped. An interrupted stage continues where it stopped.
 
-    python -m pipeline                      the demo, about five minutes on two cores
+    python -m pipeline                      the demo, 15 minutes on two cores without bf16
     python -m pipeline --run reports/mine --data my_tiles --group-regex '(slide[0-9]+)_'
     python -m pipeline --run reports/frozen --data my_tiles --encoder torchvision:resnet50
     python -m pipeline --run reports/kather --data kather2016 --protocol logo --random-control
