@@ -9,6 +9,8 @@ LOCK ?= requirements.lock
 FUZZ_S ?= 60
 KILLS ?= 30
 RELIABILITY ?= reports/reliability.md
+# Files or folders of the slow tests; default: all.
+SLOW ?=
 # Processes of the tests.
 JOBS ?= 2
 TYPESCRIPT := 5.9.3
@@ -57,7 +59,7 @@ test: $(READY) ## install, run the default tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 slow: $(READY) ## the tests that take minutes: kills, full disks, several processes, Dask, int8, compilers
-	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m slow -n $(JOBS) --dist loadscope
+	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m slow -n $(JOBS) --dist loadscope $(SLOW)
 
 faults: $(READY) ## kill, starve and damage every stage, KILLS=30 times; writes reports/reliability.md
 	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m fault --reliability=$(RELIABILITY)
