@@ -15,6 +15,12 @@ OWN, THRESHOLD = 0.5, 0.3
 """Standard deviation of each feature's own noise, and the number subtracted before negative values become 0."""
 
 
+def synthetic_attrs(classes: list[str]) -> dict[str, object]:
+    """Return the root attributes of an embeddings file of synthetic rows, which no network made."""
+    made_by = dict.fromkeys(("model_sha256", "manifest_sha256"), "")
+    return {"classes": classes, "preprocess": {}, "encoder": "trained", "layer": "avgpool", "versions": {}, **made_by}
+
+
 def synthetic_features(y: np.ndarray, n_features: int, *, seed: int) -> np.ndarray:
     """Return features (N, n_features) float32 of rows of the classes y (N,).
 

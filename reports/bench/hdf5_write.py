@@ -14,6 +14,7 @@ import torch
 from pipeline.benchmark.config import seconds_of
 from pipeline.benchmark.hardware import machine_slug
 from pipeline.benchmark.measurement import OURS, Measurement, to_csv
+from pipeline.benchmark.synthetic_data import synthetic_attrs
 from pipeline.runtime.device import n_cores
 from pipeline.storage import atomic
 from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
@@ -35,16 +36,7 @@ def store(folder, features, logits):
     names = [f"{row:06d}" for row in range(n)]
     table = pd.DataFrame({"tile_id": names, "path": names, "group": "", "label": "a", "split": "train"})
     classes = [chr(ord("a") + code) for code in range(logits.shape[1])]
-    attrs = {
-        "classes": classes,
-        "preprocess": {},
-        "encoder": "trained",
-        "layer": "avgpool",
-        "model_sha256": "",
-        "manifest_sha256": "",
-        "versions": {},
-    }
-    write_embeddings(target, scratch, table, attrs=attrs)
+    write_embeddings(target, scratch, table, attrs=synthetic_attrs(classes))
     scratch.remove()
 
 

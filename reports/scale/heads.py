@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from pipeline.benchmark.hardware import describe
-from pipeline.benchmark.synthetic_data import synthetic_features
+from pipeline.benchmark.synthetic_data import synthetic_attrs, synthetic_features
 from pipeline.storage import atomic, records
 from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.reader import SCHEMA
@@ -82,16 +82,7 @@ def make_run(run: Path, n: int, *, seed: int) -> None:
     table["group"] = np.array([f"source {number:02d}" for number in range(N_GROUPS)], dtype=object)[group]
     classes = [chr(ord("a") + code) for code in range(N_CLASSES)]
     table["label"] = np.array(classes, dtype=object)[y]
-    attrs = {
-        "classes": classes,
-        "preprocess": {},
-        "encoder": "trained",
-        "layer": "avgpool",
-        "model_sha256": "",
-        "manifest_sha256": "",
-        "versions": {},
-    }
-    write_embeddings(path, Synthetic(path, y, seed=seed), table, attrs=attrs)
+    write_embeddings(path, Synthetic(path, y, seed=seed), table, attrs=synthetic_attrs(classes))
     details = {"skipped": {}, "dataset": "synthetic embeddings", "protocol": "grouped", "credit": None}
     records.write_record(records.Artifact(path, SCHEMA, "extract"), details=details)
 

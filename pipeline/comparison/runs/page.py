@@ -5,7 +5,7 @@ from pipeline.comparison.pairwise_tests import METRIC
 from pipeline.comparison.runs.margin import MOST_ROWS
 from pipeline.comparison.runs.pairs import RunPair
 from pipeline.comparison.runs.table import BEST, RunTable
-from pipeline.comparison.verdict import p_text, rope_text
+from pipeline.comparison.verdict import p_text, rope_text, units_needed
 from pipeline.evaluation.robustness_margin import NEIGHBOURS, RobustnessMargin
 from pipeline.markup.document import Block, Bullets, Document, Note, Section, Table
 from pipeline.markup.number_format import (
@@ -76,6 +76,10 @@ def _ranking(table: RunTable) -> Section:
         f"{count(table.n_units, resampling.unit)}. Heads that share a letter are not shown to differ, at "
         f"{count(len(table.every), 'pair')} (Holm)."
     )
+    if table.n_units < (needed := units_needed(len(table.every), level=resampling.level)):
+        caption += (
+            f" With fewer than {needed} {resampling.unit}s so many pairs cannot be shown to differ, whatever they are."
+        )
     return Section("All heads of all runs", [Table(columns, rows, caption, left=4)])
 
 
