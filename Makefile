@@ -9,6 +9,8 @@ LOCK ?= requirements.lock
 FUZZ_S ?= 60
 KILLS ?= 30
 RELIABILITY ?= reports/reliability.md
+# Options of the demo, such as DEMO='--epochs 4'; default: as README shows it.
+DEMO ?=
 # Files or folders of the slow tests; default: all.
 SLOW ?=
 # Processes of the tests.
@@ -28,7 +30,7 @@ $(READY): pyproject.toml $(LOCK)
 	touch $(READY)
 
 demo: $(READY) ## install, run every stage on the synthetic demo tiles, print where the report lies
-	$(BIN)/python -m pipeline --run reports/demo
+	$(BIN)/python -m pipeline --run reports/demo $(DEMO)
 
 plan: $(READY) ## sources held out in turn, with the random-split control, on small demo tiles
 	$(BIN)/python -m pipeline --run reports/demo-plan --data-dir data/small --demo-tiles 240 --demo-px 64 \

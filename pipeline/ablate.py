@@ -5,8 +5,8 @@ options. Each run is an ordinary run folder, <run>/<name>, made as by `python -m
 with the first (`python -m pipeline.compare --against`), and the table of that command is written into <run>. Stop it at
 any moment: the same command continues.
 
-    python -m pipeline.ablate reports/ablation/plan.toml
-    python -m pipeline.ablate reports/ablation/plan.toml --only strong tutorial     these runs alone, and no table
+    python -m pipeline.ablate reports/ablation/idc.toml
+    python -m pipeline.ablate reports/ablation/idc.toml --only strong tutorial     these runs alone, and no table
 
     run = "reports/my-ablation"
     [prepare]
