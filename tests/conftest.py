@@ -37,9 +37,9 @@ def is_here(host: object) -> bool:
         return False
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def messages() -> None:
-    """Write messages to stderr, as commands do."""
+    """Write messages to stderr, as commands do; a test before may have left a command's --quiet."""
     start_logging()
 
 
