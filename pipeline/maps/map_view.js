@@ -1,6 +1,7 @@
 "use strict";
 /**
- * Show the maps of a slide over its thumbnail, all heads side by side, with what each head predicts for a cell.
+ * Show the maps of a slide over its thumbnail, all heads side by side or one, with what each head predicts for a cell.
+ * The address keeps head, layer, opacity and the selected cell.
  *
  * @typedef {{title: string, code: string, uncertainty: string, p: string | null}} MapHead
  *   code int16 (-1 not mapped, -2 could not be read, -3 rejected), uncertainty and p uint8 of 0..1, cell after cell; p null where the page leaves it out
@@ -11,7 +12,7 @@
 (() => {
   const source = document.getElementById("slide-map-data"), root = document.getElementById("slide-map");
   if (!source || !root) return;
-  const { decode, make, text, picker, table, line, scroller } = page;
+  const { decode, make, text, picker, table, line, scroller, readState, keepState } = page;
   /** @type {MapPayload} */
   const data = JSON.parse(source.textContent || "");
   const heads = data.heads.map((head) => ({ title: head.title, code: decode(head.code, Int16Array),
@@ -26,7 +27,9 @@
   const DARK = [84, 39, 136];
   const scale = LONGEST / Math.max(data.width, data.height);
   const size = { width: Math.max(1, Math.round(data.width * scale)), height: Math.max(1, Math.round(data.height * scale)) };
-  const state = { kind: "class", opacity: 0.75, cell: -1 };
+  /** Number of a head or -1 for all; class, uncertainty or the number of a class; 0 to 1; number of the selected cell or -1. */
+  const first = { head: -1, layer: "class", opacity: 0.75, cell: -1 };
+  let state = { ...first }, pointed = -1, described = NaN;
   const picture = new Image();
 
   /**
@@ -43,11 +46,14 @@
     const code = head.code[i];
     if (code === -1) return null;
     if (code < 0) return code === -3 ? LIGHT : GREY;
-    if (state.kind === "class") return data.colours[code];
-    if (state.kind === "uncertainty" || !head.p) return mix(DARK, head.uncertainty[i] / 255);
-    const c = Number(state.kind);
+    if (state.layer === "class") return data.colours[code];
+    if (state.layer === "uncertainty" || !head.p) return mix(DARK, head.uncertainty[i] / 255);
+    const c = Number(state.layer);
     return mix(data.colours[c], head.p[i * k + c] / 255);
   }
+
+  /** Return the cell to describe: the one under the pointer, else the selected one. */
+  const shown = () => (pointed < 0 ? state.cell : pointed);
 
   /** @param {typeof heads[number]} head @param {HTMLCanvasElement} canvas */
   function paint(head, canvas) {
@@ -67,8 +73,8 @@
     const side = data.side * scale;
     pen.drawImage(cells, data.left * scale, data.top * scale, data.columns * side, data.rows * side);
     pen.globalAlpha = 1;
-    if (state.cell < 0) return;
-    const column = state.cell % data.columns, row = Math.floor(state.cell / data.columns);
+    if (shown() < 0) return;
+    const column = shown() % data.columns, row = Math.floor(shown() / data.columns);
     const box = /** @type {[number, number, number, number]} */ ([data.left * scale + column * side, data.top * scale + row * side, Math.max(4, side), Math.max(4, side)]);
     for (const [width, style] of /** @type {[number, string][]} */ ([[4, "#000"], [2, "#fff"]])) {
       pen.lineWidth = width;
@@ -94,42 +100,78 @@
     return scroller("The cell", table(["", ...heads.map((head) => head.title)], lines, place));
   }
 
-  const cell = make("div", { id: "cell", "aria-live": "polite" }, make("p", {}, "Point at a cell, or focus a map and use the arrow keys."));
+  const cell = make("div", { id: "cell", "aria-live": "polite" });
   const canvases = heads.map((head) => make("canvas", { ...size, tabindex: 0, role: "img", "aria-label": `Map by ${head.title}: the arrow keys move from cell to cell` }));
-  const redraw = () => heads.forEach((head, h) => paint(head, canvases[h]));
+  const figures = heads.map((head, h) => make("figure", {}, canvases[h], make("figcaption", {}, head.title)));
 
-  /** @param {number} row @param {number} column */
-  function point(row, column) {
-    if (row < 0 || column < 0 || row >= data.rows || column >= data.columns) return;
-    state.cell = row * data.columns + column;
-    cell.replaceChildren(describe(state.cell));
+  function redraw() {
+    heads.forEach((head, h) => {
+      figures[h].hidden = state.head >= 0 && state.head !== h;
+      if (!figures[h].hidden) paint(head, canvases[h]);
+    });
+    if (shown() === described) return;
+    described = shown();
+    cell.replaceChildren(described < 0 ? make("p", {}, "Point at a cell; click to select it. Or focus a map and use the arrow keys.") : describe(described));
+  }
+
+  /** @param {Partial<typeof state>} part */
+  function change(part) {
+    state = { ...state, ...part };
+    keepState("slide-map", state, first);
+    redraw();
+  }
+
+  /** Return the number of the cell in a row and column, -1 outside of the map. @param {number} row @param {number} column */
+  const cellAt = (row, column) => (row < 0 || column < 0 || row >= data.rows || column >= data.columns ? -1 : row * data.columns + column);
+
+  /** @param {HTMLCanvasElement} canvas @param {PointerEvent | MouseEvent} event */
+  function cellUnder(canvas, event) {
+    const box = canvas.getBoundingClientRect();
+    const x = ((event.clientX - box.left) / box.width) * data.width, y = ((event.clientY - box.top) / box.height) * data.height;
+    return cellAt(Math.floor((y - data.top) / data.side), Math.floor((x - data.left) / data.side));
+  }
+  /** @param {number} i */
+  function point(i) {
+    if (i === pointed) return;
+    pointed = i;
     redraw();
   }
   /** @type {Record<string, [number, number]>} */
   const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
   for (const canvas of canvases) {
-    canvas.addEventListener("pointermove", (event) => {
-      const box = canvas.getBoundingClientRect();
-      const x = ((event.clientX - box.left) / box.width) * data.width, y = ((event.clientY - box.top) / box.height) * data.height;
-      const row = Math.floor((y - data.top) / data.side), column = Math.floor((x - data.left) / data.side);
-      if (row * data.columns + column !== state.cell) point(row, column);
+    canvas.addEventListener("pointermove", (event) => point(cellUnder(canvas, event)));
+    canvas.addEventListener("pointerleave", () => point(state.cell < 0 ? pointed : -1));
+    canvas.addEventListener("click", (event) => {
+      const i = cellUnder(canvas, event);
+      change({ cell: i === state.cell ? -1 : i });
     });
     canvas.addEventListener("keydown", (event) => {
-      const step = STEPS[event.key];
+      const step = STEPS[event.key], from = shown();
       if (!step) return;
       event.preventDefault();
-      if (state.cell < 0) point(0, 0);
-      else point(Math.floor(state.cell / data.columns) + step[0], (state.cell % data.columns) + step[1]);
+      const to = from < 0 ? 0 : cellAt(Math.floor(from / data.columns) + step[0], (from % data.columns) + step[1]);
+      if (to >= 0) point(to);
+    });
+    canvas.addEventListener("keyup", (event) => {
+      if (!STEPS[event.key]) return;
+      const to = shown();
+      pointed = -1;
+      change({ cell: to });
     });
   }
 
-  const slider = make("input", { type: "range", id: "opacity", min: 0, max: 100, value: 100 * state.opacity, "aria-label": "Opacity of the map",
-    oninput: () => {
-      state.opacity = Number(slider.value) / 100;
-      redraw();
-    } });
+  /** @param {Event} event */
+  const follow = (event) => {
+    state.opacity = Number(slider.value) / 100;
+    if (event.type === "change") change({});
+    else redraw();
+  };
+  const slider = make("input", { type: "range", id: "opacity", min: 0, max: 100, "aria-label": "Opacity of the map", oninput: follow, onchange: follow });
   /** @type {[string, string][]} */
-  const kinds = [["class", "class"], ["uncertainty", "uncertainty"], ...(hasP ? data.classes.map((name, c) => /** @type {[string, string]} */ ([String(c), `probability of ${name}`])) : [])];
+  const layers = [["class", "class"], ["uncertainty", "uncertainty"], ...(hasP ? data.classes.map((name, c) => /** @type {[string, string]} */ ([String(c), `probability of ${name}`])) : [])];
+  /** @type {[string, string][]} */
+  const choices = [["-1", "all heads"], ...heads.map((head, h) => /** @type {[string, string]} */ ([String(h), head.title]))];
+  const controls = make("p", { class: "controls" });
   const used = new Set(heads.flatMap((head) => Array.from(new Set(head.code))));
   const legend = make("ul", { class: "legend" }, ...data.classes.flatMap((name, c) => {
     if (!used.has(c)) return [];
@@ -137,16 +179,27 @@
     spot.style.background = `rgb(${data.colours[c].join(", ")})`;
     return [make("li", {}, spot, ` ${name}`)];
   }));
-  root.append(
-    make("p", { class: "controls" }, picker("Show", state.kind, kinds, (kind) => {
-      state.kind = kind;
-      redraw();
-    }), make("label", {}, "Opacity ", slider)),
-    make("div", { class: "panels" }, ...heads.map((head, h) => make("figure", {}, canvases[h], make("figcaption", {}, head.title)))),
-    legend, make("p", {}, "Uncertainty and probabilities: white is 0, the full colour 1. Dark grey cells could not be read, light grey ones are rejected as outliers."), cell);
+
+  /** Take the state from the address; parts that do not fit this page are ignored. */
+  function readAddress() {
+    const found = readState("slide-map", {
+      head: (v) => Number.isInteger(v) && v >= 0 && v < heads.length, layer: (v) => layers.some(([name]) => name === v),
+      opacity: (v) => Number.isFinite(v) && v >= 0 && v <= 1, cell: (v) => Number.isInteger(v) && v >= 0 && v < nCells,
+    });
+    if (found) state = { ...first, ...found };
+    slider.value = String(100 * state.opacity);
+    controls.replaceChildren(
+      ...(heads.length > 1 ? [picker("Head", String(state.head), choices, (head) => change({ head: Number(head) }))] : []),
+      picker("Show", state.layer, layers, (layer) => change({ layer })), make("label", {}, "Opacity ", slider));
+    redraw();
+  }
+
+  root.append(controls, make("div", { class: "panels" }, ...figures), legend,
+    make("p", {}, "Uncertainty and probabilities: white is 0, the full colour 1. Dark grey cells could not be read, light grey ones are rejected as outliers."), cell);
   if (data.thumbnail) {
     picture.addEventListener("load", redraw);
     picture.src = `data:image/jpeg;base64,${data.thumbnail}`;
   }
-  redraw();
+  window.addEventListener("hashchange", readAddress);
+  readAddress();
 })();

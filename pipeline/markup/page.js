@@ -28,7 +28,8 @@ const page = (() => {
    * @returns {T}
    */
   function decode(text, Type) {
-    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const letters = atob(text), bytes = new Uint8Array(letters.length);
+    for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
     return new Type(bytes.buffer);
   }
 
@@ -78,5 +79,30 @@ const page = (() => {
   const scroller = (label, content, more = "") =>
     make("div", { class: `table ${more}`, tabindex: 0, role: "group", "aria-label": label }, content);
 
-  return { scroller, decode, make, text, button, picker, table, line };
+  /**
+   * Return what the address keeps of a state after `#name=`; values that do not fit are left out. Null: the address has none.
+   * @param {string} name @param {Record<string, (value: any) => boolean>} fits for each part of the state
+   */
+  function readState(name, fits) {
+    if (!location.hash.startsWith(`#${name}=`)) return null;
+    try {
+      const given = Object.entries(JSON.parse(decodeURIComponent(location.hash.slice(name.length + 2))));
+      return Object.fromEntries(given.filter(([part, value]) => Object.hasOwn(fits, part) && fits[part](value)));
+    } catch (error) {
+      if (error instanceof SyntaxError || error instanceof URIError || error instanceof TypeError) return null;
+      throw error;
+    }
+  }
+
+  /**
+   * Keep a state in the address: the parts that differ from the first state of the page.
+   * @template {object} S
+   * @param {string} name @param {S} state @param {S} first
+   */
+  function keepState(name, state, first) {
+    const differs = Object.entries(state).filter(([part, value]) => JSON.stringify(value) !== JSON.stringify(first[/** @type {keyof S} */ (part)]));
+    history.replaceState(null, "", differs.length ? `#${name}=${encodeURIComponent(JSON.stringify(Object.fromEntries(differs)))}` : `#${name}`);
+  }
+
+  return { scroller, decode, make, text, button, picker, table, line, readState, keepState };
 })();

@@ -113,6 +113,33 @@ def test_the_arrow_keys_move_from_cell_to_cell(open_html: Callable[..., Any], pa
     assert browser.page.inner_text("#cell caption").startswith("Row 2, column 1:")
 
 
+def test_the_address_keeps_head_layer_opacity_and_cell(open_html: Callable[..., Any], page: str) -> None:
+    browser = open_html(page, waits_for="#slide-map canvas")
+    browser.page.get_by_label("Show").select_option("2")
+    browser.page.get_by_label("Head").select_option(label="SVM")
+    browser.page.eval_on_selector("#opacity", "e => { e.value = 40; e.dispatchEvent(new Event('change')); }")
+    browser.page.locator("#slide-map canvas:visible").click()
+    place = browser.page.inner_text("#cell caption")
+    address = "#" + browser.page.url.partition("#")[2]
+    again = open_html(page, waits_for="#slide-map canvas:visible", address=address).page
+    assert again.locator("#slide-map canvas:visible").count() == 1
+    assert again.locator("#slide-map figcaption:visible").inner_text() == "SVM"
+    assert again.get_by_label("Show").input_value() == "2"
+    assert again.input_value("#opacity") == "40"
+    assert again.inner_text("#cell caption") == place
+    again.locator("#slide-map canvas:visible").click()  # the same cell again: none is selected
+    assert "cell" not in again.url
+    assert browser.problems == []
+
+
+@pytest.mark.parametrize("words", ["%7B", "%7B%22head%22%3A9%2C%22layer%22%3A%22constructor%22%7D", "%", "3", "null"])
+def test_an_address_that_does_not_fit_is_ignored(open_html: Callable[..., Any], page: str, words: str) -> None:
+    browser = open_html(page, waits_for="#slide-map canvas", address=f"#slide-map={words}")
+    assert browser.page.locator("#slide-map canvas:visible").count() == 2
+    assert browser.page.get_by_label("Show").input_value() == "class"
+    assert browser.problems == []
+
+
 @pytest.mark.parametrize("width", [360, 1200])
 def test_the_page_fits_and_has_no_serious_finding(
     open_html: Callable[..., Any], page: str, axe: str, width: int
