@@ -378,7 +378,7 @@ def test_one_head_alone(tmp_path):
 def test_without_other_files_each_missing_part_is_one_sentence(tmp_path):
     text = write(fabricate(tmp_path, credit=None))
     for name in ("heads/heads.json", "history.csv", "model.json", "audit.json", "manifest.csv", "embeddings.h5"):
-        assert f": {name} was left out (not there)." in text
+        assert f"{name} was left out (not there)." in text
 
 
 def describe(run: Path, **more: object) -> None:

@@ -17,7 +17,7 @@ COLUMNS = ("tile_id", "group", "label", "suggested", "self_confidence", "is_issu
 LEAST_RANKED = 20
 """Smallest number of tiles that are ranked, whether they are likely errors or not."""
 
-MISSING = "n/a: the package cleanlab is not installed: pip install 'histoheads[audit]', then run the report again."
+MISSING = "The package cleanlab is not installed: pip install 'histoheads[audit]', then run the report again."
 
 
 def mean_probabilities(predictions: Predictions) -> tuple[pd.DataFrame, np.ndarray]:
@@ -49,7 +49,7 @@ def find_suspects(predictions: Predictions) -> pd.DataFrame | str:
     codes = {name: code for code, name in enumerate(predictions.classes)}
     y = tiles["label"].map(codes).to_numpy(dtype=np.int64)
     if len(np.unique(y)) < 2:
-        return "n/a: all test rows are of one class, so that no label contradicts another."
+        return "All test rows are of one class, so that no label contradicts another."
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 

@@ -176,13 +176,13 @@ def draw_embedding_map(
     if embeddings is None:
         return files.reason("embeddings.h5")
     if embeddings.classes != predictions.classes or not set(predictions.tiles["tile_id"]) <= set(embeddings.tile_id):
-        return "n/a: embeddings.h5 holds other tiles or classes than predictions.csv: run fit_heads again."
+        return "embeddings.h5 holds other tiles or classes than predictions.csv: run fit_heads again."
     label, is_test = embeddings.label.astype(np.int64), embeddings.split == TEST
     usable = (embeddings.status == OK) & (label >= 0) & (is_test | (embeddings.split == TRAIN))
     rows = np.flatnonzero(usable)
     rows = rows[choose_rows(is_test[rows], label[rows])]
     if len(rows) < LEAST_POINTS:
-        return f"n/a: {count(len(rows), 'embedding')} cannot be mapped."
+        return f"{count(len(rows), 'embedding')} cannot be mapped."
     features = feature_rows(folder.parent / "embeddings.h5", rows)
     points = project(features, method=method, seed=seed)
     draw_map(
@@ -235,7 +235,7 @@ def draw_errors(folder: Path, files: RunFiles, predictions: Predictions, worst: 
         )
     n_unread = sum(picture.pixels is None for picture in pictures)
     if n_unread == len(pictures):
-        return "n/a: none of these tiles can be read any more as manifest.csv names them."
+        return "None of these tiles can be read any more as manifest.csv names them."
     draw_gallery(folder / "errors.png", pictures)
     gone = f" {count(n_unread, 'tile')} can no longer be read or changed since prepare." if n_unread else ""
     return Figure(

@@ -88,7 +88,7 @@ class RunFiles:
 
     def reason(self, name: str) -> str:
         """Return the sentence on why a file is left out."""
-        return f"n/a: {name} was left out ({self.missing.get(name, 'it holds nothing of this')})."
+        return f"{name} was left out ({self.missing.get(name, 'it holds nothing of this')})."
 
 
 LARGEST = {"manifest.csv": 250_000_000, "embeddings.h5": 10_000_000_000}

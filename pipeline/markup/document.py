@@ -99,6 +99,15 @@ class Section:
 
 
 @dataclasses.dataclass(frozen=True)
+class EmptySection:
+    """A section for which there is nothing to show, and why."""
+
+    title: str
+    reason: str
+    """A sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Document:
     """The whole report."""
 

@@ -7,7 +7,7 @@ from pipeline.comparison.heads_summary import HeadFacts
 from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.scores import COSTS
 from pipeline.errors import BadArtifact
-from pipeline.markup.document import Block, Bullets, Figure, Section, Table, Text
+from pipeline.markup.document import Block, Bullets, EmptySection, Figure, Section, Table, Text
 from pipeline.markup.number_format import (
     NOT_AVAILABLE,
     compact,
@@ -24,19 +24,21 @@ MOST_FINDINGS = 30
 SHORT_HASH = 12
 
 
-def training(data: ReportData) -> Section:
+def training(data: ReportData) -> Section | EmptySection:
     """Return how the network was trained, or those of all parts of a plan."""
     title, files = "Training", data.files
     if data.encoder is not None:
-        return Section(title, [Text("The encoder is frozen: nothing was trained but the heads.")])
+        return EmptySection(title, "The encoder is frozen: nothing was trained but the heads.")
     if data.protocol is not None:
         facts = files.summary.training if files.summary else None
         if facts is None:
-            return Section(title, [Text(files.reason("heads/heads.json"))])
+            return EmptySection(title, files.reason("heads/heads.json"))
         text = f"{len(data.protocol.parts)} networks, one for each part; numbers are means over the main arm's."
         return Section(title, [Text(text), Bullets([f"{name}: {compact(value)}" for name, value in facts.items()])])
-    blocks: list[Block] = []
     history = files.history
+    if history is None and files.model is None:
+        return EmptySection(title, f"{files.reason('history.csv')} {files.reason('model.json')}")
+    blocks: list[Block] = []
     if history is None:
         blocks.append(Text(files.reason("history.csv")))
     else:
@@ -64,10 +66,10 @@ def training(data: ReportData) -> Section:
     return Section(title, blocks)
 
 
-def costs(data: ReportData) -> Section:
+def costs(data: ReportData) -> Section | EmptySection:
     """Return the time and storage that each head takes to fit and to use."""
     if not data.files.heads:
-        return Section("Costs", [Text(data.files.reason("heads/heads.json"))])
+        return EmptySection("Costs", data.files.reason("heads/heads.json"))
     rows, fit = [], {}
     for head in data.predictions.main_heads:
         found = {name: score.value for name in COSTS if (score := data.scores.get((head, "", name))) is not None}
@@ -95,11 +97,11 @@ def costs(data: ReportData) -> Section:
     return Section("Costs", [*blocks, Table(["head", "search", "last fit", "tiles/s", "size"], rows, caption)])
 
 
-def hyper_parameters(data: ReportData) -> Section:
+def hyper_parameters(data: ReportData) -> Section | EmptySection:
     """Return what the search chose for each head."""
     title, entries = "Chosen hyper-parameters", data.files.heads
     if not entries:
-        return Section(title, [Text(data.files.reason("heads/heads.json"))])
+        return EmptySection(title, data.files.reason("heads/heads.json"))
     rows, notes = [], []
     for head in data.predictions.main_heads:
         facts = entries.get(head, HeadFacts())
@@ -118,11 +120,11 @@ def hyper_parameters(data: ReportData) -> Section:
     return Section(title, blocks)
 
 
-def audit(data: ReportData) -> Section:
+def audit(data: ReportData) -> Section | EmptySection:
     """Return what the audit of the tiles found."""
     title, findings = "Audit of the tiles", data.files.findings
     if findings is None:
-        return Section(title, [Text(data.files.reason("audit.json"))])
+        return EmptySection(title, data.files.reason("audit.json"))
     n_errors = sum(finding.severity == "error" for finding in findings)
     headline = (
         f"{count(len(findings), 'finding')}, {count(n_errors, 'error')} among them." if findings else "No findings."

@@ -4,7 +4,7 @@ from pipeline.comparison.pairwise_tests import METRIC
 from pipeline.comparison.recommendation import Verdict
 from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.verdict import Pair
-from pipeline.markup.document import Bullets, Section, Table, Text
+from pipeline.markup.document import Bullets, EmptySection, Section, Table, Text
 from pipeline.markup.number_format import NOT_AVAILABLE, count, head_name, interval, level_text, listing, number
 from pipeline.names import BASELINES
 
@@ -35,13 +35,11 @@ HARM = Table(
 """Harm of `--relative group`, measured once."""
 
 
-def section(data: ReportData) -> Section:
+def section(data: ReportData) -> Section | EmptySection:
     """Return whether the heads are better than the best baseline, the table, and what it does not show."""
     predictions, resampling = data.predictions, data.resampling
     if not predictions.baselines:
-        return Section(
-            "Baselines", [Text("n/a: predictions.csv holds no baselines (fit_heads ran with --no-baselines).")]
-        )
+        return EmptySection("Baselines", "predictions.csv holds no baselines (fit_heads ran with --no-baselines).")
     rows = []
     for head in [*predictions.baselines, *predictions.main_heads]:
         scores = [data.scores[head, "test", metric] for metric in (METRIC, "accuracy")]

@@ -18,8 +18,8 @@ from pipeline.comparison.sections import (
     robustness,
     significance,
 )
-from pipeline.markup.document import Block, Bullets, Document, Section, Text
-from pipeline.markup.number_format import NOT_AVAILABLE, listing
+from pipeline.markup.document import Block, Bullets, Document, EmptySection, Section, Text
+from pipeline.markup.number_format import listing
 
 FIGURES = (*report_figures.FIGURES, robustness.FIGURE, label_errors.FIGURE, group_level.FIGURE)
 """Files in the folder of figures that the report may draw."""
@@ -67,21 +67,12 @@ def build(data: ReportData) -> Document:
     empty: list[str] = []
     for write in SECTIONS:
         section = write(data)
-        if section is None:
-            continue
-        if (reason := _reason_for_nothing(section)) is not None:
-            empty.append(f"{section.title}: {reason}")
-        else:
+        if isinstance(section, EmptySection):
+            empty.append(f"{section.title}: {section.reason}")
+        elif section is not None:
             sections.append(dataclasses.replace(section, folded=write in FOLDED))
     if empty:
         lines: list[Block] = [Text("The run has no data for these parts."), Bullets(empty)]
         sections.append(Section("Not in this report", lines, folded=True))
     title = f"Comparison of {listing(data.head_names)} on {data.predictions.details.get('dataset', 'n/a')}"
     return Document(title, sections)
-
-
-def _reason_for_nothing(section: Section) -> str | None:
-    """Return why a section has no data; None where it has some."""
-    first = section.blocks[0] if len(section.blocks) == 1 else None
-    is_empty = isinstance(first, Text) and first.text.startswith(NOT_AVAILABLE)
-    return first.text.removeprefix(NOT_AVAILABLE).lstrip(": ") if isinstance(first, Text) and is_empty else None

@@ -9,7 +9,7 @@ from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.scores import FEW_UNITS
 from pipeline.evaluation.bootstrap import Difference
 from pipeline.evaluation.metrics import confusion, scores_from_confusion
-from pipeline.markup.document import Block, Bullets, Note, Section, Table, Text
+from pipeline.markup.document import Block, Bullets, EmptySection, Note, Section, Table, Text
 from pipeline.markup.number_format import (
     NOT_AVAILABLE,
     count,
@@ -33,11 +33,11 @@ def macro_f1(predictions: Predictions, head: str, rows: np.ndarray) -> float:
     return float(scores_from_confusion(matrix[None])["macro_f1"][0])
 
 
-def parts(data: ReportData) -> Section:
+def parts(data: ReportData) -> Section | EmptySection:
     """Return the scores of every part of the plan, and how much seeds move the heads."""
     title, protocol, predictions = "Cross-validation plan", data.protocol, data.predictions
     if protocol is None:
-        return Section(title, [Text("One split, one network: see the first section.")])
+        return EmptySection(title, "There is one split and one network.")
     seed, fold = (predictions.tiles[name].to_numpy() for name in ("seed", "fold"))
     heads = predictions.main_heads
     rows = []
@@ -81,7 +81,7 @@ def parts(data: ReportData) -> Section:
     return Section(title, blocks)
 
 
-def random_control(data: ReportData) -> Section | None:
+def random_control(data: ReportData) -> Section | EmptySection | None:
     """Return the scores of a random split on the same tiles; None if the protocol itself is random."""
     predictions, other = data.predictions, data.random_control
     title = "Random-split control"
@@ -89,10 +89,10 @@ def random_control(data: ReportData) -> Section | None:
         return None
     if other is None:
         option = "prepare --random-control" if data.protocol is not None else "prepare --folds 5 --random-control"
-        return Section(title, [Text(f"n/a: this plan has no random-split control; {option} adds it.")])
+        return EmptySection(title, f"The plan has no random-split control; {option} adds it.")
     here, there = aligned(predictions, other)
     if not len(here):
-        return Section(title, [Text("n/a: no tile was tested under both protocols with the same seed.")])
+        return EmptySection(title, "No tile was tested under both protocols with the same seed.")
     resampling = data.resampling
     rows: list[list[str]] = []
     gaps: dict[str, Difference] = {}

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 
 from pipeline.comparison.heads_summary import Separability, SourceProbe
 from pipeline.comparison.report_data import ReportData
-from pipeline.markup.document import Block, Section, Table, Text
+from pipeline.markup.document import Block, EmptySection, Section, Table, Text
 from pipeline.markup.number_format import number, percent
 
 
-def section(data: ReportData) -> Section:
+def section(data: ReportData) -> Section | EmptySection:
     """Return how well the source can be predicted, and how much better training tiles are separated."""
     title, summary = "What the embeddings show", data.files.summary
     if summary is None:
-        return Section(title, [Text(data.files.reason("heads/heads.json"))])
+        return EmptySection(title, data.files.reason("heads/heads.json"))
     return Section(
         title, [*source(summary.probe), *separability(summary.separability, is_frozen=data.encoder is not None)]
     )

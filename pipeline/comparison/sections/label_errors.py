@@ -10,7 +10,7 @@ from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.report_figures import tile_reader
 from pipeline.figures.gallery import HeadPrediction, Picture, draw_gallery
-from pipeline.markup.document import Block, Figure, Note, Section, Table, Text
+from pipeline.markup.document import Block, EmptySection, Figure, Note, Section, Table, Text
 from pipeline.markup.number_format import NOT_AVAILABLE, count, head_name, listing, number
 from pipeline.tiles.manifest import Manifest
 
@@ -27,12 +27,12 @@ WARNING = (
 )
 
 
-def section(data: ReportData) -> Section:
+def section(data: ReportData) -> Section | EmptySection:
     """Return the section; its gallery is drawn into the run's folder unless no tile may be shown."""
     title = "Likely label errors"
     suspects, predictions = data.suspects, data.predictions
     if isinstance(suspects, str):
-        return Section(title, [Text(suspects)])
+        return EmptySection(title, suspects)
     n_tiles = len(mean_probabilities(predictions)[0])
     n_issues = int(suspects["is_issue"].sum())
     n_seeds = predictions.tiles.loc[predictions.rows("test"), "seed"].nunique()
@@ -112,6 +112,6 @@ def draw_suspects(path: Path, suspects: pd.DataFrame, predictions: Predictions, 
         pixels = read(files.loc[tile_id, "path"], files.loc[tile_id, "sha256"]) if tile_id in files.index else None
         pictures.append(Picture(pixels, label=label, predictions=found))
     if all(picture.pixels is None for picture in pictures):
-        return "n/a: none of these tiles can be read any more as manifest.csv names them."
+        return "None of these tiles can be read any more as manifest.csv names them."
     draw_gallery(path, pictures)
     return ""

@@ -5,8 +5,8 @@ import numpy as np
 from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.report_figures import predictions_for
 from pipeline.evaluation import metrics
-from pipeline.markup.document import Block, Figure, Section, Table, Text
-from pipeline.markup.number_format import NOT_AVAILABLE, count, head_name, number, percent
+from pipeline.markup.document import Block, EmptySection, Figure, Section, Table, Text
+from pipeline.markup.number_format import count, head_name, number, percent
 
 MOST_PAIRS = 10
 """Most confused pairs in the table."""
@@ -78,16 +78,17 @@ def confusions(data: ReportData) -> Section:
     return Section("Confusions", [Text(headline), data.figures["confusion"], Table(columns, table, caption, left=2)])
 
 
-def embedding_map(data: ReportData) -> Section:
+def embedding_map(data: ReportData) -> Section | EmptySection:
     """Return the map of the embeddings."""
-    shown = data.map if isinstance(data.map, str) else data.map.figure
+    title = "Map of the embeddings"
     if data.protocol is not None:
-        shown = (
-            f"{NOT_AVAILABLE}: every part of the plan has its own network, and so its own embedding space; a "
-            "report on the folder of a part draws its map."
+        reason = (
+            "Every part of the plan has its own network and embedding space; the report on a part's folder draws it."
         )
-    text = Text("Classes that the network separates are separate clusters here.")
-    return Section("Map of the embeddings", [text, shown] if isinstance(shown, Figure) else [Text(shown)])
+        return EmptySection(title, reason)
+    if isinstance(data.map, str):
+        return EmptySection(title, data.map)
+    return Section(title, [Text("Classes that the network separates are separate clusters here."), data.map.figure])
 
 
 def worst_errors(data: ReportData) -> Section:

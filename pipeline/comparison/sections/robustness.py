@@ -3,7 +3,7 @@
 from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.robustness import Estimate, Losses, measure_losses
 from pipeline.figures.robustness import draw_losses
-from pipeline.markup.document import Figure, Note, Section, Table, Text
+from pipeline.markup.document import EmptySection, Figure, Note, Section, Table, Text
 from pipeline.markup.number_format import count, head_name, interval, level_text, listing, number, points
 from pipeline.storage.predictions.corrupted import NONE
 from pipeline.tiles.corruptions import CORRUPTIONS
@@ -18,15 +18,13 @@ LIMITS = (
 )
 
 
-def section(data: ReportData) -> Section:
+def section(data: ReportData) -> Section | EmptySection:
     """Return the section; its figure is drawn into the run's folder."""
     title = "Robustness"
     corrupted = data.corrupted
     if corrupted is None:
         reason = data.files.missing.get("robustness.csv", "not there")
-        return Section(
-            title, [Text(f"n/a: robustness.csv was left out ({reason}): python -m pipeline.robustness makes it.")]
-        )
+        return EmptySection(title, f"robustness.csv was left out ({reason}): python -m pipeline.robustness makes it.")
     losses = measure_losses(corrupted, data.predictions.classes, data.resampling)
     level = level_text(data.resampling.level)
     heads = [head_name(head) for head in losses.heads]

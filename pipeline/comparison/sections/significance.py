@@ -10,7 +10,7 @@ from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.verdict import Outcome, Pair, p_text, rope_text
 from pipeline.evaluation.bootstrap import Difference
 from pipeline.evaluation.significance import EXACT_UNITS, FLIP_DRAWS
-from pipeline.markup.document import Block, Bullets, Section, Table, Text
+from pipeline.markup.document import Block, Bullets, EmptySection, Section, Table, Text
 from pipeline.markup.number_format import (
     NOT_AVAILABLE,
     count,
@@ -188,11 +188,11 @@ def _about_parts(verdict: Verdict, tests: list[PairTests]) -> str:
     )
 
 
-def per_group(data: ReportData) -> Section:
+def per_group(data: ReportData) -> Section | EmptySection:
     """Return the accuracy of every main head in every test group, and in how many groups each head is ahead."""
     title, predictions = "Group by group", data.predictions
     if not predictions.groups_known:
-        return Section(title, [Text("n/a: groups (slides, patients) are not known.")])
+        return EmptySection(title, "Groups (slides, patients) are not known.")
     heads, groups = predictions.main_heads, score_groups(predictions)
     order = np.argsort(-groups.n_tiles, kind="stable")
     rows = [

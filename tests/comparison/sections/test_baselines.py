@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.comparison.sections import baselines
-from pipeline.markup.document import Bullets, Table, Text
+from pipeline.markup.document import Bullets, EmptySection, Table
 from pipeline.names import BASELINES
 
 Y = [0, 1, 2] * 20
@@ -25,11 +25,10 @@ def sentences(section):
 
 
 def test_without_baselines_the_section_has_the_reason(data):
-    section = baselines.section(data({"softmax": Y, "svm": Y}))
-    assert section.title == "Baselines"
-    (block,) = section.blocks
-    assert isinstance(block, Text)
-    assert block.text.startswith("n/a: predictions.csv holds no baselines")
+    found = baselines.section(data({"softmax": Y, "svm": Y}))
+    assert isinstance(found, EmptySection)
+    assert found.title == "Baselines"
+    assert found.reason.startswith("predictions.csv holds no baselines")
 
 
 def test_table_holds_baselines_then_heads_on_the_same_rows(data):

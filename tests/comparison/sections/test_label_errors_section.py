@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pipeline.comparison.sections import label_errors
-from pipeline.markup.document import Document, Figure, Table, Text, to_html, to_markdown
+from pipeline.markup.document import Document, EmptySection, Figure, Table, Text, to_html, to_markdown
 from pipeline.tiles.decoding import pixel_hash
 
 
@@ -77,5 +77,5 @@ def test_no_tile_is_shown_that_was_not_asked_for_or_changed(data: Callable[..., 
 
 
 def test_a_reason_in_place_of_suspects_is_the_section(data: Callable[..., Any]) -> None:
-    (block,) = label_errors.section(dataclasses.replace(data(), suspects="n/a: a reason")).blocks
-    assert block == Text("n/a: a reason")
+    found = label_errors.section(dataclasses.replace(data(), suspects="A reason."))
+    assert found == EmptySection("Likely label errors", "A reason.")

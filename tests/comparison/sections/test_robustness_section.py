@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.sections import robustness
-from pipeline.markup.document import Document, Figure, Note, Table, Text, to_html, to_markdown
+from pipeline.markup.document import Document, EmptySection, Figure, Note, Table, Text, to_html, to_markdown
 
 CLASSES = np.array(["a", "b", "c"], dtype=object)
 RANDOM = "random"
@@ -63,8 +63,9 @@ def test_the_section_has_the_losses_of_every_head(data: Any, tmp_path: Path) -> 
 
 
 def test_without_robustness_csv_the_section_has_the_reason(data: Any, tmp_path: Path) -> None:
-    (text,) = robustness.section(data(None)).blocks
-    assert "(not asked for)" in text.text
+    found = robustness.section(data(None))
+    assert isinstance(found, EmptySection)
+    assert "(not asked for)" in found.reason
     assert not (tmp_path / "figures").exists()
 
 
