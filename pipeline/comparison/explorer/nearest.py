@@ -37,10 +37,12 @@ def nearest_training_tiles(path: Path, embeddings: Embeddings, names: np.ndarray
         embeddings: its content, without features.
         names: (T,) names of test tiles.
     """
-    place = {name: row for row, name in enumerate(embeddings.tile_id) if embeddings.status[row] == OK}
     is_train = (embeddings.split == SPLITS.index("train")) & (embeddings.status == OK) & (embeddings.label >= 0)
     train = np.flatnonzero(is_train)
-    if not len(train) or len(train) * len(names) > MOST_COMPARISONS or not all(name in place for name in names):
+    if not len(train) or len(train) * len(names) > MOST_COMPARISONS:
+        return None
+    place = {name: row for row, name in enumerate(embeddings.tile_id) if embeddings.status[row] == OK}
+    if not all(name in place for name in names):
         return None
     rows = np.array([place[name] for name in names])
     order = np.argsort(rows)

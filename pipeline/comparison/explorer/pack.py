@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.comparison.choice import CHANCE
+from pipeline.comparison.explorer.carried import Carried
 from pipeline.comparison.explorer.nearest import nearest_training_tiles
 from pipeline.comparison.explorer.thumbnails import thumbnail_sheet
 from pipeline.comparison.recommendation import by_cost
@@ -22,9 +23,6 @@ from pipeline.names import REFERENCES, UNTRAINED
 if TYPE_CHECKING:
     from pipeline.comparison.report_data import ReportData
 
-MOST_ROWS = 20_000
-"""Test rows that the page carries; above, it explores none."""
-
 MOST_DRAWS = 4_000_000
 """Counts of units in draws that the page carries, one byte each; above, it recomputes no interval."""
 
@@ -35,7 +33,7 @@ LEVELS = (0.8, 0.9, 0.95, 0.99)
 """Levels of the intervals that a reader can choose, next to the report's own."""
 
 MANY_TILES = 10_000
-"""Above, thumbnails are smaller, and the page carries no probabilities of baselines."""
+"""Above, thumbnails are smaller."""
 
 LARGE_THUMBNAIL, SMALL_THUMBNAIL = 48, 32
 """Side in px."""
@@ -44,25 +42,19 @@ FEW_TILES = 3000
 """Up to so many test tiles and nearest training tiles, the latter have thumbnails, small ones; above, names alone."""
 
 
-def explorer_payload(data: "ReportData") -> str | None:
-    """Return the JSON that explorer/view.js reads; None where the test rows are too many for a page.
-
-    Its arrays are int32 or float64, in the order of the test rows.
-    """
-    predictions = data.predictions
-    rows = predictions.rows("test")
-    if len(rows) > MOST_ROWS:
-        return None
-    names, tile = np.unique(predictions.tiles["tile_id"].to_numpy(dtype=str)[rows], return_inverse=True)
-    n_units, unit = dense_units(data.resampling.ids[rows], n_rows=len(rows))
+def explorer_payload(data: "ReportData", carried: Carried) -> str:
+    """Return the JSON that explorer/view.js reads; its arrays are in the order of the carried rows."""
+    predictions, rows = data.predictions, carried.rows
     columns = predictions.tiles.iloc[rows]
+    names, tile = np.unique(columns["tile_id"].to_numpy(dtype=str), return_inverse=True)
+    n_units, unit = dense_units(data.resampling.ids[rows], n_rows=len(rows))
     paths = _paths(data, names)
-    explored = predictions.heads if len(rows) <= MANY_TILES or not predictions.main_heads else predictions.main_heads
     payload = {
         "classes": predictions.classes,
         "groups": predictions.group_code[1] if predictions.groups_known else [],
         "tiles": {"id": names.tolist(), "path": paths},
         "n": len(rows),
+        "sample": _counts(carried) if carried.is_sample else None,
         "y": encode(predictions.y[rows], "i4"),
         "tile": encode(tile, "i4"),
         "group": encode(predictions.group_code[0][rows], "i4"),
@@ -82,12 +74,12 @@ def explorer_payload(data: "ReportData") -> str | None:
                 "reference": head in REFERENCES,
                 "cost": by_cost(predictions.heads).index(head),
                 "predicted": encode(predictions.predicted[head][rows], "i4"),
-                "p": encode(predictions.p[head][rows], "f8") if head in explored else None,
+                "p": encode(predictions.p[head][rows], "f8") if head in carried.heads else None,
             }
             for head in predictions.heads
         ],
-        "printed": _printed(data),
-        "draws": _draws(data, n_units),
+        "printed": [] if carried.is_sample else _printed(data),
+        "draws": None if carried.is_sample else _draws(data, n_units),
         "verdict": _verdict(data, n_units),
         "map": _points(data.map, names) if isinstance(data.map, EmbeddingMap) else None,
         "thumbnails": _thumbnails(data, names),
@@ -97,11 +89,24 @@ def explorer_payload(data: "ReportData") -> str | None:
     return inline_json(payload)
 
 
+def _counts(carried: Carried) -> dict[str, Any]:
+    """Return the counts of all test rows, for a page that carries a sample."""
+    return {
+        "n": carried.n_all,
+        "groups": encode(carried.groups, "i4"),
+        "heads": {
+            head: {name: encode(values, "i4") for name, values in vars(counts).items()}
+            for head, counts in carried.counts.items()
+        },
+    }
+
+
 def _paths(data: "ReportData", names: np.ndarray) -> list[str]:
     """Return the path of each tile in the manifest; without a manifest its name."""
     if data.files.manifest is None:
         return [str(name) for name in names]
     table = data.files.manifest.table
+    table = table[table["tile_id"].isin(names)]
     known = dict(zip(table["tile_id"], table["path"], strict=True))
     return [str(known.get(name, name)) for name in names]
 

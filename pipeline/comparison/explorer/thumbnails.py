@@ -23,6 +23,7 @@ def thumbnail_sheet(manifest: Manifest, names: Sequence[str], *, px: int) -> dic
         px: side of a thumbnail.
     """
     table, read = manifest.table, tile_reader(manifest)
+    table = table[table["tile_id"].isin(names)]
     known = dict(zip(table["tile_id"], zip(table["path"], table["sha256"], strict=True), strict=True))
     sheet = np.full((-(-len(names) // SHEET_COLUMNS) * px, SHEET_COLUMNS * px, 3), 255, np.uint8)
     place: IntArray = np.full(len(names), -1)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,12 @@ import pytest
 from PIL import Image
 
 from pipeline.comparison.explorer import nearest, pack
+from pipeline.comparison.explorer.carried import carry
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.report_figures import EmbeddingMap
-from pipeline.comparison.sections import explore
 from pipeline.evaluation.bootstrap import resampling_counts
-from pipeline.markup.document import Figure, Interactive, Text
+from pipeline.markup.document import Figure
 from pipeline.storage.embeddings.reader import Embeddings, read_embeddings
 from pipeline.tiles.decoding import pixel_hash
 
@@ -32,6 +33,10 @@ def decode(text: str, dtype: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), dtype)
 
 
+def payload_of(data: ReportData) -> Any:
+    return json.loads(pack.explorer_payload(data, carry(data)))
+
+
 @pytest.fixture
 def data(make_predictions: Callable[..., Predictions], make_data: Callable[..., ReportData]) -> ReportData:
     split = ["test", "test", "train", "test", "test", "test"]
@@ -41,7 +46,7 @@ def data(make_predictions: Callable[..., Predictions], make_data: Callable[..., 
 
 
 def test_it_carries_the_test_rows_alone(data: ReportData) -> None:
-    payload = json.loads(str(pack.explorer_payload(data)))
+    payload = payload_of(data)
     assert payload["n"] == 5
     assert decode(payload["y"], "<i4").tolist() == [0, 1, 0, 1, 2]
     assert [payload["tiles"]["id"][t] for t in decode(payload["tile"], "<i4")] == [f"tile_{i}" for i in (0, 1, 3, 4, 5)]
@@ -53,26 +58,22 @@ def test_it_carries_the_test_rows_alone(data: ReportData) -> None:
 
 
 def test_its_draws_are_those_of_the_intervals(data: ReportData) -> None:
-    payload = json.loads(str(pack.explorer_payload(data)))
+    payload = payload_of(data)
     assert payload["n_units"] == 3
     expected = np.concatenate([chunk.T for chunk in resampling_counts(3, n_draws=100, seed=0)])
     assert np.array_equal(decode(payload["draws"], "u1").reshape(100, 3), expected)
 
 
-def test_too_many_draws_or_rows_are_left_out(data: ReportData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_draws_are_left_out(data: ReportData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pack, "MOST_DRAWS", 299)
-    assert json.loads(str(pack.explorer_payload(data)))["draws"] is None
-    assert isinstance(explore.section(data).blocks[0], Interactive)
-    monkeypatch.setattr(pack, "MOST_ROWS", 4)
-    assert pack.explorer_payload(data) is None
-    assert isinstance(explore.section(data).blocks[0], Text)
+    assert payload_of(data)["draws"] is None
 
 
 def test_the_rows_of_a_tile_under_several_seeds_are_one_tile(
     make_predictions: Callable[..., Predictions], make_data: Callable[..., ReportData]
 ) -> None:
     predictions = make_predictions([0, 1, 0, 1], {"svm": [0, 1, 1, 1]}, tile_id=["a", "b", "a", "b"], seed=[0, 0, 1, 1])
-    payload = json.loads(str(pack.explorer_payload(make_data(predictions))))
+    payload = payload_of(make_data(predictions))
     assert payload["tiles"]["id"] == ["a", "b"]
     assert decode(payload["tile"], "<i4").tolist() == [0, 1, 0, 1]
     assert decode(payload["seed"], "<i4").tolist() == [0, 0, 1, 1]
@@ -83,7 +84,8 @@ def test_no_name_can_end_the_script_element(
 ) -> None:
     names = [f"</script><b>{i}" for i in range(3)]
     predictions = make_predictions([0, 1, 2], {"svm": [0, 1, 2]}, tile_id=names, classes=("</script>", "b", "c"))
-    payload = str(pack.explorer_payload(make_data(predictions)))
+    made = make_data(predictions)
+    payload = pack.explorer_payload(made, carry(made))
     assert "<" not in payload
     assert json.loads(payload)["tiles"]["id"] == names
 
@@ -92,7 +94,7 @@ def test_the_map_has_the_test_tiles_within_0_and_1(data: ReportData, make_data: 
     ids = np.array(["tile_0", "tile_2", "tile_5"])  # tile_2 is a training tile
     points = np.array([[-4.0, 1.0], [0.0, 3.0], [4.0, 2.0]])
     drawn = EmbeddingMap(Figure("figures/embedding_map.png", "", ""), ids, points)
-    payload = json.loads(str(pack.explorer_payload(make_data(data.predictions, map=drawn))))
+    payload = payload_of(make_data(data.predictions, map=drawn))
     assert [payload["tiles"]["id"][t] for t in decode(payload["map"]["tile"], "<i4")] == ["tile_0", "tile_5"]
     assert decode(payload["map"]["xy"], "<f8").tolist() == [0, 0, 1, 0.5]
 
@@ -119,7 +121,7 @@ def test_the_nearest_training_tiles_are_those_of_the_largest_cosine(
 ) -> None:
     monkeypatch.setattr(nearest, "BLOCK_ROWS", block_rows)
     data, content = embedded
-    found = json.loads(str(pack.explorer_payload(data)))
+    found = payload_of(data)
     near, names = found["neighbours"], found["tiles"]["id"]
     unit = content.features / np.linalg.norm(content.features, axis=1, keepdims=True)
     train = np.flatnonzero(content.split == 0)
@@ -140,7 +142,7 @@ def test_too_many_tiles_or_unknown_ones_have_no_nearest(
     path = data.run / "embeddings.h5"
     assert nearest.nearest_training_tiles(path, content, np.array(["t12", "unknown"])) is None
     monkeypatch.setattr(nearest, "MOST_COMPARISONS", 24 * 72 - 1)
-    assert json.loads(str(pack.explorer_payload(data)))["neighbours"] is None
+    assert payload_of(data)["neighbours"] is None
 
 
 def test_a_tile_that_changed_has_no_thumbnail(data: ReportData, make_data: Callable[..., ReportData], tmp_path) -> None:
@@ -150,8 +152,8 @@ def test_a_tile_that_changed_has_no_thumbnail(data: ReportData, make_data: Calla
     hashes = [pixel_hash(pixels["tile_0"]).hex(), "changed since"]
     table = pd.DataFrame({"tile_id": list(pixels), "path": [f"{n}.png" for n in pixels], "sha256": hashes})
     files = dataclasses.replace(data.files, manifest=SimpleNamespace(table=table, root=tmp_path))
-    found = json.loads(str(pack.explorer_payload(dataclasses.replace(data, files=files, n_gallery=4))))
+    found = payload_of(dataclasses.replace(data, files=files, n_gallery=4))
     assert decode(found["thumbnails"]["place"], "<i4").tolist() == [0, -1, -1, -1, -1]
     assert found["tiles"]["path"][0] == "tile_0.png"
-    none = json.loads(str(pack.explorer_payload(dataclasses.replace(data, files=files, n_gallery=0))))
+    none = payload_of(dataclasses.replace(data, files=files, n_gallery=0))
     assert none["thumbnails"] is None

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline.comparison.explorer import nearest
+from pipeline.comparison.explorer import carried, nearest
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.recommendation import judge
 from pipeline.comparison.report_data import ReportData
@@ -59,10 +59,41 @@ def test_the_surest_error_is_first_and_opens(show: Callable[..., Browser], data:
     wrong = predictions.predicted["softmax"] != predictions.y
     first = int(np.argmax(np.where(wrong, sure, -1)))
     browser.page.locator(".tiles button").first.click()
-    assert f"tile_{first}\n" in browser.page.inner_text(
-        ".detail"
-    ) + "\n" or f"tile_{first} " in browser.page.inner_text(".detail")
-    assert browser.page.locator(".detail meter").count() == 3
+    assert browser.page.get_attribute(".detail", "aria-label") == f"Tile tile_{first}"
+
+
+def shown_probabilities(browser: Browser, heads: list[str]) -> dict[str, dict[str, float]]:
+    """Return head -> class -> probability of the open tile, as its table has them."""
+    lines = browser.page.locator(".detail tbody tr").all()
+    cells = [[cell.inner_text() for cell in line.locator("td").all()] for line in lines]
+    return {head: {name: float(values[h]) for name, *values in cells} for h, head in enumerate(heads)}
+
+
+@pytest.mark.parametrize("n_classes", [2, 40])
+def test_an_open_tile_has_the_probability_of_every_class_by_every_head(
+    show: Callable[..., Browser],
+    make_predictions: Callable[..., Predictions],
+    make_data: Callable[..., ReportData],
+    n_classes: int,
+) -> None:
+    rng, y = np.random.default_rng(0), [0, 1] * 3
+    classes = tuple(f"class {c}" for c in range(n_classes))
+    predictions = make_predictions(y, {"softmax": y, "svm": [1] * 6, "majority": [0] * 6}, classes=classes)
+    for head in predictions.heads:
+        predictions.p[head][:] = rng.dirichlet(np.ones(n_classes), 6)
+    browser = show(make_data(predictions), address="#explorer=%7B%22open%22%3A2%7D")
+    found = shown_probabilities(browser, predictions.heads)
+    for head in predictions.heads:
+        names = {f"{name} (true class)" if c == 0 else name: c for c, name in enumerate(classes)}
+        assert {names[name]: p for name, p in found[head].items()} == pytest.approx(
+            dict(enumerate(predictions.p[head][2])), abs=0.0006
+        )
+    assert browser.page.locator(".detail td.predicted").count() == 3
+    titles = browser.page.locator(".detail thead th").all_inner_texts()
+    assert [title[0] for title in titles[1:]] == ["✓", "✗", "✓"]
+    box = browser.page.locator(".detail").bounding_box()
+    assert box["height"] < 700  # all classes of 40 scroll within it
+    assert browser.problems == []
 
 
 def test_an_open_tile_shows_its_nearest_training_tiles(
@@ -124,7 +155,7 @@ def test_the_address_opens_the_same_view(show: Callable[..., Browser], data: Rep
 
 
 @pytest.mark.parametrize(
-    "address", ["#explore=%7B", "#explore=%7B%22true%22%3A99%2C%22a%22%3A%22no%22%7D", "#explore=%"]
+    "address", ["#explorer=%7B", "#explorer=%7B%22true%22%3A99%2C%22a%22%3A%22no%22%7D", "#explorer=%"]
 )
 def test_an_address_that_does_not_fit_is_ignored(show: Callable[..., Browser], data: ReportData, address: str) -> None:
     browser = show(data, address=address)
@@ -302,7 +333,7 @@ def test_a_tile_without_a_file_is_missing_and_counts(
 
 
 def test_nothing_is_left(show: Callable[..., Browser], data: ReportData) -> None:
-    browser = show(data, address="#explore=%7B%22withoutClasses%22%3A%5B0%2C1%2C2%5D%7D")
+    browser = show(data, address="#explorer=%7B%22withoutClasses%22%3A%5B0%2C1%2C2%5D%7D")
     assert n_selected(browser) == 0
     assert browser.page.inner_text("#own-view .note") == "No row is left."
     assert browser.problems == []
@@ -329,14 +360,62 @@ def test_without_draws_the_values_alone_are_recomputed(
 def test_with_many_rows_baselines_have_no_probabilities(
     show: Callable[..., Browser], data: ReportData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.comparison.explorer.pack.MANY_TILES", 89)
+    monkeypatch.setattr(carried, "MANY_ROWS", 89)
     browser = show(data)
     agree, compared = recomputed(browser)
     assert agree == compared
     assert "10 were not recomputed" in browser.page.inner_text("#recomputed")  # four scores and three intervals
     assert browser.page.locator("select").nth(0).locator("option").count() == 2
     browser.page.locator(".tiles button").first.click()
-    assert browser.page.locator(".detail meter").count() == 2
+    assert browser.page.locator(".detail thead th").count() == 1 + 2
+    assert "Predicted by the others: colour histogram + SVM " in browser.page.inner_text(".detail")
+
+
+@pytest.fixture
+def sampled(data: ReportData, monkeypatch: pytest.MonkeyPatch) -> ReportData:
+    """A report on 90 test rows, whose page carries 60."""
+    monkeypatch.setattr(carried, "MOST_ROWS", 60)
+    return data
+
+
+def test_a_page_of_a_sample_counts_all_rows(show: Callable[..., Browser], sampled: ReportData) -> None:
+    browser = show(sampled)
+    predictions = sampled.predictions
+    assert "60 of the 90 test rows" in browser.page.inner_text("section > p")
+    assert n_selected(browser) == 60
+    rows = carried.carry(sampled).rows
+    for head in predictions.main_heads:
+        browser.page.get_by_label("Head", exact=True).select_option(head)
+        y, predicted = predictions.y, predictions.predicted[head]
+        for true, named in ((0, 0), (1, 2)):
+            cell = browser.page.locator(f'[data-cell="{true}-{named}"]')
+            assert int(cell.inner_text()) == ((y == true) & (predicted == named)).sum()
+            cell.click()
+            assert n_selected(browser) == ((y == true) & (predicted == named))[rows].sum()
+        tables = {
+            caption: [line.locator("td").all_inner_texts() for line in found.locator("tbody tr").all()]
+            for found in browser.page.locator(".panels table").all()[1:]
+            if (caption := found.locator("caption").inner_text()[:6])
+        }
+        assert sum(int(count) for _, count, _ in tables["Confid"]) == 90
+        right = predicted == y
+        groups = predictions.tiles["group"].to_numpy()
+        assert {name: (int(count), float(share)) for name, count, share in tables["Groups"]} == {
+            name: (10, pytest.approx(right[groups == name].mean(), abs=0.006)) for name in sorted(set(groups))
+        }
+        assert sum(int(count) * float(share) for _, count, share in tables["Confid"]) == pytest.approx(
+            right.sum(), abs=0.5
+        )
+    assert browser.problems == []
+
+
+def test_a_page_of_a_sample_recomputes_nothing(show: Callable[..., Browser], sampled: ReportData) -> None:
+    browser = show(sampled, address="#explorer=%7B%22without%22%3A%5B1%5D%2C%22true%22%3A1%7D")
+    assert browser.page.locator("#recompute, #own-view, #selection-scores, .panels input").count() == 0
+    assert "need all test rows" in browser.page.inner_text("#explorer")
+    rows = carried.carry(sampled).rows
+    assert n_selected(browser) == (sampled.predictions.y[rows] == 1).sum()  # no group is left out
+    assert browser.problems == []
 
 
 def test_a_wrong_score_is_named(show: Callable[..., Browser], data: ReportData) -> None:
