@@ -1,30 +1,28 @@
-"""Run frozen encoders and the own network on tiles of two data sets, and compare their heads.
+"""Run frozen encoders and an own network on the tiles of two data sets, and compare their heads.
 
     python reports/encoders/convert.py *.whl --out data/lite0
+    python -m pipeline --config reports/idc-grouped/run.toml
     python reports/encoders/measure.py --idc ../shared/data/idc_patches \
         --colorectal ../shared/data/colorectal5 --lite0 data/lite0/model.safetensors --work data/encoders
 
 Each command that was run is printed with its time. A stage that is finished is skipped, so that the script can be
-stopped. `--tiles 0` takes all tiles.
+stopped.
 """
 
 import argparse
 import importlib
 import json
-import re
 import shlex
 import shutil
 import time
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 import torchvision
 from safetensors.torch import save_file
 
-LITE0_PX, UNTRAINED_PX, OWN_PX = 112, 64, 50
-"""Sides of the inputs of EfficientNet-Lite0 (half of what its weights were trained with), ResNet-50 and ResNet-18."""
+LITE0_PX, RESNET_PX = 112, 64
+"""Sides of the inputs of EfficientNet-Lite0 (half of what its weights were trained with) and of both ResNet-50."""
 
 LITE0, RESNET = "timm:tf_efficientnet_lite0", "torchvision:resnet50"
 
@@ -39,20 +37,6 @@ def stage(name: str, *words: object) -> None:
     if code := importlib.import_module(f"pipeline.{name}").main(line):
         raise SystemExit(f"pipeline.{name} ended with {code}")
     print(f"# {time.time() - start:.0f} s", flush=True)
-
-
-def draw(data: Path, out: Path, *, group: str, n: int) -> Path:
-    """Write a list of n tiles of a folder of class folders, drawn at random; all tiles if n is 0."""
-    paths = sorted(path for path in data.glob("*/*") if path.suffix in (".png", ".jpg"))
-    if n:
-        chosen = np.random.default_rng(0).choice(len(paths), n, replace=False)
-        paths = [paths[i] for i in np.sort(chosen)]
-    table = pd.DataFrame({"path": [str(path.resolve()) for path in paths]})
-    table["label"] = [path.parent.name for path in paths]
-    if group:
-        table["group"] = [re.findall(group, path.name)[0] for path in paths]
-    table.to_csv(out, index=False, lineterminator="\n")
-    return out
 
 
 def describe(weights: Path, architecture: str, px: int) -> None:
@@ -74,7 +58,7 @@ def weights_of(work: Path, lite0: Path) -> dict[str, Path]:
     torch.manual_seed(0)
     save_file(torchvision.models.resnet50(weights=None).state_dict(), found[RESNET])
     describe(found[LITE0], LITE0.partition(":")[2], LITE0_PX)
-    describe(found[RESNET], RESNET.partition(":")[2], UNTRAINED_PX)
+    describe(found[RESNET], RESNET.partition(":")[2], RESNET_PX)
     return found
 
 
@@ -83,32 +67,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("idc", "colorectal", "lite0", "work"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--tiles", type=int, default=1000, help="tiles of each data set; 0: all")
+    parser.add_argument("--own-idc", type=Path, default=HERE.parent / "idc-grouped", help="run of the own network")
+    parser.add_argument("--only", choices=("idc", "colorectal"), nargs="+", default=("idc", "colorectal"))
     options = parser.parse_args()
     work, one = options.work, ("--threads", 1, "--workers", 0)
     weights = weights_of(work, options.lite0)
-    split = {"idc": ("--protocol", "grouped", "--folds", 5), "colorectal": ("--protocol", "random")}
-    runs = dict[str, list[Path]]()
-    for name, group in (("idc", r"^(\d+)_idx5"), ("colorectal", "")):
-        listed = draw(getattr(options, name), work / f"{name}.csv", group=group, n=options.tiles)
-        data = ("--data", listed, *split[name])
-        for encoder, baselines in ((LITE0, "--baselines"), (RESNET, "--no-baselines")):
+    split = {
+        "idc": ("--group-regex", r"(\d+)_idx5", "--protocol", "grouped", "--folds", 5),
+        "colorectal": ("--protocol", "random"),
+    }
+    for name in options.only:
+        data = ("--data", getattr(options, name), *split[name])
+        runs = []
+        for encoder in (LITE0, RESNET):
             run = work / name / weights[encoder].parent.name
-            runs.setdefault(name, []).append(run)
+            runs.append(run)
             stage("prepare", "--run", run, *data)
             stage("extract", "--run", run, *one, "--encoder", encoder, "--weights", weights[encoder])
-            if baselines == "--baselines":
-                stage("baselines", "--run", run, *one, "--baseline-px", 32)
-            stage("fit_heads", "--run", run, "--threads", 1, baselines)
-        stage("compare", *runs[name], "--out", HERE / f"{name}-frozen")
-    for name, frozen in runs.items():
-        run = work / name / "own"
-        stage("prepare", "--run", run, "--data", work / f"{name}.csv", *split[name])
-        recipe = ("--recipe", "tutorial", "--arch", "resnet18", "--tile-px", OWN_PX, "--epochs", 6, "--lr-step", 3)
-        stage("train", "--run", run, *one, *recipe)
-        stage("extract", "--run", run, *one)
-        stage("fit_heads", "--run", run, "--threads", 1, "--no-baselines")
-        stage("compare", *frozen, run, "--out", HERE / name)
+            stage("fit_heads", "--run", run, "--threads", 1, "--no-baselines")
+        own = options.own_idc
+        if name == "colorectal":
+            own = work / name / "own"
+            stage("prepare", "--run", own, *data)
+            recipe = ("--recipe", "strong", "--tile-px", RESNET_PX, "--progressive", 1.0, "--epochs", 5)
+            stage("train", "--run", own, *one, *recipe)
+            stage("extract", "--run", own, *one)
+            stage("baselines", "--run", own, *one, "--baseline-px", 32)
+            stage("fit_heads", "--run", own, "--threads", 1)
+        stage("compare", own, *runs, "--out", HERE / name)
 
 
 if __name__ == "__main__":
