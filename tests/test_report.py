@@ -441,7 +441,7 @@ def test_tiles_that_are_gone_or_changed_are_not_shown(tmp_path):
     assert "2 tiles can no longer be read or changed since prepare" in write(run, restart=True)
     for tile_id in worst:
         (run / "tiles" / f"{tile_id}.png").unlink(missing_ok=True)
-    assert "none of these tiles can be read any more" in write(run, restart=True)
+    assert "None of these tiles can be read any more" in write(run, restart=True)
 
 
 HOSTILE = ("<script>alert(1)</script>", "$\\frac{|a|}$ [x](http://e)", "_p" + "n" * 200)

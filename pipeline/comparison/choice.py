@@ -175,7 +175,7 @@ class Candidates:
         tested = self.compared[: self.compared.index(best) + 1]
         suited = (each for each in tested if each.needs_no_training and not_worse(each, best, asked))
         chosen = next(suited, baseline)
-        use = "Use it" if chosen is baseline else f"Use {chosen.text}, the cheapest that is not worse than the best"
+        use = f"Use {chosen.text}" + ("" if chosen is baseline else ", the cheapest that is not worse than the best")
         action = (
             f"None of the heads beats {baseline.text}: the best head, {top.text}, differs from it by "
             f"{_gain(asked, top, baseline)}. {NOT_EARNED} {use} ({units})."

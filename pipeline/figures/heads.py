@@ -61,14 +61,14 @@ def draw_score_rows(path: Path, rows: Sequence[ScoreRow], *, label: str) -> None
         rows: from top to bottom.
         label: of the axis.
     """
-    figure = Figure(figsize=(7.2, 0.34 * len(rows) + 0.9), layout="constrained")
+    figure = Figure(figsize=(7.2, 0.26 * len(rows) + 0.7), layout="constrained")
     axis = figure.subplots()
     for i, row in enumerate(rows):
         colour = "0.55" if row.is_baseline else HEAD_COLOUR
         axis.plot([row.low, row.high], [i, i], color=colour, lw=2, solid_capstyle="round")
         axis.plot([row.value], [i], "s" if row.is_baseline else "o", color=colour, ms=6)
         axis.annotate(f"{row.value:.3f}", (row.value, i), (0, 5), textcoords="offset points", ha="center", fontsize=7)
-    axis.set_yticks(range(len(rows)), [short(row.name, 34) for row in rows])
+    axis.set_yticks(range(len(rows)), [short(row.name, 40) for row in rows])
     axis.set_ylim(len(rows) - 0.5, -0.7)
     axis.set_xlabel(label)
     axis.grid(axis="x", color="0.9")

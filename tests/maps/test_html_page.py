@@ -49,7 +49,7 @@ def test_each_cell_shows_class_uncertainty_and_probabilities(
 ) -> None:
     browser = open_html(page, waits_for="#slide-map canvas")
     assert browser.page.locator("#slide-map canvas").count() == 2
-    browser.page.locator("#slide-map canvas").nth(1).scroll_into_view_if_needed()
+    browser.page.locator("#slide-map canvas").nth(1).evaluate("e => e.scrollIntoView()")
     box = browser.page.locator("#slide-map canvas").nth(1).bounding_box()
     for row, column in ((0, 0), (0, 1), (0, 2), (1, 2), (2, 3)):
         browser.page.mouse.move(

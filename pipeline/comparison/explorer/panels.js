@@ -40,10 +40,10 @@ const panels = (() => {
     const { classes, head, state, change } = panel, counts = countMatrix(panel), k = classes.length;
     const grid = make("table", { class: "matrix" }, make("caption", {}, `${head.title}: rows are true classes, columns predicted classes`));
     grid.append(make("tr", {}, make("td"), ...classes.map((name, c) =>
-      make("th", { scope: "col" }, button(name, state.predicted === c && state.true === null, () => change({ true: null, predicted: c }), { "aria-label": `predicted as ${name}` })))));
+      make("th", { scope: "col" }, button(make("span", {}, name), state.predicted === c && state.true === null, () => change({ true: null, predicted: c }), { title: name, "aria-label": `predicted as ${name}` })))));
     classes.forEach((name, t) => {
       const row = make("tr", {}, make("th", { scope: "row", class: "words" },
-        button(name, state.true === t && state.predicted === null, () => change({ true: t, predicted: null }), { "aria-label": `true class ${name}` })));
+        button(name, state.true === t && state.predicted === null, () => change({ true: t, predicted: null }), { title: name, "aria-label": `true class ${name}` })));
       const support = counts.slice(t * k, t * k + k).reduce((sum, n) => sum + n, 0);
       classes.forEach((_, p) => {
         const n = counts[t * k + p], share = support ? n / support : 0;
@@ -78,7 +78,7 @@ const panels = (() => {
       const label = button(text(edge, 2), state.bin === b, () => change({ bin: state.bin === b ? null : b }), { "aria-label": `confidence up to ${text(edge, 2)}` });
       return [line(label, String(count[b]), text(right[b] / count[b], 2))];
     });
-    return scroller("Bins of confidence", table(["confidence up to", "tiles", "right"], lines, `Confidence of ${head.title}`));
+    return scroller("Bins of confidence", table(["confidence up to", "tiles", "share correct"], lines, `Confidence of ${head.title}`));
   }
 
   /** @param {Panel} panel */
@@ -106,7 +106,7 @@ const panels = (() => {
         onchange: () => change({ without: isOut ? state.without.filter((other) => other !== g) : [...state.without, g], group: null }) });
       return [line(label, String(count[g]), text(right[g] / count[g], 2), ...(canLeaveOut ? [box] : []))];
     });
-    const columns = ["group", "tiles", "right", ...(canLeaveOut ? ["leave out"] : [])];
+    const columns = ["group", "tiles", "share correct", ...(canLeaveOut ? ["leave out"] : [])];
     return scroller("Groups", table(columns, lines, "Groups (slides, patients or sources)"), "scroll");
   }
 

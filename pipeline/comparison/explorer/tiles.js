@@ -68,9 +68,10 @@ const tileView = (() => {
     const { rows, classes, row, name, shown } = tile, lacking = tile.heads.filter((head) => !head.p);
     const copy = button("Copy name", false, () => navigator.clipboard && navigator.clipboard.writeText(name));
     const others = lacking.map((head) => `${head.title} ${head.predicted[row] === rows.y[row] ? "✓" : "✗"} ${classes[head.predicted[row]]}`);
-    return make("div", { class: "detail", role: "group", "aria-label": `Tile ${name}` }, tile.thumbnail,
-      make("div", {}, make("p", {}, make("code", {}, name), " ", copy, button("Close", false, tile.close)), make("p", {}, tile.facts.join(", ")),
-        probabilities(rows, classes, shown, row), others.length ? make("p", {}, `Predicted by the others: ${others.join(", ")}.`) : "", tile.near));
+    return make("div", { class: "detail", role: "group", "aria-label": `Tile ${name}` },
+      make("div", { class: "panels" }, tile.thumbnail,
+        make("div", {}, make("p", {}, make("code", {}, name), " ", copy, " ", button("Close", false, tile.close)), make("p", {}, tile.facts.join(", ")))),
+      probabilities(rows, classes, shown, row), others.length ? make("p", {}, `Predicted by the others: ${others.join(", ")}.`) : "", tile.near);
   }
 
   return { thumbnail, neighbours, detail };

@@ -119,8 +119,9 @@
   function controls() {
     const titles = shown.map((head) => /** @type {[string, string]} */ ([head.name, head.title]));
     return make("p", { class: "controls" },
-      picker("Head", headA().name, titles, (a) => change({ a, predicted: null, bin: null })),
-      picker("right, and wrong in", state.b || "", [["", "(all tiles)"], ...titles], (b) => change({ b: b || null })),
+      picker("Head", headA().name, titles, (a) => change({ a, b: null, predicted: null, bin: null })),
+      picker("Tiles", state.b || "", [["", "all"], ...shown.filter((head) => head !== headA()).map((head) =>
+        /** @type {[string, string]} */ ([head.name, `correct here, wrong by ${head.title}`]))], (b) => change({ b: b || null })),
       picker("Colour of the map", state.colour,
         [["class", "class"], ["predicted", "predicted class"], ["wrong", "right or wrong"], ["group", "group"], ["confidence", "confidence"]],
         (colour) => change({ colour })),
@@ -189,19 +190,22 @@
     return recompute.compareAll(rows, heads, data.classes, data.printed, draws, tail);
   });
   const keep = ownView.keeper(rows, heads, draws);
-  let isOwnViewOpen = false, areScoresOpen = false;
+  /** Parts that the reader opened. @type {Set<string>} */
+  const opened = new Set();
 
   /**
    * Return a part that is computed when it is open.
-   * @param {string} id @param {string} title @param {boolean} open @param {() => HTMLElement} fill @param {(open: boolean) => void} toggled
+   * @param {string} id @param {string} title @param {boolean} open whatever the reader opened @param {() => HTMLElement} fill
    */
-  function folded(id, title, open, fill, toggled) {
+  function folded(id, title, open, fill) {
+    open ||= opened.has(id);
     const part = make("details", { id, open }, make("summary", {}, title)), content = make("div");
     part.append(content);
     if (open) content.append(fill());
     part.addEventListener("toggle", () => {
       if (part.open && !content.firstChild) content.append(fill());
-      toggled(part.open);
+      if (part.open) opened.add(id);
+      else opened.delete(id);
     });
     return part;
   }
@@ -212,17 +216,33 @@
     const fill = () => make("div", {}, ownView.controls({ classes: data.classes, withoutClasses: state.withoutClasses, rope, level, facts, change }),
       ownView.results({ rows, heads, facts, unit: data.unit_name, kept, nAll: all.length, rope, level, isOwn: isOwnView(),
         drawn: keep(kept, JSON.stringify([state.without, state.withoutClasses])) }));
-    return folded("own-view", "Your own view: leave out groups or classes, change the margin or the level", isOwnViewOpen || isOwnView(), fill, (open) => {
-      isOwnViewOpen = open;
-    });
+    return folded("own-view", "Your own view: leave out groups or classes, change the margin or the level", isOwnView(), fill);
+  }
+
+  /** Return what the selected rows have in common. */
+  function selection() {
+    const a = headA(), b = headB(), parts = [];
+    if (state.true !== null) parts.push(`true class ${data.classes[state.true]}`);
+    if (state.predicted !== null) parts.push(`predicted as ${data.classes[state.predicted]} by ${a.title}`);
+    if (state.group !== null) parts.push(`group ${data.groups[state.group]}`);
+    if (state.bin !== null) parts.push(`confidence of ${a.title} up to ${text([...rows.edges, 1][state.bin], 2)}`);
+    if (state.lasso) parts.push("inside of the line on the map");
+    if (b) parts.push(`correct by ${a.title}, wrong by ${b.title}`);
+    return parts.join(", ");
   }
 
   /** @param {number[]} kept @param {number[]} selected */
   function status(kept, selected) {
-    const nLeft = all.length - kept.length;
+    const nLeft = all.length - kept.length, found = selection();
     const left = nLeft ? ` ${nLeft} are left out: this is your own view, not the report's.` : "";
-    if (!sample) return `${selected.length} of ${all.length} test rows are selected.${left}`;
-    return `${selected.length} of the ${all.length} rows on this page are selected. The report has ${sample.n} test rows; this page carries a sample.`;
+    const start = `${selected.length} of ${all.length} ${sample ? "rows on this page" : "test rows"} are selected${found && `: ${found}`}.`;
+    return sample ? `${start} The report has ${sample.n} test rows; this page carries a sample.` : start + left;
+  }
+
+  /** @param {number[]} selected */
+  function shownTiles(selected) {
+    const most = selected.length > SHOWN ? `The first ${SHOWN} tiles are shown. ` : "";
+    return `${most}The surest errors of ${headA().title} come first; an orange frame marks an error. Click a tile to open it.`;
   }
 
   function draw() {
@@ -230,16 +250,14 @@
     const { kept, selected } = chosen(), marked = new Set(selected.map((i) => tile[i]));
     /** @type {Panel} */
     const panel = { rows, classes: data.classes, groups: data.groups, group, kept, head: headA(), sample, state, change };
-    const isAll = selected.length === all.length;
     /** @type {HTMLElement} */ (root).replaceChildren(
       controls(),
-      make("div", { class: "panels" }, panels.matrix(panel), points ? panels.map(panel, points, (row) => marked.has(tile[row])) : "", panels.bins(panel), panels.groups(panel)),
+      make("div", { class: "panels" }, panels.matrix(panel), points ? panels.map(panel, points, (row) => marked.has(tile[row])) : ""),
       make("p", { class: "note", id: "selected", "aria-live": "polite" }, status(kept, selected)),
-      sample ? "" : folded("selection-scores", "Scores of the selected rows", !isAll || areScoresOpen, () => scoreTable(selected), (open) => {
-        areScoresOpen = open && isAll;
-      }),
-      make("p", {}, button("Save the selection as CSV", false, () => save(selected)), selected.length > SHOWN ? ` Shown: ${SHOWN} tiles, the surest errors first.` : ""),
+      make("p", {}, button("Save the selection as CSV", false, () => save(selected)), ` ${shownTiles(selected)}`),
       detail(), tiles(selected),
+      sample ? "" : folded("selection-scores", "Scores of the selected rows", false, () => scoreTable(selected)),
+      make("div", { class: "panels" }, panels.bins(panel), panels.groups(panel)),
       ...(sample ? [make("p", {}, "Scores of a selection, recomputed scores and your own view need all test rows: this page carries a sample.")] : [ownViewPart(kept), recomputed]));
     const again = focused && /** @type {HTMLElement} */ (root).querySelector(`[aria-label="${CSS.escape(focused)}"]`);
     if (again instanceof HTMLElement) again.focus();

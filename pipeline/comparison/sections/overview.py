@@ -72,7 +72,7 @@ def result(data: ReportData) -> Section:
     predictions = data.predictions
     warning = _warning(predictions)
     errors = [finding for finding in data.files.findings or [] if finding.severity == "error"]
-    blocks: list[Block] = [Note(data.verdict.action), data.figures["scores"], Text(_what(data))]
+    blocks: list[Block] = [Note(data.verdict.action), Text(_what(data)), data.figures["scores"]]
     blocks += [Note(warning)] if warning else []
     blocks += [Note(RELATIVE)] if predictions.details.get("relative") == "group" else []
     if errors:

@@ -171,7 +171,8 @@ def test_a_group_left_out_gives_the_scores_of_the_other_rows(show: Callable[...,
     expected = scalar_metrics(
         data.predictions.y[kept], data.predictions.p["svm"][kept], data.predictions.predicted["svm"][kept]
     )
-    row = browser.page.locator("details tr", has_text="SVM").first.inner_text().split("\t")
+    browser.page.click("#selection-scores summary")
+    row = browser.page.locator("#selection-scores tr", has_text="SVM").first.inner_text().split("\t")
     names = ("accuracy", "balanced_accuracy", "macro_f1")
     assert [cell.strip() for cell in row[1:]] == [f"{expected[name]:.3f}" for name in names]
     assert "your own view" in browser.page.inner_text("#selected")
