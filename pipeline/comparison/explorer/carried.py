@@ -56,6 +56,9 @@ class Carried:
     per_cell: int = 0
     """Rows of each cell of each head's confusion matrix in a sample, at most."""
 
+    n_on_map: int = 0
+    """Rows of a sample whose tiles are on the map of the embeddings."""
+
     groups: IntArray | None = None
     """(G,) number of all test rows of each group; None where all rows are carried."""
 
@@ -124,4 +127,4 @@ def _sample(predictions: Predictions, rows: IntArray, heads: list[str], *, first
     chosen = np.argsort(np.where(first, -1, rank), kind="stable")[:most]
     per_cell = int(rank[chosen[-1]]) + 1
     groups = np.bincount(group, minlength=n_groups)
-    return Carried(np.sort(rows[chosen]), heads, len(rows), per_cell, groups, counts)
+    return Carried(np.sort(rows[chosen]), heads, len(rows), per_cell, int(first[chosen].sum()), groups, counts)

@@ -122,9 +122,9 @@
       picker("Head", headA().name, titles, (a) => change({ a, b: null, predicted: null, bin: null })),
       picker("Tiles", state.b || "", [["", "all"], ...shown.filter((head) => head !== headA()).map((head) =>
         /** @type {[string, string]} */ ([head.name, `correct here, wrong by ${head.title}`]))], (b) => change({ b: b || null })),
-      picker("Colour of the map", state.colour,
+      points ? picker("Colour of the map", state.colour,
         [["class", "class"], ["predicted", "predicted class"], ["wrong", "right or wrong"], ["group", "group"], ["confidence", "confidence"]],
-        (colour) => change({ colour })),
+        (colour) => change({ colour })) : "",
       button("Clear", false, () => change({ ...empty, a: state.a, colour: state.colour })));
   }
 

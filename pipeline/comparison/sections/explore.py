@@ -24,9 +24,10 @@ def _text(carried: Carried) -> str:
     end = " This part needs JavaScript; all other parts do not."
     if not carried.is_sample:
         return f"{start}scores. It recomputes every test score from the rows that the page carries.{end}"
+    on_map = "the tiles of the map, and " if carried.n_on_map else ""
     return (
         f"{start}predictions. The page carries a fixed sample of {len(carried.rows):,} of the {carried.n_all:,} test "
-        f"rows: the tiles of the map, and up to {carried.per_cell:,} rows of each cell of each head's confusion "
+        f"rows: {on_map}up to {carried.per_cell:,} rows of each cell of each head's confusion "
         "matrix, the errors with the highest probability first. The numbers in the matrix, the bins and the groups "
         f"count all test rows.{end}"
     )
