@@ -143,7 +143,7 @@ def started_from(options: TrainOptions) -> str | None:
     """Return the description of the start weights in model.json, None if there are none."""
     from pipeline.network.pretrained import WEIGHTS
 
-    return f"ImageNet (torchvision's {WEIGHTS[options.arch]})" if options.init == IMAGENET else options.init
+    return f"ImageNet (torchvision's {WEIGHTS[options.arch].name})" if options.init == IMAGENET else options.init
 
 
 def run(common: Common, options: TrainOptions) -> int:

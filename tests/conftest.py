@@ -12,7 +12,6 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -165,7 +164,7 @@ def publish_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
         file = tmp_path / "weights.pth"
         torch.save(state, file)
         named = file.rename(tmp_path / f"resnet18-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth")
-        monkeypatch.setitem(pretrained.WEIGHTS, "resnet18", SimpleNamespace(url=named.as_uri()))
+        monkeypatch.setitem(pretrained.WEIGHTS, "resnet18", pretrained.PublishedWeights("made", named.as_uri()))
         monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
         return named
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import torch
-from torchvision.models.resnet import ResNet
 
 from pipeline.benchmark.config import BenchConfig, Contender, interleaved
 from pipeline.benchmark.hardware_limits import peak_name, peaks, tiles_per_second
@@ -18,7 +17,7 @@ from pipeline.network.engines import build_engine, default_batch
 from pipeline.network.engines.base import NetworkOutput
 from pipeline.network.model_file import Model
 from pipeline.network.precision import Precision
-from pipeline.network.resnet import features, flops_per_tile, logits
+from pipeline.network.resnet import ResNet, features, flops_per_tile, logits
 from pipeline.runtime.console import log
 
 PLAIN_BATCH = 64

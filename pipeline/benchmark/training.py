@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 import torch
 from torch.nn import functional
-from torchvision.models.resnet import ResNet
 
 from pipeline.benchmark.config import BenchConfig, interleaved, seconds_of
 from pipeline.benchmark.hardware_limits import TRAINING_PASSES, peak_name, peaks, tiles_per_second
@@ -17,7 +16,7 @@ from pipeline.network.distributed import Ranks
 from pipeline.network.model_file import Model
 from pipeline.network.precision import default_precision
 from pipeline.network.preprocess import Preprocess
-from pipeline.network.resnet import as_channels_last, flops_per_tile
+from pipeline.network.resnet import ResNet, as_channels_last, flops_per_tile
 from pipeline.network.training.pixel_cache import CachedTiles
 from pipeline.network.training.recipe import Recipe
 from pipeline.network.training.step import TrainStep

@@ -1,20 +1,33 @@
 """Find or download torchvision's ImageNet weights in torch's cache."""
 
+import dataclasses
 import http.client
 import sys
 from pathlib import Path
 
 import torch
-from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
 from pipeline.errors import BadArtifact, BadInput
 from pipeline.network.distributed import Ranks
 from pipeline.runtime.process import local_rank
 from pipeline.storage.atomic import disk_errors, sha256_file
 
-WEIGHTS: dict[str, ResNet50_Weights | ResNet18_Weights] = {
-    "resnet50": ResNet50_Weights.IMAGENET1K_V1,
-    "resnet18": ResNet18_Weights.IMAGENET1K_V1,
+
+@dataclasses.dataclass(frozen=True)
+class PublishedWeights:
+    """Weights that torchvision publishes."""
+
+    name: str
+    """As torchvision's `get_weight` takes it."""
+
+    url: str
+
+
+ADDRESS = "https://download.pytorch.org/models"
+
+WEIGHTS = {
+    "resnet50": PublishedWeights("ResNet50_Weights.IMAGENET1K_V1", f"{ADDRESS}/resnet50-0676ba61.pth"),
+    "resnet18": PublishedWeights("ResNet18_Weights.IMAGENET1K_V1", f"{ADDRESS}/resnet18-f37072fd.pth"),
 }
 """V1 for both: the usual "pretrained" weights of papers, trained the same way. Give other weights as a file."""
 
@@ -30,7 +43,7 @@ def imagenet_file(arch: str, ranks: Ranks) -> Path:
     """
     if local_rank() > 0:
         ranks.barrier()
-    path = published_file(str(WEIGHTS[arch].url), "--init imagenet", "--init FILE")
+    path = published_file(WEIGHTS[arch].url, "--init imagenet", "--init FILE")
     if local_rank() == 0:
         ranks.barrier()
     return path

@@ -1,31 +1,133 @@
-"""Build torchvision's residual networks, and run their two halves: features() and logits()."""
+"""Build residual networks with torchvision's names and weights, and run their two halves: features() and logits().
+
+The classes are our own: importing torchvision takes 2 s, most of it for torch's compiler.
+"""
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models import resnet18, resnet50
-from torchvision.models.resnet import BasicBlock, ResNet
 
 from pipeline.errors import UsageError
 
 ARCHITECTURES = ("resnet50", "resnet18", "resnet10")
 """resnet10 (one basic block a stage) is for tests and quick looks; embeddings are 2048, 512, 512 wide."""
 
+WIDTHS = (64, 128, 256, 512)
+"""Channels of the four stages."""
+
+
+def _conv(n_in: int, n_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(n_in, n_out, kernel, stride, padding=kernel // 2, bias=False)
+
+
+class Block(nn.Module):
+    """A residual block; attributes have torchvision's names and order, which decide the random weights.
+
+    The convolutions have the kernels 3 and 3, or 1, 3 and 1 (He et al. 2015, "Deep Residual Learning"). The stride is
+    that of the first convolution with kernel 3.
+
+    Args:
+        n_in: channels of the input.
+        width: channels of the stage.
+        stride: of the block.
+        bottleneck: whether the block has three convolutions.
+    """
+
+    conv3: nn.Conv2d
+    bn3: nn.BatchNorm2d
+
+    def __init__(self, n_in: int, width: int, stride: int, *, bottleneck: bool) -> None:
+        super().__init__()
+        n_out = 4 * width if bottleneck else width
+        shortcut = None
+        if stride != 1 or n_in != n_out:
+            shortcut = nn.Sequential(_conv(n_in, n_out, 1, stride), nn.BatchNorm2d(n_out))
+        self.conv1 = _conv(n_in, width, 1) if bottleneck else _conv(n_in, width, 3, stride)
+        self.bn1 = nn.BatchNorm2d(width)
+        if bottleneck:
+            self.conv2, self.bn2 = _conv(width, width, 3, stride), nn.BatchNorm2d(width)
+            self.conv3, self.bn3 = _conv(width, n_out, 1), nn.BatchNorm2d(n_out)
+            self.relu = nn.ReLU(inplace=True)
+        else:
+            self.relu = nn.ReLU(inplace=True)
+            self.conv2, self.bn2 = _conv(width, width, 3), nn.BatchNorm2d(width)
+        self.downsample = shortcut
+        self.bottleneck = bottleneck
+
+    @property
+    def last_norm(self) -> nn.BatchNorm2d:
+        """The normalisation before the sum."""
+        return self.bn3 if self.bottleneck else self.bn2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the output of the block."""
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        if self.bottleneck:
+            out = self.bn3(self.conv3(self.relu(out)))
+        out += x if self.downsample is None else self.downsample(x)
+        found: torch.Tensor = self.relu(out)
+        return found
+
+
+class ResNet(nn.Module):
+    """A residual network with torchvision's parameter names.
+
+    Args:
+        depths: number of blocks of each of the four stages.
+        bottleneck: whether blocks have three convolutions.
+        n_classes: K.
+    """
+
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+
+    def __init__(self, depths: Sequence[int], *, bottleneck: bool, n_classes: int) -> None:
+        super().__init__()
+        self.depths, self.bottleneck = tuple(depths), bottleneck
+        self.conv1, self.bn1 = _conv(3, WIDTHS[0], 7, 2), nn.BatchNorm2d(WIDTHS[0])
+        self.relu, self.maxpool = nn.ReLU(inplace=True), nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        n_in = WIDTHS[0]
+        for stage, (depth, width) in enumerate(zip(depths, WIDTHS, strict=True), 1):
+            blocks = []
+            for i in range(depth):
+                blocks.append(Block(n_in, width, 2 if stage > 1 and i == 0 else 1, bottleneck=bottleneck))
+                n_in = 4 * width if bottleneck else width
+            setattr(self, f"layer{stage}", nn.Sequential(*blocks))
+        self.avgpool, self.fc = nn.AdaptiveAvgPool2d((1, 1)), nn.Linear(n_in, n_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the logits, (B, K), of normalised images (B, 3, H, W)."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(batch))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        found: torch.Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
+        return found
+
 
 def build_network(arch: str, *, n_classes: int, seed: int, zero_init: bool = False) -> ResNet:
-    """Return a network with random weights (torchvision's own initialisation) and `n_classes` outputs.
+    """Return a network with random weights (those of torchvision for the seed) and `n_classes` outputs.
 
-    Parameter names are torchvision's, so `torchvision.models.resnet50(num_classes=K)` loads the weights. With
-    `zero_init` the last norm of each block begins at 0 (torchvision's `zero_init_residual`), all else as without.
+    `torchvision.models.resnet50(num_classes=K)` loads its weights. With `zero_init` the last norm of each block begins
+    at 0 (torchvision's `zero_init_residual`), all else as without.
+
+    Raises:
+        UsageError: an unknown architecture.
     """
+    if arch not in ARCHITECTURES:
+        raise UsageError(f"--arch {arch}: known are {', '.join(ARCHITECTURES)}")
     torch.manual_seed(seed)
-    if arch == "resnet50":
-        return resnet50(num_classes=n_classes, zero_init_residual=zero_init)
-    if arch == "resnet18":
-        return resnet18(num_classes=n_classes, zero_init_residual=zero_init)
-    if arch == "resnet10":
-        return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=n_classes, zero_init_residual=zero_init)
-    raise UsageError(f"--arch {arch}: known are {', '.join(ARCHITECTURES)}")
+    depths = {"resnet50": (3, 4, 6, 3), "resnet18": (2, 2, 2, 2), "resnet10": (1, 1, 1, 1)}[arch]
+    network = ResNet(depths, bottleneck=arch == "resnet50", n_classes=n_classes)
+    if zero_init:
+        for module in network.modules():
+            if isinstance(module, Block):
+                nn.init.zeros_(module.last_norm.weight)
+    return network
 
 
 def features(network: ResNet, batch: torch.Tensor) -> torch.Tensor:
@@ -53,10 +155,11 @@ def flops_per_tile(network: ResNet, size: int) -> float:
         network: network on any device; it is not run.
         size: side of the tile in px.
     """
-    blocks = [len(stage) for stage in (network.layer1, network.layer2, network.layer3, network.layer4)]
-    shape_only = type(network)(type(network.layer1[0]), blocks, network.fc.out_features)
+    from torch.utils.flop_counter import FlopCounterMode  # takes 0.2 s to import
+
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        shape_only.to("meta").eval()(torch.empty(1, 3, size, size, device="meta"))
+        shape_only = ResNet(network.depths, bottleneck=network.bottleneck, n_classes=network.fc.out_features)
+        shape_only.eval()(torch.empty(1, 3, size, size))
     return float(counter.get_total_flops())
 
 

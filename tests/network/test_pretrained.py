@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision.models import get_weight
 
 from pipeline.errors import BadArtifact, BadInput
 from pipeline.network.distributed import Ranks
@@ -90,6 +91,7 @@ def test_a_pickle_that_has_the_right_name_runs_no_code(tmp_path: Path, publish_w
 def test_every_address_ends_in_the_hash_of_an_architecture_of_ours() -> None:
     for arch, weights in WEIGHTS.items():
         assert arch in ARCHITECTURES
+        assert weights.url == get_weight(weights.name).url
         name, _, digest = Path(weights.url).stem.rpartition("-")
         assert name == arch
         assert len(bytes.fromhex(digest)) >= 4

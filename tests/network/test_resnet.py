@@ -1,11 +1,45 @@
 """The network's two halves are torchvision's own forward pass."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torchvision.models import resnet50
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from pipeline.errors import UsageError
-from pipeline.network.resnet import build_network, features, flops_per_tile, logits
+from pipeline.network.resnet import ARCHITECTURES, build_network, features, flops_per_tile, logits
+
+
+def test_training_and_extraction_import_neither_torchvision_nor_the_compiler() -> None:
+    modules = "pipeline.network.extraction.multi_process, pipeline.network.model_file, pipeline.network.training.build"
+    code = f"import sys, {modules}; print([name for name in ('torchvision', 'torch._dynamo') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("zero_init", [False, True])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_a_network_is_torchvisions_weight_by_weight(arch: str, zero_init: bool) -> None:
+    ours = build_network(arch, n_classes=3, seed=4, zero_init=zero_init)
+    after = torch.rand(1)
+    torch.manual_seed(4)
+    block, depths = {"resnet50": (Bottleneck, [3, 4, 6, 3]), "resnet18": (BasicBlock, [2] * 4)}.get(
+        arch, (BasicBlock, [1] * 4)
+    )
+    theirs = ResNet(block, depths, num_classes=3, zero_init_residual=zero_init)
+    assert torch.equal(after, torch.rand(1)), "the next random number"
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value), name
+    assert [name for name, _ in ours.named_modules()] == [name for name, _ in theirs.named_modules()]
+    batch = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    for network in (ours, theirs):
+        network(batch).square().sum().backward()
+    for (name, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad), name
+    assert torch.equal(ours.bn1.running_mean, theirs.bn1.running_mean)
 
 
 def test_halves_are_torchvisions_forward_pass() -> None:

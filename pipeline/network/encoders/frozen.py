@@ -5,11 +5,9 @@ from typing import TypeAlias
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models.resnet import ResNet
 
 from pipeline.errors import BadInput
-from pipeline.network.resnet import features, logits
+from pipeline.network.resnet import ResNet, features, logits
 
 
 class FrozenEncoder(nn.Module):
@@ -52,6 +50,8 @@ def measure(encoder: FrozenEncoder, px: int) -> float:
     Raises:
         BadInput: the encoder does not take such images, or gives no row of `width` features for each.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # takes 0.2 s to import
+
     # the counter knows attention by its matrix products alone
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         try:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision import models
 
 from pipeline.errors import BadArtifact, BadInput, PipelineError, UsageError
 from pipeline.network.encoders.frozen import FrozenEncoder
@@ -114,6 +113,8 @@ WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
 
 def _torchvision(architecture: Architecture) -> Built:
+    from torchvision import models  # takes 2 s to import
+
     name = architecture.name
     if name not in models.list_models(module=models) or name in WITH_AUXILIARY_HEADS:
         raise UsageError(f"--encoder torchvision:{name}: torchvision has no such classifier that can be taken")

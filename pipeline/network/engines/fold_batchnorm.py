@@ -5,10 +5,10 @@ import copy
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models.resnet import ResNet
 
 from pipeline.network.encoders.frozen import FrozenEncoder, Network, embed
 from pipeline.network.model_file import Model
+from pipeline.network.resnet import ResNet
 
 PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))
 """torchvision's names of a convolution and the normalisation after it; the last pair is that of a shortcut."""
@@ -66,7 +66,7 @@ class Embed(nn.Module):
                     module.to(dtype=dtype)
             return
         network = folded(model.network).requires_grad_(requires_grad=False)
-        self.network = network.to(dtype=dtype, memory_format=torch.channels_last)
+        self.network = network.to(dtype).to(memory_format=torch.channels_last)
         network.fc.float()  # features are pooled in float32, and the head costs nothing
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from torchvision.models.resnet import ResNet
 
+from pipeline.network.resnet import ResNet
 from pipeline.network.training.recipe import Recipe
 
 FUSED = ("cpu", "cuda")

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch.nn import functional
-from torchvision.models.resnet import ResNet
 
 from pipeline.network.batches import normalise, to_device
 from pipeline.network.distributed import Ranks
 from pipeline.network.precision import Precision, autocast
 from pipeline.network.preprocess import Preprocess
+from pipeline.network.resnet import ResNet
 from pipeline.network.torch_compile import compile_steps
 from pipeline.network.training.augmentation import augment, draw, mix
 from pipeline.network.training.optimizer import Average, build_optimizer, learning_rate

@@ -18,11 +18,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torchvision.models.resnet import ResNet
 
 from pipeline.errors import PipelineError, WorkerLost
 from pipeline.network.distributed import Ranks
 from pipeline.network.precision import Precision
+from pipeline.network.resnet import ResNet
 from pipeline.network.training.checkpoint import SAVE_EVERY_S, Checkpoint, Progress, Stateful, Weights
 from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles, open_tile_sources
 from pipeline.network.training.precise_norms import estimate_norms
