@@ -54,7 +54,7 @@ class Carried:
     """Number of all test rows."""
 
     per_cell: int = 0
-    """Rows of each cell of each head's confusion matrix in a sample, at most."""
+    """Rows that a sample has of each cell of each head's confusion matrix, at least; of a smaller cell it has all."""
 
     n_on_map: int = 0
     """Rows of a sample whose tiles are on the map of the embeddings."""
@@ -124,7 +124,8 @@ def _sample(predictions: Predictions, rows: IntArray, heads: list[str], *, first
             bins_right=np.bincount(bins[is_right], minlength=ECE_BINS),
             groups_right=np.bincount(group[is_right], minlength=n_groups),
         )
-    chosen = np.argsort(np.where(first, -1, rank), kind="stable")[:most]
-    per_cell = int(rank[chosen[-1]]) + 1
+    rank[first] = -1
+    chosen = np.argsort(rank, kind="stable")[:most]
+    per_cell = max(0, int(rank[chosen[-1]]))
     groups = np.bincount(group, minlength=n_groups)
     return Carried(np.sort(rows[chosen]), heads, len(rows), per_cell, int(first[chosen].sum()), groups, counts)

@@ -27,7 +27,7 @@ def _text(carried: Carried) -> str:
     on_map = "the tiles of the map, and " if carried.n_on_map else ""
     return (
         f"{start}predictions. The page carries a fixed sample of {len(carried.rows):,} of the {carried.n_all:,} test "
-        f"rows: {on_map}up to {carried.per_cell:,} rows of each cell of each head's confusion "
-        "matrix, the errors with the highest probability first. The numbers in the matrix, the bins and the groups "
-        f"count all test rows.{end}"
+        f"rows: {on_map}at least {carried.per_cell:,} rows of each cell of each head's confusion matrix (all rows of a "
+        "smaller cell), the errors with the highest probability first. The numbers in the matrix, the bins and the "
+        f"groups count all test rows.{end}"
     )
