@@ -106,8 +106,8 @@ def write_comparison(options: CompareOptions, out: Path) -> int:
     artifact = records.Artifact(out, SCHEMA, "compare", chosen, inputs, options.seed)
     if freshness.reusable_record(artifact, restart=options.restart) is not None:
         return EXIT_OK
-    before = records.read_record_alone(out)["options"] if records.record_path(out).is_file() else chosen
-    if not options.restart and before.get("runs") != list(runs):
+    is_there = records.record_path(out).is_file() and not options.restart
+    if is_there and records.read_record_alone(out)["options"].get("runs") != list(runs):
         raise StaleInput(f"{out} is a comparison of other runs: give another --out, or --restart to replace it")
     matched = match(runs, heads=options.heads, force=options.force)
     resampling = resampling_of(matched, n_draws=options.draws, seed=options.seed, level=options.level)

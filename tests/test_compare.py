@@ -1,5 +1,6 @@
 """Runs on the same test tiles become one table; others are refused, and the cheapest that is not worse is chosen."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.comparison.runs.price import network_cost
 from pipeline.comparison.runs.table import resampling_of
 from pipeline.evaluation.bootstrap import paired_difference
 from pipeline.evaluation.significance import holm, sign_flip
+from pipeline.network.preprocess import Preprocess
 from pipeline.storage import atomic, records
 from pipeline.storage.predictions.corrupted import SCHEMA as ROBUSTNESS
 from pipeline.storage.predictions.corrupted import to_csv as corrupted_csv
@@ -79,8 +81,12 @@ def make_run(
         manifest.to_csv(run / "manifest.csv", index=False)
         facts = details | {"root": "tiles"}
         records.write_record(records.Artifact(run / "manifest.csv", "manifest/1.0", "prepare"), details=facts)
-    model = {"arch": arch, "classes": list(classes), "preprocess": {"size": 64}, "init": None}
+    preprocess = dataclasses.asdict(Preprocess(64))
+    model = {"arch": arch, "classes": list(classes), "preprocess": preprocess, "init": None}
     atomic.write_text(run / "model.json", atomic.to_json(model))
+    (run / "model.safetensors").write_bytes(b"weights")
+    artifact = records.Artifact(run / "model.safetensors", "model/1.0", "train")
+    records.write_record(artifact, outputs=[run / "model.json"])
     (run / "history.csv").write_text("epoch,seconds\n1,20\n2,22.5\n")
     if corrupted:
         tiles = table[(table["head"] == "svm") & (table["seed"] == 0)].reset_index(drop=True)
@@ -219,6 +225,34 @@ def test_against_a_run_each_head_is_compared_with_the_same_head(tmp_path: Path) 
     assert details_of(tmp_path / "out")["verdict"] == "against_run"
 
 
+def test_against_a_run_the_units_must_suffice_for_all_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Six groups decide one pair, but not three: the smallest p is then 3 / 32."""
+    groups = [f"g{i % 6}" for i in range(N)]
+    wrong = {"softmax": 0.3, "svm": 0.3, "xgboost": 0.3}
+    first = make_run(tmp_path / "first", wrong, groups=groups)
+    other = make_run(tmp_path / "other", dict.fromkeys(wrong, 0.1), groups=groups)
+    out = tmp_path / "out"
+    assert run_compare(first, other, "--against", "first", "--out", out) == 0
+    assert details_of(out)["verdict"] == "too_few_units"
+    assert run_compare(first, other, "--against", "first", "--out", out, "--heads", "svm", "--restart") == 0
+    assert details_of(out)["verdict"] == "against_run"
+    third = make_run(tmp_path / "third", {"logistic": 0.1}, groups=groups)
+    capsys.readouterr()
+    assert run_compare(first, third, "--against", "first", "--out", tmp_path / "none") == 1
+    assert "--against first" in error_line(capsys)
+    assert not (tmp_path / "none" / "compare.csv").exists()
+
+
+def test_an_edited_description_of_the_network_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = make_run(tmp_path / "a", {"svm": 0.1}, arch="resnet50")
+    edited = (a / "model.json").read_text().replace("resnet50", "resnet10")
+    (a / "model.json").write_text(edited)
+    assert run_compare(a) == 1
+    assert str(a / "model.json") in error_line(capsys)
+
+
 def test_tiles_are_matched_by_pixels_whatever_their_names(tmp_path: Path) -> None:
     a = make_run(tmp_path / "a", {"svm": 0.1})
     renamed = [f"other/{(i * 7) % N:03d}" for i in range(N)]
@@ -266,6 +300,19 @@ def test_other_test_tiles_are_refused_in_one_line_with_counts(
     assert "b cannot be compared with a" in line
     assert all(text in line for text in counts), line
     assert not (a / "compare.csv").exists()
+
+
+def test_groups_that_the_first_run_does_not_know_must_agree_in_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = make_run(tmp_path / "a", {"svm": 0.1}, groups=[""] * N)
+    b = make_run(tmp_path / "b", {"svm": 0.1}, arch="resnet10")
+    c = make_run(tmp_path / "c", {"svm": 0.1}, groups=[f"g{i % 11:02d}" for i in range(N)])
+    matched = match({"a": a, "b": b})
+    assert matched.group is not None
+    assert len(np.unique(matched.group)) == N_GROUPS
+    assert run_compare(a, b, c) == 1
+    assert "groups of 109 of 120" in error_line(capsys)
 
 
 def test_seeds_are_rows_but_one_tile_and_shown_by_themselves(tmp_path: Path) -> None:
@@ -324,6 +371,9 @@ def test_a_current_table_is_left_alone_and_that_of_other_runs_not_replaced(
     assert (a / "compare.csv").read_bytes() == first
     assert run_compare(a, c, "--restart") == 0
     assert json.loads((a / "compare.csv.json").read_text())["options"]["runs"] == ["a", "c"]
+    (a / "compare.csv.json").write_text("{")
+    assert run_compare(a, c) == 1
+    assert run_compare(a, c, "--restart") == 0
     (b / "history.csv").write_text("epoch,seconds\n1,1\n")
     assert run_compare(a, b, "--out", tmp_path / "out") == 0
     assert table_of(tmp_path / "out").loc[("b", "", "train_seconds"), "value"] == 1

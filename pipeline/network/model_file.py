@@ -86,13 +86,7 @@ def load_model(path: Path) -> Model:
         BadArtifact: missing, damaged or edited files, or weights that do not fit the architecture.
     """
     record = records.check_artifact(path, schema=SCHEMA)
-    description = description_path(path)
-    expected = record["outputs"].get(description.name)
-    if not description.is_file() or atomic.sha256_file(description) != expected:
-        raise BadArtifact(f"{description}: missing or changed since training: restore it or train again")
-    info = atomic.from_json(description)
-    if fault := _fault(info):
-        raise BadArtifact(f"{description}: {fault}: restore it or train again")
+    description, info = description_path(path), read_description(path, record)
     network: Network
     if info["arch"] in ARCHITECTURES:
         network = body = build_network(info["arch"], n_classes=len(info["classes"]), seed=0)
@@ -111,6 +105,25 @@ def load_model(path: Path) -> Model:
     except (SafetensorError, RuntimeError, ValueError, KeyError, OSError) as error:
         raise BadArtifact(f"{path}: not the weights of {info['arch']}: {' '.join(str(error).split())[:160]}") from None
     return Model(network=network.eval(), info=info, record=record)
+
+
+def read_description(path: Path, record: records.Record) -> dict[str, Any]:
+    """Return the content of model.json after checking it against the record of model.safetensors.
+
+    Args:
+        path: `model.safetensors`, which may be missing.
+        record: its record.
+
+    Raises:
+        BadArtifact: missing, damaged, edited, or not what the schema states.
+    """
+    description = description_path(path)
+    if not description.is_file() or atomic.sha256_file(description) != record["outputs"].get(description.name):
+        raise BadArtifact(f"{description}: missing or changed since training: restore it or train again")
+    info: dict[str, Any] = atomic.from_json(description)
+    if fault := _fault(info):
+        raise BadArtifact(f"{description}: {fault}: restore it or train again")
+    return info
 
 
 def _fault(info: Any) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.evaluation.robustness_margin import RobustnessMargin, robustness_margins, summarise_margins
+from pipeline.evaluation.robustness_margin import NEIGHBOURS, RobustnessMargin, robustness_margins, summarise_margins
 from pipeline.evaluation.validate import FloatArray
 from pipeline.names import SPLITS
 from pipeline.storage.embeddings.reader import OK, feature_rows, read_embeddings
@@ -38,7 +38,12 @@ def read_margin(run: Path, *, seed: int) -> RobustnessMargin | str:
         if isinstance(found, str):
             return found
         margins.append(found)
-    return summarise_margins(np.concatenate(margins))
+    found = summarise_margins(np.concatenate(margins))
+    if found.n_scored:
+        return found
+    if parts and all(len(part.test_groups) == 1 for part in parts):
+        return "each part tests one group: there are no tiles from other groups"
+    return f"no tile has {NEIGHBOURS} of its class from other groups and {NEIGHBOURS} of other classes from its own"
 
 
 def _margins(path: Path, *, seed: int) -> FloatArray | str:

@@ -70,7 +70,7 @@ class Matched:
 
     seed: IntArray
     group: IntArray | None
-    """(N,) number of each row's group; None where a run does not know them or split at random."""
+    """(N,) number of each row's group; None where no run knows them, or a run split at random."""
 
     is_random: bool
     """Whether a run split its tiles at random."""
@@ -95,7 +95,7 @@ def match(runs: dict[str, Path], *, heads: Sequence[str] | None = None, force: b
 
     Raises:
         BadArtifact, StaleInput: as the readers of predictions.csv.
-        BadInput: other classes, test rows, labels or groups than the first run, or no head of that name.
+        BadInput: other classes, test rows, labels or groups than the runs before, or no head of that name.
     """
     read = {name: read_predictions(folder / "predictions.csv", force=force) for name, folder in runs.items()}
     hashes = [pixel_hashes(folder, read[name]) for name, folder in runs.items()]
@@ -109,6 +109,7 @@ def match(runs: dict[str, Path], *, heads: Sequence[str] | None = None, force: b
     found_heads, prices = list[RunHead](), {}
     for name, predictions in read.items():
         _check_same(name, predictions, tables[name], first_name, first, table)
+        table["group"] = table["group"].where(table["group"] != "", tables[name]["group"].loc[table.index])
         own = tables[name]["row"].loc[table.index].to_numpy()
         order = [predictions.classes.index(label) for label in first.classes]
         code = np.argsort(order)
@@ -124,10 +125,9 @@ def match(runs: dict[str, Path], *, heads: Sequence[str] | None = None, force: b
                 if not any(_is_same_baseline(found, each) for each in found_heads):
                     found_heads.append(found)
     is_random = any(predictions.protocol == "random" for predictions in read.values())
-    known = next((name for name, one in tables.items() if (one["group"] != "").all()), None)
     group = None
-    if known is not None and not is_random:
-        group = np.unique(tables[known]["group"].loc[table.index].to_numpy(str), return_inverse=True)[1]
+    if (table["group"] != "").all() and not is_random:
+        group = np.unique(table["group"].to_numpy(str), return_inverse=True)[1]
     return Matched(
         classes=first.classes,
         y=first.y[table["row"].to_numpy()],

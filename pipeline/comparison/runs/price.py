@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ import pandas as pd
 from pipeline.comparison.heads_summary import HeadsSummary, SourceProbe, read_heads_summary
 from pipeline.errors import BadArtifact
 from pipeline.names import SUMMARY
-from pipeline.storage import atomic, records
+from pipeline.storage import records
 from pipeline.storage.embeddings.reader import read_header
 from pipeline.storage.protocol import read_protocol
 
@@ -69,12 +68,12 @@ def read_price(run: Path) -> Price:
     A run of a cross-validation plan has one network a part: costs are of one of them, rates are means, times are sums.
 
     Raises:
-        BadArtifact: heads.json breaks its schema.
+        BadArtifact: a file is damaged, was edited, or breaks its schema.
     """
     protocol = read_protocol(run)
     parts = [] if protocol is None else [part for part in protocol.parts if part.arm == protocol.main_arm]
     folders = [run] if protocol is None else [protocol.folder(part) for part in parts]
-    seconds = [float(pd.read_csv(path)["seconds"].sum()) for f in folders if (path := f / "history.csv").is_file()]
+    seconds = [_train_seconds(path) for folder in folders if (path := folder / "history.csv").is_file()]
     embedded = [_embedding(folder) for folder in folders]
     ways = dict.fromkeys(each.way for each in embedded)
     rates = [each.tiles_per_second for each in embedded if each.tiles_per_second is not None]
@@ -87,27 +86,58 @@ def read_price(run: Path) -> Price:
         probe="not measured" if summary is None else summary.probe,
     )
     if not (folders[0] / "model.json").is_file():
-        return dataclasses.replace(price, **_imported(folders[0]))
-    model = atomic.from_json(folders[0] / "model.json")
-    arch, size = str(model["arch"]), int(model["preprocess"]["size"])
+        return _imported(price, folders[0])
     n_networks = 1 if protocol is None else max(1, protocol.n_inner)
+    return _with_network(price, folders[0], embedded[0], n_networks=n_networks)
+
+
+def _train_seconds(path: Path) -> float:
+    """Return the time of all steps of a history.csv."""
+    try:
+        seconds = pd.read_csv(path)["seconds"].to_numpy(np.float64)
+    except (ValueError, KeyError):  # pandas' errors of reading are ValueErrors
+        seconds = np.array([np.nan])
+    if not np.isfinite(seconds).all():
+        raise BadArtifact(f"{path}: no column seconds with a number in each row: restore it or train again")
+    return float(seconds.sum())
+
+
+def _with_network(price: Price, folder: Path, embedded: EmbeddingFacts, *, n_networks: int) -> Price:
+    """Return the price with the costs of the network of a run or of a part.
+
+    Args:
+        price: what is known without the network.
+        folder: of model.json.
+        embedded: how the tiles were embedded.
+        n_networks: number of networks whose rows a tile needs.
+    """
+    from pipeline.network.model_file import read_description
+
+    path = folder / "model.safetensors"
+    model = read_description(path, records.read_record_alone(path))
+    arch, size, start = str(model["arch"]), int(model["preprocess"]["size"]), model.get("init")
     if (encoder := model.get("encoder")) is not None:
-        parameters, dimension, gflops = (encoder[name] for name in ("parameters", "dimension", "gflops"))
-        start: str | None = f"{encoder['weights']}, frozen"
+        try:
+            numbers = [float(encoder[name]) for name in ("parameters", "dimension", "gflops")]
+            if not np.isfinite(numbers).all():
+                raise ValueError
+            parameters, dimension, gflops = int(numbers[0]), int(numbers[1]), numbers[2]
+            start = f"{encoder['weights']}, frozen"
+        except (KeyError, TypeError, ValueError):
+            raise BadArtifact(f"{folder / 'model.json'}: its encoder has no numbers: run extract again") from None
         price = dataclasses.replace(price, train_seconds=0.0)
     else:
         parameters, dimension, gflops = network_cost(arch, size, n_classes=len(model["classes"]))
-        start = None if model.get("init") is None else str(model["init"])
-    per_value = embedded[0].bytes_per_value
+    per_value = embedded.bytes_per_value
     return dataclasses.replace(
         price,
         arch=arch,
-        start_weights=start,
+        start_weights=None if start is None else str(start),
         tile_px=size,
         parameters=parameters,
         dimension=dimension,
         bytes_per_tile=None if per_value is None else per_value * dimension,
-        gflops=gflops * embedded[0].views * n_networks,
+        gflops=gflops * embedded.views * n_networks,
     )
 
 
@@ -124,37 +154,38 @@ def network_cost(arch: str, size: int, *, n_classes: int) -> tuple[int, int, flo
 
 
 def _embedding(folder: Path) -> EmbeddingFacts:
-    """Return what the record of the embeddings in a folder states."""
-    try:
-        record = records.read_record_alone(folder / "embeddings.h5")
-    except BadArtifact:
+    """Return what the record of the embeddings in a folder states; nothing without a record."""
+    path = folder / "embeddings.h5"
+    if not records.record_path(path).is_file():
         return EmbeddingFacts()
+    record = records.read_record_alone(path)
     details, options = record["details"], record["options"]
     way = [details.get("engine"), details.get("precision"), record.get("device")]
     views, rate = details.get("views", 1), details.get("tiles_per_second")
     return EmbeddingFacts(
-        views=views if isinstance(views, int) else 1,
+        views=views if isinstance(views, int) and views > 0 else 1,
         way=", ".join(str(each) for each in way if each is not None) or None,
         tiles_per_second=float(rate) if isinstance(rate, int | float) else None,
         bytes_per_value={"float32": 4, "float16": 2}.get(str(options.get("dtype"))),
     )
 
 
-def _imported(folder: Path) -> dict[str, Any]:
-    """Return what is known of the encoder of imported embeddings."""
+def _imported(price: Price, folder: Path) -> Price:
+    """Return the price with what is known of the encoder of imported embeddings."""
     path = folder / "embeddings.h5"
     if not path.is_file():
-        return {}
+        return price
     header = read_header(path)
     width = header.shape[1]
     encoder = records.read_record_alone(path)["details"].get("encoder")
     name = encoder.get("name") if isinstance(encoder, dict) else None
-    return {
-        "arch": None if name is None else str(name),
-        "start_weights": "not known",
-        "dimension": width,
-        "bytes_per_tile": width * np.dtype(header.dtype).itemsize,
-    }
+    return dataclasses.replace(
+        price,
+        arch=None if name is None else str(name),
+        start_weights="not known",
+        dimension=width,
+        bytes_per_tile=width * np.dtype(header.dtype).itemsize,
+    )
 
 
 def _summary(run: Path) -> HeadsSummary | None:

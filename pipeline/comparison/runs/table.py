@@ -15,8 +15,9 @@ from pipeline.comparison.robustness import Losses, measure_losses
 from pipeline.comparison.runs.margin import read_margin
 from pipeline.comparison.runs.match import Matched, RunHead
 from pipeline.comparison.runs.pairs import PairTests, RunPair, all_pairs, letters
-from pipeline.comparison.scores import FEW_UNITS, Resampling
-from pipeline.comparison.verdict import Outcome
+from pipeline.comparison.scores import Resampling
+from pipeline.comparison.verdict import Outcome, units_needed
+from pipeline.errors import BadInput
 from pipeline.evaluation.bootstrap import bootstrap_metrics
 from pipeline.evaluation.metrics import scalar_metrics
 from pipeline.evaluation.robustness_margin import RobustnessMargin
@@ -109,6 +110,7 @@ def build_table(
 
     Raises:
         BadArtifact: an embeddings file breaks its schema.
+        BadInput: no other run has a head of the named run.
     """
     scores = {(head.key, name): score for head in matched.heads for name, score in _score(matched, resampling, head)}
     value = {head.key: scores[head.key, METRIC].value for head in matched.heads}
@@ -126,6 +128,8 @@ def build_table(
     else:
         reference = {head.head: head for head in matched.heads if head.run == against}
         others = [head for head in matched.heads if head.run != against and head.head in reference]
+        if not others:
+            raise BadInput(f"--against {against}: no other run has one of its heads ({', '.join(reference)})")
         asked = tests.judge([(head, reference[head.head]) for head in others])
         verdict = _against(asked, ranked, resampling, run=against)
     return RunTable(
@@ -189,8 +193,8 @@ def _score(matched: Matched, resampling: Resampling, head: RunHead) -> list[tupl
 def _against(asked: Sequence[RunPair], ranked: Sequence[RunHead], resampling: Resampling, *, run: str) -> RunVerdict:
     """Return how many heads are better and worse than the same head of the named run."""
     n_units, best = resampling.n_units(np.arange(len(resampling.ids))), ranked[0]
-    if n_units < FEW_UNITS:
-        few = f"No choice can be based on {count(n_units, resampling.unit)} of test rows: {FEW_UNITS} are needed."
+    if n_units < (needed := units_needed(len(asked), level=resampling.level)):
+        few = f"No choice can be based on {count(n_units, resampling.unit)} of test rows: {needed} are needed."
         return RunVerdict("too_few_units", best, None, few)
     names = {outcome: [pair.candidate.text for pair in asked if pair.outcome == outcome] for outcome in OUTCOMES}
     parts = [f"{outcome}: {', '.join(found) or 'none'}" for outcome, found in names.items()]
