@@ -77,6 +77,8 @@ def run(common: Common, options: ImportOptions) -> int:
     if record is not None:
         return EXIT_SKIPPED if record["details"]["skipped"] else EXIT_OK
     labelled = join_labels(read_foreign(files, key=options.key), source, options.labels)
+    if labelled.notes:
+        log.warning(f"import_embeddings: {options.labels} was read with: {'; '.join(labelled.notes)}")
     if len(labelled.extra) > common.max_bad * len(labelled.table):
         raise BadInput(
             f"{options.labels}: {len(labelled.extra)} tiles have no embedding in {source}, above --max-bad "
@@ -114,8 +116,11 @@ def split(labelled: "Labelled", options: ImportOptions, *, seed: int) -> str:
     if options.split_by == "tile":
         table.loc[used, "split"] = random_split(labels, fractions=FRACTIONS, seed=seed)
         return "random"
-    if "" in groups:
-        raise BadInput(f"{options.labels}: no groups (slides, patients): add a column group, or pass --split-by tile")
+    if n := groups.count(""):
+        raise BadInput(
+            f"{options.labels}: {n} of {len(groups)} labelled rows have no group (slide, patient): fill in a column "
+            "group, or pass --split-by tile"
+        )
     table.loc[used, "split"] = grouped_split(labels, groups, fractions=FRACTIONS, seed=seed)
     return "grouped"
 

@@ -186,6 +186,9 @@ def broken(folder: Path, how: str) -> tuple[Path, pd.DataFrame, str]:
         features, named = features[:, :4], "D.h5 A.h5 B.h5 C.h5"
     elif how == "no coords":
         coords, named = coords[:3], "B.h5"
+    elif how == "place":
+        coords, named = coords.astype(np.float64), "B.h5"
+        coords[1] = np.nan
     elif how == "no label fits":
         labels["tile_id"] = labels["tile_id"] + ".png"
     elif how == "labels without tile":
@@ -209,7 +212,16 @@ def broken(folder: Path, how: str) -> tuple[Path, pd.DataFrame, str]:
 @pytest.mark.parametrize(
     "how",
     [
-        *("doubled label", "doubled tile", "NaN", "width", "no coords", "no label fits", "labels without tile"),
+        *(
+            "doubled label",
+            "doubled tile",
+            "NaN",
+            "width",
+            "no coords",
+            "place",
+            "no label fits",
+            "labels without tile",
+        ),
         *("group contradicts slide", "group in two splits", "unknown split", "integers"),
     ],
 )
@@ -247,6 +259,39 @@ def test_columns_of_features_that_are_doubled_or_missing(
     (tmp_path / "a.csv").write_text("\n".join(lines) + "\n")
     assert put(tmp_path / "run", tmp_path / "a.csv", labels) == 1
     assert "f0, f1" in one_line(capsys.readouterr().err)
+
+
+def test_rows_without_a_slide_do_not_share_the_group_of_another_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = label_table().assign(group=["p1"] + [""] * 47, split=["train", "val", "test"] * 16, patients="x")
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(48, 3)).astype(">f4"))
+    assert put(tmp_path / "run", tmp_path / "a.npy", labels) == 0
+    assert read_embeddings(tmp_path / "run" / "embeddings.h5").group == ["p1"] + [""] * 47
+    lines = capsys.readouterr().err
+    assert "the group of 47 rows is not known" in lines
+    assert "without a meaning: patients" in lines
+
+
+def test_a_slide_of_the_labels_with_two_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = label_table(by="slide").assign(group=["p1", *["p2"] * 47])
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(48, 3)).astype(np.float32))
+    assert put(tmp_path / "run", tmp_path / "a.npy", labels) == 1
+    assert "slide A" in one_line(capsys.readouterr().err)
+
+
+def test_a_missing_group_in_a_table_is_no_group(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pyarrow")
+    labels = label_table().assign(split=["train", "val", "test"] * 16)
+    table = pd.DataFrame({"tile_id": labels["tile_id"], "f0": np.arange(48.0), "f1": 0.5})
+    table["group"] = ["p1", *[None] * 47]
+    table.to_parquet(tmp_path / "a.parquet")
+    assert put(tmp_path / "run", tmp_path / "a.parquet", labels) == 0
+    assert read_embeddings(tmp_path / "run" / "embeddings.h5").group == ["p1"] + [""] * 47
+    table.loc[5, "tile_id"] = None
+    table.to_parquet(tmp_path / "a.parquet")
+    assert put(tmp_path / "other", tmp_path / "a.parquet", labels) == 1
+    assert "row 6 has no tile_id" in one_line(capsys.readouterr().err)
 
 
 def test_a_prepared_run_takes_no_embeddings(prepared_run: Path, tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ COLUMN = re.compile(r"f[0-9]+")
 DOUBLED = re.compile(r"f[0-9]+\.[0-9]+")
 """How pandas calls a column of features that is there twice."""
 
+MOST_COORD = 2**53
+"""Coordinates of a slide are below it; floats of this size are whole numbers."""
+
 DTYPES = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -112,11 +115,13 @@ def _checked(file: Path, array: Any) -> np.ndarray:
         BadInput: another shape or type, or no rows.
     """
     found = np.asarray(array)
+    found = found.astype(found.dtype.newbyteorder("="), copy=False)
     if found.ndim == 3 and found.shape[0] == 1:  # CLAM and TRIDENT may write a batch of one slide
         found = found[0]
     if found.ndim != 2 or not found.size or found.dtype not in DTYPES:
         raise BadInput(f"{file}: features have shape {found.shape} of {found.dtype}, (N, D) floats are needed")
-    return found if found.dtype == np.float16 else found.astype(np.float32)
+    with np.errstate(over="ignore"):  # such rows are refused as not finite
+        return found if found.dtype == np.float16 else found.astype(np.float32)
 
 
 def _dataset(file: Path, opened: h5py.File, name: str) -> h5py.Dataset:
@@ -142,6 +147,8 @@ def _slide(file: Path, key: str) -> Foreign:
     coords = coords[0] if coords.ndim == 3 and coords.shape[0] == 1 else coords
     if coords.shape != (len(features), 2):
         raise BadInput(f"{file}: {len(features)} rows of features, but coords of shape {coords.shape}")
+    if not (np.abs(coords) < MOST_COORD).all():
+        raise BadInput(f"{file}: coords are not finite, or too large for a slide")
     coords = np.rint(coords).astype(np.int64)
     names = [f"{file.stem}_x{x}_y{y}" for x, y in coords.tolist()]
     return Foreign(features, names, [file.stem] * len(names), coords, None, _text(encoder))
@@ -201,8 +208,13 @@ def _table(file: Path, table: pd.DataFrame) -> Foreign:
             raise BadInput(f"{file}: the columns of features are not f0, f1, ... without gaps, each once")
         features = table[columns].to_numpy()
         features = features.astype(np.float64) if features.dtype not in DTYPES else features
-    group = [str(name) for name in table["group"]] if "group" in table else None
-    return Foreign(_checked(file, features), [str(name) for name in table["tile_id"]], [], None, group, "")
+    group = _cells(table["group"]) if "group" in table else None
+    return Foreign(_checked(file, features), _cells(table["tile_id"]), [], None, group, "")
+
+
+def _cells(column: pd.Series) -> list[str]:
+    """Return the cells of a column as texts, "" for those without a value."""
+    return ["" if pd.isna(cell) else str(cell) for cell in column]
 
 
 def _text(value: Any) -> str:

@@ -50,6 +50,8 @@ class Labelled:
     """Names in the labels' table that no row has."""
 
     has_splits: bool
+    notes: list[str]
+    """What was read other than as it is written, and columns without a meaning."""
 
     @property
     def n_unlabelled(self) -> int:
@@ -89,16 +91,16 @@ def join_labels(foreign: Foreign, source: Path, file: Path) -> Labelled:
     table = pd.DataFrame({"tile_id": ids, "path": foreign.slide or ids, "label": column("label")}, dtype=object)
     if unknown := sorted(set(column("split")) - {*SPLITS, ""}):
         raise BadInput(f"{file}: split '{unknown[0]}': {', '.join(SPLITS)} are known")
-    own = _groups(foreign, column("group"), file, ids) if "group" in user.table else foreign.group or [""] * len(ids)
-    own = [group or other for group, other in zip(own, foreign.group or own, strict=True)]
     slides = foreign.slide or column("slide")
-    known = {slide: group for slide, group in zip(slides, own, strict=True) if group}
+    own = _groups(foreign.group or [""] * len(ids), column("group"), file, ids)
+    known = _group_of_slide(slides, own, file)
     table["group"] = [group or known.get(slide, slide) for group, slide in zip(own, slides, strict=True)]
     table["split"] = [split if label else "" for split, label in zip(column("split"), table["label"], strict=True)]
     has_splits = bool((table["split"] != "").any())
     table.loc[(table["split"] == "") & has_splits, "label"] = ""
     named = set(ids)
-    return Labelled(foreign, table, [key for key in keys if key not in named], has_splits)
+    notes = user.notes + ([f"columns without a meaning: {', '.join(user.unknown)}"] if user.unknown else [])
+    return Labelled(foreign, table, [key for key in keys if key not in named], has_splits, notes)
 
 
 def _keys(user: UserTable) -> list[str]:
@@ -117,6 +119,8 @@ def _keys(user: UserTable) -> list[str]:
 
 
 def _refuse_doubles(names: Sequence[str], file: Path) -> None:
+    if "" in names:
+        raise BadInput(f"{file}: row {list(names).index('') + 1} has no tile_id: give each tile a name")
     doubled = [name for name, n in collections.Counter(names).items() if n > 1]
     if doubled:
         raise BadInput(f"{file}: {len(doubled)} tiles are there twice, first {doubled[0]}: leave one of each out")
@@ -130,20 +134,29 @@ def _check_order(user: UserTable, n_rows: int, source: Path) -> None:
         raise BadInput(f"{user.file}: another order than {source}: the column row must count from 0 without gaps")
 
 
-def _groups(foreign: Foreign, given: list[str], file: Path, ids: Sequence[str]) -> list[str]:
-    """Return the groups of the labels' table, after a comparison with those of the rows.
+def _groups(found: Sequence[str], given: Sequence[str], file: Path, ids: Sequence[str]) -> list[str]:
+    """Return the groups of the labels' table, or where it has none those of the source.
 
     Raises:
-        BadInput: a tile has another group in the source, or a slide has two groups.
+        BadInput: a tile has another group in the source.
     """
-    for name, own, other in zip(ids, given, foreign.group or given, strict=True):
+    for name, own, other in zip(ids, given, found, strict=True):
         if own and other and own != other:
             raise BadInput(f"{file}: tile {name} has the group '{own}', but its embedding has '{other}'")
-    first: dict[str, str] = {}
-    for slide, own in zip(foreign.slide, given, strict=False):
-        if own and first.setdefault(slide, own) != own:
-            raise BadInput(f"{file}: slide {slide} has tiles of two groups, '{first[slide]}' and '{own}'")
-    return given
+    return [own or other for own, other in zip(given, found, strict=True)]
+
+
+def _group_of_slide(slides: Sequence[str], groups: Sequence[str], file: Path) -> dict[str, str]:
+    """Return slide -> group, of the slides and groups that are known.
+
+    Raises:
+        BadInput: a slide has two groups.
+    """
+    known: dict[str, str] = {}
+    for slide, group in zip(slides, groups, strict=True):
+        if slide and group and known.setdefault(slide, group) != group:
+            raise BadInput(f"{file}: slide {slide} has tiles of two groups, '{known[slide]}' and '{group}'")
+    return known
 
 
 def copies_across_splits(labelled: Labelled) -> list[tuple[str, str]]:
