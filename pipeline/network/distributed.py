@@ -13,7 +13,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.errors import PeerLost
+from pipeline.errors import PeerLost, WorkerLost
 from pipeline.runtime.process import is_first, local_rank, n_ranks, rank
 
 PATIENCE = datetime.timedelta(hours=1)
@@ -22,6 +22,9 @@ A dead process is noticed at once, because its connections close."""
 
 PEER_ERRORS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 """Words in torch's RuntimeError for an unreachable process."""
+
+LOST_ELSEWHERE = "another process of this torchrun lost a worker: run the same command again"
+"""Message of the processes that lost none."""
 
 
 @contextlib.contextmanager
@@ -100,6 +103,11 @@ class Ranks:
     def barrier(self) -> None:
         """Wait for all processes."""
         self.highest([0])
+
+    def raise_lost(self, lost: WorkerLost | None) -> None:
+        """Raise WorkerLost in all processes if one of them lost a worker; `lost` is the error of this process."""
+        if self.highest([lost is not None])[0]:
+            raise lost or WorkerLost(LOST_ELSEWHERE)
 
     def highest(self, numbers: list[int]) -> list[int]:
         """Return the maximum over all processes of each number."""

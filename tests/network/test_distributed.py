@@ -20,7 +20,7 @@ from torch import distributed, nn
 
 from pipeline import prepare, train
 from pipeline.errors import PeerLost
-from pipeline.network.distributed import Ranks, peer_errors_as_one_line
+from pipeline.network.distributed import LOST_ELSEWHERE, Ranks, peer_errors_as_one_line
 from pipeline.network.resnet import build_network
 from pipeline.network.training.sync_batchnorm import SharedBatchNorm2d, synchronise
 
@@ -192,6 +192,17 @@ def test_a_stop_saves_once_and_one_process_can_go_on(runs: Callable[[str], Path]
     assert f"error: {signal.Signals(signum).name}: training saved in {stopped / 'checkpoint.pt'}" in said
     assert train.main(words_of(stopped, more)) == 0
     assert_alike(alone, stopped)
+
+
+@pytest.mark.fault("one of several training processes dies")
+@pytest.mark.slow
+def test_a_lost_worker_ends_estimation_and_validation_in_all_processes(tmp_path: Path) -> None:
+    """No process waits in a collective operation for the one that lost a worker."""
+    script = Path(__file__).with_name("training") / "lose_a_worker.py"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*torchrun, str(script), str(tmp_path)], check=True, capture_output=True, timeout=100)
+    for rank, line in enumerate([LOST_ELSEWHERE, "a worker process ended"]):
+        assert (tmp_path / f"{rank}.txt").read_text().splitlines() == [line, "still together"] * 2
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import torch
 
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, WorkerLost
 from pipeline.network.batches import Batch, TileFiles, load_batches, to_device
 from pipeline.runtime.console import log
 from pipeline.runtime.memory import free_bytes
@@ -83,6 +83,28 @@ class CachedTiles:
         for rows in steps:
             chosen = to_device(torch.from_numpy(rows), self.pixels.device)
             yield self.pixels.index_select(0, chosen).permute(0, 3, 1, 2)
+
+
+def in_step(batches: Iterator[torch.Tensor], agree: Callable[[WorkerLost | None], None]) -> Iterator[torch.Tensor]:
+    """Yield the batches of this process, between exchanges with the other processes.
+
+    Without the exchange, the other processes would wait in a collective operation for one that lost a worker.
+
+    Args:
+        batches: as many as in every other process.
+        agree: called before each batch and after the last one, with the error of this process if it lost a worker;
+            raises in all processes if one of them has such an error (`Ranks.raise_lost`).
+    """
+    while True:
+        lost = pixels = None
+        try:
+            pixels = next(batches, None)
+        except WorkerLost as error:
+            lost = error
+        agree(lost)
+        if pixels is None:
+            return
+        yield pixels
 
 
 def decode_all(

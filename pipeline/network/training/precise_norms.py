@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pipeline.network.batches import to_device
-from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles
+from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles, in_step
 from pipeline.network.training.step import EVAL_BATCH, TrainStep
 
 DRAW = 2**32 - 1
@@ -36,6 +36,9 @@ def estimate_norms(train_step: TrainStep, pixels: CachedTiles | StreamedTiles, n
         train_step: network, recipe (number of tiles), seed and processes.
         pixels: source of the training tiles.
         n_tiles: number of training tiles.
+
+    Raises:
+        WorkerLost: a process lost a worker; the statistics are to be estimated again.
     """
     network, ranks = train_step.eval_network, train_step.ranks
     batches = drawn_batches(n_tiles, train_step.recipe.norm_tiles, seed=train_step.seed)
@@ -44,7 +47,7 @@ def estimate_norms(train_step: TrainStep, pixels: CachedTiles | StreamedTiles, n
     shares = [rows[ranks.share(len(rows)).start : ranks.share(len(rows)).stop] for rows in batches]
     network.train()
     try:
-        for k, batch in enumerate(pixels.batches(shares)):
+        for k, batch in enumerate(in_step(pixels.batches(shares), ranks.raise_lost)):
             for layer in norms:
                 layer.momentum = 1 / (k + 1)  # the plain mean over the batches, whatever was before
             train_step.scores(to_device(batch, train_step.device), network)

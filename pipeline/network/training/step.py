@@ -14,7 +14,7 @@ from pipeline.network.resnet import ResNet
 from pipeline.network.torch_compile import compile_steps
 from pipeline.network.training.augmentation import augment, draw, mix
 from pipeline.network.training.optimizer import Average, build_optimizer, learning_rate
-from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles
+from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles, in_step
 from pipeline.network.training.recipe import Recipe
 from pipeline.network.training.sync_batchnorm import synchronise
 from pipeline.runtime.console import log
@@ -147,16 +147,23 @@ def validate(
         network: network on its device.
         pixels: source of N tiles.
         labels: (N,) class codes.
+
+    Raises:
+        WorkerLost: a process lost a worker.
     """
     network.eval()
-    rows = np.array(train_step.ranks.share(len(labels)), dtype=np.int64)
-    steps = [rows[start : start + EVAL_BATCH] for start in range(0, len(rows), EVAL_BATCH)]
+    ranks = train_step.ranks
+    rows = np.array(ranks.share(len(labels)), dtype=np.int64)
+    # as many steps in all processes: the last one of some may have no tile
+    steps = [rows[start : start + EVAL_BATCH] for start in range(0, -(-len(labels) // ranks.n), EVAL_BATCH)]
     losses, correct = [], []
-    for chosen, batch in zip(steps, pixels.batches(steps), strict=True):
+    for chosen, batch in zip(steps, in_step(pixels.batches(steps), ranks.raise_lost), strict=True):
+        if not len(chosen):
+            continue
         target = to_device(torch.from_numpy(labels[chosen]), train_step.device)
         scores = train_step.scores(to_device(batch, train_step.device), network)
         losses.append(functional.cross_entropy(scores, target, reduction="sum"))
         correct.append((scores.argmax(1) == target).sum())
     # with fewer tiles than processes, some have no steps
-    loss, right = train_step.ranks.total([sum(torch.stack(each).tolist()) if each else 0 for each in (losses, correct)])
+    loss, right = ranks.total([sum(torch.stack(each).tolist()) if each else 0 for each in (losses, correct)])
     return loss / len(labels), right / len(labels)

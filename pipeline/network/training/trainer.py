@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from pipeline.errors import PipelineError, WorkerLost
-from pipeline.network.distributed import Ranks
+from pipeline.network.distributed import LOST_ELSEWHERE, Ranks
 from pipeline.network.precision import Precision
 from pipeline.network.resnet import ResNet
 from pipeline.network.training.checkpoint import SAVE_EVERY_S, Checkpoint, Progress, Stateful, Weights
-from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles, open_tile_sources
+from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles, in_step, open_tile_sources
 from pipeline.network.training.precise_norms import estimate_norms
 from pipeline.network.training.setup import LabelledTiles, TrainingSetup
 from pipeline.network.training.step import TrainStep, validate
@@ -121,18 +121,9 @@ class Trainer:
         self.checkpoint_if_due(stop)
 
     def pixels_of(self, steps: Sequence[np.ndarray], stop: StopRequest) -> Iterator[torch.Tensor]:
-        """Yield this process's tiles of each step; `checkpoint_if_due` before each step and after the last one."""
+        """Return this process's tiles of each step; `checkpoint_if_due` before each step and after the last one."""
         batches = self.sources["train"].batches([rows[self.train_step.places(len(rows))] for rows in steps])
-        while True:
-            lost = None
-            try:
-                pixels = next(batches, None)
-            except WorkerLost as error:
-                lost = error
-            self.checkpoint_if_due(stop, lost)
-            if pixels is None:
-                return
-            yield pixels
+        return in_step(batches, functools.partial(self.checkpoint_if_due, stop))
 
     def step(self, rows: np.ndarray, pixels: torch.Tensor) -> None:
         """Take one step of the recipe on one batch; its metrics are synchronized later.
@@ -220,7 +211,7 @@ class Trainer:
         ]
         signum, is_lost, must_synchronize, must_save = self.ranks.highest(reasons)
         if is_lost:
-            raise lost or WorkerLost("another process of this torchrun lost a worker: run the same command again")
+            raise lost or WorkerLost(LOST_ELSEWHERE)
         if must_synchronize:
             self.synchronize()
         if signum:  # a signal that only this process got since then is handled before the next step
