@@ -22,7 +22,7 @@ from pipeline.publication.checklist import state
 from pipeline.publication.run_facts import read_facts
 from pipeline.storage import atomic
 from pipeline.storage.embeddings.reader import read_embeddings
-from pipeline.storage.records import read_record
+from pipeline.storage.records import read_record, save_record
 
 NAME = "torchvision:shufflenet_v2_x0_5"
 PLAIN = ("--device", "cpu", "--threads", "1", "--workers", "0", "--quiet")
@@ -112,6 +112,21 @@ def parts_share_their_rows(run: Path) -> None:
         assert (split == content.split).all()
     details = [read_record(part / "embeddings.h5")["details"] for part in (first, second)]
     assert [each.get("rows_of") for each in details] == [None, first.name]
+    source = {f"../{first.name}/embeddings.h5": atomic.sha256_file(first / "embeddings.h5")}
+    inputs = [read_record(part / "embeddings.h5")["inputs"] for part in (first, second)]
+    assert [source.items() <= each.items() for each in inputs] == [False, True]
+    given = ["--run", str(second), "--embed-precision", "fp32", *PLAIN]
+    for word, value in (("--max-bad", "0"), ("--threads", "2")):
+        written = (second / "embeddings.h5").stat().st_mtime_ns
+        assert extract.main([*given, word, value]) == 0
+        assert (second / "embeddings.h5").stat().st_mtime_ns == written, "current, and its source is an input"
+    record = read_record(first / "embeddings.h5")
+    record["details"]["skipped"] = {"a tile": "unreadable"}
+    save_record(first / "embeddings.h5", record)
+    for words, is_taken in ((["--max-bad", "0"], False), (["--threads", "2"], False), ([], True)):
+        (second / "embeddings.h5").unlink()
+        assert extract.main([*given, "--max-bad", "1", *words]) == (3 if is_taken else 0)
+        assert ("rows_of" in read_record(second / "embeddings.h5")["details"]) == is_taken
     before = (second / "embeddings.h5").read_bytes()
     assert extract.main(["--run", str(second), "--dtype", "float16", "--restart", *PLAIN]) == 0
     assert "rows_of" not in read_record(second / "embeddings.h5")["details"], "another option"

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED
 from pipeline.network.distributed import Ranks
 from pipeline.network.extraction.run import ExtractionSettings
+from pipeline.network.extraction.shared_rows import with_source
 from pipeline.network.extraction.tiles import TileInputs, extract_shard, ranks_folder, remove_unfinished
 from pipeline.runtime.console import log
 from pipeline.runtime.progress import progress
@@ -28,7 +29,7 @@ def extract_jointly(inputs: TileInputs, settings: ExtractionSettings, out: Path)
     """
     n_rows, ranks, folder = len(inputs.manifest.table), Ranks(), ranks_folder(out)
     atomic.check_no_link(folder)
-    record = freshness.reusable_record(inputs.artifact(out, settings), restart=settings.restart)
+    record = freshness.reusable_record(with_source(inputs.artifact(out, settings)), restart=settings.restart)
     shard = Shard(ranks.rank + 1, ranks.n)
     shard.rows(n_rows, settings.batch(inputs.model.preprocess.input_px))  # raises if a process would have no batch
     ranks.barrier()  # all have checked the file before the first one may write

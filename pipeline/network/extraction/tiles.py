@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED
 from pipeline.network.batches import TileFiles
 from pipeline.network.extraction.run import ExtractionJob, ExtractionSettings, embed_to_hdf5, embedding_artifact
-from pipeline.network.extraction.shared_rows import take_rows
+from pipeline.network.extraction.shared_rows import take_rows, with_source
 from pipeline.network.model_file import Model
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.embeddings.shards import Shard, ShardRows
@@ -67,12 +67,12 @@ def extract_tiles(
         others: embeddings files of the other parts of a plan, whose rows are taken where they are the same.
     """
     artifact = inputs.artifact(out, settings, shard)
-    record = freshness.reusable_record(artifact, restart=settings.restart)
+    record = freshness.reusable_record(with_source(artifact), restart=settings.restart)
     if record is not None:
         skipped = record["details"]["skipped"]
     else:
         job = inputs.job(artifact, settings, shard)
-        taken = take_rows(job, () if settings.restart else others, device=str(settings.device))
+        taken = take_rows(job, () if settings.restart else others, settings)
         skipped = embed_to_hdf5(job, settings, {}) if taken is None else taken
         if shard is None:
             remove_unfinished(out)
