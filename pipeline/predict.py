@@ -131,13 +131,13 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     if rejection is not None:
         inputs.append(rejection.embeddings)
     rule = group_rule(common.run)
-    if rule is not None:
-        inputs.append(rule[1])
     truth = None
     if options.truth is not None:
         truth = read_ground_truth(options.truth, content.classes, content.slide)
         inputs += [options.truth, description_path(options.truth)]
-    artifact = records.Artifact(out / "predictions.csv", unlabelled.SCHEMA, "predict", chosen(options), inputs)
+    artifact = records.Artifact(
+        out / "predictions.csv", unlabelled.SCHEMA, "predict", chosen(options) | {"group_rule": rule}, inputs
+    )
     slide = content.slide
     source = slide_of(path, record, slide)
     check_same_content(artifact.path, source, sha256=slide.slide_sha256, restart=common.restart)
@@ -165,7 +165,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     tables = {}
     if rule is not None:
         scores = None if outliers is None else outliers[1]
-        tables["groups.csv"] = slide_csv(slide.slide, outputs, scores, rule=rule[0], classes=content.classes)
+        tables["groups.csv"] = slide_csv(slide.slide, outputs, scores, rule=rule, classes=content.classes)
     thumbnail = read_thumbnail(path, record)
     files = write_files(out, maps, thumbnail=thumbnail, truth=truth, objects=objects, tables=tables)
     remove_earlier(out, files)

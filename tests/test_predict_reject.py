@@ -87,7 +87,7 @@ def test_without_the_embeddings_of_the_run(
 
 @pytest.mark.parametrize("rule", ["mean probability", "vote"])
 def test_a_slide_is_predicted_by_the_rule_of_the_report(
-    fitted_run: Path, strange_slide: Path, tmp_path: Path, rule: str
+    fitted_run: Path, strange_slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], rule: str
 ) -> None:
     """groups.csv has a row of the head; rejected tiles do not count; without a report's rule there is no file."""
     out = tmp_path / "out"
@@ -107,6 +107,17 @@ def test_a_slide_is_predicted_by_the_rule_of_the_report(
         assert found.loc[head, "p_ADI"] == pytest.approx(expected, abs=1e-5)
         assert found.loc[head, "n_tiles"] == 11
         assert found.loc[head, "rule"] == rule
+    record = records.read_record(fitted_run / "comparison.csv")
+    (fitted_run / "comparison.csv").write_text("head,another level\n")
+    records.write_record(
+        records.Artifact(fitted_run / "comparison.csv", "comparison/1.1", "report"), details=record["details"]
+    )
+    written = (out / "groups.csv").stat().st_mtime_ns
+    assert put(fitted_run, *words) == 3
+    assert (out / "groups.csv").stat().st_mtime_ns == written, "of the report only the rule is used"
     assert put(fitted_run, *words, "--reject", "0.3") == 3
     n = pd.read_csv(out / "areas.csv").query("`class` == 'rejected'")["n_cells"].iloc[0]
     assert (pd.read_csv(out / "groups.csv")["n_tiles"] == 11 - n).all()
+    records.record_path(fitted_run / "comparison.csv").write_text("{")
+    assert put(fitted_run, *words, "--restart") == 1
+    assert "comparison.csv.json" in capsys.readouterr().err

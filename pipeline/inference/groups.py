@@ -7,21 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import BadArtifact
 from pipeline.evaluation.group_rule import RULES, group_means
 from pipeline.storage import records
 from pipeline.storage.csv_files import no_formula
 from pipeline.storage.predictions.csv_table import HeadOutput
 
 
-def group_rule(run: Path) -> tuple[str, Path] | None:
-    """Return the rule of a run's report, and its comparison.csv; None where the report predicts no groups."""
+def group_rule(run: Path) -> str | None:
+    """Return the rule of a run's report; None where there is no report, or it predicts no groups.
+
+    Raises:
+        BadArtifact: the record of comparison.csv is damaged or was edited.
+    """
     path = run / "comparison.csv"
-    try:
-        rule = records.read_record(path)["details"].get("group_rule")
-    except BadArtifact:
+    if not records.record_path(path).is_file():
         return None
-    return (rule, path) if isinstance(rule, str) and rule in RULES else None
+    rule = records.read_record_alone(path)["details"].get("group_rule")
+    return rule if isinstance(rule, str) and rule in RULES else None
 
 
 def slide_csv(
