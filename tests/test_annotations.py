@@ -21,6 +21,8 @@ pytest.importorskip("openslide")
 pytest.importorskip("imagecodecs")
 pytest.importorskip("shapely")
 CUT = ("--cut-px", "16", "--cut-mpp", "1.0", "--workers", "1")
+EACH_ALONE = "each slide is a group"
+"""Beginning of the warning of the audit."""
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,11 @@ def test_an_overlay_of_each_slide_is_recorded(prepared: Path) -> None:
     for i in range(4):
         assert (prepared / "figures" / "annotations" / f"s{i}.png").is_file()
     assert verify.main(["--run", str(prepared)]) == 0
+
+
+def test_the_audit_warns_where_each_slide_is_a_group(prepared: Path) -> None:
+    """A patient may have several slides."""
+    assert (prepared / "audit.md").read_text().count(EACH_ALONE) == 1
 
 
 def test_stored_tiles_have_the_same_rows_and_hashes(prepared: Path, slides: Path, tmp_path: Path) -> None:
@@ -226,6 +233,7 @@ def test_the_group_of_a_slide_is_that_of_the_table(slides: Path, tmp_path: Path)
         "P2": ["s2"],
         "P3": ["s3"],
     }
+    assert EACH_ALONE not in (tmp_path / "run" / "audit.md").read_text()
 
 
 @pytest.mark.parametrize(

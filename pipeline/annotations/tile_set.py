@@ -20,6 +20,7 @@ from pipeline.slides.grid import THUMBNAIL_PX, Tiling, squares_of
 from pipeline.slides.openslide_reader import open_slide
 from pipeline.slides.tissue import find_tissue
 from pipeline.storage import atomic
+from pipeline.tiles.audit.finding import Finding
 from pipeline.tiles.datasets.names import check_spellings
 from pipeline.tiles.datasets.sources import SAME_NAMES, TileSet, plain_path
 from pipeline.tiles.decoding import SQUARE, square_name
@@ -101,8 +102,16 @@ def annotated_tiles(
         ignored=listing.ignored,
         notes=listing.notes,
         facts={"mpp": options.tile_mpp, "slides": {slide.entry.path.name: slide.group for slide in listing.slides}},
-        findings=annotation_findings(facts),
+        findings=[*annotation_findings(facts), *_group_findings(listing.slides)],
     )
+
+
+def _group_findings(slides: Sequence[AnnotatedSlide]) -> list[Finding]:
+    """Return a finding where each slide is a group of its own, although a patient may have several slides."""
+    if len(slides) == 1 or any(slide.group != slide.entry.name for slide in slides):
+        return []
+    text = "each slide is a group: if a patient has several slides, name patients in a column group or --group-regex"
+    return [Finding("warning", text, [])]
 
 
 def _colour(text: str) -> tuple[int, int, int]:
