@@ -175,8 +175,8 @@
 
   /** @param {number[]} selected */
   function save(selected) {
-    /** @param {string} value */
-    const quote = (value) => `"${value.replaceAll('"', '""')}"`;
+    /** Return a cell, with an apostrophe before a text that a spreadsheet would compute. @param {string} value */
+    const quote = (value) => `"${/^[=+\-@\t\r]/.test(value) ? "'" : ""}${value.replaceAll('"', '""')}"`;
     const seen = [...new Set(surestErrorsFirst(selected).map((i) => tile[i]))];
     const lines = ["tile_id,path", ...seen.map((t) => `${quote(data.tiles.id[t])},${quote(data.tiles.path[t])}`)];
     const link = make("a", { download: "selection.csv", href: URL.createObjectURL(new Blob([`${lines.join("\n")}\n`], { type: "text/csv" })) });

@@ -155,7 +155,8 @@ def test_the_address_opens_the_same_view(show: Callable[..., Browser], data: Rep
 
 
 @pytest.mark.parametrize(
-    "address", ["#explorer=%7B", "#explorer=%7B%22true%22%3A99%2C%22a%22%3A%22no%22%7D", "#explorer=%"]
+    "address",
+    [f"#explorer=%{end}" for end in ("7B", "7B%22true%22%3A99%2C%22a%22%3A%22no%22%7D", "", "7B%22toString%22%3A1%7D")],
 )
 def test_an_address_that_does_not_fit_is_ignored(show: Callable[..., Browser], data: ReportData, address: str) -> None:
     browser = show(data, address=address)
@@ -472,6 +473,17 @@ def test_the_selection_is_saved(show: Callable[..., Browser], data: ReportData) 
     expected = {f"tile_{i}" for i in np.flatnonzero((y == 2) & (predicted == 0))}
     assert lines[0] == "tile_id,path"
     assert {line.split(",")[0].strip('"') for line in lines[1:]} == expected
+
+
+def test_a_saved_name_is_no_formula(show: Callable[..., Browser], data: ReportData) -> None:
+    tiles = data.predictions.tiles.assign(tile_id=[f"=1+{i}" for i in range(90)])
+    browser = show(dataclasses.replace(data, predictions=dataclasses.replace(data.predictions, tiles=tiles), map=None))
+    browser.page.click('[data-cell="0-0"]')
+    with browser.page.expect_download() as download:
+        browser.page.click("text=Save the selection as CSV")
+    names = pd.read_csv(download.value.path())["tile_id"]
+    assert len(names)
+    assert names.str.startswith("'=1+").all()
 
 
 @pytest.mark.parametrize("width", [360, 1200])
