@@ -40,12 +40,17 @@ def words_of(run: Path, more: str) -> list[str]:
     return ["--run", str(run), *small.split(), *more.split()]
 
 
-def launch(n: int, words: list[str], module: str = "pipeline.train") -> "subprocess.Popen[str]":
-    """Start n processes of one command."""
+def free_port() -> str:
+    """Return the number of a port that no program uses."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n), "--master-port", port]
+        return str(free.getsockname()[1])
+
+
+def launch(n: int, words: list[str], module: str = "pipeline.train") -> "subprocess.Popen[str]":
+    """Start n processes of one command."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n)]
+    torchrun += ["--master-port", free_port()]
     return subprocess.Popen(
         [*torchrun, "-m", "--", module, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -199,8 +204,16 @@ def test_a_stop_saves_once_and_one_process_can_go_on(runs: Callable[[str], Path]
 def test_a_lost_worker_ends_estimation_and_validation_in_all_processes(tmp_path: Path) -> None:
     """No process waits in a collective operation for the one that lost a worker."""
     script = Path(__file__).with_name("training") / "lose_a_worker.py"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run([*torchrun, str(script), str(tmp_path)], check=True, capture_output=True, timeout=100)
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "TORCHELASTIC_RUN_ID": "test"}
+    processes = [
+        subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=os.environ | place | {"RANK": str(rank)})
+        for rank in range(2)
+    ]
+    try:
+        assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
     for rank, line in enumerate([LOST_ELSEWHERE, "a worker process ended"]):
         assert (tmp_path / f"{rank}.txt").read_text().splitlines() == [line, "still together"] * 2
 
