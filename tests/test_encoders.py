@@ -121,12 +121,13 @@ def parts_share_their_rows(run: Path) -> None:
         assert extract.main([*given, word, value]) == 0
         assert (second / "embeddings.h5").stat().st_mtime_ns == written, "current, and its source is an input"
     record = read_record(first / "embeddings.h5")
-    record["details"]["skipped"] = {"a tile": "unreadable"}
-    save_record(first / "embeddings.h5", record)
+    skipped = {"skipped": {"a tile": "unreadable"}}
+    save_record(first / "embeddings.h5", {**record, "details": record["details"] | skipped})
     for words, is_taken in ((["--max-bad", "0"], False), (["--threads", "2"], False), ([], True)):
         (second / "embeddings.h5").unlink()
         assert extract.main([*given, "--max-bad", "1", *words]) == (3 if is_taken else 0)
         assert ("rows_of" in read_record(second / "embeddings.h5")["details"]) == is_taken
+    save_record(first / "embeddings.h5", record)
     before = (second / "embeddings.h5").read_bytes()
     assert extract.main(["--run", str(second), "--dtype", "float16", "--restart", *PLAIN]) == 0
     assert "rows_of" not in read_record(second / "embeddings.h5")["details"], "another option"
