@@ -66,6 +66,8 @@ def run(common: Common, options: AllOptions) -> int:
     for stage, name in ALONE:
         if getattr(getattr(options, stage), name):
             raise UsageError(f"--{name}: only for python -m pipeline.{stage} by itself; here all files are the run's")
+    if options.extract.encoder != TRAINED and options.train.normalise != "none":
+        raise UsageError("--normalise source: only for a network that is trained here: leave it out with --encoder")
     codes = [prepare.run(common, planned(options))]
     if options.fit_heads.baselines:
         codes.append(baselines.run(common, options.baselines))

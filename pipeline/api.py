@@ -126,8 +126,8 @@ class TileEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _ByPath):
             BadTile: a tile cannot be read; names the first.
             PipelineError: the network cannot be loaded, or gives a number that is not finite.
         """
-        from pipeline.network.batches import TileFiles
         from pipeline.network.extraction.forward import embed_batches
+        from pipeline.network.tile_files import TileFiles
 
         model, paths = self._network(), _paths(X)
         rows = np.empty((len(paths), model.width), np.float32)
@@ -155,14 +155,14 @@ class TileEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _ByPath):
             self._seen: frozenset[str] = frozenset()
             if self.run is not None:
                 self._model = load_model(Path(self.run) / "model.safetensors")
+                if self._model.preprocess.stains is not None:
+                    raise BadInput(f"{self.run}: its network sees tiles normalised by source: use `extract`")
                 self._seen = _training_tiles(Path(self.run), self._model)
             else:
-                from dataclasses import asdict
-
                 from pipeline.network.encoders.install import Choice, load_encoder
 
                 loaded = load_encoder(Choice(str(self.encoder), str(self.weights)))
-                info = {"arch": str(loaded.architecture), "classes": [], "preprocess": asdict(loaded.preprocess)}
+                info = {"arch": str(loaded.architecture), "classes": [], "preprocess": loaded.preprocess.as_json()}
                 self._model = Model(loaded.encoder, info | {"encoder": loaded.facts}, {})
             self._n_features_out = self._model.width
         return self._model

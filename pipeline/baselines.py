@@ -12,11 +12,11 @@ import contextlib
 import dataclasses
 import itertools
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check
-from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, BadTile, PipelineError
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, BadTile, PipelineError, UsageError
 from pipeline.runtime.console import log
 from pipeline.storage import freshness, records
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from pipeline.network.engines import Engine
     from pipeline.network.model_file import Model
+    from pipeline.network.tile_files import TileFiles
     from pipeline.tiles.manifest import Manifest
 
 ARCH = "resnet50"
@@ -46,7 +47,11 @@ class BaselinesOptions:
 
     baseline_px: int | None = None
     """Side in px of its input; default: the tiles' median width, at most 150. Colours and texture are always taken
-    from the tiles as they are."""
+    from the tiles at their own size."""
+
+    baseline_normalise: Literal["none", "source"] = "none"
+    """source: white point and stains of each group are moved to fixed ones, that of Macenko's reference; as
+    --normalise for the network. Not with --protocol random."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -85,35 +90,45 @@ def input_side(manifest: "Manifest", options: BaselinesOptions) -> int:
     return min(MOST_PX, max(LEAST_PX, int(manifest.readable["width"].median())))
 
 
-def describe(manifest: "Manifest", row: int, px: int) -> Described:
-    """Decode one tile of the manifest, once, and compute all that needs no network."""
+def tiles_to_describe(manifest: "Manifest", px: int, options: BaselinesOptions) -> "TileFiles":
+    """Return the tiles of the manifest, which the untrained network gets at `px`.
+
+    Raises:
+        UsageError: normalisation by source, where a source is in several splits.
+    """
+    from pipeline.network.preprocess import Preprocess
+    from pipeline.network.tile_files import TileFiles, log_colours
+    from pipeline.tiles.stain_normalisation import REFERENCE
+
+    if options.baseline_normalise == "none":
+        return TileFiles.of_table(manifest.root, manifest.table, Preprocess(px))
+    if manifest.details["protocol"] == "random":
+        raise UsageError("--baseline-normalise source: with --protocol random, sources are in several splits")
+    tiles = TileFiles.of_table(manifest.root, manifest.table, Preprocess(px, stains=REFERENCE))
+    tiles.sources = list(manifest.table["group"])  # the file does not depend on the split
+    log_colours("baselines", [tiles.fit_colours()])
+    return tiles
+
+
+def describe(tiles: "TileFiles", row: int) -> Described:
+    """Decode one tile, once, and compute all that needs no network."""
     import numpy as np
 
-    from pipeline.network.batches import CHANGED_PIXELS
-    from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE
-    from pipeline.tiles.decoding import decode_tile, pixel_hash, resize
+    from pipeline.network.extraction.resumable_rows import status_of
+    from pipeline.storage.embeddings.reader import OK
     from pipeline.tiles.handcrafted_features import HANDCRAFTED_NAMES, N_COLOURS, colour_histogram, handcrafted_features
 
-    path, expected = manifest.root / manifest.table["path"].iloc[row], manifest.table["sha256"].iloc[row]
-
-    def nothing(status: int, problem: str) -> Described:
-        floats = np.zeros(N_COLOURS, np.float32), np.zeros(len(HANDCRAFTED_NAMES), np.float32)
-        return Described(row, status, problem, np.zeros(32, np.uint8), *floats, np.zeros((px, px, 3), np.uint8))
-
-    if not expected:
-        return nothing(UNREADABLE, manifest.table["problem"].iloc[row])
     try:
-        pixels = decode_tile(path)
+        pixels, digest = tiles.read_normalised(row)
     except BadTile as error:
-        return nothing(UNREADABLE, str(error))
-    digest = pixel_hash(pixels)
-    if digest.hex() != expected:
-        return nothing(CHANGED, f"{path}: {CHANGED_PIXELS}")
-    found = colour_histogram(pixels), handcrafted_features(pixels), resize(pixels, px)
+        floats = np.zeros(N_COLOURS, np.float32), np.zeros(len(HANDCRAFTED_NAMES), np.float32)
+        empty = np.zeros((tiles.size, tiles.size, 3), np.uint8)
+        return Described(row, status_of(str(error)), str(error), np.zeros(32, np.uint8), *floats, empty)
+    found = colour_histogram(pixels), handcrafted_features(pixels), tiles.preprocess.apply(pixels)
     return Described(row, OK, "", np.frombuffer(digest, np.uint8), *found)
 
 
-def describe_all(manifest: "Manifest", px: int, *, workers: int) -> Generator[Described]:
+def describe_all(tiles: "TileFiles", *, workers: int) -> Generator[Described]:
     """Yield the tiles in order, described ahead by threads; memory does not grow with their number.
 
     Threads, not processes: texture is compiled code that works outside the interpreter's lock, and a killed run leaves
@@ -124,8 +139,8 @@ def describe_all(manifest: "Manifest", px: int, *, workers: int) -> Generator[De
     waiting: collections.deque[Future[Described]] = collections.deque()
     pool = ThreadPoolExecutor(max(1, workers))
     try:
-        for row in range(len(manifest.table)):
-            waiting.append(pool.submit(describe, manifest, row, px))
+        for row in range(len(tiles)):
+            waiting.append(pool.submit(describe, tiles, row))
             if len(waiting) > AHEAD * max(1, workers):
                 yield waiting.popleft().result()
         while waiting:
@@ -146,16 +161,15 @@ def build_untrained(seed: int, px: int) -> "Model":
     from pipeline.network.preprocess import Preprocess
     from pipeline.network.resnet import build_network
 
-    info = {"arch": ARCH, "classes": [], "preprocess": dataclasses.asdict(Preprocess(size=px))}
+    info = {"arch": ARCH, "classes": [], "preprocess": Preprocess(size=px).as_json()}
     return Model(network=build_network(ARCH, n_classes=2, seed=seed).eval(), info=info, record={})
 
 
 def compute(
-    manifest: "Manifest",
+    all_tiles: "TileFiles",
     engine: "Engine",
     common: Common,
     *,
-    px: int,
     row: "np.dtype",
     skipped: dict[int, str],
 ) -> Generator["np.ndarray"]:
@@ -173,7 +187,7 @@ def compute(
     from pipeline.runtime.progress import progress
     from pipeline.runtime.signals import StopRequest
 
-    n = len(manifest.table)
+    n = len(all_tiles)
     under_way: collections.deque[list[Described]] = collections.deque()
 
     def pixels(tiles: Iterator[Described]) -> Iterator[torch.Tensor]:
@@ -184,7 +198,7 @@ def compute(
     with (
         StopRequest() as stop,
         progress(n, unit="tile", label="baselines") as bar,
-        contextlib.closing(describe_all(manifest, px, workers=n_workers(common.workers))) as tiles,
+        contextlib.closing(describe_all(all_tiles, workers=n_workers(common.workers))) as tiles,
     ):
         for seen, _ in engine.run(pixels(tiles)):
             block = under_way.popleft()
@@ -196,14 +210,14 @@ def compute(
                     seen[i] = 0
                     skipped[tile.row] = tile.problem
                 elif not np.isfinite(seen[i]).all():
-                    name = manifest.table["path"].iloc[tile.row]
                     raise PipelineError(
-                        f"{manifest.root / name}: the untrained network's features are not finite: give another --seed"
+                        f"{all_tiles.name(tile.row)}: the untrained network's features are not finite: give another "
+                        "--seed"
                     )
             rows["untrained"] = seen
             if len(skipped) > common.max_bad * n:
                 raise BadInput(
-                    f"{manifest.root}: {len(skipped)} of {n} tiles or more cannot be used, above --max-bad "
+                    f"{all_tiles.root}: {len(skipped)} of {n} tiles or more cannot be used, above --max-bad "
                     f"{common.max_bad:g}; the first: {skipped[min(skipped)]}"
                 )
             yield rows
@@ -220,7 +234,10 @@ def run(common: Common, options: BaselinesOptions) -> int:
     out = common.run / "baselines.h5"
     manifest = read_manifest(common.run / "manifest.csv")
     px = input_side(manifest, options)
-    artifact = records.Artifact(out, SCHEMA, "baselines", {"baseline_px": px}, [manifest.path], common.seed)
+    chosen: dict[str, int | str] = {"baseline_px": px}
+    if options.baseline_normalise != "none":
+        chosen["baseline_normalise"] = options.baseline_normalise
+    artifact = records.Artifact(out, SCHEMA, "baselines", chosen, [manifest.path], common.seed)
     record = freshness.reusable_record(artifact, restart=common.restart)
     if record is not None:
         return EXIT_SKIPPED if record["details"]["skipped"] else EXIT_OK
@@ -229,17 +246,19 @@ def run(common: Common, options: BaselinesOptions) -> int:
     from pipeline.runtime.device import use_device
     from pipeline.tiles.handcrafted_features import HANDCRAFTED_NAMES, N_COLOURS
 
+    tiles = tiles_to_describe(manifest, px, options)
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     model = build_untrained(common.seed, px)
     engine = build_engine("torch", model, device=device, precision="fp32", batch=BATCH)
     skipped: dict[int, str] = {}
     row = row_type(colour_histogram=N_COLOURS, handcrafted=len(HANDCRAFTED_NAMES), untrained=model.width)
     tile_id = list(manifest.table["tile_id"])
-    blocks = compute(manifest, engine, common, px=px, row=row, skipped=skipped)
+    blocks = compute(tiles, engine, common, row=row, skipped=skipped)
     with contextlib.closing(blocks):
         write_baselines(out, tile_id, blocks, row=row, names=HANDCRAFTED_NAMES, px=px, seed=common.seed, arch=ARCH)
     named = {tile_id[number]: problem for number, problem in skipped.items()}
-    records.write_record(artifact, details={"skipped": named}, device=str(device))
+    normalised = {} if tiles.colours is None else {"normalised": tiles.colours.facts}
+    records.write_record(artifact, details={"skipped": named} | normalised, device=str(device))
     log.info(f"baselines: {len(tile_id)} tiles described in {out}, the untrained network at {px} px")
     for name, problem in named.items():
         log.warning(f"baselines: skipped {name}: {problem}")

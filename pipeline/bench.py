@@ -100,7 +100,7 @@ def measure(part: str, options: BenchOptions, config: "BenchConfig") -> "Iterato
         drawn = rng.integers(0, 256, (n, options.tile_px, options.tile_px, 3), dtype=np.uint8)
         pixels = torch.from_numpy(drawn).permute(0, 3, 1, 2)
         classes = [str(code) for code in range(N_CLASSES)]
-        preprocess = dataclasses.asdict(Preprocess(size=options.tile_px))
+        preprocess = Preprocess(size=options.tile_px).as_json()
         network = build_network(options.arch, n_classes=N_CLASSES, seed=options.seed).eval()
         model = Model(network, {"arch": options.arch, "classes": classes, "preprocess": preprocess}, {})
         if part == "embed":

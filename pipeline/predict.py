@@ -27,8 +27,8 @@ from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
     from pipeline.heads.saved import SavedHeads
-    from pipeline.network.batches import TileFiles
     from pipeline.network.engines import Engine
+    from pipeline.network.tile_files import TileFiles
     from pipeline.storage.predictions.csv_table import HeadOutput
 
 EMBED_SLIDE = "embed the slide by this run's network (`python -m pipeline.extract --slide`), or give the --run it is by"
@@ -196,9 +196,9 @@ def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Pa
     """Embed the tiles of a folder with the run's network and predict them; return the exit code."""
     from pipeline.heads.saved import EmbeddedBy, read_heads
     from pipeline.maps.write import remove_earlier
-    from pipeline.network.batches import TileFiles
     from pipeline.network.engines.recorded import recorded_engine
     from pipeline.network.model_file import load_model
+    from pipeline.network.tile_files import TileFiles
     from pipeline.runtime.device import use_device
     from pipeline.storage.predictions import unlabelled
     from pipeline.storage.predictions.csv_table import HeadOutput
@@ -229,7 +229,9 @@ def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Pa
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     manifest = read_manifest(common.run / "manifest.csv")
     engine = recorded_engine(saved.embedded, model, manifest, device)
-    tiles = TileFiles(folder, names, None, model.preprocess)
+    tiles = TileFiles(folder, names, None, model.preprocess).fit_colours()
+    if tiles.colours is not None:
+        log.warning(f"predict: colours are normalised by source: all tiles of {folder} count as one source")
     if saved.mean is not None:
         log.warning(f"predict: features are relative to a group: all tiles of {folder} count as one slide")
     outputs, problems = predict_folder(saved, engine, tiles, common)

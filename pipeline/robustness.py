@@ -226,7 +226,7 @@ def predict_corrupted(
         Interrupted: SIGINT or SIGTERM; nothing is kept.
     """
     from pipeline.inference.tiles import predict_tiles
-    from pipeline.network.batches import TileFiles
+    from pipeline.network.tile_files import TileFiles
     from pipeline.runtime.device import n_workers
     from pipeline.runtime.progress import progress
     from pipeline.runtime.signals import StopRequest
@@ -247,7 +247,14 @@ def predict_corrupted(
             outputs[name], problems = predict_tiles(
                 saved,
                 engine,
-                TileFiles(tiles.root, paths, hashes, tiles.preprocess, change=CORRUPTIONS[name].apply),
+                TileFiles(
+                    tiles.root,
+                    paths,
+                    hashes,
+                    tiles.preprocess,
+                    sources=list(tiles.groups),
+                    change=CORRUPTIONS[name].apply,
+                ).fit_colours(),
                 workers=n_workers(common.workers),
                 max_bad=common.max_bad,
                 on_batch=on_batch,

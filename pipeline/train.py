@@ -55,6 +55,10 @@ class TrainOptions:
     """Start weights: imagenet (torchvision's, for resnet50 and resnet18: from torch's cache, or downloaded into it), a
     safetensors file or a torchvision state dict (.pth); default: from scratch."""
 
+    normalise: Literal["none", "source"] = "none"
+    """source: white point and stains of each source (group) are moved to the mean of the training sources, by one map
+    for all of its tiles. Test sources get maps of their own, without labels."""
+
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the GPU or CPU computes in it, else fp32. fp32 on an NVIDIA GPU is torch's: TF32 in convolutions
     only."""
@@ -87,6 +91,8 @@ def resolve_options(manifest: "Manifest", options: TrainOptions) -> tuple[Recipe
     init = f"./{Path(str(options.init)).name}" if is_file else options.init  # its content is an input, not its place
     chosen = plain(options) | {"recipe": name, "init": init} | plain(recipe)
     del chosen["tensorboard"]  # decides nothing that is learnt
+    if options.normalise == "none":
+        del chosen["normalise"]
     return recipe, chosen
 
 
@@ -119,6 +125,7 @@ def start_training(
         recipe=recipe,
         arch=options.arch,
         init=options.init,
+        normalise=options.normalise,
         precision=options.precision,
         device=use_device(common.device, common.threads, deterministic=common.deterministic),
         seed=common.seed,
@@ -219,7 +226,7 @@ def finish(
     info = {
         "arch": options.arch,
         "classes": manifest.classes,
-        "preprocess": dataclasses.asdict(training.setup.preprocess),
+        "preprocess": training.setup.preprocess.as_json(),
         "recipe": {"name": chosen["recipe"], **plain(training.recipe), "precision": training.precision},
         "metrics": {
             "best_epoch": state.best_epoch,
@@ -266,6 +273,7 @@ def finish(
             "init_removed": training.setup.identity["init_removed"],
             "processes": n_ranks(),
             "threads": torch.get_num_threads(),
+            **colour_facts(training),
         },
         device=str(training.device),
     )
@@ -273,6 +281,12 @@ def finish(
         f"train: best validation accuracy {state.best_accuracy:.3f} in epoch {state.best_epoch} of "
         f"{training.recipe.epochs}, {path}"
     )
+
+
+def colour_facts(training: "Trainer") -> dict[str, Any]:
+    """Return how the colours of the training tiles were normalised, for the record; empty if they were not."""
+    colours = training.train[0].colours
+    return {} if colours is None else {"normalised": colours.facts}
 
 
 main = Command("pipeline.train", __doc__, TrainOptions, run, together=True)

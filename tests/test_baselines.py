@@ -23,6 +23,7 @@ from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE
 from pipeline.tiles.decoding import decode_tile, pixel_hash, resize
 from pipeline.tiles.handcrafted_features import HANDCRAFTED_NAMES, colour_histogram, handcrafted_features
 from pipeline.tiles.manifest import COLUMNS, Manifest, read_manifest, write_manifest
+from pipeline.tiles.stain_normalisation import REFERENCE, SourceColours, fit_sources
 
 N = 12
 
@@ -207,3 +208,24 @@ def test_help_needs_neither_torch_nor_skimage() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_colours_normalised_by_source(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each group has one map to a fixed target; a random split, where a group is in several splits, refuses."""
+    assert baselines.main(words(run, "--baseline-normalise", "source")) == 2
+    assert "several splits" in one_line(capsys.readouterr().err)
+    manifest = read_manifest(run / "manifest.csv")
+    table = manifest.table.assign(group=["a"] * 6 + ["b"] * 6)
+    details = {"dataset": "made", "protocol": "grouped"}
+    write_manifest(manifest.path, table, root=tmp_path / "tiles", options={}, details=details, outputs=[], seed=0)
+    assert baselines.main(words(run, "--baseline-normalise", "source")) == 0
+    pixels = [decode_tile(tile(run, row)) for row in range(N)]
+    colours = SourceColours(fit_sources(list(table["group"]), range(N), lambda row: pixels[row]), REFERENCE)
+    found = content(run)
+    for row, group in enumerate(table["group"]):
+        expected = colours.apply(pixels[row], group)
+        np.testing.assert_array_equal(found.colour_histogram[row], colour_histogram(expected))
+        np.testing.assert_array_equal(found.handcrafted[row], handcrafted_features(expected))
+    record = records.read_record(run / "baselines.h5")
+    assert record["details"]["normalised"] == colours.facts
+    assert record["options"]["baseline_normalise"] == "source"

@@ -215,11 +215,11 @@ def test_a_worker_that_dies_or_hangs_is_one_line_and_costs_no_row(
     reason: str,
 ) -> None:
     """P2: the rows before it are kept."""
-    from pipeline.network import batches
+    from pipeline.network import batches, tile_files
 
-    read = batches.TileFiles.__getitem__
+    read = tile_files.TileFiles.__getitem__
 
-    def fail(self: batches.TileFiles, row: int) -> tuple[int, np.ndarray, np.ndarray, str]:
+    def fail(self: tile_files.TileFiles, row: int) -> tuple[int, np.ndarray, np.ndarray, str]:
         if row == 17 and torch.utils.data.get_worker_info() is not None:
             while (trained_run / "embeddings.h5.partial").stat().st_size < 10 * row_type(512, 2).itemsize:
                 time.sleep(0.01)
@@ -229,7 +229,7 @@ def test_a_worker_that_dies_or_hangs_is_one_line_and_costs_no_row(
         return read(self, row)
 
     with monkeypatch.context() as patch:
-        patch.setattr(batches.TileFiles, "__getitem__", fail)
+        patch.setattr(tile_files.TileFiles, "__getitem__", fail)
         patch.setattr(batches, "STALLED_S", 2)
         assert extract.main(words("extract", trained_run, "--workers", "1")) == 1
     line = one_line(capsys.readouterr().err)
@@ -441,9 +441,9 @@ def test_bad_tiles_are_marked_and_named(trained_run: Path, words: Words, capsys:
 
 
 def test_a_file_called_changed_is_unreadable_all_the_same(tmp_path: Path) -> None:
-    from pipeline.network.batches import TileFiles
     from pipeline.network.extraction.resumable_rows import status_of
     from pipeline.network.preprocess import Preprocess
+    from pipeline.network.tile_files import TileFiles
 
     _, _, _, problem = TileFiles(tmp_path, ["changed/unchanged.png"], ["0" * 64], Preprocess(8))[0]
     assert status_of(problem) == UNREADABLE

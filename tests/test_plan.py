@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline import extract, fit_heads, prepare, report, robustness, train, verify
 from pipeline.errors import StaleInput
-from pipeline.network import batches
+from pipeline.network import tile_files
 from pipeline.storage import records
 from pipeline.storage.predictions.csv_table import read_predictions
 from pipeline.storage.predictions.pool_folds import pool
@@ -140,13 +140,13 @@ def test_training_reads_no_test_tile(
     """P7: an instrumented reader sees every tile that is decoded."""
     run = make_plan(tiles, "--folds", "2")
     read: set[str] = set()
-    plain = batches.decode_tile
+    plain = tile_files.decode_tile
 
     def spy(path: Path, *rest: object, **named: object) -> object:
         read.add(f"{Path(path).parent.name}/{Path(path).name}")
         return plain(path, *rest, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(batches, "decode_tile", spy)
+    monkeypatch.setattr(tile_files, "decode_tile", spy)
     protocol = read_protocol(run)
     assert protocol is not None
     folder = protocol.folder(protocol.parts[0])

@@ -16,9 +16,10 @@ import torch
 from pipeline import extract, fit_heads, robustness, train
 from pipeline.heads.saved import SavedHeads
 from pipeline.heads.svm.classifier import Svm
-from pipeline.network.batches import TileFiles, normalise
+from pipeline.network.batches import normalise
 from pipeline.network.model_file import Model, load_model
 from pipeline.network.preprocess import Preprocess
+from pipeline.network.tile_files import TileFiles
 from pipeline.storage import atomic, records
 from pipeline.storage.predictions.corrupted import blocks, read_robustness
 from pipeline.storage.predictions.csv_table import read_predictions

@@ -8,9 +8,9 @@ from pipeline.errors import BadInput
 from pipeline.heads.base import Rows
 from pipeline.heads.saved import SavedHeads
 from pipeline.inference.embeddings import joined
-from pipeline.network.batches import TileSource
 from pipeline.network.engines import Engine
 from pipeline.network.extraction.forward import embed_batches
+from pipeline.network.tile_files import TileSource
 from pipeline.storage.embeddings.relative_features import group_codes, sums_of
 from pipeline.storage.predictions.csv_table import HeadOutput
 

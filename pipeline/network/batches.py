@@ -1,35 +1,26 @@
 """Read tiles in batches of uint8 pixels, decoded by worker processes, in the order that the caller gives."""
 
-import abc
 import contextlib
 import dataclasses
 import functools
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from pipeline.errors import BadTile, WorkerLost
-from pipeline.network.preprocess import Preprocess
+from pipeline.errors import WorkerLost
 from pipeline.network.shared_memory import has_room
-from pipeline.tiles.decoding import decode_tile, pixel_hash
-
-if TYPE_CHECKING:
-    import pandas as pd
+from pipeline.network.tile_files import Item, TileSource
 
 STALLED_S = 300
 """Seconds without a batch after which a worker counts as hung."""
 
 PREFETCHED = 4
 """Batches that each worker decodes ahead."""
-
-CHANGED_PIXELS = "its pixels changed since the manifest was made"
-"""End of the problem of a readable tile that differs from the manifest."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,103 +38,6 @@ class Batch:
 
     problems: list[str]
     """"" or why the tile could not be used."""
-
-
-Item = tuple[int, np.ndarray, np.ndarray, str]
-"""Row, pixels (size, size, 3) uint8, SHA-256 (32,) uint8, and "" or why it cannot be used; zeros if it cannot."""
-
-
-class TileSource(Dataset[Item], abc.ABC):
-    """Read tiles by row number; a tile that cannot be read is an item with a problem, never an exception."""
-
-    size: int
-    """Side of the returned tiles in px."""
-
-    place: Path
-    """The folder or file of the tiles, for messages."""
-
-    @abc.abstractmethod
-    def __len__(self) -> int: ...
-
-    @abc.abstractmethod
-    def __getitem__(self, row: int) -> Item: ...
-
-    @abc.abstractmethod
-    def name(self, row: int) -> str:
-        """Return the file or position of a tile, for messages."""
-
-    def promising(self) -> Sequence[int]:
-        """Return the rows that are not known to be unreadable."""
-        return range(len(self))
-
-
-class TileFiles(TileSource):
-    """Read tiles from image files and check the hash of their pixels.
-
-    Args:
-        root: folder of the paths.
-        paths: one for each tile.
-        sha256: SHA-256 of each tile's pixels; "" for a tile that was unreadable when its manifest was made. None if no
-            manifest lists the tiles.
-        preprocess: makes the network's input of a tile.
-        change: maps a tile's checked pixels (h, w, 3) uint8 to the pixels that are preprocessed, as the faults of a
-            scanner precede the preprocessing.
-    """
-
-    def __init__(
-        self,
-        root: Path,
-        paths: Sequence[str],
-        sha256: Sequence[str] | None,
-        preprocess: Preprocess,
-        *,
-        change: Callable[[np.ndarray], np.ndarray] | None = None,
-    ) -> None:
-        self.root, self.paths, self.size = root, list(paths), preprocess.input_px
-        self.sha256 = None if sha256 is None else list(sha256)
-        self.place = root
-        self.preprocess, self.change = preprocess, change
-        self.problems = [""] * len(self.paths)
-        """Why a tile was unreadable when its manifest was made, if it was."""
-
-    @classmethod
-    def of_table(
-        cls,
-        root: Path,
-        table: "pd.DataFrame",
-        preprocess: Preprocess,
-        *,
-        change: Callable[[np.ndarray], np.ndarray] | None = None,
-    ) -> "TileFiles":
-        """Return the tiles of some rows of a manifest, with this preprocessing."""
-        tiles = cls(root, list(table["path"]), list(table["sha256"]), preprocess, change=change)
-        tiles.problems = list(table["problem"])
-        return tiles
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def name(self, row: int) -> str:
-        """See `TileSource`."""
-        return str(self.root / self.paths[row])
-
-    def promising(self) -> Sequence[int]:
-        """See `TileSource`."""
-        return [row for row in range(len(self)) if self.sha256 is None or self.sha256[row]]
-
-    def __getitem__(self, row: int) -> Item:
-        nothing = np.zeros((self.size, self.size, 3), np.uint8), np.zeros(32, np.uint8)
-        if self.sha256 is not None and not self.sha256[row]:
-            return row, *nothing, self.problems[row] or f"{self.name(row)}: unreadable when the manifest was made"
-        try:
-            pixels = decode_tile(self.root / self.paths[row])
-        except BadTile as error:
-            return row, *nothing, str(error)
-        digest = pixel_hash(pixels)
-        if self.sha256 is not None and digest.hex() != self.sha256[row]:
-            return row, *nothing, f"{self.name(row)}: {CHANGED_PIXELS}"
-        changed = pixels if self.change is None else self.change(pixels)
-        return row, self.preprocess.apply(changed), np.frombuffer(digest, np.uint8), ""
 
 
 Collated = tuple[list[int], Any, np.ndarray, list[str]]

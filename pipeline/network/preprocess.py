@@ -1,4 +1,4 @@
-"""Turn a decoded tile into the network's input: resize, crop, scale the channels."""
+"""Turn a decoded tile into the network's input: resize, crop, scale the channels; and to which stains before."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.tiles.decoding import INTERPOLATIONS, resize
 from pipeline.tiles.manifest import Manifest
+from pipeline.tiles.stain_normalisation import Stains
 
 MOST_PX = 1024
 """Largest side of a network's input, as `train` takes it."""
@@ -35,6 +36,9 @@ class Preprocess:
     crop: int | None = None
     """Side in px of the central square that the network gets; None: the whole tile."""
 
+    stains: Stains | None = None
+    """Stains that tiles are normalised to by source, before they are resized; None: colours stay."""
+
     @property
     def input_px(self) -> int:
         """Side of the network's input in px."""
@@ -51,18 +55,30 @@ class Preprocess:
         first = round((self.size - self.crop) / 2)  # as torchvision's CenterCrop
         return np.ascontiguousarray(pixels[first : first + self.crop, first : first + self.crop])
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object, without `stains` where colours stay."""
+        values = dataclasses.asdict(self)
+        if self.stains is None:
+            del values["stains"]
+        return values
+
 
 def preprocess_of(values: Mapping[str, Any]) -> Preprocess:
     """Return the preprocessing that a JSON object describes, after `preprocess_fault` found none."""
-    return Preprocess(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+    found = {**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])}
+    if (stains := values.get("stains")) is not None:
+        vectors = tuple(tuple(row) for row in stains["vectors"])
+        found["stains"] = Stains(tuple(stains["white"]), vectors, tuple(stains["strengths"]))
+    return Preprocess(**found)
 
 
 def preprocess_fault(values: Any) -> str:
     """Return what is wrong with a JSON object that has to describe a preprocessing, or ""."""
-    names = [field.name for field in dataclasses.fields(Preprocess) if field.name != "crop"]
+    optional = ("crop", "stains")
+    names = [field.name for field in dataclasses.fields(Preprocess) if field.name not in optional]
     if not isinstance(values, dict) or not set(names) <= set(values):
         return f"preprocess is no object of {', '.join(names)}"
-    if unknown := sorted(set(values) - {*names, "crop"}):
+    if unknown := sorted(set(values) - {*names, *optional}):
         return f"preprocess.{unknown[0]} is unknown here, so that tiles would be prepared in another way"
     size, crop, constants = values["size"], values.get("crop"), [values["mean"], values["std"]]
     if not isinstance(size, int) or not 1 <= size <= MOST_PX:
@@ -73,6 +89,20 @@ def preprocess_fault(values: Any) -> str:
         return f"preprocess.interpolation is none of {', '.join(INTERPOLATIONS)}"
     if not all(isinstance(c, list) and len(c) == 3 and all(isinstance(v, int | float) for v in c) for c in constants):
         return "preprocess has no mean and std of three channels"
+    return _stains_fault(values.get("stains"))
+
+
+def _stains_fault(values: Any) -> str:
+    """Return what is wrong with the stains of a preprocessing, or ""."""
+    if values is None:
+        return ""
+    try:
+        arrays = [np.array(values[name], np.float64) for name in ("white", "vectors", "strengths")]
+        is_complete = len(values) == 3 and [array.shape for array in arrays] == [(3,), (2, 3), (2,)]
+    except (TypeError, ValueError, KeyError):
+        is_complete = False
+    if not is_complete or not all(np.isfinite(array).all() for array in arrays) or arrays[0].min() <= 0:
+        return "preprocess.stains is no object of white, vectors and strengths"
     return ""
 
 

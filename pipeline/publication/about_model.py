@@ -51,9 +51,10 @@ def preprocessing(run: RunFacts) -> Statement | None:
     if not found:
         return None
     crop = f", cropped to the central {found['crop']} px" if found.get("crop") else ""
+    colours = "stains normalised by source" if found.get("stains") else "no stain normalisation"
     text = (
         f"Resized to {found.get('size')} px ({found.get('interpolation')}){crop}, scaled to 0..1, mean "
-        f"{compact(found.get('mean'))} and std {compact(found.get('std'))}; no stain normalisation."
+        f"{compact(found.get('mean'))} and std {compact(found.get('std'))}; {colours}."
     )
     return Statement(text, (f"{run.of_network}model.json: preprocess",))
 

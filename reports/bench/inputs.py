@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from pipeline.benchmark.training import begin_training, cache_tiles, take_steps
-from pipeline.network.batches import TileFiles, load_batches
+from pipeline.network.batches import load_batches
 from pipeline.network.model_file import Model, load_model
 from pipeline.network.preprocess import Preprocess
 from pipeline.network.resnet import build_network
+from pipeline.network.tile_files import TileFiles
 from pipeline.tiles.manifest import read_manifest
 from pipeline.tiles.synthetic.tiles import CLASSES, render_tile
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import BadArtifact
-from pipeline.network.batches import TileFiles
 from pipeline.network.preprocess import Preprocess
+from pipeline.network.tile_files import TileFiles
 from pipeline.storage import freshness, records
 from pipeline.tiles.decoding import decode_tile, pixel_hash
 

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.network.batches import TileFiles
 from pipeline.network.engines import build_engine
 from pipeline.network.extraction.forward import embed_batches
 from pipeline.network.model_file import Model
 from pipeline.network.preprocess import Preprocess
 from pipeline.network.resnet import build_network
+from pipeline.network.tile_files import TileFiles
 from pipeline.tiles.decoding import pixel_hash
 
 N, PX = 11, 32

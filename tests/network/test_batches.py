@@ -15,8 +15,9 @@ from torchvision.transforms.functional import normalize
 
 from pipeline.errors import PipelineError, WorkerLost
 from pipeline.network import batches, shared_memory
-from pipeline.network.batches import CHANGED_PIXELS, TileFiles, load_batches, normalise
+from pipeline.network.batches import load_batches, normalise
 from pipeline.network.preprocess import Preprocess
+from pipeline.network.tile_files import CHANGED_PIXELS, TileFiles
 from pipeline.tiles.decoding import pixel_hash
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.scores import FEW_UNITS
+from pipeline.comparison.sections.transductive import transductive
 from pipeline.markup.document import Block, Bullets, Figure, Note, Section, Table, Text
 from pipeline.markup.number_format import NOT_AVAILABLE, count, head_name, interval, level_text, listing, number
 from pipeline.names import MEANS, SPLITS
@@ -35,14 +36,6 @@ DECIDE = {
     "(--decide balanced). Cross-validation on the validation rows chose the power; the probabilities stay calibrated.",
 }
 """Value of `--decide` -> how a class is chosen."""
-
-RELATIVE = (
-    "Transductive: all heads but softmax, and the baselines but the untrained network, also see each feature's "
-    "difference from the mean over all tiles of the same group (--relative group). A prediction for a tile depends on "
-    "the other tiles of its slide. Where a slide holds mostly one class these heads lose accuracy (table in "
-    "the section on baselines)."
-)
-"""What `--relative group` means for the scores."""
 
 FIT_ON_FROZEN = {"train": "on the training tiles (--fit-on train).", "heldout": "on the validation tiles."}
 """The same for a frozen encoder, which has seen no label of any tile."""
@@ -74,7 +67,7 @@ def result(data: ReportData) -> Section:
     errors = [finding for finding in data.files.findings or [] if finding.severity == "error"]
     blocks: list[Block] = [Note(data.verdict.action), Text(_what(data)), data.figures["scores"]]
     blocks += [Note(warning)] if warning else []
-    blocks += [Note(RELATIVE)] if predictions.details.get("relative") == "group" else []
+    blocks += [Note(text) for text in transductive(predictions.details)]
     if errors:
         blocks.append(Note(f"The audit found {count(len(errors), 'error')} in the data, first: {errors[0].what}."))
     return Section("Result", [*blocks, *_network(data)])

@@ -94,7 +94,7 @@ def install_encoder(path: Path, manifest: Manifest, choice: Choice, *, restart: 
     info = {
         "arch": str(architecture),
         "classes": manifest.classes,
-        "preprocess": dataclasses.asdict(preprocess),
+        "preprocess": preprocess.as_json(),
         "encoder": facts,
         "licence_of_data": manifest.details.get("licence"),
         "credit": manifest.details.get("credit"),

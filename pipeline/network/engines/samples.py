@@ -5,8 +5,9 @@ import hashlib
 import torch
 
 from pipeline.errors import BadInput
-from pipeline.network.batches import TileFiles, TileSource, decoded, evenly_spaced
+from pipeline.network.batches import decoded, evenly_spaced
 from pipeline.network.preprocess import Preprocess
+from pipeline.network.tile_files import TileFiles, TileSource
 from pipeline.tiles.manifest import Manifest
 
 N_SAMPLE = 64
@@ -27,7 +28,8 @@ def calibration_pixels(manifest: Manifest, preprocess: Preprocess) -> torch.Tens
     Raises:
         BadInput: the manifest has no training tile that can be read.
     """
-    tiles = TileFiles.of_table(manifest.root, manifest.table[manifest.table["split"] == "train"], preprocess)
+    table = manifest.table[manifest.table["split"] == "train"]
+    tiles = TileFiles.of_table(manifest.root, table, preprocess).fit_colours()
     pixels = decoded(tiles, evenly_spaced(range(len(tiles)), N_CALIBRATION))
     if not len(pixels):
         raise BadInput(

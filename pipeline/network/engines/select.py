@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from pipeline.errors import PipelineError, UsageError
-from pipeline.network.batches import TileSource
 from pipeline.network.engines.base import Engine
 from pipeline.network.engines.build import build_engine
 from pipeline.network.engines.check import Agreement, check_engine, in_plain_fp32
 from pipeline.network.engines.samples import sample_pixels
 from pipeline.network.model_file import Model
 from pipeline.network.precision import default_precision
+from pipeline.network.tile_files import TileSource
 
 OPENVINO_TILES = 1000
 """Fewest tiles for which `auto` takes OpenVINO. It gets ResNet-50 ready in about 8 s, which fewer tiles do not save."""

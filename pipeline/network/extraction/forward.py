@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.network.batches import Batch, TileSource, load_batches
+from pipeline.network.batches import Batch, load_batches
 from pipeline.network.engines import Engine
+from pipeline.network.tile_files import TileSource
 
 
 def embed_batches(

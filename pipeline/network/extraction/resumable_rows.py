@@ -3,9 +3,9 @@
 import numpy as np
 
 from pipeline.errors import BadInput
-from pipeline.network.batches import CHANGED_PIXELS, TileSource
 from pipeline.network.engines import Engine
 from pipeline.network.extraction.forward import embed_batches
+from pipeline.network.tile_files import CHANGED_PIXELS, TileSource
 from pipeline.runtime.console import log
 from pipeline.runtime.process import n_ranks
 from pipeline.runtime.progress import progress

@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 
 from pipeline.errors import UsageError
-from pipeline.network.batches import TileSource
 from pipeline.network.engines import Engine, EngineRequest, default_batch, select_engine
 from pipeline.network.engines.samples import calibration_pixels, fingerprint
 from pipeline.network.extraction.resumable_rows import embed_missing_rows
 from pipeline.network.model_file import Model
+from pipeline.network.tile_files import TileSource, log_colours
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, environment, records
 from pipeline.storage.embeddings.partial_rows import PartialRows, header_path, row_type
@@ -159,6 +159,9 @@ def embed_to_hdf5(job: ExtractionJob, settings: ExtractionSettings, engines: Eng
         "calibration": None if calibration is None else fingerprint(calibration),
         "threads": torch.get_num_threads(),
     }
+    log_colours("extract", [job.all_tiles])
+    colours = job.all_tiles.colours
+    made |= {} if colours is None else {"normalised": colours.facts}
     rows.identity = made | {
         "inputs": hashes,
         "options": dict(job.artifact.options),
@@ -221,7 +224,7 @@ def _attributes(job: ExtractionJob, engine: Engine) -> dict[str, Any]:
     known = job.artifact.known
     attrs: dict[str, Any] = {
         "classes": job.model.classes,
-        "preprocess": dataclasses.asdict(job.model.preprocess),
+        "preprocess": job.model.preprocess.as_json(),
         "model_sha256": known[job.model_file],
         "manifest_sha256": known[job.tile_list],
         "versions": environment.versions() | dict(engine.versions),

@@ -2,15 +2,16 @@
 
 import numpy as np
 
-from pipeline.errors import BadTile
-from pipeline.network.batches import Item, TileSource
 from pipeline.network.preprocess import Preprocess
+from pipeline.network.tile_files import TileSource
 from pipeline.slides.base import Slide
 from pipeline.tiles.decoding import pixel_hash
 
 
 class SlideTiles(TileSource):
     """Read squares of a slide as the network gets them; a region that cannot be decoded is a problem, never white.
+
+    The slide is one source.
 
     Args:
         slide: open; each process that reads opens it again.
@@ -20,8 +21,8 @@ class SlideTiles(TileSource):
     """
 
     def __init__(self, slide: Slide, coords: np.ndarray, *, side: int, preprocess: Preprocess) -> None:
+        super().__init__(slide.path, preprocess)
         self.slide, self.coords, self.side = slide, coords, side
-        self.place, self.preprocess, self.size = slide.path, preprocess, preprocess.input_px
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -31,11 +32,8 @@ class SlideTiles(TileSource):
         x, y = self.coords[row]
         return f"{self.slide.path} at {x}, {y}"
 
-    def __getitem__(self, row: int) -> Item:
+    def read(self, row: int) -> tuple[np.ndarray, bytes]:
+        """See `TileSource`."""
         x, y = (int(value) for value in self.coords[row])
-        try:
-            pixels = self.slide.read_tile(x, y, self.side, self.preprocess.size)
-        except BadTile as error:
-            return row, np.zeros((self.size, self.size, 3), np.uint8), np.zeros(32, np.uint8), str(error)
-        digest = np.frombuffer(pixel_hash(pixels), np.uint8)
-        return row, self.preprocess.apply(pixels), digest, ""
+        pixels = self.slide.read_tile(x, y, self.side, self.preprocess.size)
+        return pixels, pixel_hash(pixels)

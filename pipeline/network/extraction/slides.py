@@ -75,7 +75,7 @@ class SlideExtraction:
                 grid.coords,
                 side=grid.info.patch_size_level0,
                 preprocess=at_scale.preprocess,
-            )
+            ).fit_colours()
             job = ExtractionJob(
                 artifact,
                 at_scale,

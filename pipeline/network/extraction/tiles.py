@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED
-from pipeline.network.batches import TileFiles
 from pipeline.network.extraction.run import ExtractionJob, ExtractionSettings, embed_to_hdf5, embedding_artifact
 from pipeline.network.extraction.shared_rows import take_rows, with_source
 from pipeline.network.model_file import Model
+from pipeline.network.tile_files import TileFiles
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.embeddings.shards import Shard, ShardRows
 from pipeline.storage.lock import locked_file
@@ -34,15 +34,15 @@ class TileInputs:
         manifest, preprocess = self.manifest, self.model.preprocess
         n_tiles = len(manifest.table)
         own = range(n_tiles) if shard is None else shard.rows(n_tiles, settings.batch(preprocess.input_px))
-        table = manifest.table.iloc[own.start : own.stop]
+        all_tiles = TileFiles.of_table(manifest.root, manifest.table, preprocess).fit_colours()
         return ExtractionJob(
             artifact,
             self.model,
             model_file=self.model_file,
             tile_list=manifest.path,
-            tiles=TileFiles.of_table(manifest.root, table, preprocess),
-            all_tiles=TileFiles.of_table(manifest.root, manifest.table, preprocess),
-            table=table,
+            tiles=all_tiles.part(own),
+            all_tiles=all_tiles,
+            table=manifest.table.iloc[own.start : own.stop],
             training=manifest,
             details={name: manifest.details.get(name) for name in ("dataset", "protocol", "credit")},
             shard=None if shard is None else ShardRows(shard, own.start, n_tiles),

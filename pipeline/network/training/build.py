@@ -3,20 +3,20 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from pipeline.errors import BadInput, UsageError
 from pipeline.names import IMAGENET
-from pipeline.network.batches import TileFiles
 from pipeline.network.distributed import Ranks
 from pipeline.network.precision import choose_precision
 from pipeline.network.preprocess import Preprocess, mpp_of
 from pipeline.network.pretrained import imagenet_file
 from pipeline.network.resnet import as_channels_last, build_network
 from pipeline.network.start_weights import StartWeights, load_start_weights
+from pipeline.network.tile_files import TileFiles, log_colours
 from pipeline.network.training.epoch_log import EpochLog
 from pipeline.network.training.recipe import Recipe
 from pipeline.network.training.setup import LabelledTiles, TrainingSetup
@@ -24,6 +24,7 @@ from pipeline.network.training.trainer import Trainer
 from pipeline.runtime.console import log
 from pipeline.storage.atomic import sha256_file
 from pipeline.tiles.manifest import Manifest
+from pipeline.tiles.stain_normalisation import LEAST_SOURCE_TILES, SourceColours, mean_stains
 
 LEAST_TILES = {"train": 2, "val": 1}
 """Readable tiles that each split needs."""
@@ -45,6 +46,9 @@ class TrainingRequest:
     seed: int
     workers: int
     checkpoint: Path
+    normalise: Literal["none", "source"]
+    """Whether colours are normalised by source."""
+
     options: Mapping[str, Any]
     """All options of the command as plain values; a checkpoint with other options is not continued."""
 
@@ -64,7 +68,10 @@ def build_trainer(manifest: Manifest, request: TrainingRequest) -> Trainer:
     recipe, ranks = request.recipe, Ranks()
     if recipe.batch_size < ranks.n:
         raise UsageError(f"--batch-size {recipe.batch_size}: fewer tiles than torchrun started processes, {ranks.n}")
-    train, val = (tiles_of(manifest, split, recipe.tile_px) for split in LEAST_TILES)
+    preprocess = Preprocess(size=recipe.tile_px, mpp=mpp_of(manifest, recipe.tile_px))
+    train, val = (tiles_of(manifest, split, preprocess) for split in LEAST_TILES)
+    if request.normalise == "source":
+        preprocess = normalise_by_source(train[0], val[0])
     network = build_network(
         request.arch, n_classes=len(manifest.classes), seed=request.seed, zero_init=recipe.last_norm == "zero"
     )
@@ -79,7 +86,7 @@ def build_trainer(manifest: Manifest, request: TrainingRequest) -> Trainer:
     precision = ranks.broadcast_from_first(choose_precision(request.precision, request.device))
     setup = TrainingSetup(
         recipe=recipe,
-        preprocess=Preprocess(size=recipe.tile_px, mpp=mpp_of(manifest, recipe.tile_px)),
+        preprocess=preprocess,
         precision=choose_precision(precision, request.device),
         seed=request.seed,
         workers=request.workers,
@@ -97,7 +104,28 @@ def build_trainer(manifest: Manifest, request: TrainingRequest) -> Trainer:
     return Trainer(network, train, val, setup)
 
 
-def tiles_of(manifest: Manifest, split: str, tile_px: int) -> LabelledTiles:
+def normalise_by_source(train: TileFiles, val: TileFiles) -> Preprocess:
+    """Normalise the colours of both splits to the mean of the training sources; return the preprocessing.
+
+    Raises:
+        BadInput: no training source has enough tiles with two stains.
+    """
+    fits = train.fit_sources()
+    target = mean_stains(fits)
+    if target is None:
+        raise BadInput(
+            f"{train.root}: --normalise source: none of {len(fits)} training sources has {LEAST_SOURCE_TILES} tiles "
+            "and two stains: give --normalise none"
+        )
+    preprocess = dataclasses.replace(train.preprocess, stains=target)
+    train.preprocess = val.preprocess = preprocess
+    train.colours = SourceColours(fits, target)
+    val.fit_colours()
+    log_colours("train", [train, val])
+    return preprocess
+
+
+def tiles_of(manifest: Manifest, split: str, preprocess: Preprocess) -> LabelledTiles:
     """Return the readable tiles of a split and their class codes.
 
     Raises:
@@ -107,5 +135,5 @@ def tiles_of(manifest: Manifest, split: str, tile_px: int) -> LabelledTiles:
     if len(rows) < LEAST_TILES[split]:
         raise BadInput(f"{manifest.path}: {len(rows)} readable {split} tile(s), at least {LEAST_TILES[split]} needed")
     code = {name: i for i, name in enumerate(manifest.classes)}
-    files = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), Preprocess(tile_px))
+    files = TileFiles.of_table(manifest.root, rows, preprocess)
     return files, np.array([code[label] for label in rows["label"]], dtype=np.int64)

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from pipeline.errors import BadInput, WorkerLost
-from pipeline.network.batches import Batch, TileFiles, load_batches, to_device
+from pipeline.network.batches import Batch, load_batches, to_device
+from pipeline.network.tile_files import TileFiles
 from pipeline.runtime.console import log
 from pipeline.runtime.memory import free_bytes
 from pipeline.runtime.process import n_local_ranks

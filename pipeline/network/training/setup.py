@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.network.batches import TileFiles
 from pipeline.network.precision import Precision
 from pipeline.network.preprocess import Preprocess
+from pipeline.network.tile_files import TileFiles
 from pipeline.network.training.epoch_log import EpochLog
 from pipeline.network.training.recipe import Recipe
 

@@ -88,6 +88,7 @@ MUST_AGREE: Mapping[str, Callable[[ShardFile], str]] = {
     "types of features (--dtype)": lambda file: file.header.dtype,
     "numbers of views (--views)": lambda file: str(file.header.attrs["views"]),
     "batches (--embed-batch)": lambda file: str(file.details["batch"]),
+    "normalisations by source": lambda file: str((file.details.get("normalised") or {}).get("sha256"))[:12],
 }
 """Properties that must be the same in all shards -> function for the value as text."""
 

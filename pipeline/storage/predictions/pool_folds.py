@@ -68,6 +68,10 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
         atomic.write_text(summary[0], atomic.to_json(summary_of(contents) | {"training": training}))
     names = ("dataset", "credit", "fit_on", "calibrated_on", "encoder", "decide", "relative")
     shared = {name: found[0].get(name) for name in names}
+    if found[0].get("normalised"):
+        unchanged = {name for details in found for name in details["normalised"]["unchanged"]}
+        shared["normalised"] = {"unchanged": sorted(unchanged)}
+    shared |= {name: found[0][name] for name in ("baselines_normalised",) if name in found[0]}
     records.write_record(
         dataclasses.replace(artifact, path=out),
         outputs=summary,

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.network.batches import TileFiles, decoded, evenly_spaced
+from pipeline.network.batches import decoded, evenly_spaced
 from pipeline.network.engines.samples import calibration_pixels, fingerprint, sample_pixels
 from pipeline.network.preprocess import Preprocess
+from pipeline.network.tile_files import TileFiles
 from pipeline.tiles.manifest import read_manifest
 
 

@@ -9,12 +9,13 @@ import torch
 
 from pipeline.errors import PipelineError, UsageError
 from pipeline.network import precision as precisions
-from pipeline.network.batches import Item, TileSource
 from pipeline.network.engines import Engine, EngineRequest, select_engine
 from pipeline.network.engines import select as module
 from pipeline.network.engines.check import in_plain_fp32
 from pipeline.network.engines.select import OPENVINO_TILES, Selection
 from pipeline.network.model_file import Model
+from pipeline.network.preprocess import Preprocess
+from pipeline.network.tile_files import TileSource
 
 CPU = torch.device("cpu")
 FEW, MANY = OPENVINO_TILES - 1, OPENVINO_TILES
@@ -24,7 +25,8 @@ class Tiles(TileSource):
     """Tiles of a tensor (N, 3, S, S) uint8."""
 
     def __init__(self, pixels: torch.Tensor) -> None:
-        self.pixels, self.size, self.place = pixels, pixels.shape[-1], Path()
+        super().__init__(Path(), Preprocess(pixels.shape[-1]))
+        self.pixels = pixels
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -32,8 +34,8 @@ class Tiles(TileSource):
     def name(self, row: int) -> str:
         return str(row)
 
-    def __getitem__(self, row: int) -> Item:
-        return row, self.pixels[row].permute(1, 2, 0).numpy(), np.zeros(32, np.uint8), ""
+    def read(self, row: int) -> tuple[np.ndarray, bytes]:
+        return self.pixels[row].permute(1, 2, 0).numpy(), bytes(32)
 
 
 class Fake(Engine):

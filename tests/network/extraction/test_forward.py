@@ -12,12 +12,12 @@ from torchvision.transforms.functional import normalize
 
 from pipeline import extract
 from pipeline.errors import PipelineError
-from pipeline.network.batches import TileFiles
 from pipeline.network.engines import build_engine
 from pipeline.network.extraction.forward import embed_batches
 from pipeline.network.model_file import SCHEMA, Model, load_model, save_model
 from pipeline.network.preprocess import Preprocess
 from pipeline.network.resnet import build_network
+from pipeline.network.tile_files import TileFiles
 from pipeline.storage import records
 from pipeline.tiles.manifest import Manifest, read_manifest
 

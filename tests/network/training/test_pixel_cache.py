@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from pipeline.errors import BadInput
-from pipeline.network.batches import TileFiles
 from pipeline.network.preprocess import Preprocess
+from pipeline.network.tile_files import TileFiles
 from pipeline.network.training import pixel_cache
 from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles, decode_all, open_tile_sources, place_for
 from pipeline.tiles.decoding import pixel_hash

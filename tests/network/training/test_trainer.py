@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from pipeline.errors import BadInput, DiskFull, Interrupted, PipelineError, WorkerLost
-from pipeline.network.batches import TileFiles
 from pipeline.network.preprocess import Preprocess
 from pipeline.network.resnet import as_channels_last, build_network
+from pipeline.network.tile_files import TileFiles
 from pipeline.network.training import pixel_cache
 from pipeline.network.training import step as learning
 from pipeline.network.training import trainer as module
