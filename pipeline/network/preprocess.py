@@ -13,6 +13,9 @@ from pipeline.tiles.stain_normalisation import Stains
 MOST_PX = 1024
 """Largest side of a network's input, as `train` takes it."""
 
+MOST_STAIN = 1000
+"""Largest number that describes stains; white points end at 255."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
@@ -97,12 +100,15 @@ def _stains_fault(values: Any) -> str:
     if values is None:
         return ""
     try:
-        arrays = [np.array(values[name], np.float64) for name in ("white", "vectors", "strengths")]
+        arrays = [np.array(values[name]) for name in ("white", "vectors", "strengths")]
         is_complete = len(values) == 3 and [array.shape for array in arrays] == [(3,), (2, 3), (2,)]
     except (TypeError, ValueError, KeyError):
         is_complete = False
-    if not is_complete or not all(np.isfinite(array).all() for array in arrays) or arrays[0].min() <= 0:
+    if not is_complete or not all(array.dtype.kind in "if" for array in arrays):
         return "preprocess.stains is no object of white, vectors and strengths"
+    in_range = all((np.abs(array) <= MOST_STAIN).all() for array in arrays)
+    if not in_range or min(arrays[0].min(), arrays[2].min()) <= 0:
+        return f"preprocess.stains has a value that is not from 0 to {MOST_STAIN}"
     return ""
 
 

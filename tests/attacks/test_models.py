@@ -93,12 +93,20 @@ DESCRIPTIONS: dict[str, bytes] = {
     "a huge number": b'{"arch": ' + b"9" * 10_000 + b"}",
 }
 
+STAINS = {"white": [240, 240, 240], "vectors": [[0.6, 0.7, 0.3], [0.2, 0.9, 0.4]], "strengths": [1.5, 1.2]}
+
 VALUES: dict[str, dict[str, Any]] = {
     "a huge input": {"preprocess": {"size": 10**6}},
     "no input": {"preprocess": {"size": 0}},
     "a negative input": {"preprocess": {"size": -32}},
     "a mean of texts": {"preprocess": {"mean": ["a", "b", "c"]}},
     "a deep mean": {"preprocess": {"mean": [[0.5], [0.5], [0.5]]}},
+    "stains of texts": {"preprocess": {"stains": STAINS | {"white": ["a", "b", "c"]}}},
+    "stains without strengths": {"preprocess": {"stains": {"white": STAINS["white"], "vectors": STAINS["vectors"]}}},
+    "ragged stains": {"preprocess": {"stains": STAINS | {"vectors": [[1, 0, 0], [1, 0]]}}},
+    "no strength": {"preprocess": {"stains": STAINS | {"strengths": [1, 0]}}},
+    "a huge stain": {"preprocess": {"stains": STAINS | {"vectors": [[1e30, 0, 0], [0, 1, 0]]}}},
+    "stains that are a list": {"preprocess": {"stains": [1, 2, 3]}},
     "more classes than codes": {"classes": [str(i) for i in range(MOST_CLASSES + 1)]},
 }
 
