@@ -269,8 +269,8 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
     summary["relative"] = None if data.mean is None else {"mean": data.mean.tolist()}
     atomic.write_text(common.run / SUMMARY, atomic.to_json(summary))
     details = {name: job.source.record["details"].get(name) for name in ("protocol", "dataset", "credit", "encoder")}
-    for name, path in (("normalised", job.source.path), ("baselines_normalised", job.baselines)):
-        if path is not None and (facts_of := records.read_record_alone(path)["details"].get("normalised")):
+    for name, made_by in (("normalised", job.source.path), ("baselines_normalised", job.baselines)):
+        if made_by and (facts_of := records.read_record_alone(made_by)["details"].get("normalised")):
             details[name] = facts_of
     details |= {"fit_on": config.fit_on, "calibrated_on": "val", "n_train": len(rows["train"].y)}
     details |= {name: getattr(options, name) for name in ("decide", "relative")}

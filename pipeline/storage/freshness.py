@@ -142,9 +142,9 @@ def _check_options(artifact: Artifact, record: Mapping[str, Any]) -> None:
     """Check that a record has the options and the seed of now."""
     now = _as_recorded(artifact.options) | {"seed": artifact.seed}
     before = record["options"] | {"seed": record["seed"]}
-    changed = [name for name in now if now[name] != before.get(name)]
+    changed = [name for name in {**now, **before} if now.get(name) != before.get(name)]
     if changed:
-        listing = ", ".join(f"{name}={before.get(name)!r}, now {now[name]!r}" for name in changed)
+        listing = ", ".join(f"{name}={before.get(name)!r}, now {now.get(name)!r}" for name in changed)
         raise StaleInput(
             f"{artifact.path} was made with {listing}: give the same options, another --run, or --restart to replace it"
         )

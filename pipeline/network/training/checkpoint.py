@@ -81,7 +81,8 @@ class Stateful(Protocol):
 def _differences(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
     """Return "name (then, now value)" for each value that differs; nested values by their own names."""
     found: list[str] = []
-    for name, value in now.items():
+    for name in {**now, **then}:
+        value = now.get(name)
         if isinstance(value, Mapping) and isinstance(then.get(name), Mapping):
             found += _differences(value, then[name])
         elif value != then.get(name):
