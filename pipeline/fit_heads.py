@@ -19,7 +19,7 @@ from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
-from pipeline.names import BASELINES, FILES, SOURCES, SUMMARY, TRAINED
+from pipeline.names import BASELINES, FILES, FUSED, SOURCES, SUMMARY, TRAINED
 from pipeline.runtime.console import log
 from pipeline.runtime.device import memory_bytes, n_cores, use_device
 from pipeline.storage import atomic, freshness, records
@@ -43,8 +43,8 @@ class FitHeadsOptions:
     """Default: embeddings.h5 of the run."""
 
     heads: tuple[str, ...] = ("svm", "xgboost")
-    """Heads to fit next to softmax: svm, xgboost, logistic. A frozen encoder has no softmax layer, so that logistic
-    regression is always fitted in its place."""
+    """Heads to fit next to softmax: svm, xgboost, logistic; fused_svm, fused_xgboost: on colours and texture of
+    baselines.h5, too. A frozen encoder has no softmax layer: logistic regression is always fitted in its place."""
 
     fit_on: Literal["train", "heldout", "crossfit"] | None = None
     """train: on the tiles the network was trained on. heldout: on validation tiles. crossfit: on every tile of the
@@ -103,6 +103,7 @@ class FitHeadsOptions:
             svm_rows=self.svm_rows,
             calibration=self.calibration,
             relative=self.relative,
+            fused=not FUSED.isdisjoint(self.heads),
         )
 
 
@@ -140,8 +141,7 @@ def pool_parts(common: Common, protocol: Protocol, options: FitHeadsOptions) -> 
 
     for arm in protocol.arms:
         requested = {name: getattr(options, name) for name in ("fit_on", "decide", "relative")}
-        requested["heads"] = list(options.heads)
-        pool(protocol, arm, options=requested, force=common.force)
+        pool(protocol, arm, options=requested | {"heads": list(options.heads)}, force=common.force)
     pooled = records.existing_table(protocol.predictions(protocol.main_arm))
     log.info(f"fit_heads: pooled predictions of {len(protocol.parts)} parts in {pooled}")
 
@@ -224,7 +224,7 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
     from pipeline.heads import fit as steps
     from pipeline.heads.probes import probes
     from pipeline.heads.registry import SAVED_KINDS
-    from pipeline.heads.rows import EMBEDDINGS, load_head_data
+    from pipeline.heads.rows import EMBEDDINGS, features_of, load_head_data, normalisation_facts
     from pipeline.storage.predictions import csv_table
     from pipeline.storage.predictions.parquet_writer import require_pyarrow
 
@@ -250,13 +250,15 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
             if record is not None:
                 heads[name] = steps.CalibratedHead(kind.load(artifact.path), record["details"])
                 continue
-            searched = steps.search_head(name, kind, rows, config)
-            fitted = steps.fit_head(name, kind, rows, searched, config)
+            own = data.splits[features_of(name)]
+            fitted = steps.fit_head(name, kind, own, steps.search_head(name, kind, own, config), config)
             heads[name] = steps.calibrate(fitted, config)
             steps.save(heads[name], artifact, job.source, device=config.device if kind.uses_device else "cpu")
         heads |= steps.mean_of("mean", heads)
         for name in baselines:
             heads |= steps.fit_calibrated_baseline(name, data, config, heads)
+        if config.fused:
+            heads |= steps.mean_of("fused_mean", heads)
         for made in heads.values():
             made.facts["decide"] = options.decide
         # the chosen gamma belongs to the features that the SVM is fitted on
@@ -269,9 +271,7 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
     summary["relative"] = None if data.mean is None else {"mean": data.mean.tolist()}
     atomic.write_text(common.run / SUMMARY, atomic.to_json(summary))
     details = {name: job.source.record["details"].get(name) for name in ("protocol", "dataset", "credit", "encoder")}
-    for name, made_by in (("normalised", job.source.path), ("baselines_normalised", job.baselines)):
-        if made_by and (facts_of := records.read_record_alone(made_by)["details"].get("normalised")):
-            details[name] = facts_of
+    details |= normalisation_facts(job.source.path, job.baselines)
     details |= {"fit_on": config.fit_on, "calibrated_on": "val", "n_train": len(rows["train"].y)}
     details |= {name: getattr(options, name) for name in ("decide", "relative")}
     details["n_skipped"] = len(job.source.record["details"]["skipped"])
@@ -286,9 +286,10 @@ def head_artifact(name: str, common: Common, config: "FitConfig", job: Job) -> r
     from pipeline.heads.registry import SAVED_KINDS
 
     own, path, source = SAVED_KINDS[name].option, common.run / FILES[name], job.source
+    inputs = [source.path, *([job.baselines] if name in FUSED and job.baselines else [])]
     names = ("fit_on", "calibration", "relative", *([own] if own else []))
     chosen = {name: getattr(config, name) for name in names} | dict(job.limits)
-    return records.Artifact(path, SCHEMA, "fit_heads", chosen, [source.path], common.seed, source.known)
+    return records.Artifact(path, SCHEMA, "fit_heads", chosen, inputs, common.seed, source.known)
 
 
 main = Command("pipeline.fit_heads", __doc__, FitHeadsOptions, run)

@@ -22,6 +22,9 @@ class HeadName(NamedTuple):
     features: str | None = None
     """For a baseline, the features it takes: those of the embeddings, or a feature set of baselines.h5."""
 
+    fused: bool = False
+    """Whether a head of the embeddings takes hand-crafted features and the colour histogram, too."""
+
     mean_of: tuple[str, ...] = ()
     """Heads whose log-odds are averaged, as far as they were fitted; empty: the head is fitted itself."""
 
@@ -34,7 +37,14 @@ HEADS: Mapping[str, HeadName] = {
     "logistic": HeadName("logistic regression", file="heads/logistic.skops"),
     "svm": HeadName("SVM", file="heads/svm.skops"),
     "xgboost": HeadName("XGBoost", file="heads/xgboost.ubj"),
+    "fused_svm": HeadName("fused SVM", file="heads/fused_svm.skops", fused=True),
+    "fused_xgboost": HeadName("fused XGBoost", file="heads/fused_xgboost.ubj", fused=True),
     "mean": HeadName("mean of heads", mean_of=("softmax", "logistic", "svm", "xgboost")),
+    "fused_mean": HeadName(
+        "mean of fused heads and baselines",
+        mean_of=("softmax", "logistic", "fused_svm", "fused_xgboost", *COLOUR_AND_TEXTURE),
+        fused=True,
+    ),
     "majority": HeadName("majority class", features="embeddings"),
     "histogram_svm": HeadName("colour histogram + SVM", features="colour_histogram"),
     "handcrafted_xgboost": HeadName("hand-crafted features + XGBoost", features="handcrafted"),
@@ -46,13 +56,16 @@ HEADS: Mapping[str, HeadName] = {
     "knn": HeadName("20 nearest neighbours", features="embeddings"),
     "linear": HeadName("linear probe", features="embeddings"),
 }
-"""All heads, in the order of every table; a mean follows its members."""
+"""All heads, in the order of every table, where a mean follows its members."""
 
 MAIN = tuple(name for name, head in HEADS.items() if head.features is None)
 """The heads that the report compares."""
 
 REFERENCES = ("softmax", "logistic")
 """The head that others are compared with: softmax, or of a frozen encoder, which has none, logistic regression."""
+
+FUSED = frozenset(name for name, head in HEADS.items() if head.fused)
+"""Heads that take features of the tile's pixels next to its embedding; only the rows of the run have both."""
 
 SOURCES = {name: head.features for name, head in HEADS.items() if head.features is not None}
 """Baseline -> the features that it takes."""
@@ -72,7 +85,19 @@ SPELLING = {name: head.label for name, head in HEADS.items()}
 UNTRAINED = ("majority", *COLOUR_AND_TEXTURE, "baseline_mean", "untrained_svm")
 """Baselines that need no training of a network, the cheapest first."""
 
-COST_ORDER = (*UNTRAINED, "softmax", "logistic", "linear", "xgboost", "svm", "mean", "knn")
+COST_ORDER = (
+    *UNTRAINED,
+    "softmax",
+    "logistic",
+    "linear",
+    "xgboost",
+    "svm",
+    "fused_xgboost",
+    "fused_svm",
+    "mean",
+    "fused_mean",
+    "knn",
+)
 """All heads, the cheapest first: what a head adds to training and to one pass over a tile. Softmax is the network's
 last layer, k-NN keeps all embeddings."""
 

@@ -16,7 +16,7 @@ from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput
-from pipeline.names import FILES, SUMMARY
+from pipeline.names import FILES, FUSED, SUMMARY
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.protocol import read_protocol
@@ -145,6 +145,8 @@ def write_robustness(common: Common, options: RobustnessOptions) -> int:
         },
         device=str(device),
     )
+    if fused := [head for head in predictions.main_heads if head in FUSED]:
+        log.warning(f"robustness: {', '.join(fused)} take colours and texture, too, and are left out")
     log.info(
         f"robustness: {', '.join(saved.names)} on {len(kept)} test tiles under {len(outputs)} corruptions in {out}"
     )
@@ -153,9 +155,14 @@ def write_robustness(common: Common, options: RobustnessOptions) -> int:
     return EXIT_SKIPPED if skipped else EXIT_OK
 
 
+def heads_of(predictions: "Predictions") -> list[str]:
+    """Return the heads that can predict changed tiles: all but fused ones, which need baselines.h5 of them, too."""
+    return [head for head in predictions.main_heads if head not in FUSED]
+
+
 def input_files(run: Path, predictions: "Predictions") -> list[Path]:
     """Return the files that decide the content of robustness.csv."""
-    heads = [FILES[head] for head in predictions.main_heads if head in FILES]
+    heads = [FILES[head] for head in heads_of(predictions) if head in FILES]
     others = [run / name for name in ("manifest.csv", "model.safetensors", SUMMARY, *heads)]
     return [records.existing_table(run / "predictions.csv"), *others]
 
@@ -189,7 +196,7 @@ def load_trained(run: Path, predictions: "Predictions") -> "tuple[Model, SavedHe
     remedy = "run `python -m pipeline.extract` and `python -m pipeline.fit_heads` again"
     network = EmbeddedBy(atomic.sha256_file(path), str(path), remedy)
     embedded = embeddings_record(run, predictions.record, network)
-    return model, load_heads(run, summary, predictions.main_heads, embedded=embedded)
+    return model, load_heads(run, summary, heads_of(predictions), embedded=embedded)
 
 
 @dataclasses.dataclass(frozen=True)

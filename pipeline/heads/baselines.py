@@ -1,7 +1,6 @@
 """Define the heads that only baselines use: the majority class and nearest neighbours."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from pipeline.heads.base import Head, Params, Rows, Softmax, Step, nothing
 from pipeline.heads.config import FitConfig
 from pipeline.heads.kind import PlainKind
 from pipeline.heads.search_result import Search
+from pipeline.heads.svm.blocks import block_scale
 from pipeline.heads.svm.kind import SvmKind
 
 NEIGHBOURS = 20
@@ -16,9 +16,6 @@ NEIGHBOURS = 20
 
 BLOCK_ROWS = 256
 """Rows compared with all fitted rows at once."""
-
-LEAST_SPREAD = 1e-9
-"""A column with less spread is constant: it is not scaled."""
 
 HISTOGRAM_POINTS: tuple[Params, ...] = tuple(
     {"kernel": "rbf", "gamma": gamma, "C": c} for gamma in (0.25, 1.0, 4.0) for c in (10.0, 100.0, 1000.0)
@@ -91,27 +88,6 @@ class Blocks:
     def scaled(self, rows: Rows) -> Rows:
         """Return the rows with scaled features."""
         return dataclasses.replace(rows, features=((rows.features - self.centre) * self.scale).astype(np.float32))
-
-
-def block_scale(features: np.ndarray, blocks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the centre (D,) and the factor (D,) of each feature of rows (N, D).
-
-    The first block, a histogram, keeps the proportions of its columns: standardising gives a colour of one tile as much
-    weight as all others. The columns of the others are standardised.
-
-    Args:
-        features: rows to fit on.
-        blocks: widths, D in all.
-    """
-    centre, spread = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
-    scale, start = np.ones(len(centre)), 0
-    for i, width in enumerate(blocks):
-        own = slice(start, start + width)
-        total = np.sqrt((spread[own] ** 2).sum())
-        divisor = np.full(width, total) if i == 0 else spread[own] * np.sqrt(width)
-        scale[own] = 1 / np.where(divisor > LEAST_SPREAD, divisor, 1)
-        start += width
-    return centre, scale
 
 
 @dataclasses.dataclass(frozen=True)

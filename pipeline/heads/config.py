@@ -47,6 +47,9 @@ class FitConfig:
     relative: Literal["none", "group"] = "none"
     """group: each feature has its difference from the mean over the tiles of its group next to it."""
 
+    fused: bool = False
+    """Whether a head takes the features of baselines.h5 next to the embedding."""
+
     pool: "Pool | None" = None
     """Dask workers that fit points, folds, and rows that do not fit into memory; None: this process only."""
 

@@ -28,7 +28,7 @@ from pipeline.heads.kind import HeadKind
 from pipeline.heads.memory_budget import Memory
 from pipeline.heads.outputs import calibrated_output, mean_entry, with_means
 from pipeline.heads.registry import BASELINE_KINDS
-from pipeline.heads.rows import EMBEDDINGS, HeadData
+from pipeline.heads.rows import HeadData, features_of
 from pipeline.heads.search_result import Point, Search, cross_search
 from pipeline.heads.streamed_rows import StreamedRows, sampled, scores_of
 from pipeline.names import MEANS, SOURCES
@@ -278,7 +278,7 @@ def predict_all(heads: Mapping[str, CalibratedHead], data: HeadData) -> Iterator
     def fitted() -> Iterator[tuple[str, HeadOutput]]:
         for name, (head, facts) in heads.items():
             if head is not None:
-                rows = data.every[SOURCES.get(name, EMBEDDINGS)]
+                rows = data.every[features_of(name)]
                 start = time.perf_counter()
                 scores = scores_of(head, rows)
                 speed = None if scores is rows.logits else round(len(rows.y) / (time.perf_counter() - start), 1)

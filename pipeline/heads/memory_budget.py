@@ -83,7 +83,12 @@ def share_out(total: int, cores: int, cluster: str | None) -> Memory:
 
 
 def decide_memory(
-    stated: int | None, path: Path, baselines: Path | None, config: FitConfig, *, cluster: str | None
+    stated: int | None,
+    path: Path,
+    baselines: Path | None,
+    config: FitConfig,
+    *,
+    cluster: str | None,
 ) -> Memory:
     """Return the division of the memory, with `room` if the rows do not fit. Only sizes and splits are read.
 
@@ -104,7 +109,8 @@ def decide_memory(
     n_classes, widths = len(header.attrs["classes"]), [width]
     if baselines is not None:
         found = {name: width_of(baselines, baseline_features.SCHEMA, name) for name in baseline_features.FEATURES}
-        widths += [*found.values(), found["colour_histogram"] + found["handcrafted"]]
+        joined = found["colour_histogram"] + found["handcrafted"]
+        widths += [*found.values(), joined, *([joined + width] if config.fused else [])]
     if config.relative == "group":
         widths = [2 * each for each in widths]
     n_fit = int((reader.read_split(path) == SPLITS.index(config.fit_split)).sum())

@@ -16,12 +16,15 @@ from pipeline.heads.baselines import (
 from pipeline.heads.kind import HeadKind, PlainKind, SavedKind
 from pipeline.heads.logistic import LogisticKind
 from pipeline.heads.svm.kind import SvmKind
+from pipeline.heads.svm.search import fused_points
 from pipeline.heads.xgb.kind import BoostingKind
 
 SAVED_KINDS: Mapping[str, SavedKind] = {
     "logistic": LogisticKind(),
     "svm": SvmKind(),
     "xgboost": BoostingKind(),
+    "fused_svm": SvmKind(fused_points),
+    "fused_xgboost": BoostingKind(),
 }
 """Heads with a file of their own."""
 

@@ -15,7 +15,7 @@ from pipeline.heads.base import Rows
 from pipeline.heads.config import FitConfig
 from pipeline.heads.memory_budget import Room
 from pipeline.heads.streamed_rows import StreamedRows
-from pipeline.names import SPLITS
+from pipeline.names import FUSED, SOURCES, SPLITS
 from pipeline.storage import baseline_features, records
 from pipeline.storage.embeddings import reader
 from pipeline.storage.embeddings.feature_rows import JoinedFeatures, StoredFeatures, width_of
@@ -26,6 +26,9 @@ from pipeline.storage.predictions.csv_table import usable_rows
 EMBEDDINGS = "embeddings"
 """Name of the features in embeddings.h5, next to those in baselines.h5."""
 
+
+FUSED_NAME = "fused"
+"""Name of the colour histogram, hand-crafted features and embedding side by side."""
 
 JOINED, JOINED_NAME = ("colour_histogram", "handcrafted"), "histogram_handcrafted"
 """Feature sets of baselines.h5 that one baseline takes side by side, and their name."""
@@ -52,7 +55,12 @@ class HeadData:
 
 
 def load_head_data(
-    path: Path, baselines: Path | None, config: FitConfig, *, room: Room | None = None, cache: Path | None = None
+    path: Path,
+    baselines: Path | None,
+    config: FitConfig,
+    *,
+    room: Room | None = None,
+    cache: Path | None = None,
 ) -> HeadData:
     """Read the files of a run once.
 
@@ -65,9 +73,14 @@ def load_head_data(
 
     Raises:
         BadArtifact: names the rule that a file breaks.
-        BadInput: a split is empty, or the rows that heads are fitted on have one class only.
+        BadInput: a split is empty, or the rows that heads are fitted on have one class only; fused heads without
+            baselines.h5, or with rows that do not fit into memory.
         StaleInput: baselines.h5 has other tiles, or other pixels of a tile.
     """
+    if config.fused and baselines is None:
+        raise BadInput(f"{path.parent}: fused heads need baselines.h5: run `python -m pipeline.baselines`")
+    if config.fused and room is not None:
+        raise BadInput(f"{path}: fused heads need all rows in memory: give more --memory, or leave them out")
     content = reader.read_embeddings(path, with_features=room is None)
     usable = usable_rows(content)
     rows = rows_of(content, usable) if room is None or cache is None else _streamed(content, usable, path, room, cache)
@@ -86,8 +99,26 @@ def load_head_data(
             mean = own if name == EMBEDDINGS else mean
     if baselines is not None:
         every[JOINED_NAME] = _joined([every[name] for name in JOINED])
+        if config.fused:
+            every[FUSED_NAME] = _joined([every[name] for name in (*JOINED, EMBEDDINGS)])
     splits = {features: _by_split(own, code) for features, own in every.items()}
     return HeadData(content, every, splits, plain, mean)
+
+
+def normalisation_facts(embeddings: Path, baselines: Path | None) -> dict[str, Any]:
+    """Return how colours were normalised by source, from the records of both files; empty if they were not."""
+    paths = {"normalised": embeddings, "baselines_normalised": baselines}
+    found = {
+        name: records.read_record_alone(path)["details"].get("normalised")
+        for name, path in paths.items()
+        if path is not None
+    }
+    return {name: facts for name, facts in found.items() if facts}
+
+
+def features_of(head: str) -> str:
+    """Return the name of the features that a head or baseline takes."""
+    return FUSED_NAME if head in FUSED else SOURCES.get(head, EMBEDDINGS)
 
 
 def _by_split(rows: Rows, code: np.ndarray) -> dict[str, Rows]:

@@ -14,7 +14,7 @@ from pipeline.errors import BadArtifact, BadInput, StaleInput
 from pipeline.heads.base import Head, Rows, Softmax
 from pipeline.heads.outputs import calibrated_output, with_means
 from pipeline.heads.registry import SAVED_KINDS
-from pipeline.names import FILES, MAIN, MEANS, REFERENCES, SUMMARY
+from pipeline.names import FILES, FUSED, MAIN, MEANS, REFERENCES, SUMMARY
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.embeddings.relative_features import centres, relative
 from pipeline.storage.predictions.csv_table import SCHEMA, HeadOutput
@@ -156,6 +156,11 @@ def load_heads(
     """
     entries = summary["heads"]
     for name in names:
+        if name in FUSED and name in entries:
+            raise BadInput(
+                f"{run / SUMMARY}: '{name}' takes colours and texture, too, which only the tiles of the run have: take "
+                "another head"
+            )
         if name not in entries:
             raise BadInput(
                 f"{run / SUMMARY}: there is no head '{name}', only {', '.join(n for n in MAIN if n in entries)}: run "
@@ -244,7 +249,8 @@ def read_heads(run: Path, head: str, network: EmbeddedBy, *, force: bool) -> Sav
     if not force:
         freshness.check_inputs_unchanged(path, record)
     summary = read_summary(run, record)
-    names = {"all": [name for name in MAIN if name in summary["heads"]], "auto": _reference(summary)}.get(head, [head])
+    all_names = [name for name in MAIN if name in summary["heads"] and name not in FUSED]
+    names = {"all": all_names, "auto": _reference(summary)}.get(head, [head])
     return load_heads(run, summary, names, embedded=embedded)
 
 
@@ -266,7 +272,7 @@ def read_saved_head(run: Path, head: str) -> SavedHeads:
     record = records.check_artifact(path, schema=SCHEMA)
     freshness.check_inputs_unchanged(path, record)
     summary = read_summary(run, record)
-    usable = [name for name in MAIN if name in FILES and name in summary["heads"]]
+    usable = [name for name in MAIN if name in FILES and name in summary["heads"] and name not in FUSED]
     if head == "auto" and usable:
         head = usable[0]
     if head not in usable:

@@ -74,6 +74,8 @@ ARTIFACTS = (
     ("heads/logistic.skops", "head/1.0", "fit_heads"),
     ("heads/svm.skops", "head/1.0", "fit_heads"),
     ("heads/xgboost.ubj", "head/1.0", "fit_heads"),
+    ("heads/fused_svm.skops", "head/1.0", "fit_heads"),
+    ("heads/fused_xgboost.ubj", "head/1.0", "fit_heads"),
     ("predictions.csv", "predictions/1.0", "fit_heads"),
     ("predictions-random.csv", "predictions/1.0", "fit_heads"),
     ("robustness.csv", "robustness/1.0", "robustness"),

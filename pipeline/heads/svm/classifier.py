@@ -17,6 +17,7 @@ from pipeline.heads.base import Params, Rows, as_columns
 from pipeline.heads.memory_budget import check_memory
 from pipeline.heads.skops_io import load_pipeline, stable_bytes
 from pipeline.heads.svm import nystroem
+from pipeline.heads.svm.blocks import scaler_of
 from pipeline.heads.svm.kernels import decision_values, kernel_values, square_lengths
 from pipeline.storage import atomic
 
@@ -89,7 +90,7 @@ def fit_svm(train: Rows, params: Params, *, seed: int = 0, standardise: bool = T
     Raises:
         BadInput: the kernel values do not fit into this machine's memory.
     """
-    scaler = [StandardScaler().fit(train.features)] if standardise else []
+    scaler = [scaler_of(train)] if standardise else []
     x = scaler[0].transform(train.features) if standardise else train.features
     if "landmarks" in params:
         return Svm(make_pipeline(*scaler, *nystroem.fit_landmarks(x, train.y, params, seed=seed)))

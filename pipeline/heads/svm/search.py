@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from pipeline.heads.base import Params, Rows, Step, as_columns, nothing, subsample
@@ -14,6 +13,7 @@ from pipeline.heads.memory_budget import check_memory
 from pipeline.heads.parallel import side_by_side
 from pipeline.heads.search_result import Point, Search
 from pipeline.heads.svm import nystroem
+from pipeline.heads.svm.blocks import scaler_of
 from pipeline.heads.svm.classifier import SCORED_ROWS
 from pipeline.heads.svm.kernels import kernel_values, square_lengths
 
@@ -27,6 +27,9 @@ GAMMA_PER_FEATURE = (0.1, 0.3, 1.0, 3.0)
 C_LINEAR = (1e-4, 1e-3, 1e-2, 1e-1)
 """Values of C are small, because 2048 standardised features make long vectors."""
 
+FUSED_GAMMAS = (0.03, 0.1, 0.3, 1.0)
+"""Three blocks of variance 1 have squared distances of about 6, whatever their widths."""
+
 Scored = list[tuple[np.ndarray, float]]
 """Decision values (M,) or (M, K) of the held-out rows, and seconds, for each point of one kernel."""
 
@@ -39,6 +42,11 @@ def standard_points(n_features: int) -> list[Params]:
     linear: list[Params] = [{"kernel": "linear", "C": c} for c in C_LINEAR]
     gammas = [factor / n_features for factor in GAMMA_PER_FEATURE]
     return linear + [{"kernel": "rbf", "gamma": gamma, "C": c} for gamma in gammas for c in C_RBF]
+
+
+def fused_points(n_features: int) -> list[Params]:
+    """Return the points of the search for three blocks of equal weight, of `n_features` in all."""
+    return [{"kernel": "rbf", "gamma": gamma, "C": c} for gamma in FUSED_GAMMAS for c in C_RBF]
 
 
 def affordable(points: Sequence[Params], n_rows: int, *, most: int) -> list[Params]:
@@ -78,7 +86,7 @@ def search_svm(
     y = train.y[rows]
     a, b = train.features[rows], val.features
     if standardise:
-        scaler = StandardScaler().fit(a)
+        scaler = scaler_of(train.take(rows))
         a, b = scaler.transform(a).astype(np.float32), scaler.transform(b).astype(np.float32)
     chosen = standard_points(a.shape[1]) if points is None else list(points)
     kernels = _by_kernel(chosen)
