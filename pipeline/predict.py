@@ -198,7 +198,7 @@ def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Pa
     from pipeline.maps.write import remove_earlier
     from pipeline.network.engines.recorded import recorded_engine
     from pipeline.network.model_file import load_model
-    from pipeline.network.tile_files import TileFiles
+    from pipeline.network.tile_files import TileFiles, log_colours
     from pipeline.runtime.device import use_device
     from pipeline.storage.predictions import unlabelled
     from pipeline.storage.predictions.csv_table import HeadOutput
@@ -232,11 +232,11 @@ def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Pa
     tiles = TileFiles(folder, names, None, model.preprocess).fit_colours()
     if tiles.colours is not None:
         log.warning(f"predict: colours are normalised by source: all tiles of {folder} count as one source")
+    log_colours("predict", [tiles])
     if saved.mean is not None:
         log.warning(f"predict: features are relative to a group: all tiles of {folder} count as one slide")
     outputs, problems = predict_folder(saved, engine, tiles, common)
-    kept = [row for row in range(len(names)) if row not in problems]
-    if not kept:
+    if not (kept := [row for row in range(len(names)) if row not in problems]):
         raise BadInput(f"{folder}: no tile can be read; the first: {problems[0]}")
     unlabelled.write_predictions(
         artifact.path,

@@ -11,7 +11,7 @@ from pipeline.comparison.scores import FEW_UNITS, Resampling, Score
 from pipeline.comparison.verdict import Pair, head_pairs, judge_pairs, rope_text
 from pipeline.evaluation.bayesian_bootstrap import ROPE
 from pipeline.markup.number_format import head_name, level_text, listing, number
-from pipeline.names import COST_ORDER, UNTRAINED
+from pipeline.names import COST_ORDER, FUSED, UNTRAINED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +97,7 @@ def judge(
         recommended=choice.chosen,
         best=best.key,
         baseline=None if baseline is None else baseline.key,
-        action=choice.action,
+        action=choice.action + (f" {RUN_ONLY}" if choice.chosen in FUSED else ""),
         ranking=f"Highest macro-F1 on the test rows: {names} ({number(best.value)}).",
         asked=asked,
         pairs=pairs,
@@ -107,6 +107,10 @@ def judge(
         rope=rope,
         n_train=n_train,
     )
+
+
+RUN_ONLY = "It predicts the tiles of this run only: `predict` does not compute colours and texture of new tiles."
+"""What a recommended fused head lacks."""
 
 
 def by_cost(heads: Sequence[str]) -> list[str]:

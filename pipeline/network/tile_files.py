@@ -9,6 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from pipeline.errors import BadTile
+from pipeline.markup.number_format import count
 from pipeline.network.preprocess import Preprocess
 from pipeline.runtime.console import list_names, log
 from pipeline.tiles.decoding import decode_tile, pixel_hash
@@ -181,12 +182,13 @@ def log_colours(stage: str, tiles: Sequence[TileSource]) -> None:
     colours = [each.colours for each in tiles if each.colours is not None]
     if not colours:
         return
+    place = tiles[0].place
     names = [name for each in colours for name in each.tables]
-    log.info(f"{stage}: colours are normalised by source: {len(names)} sources, {tiles[0].place}")
-    if unchanged := [name for each in colours for name in each.unchanged]:
+    log.info(f"{stage}: colours are normalised by source: {count(len(names), 'source')}, {place}")
+    if unchanged := [name or str(place) for each in colours for name in each.unchanged]:
         log.warning(
-            f"{stage}: {len(unchanged)} of {len(names)} sources keep their colours (fewer than {LEAST_SOURCE_TILES} "
-            f"tiles, little tissue, or one stain): {list_names(unchanged)}"
+            f"{stage}: {len(unchanged)} of {count(len(names), 'source')} keep their colours (fewer than "
+            f"{LEAST_SOURCE_TILES} tiles, little tissue, or one stain): {list_names(unchanged)}"
         )
     if all(name.startswith(NO_GROUP) for name in names):
         log.warning(f"{stage}: the tiles have no groups: all tiles of a split count as one source")

@@ -10,7 +10,7 @@ from pipeline.comparison.scores import FEW_UNITS
 from pipeline.comparison.sections.transductive import transductive
 from pipeline.markup.document import Block, Bullets, Figure, Note, Section, Table, Text
 from pipeline.markup.number_format import NOT_AVAILABLE, count, head_name, interval, level_text, listing, number
-from pipeline.names import MEANS, SPLITS
+from pipeline.names import FUSED, MEANS, SPLITS
 from pipeline.storage.protocol import Protocol
 
 PROTOCOLS = {
@@ -101,6 +101,9 @@ def compared(data: ReportData) -> Section:
     if fit_on and fitted:
         verb = "is" if len(fitted) == 1 else "are"
         blocks.append(Text(f"{listing([head_name(head) for head in fitted])} {verb} fitted {fit_on}"))
+    if fused := [head_name(head) for head in predictions.main_heads if head in FUSED and head not in MEANS]:
+        verb = "takes" if len(fused) == 1 else "take"
+        blocks.append(Text(f"{listing(fused)} also {verb} the tile's colour histogram and hand-crafted features."))
     blocks += [Text(DECIDE[rule])] if (rule := str(details.get("decide"))) in DECIDE else []
     n_skipped = details.get("n_skipped") or 0
     if n_skipped:
