@@ -15,6 +15,7 @@ from pipeline.heads.base import Head, Rows, Softmax
 from pipeline.heads.outputs import calibrated_output, with_means
 from pipeline.heads.registry import SAVED_KINDS
 from pipeline.names import FILES, FUSED, MAIN, MEANS, REFERENCES, SUMMARY
+from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.embeddings.relative_features import centres, relative
 from pipeline.storage.predictions.csv_table import SCHEMA, HeadOutput
@@ -250,6 +251,8 @@ def read_heads(run: Path, head: str, network: EmbeddedBy, *, force: bool) -> Sav
         freshness.check_inputs_unchanged(path, record)
     summary = read_summary(run, record)
     all_names = [name for name in MAIN if name in summary["heads"] and name not in FUSED]
+    if head == "all" and (left_out := sorted(FUSED & set(summary["heads"]))):
+        log.info(f"{run}: {', '.join(left_out)} predict the tiles of the run only, and are left out")
     names = {"all": all_names, "auto": _reference(summary)}.get(head, [head])
     return load_heads(run, summary, names, embedded=embedded)
 
