@@ -53,7 +53,7 @@ def test_no_batches() -> None:
 
 @pytest.mark.fault("odd sizes and numbers of tiles")
 def test_tiles_are_resized(tiles: TileFiles) -> None:
-    tiles.size, tiles.preprocess = 8, Preprocess(8)
+    tiles.preprocess = Preprocess(8)
     (batch,) = load_batches(tiles, [[2, 4]], workers=0)
     assert batch.pixels.shape == (2, 3, 8, 8)
     assert batch.pixels[1].unique().tolist() == [40]
