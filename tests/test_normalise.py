@@ -164,9 +164,10 @@ def test_p2_a_stop_continues_to_the_same_rows(
         if count == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
+    (run / "embeddings.h5").unlink()
     with monkeypatch.context() as patch:
         patch.setattr(PartialRows, "append", counted)
-        assert extract.main(words("extract", run, "--restart")) == 143
+        assert extract.main(words("extract", run)) == 143
     assert extract.main(words("extract", run, "--workers", workers)) == 0
     one, other = (read_embeddings(path / "embeddings.h5") for path in (base / "run", run))
     assert one.attrs["features_sha256"] == other.attrs["features_sha256"]
@@ -183,9 +184,10 @@ def test_p2_rows_of_other_maps_are_refused(
         append(self, rows)
         os.kill(os.getpid(), signal.SIGTERM)
 
+    (run / "embeddings.h5").unlink()
     with monkeypatch.context() as patch:
         patch.setattr(PartialRows, "append", stopped)
-        assert extract.main(words("extract", run, "--restart")) == 143
+        assert extract.main(words("extract", run)) == 143
     manifest = read_manifest(run / "manifest.csv")
     with_stains = manifest.table["path"][manifest.table["group"] != "9"]
     (manifest.root / with_stains.iloc[-1]).write_bytes(b"lost")
