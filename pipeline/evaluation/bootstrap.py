@@ -5,6 +5,7 @@ which keeps similar tiles together. With n units a plain percentile interval is 
 compared with Student's. Every interval is therefore Hesterberg's expanded interval (`tail_probability`).
 """
 
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -270,9 +271,10 @@ def percentile_interval(draws: FloatArray, *, level: float, n_units: int) -> tup
 
 
 def resampling_counts(n_units: int, *, n_draws: int, seed: int, n_sums: int = 1) -> Iterator[FloatArray]:
-    """Yield how often each unit is in each draw, (n_units, draws) float64, in chunks of draws.
+    """Yield how often each unit is in each draw, (n_units, draws) float64, read-only, in chunks of draws.
 
-    The chunks do not change the draws: they are cut from one stream of random numbers.
+    The chunks do not change the draws: they are cut from one stream of random numbers. A report uses the same draws for
+    every pair of heads: the last counts that fitted into one chunk are kept.
 
     Args:
         n_units: Number of units.
@@ -281,14 +283,29 @@ def resampling_counts(n_units: int, *, n_draws: int, seed: int, n_sums: int = 1)
         n_sums: Number of sums that the caller computes for each draw, such as the cells of a confusion matrix, which
             are more than the units where there are many classes.
     """
-    rng = np.random.default_rng(seed)
     chunk = max(1, CHUNK_CELLS // max(n_units, n_sums))
+    if n_draws <= chunk:
+        yield _all_counts(n_units, n_draws, seed)
+        return
+    rng = np.random.default_rng(seed)
     for start in range(0, n_draws, chunk):
-        size = min(chunk, n_draws - start)
-        drawn = rng.integers(n_units, size=(size, n_units))
-        drawn += n_units * np.arange(size)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=size * n_units).reshape(size, n_units)
-        yield np.ascontiguousarray(counts.T, dtype=np.float64)
+        yield _next_counts(rng, n_units, min(chunk, n_draws - start))
+
+
+@functools.lru_cache(maxsize=2)
+def _all_counts(n_units: int, n_draws: int, seed: int) -> FloatArray:
+    """Return the counts of all draws at once, at most 8 MB."""
+    return _next_counts(np.random.default_rng(seed), n_units, n_draws)
+
+
+def _next_counts(rng: np.random.Generator, n_units: int, size: int) -> FloatArray:
+    """Return the counts of the next `size` draws, (n_units, size)."""
+    drawn = rng.integers(n_units, size=(size, n_units))
+    drawn += n_units * np.arange(size)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=size * n_units).reshape(size, n_units)
+    found = np.ascontiguousarray(counts.T, dtype=np.float64)
+    found.flags.writeable = False
+    return found
 
 
 def _check_draws(n_draws: int, level: float) -> None:
