@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse, stats
 
-from pipeline.evaluation.bootstrap_sums import BLOCK_ROWS, dense_units, metrics_of_sums, unit_statistics
+from pipeline.evaluation.bootstrap_sums import confusion_counts, dense_units, metrics_of_sums, unit_statistics
 from pipeline.evaluation.metrics import METRICS, auroc_ovr, scores_from_confusion
 from pipeline.evaluation.validate import (
     FloatArray,
@@ -221,24 +221,10 @@ def paired_counts(
     y = as_rows(y, name="y")
     n_units, unit = dense_units(units, n_rows=len(y))
     a, b = (
-        _counts(y, as_rows(labels, name=name, n_rows=len(y)), unit, n_classes=n_classes, n_units=n_units)
+        confusion_counts(y, as_rows(labels, name=name, n_rows=len(y)), unit, n_classes=n_classes, n_units=n_units)
         for name, labels in (("predicted_a", predicted_a), ("predicted_b", predicted_b))
     )
     return PairedCounts(metric, n_classes, a, b)
-
-
-def _counts(y: IntArray, predicted: IntArray, unit: IntArray, *, n_classes: int, n_units: int) -> sparse.csr_array:
-    """Return (K * K, n_units) confusion counts, added up block by block."""
-    total = None
-    for start in range(0, len(y), BLOCK_ROWS):
-        part = slice(start, start + BLOCK_ROWS)
-        true = as_labels(y[part], name="y", n_classes=n_classes)
-        cell = true * n_classes + as_labels(predicted[part], name="predicted", n_classes=n_classes)
-        shape = (n_classes**2, n_units)
-        counts = sparse.csr_array((np.ones(len(cell)), (cell, unit[part])), shape=shape)
-        total = counts if total is None else total + counts
-    assert total is not None, "no rows are refused"  # noqa: S101
-    return total
 
 
 def tail_probability(*, level: float, n_units: int) -> float:

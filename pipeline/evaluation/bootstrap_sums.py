@@ -15,7 +15,7 @@ from pipeline.evaluation.metrics import (
     scores_from_confusion,
     top_label,
 )
-from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray, ProbabilityArray, as_rows
+from pipeline.evaluation.validate import FloatArray, IntArray, NumberArray, ProbabilityArray, as_labels, as_rows
 
 BLOCK_ROWS = 100_000
 """Rows that are counted at once."""
@@ -103,3 +103,19 @@ def dense_units(units: IntArray, *, n_rows: int) -> tuple[int, IntArray]:
         return int(occurs.sum()), (np.cumsum(occurs) - 1)[ids]
     found, unit = np.unique(ids, return_inverse=True)
     return len(found), unit
+
+
+def confusion_counts(
+    y: IntArray, predicted: IntArray, unit: IntArray, *, n_classes: int, n_units: int
+) -> sparse.csr_array:
+    """Return (K * K, n_units) confusion counts, added up block by block."""
+    total = None
+    for start in range(0, len(y), BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        true = as_labels(y[part], name="y", n_classes=n_classes)
+        cell = true * n_classes + as_labels(predicted[part], name="predicted", n_classes=n_classes)
+        shape = (n_classes**2, n_units)
+        counts = sparse.csr_array((np.ones(len(cell)), (cell, unit[part])), shape=shape)
+        total = counts if total is None else total + counts
+    assert total is not None, "no rows are refused"  # noqa: S101
+    return total
