@@ -37,12 +37,18 @@ class Runner(Protocol):
         ...
 
 
+def _network(model: Model) -> ResNet:
+    """Return the network of a model that is no encoder."""
+    assert isinstance(model.network, ResNet)  # noqa: S101
+    return model.network
+
+
 class PlainLoop:
     """Run torchvision's network as a script would: fp32, NCHW, eager, eval mode, inference_mode."""
 
     def __init__(self, model: Model, device: torch.device) -> None:
-        network: ResNet = copy.deepcopy(model.network)
-        self.network = network.to(device, memory_format=torch.contiguous_format).eval()
+        network = copy.deepcopy(_network(model))
+        self.network = network.to(device).to(memory_format=torch.contiguous_format).eval()
         self.preprocess, self.device = model.preprocess, device
 
     def run(self, batches: Iterable[torch.Tensor]) -> Iterator[NetworkOutput]:
@@ -99,7 +105,7 @@ def measure_embedding(config: BenchConfig, model: Model, pixels: torch.Tensor) -
         contenders[f"{name} {precision}"] = sustained(engine, batches, window_s=window)
         engines.append((name, precision))
     found = interleaved(contenders, rounds=config.rounds, part="embed")
-    flops = flops_per_tile(model.network, model.preprocess.size)
+    flops = flops_per_tile(_network(model), model.preprocess.size)
     limits = {precision: tiles_per_second(found[peak_name(precision)], flops) for precision in config.precisions}
     yield Measurement("embed", PLAIN, "tiles/s", tuple(found[PLAIN]), "fp32", PLAIN_BATCH)
     for precision, values in limits.items():

@@ -79,7 +79,7 @@ class PlainTraining:
     """Train as a script would: fp32, NCHW, torch's Adam."""
 
     def __init__(self, network: ResNet, device: torch.device) -> None:
-        self.network = network.to(device, memory_format=torch.contiguous_format).train()
+        self.network = network.to(device).to(memory_format=torch.contiguous_format).train()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3)
         self.device = device
 
@@ -104,10 +104,11 @@ def measure_training(
         pixels: (N, 3, S, S) uint8, channels_last.
         labels: (N,) class codes.
     """
-    preprocess, device = model.preprocess, config.device
-    flops = TRAINING_PASSES * flops_per_tile(model.network, preprocess.size)
+    network, preprocess, device = model.network, model.preprocess, config.device
+    assert isinstance(network, ResNet), "the bench trains no encoder"  # noqa: S101
+    flops = TRAINING_PASSES * flops_per_tile(network, preprocess.size)
     tiles = cache_tiles(pixels, device)
-    plain = PlainTraining(copy.deepcopy(model.network), device)
+    plain = PlainTraining(copy.deepcopy(network), device)
     n = min(PLAIN_BATCH, len(labels))
     first, target = pixels[:n].contiguous(), torch.from_numpy(labels[:n])
 
@@ -120,7 +121,7 @@ def measure_training(
     plain_rate(1)
     plain_steps = steps_in_window(plain_rate(1), n)
     for way, batch in WAYS.get(device.type, WAYS["cpu"])[: config.size(9, 1)]:
-        training = begin_training(copy.deepcopy(model.network), config=config, preprocess=preprocess, batch=batch)
+        training = begin_training(copy.deepcopy(network), config=config, preprocess=preprocess, batch=batch)
         if way == COMPILED:
             training.compile()
 
