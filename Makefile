@@ -68,7 +68,7 @@ faults: $(READY) ## kill, starve and damage every stage, KILLS=30 times; writes 
 
 fuzz: $(READY) ## feed made-up files to the readers, FUZZ_S=60 seconds for each kind (Linux)
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
-	for target in tile manifest slide grid hdf5; do $(BIN)/python tests/fuzz $$target -max_total_time=$(FUZZ_S) || exit 1; done
+	for target in tile manifest slide grid geojson hdf5; do $(BIN)/python tests/fuzz $$target -max_total_time=$(FUZZ_S) || exit 1; done
 
 lint: $(READY) ## ruff: rules and format; the layers of the rooms; the types of the scripts of report.html, if node is there
 	$(BIN)/ruff check .

@@ -130,13 +130,17 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     rejection = None if options.reject is None else fit_rejection(place, saved, options.reject)
     if rejection is not None:
         inputs.append(rejection.embeddings)
-    rule = group_rule(common.run)
+    rule = group_rule(common.run, content.classes)
     truth = None
     if options.truth is not None:
         truth = read_ground_truth(options.truth, content.classes, content.slide)
         inputs += [options.truth, description_path(options.truth)]
     artifact = records.Artifact(
-        out / "predictions.csv", unlabelled.SCHEMA, "predict", chosen(options) | {"group_rule": rule}, inputs
+        out / "predictions.csv",
+        unlabelled.SCHEMA,
+        "predict",
+        chosen(options) | {"groups": None if rule is None else dataclasses.asdict(rule)},
+        inputs,
     )
     slide = content.slide
     source = slide_of(path, record, slide)

@@ -154,7 +154,15 @@ def earlier_manifest(common: Common) -> "Manifest | None":
 def run(common: Common, options: PrepareOptions) -> int:
     """Prepare the run folder; return the exit code (3 if tiles were left out)."""
     from pipeline.annotations.listing import is_annotated, list_annotated
-    from pipeline.annotations.tile_set import ORIGIN, annotated_tiles, overlay_path, remove_squares
+    from pipeline.annotations.tile_set import (
+        ORIGIN,
+        annotated_tiles,
+        earlier_overlays,
+        overlay_path,
+        remove_squares,
+        slide_hashes,
+        slides_root,
+    )
     from pipeline.figures.tiles import draw_classes
     from pipeline.runtime.console import list_names
     from pipeline.runtime.device import n_workers
@@ -192,12 +200,16 @@ def run(common: Common, options: PrepareOptions) -> int:
             check_same_tiles(earlier, tiles)
             has_moved = not (earlier.root.is_dir() and earlier.root.samefile(tiles.root))
     elif earlier is not None:
-        check_same_annotations(earlier, listing)
+        check_same_annotations(earlier, listing, slide_hashes(annotated))
+        root = slides_root(annotated)
+        has_moved = not options.write_tiles and not (earlier.root.is_dir() and earlier.root.samefile(root))
         has_lost = options.write_tiles and not all((earlier.root / name).is_file() for name in earlier.readable["path"])
     if earlier is not None and not has_moved and not has_lost and freshness.reusable_record(artifact) is not None:
         return EXIT_OK if len(earlier.readable) == len(earlier.table) else EXIT_SKIPPED
-    if annotated is not None:
-        remove_squares(common.run / "tiles")
+    if annotated is None:
+        remove_squares(common.run / "tiles", [tiles.root / name for name in tiles.table["path"]])
+    else:
+        remove_squares(common.run / "tiles", [])
         tiles = annotated_tiles(
             annotated,
             options.cut,
@@ -244,9 +256,12 @@ def run(common: Common, options: PrepareOptions) -> int:
         details["source_colours"] = training_colours(table, quality)
     else:
         outputs.append(write_parts(common.run, table, plan, root=root, options=given, details=details, quality=quality))
+    old_overlays = earlier_overlays(common.run) - set(outputs)
     write_manifest(
         path, table, root=root, options=given, details=details, outputs=outputs, seed=common.seed, inputs=listing
     )
+    for file in old_overlays:
+        file.unlink(missing_ok=True)
     if n_bad:
         log.warning(
             f"prepare: {n_bad} unreadable tile(s) left out, see audit.md: {list_names(list(table['path'][~good]))}"

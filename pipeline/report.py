@@ -10,6 +10,7 @@ checklist-<name>.md.
 import dataclasses
 import importlib.util
 import webbrowser
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.cli.command import Command
@@ -19,8 +20,7 @@ from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, records
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from pipeline.comparison.group_level import GroupLevel
     from pipeline.comparison.predictions import Predictions
     from pipeline.comparison.report_data import ReportData
     from pipeline.publication.checklist import Name
@@ -46,6 +46,17 @@ class ReportOptions:
     gallery: int = 12
     """Worst errors that are shown; 0: no picture in the report shows a tile, so that the report can be shared."""
 
+    group_labels: Path | None = None
+    """CSV file group,label with a label for each patient or slide: for reports on whole groups where their tiles have
+    several classes. Default: the label of the tiles, where a group has one only."""
+
+    sensitivity: float | None = None
+    """Report sensitivity and specificity of whole groups at a threshold. Validation groups choose the highest one that
+    finds this share of the positive groups, e.g. 0.95."""
+
+    positive: str | None = None
+    """Class of the positive groups, for --sensitivity. Default: the second of two."""
+
     open: bool = False
     """Open report.html in the web browser."""
 
@@ -58,6 +69,9 @@ class ReportOptions:
         check(0.5 <= self.level < 1, f"--level {self.level}: a coverage from 0.5 up to, not including, 1")
         check(0 <= self.rope < 1, f"--rope {self.rope}: a difference from 0 up to, not including, 1")
         check(0 <= self.gallery <= 60, f"--gallery {self.gallery}: 0 to 60 tiles")
+        is_share = self.sensitivity is None or 0 < self.sensitivity <= 1
+        check(is_share, f"--sensitivity {self.sensitivity}: a share above 0, at most 1")
+        check(self.positive is None or self.sensitivity is not None, "--positive: only with --sensitivity")
 
 
 def run(common: Common, options: ReportOptions) -> int:
@@ -96,7 +110,7 @@ def write_checklist(common: Common, name: "Name") -> None:
 def write_if_stale(common: Common, protocol: "Protocol | None", options: ReportOptions) -> None:
     """Write the comparison of a run with this plan unless it is current."""
     from pipeline.comparison import label_errors
-    from pipeline.comparison.group_level import group_level, groups_csv
+    from pipeline.comparison.group_level import GroupRequest, group_level, groups_csv, read_group_labels
     from pipeline.comparison.per_group import per_group_csv
     from pipeline.comparison.read import read_predictions
     from pipeline.comparison.run_files import optional_files
@@ -113,15 +127,19 @@ def write_if_stale(common: Common, protocol: "Protocol | None", options: ReportO
         for path in inputs:
             if path.suffix in (".csv", ".parquet") and records.record_path(path).is_file():
                 freshness.check_inputs_unchanged(path, records.read_record(path))
+    labels = None
+    if options.group_labels is not None:
+        labels = read_group_labels(options.group_labels)
+        inputs.append(options.group_labels)
     extras = [name for name in ("cleanlab", "mapie") if importlib.util.find_spec(name) is not None]
     chosen = _content_options(options) | {"extras": extras}  # an extra that was installed since adds to the report
     artifact = records.Artifact(table, SCHEMA, "report", chosen, inputs, common.seed)
     if freshness.reusable_record(artifact, restart=common.restart) is not None:
         return
 
-    data = collect(common, options, predictions, files, protocol=protocol)
+    groups = group_level(predictions, GroupRequest(labels, options.sensitivity, options.positive or ""))
+    data = collect(common, options, predictions, files, protocol=protocol, groups=groups)
     document = build(data)
-    groups = group_level(predictions)
     atomic.write_text(table, to_csv(list(data.scores.values())))
     outputs = {
         "comparison.md": to_markdown(document),
@@ -145,7 +163,7 @@ def write_if_stale(common: Common, protocol: "Protocol | None", options: ReportO
         outputs=[*(folder / name for name, text in outputs.items() if text is not None), *sorted(drawn)],
         details={"intervals": data.resampling.unit, "n_draws": options.draws, "level": options.level}
         | {"protocol": predictions.protocol, "left_out": dict(data.files.missing)}
-        | ({} if groups is None else {"group_rule": groups.rule})
+        | ({} if groups is None else {"groups": dataclasses.asdict(groups.rule)})
         | {"verdict": verdict.code, "recommended": verdict.recommended, "best": verdict.best},
     )
     log.info(f"report: {folder / 'comparison.md'} and {folder / 'report.html'}")
@@ -154,16 +172,17 @@ def write_if_stale(common: Common, protocol: "Protocol | None", options: ReportO
 
 def _content_options(options: ReportOptions) -> dict[str, object]:
     """Return the options that decide the content of the comparison, as plain values."""
-    return {name: value for name, value in plain(options).items() if name not in ("checklist", "open")}
+    return {name: value for name, value in plain(options).items() if name not in ("checklist", "open", "group_labels")}
 
 
 def collect(
     common: Common,
     options: ReportOptions,
     predictions: "Predictions",
-    files: "list[Path]",
+    files: list[Path],
     *,
     protocol: "Protocol | None",
+    groups: "GroupLevel | None",
 ) -> "ReportData":
     """Score, judge and draw everything that the sections are written from."""
     from pipeline.comparison.label_errors import find_suspects
@@ -198,6 +217,7 @@ def collect(
         resampling=resampling,
         scores=scores,
         verdict=verdict,
+        groups=groups,
         protocol=protocol,
         random_control=read_random_control(common, predictions, files),
         corrupted=corrupted,
@@ -215,7 +235,7 @@ def collect(
     )
 
 
-def read_random_control(common: Common, predictions: "Predictions", files: "list[Path]") -> "Predictions | None":
+def read_random_control(common: Common, predictions: "Predictions", files: list[Path]) -> "Predictions | None":
     """Return the predictions of the plan's random-split control; None without one.
 
     Raises:

@@ -132,6 +132,57 @@ def test_lost_stored_tiles_are_made_again(prepared: Path, slides: Path, tmp_path
     assert stored[0].is_file()
 
 
+def test_moved_slides_are_found_again(prepared: Path, tmp_path: Path, words: Callable[..., list[str]]) -> None:
+    """The same slides in another folder are the same tiles; later stages read them there."""
+    shutil.copytree(prepared.parent, tmp_path / "all")
+    run, moved = tmp_path / "all" / "run", tmp_path / "all" / "moved"
+    before = (run / "manifest.csv").read_bytes()
+    (tmp_path / "all" / "slides").rename(moved)
+    assert prepare.main(["--run", str(run), "--data", str(moved), *CUT]) == 0
+    assert (run / "manifest.csv").read_bytes() == before
+    assert read_manifest(run / "manifest.csv").root.samefile(moved)
+    assert train.main([*words("train", run), "--epochs", "1", "--tile-px", "16"]) == 0
+
+
+def test_a_changed_slide_is_not_current(slides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, slides = tmp_path / "run", Path(shutil.copytree(slides, tmp_path / "slides"))
+    words = ["--run", str(run), "--data", str(slides), *CUT]
+    assert prepare.main(words) == 0
+    draw_slide(slides / "s2.tif", seed=99)
+    capsys.readouterr()
+    assert prepare.main(words) == 1
+    assert "s2.tif" in one_error(capsys.readouterr().err)
+    assert prepare.main([*words, "--restart"]) == 0
+
+
+def test_nothing_of_earlier_slides_stays(slides: Path, tmp_path: Path, tile_folder: Callable[..., Path]) -> None:
+    """Neither overlays nor stored tiles; what the user put there stays."""
+    run, slides = tmp_path / "run", Path(shutil.copytree(slides, tmp_path / "slides"))
+    words = ["--run", str(run), *CUT, "--restart"]
+    assert prepare.main([*words, "--data", str(slides), "--write-tiles"]) == 0
+    overlays, own = run / "figures" / "annotations", run / "tiles" / "own.png"
+    (overlays / "own.png").write_bytes(b"")
+    own.write_bytes(b"")
+    (slides / "s3.geojson").unlink()
+    assert prepare.main([*words, "--data", str(slides)]) == 0
+    assert sorted(file.name for file in overlays.iterdir()) == ["own.png", "s0.png", "s1.png", "s2.png"]
+    assert [path.name for path in (run / "tiles").iterdir()] == ["own.png"]
+    assert prepare.main(["--run", str(run), "--data", str(tile_folder()), "--protocol", "random", "--restart"]) == 0
+    assert [path.name for path in overlays.iterdir()] == ["own.png"]
+
+
+def test_stored_tiles_can_become_a_data_set_of_their_own(slides: Path, tmp_path: Path) -> None:
+    """They are not removed as those of an earlier run."""
+    run = tmp_path / "run"
+    assert prepare.main(["--run", str(run), "--data", str(slides), *CUT, "--write-tiles"]) == 0
+    table = read_manifest(run / "manifest.csv").table
+    listed = table.assign(path="run/tiles/" + table["path"])[["path", "label", "group"]]
+    listed.to_csv(tmp_path / "tiles.csv", index=False)
+    assert prepare.main(["--run", str(run), "--data", str(tmp_path / "tiles.csv"), "--restart"]) == 0
+    again = read_manifest(run / "manifest.csv")
+    assert len(again.readable) == len(table)
+
+
 @pytest.mark.parametrize("words", [("--cut-px", "32"), ("--write-tiles",), ("--min-cover", "0.9")])
 def test_options_of_annotated_slides_are_refused_for_tiles(
     tmp_path: Path, prepared_base: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]

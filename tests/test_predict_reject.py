@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from pipeline import predict
+from pipeline.evaluation.group_rule import GroupRule
+from pipeline.inference.groups import group_rule
 from pipeline.maps.geojson import REJECTED_CLASS
 from pipeline.storage import records
 from pipeline.storage.embeddings import reader
@@ -96,7 +99,8 @@ def test_a_slide_is_predicted_by_the_rule_of_the_report(
     assert not (out / "groups.csv").exists()
     (fitted_run / "comparison.csv").write_text("head\n")
     records.write_record(
-        records.Artifact(fitted_run / "comparison.csv", "comparison/1.1", "report"), details={"group_rule": rule}
+        records.Artifact(fitted_run / "comparison.csv", "comparison/1.1", "report"),
+        details={"groups": dataclasses.asdict(GroupRule(rule, ["ADI", "TUM"], "TUM", 0.9, {"svm": 0.0}))},
     )
     assert put(fitted_run, *words) == 3
     found = pd.read_csv(out / "groups.csv").set_index("head")
@@ -107,6 +111,7 @@ def test_a_slide_is_predicted_by_the_rule_of_the_report(
         assert found.loc[head, "p_ADI"] == pytest.approx(expected, abs=1e-5)
         assert found.loc[head, "n_tiles"] == 11
         assert found.loc[head, "rule"] == rule
+        assert found.loc[head, ["positive", "is_positive"]].to_list() == ["TUM", "yes"]
     record = records.read_record(fitted_run / "comparison.csv")
     (fitted_run / "comparison.csv").write_text("head,another level\n")
     records.write_record(
@@ -121,3 +126,43 @@ def test_a_slide_is_predicted_by_the_rule_of_the_report(
     records.record_path(fitted_run / "comparison.csv").write_text("{")
     assert put(fitted_run, *words, "--restart") == 1
     assert "comparison.csv.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"rule": "share", "classes": ["ADI"]},
+        {"rule": "vote", "classes": ["other"]},
+        {"rule": "vote", "classes": ["ADI"], "positive": "TUM", "thresholds": {"svm": 0.5}},
+        {"rule": "vote", "classes": ["ADI"], "positive": "ADI", "thresholds": {"svm": "0.5"}},
+        {"rule": [], "classes": ["ADI"]},
+        {"rule": "vote", "classes": 3},
+        ["vote"],
+    ],
+)
+def test_a_rule_that_no_report_writes_is_ignored(tmp_path: Path, groups: object) -> None:
+    (tmp_path / "comparison.csv").write_text("head\n")
+    artifact = records.Artifact(tmp_path / "comparison.csv", "comparison/1.1", "report")
+    records.write_record(artifact, details={"groups": groups})
+    assert group_rule(tmp_path, ["ADI", "TUM"]) is None
+
+
+def test_a_ground_truth_scores_all_and_accepted_cells(fitted_run: Path, strange_slide: Path, tmp_path: Path) -> None:
+    """The strange tiles are scored with the class that they would have, and left out of the accepted cells."""
+    truth = tmp_path / "s-truth.png"
+    Image.fromarray(np.zeros((15, 16), np.uint8)).save(truth)
+    facts = {"classes": ["ADI"], "cell_level0": 64, "slide_width": 1000, "slide_height": 900}
+    truth.with_suffix(".json").write_text(json.dumps(facts))
+    out = tmp_path / "out"
+    words = ("--embeddings", strange_slide, "--out", out, "--head", "svm", "--geojson", "none", "--truth", truth)
+    assert put(fitted_run, *words) == 3
+    plain = pd.read_csv(out / "iou.csv")
+    assert set(plain["cells"]) == {"all"}
+    assert put(fitted_run, *words, "--reject", "0.3") == 3
+    found = pd.read_csv(out / "iou.csv").groupby("cells")
+    assert found.get_group("all").reset_index(drop=True).equals(plain)
+    n_all, n_accepted = found["n_cells"].sum()[["all", "accepted"]]
+    assert 0 < n_accepted < n_all
+    page = (out / "map.md").read_text()
+    assert f"{n_accepted} of {n_all} squares are accepted" in page
+    assert "SVM, accepted cells" in page

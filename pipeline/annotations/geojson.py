@@ -9,6 +9,7 @@ other such class, takes tiles from all classes. `Region*` outlines a part of the
 """
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,6 +32,9 @@ OUTLINE = "Region*"
 
 NO_EFFECT = (OUTLINE, "rejected*")
 """Classes without effect; the second one is that of cells that `predict --reject` gives no class."""
+
+MARK = "histoheads prediction"
+"""Entry of the metadata of an object of our maps: its class and its shape when it was written."""
 
 FARTHEST = 1e9
 """Largest coordinate in px."""
@@ -80,8 +84,29 @@ class Annotations:
     """Class and number of each self-intersecting annotation."""
 
 
-def read_annotations(path: Path) -> Annotations:
+def prediction_mark(properties: Mapping[str, Any], rings: Any) -> str:
+    """Return the mark of an object of our maps: its class, its area and its bounds in px.
+
+    QuPath keeps the metadata of an object that a person changes: then the mark is not that of the object any more.
+
+    Args:
+        properties: properties of the feature, with its class.
+        rings: closed rings of its polygon, the outer one first.
+    """
+    areas = [
+        abs(sum(x0 * y1 - x1 * y0 for (x0, y0, *_), (x1, y1, *_) in itertools.pairwise(ring))) / 2 for ring in rings
+    ]
+    x, y = ([corner[axis] for corner in rings[0]] for axis in (0, 1))
+    bounds = " ".join(str(round(value)) for value in (min(x), min(y), max(x), max(y)))
+    return f"{_class_name(properties)}: {round(2 * areas[0] - sum(areas))} px2 at {bounds}"
+
+
+def read_annotations(path: Path, *, predicted: bool = False) -> Annotations:
     """Return the annotations of a GeoJSON file.
+
+    Args:
+        path: the file.
+        predicted: also take objects of our maps that nobody changed.
 
     Raises:
         BadInput: not GeoJSON, damaged coordinates, no annotation with a class, or too many annotations.
@@ -99,6 +124,7 @@ def read_annotations(path: Path) -> Annotations:
             continue
         try:
             shape = _polygons(geometry, feature.get("geometry"))
+            is_ours = not predicted and _is_unchanged(feature, properties)
         except (
             ArithmeticError,
             ValueError,
@@ -111,6 +137,9 @@ def read_annotations(path: Path) -> Annotations:
             raise BadInput(f"{path}: object {number} has damaged coordinates: export the annotations again") from None
         if shape is None:
             passed["points and lines"] += 1
+            continue
+        if is_ours:
+            passed["of a map, which nobody changed"] += 1
             continue
         name = _class_name(properties)
         if name in NO_EFFECT or not name:
@@ -156,6 +185,15 @@ def _passed_over(feature: Mapping[str, Any], properties: Mapping[str, Any]) -> s
         str(kind).lower().removeprefix("path").removesuffix("object").replace(" ", "_").replace("tmacore", "tma_core")
     )
     return f"of kind {word}" if word in PASSED_OVER else ""
+
+
+def _is_unchanged(feature: Mapping[str, Any], properties: Mapping[str, Any]) -> bool:
+    """Return whether an object is one of our maps, with its class and shape as they were written."""
+    metadata = properties.get("metadata")
+    mark = metadata.get(MARK) if isinstance(metadata, dict) else None
+    geometry = feature["geometry"]
+    is_polygon = geometry["type"] == "Polygon"
+    return mark is not None and is_polygon and mark == prediction_mark(properties, geometry["coordinates"])
 
 
 def _class_name(properties: Mapping[str, Any]) -> str:

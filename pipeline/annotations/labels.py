@@ -34,6 +34,9 @@ class CutOptions:
     per_class: int | None = None
     """Most tiles of a class, drawn evenly over slides and annotations."""
 
+    predicted: bool = False
+    """Also take regions of our maps that nobody changed."""
+
 
 def covers(regions: Regions, slide: Slide, squares: Squares) -> pd.DataFrame:
     """Return the share of each square that each annotation covers: columns x, y, name, part, cover.

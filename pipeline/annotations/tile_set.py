@@ -1,7 +1,7 @@
 """Cut annotated slides into a data set of labelled tiles, which are squares of the slides and not stored."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,14 +12,14 @@ from pipeline.annotations.labels import CutOptions, covers, draw_evenly, labelle
 from pipeline.annotations.listing import AnnotatedSlide, Listing
 from pipeline.annotations.overlay import draw_annotations
 from pipeline.annotations.regions import combine
-from pipeline.errors import BadInput
+from pipeline.errors import BadArtifact, BadInput
 from pipeline.figures.plotting import to_rgb
 from pipeline.figures.style import area_colours
 from pipeline.runtime.console import log
 from pipeline.slides.grid import THUMBNAIL_PX, Tiling, squares_of
 from pipeline.slides.openslide_reader import open_slide
 from pipeline.slides.tissue import find_tissue
-from pipeline.storage import atomic
+from pipeline.storage import atomic, records
 from pipeline.tiles.audit.finding import Finding
 from pipeline.tiles.datasets.names import check_spellings
 from pipeline.tiles.datasets.sources import SAME_NAMES, TileSet, plain_path
@@ -37,16 +37,45 @@ def overlay_path(run: Path, slide: AnnotatedSlide) -> Path:
     return run / FIGURES / f"{slide.entry.name}.png"
 
 
-def remove_squares(folder: Path) -> None:
+def slides_root(listing: Listing) -> Path:
+    """Return the folder that contains all slides; paths of tiles are relative to it."""
+    return Path(os.path.commonpath([plain_path(slide.entry.path).parent for slide in listing.slides]))
+
+
+def slide_hashes(listing: Listing) -> dict[str, str]:
+    """Return path of each slide relative to `slides_root` -> its SHA-256."""
+    root = slides_root(listing)
+    paths = [plain_path(slide.entry.path) for slide in listing.slides]
+    return {path.relative_to(root).as_posix(): atomic.sha256_file(path) for path in paths}
+
+
+def earlier_overlays(run: Path) -> set[Path]:
+    """Return the overlays that an earlier run of prepare recorded."""
+    try:
+        outputs = records.read_record_alone(run / "manifest.csv")["outputs"]
+    except BadArtifact:
+        return set()
+    return {run / name for name in outputs if Path(name).parent.as_posix() == FIGURES}
+
+
+def remove_squares(folder: Path, used: Collection[Path]) -> None:
     """Remove the stored tiles of an earlier run of prepare from a folder of the run.
+
+    Args:
+        folder: the folder, which may be missing.
+        used: files that are tiles of now.
 
     Raises:
         BadArtifact: the folder is a link, which may lead out of the run.
     """
     atomic.check_no_link(folder)
-    for file in folder.rglob("*.png"):
-        if SQUARE.fullmatch(file.name):
+    squares = [file for file in folder.rglob("*.png") if SQUARE.fullmatch(file.name)]
+    kept = {os.path.realpath(path) for path in used} if squares else set()
+    for file in squares:
+        if os.path.realpath(file) not in kept:
             file.unlink()
+            if not any(file.parent.iterdir()):
+                file.parent.rmdir()
 
 
 def annotated_tiles(
@@ -66,7 +95,8 @@ def annotated_tiles(
         BadInput: annotations that cannot be used or are those of another slide, or no tile has a class.
         BadSlide: a slide cannot be used.
     """
-    read = {path: read_annotations(path) for slide in listing.slides for path in slide.files}
+    files = {path for slide in listing.slides for path in slide.files}
+    read = {path: read_annotations(path, predicted=options.predicted) for path in sorted(files)}
     names = sorted({name for file in read.values() for name in file.names if is_class(name)})
     if not allow_similar_names:
         groups = [slide.group for slide in listing.slides]
@@ -76,8 +106,8 @@ def annotated_tiles(
     tables, facts = [], []
     for i, slide in enumerate(listing.slides):
         log.info(f"prepare: slide {i + 1} of {len(listing.slides)}, {slide.entry.name}")
-        files = [read[path] for path in slide.files]
-        table, found_facts = _cut(slide, files, options, overlay=overlay_path(run, slide), colours=colours, force=force)
+        own = [read[path] for path in slide.files]
+        table, found_facts = _cut(slide, own, options, overlay=overlay_path(run, slide), colours=colours, force=force)
         tables.append(table)
         facts.append(found_facts)
     table = pd.concat(tables, ignore_index=True)
@@ -88,20 +118,21 @@ def annotated_tiles(
         )
     if options.per_class:
         table = draw_evenly(table, per_class=options.per_class, seed=seed)
-    full = [plain_path(slide.entry.path) for slide in listing.slides]
-    root = Path(os.path.commonpath([path.parent for path in full]))
-    places = {
-        slide.entry.name: path.relative_to(root).as_posix() for slide, path in zip(listing.slides, full, strict=True)
-    }
+    hashes = slide_hashes(listing)
+    places = {slide.entry.name: path for slide, path in zip(listing.slides, hashes, strict=True)}
     table["path"] = table["slide"].map(places) + "/" + table["file"]
     table["split"] = table["slide"].map({slide.entry.name: slide.split for slide in listing.slides})
     return TileSet(
         listing.name,
-        root,
+        slides_root(listing),
         table[["path", "label", "group", "split"]].sort_values("path", ignore_index=True),
         ignored=listing.ignored,
         notes=listing.notes,
-        facts={"mpp": options.tile_mpp, "slides": {slide.entry.path.name: slide.group for slide in listing.slides}},
+        facts={
+            "mpp": options.tile_mpp,
+            "slides": {slide.entry.path.name: slide.group for slide in listing.slides},
+            "slide_sha256": hashes,
+        },
         findings=[*annotation_findings(facts), *_group_findings(listing.slides)],
     )
 

@@ -29,6 +29,9 @@ class AnnotationOptions:
     tiles_per_class: int | None = None
     """Most tiles of a class, drawn evenly over slides and annotations. Default: all."""
 
+    predicted_regions: bool = False
+    """Also take regions of a map of `predict` that nobody changed in QuPath, as though a person had drawn them."""
+
     write_tiles: bool = False
     """Store the tiles as PNG files in the run (tiles/). By default later stages read them from the slides."""
 
@@ -53,4 +56,11 @@ class AnnotationOptions:
         """Return how annotated slides are cut."""
         from pipeline.annotations.labels import CutOptions
 
-        return CutOptions(self.cut_px, self.cut_mpp, self.cut_overlap, self.min_cover, self.tiles_per_class)
+        return CutOptions(
+            self.cut_px,
+            self.cut_mpp,
+            self.cut_overlap,
+            self.min_cover,
+            self.tiles_per_class,
+            self.predicted_regions,
+        )

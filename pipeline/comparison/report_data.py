@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.comparison.group_level import GroupLevel
 from pipeline.comparison.pairwise_tests import METRIC
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.recommendation import Verdict
@@ -29,6 +30,9 @@ class ReportData:
     """By (head, split, metric)."""
 
     verdict: Verdict
+
+    groups: GroupLevel | None
+    """Predictions of whole groups; None where groups have no label of their own."""
 
     protocol: Protocol | None
     """The cross-validation plan; None for a single split."""

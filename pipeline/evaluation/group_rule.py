@@ -1,45 +1,73 @@
 """Predict a group from its tiles: the rules by which probabilities of tiles become those of a group."""
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from pipeline.evaluation.validate import FloatArray, IntArray, ProbabilityArray
 
-Shares = Callable[[ProbabilityArray, IntArray], FloatArray]
-"""Maps probabilities (M, K) and predicted classes (M,) of tiles to what is averaged over a group, (M, K)."""
+Votes = Callable[[ProbabilityArray, IntArray], FloatArray]
+"""Maps probabilities (M, K) and predicted classes (M,) of tiles to the weights that each tile gives, (M, K)."""
 
 
 def _votes(p: ProbabilityArray, predicted: IntArray) -> FloatArray:
     return np.eye(p.shape[1])[predicted]
 
 
-def _above(threshold: float) -> Shares:
+def _sure_votes(threshold: float) -> Votes:
     return lambda p, predicted: (p > threshold).astype(np.float64)
 
 
-RULES: Mapping[str, Shares] = {
+RULES: Mapping[str, Votes] = {
     "mean probability": lambda p, predicted: np.asarray(p, np.float64),
     "vote": _votes,
-    "share above 0.75": _above(0.75),
-    "share above 0.9": _above(0.9),
+    "vote of tiles above 0.75": _sure_votes(0.75),
+    "vote of tiles above 0.9": _sure_votes(0.9),
 }
-"""Rule -> what is averaged over the tiles of a group. The first rule holds where validation groups are too few."""
+"""Rule -> the weights that are summed over the tiles of a group. "vote of tiles above t": only tiles vote that give one
+class a probability above t. The first rule holds where validation groups are too few."""
 
 
-def group_means(rule: str, p: ProbabilityArray, predicted: IntArray, code: IntArray) -> FloatArray:
-    """Return the mean shares of groups, (G, K), with sum 1; a group without any share has its mean probabilities.
+@dataclasses.dataclass(frozen=True)
+class GroupRule:
+    """How a report predicts groups; `predict` applies it to slides."""
+
+    rule: str
+    """One of `RULES`."""
+
+    classes: Sequence[str]
+    """Classes that a group can be of."""
+
+    positive: str = ""
+    """Class that the thresholds are for; "": there are none."""
+
+    sensitivity: float | None = None
+    """Share of the positive validation groups that reach the thresholds."""
+
+    thresholds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Head -> least probability of the class `positive` from which a group counts as positive."""
+
+
+def group_probabilities(
+    rule: str, p: ProbabilityArray, predicted: IntArray, code: IntArray, *, classes: Sequence[int] | None = None
+) -> FloatArray:
+    """Return the share of the weights of each group's tiles that each class has, (G, L), with sum 1.
+
+    A group without any weight has its mean probabilities.
 
     Args:
         rule: one of `RULES`.
         p: (M, K) probabilities of the tiles.
         predicted: (M,) their predicted classes.
         code: (M,) number of each tile's group, 0..G-1.
+        classes: L classes that a group can be of; None: all K. Weights of other classes have no effect.
     """
+    columns = range(p.shape[1]) if classes is None else classes
     values = RULES[rule](p, predicted)
-    sums = np.stack([np.bincount(code, values[:, k]) for k in range(values.shape[1])], axis=1)
+    sums = np.stack([np.bincount(code, values[:, k]) for k in columns], axis=1)
     empty = sums.sum(axis=1) == 0
     if empty.any():
-        fallback = np.stack([np.bincount(code, p[:, k]) for k in range(values.shape[1])], axis=1)
-        sums[empty] = fallback[empty]
+        fallback = np.stack([np.bincount(code, p[:, k]) for k in columns], axis=1)
+        sums[empty] = np.maximum(fallback[empty], np.finfo(np.float64).tiny)
     return np.asarray(sums / sums.sum(axis=1, keepdims=True))

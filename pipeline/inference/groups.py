@@ -7,14 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.evaluation.group_rule import RULES, group_means
+from pipeline.evaluation.group_rule import RULES, GroupRule, group_probabilities
 from pipeline.storage import records
 from pipeline.storage.csv_files import no_formula
 from pipeline.storage.predictions.csv_table import HeadOutput
 
 
-def group_rule(run: Path) -> str | None:
+def group_rule(run: Path, classes: Sequence[str]) -> GroupRule | None:
     """Return the rule of a run's report; None where there is no report, or it predicts no groups.
+
+    Args:
+        run: the run folder.
+        classes: K classes of the heads.
 
     Raises:
         BadArtifact: the record of comparison.csv is damaged or was edited.
@@ -22,34 +26,48 @@ def group_rule(run: Path) -> str | None:
     path = run / "comparison.csv"
     if not records.record_path(path).is_file():
         return None
-    rule = records.read_record_alone(path)["details"].get("group_rule")
-    return rule if isinstance(rule, str) and rule in RULES else None
+    try:
+        rule = GroupRule(**records.read_record_alone(path)["details"]["groups"])
+        known = rule.rule in RULES and len(rule.classes) > 0 and {*rule.classes} <= {*classes}
+        known = known and (not rule.thresholds or rule.positive in rule.classes)
+        known = known and all(type(threshold) is float for threshold in rule.thresholds.values())
+    except (KeyError, TypeError, AttributeError):  # no report of ours: whoever can write a file can write its record
+        return None
+    return rule if known else None
 
 
 def slide_csv(
-    slide: str, outputs: Mapping[str, HeadOutput], scores: np.ndarray | None, *, rule: str, classes: Sequence[str]
+    slide: str, outputs: Mapping[str, HeadOutput], scores: np.ndarray | None, *, rule: GroupRule, classes: Sequence[str]
 ) -> str:
-    """Return groups.csv of a slide: slide, head, rule, n_tiles, n_rejected, predicted and p_<class>, one row a head.
+    """Return groups.csv of a slide, with one row for each head.
 
-    Where all tiles are rejected the slide has no class.
+    Columns: slide, head, rule, n_tiles, n_rejected, predicted, positive, threshold, is_positive and p_<class>. Where
+    all tiles are rejected the slide has no class. Without a threshold of the report its three columns are empty.
 
     Args:
         slide: its name.
         outputs: head -> its output for M tiles.
         scores: (M,) outlier scores over the threshold: tiles above 1 are rejected; None: no tile is.
-        rule: one of `RULES`.
+        rule: the report's.
         classes: K names.
     """
     n_tiles = len(next(iter(outputs.values())).predicted)
     used = np.ones(n_tiles, bool) if scores is None else scores <= 1
     n_used = int(used.sum())
+    codes = [list(classes).index(name) for name in rule.classes]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["slide", "head", "rule", "n_tiles", "n_rejected", "predicted", *(f"p_{name}" for name in classes)])
+    about = ("slide", "head", "rule", "n_tiles", "n_rejected", "predicted", "positive", "threshold", "is_positive")
+    writer.writerow([*about, *(f"p_{name}" for name in rule.classes)])
     for head, output in outputs.items():
-        found = ["", *([""] * len(classes))]
+        found = [""] * (4 + len(codes))
         if n_used:
-            p = group_means(rule, output.p[used], output.predicted[used], np.zeros(n_used, np.int64))[0]
-            found = [no_formula(classes[int(p.argmax())]), *(f"{value:.6f}" for value in p)]
-        writer.writerow([no_formula(slide), head, rule, n_used, n_tiles - n_used, *found])
+            one_group = np.zeros(n_used, np.int64)
+            p = group_probabilities(rule.rule, output.p[used], output.predicted[used], one_group, classes=codes)[0]
+            point = ["", "", ""]
+            if (threshold := rule.thresholds.get(head)) is not None:
+                is_positive = p[rule.classes.index(rule.positive)] >= threshold
+                point = [no_formula(rule.positive), f"{threshold:.6f}", "yes" if is_positive else "no"]
+            found = [no_formula(rule.classes[int(p.argmax())]), *point, *(f"{value:.6f}" for value in p)]
+        writer.writerow([no_formula(slide), head, rule.rule, n_used, n_tiles - n_used, *found])
     return buffer.getvalue()

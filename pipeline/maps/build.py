@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.errors import BadTile
 from pipeline.inference.outliers import Rejection
 from pipeline.maps.cells import class_map, grid_of, rejected_map
-from pipeline.maps.ground_truth import GroundTruth, score_map
+from pipeline.maps.ground_truth import GroundTruth, GroundTruthScore, score_map
 from pipeline.maps.map_data import MapData
 from pipeline.runtime.console import log
 from pipeline.storage import freshness
@@ -47,10 +47,15 @@ def build_maps(
         head: class_map(grid, content.coords, output.p, ok, patch=slide.patch_size_level0, offsets=output.offsets)
         for head, output in head_outputs.items()
     }
-    score = None
+    scores = {head: score_map(one, ground_truth) for head, one in by_head.items()} if ground_truth else {}
+    accepted: dict[str, GroundTruthScore] = {}
+    outlier_score = None
     if outliers is not None:
         for head, found in by_head.items():
-            by_head[head], score = rejected_map(found, content.coords[ok], outliers[1], patch=slide.patch_size_level0)
+            by_head[head], outlier_score = rejected_map(
+                found, content.coords[ok], outliers[1], patch=slide.patch_size_level0
+            )
+        accepted = {head: score_map(one, ground_truth) for head, one in by_head.items()} if ground_truth else {}
     own: dict[str, Any] = {"views": 1, **details}
     heads: dict[str, Any] = {"views": 1, **fitted_on["details"]}
     remarks = [
@@ -64,12 +69,13 @@ def build_maps(
         slide=slide,
         classes=content.classes,
         by_head=by_head,
-        scores={head: score_map(one, ground_truth) for head, one in by_head.items()} if ground_truth else {},
+        scores=scores,
+        accepted=accepted,
         saw_source=saw_source if isinstance(saw_source, bool) else None,
         n_tiles=len(ok),
         n_unreadable=int((~ok).sum()),
         rejection=None if outliers is None else outliers[0],
-        outlier=score,
+        outlier=outlier_score,
         remarks=remarks,
         sources={
             "slide": slide.slide_sha256,

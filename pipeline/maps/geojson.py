@@ -3,8 +3,8 @@
 The structure is that of QuPath's own export (qupath.readthedocs.io, "Exporting annotations", and its class
 `PathObject` as JSON since 0.4). A FeatureCollection has coordinates in level-0 px from the upper left corner of the
 slide or, where the slide states bounds (MIRAX, SCN), of its scanned area, because QuPath crops it to that area.
-`properties` hold `objectType`, `name`, `classification` (`name`, `color` as [r, g, b]) and `measurements` (name ->
-number).
+`properties` hold `objectType`, `name`, `classification` (`name`, `color` as [r, g, b]), `measurements` (name ->
+number) and `metadata` (name -> text), by which `prepare` recognises objects that nobody changed.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import ndimage
 
-from pipeline.annotations.geojson import COLON, shapely
+from pipeline.annotations.geojson import COLON, MARK, prediction_mark, shapely
 from pipeline.evaluation.validate import FloatArray, IntArray
 from pipeline.maps.cells import REJECTED, ClassMap
 from pipeline.runtime.console import visible
@@ -153,6 +153,7 @@ def write_geojson(
                 "measurements": measurements,
             }
             rings = [[[left - x, top - y] for left, top in ring] for ring in shape.rings]
+            properties["metadata"] = {MARK: prediction_mark(properties, rings)}
             geometry = {"type": "Polygon", "coordinates": rings}
             file.write(f"{',' if n else ''}\n")
             file.write(_json({"type": "Feature", "geometry": geometry, "properties": properties}))

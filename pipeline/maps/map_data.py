@@ -23,7 +23,10 @@ class MapData:
     classes: list[str]
     by_head: Mapping[str, ClassMap]
     scores: Mapping[str, GroundTruthScore]
-    """Head -> score of its map against the ground truth; empty without a ground truth."""
+    """Head -> score of all cells of its map against the ground truth; empty without a ground truth."""
+
+    accepted: Mapping[str, GroundTruthScore]
+    """Head -> the same without rejected cells; empty without a ground truth or where no tile is rejected."""
 
     saw_source: bool | None
     """Whether the network was trained on tiles of the slide's source; None: not known."""

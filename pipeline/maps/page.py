@@ -112,16 +112,18 @@ def _outliers(maps: MapData, rejection: Rejection, figures: dict[str, dict[str, 
 
 
 def _ground_truth(maps: MapData) -> Section:
-    """Return accuracy, and the Jaccard index of each class."""
-    first = next(iter(maps.scores.values()))
-    indices = {head: jaccard_index(score.matrix) for head, score in maps.scores.items()}
+    """Return accuracy, and the Jaccard index of each class, of all cells and of the accepted ones."""
+    scores = {head_name(head): score for head, score in maps.scores.items()}
+    scores |= {f"{head_name(head)}, accepted cells": score for head, score in maps.accepted.items()}
+    first = next(iter(scores.values()))
     support = first.matrix.sum(axis=1)
+    indices = [jaccard_index(score.matrix) for score in scores.values()]
     rows = [
-        ["accuracy", str(support.sum()), *(number(share_agreed(score.matrix)) for score in maps.scores.values())],
-        ["mean IoU", "", *(number(mean_jaccard(score.matrix)) for score in maps.scores.values())],
+        ["accuracy", str(support.sum()), *(number(share_agreed(score.matrix)) for score in scores.values())],
+        ["mean IoU", "", *(number(mean_jaccard(score.matrix)) for score in scores.values())],
     ]
     rows += [
-        [f"IoU of {name}", str(support[k]), *(number(float(index[k])) for index in indices.values())]
+        [f"IoU of {name}", str(support[k]), *(number(float(index[k])) for index in indices)]
         for k, name in enumerate(maps.classes)
     ]
     n_tissue = int(support.sum()) + first.n_unmapped
@@ -132,9 +134,13 @@ def _ground_truth(maps: MapData) -> Section:
         "IoU (Jaccard index) of a class: squares with the class in map and ground truth, over squares with the class "
         "in either. The mean is over the classes of the ground truth."
     )
-    return Section(
-        "Agreement with the ground truth", [Text(text), Table(["", "squares", *map(head_name, maps.scores)], rows)]
-    )
+    for head, score in maps.accepted.items():
+        kept = int(score.matrix.sum())
+        text += (
+            f" {head_name(head)}: {kept} of {support.sum()} squares are accepted "
+            f"({percent(kept / max(support.sum(), 1), 1)}), the others rejected."
+        )
+    return Section("Agreement with the ground truth", [Text(text), Table(["", "squares", *scores], rows)])
 
 
 def _agreement(maps: MapData, figures: dict[str, dict[str, str]]) -> Section:

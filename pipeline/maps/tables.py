@@ -48,10 +48,14 @@ def agreement_csv(maps: MapData) -> str:
 
 
 def iou_csv(maps: MapData) -> str:
-    """Return head, class, iou, n_cells (mapped squares whose true class it is)."""
+    """Return head, cells, class, iou, n_cells (mapped squares whose true class it is).
+
+    `cells` is all, and with rejected cells also accepted.
+    """
     rows = [
-        [head, name, float(iou), int(n)]
-        for head, score in maps.scores.items()
+        [head, cells, name, float(iou), int(n)]
+        for cells, scores in (("all", maps.scores), ("accepted", maps.accepted))
+        for head, score in scores.items()
         for name, iou, n in zip(maps.classes, jaccard_index(score.matrix), score.matrix.sum(axis=1), strict=True)
     ]
-    return _csv(["head", "class", "iou", "n_cells"], rows)
+    return _csv(["head", "cells", "class", "iou", "n_cells"], rows)

@@ -31,8 +31,11 @@ from pipeline.storage.placeholder import no_file, placeholder
 from pipeline.tiles.image_limits import MAX_SIDE
 
 CACHE_BYTES = 128_000_000
-"""OpenSlide's cache of decoded blocks in each reading process: two rows of blocks of a wide slide, so that the next row
-of tiles finds the blocks that it shares with this one."""
+"""OpenSlide's cache of decoded blocks in each reading process, for all slides that the process has open: two rows of
+blocks of a wide slide, so that the next row of tiles finds the blocks that it shares with this one."""
+
+_CACHES: dict[int, Any] = {}
+"""Process -> its cache. The locks of a cache that another process made may never be released."""
 
 CUT = "truncated: the file ends before a directory of its images: copy or download it again"
 """Why a TIFF cannot be opened that an interrupted copy left."""
@@ -96,7 +99,9 @@ class PyramidSlide(Slide):
 
             try:
                 self._handle, self._pid = openslide.OpenSlide(self.path), os.getpid()
-                self._handle.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
+                if self._pid not in _CACHES:
+                    _CACHES.setdefault(self._pid, openslide.OpenSlideCache(CACHE_BYTES))
+                self._handle.set_cache(_CACHES[self._pid])
             except (openslide.OpenSlideError, OSError) as error:
                 self._handle = None
                 reason = CUT if is_cut(self.path) else f"cannot be opened ({reason_of(error, self.path)})"

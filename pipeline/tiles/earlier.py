@@ -52,17 +52,30 @@ def check_same_tiles(manifest: Manifest, tiles: TileSet) -> None:
         )
 
 
-def check_same_annotations(manifest: Manifest, listing: list[Path]) -> None:
-    """Check that a manifest was made of the annotation files that are there now.
+def check_same_annotations(manifest: Manifest, listing: list[Path], slides: Mapping[str, str]) -> None:
+    """Check that a manifest was made of the annotation files and slides that are there now.
+
+    Args:
+        manifest: of an earlier run.
+        listing: the table and the annotation files.
+        slides: path of each slide below the folder of all -> its SHA-256.
 
     Raises:
-        StaleInput: files were added or removed since, which would deal the slides to other splits.
+        StaleInput: files were added or removed since, which would deal the slides to other splits, or a slide changed.
     """
     made_of = records.read_record(manifest.path)["inputs"]
     if sorted(made_of.values()) != sorted(atomic.sha256_file(file) for file in listing):
         raise StaleInput(
             f"{manifest.path} was made of {len(made_of)} files of annotations and lists, now there are {len(listing)} "
             "or other ones: pass --restart to prepare again, or give another --run"
+        )
+    made_from = manifest.details.get("slide_sha256")
+    if changed := [
+        name for name, digest in slides.items() if not isinstance(made_from, dict) or made_from.get(name) != digest
+    ]:
+        raise StaleInput(
+            f"{changed[0]}: not the slide that {manifest.path} was made from ({len(changed)} of {len(slides)} slides "
+            "differ): pass --restart to prepare again, or give another --run"
         )
 
 

@@ -38,6 +38,7 @@ def maps_of(name: str) -> MapData:
         classes=[name, f"{name} "],
         by_head=heads,
         scores={head: GroundTruthScore(np.array([[3, 1], [2, 6]]), 0, 0, 50) for head in MAIN},
+        accepted={},
         saw_source=True,
         n_tiles=12,
         n_unreadable=0,

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.comparison.group_level import GroupRequest, group_level
 from pipeline.comparison.heads_summary import HeadFacts, HeadsSummary
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.recommendation import judge
@@ -96,6 +97,7 @@ def make_data(tmp_path: Path) -> Callable[..., ReportData]:
             "resampling": resampling,
             "scores": scores,
             "verdict": judge(predictions, scores, resampling, n_train=n_train),
+            "groups": group_level(predictions, GroupRequest()),
             "protocol": None,
             "random_control": None,
             "corrupted": None,

@@ -14,6 +14,8 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from pipeline.annotations.geojson import read_annotations
+from pipeline.annotations.regions import combine
 from pipeline.errors import PipelineError
 from pipeline.slides.grid import SCHEMA as GRID
 from pipeline.slides.grid import read_grid
@@ -83,6 +85,19 @@ def grid(data: bytes, folder: Path) -> None:
         path.write_bytes(rest)
         records.write_record(records.Artifact(path, GRID, "tile"), details=details)
         check(read_grid, path)
+
+
+def geojson(data: bytes, folder: Path) -> None:
+    """Read annotations, also those that our maps hold, and combine them with corrections."""
+    path = folder / "a.geojson"
+    path.write_bytes(data)
+
+    def look(path: Path) -> None:
+        found = read_annotations(path, predicted=True)
+        combine([found, found], origin=(1, 2))
+        read_annotations(path)
+
+    check(look, path)
 
 
 def hdf5_raw(data: bytes, folder: Path) -> None:
@@ -250,6 +265,7 @@ TARGETS: dict[str, Callable[[bytes, Path], None]] = {
     "slide": slide,
     "grid": grid,
     "hdf5": hdf5,
+    "geojson": geojson,
     "hdf5_raw": hdf5_raw,
 }
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.annotations.geojson import COLON, NO_EFFECT, read_annotations
 from pipeline.annotations.regions import combine
-from pipeline.errors import PipelineError
+from pipeline.errors import BadInput, PipelineError
 from pipeline.maps.cells import REJECTED, ClassMap, class_areas, grid_of
 from pipeline.maps.geojson import REJECTED_CLASS, cell_shapes, region_shapes, write_geojson
 from pipeline.storage.embeddings.slide_info import SlideInfo
@@ -125,11 +125,11 @@ def test_facts_stand_beside_the_features(tmp_path):
 
 @pytest.mark.parametrize("objects", ["regions", "tiles"])
 def test_a_map_can_be_read_as_annotations(tmp_path, objects):
-    """As after a correction in QuPath: the same classes and areas; rejected cells have no effect."""
+    """Where the user requests it: the same classes and areas; rejected cells have no effect."""
     found = map_of([[0, 0, 1], [2, REJECTED, 1], [-1, -2, 0]])
     found.p[1, 1] = 1 / 3  # a rejected cell keeps its probabilities
     written(tmp_path, found, objects=objects)
-    regions = combine([read_annotations(tmp_path / "map.geojson")], origin=(0, 0))
+    regions = combine([read_annotations(tmp_path / "map.geojson", predicted=True)], origin=(0, 0))
     assert list(regions) == sorted(["ADI", CLASSES[1], "TÜM"])
     for code, name in enumerate(CLASSES):
         assert regions[name].area == 100**2 * (found.code == code).sum()
@@ -152,3 +152,29 @@ def test_regions_cover_the_cells_of_their_class_and_nothing_else(codes):
             for row, column in np.argwhere(found.code == code)
         ]
         assert shapely.union_all(polygons).equals(shapely.union_all(cells))
+
+
+def test_prepare_passes_over_objects_that_nobody_changed(tmp_path):
+    """Also after QuPath wrote them: other rings, decimals, a new id; a changed class or shape counts as drawn."""
+    content = written(tmp_path, map_of([[0, 0, 1], [0, 2, 1], [0, 0, 0], [0, 0, 2]]), origin=(7, 9))
+    path, n = tmp_path / "map.geojson", len(content["features"])
+    assert n == 4
+    with pytest.raises(BadInput, match="4 of a map"):
+        read_annotations(path)
+    assert len(read_annotations(path, predicted=True).names) == n
+    for feature in content["features"]:
+        feature["id"] = "0d9a1c0e"
+        (outer, *holes) = feature["geometry"]["coordinates"]
+        turned = [[x + 0.0, y + 0.0] for x, y in [*outer[1:], outer[1]]][::-1]
+        feature["geometry"]["coordinates"] = [turned, *holes]
+    path.write_text(json.dumps(content))
+    with pytest.raises(BadInput, match="4 of a map"):
+        read_annotations(path)
+    content["features"][0]["properties"]["classification"] = {"name": "other"}
+    content["features"][1]["geometry"]["coordinates"][0][0][0] += 5
+    content["features"][1]["geometry"]["coordinates"][0][-1][0] += 5
+    path.write_text(json.dumps(content))
+    found = read_annotations(path)
+    assert len(found.names) == 2
+    assert "other" in found.names
+    assert found.passed_over == {"of a map, which nobody changed": 2}

@@ -31,8 +31,8 @@ def maps() -> MapData:
         p[0, :3] = np.nan
         heads[head] = ClassMap(grid, p, code)
     return MapData(
-        slide=SLIDE, classes=["TUM", "STR", HOSTILE], by_head=heads, scores={}, saw_source=False, n_tiles=12,
-        n_unreadable=1, rejection=None, outlier=None, remarks=[], sources={"slide": "a" * 64},
+        slide=SLIDE, classes=["TUM", "STR", HOSTILE], by_head=heads, scores={}, accepted={}, saw_source=False,
+        n_tiles=12, n_unreadable=1, rejection=None, outlier=None, remarks=[], sources={"slide": "a" * 64},
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import BadSlide, BadTile
-from pipeline.slides import base
+from pipeline.slides import base, openslide_reader
 from pipeline.slides.openslide_reader import open_slide
 from pipeline.slides.scale import GivenMpp
 
@@ -53,6 +54,19 @@ def test_the_thumbnail_is_the_slide_made_small(slide_file: Make, monkeypatch: py
         assert np.abs(small.pixels - expected).max() <= 2
         assert not small.unreadable.any()
         assert slide.thumbnail(9999).pixels.shape == (500, 500, 3)  # never enlarged
+
+
+def test_all_slides_of_a_process_share_one_cache(slide_file: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory does not grow with the number of threads and open slides."""
+    made: list[int] = []
+    path, real = slide_file(side=500), pytest.importorskip("openslide").OpenSlideCache
+    monkeypatch.setattr(openslide_reader, "_CACHES", {})
+    monkeypatch.setattr("openslide.OpenSlideCache", lambda size: made.append(size) or real(size))
+    with open_slide(path) as first, ThreadPoolExecutor(3) as pool:
+        read = [*pool.map(lambda _: openslide_reader.read_square(path, 0, 0, side=64, px=64)[0], range(6))]
+        assert all(np.array_equal(pixels, first.read_tile(0, 0, 64, 64)) for pixels in read)
+    assert made[0] == openslide_reader.CACHE_BYTES
+    assert len(openslide_reader._CACHES) == 1
 
 
 @pytest.mark.fault("damaged or odd slide")
