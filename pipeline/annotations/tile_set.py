@@ -28,6 +28,9 @@ from pipeline.tiles.decoding import SQUARE, square_name
 FIGURES = "figures/annotations"
 """Folder in a run with an overlay of each slide."""
 
+TISSUE_PX = 512
+"""Longest side of the thumbnail on which tissue is compared with the annotations."""
+
 ORIGIN = "annotations"
 """Word for the origin of the tiles in the manifest's record."""
 
@@ -164,10 +167,10 @@ def _cut(
     tiling = Tiling(options.tile_px, options.tile_mpp, overlap=options.overlap)
     with open_slide(slide.entry.path, slide.entry.mpp) as image:
         squares = squares_of(image, tiling, force=force)
-        thumbnail = image.thumbnail(THUMBNAIL_PX)
-        tissue = find_tissue(thumbnail, mpp=image.mpp, threshold=None).mask
+        thumbnail, small = image.thumbnail(THUMBNAIL_PX), image.thumbnail(TISSUE_PX)
+        tissue = find_tissue(small, mpp=image.mpp, threshold=None).mask
         regions = combine(files, origin=image.bounds)
-        outside = check_place(image, thumbnail, tissue, regions, force=force)
+        outside = check_place(image, small, tissue, regions, force=force)
         table = labelled(covers(regions, image, squares), min_cover=options.min_cover)
         corrected = {}
         if len(files) > 1:

@@ -14,9 +14,8 @@ import pandas as pd
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.scores import FEW_UNITS
 from pipeline.errors import BadInput
-from pipeline.evaluation.group_rule import RULES, GroupRule, group_probabilities
+from pipeline.evaluation.group_rule import RULES, GroupRule, group_probabilities, sensitivity_threshold
 from pipeline.evaluation.metrics import confusion, scores_from_confusion
-from pipeline.evaluation.operating_point import sensitivity_threshold
 from pipeline.evaluation.validate import IntArray
 from pipeline.runtime.console import list_names
 from pipeline.storage.csv_files import no_formula

@@ -5,7 +5,7 @@ from pipeline.comparison.recommendation import judge
 from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.scores import by_key, choose_resampling, score_heads
 from pipeline.evaluation.bootstrap import bootstrap_auroc
-from pipeline.evaluation.operating_point import Share, exact_share
+from pipeline.evaluation.group_rule import Share, exact_share
 from pipeline.figures.roc import draw_roc
 from pipeline.markup.document import Block, Figure, Note, Section, Table, Text
 from pipeline.markup.number_format import count, head_name, interval, level_text, number

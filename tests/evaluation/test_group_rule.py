@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from pipeline.evaluation.operating_point import exact_share, sensitivity_threshold
+from pipeline.evaluation.group_rule import exact_share, sensitivity_threshold
 
 
 @pytest.mark.parametrize(("sensitivity", "expected"), [(1.0, 0.1), (0.9, 0.2), (0.85, 0.2), (0.5, 0.6), (0.01, 1.0)])
