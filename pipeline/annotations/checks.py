@@ -20,7 +20,7 @@ MOST_OUTSIDE = 0.5
 LEAST_OUTSIDE = 0.001
 """Share of the annotated area outside of the slide from which there is a finding."""
 
-LOW_TISSUE, HIGH_TISSUE = 0.7, 0.9
+LOW_TISSUE, HIGH_TISSUE = 0.85, 0.9
 """Coordinates are in micrometres if they, taken as px, cover at most the first share of tissue, and divided by the
 um/px at least the second."""
 

@@ -28,9 +28,10 @@ class Slide:
         self.mpp = mpp
 
 
-def share_outside(mpp: float, regions: Regions, *, force: bool = False) -> float:
+def share_outside(mpp: float, regions: Regions, *, force: bool = False, first: int = 60) -> float:
+    """Check regions on a slide whose tissue begins at `first` hundredths of its sides."""
     tissue = np.zeros((100, 100), bool)
-    tissue[60:90, 60:90] = True
+    tissue[first:90, first:90] = True
     thumbnail = Thumbnail(np.zeros((100, 100, 3), np.uint8), 10.0, np.zeros((100, 100), bool))
     return check_place(Slide(mpp), thumbnail, tissue, regions, force=force)  # type: ignore[arg-type]
 
@@ -46,6 +47,13 @@ def test_micrometres_are_refused_with_the_ratio(mpp: float) -> None:
         share_outside(mpp, box(*TISSUE, scale=mpp))
     if mpp < 1:
         assert share_outside(mpp, box(*TISSUE, scale=mpp), force=True) == 0
+
+
+def test_micrometres_are_refused_where_most_of_them_is_on_tissue_too() -> None:
+    """A slide that is full of tissue: taken as px, 84 % of the annotated area is tissue."""
+    with pytest.raises(BadInput, match="taken as px 84%"):
+        share_outside(0.5, box(170, 170, 900, 900, scale=0.5), first=12)
+    assert share_outside(0.5, box(170, 170, 900, 900), first=12) == 0
 
 
 def test_the_annotations_of_another_slide_are_refused() -> None:
