@@ -135,13 +135,8 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     if options.truth is not None:
         truth = read_ground_truth(options.truth, content.classes, content.slide)
         inputs += [options.truth, description_path(options.truth)]
-    artifact = records.Artifact(
-        out / "predictions.csv",
-        unlabelled.SCHEMA,
-        "predict",
-        chosen(options) | {"groups": None if rule is None else dataclasses.asdict(rule)},
-        inputs,
-    )
+    words = chosen(options) | {"groups": rule and dataclasses.asdict(rule)}
+    artifact = records.Artifact(out / "predictions.csv", unlabelled.SCHEMA, "predict", words, inputs)
     slide = content.slide
     source = slide_of(path, record, slide)
     check_same_content(artifact.path, source, sha256=slide.slide_sha256, restart=common.restart)
