@@ -206,10 +206,10 @@ def run(common: Common, options: PrepareOptions) -> int:
         has_lost = options.write_tiles and not all((earlier.root / name).is_file() for name in earlier.readable["path"])
     if earlier is not None and not has_moved and not has_lost and freshness.reusable_record(artifact) is not None:
         return EXIT_OK if len(earlier.readable) == len(earlier.table) else EXIT_SKIPPED
-    if annotated is None:
-        remove_squares(common.run / "tiles", [tiles.root / name for name in tiles.table["path"]])
-    else:
-        remove_squares(common.run / "tiles", [])
+    if annotated is None and not (common.run / "tiles").is_symlink():  # a link is the user's
+        remove_squares(common.run / "tiles", (tiles.root / name for name in tiles.table["path"]))
+    if annotated is not None:
+        remove_squares(common.run / "tiles", ())
         tiles = annotated_tiles(
             annotated,
             options.cut,

@@ -1,7 +1,7 @@
 """Cut annotated slides into a data set of labelled tiles, which are squares of the slides and not stored."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -61,7 +61,7 @@ def earlier_overlays(run: Path) -> set[Path]:
     return {run / name for name in outputs if Path(name).parent.as_posix() == FIGURES}
 
 
-def remove_squares(folder: Path, used: Collection[Path]) -> None:
+def remove_squares(folder: Path, used: Iterable[Path]) -> None:
     """Remove the stored tiles of an earlier run of prepare from a folder of the run.
 
     Args:
