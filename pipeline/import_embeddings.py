@@ -95,14 +95,21 @@ def split(labelled: "Labelled", options: ImportOptions, *, seed: int) -> str:
     """Fill in the splits where the labels hold none; return the protocol's name.
 
     Raises:
-        BadInput: a group is in two splits, groups are not known, or a split cannot be made.
+        BadInput: no labels, a split without rows, a group in two splits or not known, or a split cannot be made.
     """
     from pipeline.tiles.splits.holdout import grouped_split, random_split
 
     table = labelled.table
     used = table["label"] != ""
     rows = table[used]
+    if rows.empty:
+        raise BadInput(f"{options.labels}: no tile of {options.source} has a label")
     if labelled.has_splits:
+        if missing := [name for name in SPLITS if name not in set(rows["split"])]:
+            raise BadInput(
+                f"{options.labels}: no labelled row is in {', '.join(missing)}: put some into each of "
+                f"{', '.join(SPLITS)}, or leave the column split out"
+            )
         if (unknown := int((rows["group"] == "").sum())) and options.split_by == "group":
             log.warning(f"import_embeddings: the group of {unknown} rows is not known: splits may share patients")
         in_splits = rows[rows["group"] != ""].groupby("group")["split"].nunique()

@@ -199,6 +199,10 @@ def broken(folder: Path, how: str) -> tuple[Path, pd.DataFrame, str]:
         named = "slide A"
     elif how == "group in two splits":
         labels["split"] = ["train", "val", "test", "test"] * 12
+    elif how == "no labels":
+        labels["label"] = ""
+    elif how == "split without rows":
+        labels["split"], named = ["train", "test"] * 24, "val"
     elif how == "unknown split":
         labels["split"] = "hold-out"
     elif how == "integers":
@@ -223,6 +227,7 @@ def broken(folder: Path, how: str) -> tuple[Path, pd.DataFrame, str]:
             "labels without tile",
         ),
         *("group contradicts slide", "group in two splits", "unknown split", "integers"),
+        *("no labels", "split without rows"),
     ],
 )
 def test_each_fault_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str) -> None:

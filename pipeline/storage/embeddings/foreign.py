@@ -103,7 +103,7 @@ def _read(file: Path, key: str) -> Foreign:
             return _table(file, _parquet(file) if suffix == ".parquet" else _csv(file))
     except PipelineError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, EOFError, MemoryError) as error:
         raise BadInput(f"{file}: cannot be read ({' '.join(str(error).split())[:160]})") from None
     raise BadInput(f"{file}: no format that is known: .h5, .h5ad, .parquet, .csv and .npy are")
 
