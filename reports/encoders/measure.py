@@ -17,6 +17,8 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 import torchvision
 from safetensors.torch import save_file
@@ -37,6 +39,16 @@ def stage(name: str, *words: object) -> None:
     if code := importlib.import_module(f"pipeline.{name}").main(line):
         raise SystemExit(f"pipeline.{name} ended with {code}")
     print(f"# {time.time() - start:.0f} s", flush=True)
+
+
+def draw(data: Path, out: Path, n: int) -> Path:
+    """Write a list of n tiles of a folder of class folders, drawn at random."""
+    paths = sorted(path for path in data.glob("*/*") if path.suffix in (".png", ".jpg"))
+    chosen = np.sort(np.random.default_rng(0).choice(len(paths), n, replace=False))
+    table = pd.DataFrame({"path": [str(paths[i].resolve()) for i in chosen]})
+    table["label"] = [paths[i].parent.name for i in chosen]
+    table.to_csv(out, index=False, lineterminator="\n")
+    return out
 
 
 def describe(weights: Path, architecture: str, px: int) -> None:
@@ -67,6 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("idc", "colorectal", "lite0", "work"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--colorectal-tiles", type=int, default=5000, help="tiles of it that are drawn")
     parser.add_argument("--own-idc", type=Path, default=HERE.parent / "idc-grouped", help="run of the own network")
     parser.add_argument("--only", choices=("idc", "colorectal"), nargs="+", default=("idc", "colorectal"))
     options = parser.parse_args()
@@ -77,7 +90,10 @@ def main() -> None:
         "colorectal": ("--protocol", "random"),
     }
     for name in options.only:
-        data = ("--data", getattr(options, name), *split[name])
+        source = getattr(options, name)
+        if name == "colorectal":
+            source = draw(source, work / "colorectal.csv", options.colorectal_tiles)
+        data = ("--data", source, *split[name])
         runs = []
         for encoder in (LITE0, RESNET):
             run = work / name / weights[encoder].parent.name
