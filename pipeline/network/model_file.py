@@ -88,6 +88,7 @@ def load_model(path: Path) -> Model:
     record = records.check_artifact(path, schema=SCHEMA)
     description, info = description_path(path), read_description(path, record)
     network: Network
+    body: torch.nn.Module
     if info["arch"] in ARCHITECTURES:
         network = body = build_network(info["arch"], n_classes=len(info["classes"]), seed=0)
     else:

@@ -38,9 +38,9 @@ def read_margin(run: Path, *, seed: int) -> RobustnessMargin | str:
         if isinstance(found, str):
             return found
         margins.append(found)
-    found = summarise_margins(np.concatenate(margins))
-    if found.n_scored:
-        return found
+    summary = summarise_margins(np.concatenate(margins))
+    if summary.n_scored:
+        return summary
     if parts and all(len(part.test_groups) == 1 for part in parts):
         return "each part tests one group: there are no tiles from other groups"
     return f"no tile has {NEIGHBOURS} of its class from other groups and {NEIGHBOURS} of other classes from its own"
