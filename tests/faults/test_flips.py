@@ -21,7 +21,8 @@ pytestmark = pytest.mark.slow
 
 FLIPS = 200
 
-OF_OTHERS = ("predictions-random.csv", "compare.csv", "heads/logistic.skops")
+FUSED = ("heads/fused_svm.skops", "heads/fused_xgboost.ubj")
+OF_OTHERS = ("predictions-random.csv", "compare.csv", "heads/logistic.skops", *FUSED)
 """Artefacts of a plan, of several runs, of a frozen encoder."""
 
 ARTIFACTS = [(name, schema) for name, schema, _ in records.ARTIFACTS if name not in OF_OTHERS]
