@@ -126,6 +126,8 @@ def move_each(x: torch.Tensor, shift: np.ndarray, zoom: np.ndarray) -> torch.Ten
         shift: (2, B) right and down, as a share of the side.
         zoom: (B,) factor; above 1 the tile shows less.
     """
+    if not len(x):  # a process without a tile of the last batch; torch makes no empty grid
+        return x
     # torch's grid counts from -1 to 1: half a side is 1
     n = len(zoom)
     theta = np.zeros((n, 2, 3))

@@ -126,6 +126,7 @@ def test_each_tile_moves_by_its_own_shift_and_zoom() -> None:
 def test_no_shift_and_no_zoom_give_the_tile() -> None:
     x = floats()
     torch.testing.assert_close(move_each(x, np.zeros((2, 4)), np.ones(4)), x, atol=0.01, rtol=1e-4)
+    assert move_each(x[:0], np.zeros((2, 0)), np.ones(0)).shape == (0, *x.shape[1:])
 
 
 def test_stains_are_those_of_the_robustness_test() -> None:
