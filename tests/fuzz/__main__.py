@@ -1,8 +1,8 @@
 """Fuzz one target with atheris (libFuzzer): `python tests/fuzz tile -max_total_time=60`.
 
-The committed corpus is made up: noise of 8 px and ramps of colour, from no data set. It is only read. Inputs that
-reach new code are kept in build/fuzz, files that break a promise are written to
-build/fuzz/<target>-crash-*: minimise them, and make a test of them in tests/attacks.
+Fuzzing begins from the committed corpus, which is text and only read, and from images and HDF5 files that `targets`
+makes: ramps of colour, from no data set. Inputs that reach new code are kept in build/fuzz, files that break a promise
+are written to build/fuzz/<target>-crash-*: minimise them, and make a test of them in tests/attacks.
 """
 
 import logging
@@ -13,7 +13,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["pipeline", "PIL", "tifffile"]):
-    from targets import TARGETS, good_hdf5, quicken
+    from targets import GOOD, TARGETS, quicken
 
 HERE = Path(__file__).parent
 KEPT = Path("build") / "fuzz"
@@ -33,9 +33,8 @@ def main() -> None:
     shared_memory = Path("/dev/shm")
     place = Path(tempfile.mkdtemp(prefix="histoheads-fuzz-", dir=shared_memory if shared_memory.is_dir() else None))
     folders = [str(kept), *(str(folder) for folder in [HERE / "corpus" / name] if folder.is_dir())]
-    if name == "hdf5_raw":  # its good files are those that today's writers make
-        for file, content in good_hdf5().items():
-            (kept / file).write_bytes(content)
+    for file, content in GOOD[name]().items() if name in GOOD else ():
+        (kept / file).write_bytes(content)
     words = [sys.argv[0], f"-artifact_prefix={KEPT}/{name}-", *LIMITS, *options, *folders]
     atheris.Setup(words, lambda data: TARGETS[name](data, place))
     atheris.Fuzz()

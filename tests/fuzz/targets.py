@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 import json
 import math
 import os
@@ -13,6 +14,8 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 import pandas as pd
+import tifffile
+from PIL import Image
 
 from pipeline.annotations.geojson import read_annotations
 from pipeline.annotations.regions import combine
@@ -160,6 +163,76 @@ def good_hdf5() -> Mapping[str, bytes]:
             arch="resnet10",
         )
         return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def ramp(height: int, width: int) -> np.ndarray:
+    """Return an image (height, width, 3) uint8 whose channels grow at three rates to the right and downwards."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x + y, 2 * x + y, x + 2 * y], axis=-1).astype(np.uint8)
+
+
+@functools.cache
+def good_tiles() -> Mapping[str, bytes]:
+    """Return a ramp of 8 px in the formats, colour modes and compressions that tiles come in."""
+    image, turned = Image.fromarray(ramp(8, 8)), Image.Exif()
+    turned[0x0112] = 6  # orientation: a quarter turn
+    made = {
+        "baseline.jpg": (image, {"exif": turned}),
+        "progressive.jpg": (image, {"progressive": True}),
+        "cmyk.jpg": (image.convert("CMYK"), {}),
+        "rgb.png": (image, {}),
+        "rgba.png": (image.convert("RGBA"), {}),
+        "palette.png": (image.quantize(8), {}),
+        "grey1.png": (image.convert("1"), {}),
+        "exif.png": (image, {"exif": turned}),
+        "lossy.webp": (image, {}),
+        "lossless.webp": (image, {"lossless": True}),
+        "exif.webp": (image, {"exif": turned}),
+        "group4.tif": (image.convert("1"), {"compression": "group4"}),
+    }
+    packed = ("raw", "packbits", "jpeg", "tiff_lzw", "tiff_adobe_deflate")
+    made |= {f"{name}.tif": (image, {"compression": name}) for name in packed}
+    formats = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF"}
+    good = {}
+    for name, (picture, options) in made.items():
+        file = io.BytesIO()
+        picture.save(file, formats[Path(name).suffix], **options)
+        good[name] = file.getvalue()
+    return good
+
+
+@functools.cache
+def good_slides() -> Mapping[str, bytes]:
+    """Return ramps as TIFF slides: plain, grey, compressed, tiled, and two levels of JPEG tiles with a scale."""
+    big = ramp(96, 128)
+    tiled = {"tile": (32, 32), "photometric": "rgb"}
+    scale = {"resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}
+    made = {
+        "plain.tif": [(ramp(40, 40), {"photometric": "rgb"})],
+        "grey.tif": [(ramp(40, 40)[..., 0], {})],
+        "packed.tif": [(ramp(40, 40), {"compression": "deflate", "photometric": "rgb"})],
+        "tiled.tif": [(ramp(64, 64), tiled)],
+        "pyramid.tif": [
+            (big, tiled | scale | {"compression": "jpeg"}),
+            (big[::2, ::2], tiled | scale | {"compression": "jpeg", "subfiletype": 1}),
+        ],
+    }
+    good = {}
+    for name, levels in made.items():
+        file = io.BytesIO()
+        with tifffile.TiffWriter(file) as writer:
+            for pixels, options in levels:
+                writer.write(pixels, **options)
+        good[name] = file.getvalue()
+    return good
+
+
+GOOD: dict[str, Callable[[], Mapping[str, bytes]]] = {
+    "hdf5_raw": good_hdf5,
+    "tile": good_tiles,
+    "slide": good_slides,
+}
+"""Target -> function that makes good files: today's writers make them, none is stored."""
 
 
 class Choices:

@@ -30,7 +30,22 @@ def test_a_file_of_the_corpus(targets: ModuleType, tmp_path: Path, name: str) ->
 
 
 def test_every_target_has_a_corpus(targets: ModuleType) -> None:
-    assert {name.split("/")[0] for name in FILES} | {"hdf5_raw"} == set(targets.TARGETS)
+    assert {name.split("/")[0] for name in FILES} | set(targets.GOOD) == set(targets.TARGETS)
+
+
+def test_good_tiles_are_decoded(targets: ModuleType, tmp_path: Path) -> None:
+    for name, content in targets.good_tiles().items():
+        (tmp_path / name).write_bytes(content)
+        assert targets.decode_tile(tmp_path / name).shape == (8, 8, 3), name
+        targets.TARGETS["tile"](content, tmp_path)
+
+
+def test_good_slides_are_opened(targets: ModuleType, tmp_path: Path) -> None:
+    for name, content in targets.good_slides().items():
+        (tmp_path / name).write_bytes(content)
+        with targets.open_slide(tmp_path / name, mpp=0.5) as opened:
+            assert min(opened.dimensions) in (40, 64, 96), name
+        targets.TARGETS["slide"](content, tmp_path)
 
 
 def test_good_hdf5_files_are_read(targets: ModuleType, tmp_path: Path) -> None:
