@@ -154,10 +154,10 @@ class TileEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _ByPath):
                 raise BadInput("TileEmbedder: give either run or encoder")
             self._seen: frozenset[str] = frozenset()
             if self.run is not None:
-                self._model = load_model(Path(self.run) / "model.safetensors")
-                if self._model.preprocess.stains is not None:
+                model = load_model(Path(self.run) / "model.safetensors")
+                if model.preprocess.stains is not None:
                     raise BadInput(f"{self.run}: its network sees tiles normalised by source: use `extract`")
-                self._seen = _training_tiles(Path(self.run), self._model)
+                self._seen, self._model = _training_tiles(Path(self.run), model), model
             else:
                 from pipeline.network.encoders.install import Choice, load_encoder
 

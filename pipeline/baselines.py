@@ -19,6 +19,7 @@ from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, BadTile, PipelineError, UsageError
 from pipeline.runtime.console import log
 from pipeline.storage import freshness, records
+from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,8 +103,13 @@ def tiles_to_describe(manifest: "Manifest", px: int, options: BaselinesOptions) 
 
     if options.baseline_normalise == "none":
         return TileFiles.of_table(manifest.root, manifest.table, Preprocess(px))
-    if manifest.details["protocol"] == "random":
-        raise UsageError("--baseline-normalise source: with --protocol random, sources are in several splits")
+    protocol = read_protocol(manifest.path.parent)
+    splits_of_source = manifest.readable.groupby("group")["split"].nunique().max()
+    if splits_of_source > 1 or "random" in (manifest.details["protocol"], *(protocol.arms if protocol else ())):
+        raise UsageError(
+            "--baseline-normalise source: a source is in several splits (tiles without a group are one source; "
+            "--protocol random and --random-control divide sources): leave it out"
+        )
     tiles = TileFiles.of_table(manifest.root, manifest.table, Preprocess(px, stains=REFERENCE))
     tiles.sources = list(manifest.table["group"])  # the file does not depend on the split
     log_colours("baselines", [tiles.fit_colours()])

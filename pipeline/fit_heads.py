@@ -236,7 +236,7 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
         fitted_twice = {"linear"} if "logistic" in job.heads else set()
         baselines = [name for name in BASELINES if options.baselines and SOURCES[name] in data.splits]
         baselines = [name for name in baselines if name not in fitted_twice]
-        n_lines = n_rows * (2 + len(job.heads) + len(baselines))
+        n_lines = n_rows * (2 + config.fused + len(job.heads) + len(baselines))
         path = csv_table.table_for(common.run / "predictions.csv", n_lines)
         if path.suffix == ".parquet":
             require_pyarrow()  # before hours of fitting

@@ -56,7 +56,7 @@ HEADS: Mapping[str, HeadName] = {
     "knn": HeadName("20 nearest neighbours", features="embeddings"),
     "linear": HeadName("linear probe", features="embeddings"),
 }
-"""All heads, in the order of every table, where a mean follows its members."""
+"""All heads, in the order of every table, where `mean` follows its members."""
 
 MAIN = tuple(name for name, head in HEADS.items() if head.features is None)
 """The heads that the report compares."""

@@ -130,7 +130,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     rejection = None if options.reject is None else fit_rejection(place, saved, options.reject)
     if rejection is not None:
         inputs.append(rejection.embeddings)
-    rule = group_rule(common.run, content.classes)
+    rule = group_rule(common.run, content.classes, force=common.force)
     truth = None
     if options.truth is not None:
         truth = read_ground_truth(options.truth, content.classes, content.slide)

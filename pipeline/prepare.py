@@ -199,21 +199,21 @@ def run(common: Common, options: PrepareOptions) -> int:
         if earlier is not None:
             check_same_tiles(earlier, tiles)
             has_moved = not (earlier.root.is_dir() and earlier.root.samefile(tiles.root))
-    elif earlier is not None:
-        check_same_annotations(earlier, listing, slide_hashes(annotated))
+    else:
+        hashes = slide_hashes(annotated)
+    if annotated is not None and earlier is not None:
+        check_same_annotations(earlier, listing, hashes)
         root = slides_root(annotated)
         has_moved = not options.write_tiles and not (earlier.root.is_dir() and earlier.root.samefile(root))
         has_lost = options.write_tiles and not all((earlier.root / name).is_file() for name in earlier.readable["path"])
     if earlier is not None and not has_moved and not has_lost and freshness.reusable_record(artifact) is not None:
         return EXIT_OK if len(earlier.readable) == len(earlier.table) else EXIT_SKIPPED
-    if annotated is None and not (common.run / "tiles").is_symlink():  # a link is the user's
-        remove_squares(common.run / "tiles", (tiles.root / name for name in tiles.table["path"]))
     if annotated is not None:
-        remove_squares(common.run / "tiles", ())
         tiles = annotated_tiles(
             annotated,
             options.cut,
             run=common.run,
+            hashes=hashes,
             seed=common.seed,
             allow_similar_names=options.allow_similar_names,
             force=common.force,
@@ -262,6 +262,7 @@ def run(common: Common, options: PrepareOptions) -> int:
     )
     for file in old_overlays:
         file.unlink(missing_ok=True)
+    remove_squares(common.run / "tiles", (root / name for name in table["path"]))
     if n_bad:
         log.warning(
             f"prepare: {n_bad} unreadable tile(s) left out, see audit.md: {list_names(list(table['path'][~good]))}"

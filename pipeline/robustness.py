@@ -90,6 +90,8 @@ def pool_parts(protocol: "Protocol", options: RobustnessOptions) -> None:
 
 def write_robustness(common: Common, options: RobustnessOptions) -> int:
     """Write robustness.csv of one run unless it is current; return the exit code."""
+    import numpy as np
+
     from pipeline.comparison.read import read_predictions
     from pipeline.network.engines.recorded import recorded_engine
     from pipeline.runtime.device import use_device
@@ -110,12 +112,14 @@ def write_robustness(common: Common, options: RobustnessOptions) -> int:
     manifest = read_manifest(folder / "manifest.csv")
     rows = draw_rows(predictions, options.robustness_tiles, seed=common.seed)
     files = manifest.table.set_index("tile_id")
-    tiles = predictions.tiles.iloc[rows]
-    if unknown := set(tiles["tile_id"]) - set(files.index):
+    every = predictions.rows("test")
+    tested, tiles = predictions.tiles.iloc[every], predictions.tiles.iloc[rows]
+    if unknown := set(tested["tile_id"]) - set(files.index):
         raise BadInput(f"{manifest.path}: tile '{min(unknown)}' of predictions.csv is not in it: run fit_heads again")
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     engine = recorded_engine(saved.embedded, model, manifest, device)
-    source = CorruptedTiles(manifest.root, files.loc[tiles["tile_id"]], tiles["group"], model.preprocess)
+    chosen = np.flatnonzero(np.isin(every, rows)).tolist()
+    source = CorruptedTiles(manifest.root, files.loc[tested["tile_id"]], tested["group"], chosen, model.preprocess)
     group = predictions.tiles["group"]
     if saved.mean is not None and group.isin(set(tiles["group"])).sum() > len(rows):
         log.warning(
@@ -201,7 +205,7 @@ def load_trained(run: Path, predictions: "Predictions") -> "tuple[Model, SavedHe
 
 @dataclasses.dataclass(frozen=True)
 class CorruptedTiles:
-    """The tiles to corrupt."""
+    """The test tiles, some of which are corrupted and predicted."""
 
     root: Path
     """Folder that the paths are relative to."""
@@ -211,6 +215,9 @@ class CorruptedTiles:
 
     groups: "pd.Series[str]"
     """Group of each tile."""
+
+    chosen: list[int]
+    """Numbers of the tiles to predict; colours are normalised by all tiles of a source."""
 
     preprocess: "Preprocess"
     """Makes the network's input; corruptions come before it."""
@@ -224,7 +231,7 @@ def predict_corrupted(
     Args:
         saved: the heads.
         engine: the network, ready to run.
-        tiles: N tiles.
+        tiles: the test tiles, N of them chosen.
         common: workers, and the largest share of unreadable tiles.
         names: names of corruptions.
 
@@ -242,7 +249,8 @@ def predict_corrupted(
     outputs: dict[str, dict[str, HeadOutput]] = {}
     skipped: dict[int, str] = {}
     paths, hashes = list(tiles.files["path"]), list(tiles.files["sha256"])
-    with StopRequest() as stop, progress(len(names) * len(paths), unit="tile", label="robustness") as bar:
+    groups = list(tiles.groups.iloc[tiles.chosen])
+    with StopRequest() as stop, progress(len(names) * len(groups), unit="tile", label="robustness") as bar:
 
         def on_batch(n: int) -> None:
             bar.update(n)
@@ -261,11 +269,13 @@ def predict_corrupted(
                     tiles.preprocess,
                     sources=list(tiles.groups),
                     change=CORRUPTIONS[name].apply,
-                ).fit_colours(),
+                )
+                .fit_colours()
+                .part(tiles.chosen),
                 workers=n_workers(common.workers),
                 max_bad=common.max_bad,
                 on_batch=on_batch,
-                groups=list(tiles.groups),
+                groups=groups,
             )
             skipped |= problems
     return outputs, skipped

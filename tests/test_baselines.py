@@ -211,13 +211,21 @@ def test_help_needs_neither_torch_nor_skimage() -> None:
 
 
 def test_colours_normalised_by_source(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each group has one map to a fixed target; a random split, where a group is in several splits, refuses."""
-    assert baselines.main(words(run, "--baseline-normalise", "source")) == 2
-    assert "several splits" in one_line(capsys.readouterr().err)
+    """Each group has one map to a fixed target; a source in several splits is refused."""
     manifest = read_manifest(run / "manifest.csv")
-    table = manifest.table.assign(group=["a"] * 6 + ["b"] * 6)
-    details = {"dataset": "made", "protocol": "grouped"}
-    write_manifest(manifest.path, table, root=tmp_path / "tiles", options={}, details=details, outputs=[], seed=0)
+
+    def dealt(protocol: str, group: list[str], split: list[str]) -> pd.DataFrame:
+        table = manifest.table.assign(group=group, split=split)
+        details = {"dataset": "made", "protocol": protocol}
+        write_manifest(manifest.path, table, root=tmp_path / "tiles", options={}, details=details, outputs=[], seed=0)
+        return table
+
+    halves = ["train"] * 6 + ["test"] * 6
+    for protocol, group in (("random", ["a"] * 6 + ["b"] * 6), ("given", [""] * 12), ("grouped", ["a"] * 12)):
+        dealt(protocol, group, halves)
+        assert baselines.main(words(run, "--baseline-normalise", "source")) == 2
+        assert "several splits" in one_line(capsys.readouterr().err)
+    table = dealt("grouped", ["a"] * 6 + ["b"] * 6, halves)
     assert baselines.main(words(run, "--baseline-normalise", "source")) == 0
     pixels = [decode_tile(tile(run, row)) for row in range(N)]
     colours = SourceColours(fit_sources(list(table["group"]), range(N), lambda row: pixels[row]), REFERENCE)

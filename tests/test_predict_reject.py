@@ -144,7 +144,7 @@ def test_a_rule_that_no_report_writes_is_ignored(tmp_path: Path, groups: object)
     (tmp_path / "comparison.csv").write_text("head\n")
     artifact = records.Artifact(tmp_path / "comparison.csv", "comparison/1.1", "report")
     records.write_record(artifact, details={"groups": groups})
-    assert group_rule(tmp_path, ["ADI", "TUM"]) is None
+    assert group_rule(tmp_path, ["ADI", "TUM"], force=False) is None
 
 
 def test_a_ground_truth_scores_all_and_accepted_cells(fitted_run: Path, strange_slide: Path, tmp_path: Path) -> None:

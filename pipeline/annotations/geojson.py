@@ -159,7 +159,9 @@ def read_annotations(path: Path, *, predicted: bool = False) -> Annotations:
             )
     if not names:
         found = ", ".join(f"{n} {what}" for what, n in passed.items()) or "no object"
-        raise BadInput(f"{path}: no annotation has a class ({found}): give each a class in QuPath, and export again")
+        ours = passed["of a map, which nobody changed"]
+        remedy = "correct them in QuPath, or pass --predicted-regions" if ours else "give each a class in QuPath"
+        raise BadInput(f"{path}: no annotation has a class ({found}): {remedy}, and export again")
     return Annotations(path, names, np.array(shapes, dtype=object), dict(passed), repaired)
 
 

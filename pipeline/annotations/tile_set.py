@@ -67,22 +67,28 @@ def remove_squares(folder: Path, used: Iterable[Path]) -> None:
     Args:
         folder: the folder, which may be missing.
         used: files that are tiles of now.
-
-    Raises:
-        BadArtifact: the folder is a link, which may lead out of the run.
     """
-    atomic.check_no_link(folder)
+    if folder.is_symlink():  # the user's, which may lead out of the run
+        return
     squares = [file for file in folder.rglob("*.png") if SQUARE.fullmatch(file.name)]
     kept = {os.path.realpath(path) for path in used} if squares else set()
-    for file in squares:
-        if os.path.realpath(file) not in kept:
-            file.unlink()
-            if not any(file.parent.iterdir()):
-                file.parent.rmdir()
+    gone = [file for file in squares if os.path.realpath(file) not in kept]
+    for file in gone:
+        file.unlink()
+    for parent in {file.parent for file in gone}:
+        if not any(parent.iterdir()):
+            parent.rmdir()
 
 
 def annotated_tiles(
-    listing: Listing, options: CutOptions, *, run: Path, seed: int, allow_similar_names: bool, force: bool
+    listing: Listing,
+    options: CutOptions,
+    *,
+    run: Path,
+    hashes: Mapping[str, str],
+    seed: int,
+    allow_similar_names: bool,
+    force: bool,
 ) -> TileSet:
     """Return the labelled tiles of annotated slides, and write an overlay of each slide into the run.
 
@@ -90,6 +96,7 @@ def annotated_tiles(
         listing: the slides.
         options: how they are cut.
         run: the run folder.
+        hashes: of the slides, see `slide_hashes`.
         seed: seed of the draw of tiles.
         allow_similar_names: take two spellings of a class or group for two.
         force: cut slides that are coarser than the tiles, and take coordinates that look like micrometres for px.
@@ -121,7 +128,6 @@ def annotated_tiles(
         )
     if options.per_class:
         table = draw_evenly(table, per_class=options.per_class, seed=seed)
-    hashes = slide_hashes(listing)
     places = {slide.entry.name: path for slide, path in zip(listing.slides, hashes, strict=True)}
     table["path"] = table["slide"].map(places) + "/" + table["file"]
     table["split"] = table["slide"].map({slide.entry.name: slide.split for slide in listing.slides})

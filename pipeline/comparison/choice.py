@@ -22,6 +22,9 @@ NOT_EARNED = (
     "The network has not earned its place: more tiles, longer training or another encoder (--init, --encoder) may help."
 )
 
+RUN_ONLY = "It predicts the tiles of this run only: `predict` does not compute colours and texture of new tiles."
+"""What a recommended head lacks that is `run_only`."""
+
 Code = Literal["no_head", "one_candidate", "too_few_units", "baseline", "best", "cheaper", "proven"]
 """no_head, one_candidate: nothing to compare. too_few_units: nothing can be decided. baseline: no head is better than
 the best baseline. best: the chosen head has the highest macro-F1. cheaper: it is not worse than that one. proven: it is
@@ -49,6 +52,9 @@ class Candidate:
 
     is_chance: bool = False
     """Whether it is `CHANCE`."""
+
+    run_only: bool = False
+    """Whether it predicts the tiles of its run only, as it takes features that `predict` does not compute."""
 
 
 class Judged(Protocol):
@@ -139,6 +145,12 @@ class Candidates:
             n_units: number of units of `resampling` that the test rows come from.
             resampling: unit and level of the intervals.
         """
+        found = self._choose(asked, n_units=n_units, resampling=resampling)
+        if any(each.run_only for each in self.everyone if each.key == found.chosen):
+            return dataclasses.replace(found, action=f"{found.action} {RUN_ONLY}")
+        return found
+
+    def _choose(self, asked: Sequence[Judged], *, n_units: int, resampling: Resampling) -> Choice:
         compared, heads, best, baseline = self.compared, self.heads, self.best, self.baseline
         if not heads:
             return Choice("no_head", None, "Only baselines were evaluated: there is no head to choose.")

@@ -17,7 +17,7 @@ from pipeline.errors import BadInput
 from pipeline.evaluation.group_rule import RULES, GroupRule, group_probabilities, sensitivity_threshold
 from pipeline.evaluation.metrics import confusion, scores_from_confusion
 from pipeline.evaluation.validate import IntArray
-from pipeline.runtime.console import list_names
+from pipeline.runtime.console import list_names, log
 from pipeline.storage.csv_files import no_formula
 from pipeline.storage.user_tables import read_user_table
 
@@ -61,6 +61,8 @@ def read_group_labels(file: Path) -> Mapping[str, str]:
         BadInput: no such table, an empty cell, or a group with two labels.
     """
     listing = read_user_table(file, COLUMNS, needed=("group", "label"))
+    if listing.notes:
+        log.warning(f"report: {file} was read with: {'; '.join(listing.notes)}")
     found: dict[str, str] = {}
     for row, (group, label) in enumerate(zip(listing.table["group"], listing.table["label"], strict=True)):
         if not group or not label:
@@ -86,11 +88,11 @@ def group_level(predictions: Predictions, request: GroupRequest) -> GroupLevel |
     val = predictions.rows("val")
     n_val = predictions.n_groups("val") or 0
     rule = next(iter(RULES))
-    if n_val >= FEW_UNITS:
+    if n_val >= FEW_UNITS and _heads_for_val(predictions):
         rule = max(RULES, key=lambda each: _val_score(_aggregated(predictions, val, each)))  # the first of equals
     groups = _aggregated(predictions, np.arange(len(y)), rule)
     chosen, n_positive = _with_thresholds(GroupRule(rule, groups.classes), groups, request)
-    return GroupLevel(groups, chosen, n_val if n_val >= FEW_UNITS else 0, n_positive)
+    return GroupLevel(groups, chosen, n_val if n_val >= FEW_UNITS and _heads_for_val(predictions) else 0, n_positive)
 
 
 def _impossible(predictions: Predictions, request: GroupRequest) -> str:
@@ -124,9 +126,15 @@ def _given(predictions: Predictions, labels: Mapping[str, str]) -> IntArray:
     return np.array([predictions.classes.index(labels[name]) for name in names])[group]
 
 
+def _heads_for_val(predictions: Predictions) -> list[str]:
+    """Return the main heads, or all if there are none, that were not fitted on the validation rows."""
+    heads = predictions.main_heads or predictions.heads
+    return [head for head in heads if not predictions.is_fitted_on(head, "val")]
+
+
 def _val_score(groups: Predictions) -> float:
-    """Return the mean balanced accuracy of the main heads on all rows."""
-    heads = groups.main_heads or groups.heads
+    """Return the mean balanced accuracy on validation rows of the heads that were not fitted on them."""
+    heads = _heads_for_val(groups)
     matrices = np.stack([confusion(groups.y, groups.predicted[head], len(groups.classes)) for head in heads])
     return float(scores_from_confusion(matrices)["balanced_accuracy"].mean())
 
@@ -174,7 +182,10 @@ def _with_thresholds(rule: GroupRule, groups: Predictions, request: GroupRequest
             f"--sensitivity: no validation group is {positive}, and test groups must not choose a threshold: prepare "
             "one split with validation groups of it (a plan with folds reports test tiles only)"
         )
-    thresholds = {head: sensitivity_threshold(groups.p[head][rows, code], request.sensitivity) for head in groups.heads}
+    heads = [head for head in groups.heads if not groups.is_fitted_on(head, "val")]
+    if not heads:
+        raise BadInput("--sensitivity: all heads were fitted on the validation tiles (fit_heads --fit-on heldout)")
+    thresholds = {head: sensitivity_threshold(groups.p[head][rows, code], request.sensitivity) for head in heads}
     return dataclasses.replace(rule, positive=positive, sensitivity=request.sensitivity, thresholds=thresholds), len(
         rows
     )

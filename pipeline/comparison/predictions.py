@@ -112,6 +112,10 @@ class Predictions:
         """Return (M, K) probabilities of a head for some rows."""
         return self.p[head][rows].astype(np.float64)
 
+    def is_fitted_on(self, head: str, split: str) -> bool:
+        """Return whether a head was fitted on the rows of a split of held-out tiles: its scores there mean nothing."""
+        return split == "val" and head != "softmax" and self.details.get("fit_on") == "heldout"
+
     def named_probability(self, head: str, rows: IntArray) -> FloatArray:
         """Return (M,) the probability of the class that a head predicts."""
         return self.p[head][rows, self.predicted[head][rows]].astype(np.float64)

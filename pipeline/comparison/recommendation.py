@@ -80,6 +80,7 @@ def judge(
                 is_head=head in heads,
                 needs_no_training=head in UNTRAINED,
                 is_chance=head == CHANCE,
+                run_only=head in FUSED,
             )
             for head in by_cost(predictions.heads)
         ]
@@ -97,7 +98,7 @@ def judge(
         recommended=choice.chosen,
         best=best.key,
         baseline=None if baseline is None else baseline.key,
-        action=choice.action + (f" {RUN_ONLY}" if choice.chosen in FUSED else ""),
+        action=choice.action,
         ranking=f"Highest macro-F1 on the test rows: {names} ({number(best.value)}).",
         asked=asked,
         pairs=pairs,
@@ -107,10 +108,6 @@ def judge(
         rope=rope,
         n_train=n_train,
     )
-
-
-RUN_ONLY = "It predicts the tiles of this run only: `predict` does not compute colours and texture of new tiles."
-"""What a recommended fused head lacks."""
 
 
 def by_cost(heads: Sequence[str]) -> list[str]:

@@ -99,9 +99,7 @@ def score_heads(
     for head in predictions.heads:
         for split in SPLITS:
             rows = predictions.rows(split)
-            # a head that was fitted on validation rows has no score on them
-            fitted_there = split == "val" and head != "softmax" and predictions.details.get("fit_on") == "heldout"
-            if len(rows) and not fitted_there:
+            if len(rows) and not predictions.is_fitted_on(head, split):
                 scores += _split_scores(predictions, resampling, head=head, split=split, rows=rows)
     for head in predictions.heads:
         known = costs.get(head, {})

@@ -1,4 +1,4 @@
-"""Divide held-out rows into folds: whole groups if they are known, else tiles."""
+"""Choose rows: folds of whole groups if they are known, else of tiles; evenly spaced ones."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -46,3 +46,10 @@ def assign_folds(y: IntArray, groups: Sequence[str], *, seed: int, folds: int) -
         fold_of[unit] = load.argmin()
         load[fold_of[unit]] += n_rows[unit]
     return fold_of[group], "group"
+
+
+def evenly_spaced(rows: Sequence[int] | np.ndarray, n: int) -> np.ndarray:
+    """Return at most n of the rows, evenly spaced in their order."""
+    positions = np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int))
+    evenly: np.ndarray = np.asarray(rows, dtype=int)[positions]
+    return evenly

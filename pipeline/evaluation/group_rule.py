@@ -106,9 +106,7 @@ class Share:
 
 def exact_share(n: int, of: int, *, level: float) -> Share:
     """Return a share with its exact interval (Clopper and Pearson 1934, "The Use of Confidence or Fiducial Limits")."""
-    from scipy.stats import beta
+    from scipy.stats import binomtest
 
-    tail = (1 - level) / 2
-    low = float(beta.ppf(tail, n, of - n + 1)) if n else 0.0
-    high = float(beta.ppf(1 - tail, n + 1, of - n)) if n < of else 1.0
-    return Share(n, of, low, high)
+    low, high = binomtest(n, of).proportion_ci(level, method="exact") if of else (0.0, 1.0)
+    return Share(n, of, float(low), float(high))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.evaluation.folds import evenly_spaced
 from pipeline.evaluation.selective import SelectiveCurve
 from pipeline.figures.plotting import Figure
 from pipeline.figures.style import head_colours, save, short, styled
@@ -33,7 +34,7 @@ def draw_selective(path: Path, curves: Mapping[str, SelectiveCurve]) -> None:
     lowest = 1.0
     for head, curve in curves.items():
         shown = np.flatnonzero(curve.coverage >= LEAST_COVERAGE)
-        shown = shown[np.unique(np.linspace(0, len(shown) - 1, MOST_POINTS).round().astype(np.int64))]
+        shown = evenly_spaced(shown, MOST_POINTS)
         coverage, accuracy = curve.coverage[shown], curve.accuracy[shown]
         lowest = min(lowest, float(accuracy.min()))
         axis.axhline(curve.accuracy[-1], color=colours[head], lw=0.7, ls=(0, (1, 2)), zorder=0)

@@ -100,9 +100,15 @@ def decide_memory(
         cluster: "local", the address of a scheduler, or None.
 
     Raises:
-        BadInput: not even the smallest block and sample fit.
+        BadInput: not even the smallest block and sample fit; fused heads without baselines.h5, or with rows that do
+            not fit.
         BadArtifact: a file breaks its schema.
     """
+    if config.fused and baselines is None:
+        raise BadInput(
+            f"{path.parent}: fused heads need baselines.h5: run `python -m pipeline.baselines`, and leave out "
+            "--no-baselines"
+        )
     memory = share_out(int(SHARE * total_bytes()) if stated is None else stated, config.jobs, cluster)
     header = reader.read_header(path)
     n_rows, width = header.shape
@@ -116,6 +122,8 @@ def decide_memory(
     n_fit = int((reader.read_split(path) == SPLITS.index(config.fit_split)).sum())
     if needed(n_rows, n_classes, n_fit, sum(widths), svm_rows=config.svm_rows) <= memory.each:
         return memory
+    if config.fused:
+        raise BadInput(f"{path}: fused heads need all rows in memory: give more --memory, or leave them out")
     space = room(memory.each, n_rows, n_classes, max(widths), svm_rows=config.svm_rows)
     return dataclasses.replace(memory, room=space)
 

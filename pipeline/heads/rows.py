@@ -73,14 +73,9 @@ def load_head_data(
 
     Raises:
         BadArtifact: names the rule that a file breaks.
-        BadInput: a split is empty, or the rows that heads are fitted on have one class only; fused heads without
-            baselines.h5, or with rows that do not fit into memory.
+        BadInput: a split is empty, or the rows that heads are fitted on have one class only.
         StaleInput: baselines.h5 has other tiles, or other pixels of a tile.
     """
-    if config.fused and baselines is None:
-        raise BadInput(f"{path.parent}: fused heads need baselines.h5: run `python -m pipeline.baselines`")
-    if config.fused and room is not None:
-        raise BadInput(f"{path}: fused heads need all rows in memory: give more --memory, or leave them out")
     content = reader.read_embeddings(path, with_features=room is None)
     usable = usable_rows(content)
     rows = rows_of(content, usable) if room is None or cache is None else _streamed(content, usable, path, room, cache)

@@ -7,27 +7,37 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.errors import StaleInput
 from pipeline.evaluation.group_rule import RULES, GroupRule, group_probabilities
-from pipeline.storage import records
+from pipeline.runtime.console import log
+from pipeline.storage import freshness, records
 from pipeline.storage.csv_files import no_formula
 from pipeline.storage.predictions.csv_table import HeadOutput
 
 
-def group_rule(run: Path, classes: Sequence[str]) -> GroupRule | None:
-    """Return the rule of a run's report; None where there is no report, or it predicts no groups.
+def group_rule(run: Path, classes: Sequence[str], *, force: bool) -> GroupRule | None:
+    """Return the rule of a run's report; None where no report of the present heads predicts groups.
 
     Args:
         run: the run folder.
         classes: K classes of the heads.
+        force: take a report that is older than its inputs.
 
     Raises:
         BadArtifact: the record of comparison.csv is damaged or was edited.
     """
     path = run / "comparison.csv"
-    if not records.record_path(path).is_file():
+    if not path.is_file() or not records.record_path(path).is_file():
+        return None
+    record = records.read_record_alone(path)
+    try:
+        if not force:
+            freshness.check_inputs_unchanged(path, record)
+    except StaleInput as error:  # its thresholds are those of other heads
+        log.warning(f"predict: no predictions of groups, as the report is older than the heads: {error}")
         return None
     try:
-        rule = GroupRule(**records.read_record_alone(path)["details"]["groups"])
+        rule = GroupRule(**record["details"]["groups"])
         known = rule.rule in RULES and len(rule.classes) > 0 and {*rule.classes} <= {*classes}
         known = known and (not rule.thresholds or rule.positive in rule.classes)
         known = known and all(type(threshold) is float for threshold in rule.thresholds.values())

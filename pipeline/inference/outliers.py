@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import BadArtifact, BadInput
+from pipeline.evaluation.folds import evenly_spaced
 from pipeline.evaluation.outlier import OutlierModel, fit_outlier_model, left_out_aurocs, rejection_threshold
 from pipeline.heads.saved import SavedHeads
 from pipeline.names import SPLITS
@@ -55,7 +56,7 @@ def fit_rejection(place: Path, saved: SavedHeads, rate: float) -> Rejection:
     splits = []
     for name in SPLITS[:2]:
         rows = np.flatnonzero((content.status == OK) & (content.split == SPLITS.index(name)) & (content.label >= 0))
-        rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(MOST_ROWS, len(rows))).round().astype(int))]
+        rows = evenly_spaced(rows, MOST_ROWS)
         splits.append((feature_rows(path, rows).astype(np.float64), content.label[rows].astype(np.int64)))
     train, held_out = splits
     if not len(train[1]):

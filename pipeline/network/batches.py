@@ -159,13 +159,6 @@ def normalise(pixels: torch.Tensor, *, mean: Sequence[float], std: Sequence[floa
     return pixels.to(torch.float32, copy=True).sub_(shift).div_(scale)
 
 
-def evenly_spaced(rows: Sequence[int] | np.ndarray, n: int) -> np.ndarray:
-    """Return at most n of the rows, evenly spaced in their order."""
-    positions = np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int))
-    evenly: np.ndarray = np.asarray(rows, dtype=int)[positions]
-    return evenly
-
-
 def decoded(tiles: TileSource, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
     """Return the readable tiles of some rows, (N, 3, S, S) uint8, channels_last."""
     found = [pixels for _, pixels, _, problem in (tiles[int(row)] for row in rows) if not problem]

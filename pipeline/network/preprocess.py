@@ -106,9 +106,10 @@ def _stains_fault(values: Any) -> str:
         is_complete = False
     if not is_complete or not all(array.dtype.kind in "if" for array in arrays):
         return "preprocess.stains is no object of white, vectors and strengths"
-    in_range = all((np.abs(array) <= MOST_STAIN).all() for array in arrays)
-    if not in_range or min(arrays[0].min(), arrays[2].min()) <= 0:
-        return f"preprocess.stains has a value that is not from 0 to {MOST_STAIN}"
+    white, vectors, strengths = arrays
+    in_range = (np.abs(vectors) <= MOST_STAIN).all() and 0 < strengths.min() <= strengths.max() <= MOST_STAIN
+    if not in_range or not 0 < white.min() <= white.max() <= 255:
+        return f"preprocess.stains: white has values up to 255, vectors and strengths up to {MOST_STAIN}"
     return ""
 
 

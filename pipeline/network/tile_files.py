@@ -146,13 +146,16 @@ class TileFiles(TileSource):
         tiles.problems = list(table["problem"])
         return tiles
 
-    def part(self, rows: range) -> "TileFiles":
+    def part(self, rows: Sequence[int]) -> "TileFiles":
         """Return some of the tiles, with the maps of the sources of all."""
-        first, last = rows.start, rows.stop
-        sha256 = None if self.sha256 is None else self.sha256[first:last]
-        sources = self.sources[first:last]
-        own = TileFiles(self.root, self.paths[first:last], sha256, self.preprocess, sources=sources, change=self.change)
-        own.problems, own.colours = self.problems[first:last], self.colours
+
+        def of(values: Sequence[str]) -> list[str]:
+            return [values[row] for row in rows]
+
+        sha256 = None if self.sha256 is None else of(self.sha256)
+        sources = of(self.sources) if self.sources else ()
+        own = TileFiles(self.root, of(self.paths), sha256, self.preprocess, sources=sources, change=self.change)
+        own.problems, own.colours = of(self.problems), self.colours
         return own
 
     def __len__(self) -> int:

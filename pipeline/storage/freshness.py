@@ -138,12 +138,16 @@ def check_replaceable(artifact: Artifact) -> None:
         )
 
 
+def differing(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """Return the names whose values differ; a name that only one of both has counts."""
+    return [name for name in {**now, **before} if now.get(name) != before.get(name)]
+
+
 def _check_options(artifact: Artifact, record: Mapping[str, Any]) -> None:
     """Check that a record has the options and the seed of now."""
     now = _as_recorded(artifact.options) | {"seed": artifact.seed}
     before = record["options"] | {"seed": record["seed"]}
-    changed = [name for name in {**now, **before} if now.get(name) != before.get(name)]
-    if changed:
+    if changed := differing(now, before):
         listing = ", ".join(f"{name}={before.get(name)!r}, now {now.get(name)!r}" for name in changed)
         raise StaleInput(
             f"{artifact.path} was made with {listing}: give the same options, another --run, or --restart to replace it"

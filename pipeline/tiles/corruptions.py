@@ -13,6 +13,8 @@ from PIL import Image
 from scipy import ndimage
 from skimage.color import hed_from_rgb, rgb_from_hed
 
+from pipeline.tiles.decoding import as_pixels
+
 GAIN, OFFSET = (0.90, 1.05, 1.10), (12.0, -8.0, 0.0)
 """Colour shift: factors of red, green and blue, then offsets (of 255)."""
 
@@ -26,15 +28,9 @@ BLUR_OF_SIDE = 0.01
 JPEG_QUALITY = 30
 
 
-def _as_pixels(values: np.ndarray) -> np.ndarray:
-    """Return values on the scale 0..255 as uint8, rounded and clipped."""
-    pixels: np.ndarray = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    return pixels
-
-
 def colour_shift(pixels: np.ndarray) -> np.ndarray:
     """Return the tile with another scanner's colour balance: a gain and an offset for each channel."""
-    return _as_pixels(pixels * np.array(GAIN) + np.array(OFFSET))
+    return as_pixels(pixels * np.array(GAIN) + np.array(OFFSET))
 
 
 def stain_change(pixels: np.ndarray) -> np.ndarray:
@@ -46,18 +42,18 @@ def stain_change(pixels: np.ndarray) -> np.ndarray:
     not clipped, so that stains scaled by 1 return the tile itself.
     """
     density = -np.log(np.maximum(pixels, 1) / 255)
-    return _as_pixels(255 * np.exp(-(density @ hed_from_rgb * np.array(STAIN)) @ rgb_from_hed))
+    return as_pixels(255 * np.exp(-(density @ hed_from_rgb * np.array(STAIN)) @ rgb_from_hed))
 
 
 def brightness(pixels: np.ndarray) -> np.ndarray:
     """Return the tile with less light."""
-    return _as_pixels(pixels * BRIGHTNESS)
+    return as_pixels(pixels * BRIGHTNESS)
 
 
 def blur(pixels: np.ndarray) -> np.ndarray:
     """Return the tile slightly out of focus: a Gaussian, mirrored at the borders."""
     sigma = BLUR_OF_SIDE * min(pixels.shape[:2])
-    return _as_pixels(ndimage.gaussian_filter(pixels.astype(np.float64), (sigma, sigma, 0), mode="reflect"))
+    return as_pixels(ndimage.gaussian_filter(pixels.astype(np.float64), (sigma, sigma, 0), mode="reflect"))
 
 
 def jpeg(pixels: np.ndarray, *, quality: int = JPEG_QUALITY) -> np.ndarray:

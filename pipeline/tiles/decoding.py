@@ -185,6 +185,12 @@ def _read(source: Path | io.BytesIO, start: bytes, max_side: int) -> Decoded:
         return Decoded(np.asarray(upright.convert("RGB")), note)
 
 
+def as_pixels(values: np.ndarray) -> np.ndarray:
+    """Return values on the scale 0..255 as uint8, rounded and clipped."""
+    pixels: np.ndarray = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return pixels
+
+
 def square_name(x: int, y: int, *, side: int, px: int) -> str:
     """Return the file name of a square of a slide at (x, y), of `side` level-0 px, resized to `px`; see `SQUARE`."""
     return f"tile_x{x}_y{y}_{side}to{px}.png"

@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.evaluation.folds import evenly_spaced
+from pipeline.tiles.decoding import as_pixels
+
 MOST_TILES, PIXELS = 50, 20_000
 """Tiles of a source, evenly spaced, and their pixels in all, that its stains are estimated on."""
 
@@ -125,7 +128,7 @@ def fit_sources(
         rows_of.setdefault(sources[row], []).append(row)
     fits: dict[str, SourceFit] = {}
     for name, own in rows_of.items():
-        chosen = np.unique(np.linspace(0, len(own) - 1, min(MOST_TILES, len(own))).round().astype(int))
+        chosen = evenly_spaced(range(len(own)), MOST_TILES)
         drawn = []
         for i in chosen if len(own) >= LEAST_SOURCE_TILES else ():
             if (pixels := read(own[i])) is not None:
@@ -185,8 +188,7 @@ class SourceColours:
         if table is None:
             return pixels
         values = table[0][pixels[..., 0]] * table[1][pixels[..., 1]] * table[2][pixels[..., 2]]
-        normalised: np.ndarray = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-        return normalised
+        return as_pixels(values)
 
     @property
     def unchanged(self) -> list[str]:

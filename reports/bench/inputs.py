@@ -79,7 +79,7 @@ def run_inputs(path, config):
         if len(np.unique(rows["label"])) < 2:
             raise SystemExit(f"{manifest.path}: tiles of two classes are needed in {' or '.join(splits)}")
         rows = rows.iloc[np.random.default_rng(config.seed).permutation(len(rows))[:most]]
-        tiles = TileFiles(manifest.root, list(rows["path"]), list(rows["sha256"]), model.preprocess)
+        tiles = TileFiles.of_table(manifest.root, rows, model.preprocess).fit_colours()
         (batch,) = load_batches(tiles, [range(len(tiles))], workers=0)
         for problem in filter(None, batch.problems):
             raise SystemExit(problem)

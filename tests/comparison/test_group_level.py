@@ -1,5 +1,6 @@
 """Whole groups: aggregates by hand, rule and threshold from validation groups only, labels by the user, the section."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -129,6 +130,19 @@ def test_the_threshold_is_that_of_validation_groups_alone(patients, make_data):
     predictions.p["svm"][100:] = predictions.p["svm"][100:, ::-1]  # other test groups
     again = group_level(predictions, GroupRequest(sensitivity=0.8))
     assert again.rule.thresholds["svm"] == found.rule.thresholds["svm"]
+
+
+def test_heads_that_were_fitted_on_validation_tiles_choose_nothing(patients):
+    """Their probabilities there are too good, so that the threshold would be too high."""
+    predictions = patients(40, wrong=0, n_val=20)
+    predictions = dataclasses.replace(
+        predictions, record={**predictions.record, "details": {**predictions.details, "fit_on": "heldout"}}
+    )
+    assert list(group_level(predictions, GroupRequest(sensitivity=0.8)).rule.thresholds) == ["softmax"]
+    without = dataclasses.replace(predictions, heads=["svm"])
+    with pytest.raises(BadInput, match="--fit-on heldout"):
+        group_level(without, GroupRequest(sensitivity=0.8))
+    assert group_level(without, NONE).n_val == 0
 
 
 def test_thresholds_that_are_refused(patients):

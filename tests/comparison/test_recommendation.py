@@ -1,8 +1,10 @@
 """The cheapest of all heads and baselines that is not worse than the best; a head must beat the best baseline."""
 
+import dataclasses
+
 import pytest
 
-from pipeline.comparison.choice import Candidate, Candidates
+from pipeline.comparison.choice import RUN_ONLY, Candidate, Candidates
 from pipeline.comparison.recommendation import by_cost, judge, rule_text
 from pipeline.comparison.scores import by_key, choose_resampling, score_heads
 from pipeline.names import COST_ORDER, HEADS, UNTRAINED
@@ -130,6 +132,14 @@ def test_a_random_split_rests_on_tiles(verdict):
     found = verdict({"softmax": POOR, "svm": GOOD}, protocol="random")
     assert (found.unit, found.n_units) == ("tile", 60)
     assert "sign-flip p over tiles" in rule_text(found)
+
+
+def test_a_head_for_the_tiles_of_its_run_only_says_so(make_predictions):
+    resampling = choose_resampling(make_predictions(Y, {"svm": GOOD}), n_draws=20, seed=0, level=0.95)
+    fused = Candidate("fused_svm", "fused SVM", 0.9, is_head=True, needs_no_training=False, run_only=True)
+    other = dataclasses.replace(fused, run_only=False)
+    actions = [Candidates([each]).choose([], n_units=9, resampling=resampling).action for each in (fused, other)]
+    assert [action.endswith(RUN_ONLY) for action in actions] == [True, False]
 
 
 def test_each_pair_is_asked_once():

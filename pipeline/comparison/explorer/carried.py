@@ -9,7 +9,8 @@ import pandas as pd
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.report_figures import EmbeddingMap
-from pipeline.evaluation.metrics import ECE_BINS, top_label
+from pipeline.evaluation.folds import evenly_spaced
+from pipeline.evaluation.metrics import ECE_BINS, confusion, top_label
 from pipeline.evaluation.validate import IntArray
 from pipeline.storage.predictions.columns import BLOCK_ROWS, hash_names
 
@@ -57,7 +58,7 @@ class Carried:
     """Rows that a sample has of each cell of each head's confusion matrix, at least; of a smaller cell it has all."""
 
     n_on_map: int = 0
-    """Rows of a sample whose tiles are on the map of the embeddings."""
+    """Rows of a sample that it has because their tiles are on the map of the embeddings."""
 
     groups: IntArray | None = None
     """(G,) number of all test rows of each group; None where all rows are carried."""
@@ -90,7 +91,7 @@ def carry(data: ReportData) -> Carried:
 
 
 def _sample(predictions: Predictions, rows: IntArray, heads: list[str], *, first: np.ndarray, most: int) -> Carried:
-    """Return at most `most` rows: those of `first`, then as many as fit of each cell of each head's confusion matrix.
+    """Return at most `most` rows: some of `first`, then as many as fit of each cell of each head's confusion matrix.
 
     Errors of a cell are taken by the probability of the predicted class, the highest first; correct rows by a hash of
     the tiles' names. Two heads that disagree are not both correct, so that disagreements are among the errors.
@@ -99,7 +100,7 @@ def _sample(predictions: Predictions, rows: IntArray, heads: list[str], *, first
         predictions: of all heads.
         rows: (N,) test rows.
         heads: whose cells count.
-        first: (N,) bool, rows that are taken before all others.
+        first: (N,) bool, rows that are taken before all others, for at most half of the sample.
         most: largest number of rows.
     """
     y, group, hashes = predictions.y[rows], predictions.group_code[0][rows], predictions.name_hash[rows]
@@ -108,24 +109,24 @@ def _sample(predictions: Predictions, rows: IntArray, heads: list[str], *, first
     counts = {}
     for head in heads:
         p, predicted = predictions.p[head], predictions.predicted[head][rows]
+        confidence = predictions.named_probability(head, rows)
         cell, is_right = y.astype(np.int64) * n_classes + predicted, predicted == y
-        bins, confidence = np.empty(len(rows), np.int8), np.empty(len(rows), np.float32)
+        bins = np.empty(len(rows), np.int8)
         for start in range(0, len(rows), BLOCK_ROWS):  # a copy of all probabilities takes much memory
             part = slice(start, start + BLOCK_ROWS)
-            block = p[rows[part]]
-            bins[part] = top_label(y[part], block, ECE_BINS)[0]
-            confidence[part] = block[np.arange(len(block)), predicted[part]]
+            bins[part] = top_label(y[part], p[rows[part]], ECE_BINS)[0]
         order = np.lexsort((hashes, np.where(is_right, 0, -confidence), cell))
         starts = np.searchsorted(cell[order], np.arange(n_classes**2))
         rank[order] = np.minimum(rank[order], np.arange(len(rows)) - starts[cell[order]])
         counts[head] = HeadCounts(
-            matrix=np.bincount(cell, minlength=n_classes**2).reshape(n_classes, n_classes),
+            matrix=confusion(y, predicted, n_classes),
             bins=np.bincount(bins, minlength=ECE_BINS),
             bins_right=np.bincount(bins[is_right], minlength=ECE_BINS),
             groups_right=np.bincount(group[is_right], minlength=n_groups),
         )
-    rank[first] = -1
+    preferred = evenly_spaced(np.flatnonzero(first), most // 2)
+    rank[preferred] = -1
     chosen = np.argsort(rank, kind="stable")[:most]
     per_cell = max(0, int(rank[chosen[-1]]))
     groups = np.bincount(group, minlength=n_groups)
-    return Carried(np.sort(rows[chosen]), heads, len(rows), per_cell, int(first[chosen].sum()), groups, counts)
+    return Carried(np.sort(rows[chosen]), heads, len(rows), per_cell, len(preferred), groups, counts)

@@ -22,7 +22,7 @@ from pipeline.evaluation.bootstrap import bootstrap_metrics
 from pipeline.evaluation.metrics import scalar_metrics
 from pipeline.evaluation.robustness_margin import RobustnessMargin
 from pipeline.markup.number_format import count
-from pipeline.names import MAIN, UNTRAINED
+from pipeline.names import FUSED, MAIN, UNTRAINED
 
 BEST = "best"
 """What `--against` is where no run is named: the rule of the report chooses."""
@@ -112,6 +112,10 @@ def build_table(
         BadArtifact: an embeddings file breaks its schema.
         BadInput: no other run has a head of the named run.
     """
+    reference = {head.head: head for head in matched.heads if head.run == against}
+    others = [head for head in matched.heads if head.run != against and head.head in reference]
+    if against != BEST and not others:
+        raise BadInput(f"--against {against}: no other run has one of its heads ({', '.join(reference)})")
     scores = {(head.key, name): score for head in matched.heads for name, score in _score(matched, resampling, head)}
     value = {head.key: scores[head.key, METRIC].value for head in matched.heads}
     ranked = sorted(matched.heads, key=lambda head: (-value[head.key], head.cost))
@@ -126,10 +130,6 @@ def build_table(
         chosen = None if found.chosen is None else by_key[found.chosen]
         verdict = RunVerdict(found.code, by_key[candidates.best.key], chosen, found.action)
     else:
-        reference = {head.head: head for head in matched.heads if head.run == against}
-        others = [head for head in matched.heads if head.run != against and head.head in reference]
-        if not others:
-            raise BadInput(f"--against {against}: no other run has one of its heads ({', '.join(reference)})")
         asked = tests.judge([(head, reference[head.head]) for head in others])
         verdict = _against(asked, ranked, resampling, run=against)
     return RunTable(
@@ -163,6 +163,7 @@ def candidates_of(heads: Sequence[RunHead], value: Mapping[str, float]) -> Candi
                 is_head=head.head in MAIN,
                 needs_no_training=head.head in UNTRAINED,
                 is_chance=head.head == CHANCE,
+                run_only=head.head in FUSED,
             )
             for head in sorted(heads, key=lambda head: head.cost)
         ]

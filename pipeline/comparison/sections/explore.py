@@ -24,10 +24,13 @@ def _text(carried: Carried) -> str:
     end = " This part needs JavaScript; all other parts do not."
     if not carried.is_sample:
         return f"{start}scores. It recomputes every test score from the rows that the page carries.{end}"
-    on_map = "the tiles of the map, and " if carried.n_on_map else ""
+    parts = [f"{carried.n_on_map:,} tiles of the map"] if carried.n_on_map else []
+    if carried.per_cell:
+        parts.append(
+            f"at least {carried.per_cell:,} rows of each cell of each head's confusion matrix (all of a smaller cell)"
+        )
     return (
         f"{start}predictions. The page carries a fixed sample of {len(carried.rows):,} of the {carried.n_all:,} test "
-        f"rows: {on_map}at least {carried.per_cell:,} rows of each cell of each head's confusion matrix (all rows of a "
-        "smaller cell), the errors with the highest probability first. The numbers in the matrix, the bins and the "
-        f"groups count all test rows.{end}"
+        f"rows: {', '.join([*parts, 'and the errors with the highest probability first'])}. The numbers in the matrix, "
+        f"the bins and the groups count all test rows.{end}"
     )

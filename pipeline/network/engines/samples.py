@@ -5,7 +5,8 @@ import hashlib
 import torch
 
 from pipeline.errors import BadInput
-from pipeline.network.batches import decoded, evenly_spaced
+from pipeline.evaluation.folds import evenly_spaced
+from pipeline.network.batches import decoded
 from pipeline.network.preprocess import Preprocess
 from pipeline.network.tile_files import TileFiles, TileSource
 from pipeline.tiles.manifest import Manifest

@@ -97,6 +97,7 @@ def build_trainer(manifest: Manifest, request: TrainingRequest) -> Trainer:
             "seed": request.seed,
             "init": start.sha256 or None,
             "init_removed": start.removed or None,
+            "normalised": None if train[0].colours is None else train[0].colours.facts["sha256"],
         },
         compiled=request.compiled,
         log=request.log,

@@ -147,7 +147,7 @@ def _slide(file: Path, key: str) -> Foreign:
     coords = coords[0] if coords.ndim == 3 and coords.shape[0] == 1 else coords
     if coords.shape != (len(features), 2):
         raise BadInput(f"{file}: {len(features)} rows of features, but coords of shape {coords.shape}")
-    if not (np.abs(coords) < MOST_COORD).all():
+    if not ((coords > -MOST_COORD) & (coords < MOST_COORD)).all():
         raise BadInput(f"{file}: coords are not finite, or too large for a slide")
     coords = np.rint(coords).astype(np.int64)
     names = [f"{file.stem}_x{x}_y{y}" for x, y in coords.tolist()]

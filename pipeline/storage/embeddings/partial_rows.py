@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import StaleInput
-from pipeline.storage import atomic
+from pipeline.storage import atomic, freshness
 
 BLOCK_ROWS = 256
 """Rows that are read at once, so that memory does not grow with N."""
@@ -72,9 +72,9 @@ class PartialRows:
         if self.header.is_file() and self.path.is_file():
             stored = self.stored_identity()
             if stored != self.identity:
-                names = [name for name in {**self.identity, **stored} if self.identity.get(name) != stored.get(name)]
+                names = ", ".join(freshness.differing(self.identity, stored))
                 raise StaleInput(
-                    f"{self.path} has rows made with another {', '.join(names)}: pass --restart to compute them again"
+                    f"{self.path} has rows made with another {names}: pass --restart to compute them again"
                 )
             return self.cut(self._n_valid_rows())
         self.path.unlink(missing_ok=True)  # the origin of rows without a header is unknown

@@ -100,3 +100,12 @@ def test_tiles_of_the_map_come_first(data: ReportData, monkeypatch: pytest.Monke
     on_map = {i for i in range(0, 60, 2) if i % 6}
     assert on_map <= set(found.rows.tolist())
     assert len(found.rows) == 40
+
+
+def test_tiles_of_the_map_take_at_most_half_of_a_sample(data: ReportData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carried, "MOST_ROWS", 40)
+    shown = np.array([f"tile_{i}" for i in range(N)])
+    drawn = EmbeddingMap(Figure("figures/embedding_map.png", "", ""), shown, np.zeros((N, 2)))
+    found = carry(dataclasses.replace(data, map=drawn))
+    assert (len(found.rows), found.n_on_map) == (40, 20)
+    assert found.per_cell >= 1

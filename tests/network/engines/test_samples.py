@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.network.batches import decoded, evenly_spaced
+from pipeline.evaluation.folds import evenly_spaced
+from pipeline.network.batches import decoded
 from pipeline.network.engines.samples import calibration_pixels, fingerprint, sample_pixels
 from pipeline.network.preprocess import Preprocess
 from pipeline.network.tile_files import TileFiles
