@@ -28,7 +28,7 @@ class PartEntry:
 
     name: str
     arm: str
-    """grouped or random."""
+    """grouped, random or given."""
 
     seed: int
     fold: int
@@ -50,7 +50,7 @@ class Protocol:
 
     run: Path
     protocol: str
-    """The value of `--protocol`: random, grouped or logo."""
+    """random, grouped, logo, or given (the data's own split)."""
 
     n_folds: int
     seeds: list[int]
