@@ -10,7 +10,7 @@ A stage whose result is current is skipped. An interrupted stage continues where
 All options of all stages are accepted here. `python -m pipeline.STAGE --help` lists them:
 prepare (data, splits), train (network, recipe), extract (engine, precision), baselines,
 fit_heads (heads, memory, cluster), robustness, report. Other commands: verify, merge,
-tile, predict, export, import_embeddings, doctor, bench.
+tile, predict, export, compare, ablate, import_embeddings, doctor, bench, demo_slide.
 """
 
 import dataclasses

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.heads.saved import SavedHeads
     from pipeline.network.engines import Engine
     from pipeline.network.model_file import Model
+    from pipeline.storage.predictions.csv_table import HeadOutput
 
 __all__ = ["FittedHead", "TileEmbedder", "load_head", "read_embeddings"]
 
@@ -94,6 +95,8 @@ class TileEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _ByPath):
     """
 
     _loaded = ("_model", "_engine", "_seen")
+    _seen: frozenset[str] | None
+    """SHA-256 of the pixels that the network was trained or selected on; None: not known."""
 
     def __init__(
         self,
@@ -112,7 +115,7 @@ class TileEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _ByPath):
         """Load the network, so that a wrong name or file is an error here; labels and groups are not used.
 
         Raises:
-            PipelineError: as `TileEmbedder`: the network cannot be loaded.
+            PipelineError: the network cannot be loaded.
             ValueError: paths, labels and groups differ in number.
         """
         check_consistent_length(_paths(X), y, groups)
@@ -136,7 +139,13 @@ class TileEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _ByPath):
             if problem := next(filter(None, batch.problems), ""):
                 raise BadTile(problem)
             rows[batch.rows] = features
-            n_seen += sum(bytes(each).hex() in self._seen for each in batch.sha256)
+            n_seen += sum(bytes(each).hex() in (self._seen or ()) for each in batch.sha256)
+        if self._seen is None:
+            warnings.warn(
+                f"{self.run}: which tiles served the training of its network is not known: its manifest is missing or "
+                "another one",
+                stacklevel=2,
+            )
         if n_seen:
             warnings.warn(
                 f"{n_seen} of {len(paths)} tiles served the training of the network of {self.run}: scores on their "
@@ -152,20 +161,25 @@ class TileEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _ByPath):
 
             if (self.run is None) == (self.encoder is None):
                 raise BadInput("TileEmbedder: give either run or encoder")
-            self._seen: frozenset[str] = frozenset()
+            seen: frozenset[str] | None = frozenset()
             if self.run is not None:
                 model = load_model(Path(self.run) / "model.safetensors")
                 if model.preprocess.stains is not None:
                     raise BadInput(f"{self.run}: its network sees tiles normalised by source: use `extract`")
-                self._seen, self._model = _training_tiles(Path(self.run), model), model
+                seen = _training_tiles(Path(self.run), model)
             else:
                 from pipeline.network.encoders.install import Choice, load_encoder
 
                 loaded = load_encoder(Choice(str(self.encoder), str(self.weights)))
                 info = {"arch": str(loaded.architecture), "classes": [], "preprocess": loaded.preprocess.as_json()}
-                self._model = Model(loaded.encoder, info | {"encoder": loaded.facts}, {})
-            self._n_features_out = self._model.width
+                model = Model(loaded.encoder, info | {"encoder": loaded.facts}, {})
+            self._seen, self._model = seen, model
         return self._model
+
+    @property
+    def _n_features_out(self) -> int:
+        """Number of features D, for scikit-learn's names of columns."""
+        return self._network().width
 
     def _engine_of(self, model: "Model") -> "Engine":
         if not hasattr(self, "_engine"):
@@ -221,7 +235,7 @@ class FittedHead(ClassifierMixin, _ByPath):
         """Return the calibrated probabilities (N, K) of embeddings (N, D)."""
         return self._output(X).p
 
-    def _output(self, X: np.ndarray) -> Any:
+    def _output(self, X: np.ndarray) -> "HeadOutput":
         from pipeline.heads.base import Rows
 
         saved = self.saved()
@@ -262,12 +276,18 @@ def _paths(X: Sequence[Location]) -> list[str]:
     return [str(each) for each in array]
 
 
-def _training_tiles(run: Path, model: "Model") -> frozenset[str]:
-    """Return the SHA-256 of the pixels of the tiles that a network was trained or selected on; none for an encoder."""
-    from pipeline.names import TRAINED
-    from pipeline.tiles.manifest import read_manifest
+def _training_tiles(run: Path, model: "Model") -> frozenset[str] | None:
+    """Return the SHA-256 of the pixels of the tiles that a network was trained or selected on; none for an encoder.
 
-    if model.encoder != TRAINED or not (run / "manifest.csv").is_file():
+    None: the manifest next to the network is not the one that it was trained on.
+    """
+    from pipeline.names import TRAINED
+    from pipeline.network.extraction.slide_model import manifest_of
+
+    if model.encoder != TRAINED:
         return frozenset()
-    table = read_manifest(run / "manifest.csv").table
+    manifest = manifest_of(run / "model.safetensors")
+    if manifest is None:
+        return None
+    table = manifest.table
     return frozenset(table["sha256"][table["split"].isin(["train", "val"])]) - {""}

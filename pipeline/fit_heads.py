@@ -19,7 +19,7 @@ from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
-from pipeline.names import BASELINES, FILES, FUSED, SOURCES, SUMMARY, TRAINED
+from pipeline.names import BASELINES, DEFAULT_HEADS, FILES, FUSED, SOURCES, SUMMARY, TRAINED
 from pipeline.runtime.console import log
 from pipeline.runtime.device import memory_bytes, n_cores, use_device
 from pipeline.storage import atomic, freshness, records
@@ -42,7 +42,7 @@ class FitHeadsOptions:
     embeddings: Path | None = None
     """Default: embeddings.h5 of the run."""
 
-    heads: tuple[str, ...] = ("svm", "xgboost")
+    heads: tuple[str, ...] = DEFAULT_HEADS
     """Heads to fit next to softmax: svm, xgboost, logistic; fused_svm, fused_xgboost: on colours and texture of
     baselines.h5, too. A frozen encoder has no softmax layer: logistic regression is always fitted in its place."""
 
@@ -57,7 +57,7 @@ class FitHeadsOptions:
 
     decide: Literal["argmax", "balanced"] = "argmax"
     """argmax: the class with the largest score. balanced: probabilities are divided by a power of the class shares
-    that cross-validation on held-out rows chooses, which macro-F1 gains by; probabilities in the files stay."""
+    that cross-validation on held-out rows chooses. It can raise or lower macro-F1; probabilities in the files stay."""
 
     relative: Literal["none", "group"] = "none"
     """group: heads and baselines also get each feature's difference from the mean over the tiles of its group (slide,
@@ -236,13 +236,13 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
         fitted_twice = {"linear"} if "logistic" in job.heads else set()
         baselines = [name for name in BASELINES if options.baselines and SOURCES[name] in data.splits]
         baselines = [name for name in baselines if name not in fitted_twice]
-        n_lines = n_rows * (2 + config.fused + len(job.heads) + len(baselines))
+        softmax = steps.fit_softmax(data.plain)
+        n_lines = n_rows * (1 + (softmax is not None) + config.fused + len(job.heads) + len(baselines))
         path = csv_table.table_for(common.run / "predictions.csv", n_lines)
         if path.suffix == ".parquet":
             require_pyarrow()  # before hours of fitting
         if job.memory.room is not None:
             log.info(f"fit_heads: {n_rows} rows do not fit into memory: {job.memory.room}")
-        softmax = steps.fit_softmax(data.plain)
         heads = {} if softmax is None else {"softmax": steps.calibrate(softmax, config)}
         for name in job.heads:
             kind, artifact = SAVED_KINDS[name], head_artifact(name, common, config, job)

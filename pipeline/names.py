@@ -67,6 +67,9 @@ REFERENCES = ("softmax", "logistic")
 FUSED = frozenset(name for name, head in HEADS.items() if head.fused)
 """Heads that take features of the tile's pixels next to its embedding; only the rows of the run have both."""
 
+RUN_ONLY = FUSED | {name for name, head in HEADS.items() if head.features is not None}
+"""Heads and baselines that predict the rows of the run only: they are not saved, or need features of its pixels."""
+
 SOURCES = {name: head.features for name, head in HEADS.items() if head.features is not None}
 """Baseline -> the features that it takes."""
 
@@ -75,6 +78,9 @@ BASELINES = tuple(SOURCES)
 
 MEANS = {name: head.mean_of for name, head in HEADS.items() if head.mean_of}
 """Mean -> the heads whose log-odds it averages."""
+
+DEFAULT_HEADS = ("svm", "xgboost")
+"""The heads that `fit_heads` fits unless others are named."""
 
 FILES = {name: head.file for name, head in HEADS.items() if head.file is not None}
 """Head -> its file in the run folder."""

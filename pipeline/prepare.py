@@ -1,8 +1,8 @@
 r"""Find labelled tiles, check every one of them, and split them into train, val and test.
 
 Reads a data set (the demo, Kather 2016, a folder of class folders, or a CSV file `path,label[,group][,split]`), or
-cuts annotated slides into tiles (a CSV file `slide,annotations[,group][,mpp]`). Writes manifest.csv, audit.json,
-audit.md and figures/classes.png into the run folder.
+cuts annotated slides into tiles (a CSV file `slide,annotations[,group][,split][,mpp]`). Writes manifest.csv,
+audit.json, audit.md and figures/classes.png into the run folder.
 
     python -m pipeline.prepare --run reports/mine --data my_tiles --group-regex '(slide\d+)_'
     python -m pipeline.prepare --run reports/mine --data slides.csv --cut-px 224 --cut-mpp 0.5
@@ -237,7 +237,7 @@ def run(common: Common, options: PrepareOptions) -> int:
         else:
             log.warning(f"prepare: {finding.line}")
     if findings and findings[0].severity == "error" and not options.allow_leakage:
-        raise BadInput(f"{findings[0].line}: remove one of them, or pass --allow-leakage")
+        raise BadInput(f"{findings[0].line}: remove all copies but one, or pass --allow-leakage")
 
     outputs = [common.run / "audit.json", common.run / "audit.md", common.run / "figures" / "classes.png"]
     if annotated is not None:

@@ -35,7 +35,7 @@ class ReportOptions:
     """Resamples of the bootstrap."""
 
     level: float = 0.95
-    """Coverage of the intervals."""
+    """Coverage of the intervals; a difference is tested at 1 - level."""
 
     rope: float = 0.01
     """Differences of macro-F1 up to this size do not matter (region of practical equivalence)."""

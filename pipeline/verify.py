@@ -14,6 +14,7 @@ from pathlib import Path
 from pipeline.cli.command import Command
 from pipeline.cli.options import Common
 from pipeline.errors import EXIT_FAILED, EXIT_OK, BadArtifact, PipelineError
+from pipeline.names import DEFAULT_HEADS, FILES
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, lock, records
 from pipeline.storage.protocol import Protocol, check_part, read_protocol
@@ -30,7 +31,9 @@ class VerifyOptions:
     """Accept that heavy files (model, embeddings, heads) and figures with pixels are missing, as in a clone."""
 
 
-OPTIONAL = ("baselines.h5", "heads/logistic.skops", "predictions-random.csv", "robustness.csv", "compare.csv")
+OPTIONAL = {"baselines.h5", "predictions-random.csv", "robustness.csv", "compare.csv"} | {
+    file for head, file in FILES.items() if head not in DEFAULT_HEADS
+}
 """Artefacts that a finished run may not have."""
 
 

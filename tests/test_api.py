@@ -43,8 +43,17 @@ def test_rows_of_a_run_are_those_of_extract(fitted_run: Path) -> None:
     assert np.array_equal(embedder.transform(np.array(test)[:, None]), embedder.transform(test)), "a column of paths"
 
 
+def test_training_tiles_are_unknown_without_the_manifest_of_the_training(fitted_run: Path) -> None:
+    paths = [str(path) for path in sorted((fitted_run.parent / "tiles").rglob("*.png"))[:2]]
+    manifest = fitted_run / "manifest.csv"
+    manifest.write_text(manifest.read_text() + "\n")
+    with pytest.warns(UserWarning, match="which tiles served the training of its network is not known"):
+        TileEmbedder(fitted_run, device="cpu").transform(paths)
+
+
 def test_cross_validation_by_groups(tiles: pd.DataFrame, encoder_weights: Path) -> None:
     embedder = TileEmbedder(encoder=NAME, weights=encoder_weights, device="cpu")
+    assert len(embedder.get_feature_names_out()) == 1024, "without fit, which loads the network only"
     model = make_pipeline(embedder, StandardScaler(), LogisticRegression())
     scores = cross_val_score(model, tiles["path"], tiles["label"], groups=tiles["group"], cv=GroupKFold(n_splits=4))
     assert len(scores) == 4

@@ -23,8 +23,8 @@ class AnnotationOptions:
     """Share of a tile's side that the next tile covers again."""
 
     min_cover: float = 0.75
-    """A tile takes a class if this share of it is inside annotations of the class, and the rest at most inside those of
-    another class."""
+    """A tile takes a class if this share of it is inside annotations of the class, and at most 1 - this share inside
+    annotations of another class."""
 
     tiles_per_class: int | None = None
     """Most tiles of a class, drawn evenly over slides and annotations. Default: all."""

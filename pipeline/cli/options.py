@@ -50,7 +50,8 @@ class Common(Messages):
     """Seed of the split, the network, the heads and the bootstrap, and of the demo tiles."""
 
     force: bool = False
-    """Use inputs although they are stale (made from another version of their own inputs)."""
+    """Use inputs although they are stale (made from another version of their own inputs). For slides: also use a scale
+    or annotations that a check refuses."""
 
     restart: bool = False
     """Make the result again although it is current, and drop unfinished work."""
@@ -66,7 +67,7 @@ class Common(Messages):
     among the processes that torchrun started."""
 
     workers: int | None = None
-    """Processes (or threads) that decode tiles. Default: as many as threads, at most four."""
+    """Processes (or threads) that decode tiles. Default: as many as cores that this process may use, at most four."""
 
     deterministic: bool = False
     """On a GPU: only kernels that repeat to the bit, which cost time. CPU kernels always do."""

@@ -13,17 +13,20 @@ from typing import Literal, Protocol
 from pipeline.comparison.scores import Resampling
 from pipeline.comparison.verdict import Outcome, gain_text, units_needed
 from pipeline.evaluation.bootstrap import Difference
-from pipeline.markup.number_format import count
+from pipeline.markup.number_format import count, number
 
 CHANCE = "majority"
 """The baseline that uses no tile. It is chosen only where no other baseline was fitted."""
 
 NOT_EARNED = (
-    "The network has not earned its place: more tiles, longer training or another encoder (--init, --encoder) may help."
+    "The network brought no measurable gain here: more tiles, longer training or another encoder (--init, --encoder) "
+    "may help."
 )
 
-RUN_ONLY = "It predicts the tiles of this run only: `predict` does not compute colours and texture of new tiles."
-"""What a recommended head lacks that is `run_only`."""
+NOT_FOR_NEW_TILES = (
+    "It predicts the tiles of this run only: `predict` does not compute colours and texture of new tiles."
+)
+"""What a recommended head or baseline lacks that is `run_only`."""
 
 Code = Literal["no_head", "one_candidate", "too_few_units", "baseline", "best", "cheaper", "proven"]
 """no_head, one_candidate: nothing to compare. too_few_units: nothing can be decided. baseline: no head is better than
@@ -147,7 +150,7 @@ class Candidates:
         """
         found = self._choose(asked, n_units=n_units, resampling=resampling)
         if any(each.run_only for each in self.everyone if each.key == found.chosen):
-            return dataclasses.replace(found, action=f"{found.action} {RUN_ONLY}")
+            return dataclasses.replace(found, action=f"{found.action} {NOT_FOR_NEW_TILES}")
         return found
 
     def _choose(self, asked: Sequence[Judged], *, n_units: int, resampling: Resampling) -> Choice:
@@ -187,7 +190,10 @@ class Candidates:
         tested = self.compared[: self.compared.index(best) + 1]
         suited = (each for each in tested if each.needs_no_training and not_worse(each, best, asked))
         chosen = next(suited, baseline)
-        use = f"Use {chosen.text}" + ("" if chosen is baseline else ", the cheapest that is not worse than the best")
+        use = f"Use {chosen.text}"
+        if chosen is not baseline:
+            use += f" (macro-F1 {number(chosen.value)}): it is cheaper than {best.text} ({number(best.value)}) and is "
+            use += "not shown to be worse"
         action = (
             f"None of the heads beats {baseline.text}: the best head, {top.text}, differs from it by "
             f"{_gain(asked, top, baseline)}. {NOT_EARNED} {use} ({units})."
@@ -209,7 +215,7 @@ class Candidates:
                 "best", best.key, f"Use {best.text}: it has the highest macro-F1, and {rest} ({units}).{beats}"
             )
         action = (
-            f"Use {chosen.text}: it is the cheapest head that is not worse than the best, {best.text} "
+            f"Use {chosen.text}: it is the cheapest head that is not shown to be worse than the best, {best.text} "
             f"(difference {_gain(asked, chosen, best)}; {units}).{beats}"
         )
         return Choice("cheaper", chosen.key, action)

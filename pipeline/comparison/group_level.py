@@ -48,7 +48,7 @@ class GroupLevel:
 
     rule: GroupRule
     n_val: int
-    """Validation groups that chose the rule; 0: too few, so that the first rule holds."""
+    """Validation groups that chose the rule; 0: too few, so that the mean probability holds."""
 
     n_positive_val: int
     """Validation groups that the thresholds were chosen on; 0: there are none."""

@@ -11,7 +11,7 @@ from pipeline.comparison.scores import FEW_UNITS, Resampling, Score
 from pipeline.comparison.verdict import Pair, head_pairs, judge_pairs, rope_text
 from pipeline.evaluation.bayesian_bootstrap import ROPE
 from pipeline.markup.number_format import head_name, level_text, listing, number
-from pipeline.names import COST_ORDER, FUSED, UNTRAINED
+from pipeline.names import COST_ORDER, RUN_ONLY, UNTRAINED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,9 @@ class Verdict:
 
     action: str
     """What to do, in one to three sentences; the first one is the answer."""
+
+    heads_action: str | None
+    """Which of several heads to use where a baseline is recommended; else None."""
 
     ranking: str
     """Which head or baseline has the highest macro-F1."""
@@ -80,7 +83,7 @@ def judge(
                 is_head=head in heads,
                 needs_no_training=head in UNTRAINED,
                 is_chance=head == CHANCE,
-                run_only=head in FUSED,
+                run_only=head in RUN_ONLY,
             )
             for head in by_cost(predictions.heads)
         ]
@@ -93,12 +96,16 @@ def judge(
     names = listing([each.text for each in candidates.compared if each.value == best.value])
     n_units = resampling.n_units(predictions.rows("test"))
     choice = candidates.choose(asked, n_units=n_units, resampling=resampling)
+    heads_action = None
+    if choice.code == "baseline" and pairs:
+        heads_action = Candidates(candidates.heads).choose(pairs, n_units=n_units, resampling=resampling).action
     return Verdict(
         code=choice.code,
         recommended=choice.chosen,
         best=best.key,
         baseline=None if baseline is None else baseline.key,
         action=choice.action,
+        heads_action=heads_action,
         ranking=f"Highest macro-F1 on the test rows: {names} ({number(best.value)}).",
         asked=asked,
         pairs=pairs,
@@ -126,6 +133,6 @@ def rule_text(verdict: Verdict) -> str:
         "tile. "
         f"A head is better or worse if the sign-flip p over {unit}s, adjusted for the number of pairs (Holm), is below "
         f"{alpha:.3g} and the interval excludes 0. All else is undecided, which does not mean equal. "
-        "Recommended is the cheapest that is not worse than the best. A head must also be better than the best "
-        "baseline that needs no training of a network; without such a head a baseline is recommended."
+        "Recommended is the cheapest that is not shown to be worse than the best. A head must also be better than the "
+        "best baseline that needs no training of a network; without such a head a baseline is recommended."
     )

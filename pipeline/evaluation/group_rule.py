@@ -27,7 +27,7 @@ RULES: Mapping[str, Votes] = {
     "vote of tiles above 0.9": _sure_votes(0.9),
 }
 """Rule -> the weights that are summed over the tiles of a group. "vote of tiles above t": only tiles vote that give one
-class a probability above t. The first rule holds where validation groups are too few."""
+class a probability above t. The mean holds where validation groups are too few."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -117,7 +117,7 @@ def search_head(name: str, kind: HeadKind, rows: Mapping[str, Rows], config: Fit
     folds = heldout_folds(sample["val"], config)
     with progress(len(points) * max(1, folds.max() + 1), unit="point", label=f"{name} search") as bar:
         found = evaluate(sample, folds, lambda fit, held: kind.search(fit, held, points, config, bar.update), config)
-    _ = found.best.nll  # computed here, where its time counts
+    found.best  # noqa: B018  (it is cached: computed here, where its time counts)
     used = ("train", "val") if config.fit_on == "train" else ("val",)
     return SearchResult(found, time.perf_counter() - start, {name: len(sample[name].y) for name in used})
 
@@ -138,10 +138,10 @@ def fit_head(
         DiskFull: no room for what streamed rows keep on disk.
     """
     start, fit_rows, chosen = time.perf_counter(), rows[config.fit_split], searched.found.best
-    seconds, notes = (0.0 if chosen.head is None else chosen.seconds), []
-    if is_streamed(rows):
+    streamed, notes = is_streamed(rows), []
+    seconds = 0.0 if streamed or chosen.head is None else chosen.seconds
+    if streamed:
         chosen = _refit_head(name, kind, rows, chosen.params, config)
-        seconds = 0.0
         samples = ", ".join(f"{n} of {len(rows[split].y)} {split} rows" for split, n in searched.sizes.items())
         notes = [f"streamed: fitted on all {len(fit_rows.y)} rows, block by block; searched on {samples}"]
     head = chosen.head or kind.fit(fit_rows, chosen.params, config)

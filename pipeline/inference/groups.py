@@ -57,7 +57,7 @@ def slide_csv(
     Args:
         slide: its name.
         outputs: head -> its output for M tiles.
-        scores: (M,) outlier scores over the threshold: tiles above 1 are rejected; None: no tile is.
+        scores: (M,) outlier scores divided by the threshold: tiles above 1 are rejected; None: no tile is.
         rule: the report's.
         classes: K names.
     """

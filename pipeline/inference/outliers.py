@@ -74,7 +74,7 @@ def fit_rejection(place: Path, saved: SavedHeads, rate: float) -> Rejection:
 
 
 def outlier_scores(rejection: Rejection, content: Embeddings, path: Path) -> np.ndarray:
-    """Return the outlier score over the threshold of each readable row of an embeddings file, (M,); above 1: rejected.
+    """Return the outlier scores (M,) of readable rows, divided by the threshold: a row above 1 is rejected.
 
     Args:
         rejection: as from `fit_rejection`.

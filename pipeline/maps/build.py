@@ -37,7 +37,7 @@ def build_maps(
         details: details of the record of the slide's embeddings.
         fitted_on: record of the embeddings that the heads were fitted on.
         sources: file -> SHA-256 of the other files that the maps come from.
-        outliers: how outliers were found, and the scores of the M rows over the threshold; None: none is rejected.
+        outliers: how outliers were found, and the M scores divided by the threshold; None: none is rejected.
     """
     if content.slide is None or content.coords is None:
         raise ValueError("content must be that of a slide")

@@ -232,7 +232,7 @@ def rejected_map(
     Args:
         found: map of one head.
         coords: (M, 2) upper left corners of the readable tiles.
-        scores: (M,) outlier scores over the threshold.
+        scores: (M,) outlier scores divided by the threshold.
         patch: side of a tile in level-0 px.
     """
     values = np.stack([scores > 1, scores], axis=1).astype(np.float64)

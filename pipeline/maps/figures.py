@@ -147,7 +147,7 @@ def draw_outliers(path: Path, view: SlideView, score: NumberArray) -> None:
     Args:
         path: the PNG.
         view: the slide.
-        score: (R, C) over the threshold, NaN where there is no class.
+        score: (R, C) divided by the threshold, NaN where there is no class.
     """
     figure, axes = _panels(view, ["outlier score"], width=6.0)
     _values(axes[0], view.grid, np.clip(score / 2, 0, 1), "magma")

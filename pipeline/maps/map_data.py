@@ -39,7 +39,7 @@ class MapData:
     """How outliers were found; None: no tile is rejected."""
 
     outlier: NumberArray | None
-    """(R, C) mean outlier score of each cell over the threshold, NaN without tiles; None: as `rejection`."""
+    """(R, C) mean outlier score of each cell divided by the threshold, NaN without tiles; None: as `rejection`."""
 
     remarks: list[str]
     """Notes for the reader of the page."""

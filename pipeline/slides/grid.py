@@ -137,7 +137,7 @@ def tiles_with_tissue(
         ink = f"; pen marks cover {tissue.ink.mean():.1%}: --keep-ink counts them" if tissue.ink.any() else ""
         raise BadSlide(
             f"{slide.path}: no tissue: none of {shares.size} tiles has a share of {min_tissue:g} at saturation "
-            f"{tissue.threshold:.3f}: lower --min-tissue or --threshold if there is some{ink}"
+            f"{tissue.threshold:.3f}: lower --min-tissue or --threshold if the slide has tissue{ink}"
         )
     table = pd.DataFrame({"x": x[columns], "y": y[rows], "tissue": shares[rows, columns].round(3)})
     return table, shares.size
@@ -219,7 +219,7 @@ def read_grid(path: Path) -> Grid:
     """
 
     def refuse(rule: str) -> BadArtifact:
-        return BadArtifact(f"{path}: {rule}: run `python -m pipeline.tile --restart`")
+        return BadArtifact(f"{path}: {rule}: run `python -m pipeline.tile` again with --restart")
 
     record = records.check_artifact(path, schema=SCHEMA)
     details = record["details"]

@@ -139,30 +139,48 @@ def check_replaceable(artifact: Artifact) -> None:
 
 
 def differing(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
-    """Return the names whose values differ; a name that only one of both has counts."""
-    return [name for name in {**now, **before} if now.get(name) != before.get(name)]
+    """Return the names whose values differ; a name that only one of both has counts, whatever its value is."""
+    return [name for name in {**now, **before} if (name in now, now.get(name)) != (name in before, before.get(name))]
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], *, word: str = "now") -> str:
+    """Return the values that differ, such as "epochs=3, now 4"; "" if all are equal.
+
+    Args:
+        before: name -> value.
+        now: the same to compare with.
+        word: word before each value of `now`.
+    """
+    texts = [{name: repr(value) for name, value in values.items()} for values in (before, now)]
+    return ", ".join(
+        f"{name}={texts[0].get(name, 'not set')}, {word} {texts[1].get(name, 'not set')}"
+        for name in differing(now, before)
+    )
 
 
 def _check_options(artifact: Artifact, record: Mapping[str, Any]) -> None:
     """Check that a record has the options and the seed of now."""
     now = _as_recorded(artifact.options) | {"seed": artifact.seed}
     before = record["options"] | {"seed": record["seed"]}
-    if changed := differing(now, before):
-        listing = ", ".join(f"{name}={before.get(name)!r}, now {now.get(name)!r}" for name in changed)
+    if changed := differences(before, now):
         raise StaleInput(
-            f"{artifact.path} was made with {listing}: give the same options, another --run, or --restart to replace it"
+            f"{artifact.path} was made with {changed}: give the same options, another --run, or --restart to replace it"
         )
 
 
 def _check_inputs(artifact: Artifact, record: Mapping[str, Any]) -> None:
-    """Check that the inputs of now are those of a record."""
-    for name, found in file_hashes(artifact.inputs, artifact.path.parent, artifact.known).items():
-        expected = record["inputs"].get(name, found)
-        if found != expected:
-            raise StaleInput(
-                f"{artifact.path} was made from another {Path(name).name} ({expected[:12]}, now {found[:12]}): restore "
-                "that file, give another --run, or --restart to replace it"
-            )
+    """Check that the inputs of now are those of a record, each in its place or moved."""
+    folder, before = artifact.path.parent, record["inputs"]
+    now = file_hashes(artifact.inputs, folder, artifact.known)
+    if changed := differing(now, before):
+        if _are_moved(before, now, folder):
+            return
+        name = changed[0]
+        was, found = (files.get(name, "none")[:12] for files in (before, now))
+        raise StaleInput(
+            f"{artifact.path} was made from another {Path(name).name} ({was}, now {found}): restore "
+            "that file, give another --run, or --restart to replace it"
+        )
 
 
 def _as_recorded(options: Mapping[str, Any]) -> dict[str, Any]:

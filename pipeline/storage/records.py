@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from pipeline.errors import BadArtifact
+from pipeline.names import FILES
 from pipeline.storage.atomic import sha256_file, to_json, write_text
 from pipeline.storage.environment import git_state, versions
 
@@ -71,11 +72,7 @@ ARTIFACTS = (
     ("model.safetensors", "model/1.0", "train"),
     ("embeddings.h5", "embeddings/1.1", "extract"),
     ("baselines.h5", "baselines/1.0", "baselines"),
-    ("heads/logistic.skops", "head/1.0", "fit_heads"),
-    ("heads/svm.skops", "head/1.0", "fit_heads"),
-    ("heads/xgboost.ubj", "head/1.0", "fit_heads"),
-    ("heads/fused_svm.skops", "head/1.0", "fit_heads"),
-    ("heads/fused_xgboost.ubj", "head/1.0", "fit_heads"),
+    *((file, "head/1.0", "fit_heads") for file in FILES.values()),
     ("predictions.csv", "predictions/1.0", "fit_heads"),
     ("predictions-random.csv", "predictions/1.0", "fit_heads"),
     ("robustness.csv", "robustness/1.0", "robustness"),

@@ -54,7 +54,7 @@ class Stains:
     """(3,) brightest red, green and blue, 0..255."""
 
     vectors: tuple[tuple[float, ...], ...]
-    """(2, 3) optical density of each stain in red, green and blue; the first one has more red (haematoxylin)."""
+    """(2, 3) optical density of each stain in red, green and blue; the first one absorbs more red (haematoxylin)."""
 
     strengths: tuple[float, ...]
     """(2,) amount of each stain in the most stained pixels."""

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from pipeline.comparison.choice import RUN_ONLY, Candidate, Candidates
+from pipeline.comparison.choice import NOT_EARNED, NOT_FOR_NEW_TILES, Candidate, Candidates
 from pipeline.comparison.recommendation import by_cost, judge, rule_text
 from pipeline.comparison.scores import by_key, choose_resampling, score_heads
 from pipeline.names import COST_ORDER, HEADS, UNTRAINED
@@ -42,7 +42,10 @@ def test_no_head_beats_the_best_baseline(verdict):
     found = verdict({"softmax": MIDDLE, "svm": NEARLY, "majority": [0] * 60, "histogram_svm": GOOD})
     assert (found.code, found.recommended, found.best) == ("baseline", "histogram_svm", "histogram_svm")
     assert found.action.startswith("None of the heads beats colour histogram + SVM: the best head, SVM, ")
-    assert "has not earned its place" in found.action
+    assert NOT_EARNED in found.action
+    assert found.action.endswith(NOT_FOR_NEW_TILES)
+    # who needs a head, of the three, reads which
+    assert found.heads_action.startswith("Use SVM: it has the highest macro-F1")
     # the heads with the best baseline; majority is never a candidate
     assert [(pair.tests.head, pair.tests.reference) for pair in found.asked] == [
         ("softmax", "histogram_svm"),
@@ -59,6 +62,7 @@ def test_the_cheapest_baseline_that_is_not_worse_is_recommended(verdict):
     predicted = {"softmax": POOR, "histogram_svm": MIDDLE, "handcrafted_xgboost": NEARLY, "baseline_mean": GOOD}
     found = verdict(predicted)
     assert (found.code, found.baseline, found.recommended) == ("baseline", "baseline_mean", "handcrafted_xgboost")
+    assert "(macro-F1 0.967): it is cheaper than mean of colour and texture baselines (1.000)" in found.action
     assert found.action.startswith("None of the heads beats mean of colour and texture baselines")
 
 
@@ -66,6 +70,7 @@ def test_the_cheapest_head_that_beats_the_baselines_and_is_not_worse_than_the_be
     predicted = {"softmax": NEARLY, "svm": GOOD, "mean": GOOD, "histogram_svm": POOR, "majority": [0] * 60}
     found = verdict(predicted)
     assert (found.code, found.recommended, found.best) == ("cheaper", "softmax", "svm")
+    assert found.heads_action is None
     assert "beats the best baseline, colour histogram + SVM" in found.action
     assert [(pair.tests.head, pair.tests.reference, pair.outcome) for pair in found.asked] == [
         ("softmax", "histogram_svm", "better"),
@@ -139,7 +144,7 @@ def test_a_head_for_the_tiles_of_its_run_only_says_so(make_predictions):
     fused = Candidate("fused_svm", "fused SVM", 0.9, is_head=True, needs_no_training=False, run_only=True)
     other = dataclasses.replace(fused, run_only=False)
     actions = [Candidates([each]).choose([], n_units=9, resampling=resampling).action for each in (fused, other)]
-    assert [action.endswith(RUN_ONLY) for action in actions] == [True, False]
+    assert [action.endswith(NOT_FOR_NEW_TILES) for action in actions] == [True, False]
 
 
 def test_each_pair_is_asked_once():

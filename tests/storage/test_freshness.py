@@ -206,6 +206,22 @@ def test_what_is_protected_is_not_replaced(
         reusable_record(protected)
 
 
+def test_another_file_of_the_same_name_is_no_input_of_what_is_protected(made: Artifact, tmp_path: Path) -> None:
+    """`vit/model.safetensors` and `uni/model.safetensors`: the same options, another place and other content."""
+    elsewhere = tmp_path / "b" / "in.csv"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text("other\n")
+    for inputs in ([elsewhere], [*made.inputs, elsewhere], []):
+        with pytest.raises(StaleInput, match=r"another in\.csv .*--restart"):
+            reusable_record(dataclasses.replace(made, inputs=inputs, protects="everything"))
+    assert reusable_record(dataclasses.replace(made, protects="everything")) is not None
+
+
+def test_an_option_of_a_newer_version_is_another_option(made: Artifact) -> None:
+    with pytest.raises(StaleInput, match="new=not set, now None"):
+        reusable_record(dataclasses.replace(made, options=OPTIONS | {"new": None}, protects="options"))
+
+
 def test_other_options_are_refused_and_named(tmp_path: Path) -> None:
     artifact = Artifact(tmp_path / "a.csv", "thing/1.2", "prepare", OPTIONS, seed=5, protects="options")
     other = dataclasses.replace(artifact, options=OPTIONS | {"epochs": 4}, seed=6)

@@ -28,7 +28,7 @@ const ownView = (() => {
       case "baseline": return `None of the heads beats ${titleOf(found.baseline)}. Use ${use} (${units}).`;
       case "proven": return `Use ${use}: it beats the best baseline. ${highest}, but is not shown to beat that baseline (${units}).`;
       case "best": return `Use ${use}: it has the highest macro-F1 (${units}).`;
-      default: return `Use ${use}: it is the cheapest head that is not worse than the best, ${found.best.title} (${units}).`;
+      default: return `Use ${use}: it is the cheapest head that is not shown to be worse than the best, ${found.best.title} (${units}).`;
     }
   }
 

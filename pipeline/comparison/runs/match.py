@@ -106,6 +106,9 @@ def match(runs: dict[str, Path], *, heads: Sequence[str] | None = None, force: b
     }
     first_name, first = next(iter(read.items()))
     table = tables[first_name]
+    every = sorted({head for predictions in read.values() for head in predictions.heads})
+    if unknown := sorted(set(heads or ()) - set(every)):
+        raise BadInput(f"{', '.join(map(str, runs.values()))}: no head '{unknown[0]}', only {', '.join(every)}")
     found_heads, prices = list[RunHead](), {}
     for name, predictions in read.items():
         _check_same(name, predictions, tables[name], first_name, first, table)
@@ -114,9 +117,6 @@ def match(runs: dict[str, Path], *, heads: Sequence[str] | None = None, force: b
         order = [predictions.classes.index(label) for label in first.classes]
         code = np.argsort(order)
         prices[name] = price = read_price(runs[name])
-        unknown = sorted(set(heads or ()) - set(predictions.heads))
-        if unknown:
-            raise BadInput(f"{runs[name]}: there is no head '{unknown[0]}', only {', '.join(predictions.heads)}")
         for head in predictions.heads:
             if heads is None or head in heads:
                 gflops = 0.0 if head in WITHOUT_NETWORK else price.gflops if price.gflops is not None else np.inf
@@ -158,7 +158,7 @@ def read_files(run: Path) -> list[Path]:
     folders = [run] if protocol is None else [run, *(protocol.folder(part) for part in protocol.parts)]
     own = [records.existing_table(run / "predictions.csv"), run / SUMMARY]
     own += [run / name for name in ("manifest.csv", "robustness.csv", PLAN)]
-    names = ("model.json", "history.csv", "embeddings.h5", "embeddings.h5.json")
+    names = ("model.json", "model.safetensors.json", "history.csv", "embeddings.h5", "embeddings.h5.json")
     own += [folder / name for folder in folders for name in names]
     return [path for path in own if path.is_file()]
 

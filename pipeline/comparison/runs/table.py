@@ -22,7 +22,7 @@ from pipeline.evaluation.bootstrap import bootstrap_metrics
 from pipeline.evaluation.metrics import scalar_metrics
 from pipeline.evaluation.robustness_margin import RobustnessMargin
 from pipeline.markup.number_format import count
-from pipeline.names import FUSED, MAIN, UNTRAINED
+from pipeline.names import MAIN, RUN_ONLY, UNTRAINED
 
 BEST = "best"
 """What `--against` is where no run is named: the rule of the report chooses."""
@@ -163,7 +163,7 @@ def candidates_of(heads: Sequence[RunHead], value: Mapping[str, float]) -> Candi
                 is_head=head.head in MAIN,
                 needs_no_training=head.head in UNTRAINED,
                 is_chance=head.head == CHANCE,
-                run_only=head.head in FUSED,
+                run_only=head.head in RUN_ONLY,
             )
             for head in sorted(heads, key=lambda head: head.cost)
         ]

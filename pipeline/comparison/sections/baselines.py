@@ -92,7 +92,7 @@ def _limits(data: ReportData) -> list[str]:
     if set(baselines) & {"knn", "linear"}:
         limits.append(
             "Nearest neighbours and the linear probe use the same embeddings: a head that is better owes that to its "
-            "classifier, a head that is equal to the network."
+            "classifier. A head that only equals them owes its score to the network."
         )
     if "untrained_svm" in baselines:
         limits.append(

@@ -22,7 +22,7 @@ PROTOCOLS = {
 """Protocol -> how the tiles were split."""
 
 FIT_ON = {
-    "train": "on embeddings of tiles that the network was trained on (--fit-on train). They are better separated than "
+    "train": "on embeddings of tiles that the network was trained on (--fit-on train). Those are better separated than "
     "embeddings of new tiles; see what the embeddings show.",
     "heldout": "on embeddings of the validation tiles, which the network was not trained on (--fit-on heldout).",
     "crossfit": "on every tile that is not a test tile, each embedded by an inner network that held it out. For a test "
@@ -65,7 +65,9 @@ def result(data: ReportData) -> Section:
     predictions = data.predictions
     warning = _warning(predictions)
     errors = [finding for finding in data.files.findings or [] if finding.severity == "error"]
-    blocks: list[Block] = [Note(data.verdict.action), Text(_what(data)), data.figures["scores"]]
+    alone = data.verdict.heads_action
+    blocks: list[Block] = [Note(data.verdict.action), *([Note(f"Among the heads alone: {alone}")] if alone else [])]
+    blocks += [Text(_what(data)), data.figures["scores"]]
     blocks += [Note(warning)] if warning else []
     blocks += [Note(text) for text in transductive(predictions.details)]
     if errors:
@@ -155,7 +157,7 @@ def _rows_table(predictions: Predictions) -> Table:
 
 def _of_plan(protocol: Protocol) -> str:
     """Return the sentence on folds and seeds."""
-    folds = f"{count(protocol.n_folds, 'fold')}, each tested by a network trained on the others, "
+    folds = f"{count(protocol.n_folds, 'fold')}, each tested by a network that did not see it, "
     return (
         f"{folds if protocol.n_folds > 1 else 'One split '}for each of {count(len(protocol.seeds), 'seed')}. The test "
         "rows of all parts are pooled, and all results below are on these rows. A tile that was tested under several "

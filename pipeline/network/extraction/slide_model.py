@@ -54,7 +54,7 @@ def slide_model(run: Path, entry: SlideEntry, *, model: Path | None) -> SlideMod
         BadArtifact: a file of the run is missing or damaged.
     """
     if model is not None:
-        manifest = _manifest_of(model)
+        manifest = manifest_of(model)
         return SlideModel(model, manifest, source_of(entry, manifest))
     manifest = read_manifest(run / "manifest.csv")
     source = source_of(entry, manifest)
@@ -105,8 +105,8 @@ def _as_spelled(source: str, manifest: Manifest) -> str | None:
     return next((group for group in groups if name_key(group) == name_key(source)), None)
 
 
-def _manifest_of(model: Path) -> Manifest | None:
-    """Return the manifest next to a model if the model was trained on it."""
+def manifest_of(model: Path) -> Manifest | None:
+    """Return the manifest next to a model if the model was trained on it; None if that cannot be shown."""
     path = model.with_name("manifest.csv")
     try:
         manifest = read_manifest(path)

@@ -85,7 +85,7 @@ def _differences(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
         value = now.get(name)
         if isinstance(value, Mapping) and isinstance(then.get(name), Mapping):
             found += _differences(value, then[name])
-        elif value != then.get(name):
+        elif (name in now, value) != (name in then, then.get(name)):
             found.append(f"{name} ({then.get(name)}, now {value})")
     return found
 

@@ -137,22 +137,19 @@ EVAL_BATCH = 64
 
 
 @torch.inference_mode()
-def validate(
-    train_step: TrainStep, network: ResNet, pixels: CachedTiles | StreamedTiles, labels: np.ndarray
-) -> tuple[float, float]:
+def validate(train_step: TrainStep, pixels: CachedTiles | StreamedTiles, labels: np.ndarray) -> tuple[float, float]:
     """Return (mean cross-entropy without smoothing, accuracy); each tile is seen by one process.
 
     Args:
-        train_step: input, precision and processes.
-        network: network on its device.
+        train_step: network, input, precision and processes.
         pixels: source of N tiles.
         labels: (N,) class codes.
 
     Raises:
         WorkerLost: a process lost a worker.
     """
+    network, ranks = train_step.eval_network, train_step.ranks
     network.eval()
-    ranks = train_step.ranks
     rows = np.array(ranks.share(len(labels)), dtype=np.int64)
     # as many steps in all processes: the last one of some may have no tile
     steps = [rows[start : start + EVAL_BATCH] for start in range(0, -(-len(labels) // ranks.n), EVAL_BATCH)]

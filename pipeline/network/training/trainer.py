@@ -169,7 +169,7 @@ class Trainer:
 
     def validate(self) -> tuple[float, float]:
         """Return (mean cross-entropy without smoothing, accuracy) on the validation tiles."""
-        return validate(self.train_step, self.eval_network, self.sources["val"], self.val[1])
+        return validate(self.train_step, self.sources["val"], self.val[1])
 
     def finish_epoch(self) -> None:
         """Validate, add the epoch to the history, keep the best weights, begin the next epoch."""

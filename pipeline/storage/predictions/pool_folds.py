@@ -149,10 +149,9 @@ def check_same_options(part: Path, first: Path) -> None:
     for name in ("model.safetensors", "embeddings.h5", "predictions.csv"):
         files = (records.existing_table(folder / name) for folder in (part, first))
         own, other = (recorded_options(records.read_record_alone(file)) for file in files)
-        if changed := freshness.differing(own, other):
-            listing = ", ".join(f"{key}={own.get(key)!r}, there {other.get(key)!r}" for key in changed)
+        if changed := freshness.differences(own, other, word="there"):
             raise StaleInput(
-                f"{part / name} was made with other options than in {first} ({listing}): use the same ones"
+                f"{part / name} was made with other options than in {first} ({changed}): use the same ones"
             )
 
 

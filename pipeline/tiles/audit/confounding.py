@@ -87,7 +87,7 @@ def group_findings(table: pd.DataFrame, *, sides: np.ndarray) -> list[Finding]:
         f"'{label}' ({', '.join(counts.columns[counts.loc[label] > 0])})" for label in there.index[there <= FEW_GROUPS]
     ]
     if bound:
-        text = f"source and class are bound: {len(bound)} class(es) are in one or two groups only: {', '.join(bound)}"
+        text = f"{len(bound)} class(es) are in one or two groups only, bound to their stain: {', '.join(bound)}"
         findings.append(Finding("warning", text, []))
     missing = (n_groups - there)[(there > FEW_GROUPS) & (there < n_groups)].sort_values(ascending=False, kind="stable")
     if len(missing):
@@ -107,7 +107,7 @@ def group_findings(table: pd.DataFrame, *, sides: np.ndarray) -> list[Finding]:
     if n_nearly := int((share >= ONE_CLASS).sum()):
         text = (
             f"in {n_nearly} of {n_groups} groups at least {100 * ONE_CLASS:.0f} % of the tiles are of one class: "
-            "fit_heads --relative group would harm there"
+            "fit_heads --relative group may harm there"
         )
         findings.append(Finding("note", text, []))
     return findings

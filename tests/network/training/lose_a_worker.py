@@ -48,7 +48,7 @@ def main(folder: Path) -> None:
         pixels = LosingTiles(torch.zeros((N_TRAIN, SIDE, SIDE, 3), dtype=torch.uint8))
         for work in (
             lambda: estimate_norms(step, pixels, N_TRAIN),
-            lambda: validate(step, step.eval_network, pixels, np.zeros(N_VAL, np.int64)),
+            lambda: validate(step, pixels, np.zeros(N_VAL, np.int64)),
         ):
             try:
                 work()

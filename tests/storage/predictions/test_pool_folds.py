@@ -79,7 +79,7 @@ def test_facts_of_parts_become_means_and_counts() -> None:
     ("change", "told"),
     [
         ({"options": {"lr": 2.0}}, r"other/model.safetensors was made with other options .*lr=2.0, there 1.0"),
-        ({"options": {"lr": 1.0, "normalise": "source"}}, "normalise='source', there None"),
+        ({"options": {"lr": 1.0, "normalise": "source"}}, "normalise='source', there not set"),
         ({"details": {"precision": "fp32"}}, "trained in='fp32', there 'bf16'"),
     ],
 )

@@ -126,7 +126,7 @@ def test_classes_bound_to_groups() -> None:
     table = tiles()
     table["label"] = ["EMPTY" if group == "g2" else "AB"[i // 3 % 2] for i, group in enumerate(table["group"])]
     found = lines(look(table), "warning")
-    text = "source and class are bound: 3 class(es) are in one or two groups only: 'A' (g0, g1), 'B' (g0, g1), "
+    text = "3 class(es) are in one or two groups only, bound to their stain: 'A' (g0, g1), 'B' (g0, g1), "
     assert text + "'EMPTY' (g2)" in found
     assert "1 of 3 groups have one class only (EMPTY 1)" in found
     assert "train has no tile of EMPTY; val has no tile of EMPTY; test has no tile of A, B" in found

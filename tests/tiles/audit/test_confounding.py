@@ -61,7 +61,7 @@ def test_holes_are_counted() -> None:
 
 def test_a_class_of_one_group_and_groups_of_one_class() -> None:
     found = lines("a:AABB b:AABB c:AABB d:EEEEEE e:A")
-    assert found[0] == "warning: source and class are bound: 1 class(es) are in one or two groups only: 'E' (d)"
+    assert found[0] == "warning: 1 class(es) are in one or two groups only, bound to their stain: 'E' (d)"
     assert "note: classes are missing in groups, of 5: 'B' in 2, 'A' in 1" in found
     assert "warning: 1 of 5 groups have one class only (E 1)" in found  # a group of one tile cannot hold two
 
