@@ -25,7 +25,7 @@ help: ## list the targets
 $(READY): pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	@echo 'Installing into .venv; torch brings 6 GB of CUDA libraries on Linux, which takes some minutes.'
+	@echo 'Installing into .venv; torch brings 3.4 GB of CUDA libraries on Linux, which takes some minutes.'
 	$(BIN)/python -m pip install --quiet $(addprefix --constraint ,$(LOCK)) --editable '.[dev]'
 	touch $(READY)
 

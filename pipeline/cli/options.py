@@ -50,8 +50,8 @@ class Common(Messages):
     """Seed of the split, the network, the heads and the bootstrap, and of the demo tiles."""
 
     force: bool = False
-    """Use inputs although they are stale (made from another version of their own inputs). For slides: also use a scale
-    or annotations that a check refuses."""
+    """Use inputs although a check refuses them: made from another version of their own inputs, a network of another
+    manifest, mixed shards, the scale of a slide, annotations in micrometres."""
 
     restart: bool = False
     """Make the result again although it is current, and drop unfinished work."""

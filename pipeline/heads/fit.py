@@ -138,9 +138,8 @@ def fit_head(
         DiskFull: no room for what streamed rows keep on disk.
     """
     start, fit_rows, chosen = time.perf_counter(), rows[config.fit_split], searched.found.best
-    streamed, notes = is_streamed(rows), []
-    seconds = 0.0 if streamed or chosen.head is None else chosen.seconds
-    if streamed:
+    seconds, notes = 0.0 if is_streamed(rows) or chosen.head is None else chosen.seconds, []
+    if is_streamed(rows):
         chosen = _refit_head(name, kind, rows, chosen.params, config)
         samples = ", ".join(f"{n} of {len(rows[split].y)} {split} rows" for split, n in searched.sizes.items())
         notes = [f"streamed: fitted on all {len(fit_rows.y)} rows, block by block; searched on {samples}"]
