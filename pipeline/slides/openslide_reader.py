@@ -99,9 +99,7 @@ class PyramidSlide(Slide):
 
             try:
                 self._handle, self._pid = openslide.OpenSlide(self.path), os.getpid()
-                if self._pid not in _CACHES:
-                    _CACHES.setdefault(self._pid, openslide.OpenSlideCache(CACHE_BYTES))
-                self._handle.set_cache(_CACHES[self._pid])
+                self._handle.set_cache(_CACHES.setdefault(self._pid, openslide.OpenSlideCache(CACHE_BYTES)))
             except (openslide.OpenSlideError, OSError) as error:
                 self._handle = None
                 reason = CUT if is_cut(self.path) else f"cannot be opened ({reason_of(error, self.path)})"

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import PipelineError, WorkerLost
-from pipeline.network.distributed import LOST_ELSEWHERE, Ranks
+from pipeline.network.distributed import Ranks
 from pipeline.network.precision import Precision
 from pipeline.network.resnet import ResNet
 from pipeline.network.training.checkpoint import SAVE_EVERY_S, Checkpoint, Progress, Stateful, Weights
@@ -211,7 +211,7 @@ class Trainer:
         ]
         signum, is_lost, must_synchronize, must_save = self.ranks.highest(reasons)
         if is_lost:
-            raise lost or WorkerLost(LOST_ELSEWHERE)
+            self.ranks.raise_lost(lost)
         if must_synchronize:
             self.synchronize()
         if signum:  # a signal that only this process got since then is handled before the next step
