@@ -114,11 +114,11 @@ def draw_scores(folder: Path, predictions: Predictions) -> dict[str, Figure]:
         support=np.bincount(y, minlength=len(classes)),
         chosen=shown,
     )
-    # the confidence of a head in rows that it was fitted on means nothing
-    splits = ("test",) if predictions.details.get("fit_on") == "heldout" else ("val", "test")
     bins = {
         head_name(head): {
-            split: predictions.reliability(head, split) for split in splits if len(predictions.rows(split))
+            split: predictions.reliability(head, split)
+            for split in ("val", "test")
+            if len(predictions.rows(split)) and not predictions.is_fitted_on(head, split)
         }
         for head in predictions.main_heads
     }

@@ -1,5 +1,6 @@
 import numpy as np
 
+from pipeline.comparison import report_figures
 from pipeline.comparison.report_figures import predictions_for, worst_errors
 
 
@@ -31,3 +32,17 @@ def test_predictions_for_a_tile(make_predictions):
     first, second = predictions_for(predictions, 0)
     assert (first.head, first.predicted, first.correct) == ("softmax", "a", True)
     assert (second.head, second.predicted, second.correct, second.probability) == ("SVM", "b", False, 0.8)
+
+
+def test_a_head_has_no_reliability_on_tiles_that_it_was_fitted_on(make_predictions, tmp_path, monkeypatch):
+    predictions = make_predictions([0, 1] * 2, {"softmax": [0, 1] * 2, "svm": [0, 1] * 2}, split=["val", "test"] * 2)
+    drawn = []
+    for name in ("draw_confusion", "draw_class_bars", "draw_selective"):
+        monkeypatch.setattr(report_figures, name, lambda *args, **kwargs: None)
+    monkeypatch.setattr(report_figures, "draw_reliability", lambda path, bins, heads: drawn.append(bins))
+    for fit_on in ("train", "heldout"):
+        predictions.record["details"]["fit_on"] = fit_on
+        report_figures.draw_scores(tmp_path, predictions)
+    shown = [{head: list(splits) for head, splits in bins.items()} for bins in drawn]
+    assert shown[0] == {"softmax": ["val", "test"], "SVM": ["val", "test"]}
+    assert shown[1] == {"softmax": ["val", "test"], "SVM": ["test"]}

@@ -24,9 +24,9 @@ ALPHA = 0.05
 def calibration(data: ReportData) -> Section:
     """Return how well the probabilities agree with the accuracy."""
     predictions = data.predictions
-    # a head that was fitted on the validation rows has no score there
-    held_out = len(predictions.rows("val")) and predictions.details.get("fit_on") != "heldout"
-    splits = {"val": "validation", "test": "test"} if held_out else {"test": "test"}
+    fitted = any(predictions.is_fitted_on(head, "val") for head in predictions.heads)
+    is_shown = len(predictions.rows("val")) and not fitted
+    splits = {"val": "validation", "test": "test"} if is_shown else {"test": "test"}
     rows = [
         [head_name(head), *(data.value(head, split, score) for score in SCORES for split in splits)]
         for head in predictions.heads
