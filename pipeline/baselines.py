@@ -91,11 +91,12 @@ def input_side(manifest: "Manifest", options: BaselinesOptions) -> int:
     return min(MOST_PX, max(LEAST_PX, int(manifest.readable["width"].median())))
 
 
-def tiles_to_describe(manifest: "Manifest", px: int, options: BaselinesOptions) -> "TileFiles":
+def tiles_to_describe(manifest: "Manifest", px: int, options: BaselinesOptions, *, workers: int) -> "TileFiles":
     """Return the tiles of the manifest, which the untrained network gets at `px`.
 
     Raises:
         UsageError: normalisation by source, where a source is in several splits.
+        Interrupted: SIGINT or SIGTERM while stains are estimated.
     """
     from pipeline.network.preprocess import Preprocess
     from pipeline.network.tile_files import TileFiles, log_colours
@@ -110,9 +111,9 @@ def tiles_to_describe(manifest: "Manifest", px: int, options: BaselinesOptions) 
             "--baseline-normalise source: a source is in several splits (tiles without a group are one source; "
             "--protocol random and --random-control divide sources): leave it out"
         )
-    tiles = TileFiles.of_table(manifest.root, manifest.table, Preprocess(px, stains=REFERENCE))
-    tiles.sources = list(manifest.table["group"])  # the file does not depend on the split
-    log_colours("baselines", [tiles.fit_colours()])
+    table = manifest.table.assign(split="")  # the file does not depend on the split
+    tiles = TileFiles.of_table(manifest.root, table, Preprocess(px, stains=REFERENCE)).fit_colours(workers=workers)
+    log_colours("baselines", [tiles])
     return tiles
 
 
@@ -249,10 +250,10 @@ def run(common: Common, options: BaselinesOptions) -> int:
         return EXIT_SKIPPED if record["details"]["skipped"] else EXIT_OK
 
     from pipeline.network.engines import build_engine
-    from pipeline.runtime.device import use_device
+    from pipeline.runtime.device import n_workers, use_device
     from pipeline.tiles.handcrafted_features import HANDCRAFTED_NAMES, N_COLOURS
 
-    tiles = tiles_to_describe(manifest, px, options)
+    tiles = tiles_to_describe(manifest, px, options, workers=n_workers(common.workers))
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     model = build_untrained(common.seed, px)
     engine = build_engine("torch", model, device=device, precision="fp32", batch=BATCH)

@@ -12,7 +12,7 @@ ground truth. In a cross-validation plan the heads are those of the part whose n
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check, plain
@@ -24,12 +24,6 @@ from pipeline.slides.place import check_same_content, content_facts, results_fol
 from pipeline.storage import atomic, environment, freshness, records
 from pipeline.storage.lock import locked
 from pipeline.storage.protocol import read_protocol
-
-if TYPE_CHECKING:
-    from pipeline.heads.saved import SavedHeads
-    from pipeline.network.engines import Engine
-    from pipeline.network.tile_files import TileFiles
-    from pipeline.storage.predictions.csv_table import HeadOutput
 
 EMBED_SLIDE = "embed the slide by this run's network (`python -m pipeline.extract --slide`), or give the --run it is by"
 FIT_AGAIN = "run `python -m pipeline.extract` and `python -m pipeline.fit_heads` again"
@@ -78,7 +72,7 @@ def run(common: Common, options: PredictOptions) -> int:
     is_foreign = records.record_path(table).is_file() and not is_ours(table)
     if is_foreign or (out / "manifest.csv").exists() or (out.exists() and out.samefile(common.run)):
         raise UsageError(f"--out {out}: a run folder, whose predictions.csv would be replaced: give another folder")
-    predict = predict_slide if options.embeddings else predict_tiles
+    predict = predict_slide if options.embeddings else predict_folder
     with locked(out):
         atomic.remove_temporaries(out)
         return predict(common, options, source, out)
@@ -191,14 +185,15 @@ def chosen(options: PredictOptions) -> dict[str, Any]:
     return {name: value for name, value in plain(options).items() if name in ("head", "geojson", "reject")}
 
 
-def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Path) -> int:
+def predict_folder(common: Common, options: PredictOptions, folder: Path, out: Path) -> int:
     """Embed the tiles of a folder with the run's network and predict them; return the exit code."""
     from pipeline.heads.saved import EmbeddedBy, read_heads
+    from pipeline.inference.tiles import predict_tiles
     from pipeline.maps.write import remove_earlier
     from pipeline.network.engines.recorded import recorded_engine
     from pipeline.network.model_file import load_model
     from pipeline.network.tile_files import TileFiles, log_colours
-    from pipeline.runtime.device import use_device
+    from pipeline.runtime.device import n_workers, use_device
     from pipeline.storage.predictions import unlabelled
     from pipeline.storage.predictions.csv_table import HeadOutput
     from pipeline.tiles.datasets.files import files_digest, image_files
@@ -227,14 +222,16 @@ def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Pa
         return EXIT_SKIPPED if record["details"].get("skipped") else EXIT_OK
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     manifest = read_manifest(common.run / "manifest.csv")
-    engine = recorded_engine(saved.embedded, model, manifest, device)
+    engine = recorded_engine(saved.embedded, model, manifest, device, workers=n_workers(common.workers))
     tiles = TileFiles(folder, names, None, model.preprocess).fit_colours()
     if tiles.colours is not None:
         log.warning(f"predict: colours are normalised by source: all tiles of {folder} count as one source")
     log_colours("predict", [tiles])
     if saved.mean is not None:
         log.warning(f"predict: features are relative to a group: all tiles of {folder} count as one slide")
-    outputs, problems = predict_folder(saved, engine, tiles, common)
+    outputs, problems = predict_tiles(
+        saved, engine, tiles, workers=n_workers(common.workers), max_bad=common.max_bad, label="predict"
+    )
     if not (kept := [row for row in range(len(names)) if row not in problems]):
         raise BadInput(f"{folder}: no tile can be read; the first: {problems[0]}")
     unlabelled.write_predictions(
@@ -258,37 +255,6 @@ def predict_tiles(common: Common, options: PredictOptions, folder: Path, out: Pa
     for problem in problems.values():
         log.warning(f"predict: skipped {problem}")
     return EXIT_SKIPPED if problems else EXIT_OK
-
-
-def predict_folder(
-    saved: "SavedHeads", engine: "Engine", tiles: "TileFiles", common: Common
-) -> "tuple[dict[str, HeadOutput], dict[int, str]]":
-    """Return each head's output for N tiles, and row -> problem of the tiles that cannot be read.
-
-    Raises:
-        BadInput: more tiles cannot be read than `--max-bad` allows; names the first.
-        Interrupted: SIGINT or SIGTERM; nothing is kept.
-    """
-    from pipeline.inference.tiles import predict_tiles
-    from pipeline.runtime.device import n_workers
-    from pipeline.runtime.progress import progress
-    from pipeline.runtime.signals import StopRequest
-
-    with StopRequest() as stop, progress(len(tiles), unit="tile", label="predict") as bar:
-
-        def on_batch(n: int) -> None:
-            bar.update(n)
-            if stop.signum:
-                raise stop.interrupted("nothing was written")
-
-        return predict_tiles(
-            saved,
-            engine,
-            tiles,
-            workers=n_workers(common.workers),
-            max_bad=common.max_bad,
-            on_batch=on_batch,
-        )
 
 
 main = Command("pipeline.predict", __doc__, PredictOptions, run, access="read")

@@ -23,13 +23,12 @@ from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
 
     from pipeline.comparison.predictions import Predictions
     from pipeline.heads.saved import SavedHeads
     from pipeline.network.engines import Engine
     from pipeline.network.model_file import Model
-    from pipeline.network.preprocess import Preprocess
+    from pipeline.network.tile_files import TileFiles
     from pipeline.storage.predictions.csv_table import HeadOutput
     from pipeline.storage.protocol import Protocol
 
@@ -94,7 +93,8 @@ def write_robustness(common: Common, options: RobustnessOptions) -> int:
 
     from pipeline.comparison.read import read_predictions
     from pipeline.network.engines.recorded import recorded_engine
-    from pipeline.runtime.device import use_device
+    from pipeline.network.tile_files import TileFiles
+    from pipeline.runtime.device import n_workers, use_device
     from pipeline.storage.predictions import corrupted as stored
     from pipeline.storage.predictions.csv_table import HeadOutput
     from pipeline.tiles.manifest import read_manifest
@@ -108,6 +108,8 @@ def write_robustness(common: Common, options: RobustnessOptions) -> int:
     record = freshness.reusable_record(artifact, restart=common.restart)
     if record is not None:
         return EXIT_SKIPPED if record["details"]["skipped"] else EXIT_OK
+    if fused := [head for head in predictions.main_heads if head in FUSED]:
+        log.warning(f"robustness: {', '.join(fused)} take colours and texture, too, and are left out")
     model, saved = load_trained(folder, predictions)
     manifest = read_manifest(folder / "manifest.csv")
     rows = draw_rows(predictions, options.robustness_tiles, seed=common.seed)
@@ -117,16 +119,17 @@ def write_robustness(common: Common, options: RobustnessOptions) -> int:
     if unknown := set(tested["tile_id"]) - set(files.index):
         raise BadInput(f"{manifest.path}: tile '{min(unknown)}' of predictions.csv is not in it: run fit_heads again")
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
-    engine = recorded_engine(saved.embedded, model, manifest, device)
+    engine = recorded_engine(saved.embedded, model, manifest, device, workers=n_workers(common.workers))
+    table = files.loc[tested["tile_id"]].assign(group=list(tested["group"]), split="test")
+    test = TileFiles.of_table(manifest.root, table, model.preprocess)
     chosen = np.flatnonzero(np.isin(every, rows)).tolist()
-    source = CorruptedTiles(manifest.root, files.loc[tested["tile_id"]], tested["group"], chosen, model.preprocess)
     group = predictions.tiles["group"]
     if saved.mean is not None and group.isin(set(tiles["group"])).sum() > len(rows):
         log.warning(
             "robustness: features are relative to a group, whose mean is here of the chosen test tiles alone: a part "
             "of each loss is that change"
         )
-    outputs, skipped = predict_corrupted(saved, engine, source, common, names=options.corruptions)
+    outputs, skipped = predict_corrupted(saved, engine, test, chosen, common, names=options.corruptions)
     kept = [i for i in range(len(rows)) if i not in skipped]
     if not kept:
         raise BadInput(f"{manifest.root}: no test tile can be read; the first: {skipped[0]}")
@@ -149,8 +152,6 @@ def write_robustness(common: Common, options: RobustnessOptions) -> int:
         },
         device=str(device),
     )
-    if fused := [head for head in predictions.main_heads if head in FUSED]:
-        log.warning(f"robustness: {', '.join(fused)} take colours and texture, too, and are left out")
     log.info(
         f"robustness: {', '.join(saved.names)} on {len(kept)} test tiles under {len(outputs)} corruptions in {out}"
     )
@@ -203,35 +204,22 @@ def load_trained(run: Path, predictions: "Predictions") -> "tuple[Model, SavedHe
     return model, load_heads(run, summary, heads_of(predictions), embedded=embedded)
 
 
-@dataclasses.dataclass(frozen=True)
-class CorruptedTiles:
-    """The test tiles, some of which are corrupted and predicted."""
-
-    root: Path
-    """Folder that the paths are relative to."""
-
-    files: "pd.DataFrame"
-    """path and sha256 of N tiles."""
-
-    groups: "pd.Series[str]"
-    """Group of each tile."""
-
-    chosen: list[int]
-    """Numbers of the tiles to predict; colours are normalised by all tiles of a source."""
-
-    preprocess: "Preprocess"
-    """Makes the network's input; corruptions come before it."""
-
-
 def predict_corrupted(
-    saved: "SavedHeads", engine: "Engine", tiles: CorruptedTiles, common: Common, *, names: Sequence[str]
+    saved: "SavedHeads",
+    engine: "Engine",
+    tiles: "TileFiles",
+    chosen: Sequence[int],
+    common: Common,
+    *,
+    names: Sequence[str],
 ) -> "tuple[dict[str, dict[str, HeadOutput]], dict[int, str]]":
     """Return corruption -> head -> its output for N tiles, and row -> problem of the tiles that cannot be read.
 
     Args:
         saved: the heads.
         engine: the network, ready to run.
-        tiles: the test tiles, N of them chosen.
+        tiles: all test tiles, by which colours are normalised.
+        chosen: numbers of the N tiles to predict.
         common: workers, and the largest share of unreadable tiles.
         names: names of corruptions.
 
@@ -240,44 +228,25 @@ def predict_corrupted(
         Interrupted: SIGINT or SIGTERM; nothing is kept.
     """
     from pipeline.inference.tiles import predict_tiles
-    from pipeline.network.tile_files import TileFiles
     from pipeline.runtime.device import n_workers
-    from pipeline.runtime.progress import progress
-    from pipeline.runtime.signals import StopRequest
     from pipeline.tiles.corruptions import CORRUPTIONS
 
     outputs: dict[str, dict[str, HeadOutput]] = {}
     skipped: dict[int, str] = {}
-    paths, hashes = list(tiles.files["path"]), list(tiles.files["sha256"])
-    groups = list(tiles.groups.iloc[tiles.chosen])
-    with StopRequest() as stop, progress(len(names) * len(groups), unit="tile", label="robustness") as bar:
-
-        def on_batch(n: int) -> None:
-            bar.update(n)
-            if stop.signum:
-                raise stop.interrupted("robustness.csv was not finished and starts again")
-
-        for name in names:
-            bar.set_postfix_str(name)
-            outputs[name], problems = predict_tiles(
-                saved,
-                engine,
-                TileFiles(
-                    tiles.root,
-                    paths,
-                    hashes,
-                    tiles.preprocess,
-                    sources=list(tiles.groups),
-                    change=CORRUPTIONS[name].apply,
-                )
-                .fit_colours()
-                .part(tiles.chosen),
-                workers=n_workers(common.workers),
-                max_bad=common.max_bad,
-                on_batch=on_batch,
-                groups=groups,
-            )
-            skipped |= problems
+    workers = n_workers(common.workers)
+    for name in names:
+        tiles.change = CORRUPTIONS[name].apply
+        changed = tiles.fit_colours(chosen, workers=workers).part(chosen)
+        outputs[name], problems = predict_tiles(
+            saved,
+            engine,
+            changed,
+            workers=workers,
+            max_bad=common.max_bad,
+            label=f"robustness {name}",
+            groups=[source.group for source in changed.sources],
+        )
+        skipped |= problems
     return outputs, skipped
 
 

@@ -23,7 +23,7 @@ from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE
 from pipeline.tiles.decoding import decode_tile, pixel_hash, resize
 from pipeline.tiles.handcrafted_features import HANDCRAFTED_NAMES, colour_histogram, handcrafted_features
 from pipeline.tiles.manifest import COLUMNS, Manifest, read_manifest, write_manifest
-from pipeline.tiles.stain_normalisation import REFERENCE, SourceColours, fit_sources
+from pipeline.tiles.stain_normalisation import REFERENCE, Source, SourceColours, fit_sources
 
 N = 12
 
@@ -228,10 +228,11 @@ def test_colours_normalised_by_source(run: Path, tmp_path: Path, capsys: pytest.
     table = dealt("grouped", ["a"] * 6 + ["b"] * 6, halves)
     assert baselines.main(words(run, "--baseline-normalise", "source")) == 0
     pixels = [decode_tile(tile(run, row)) for row in range(N)]
-    colours = SourceColours(fit_sources(list(table["group"]), range(N), lambda row: pixels[row]), REFERENCE)
+    sources = list(map(Source, table["group"]))
+    colours = SourceColours(fit_sources(sources, range(N), lambda row: pixels[row]), REFERENCE)
     found = content(run)
-    for row, group in enumerate(table["group"]):
-        expected = colours.apply(pixels[row], group)
+    for row, source in enumerate(sources):
+        expected = colours.apply(pixels[row], source)
         np.testing.assert_array_equal(found.colour_histogram[row], colour_histogram(expected))
         np.testing.assert_array_equal(found.handcrafted[row], handcrafted_features(expected))
     record = records.read_record(run / "baselines.h5")

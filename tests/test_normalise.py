@@ -4,8 +4,10 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,16 +18,19 @@ from pipeline import extract, fit_heads, merge, predict, prepare, report, robust
 from pipeline.api import TileEmbedder
 from pipeline.errors import BadInput
 from pipeline.network import tile_files
+from pipeline.network.engines import samples
 from pipeline.network.engines.samples import calibration_pixels
 from pipeline.network.model_file import load_model
 from pipeline.network.tile_files import TileFiles
 from pipeline.storage import records
 from pipeline.storage.embeddings.partial_rows import PartialRows
 from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.predictions.corrupted import read_robustness
 from pipeline.storage.predictions.csv_table import read_predictions
+from pipeline.tiles import stain_normalisation
 from pipeline.tiles.corruptions import CORRUPTIONS
 from pipeline.tiles.manifest import read_manifest
-from pipeline.tiles.stain_normalisation import SourceColours, fit_sources, mean_stains
+from pipeline.tiles.stain_normalisation import Source, SourceColours, SourceFit, fit_sources, mean_stains
 
 Words = Callable[..., list[str]]
 
@@ -83,7 +88,7 @@ def test_the_model_keeps_the_mean_of_the_training_sources(base: Path) -> None:
     manifest, model = read_manifest(run / "manifest.csv"), load_model(run / "model.safetensors")
     rows = manifest.table[manifest.table["split"] == "train"].reset_index(drop=True)
     tiles = [np.array(Image.open(manifest.root / path)) for path in rows["path"]]
-    fits = fit_sources(list(rows["group"]), range(len(tiles)), lambda row: tiles[row])
+    fits = fit_sources(list(map(Source, rows["group"])), range(len(tiles)), lambda row: tiles[row])
     assert model.preprocess.stains == mean_stains(fits)
     record = records.read_record(run / "model.safetensors")
     assert record["options"]["normalise"] == "source"
@@ -99,9 +104,10 @@ def test_each_tile_is_normalised_by_its_source(base: Path) -> None:
     group = manifest.table["group"].iloc[test[0]]
     own = [i for i in test if manifest.table["group"].iloc[i] == group]
     pixels = [np.array(Image.open(manifest.root / manifest.table["path"].iloc[i])) for i in own]
-    alone = SourceColours(fit_sources([""] * len(own), range(len(own)), lambda row: pixels[row]), preprocess.stains)
+    fits = fit_sources([Source()] * len(own), range(len(own)), lambda row: pixels[row])
+    alone = SourceColours(fits, preprocess.stains)
     for i, own_pixels in zip(own, pixels, strict=True):
-        np.testing.assert_array_equal(tiles[int(i)][1], preprocess.apply(alone.apply(own_pixels, "")))
+        np.testing.assert_array_equal(tiles[int(i)][1], preprocess.apply(alone.apply(own_pixels, Source())))
     np.testing.assert_array_equal(tiles.part(range(3, 9))[2][1], tiles[5][1])
     with pytest.raises(RuntimeError, match="fit_colours"):
         TileFiles.of_table(manifest.root, manifest.table, preprocess)[0]
@@ -228,8 +234,8 @@ def test_robustness_estimates_the_stains_of_changed_tiles(
     seen: list[TileFiles] = []
     fit_colours = TileFiles.fit_colours
 
-    def spy(self: TileFiles) -> TileFiles:
-        seen.append(fit_colours(self))
+    def spy(self: TileFiles, *args: Any, **kwargs: Any) -> TileFiles:
+        seen.append(fit_colours(self, *args, **kwargs))
         return self
 
     monkeypatch.setattr(TileFiles, "fit_colours", spy)
@@ -238,13 +244,86 @@ def test_robustness_estimates_the_stains_of_changed_tiles(
     rows = manifest.table[manifest.table["split"] == "test"].reset_index(drop=True)
     pixels = [np.array(Image.open(manifest.root / path)) for path in rows["path"]]
     darker = [CORRUPTIONS["brightness"].apply(tile) for tile in pixels]
-    fits = fit_sources(list(rows["group"]), range(len(rows)), lambda row: darker[row])
+    sources = [Source(group, "test") for group in rows["group"]]
+    fits = fit_sources(sources, range(len(rows)), lambda row: darker[row])
     assert seen[-1].colours is not None
     assert seen[-1].colours.fits == fits
     colours = SourceColours(fits, seen[-1].colours.target)
     row = int(np.flatnonzero(rows["group"] != "9")[0])
-    expected = seen[-1].preprocess.apply(colours.apply(darker[row], rows["group"][row]))
+    expected = seen[-1].preprocess.apply(colours.apply(darker[row], sources[row]))
     np.testing.assert_array_equal(seen[-1][row][1], expected)
+
+
+def test_drawn_tiles_have_the_maps_of_all_tiles(fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the sources of drawn tiles are estimated, on all of their tiles."""
+    shutil.copytree(fitted, tmp_path / "copy")
+    run, fitted_sources = tmp_path / "copy" / "run", []
+    plain = tile_files.fit_sources
+
+    def spy(*args: Any, **kwargs: Any) -> dict[Source, SourceFit]:
+        fitted_sources.append(plain(*args, **kwargs))
+        return fitted_sources[-1]
+
+    monkeypatch.setattr(tile_files, "fit_sources", spy)
+    words = ["--run", str(run), *MACHINE, "--corruptions", "brightness"]
+    assert robustness.main(words) == 0
+    every = read_robustness(run / "robustness.csv")
+    assert robustness.main([*words, "--robustness-tiles", "1", "--workers", "2"]) == 0
+    drawn = read_robustness(run / "robustness.csv")
+    same = drawn.merge(every, on=["tile_id", "head", "corruption", "predicted"], suffixes=("", "_every"))
+    assert len(same) == len(drawn) > 0
+    np.testing.assert_allclose(same["p_TUM"], same["p_TUM_every"], atol=1e-6)
+    of_all, of_one = fitted_sources
+    assert len(of_all) > len(of_one) == 1
+    assert of_one.items() <= of_all.items()
+
+
+def test_calibration_tiles_need_their_own_sources_only(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest, model = read_manifest(base / "run" / "manifest.csv"), load_model(base / "run" / "model.safetensors")
+    every = calibration_pixels(manifest, model.preprocess)
+    seen: list[set[Source]] = []
+    plain = tile_files.fit_sources
+
+    def spy(sources: list[Source], rows: list[int], read: Any, **kwargs: Any) -> dict[Source, SourceFit]:
+        seen.append({sources[row] for row in rows})
+        return plain(sources, rows, read, **kwargs)
+
+    monkeypatch.setattr(tile_files, "fit_sources", spy)
+    monkeypatch.setattr(samples, "N_CALIBRATION", 2)
+    ends = calibration_pixels(manifest, model.preprocess)
+    np.testing.assert_array_equal(ends.numpy(), every[[0, -1]].numpy())
+    groups = manifest.table.loc[manifest.table["split"] == "train", "group"]
+    assert seen == [{Source(groups.iloc[0], "train"), Source(groups.iloc[-1], "train")}]
+
+
+def test_p2_a_stop_while_stains_are_estimated(
+    base: Path, run: Path, words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def stopping(pixels: np.ndarray) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        while signal.getsignal(signal.SIGTERM) != handler:  # until the main thread has handled it
+            time.sleep(0.001)
+
+    (run / "embeddings.h5").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(stain_normalisation, "estimate_stains", stopping)
+        assert extract.main(words("extract", run)) == 143
+    assert not (run / "embeddings.h5").exists()
+    assert extract.main(words("extract", run, "--workers", "2")) == 0
+    one, other = (read_embeddings(path / "embeddings.h5") for path in (base / "run", run))
+    assert one.attrs["features_sha256"] == other.attrs["features_sha256"]
+
+
+def test_a_group_may_be_called_all_tiles(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    preprocess = load_model(base / "run" / "model.safetensors").preprocess
+    for group, warned in (("all tiles", False), ("", True)):
+        tiles = TileFiles(base, ["x"] * 5, [""] * 5, preprocess, sources=[Source(group, "test")] * 5)
+        tiles.colours = SourceColours({Source(group, "test"): SourceFit(5, preprocess.stains)}, preprocess.stains)
+        capsys.readouterr()
+        tile_files.log_colours("extract", [tiles])
+        assert ("have no groups" in capsys.readouterr().err) == warned
 
 
 def test_a_folder_of_tiles_is_one_source(fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -305,6 +305,17 @@ def test_of_a_plan_the_main_arm_is_put_under_robustness_and_pooled(
     assert (run / "robustness.csv").read_bytes() == before
 
 
+def test_heads_that_are_left_out_are_named_before_the_work(
+    fitted_run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(robustness, "FUSED", frozenset({"svm"}))
+    (fitted_run / "model.json").write_text("{}")
+    assert put(fitted_run) == 1
+    messages = capfd.readouterr().err
+    assert "svm take colours and texture" in messages
+    assert "model.json" in one_line(messages)
+
+
 @pytest.mark.parametrize("words", [("--robustness-tiles", "0"), ("--corruptions", "jpeg", "jpeg")])
 def test_options_out_of_range_are_usage_errors(fitted_base: Path, words: tuple[str, ...]) -> None:
     assert put(fitted_base / "run", *words) == 2

@@ -1,6 +1,6 @@
 """Predict tiles with saved heads: the network embeds batch by batch, the heads predict block by block."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from pipeline.inference.embeddings import joined
 from pipeline.network.engines import Engine
 from pipeline.network.extraction.forward import embed_batches
 from pipeline.network.tile_files import TileSource
+from pipeline.runtime.progress import progress
+from pipeline.runtime.signals import StopRequest
 from pipeline.storage.embeddings.relative_features import group_codes, sums_of
 from pipeline.storage.predictions.csv_table import HeadOutput
 
@@ -25,7 +27,7 @@ def predict_tiles(
     *,
     workers: int,
     max_bad: float,
-    on_batch: Callable[[int], object],
+    label: str,
     groups: Sequence[str] | None = None,
 ) -> tuple[dict[str, HeadOutput], dict[int, str]]:
     """Return each head's output for N tiles, and row -> problem of unreadable tiles, whose output has no meaning.
@@ -38,11 +40,12 @@ def predict_tiles(
         tiles: N tiles.
         workers: decoding processes.
         max_bad: largest share of tiles that cannot be read.
-        on_batch: called with the number of tiles of each batch; may raise.
+        label: of the progress bar.
         groups: of each tile, where features are relative to groups; None: all tiles are one group.
 
     Raises:
         BadInput: too many tiles cannot be read; names the first.
+        Interrupted: SIGINT or SIGTERM; nothing is kept.
     """
     blocks: list[dict[str, HeadOutput]] = []
     skipped: dict[int, str] = {}
@@ -56,20 +59,22 @@ def predict_tiles(
         features.clear()
         logits.clear()
 
-    for batch, batch_features, batch_logits in embed_batches(engine, tiles, first=0, workers=workers):
-        features.append(
-            batch_features.astype(saved.dtype).astype(np.float32)
-        )  # the precision that heads were fitted on
-        logits.append(batch_logits)
-        skipped |= {row: text for row, text in zip(batch.rows, batch.problems, strict=True) if text}
-        if len(skipped) > max_bad * len(tiles):
-            raise BadInput(
-                f"{tiles.place}: {len(skipped)} of {len(tiles)} tiles or more cannot be used, above --max-bad "
-                f"{max_bad:g}; the first: {skipped[min(skipped)]}"
-            )
-        on_batch(len(batch.rows))
-        if saved.mean is None and sum(map(len, logits)) >= BLOCK_ROWS:
-            predict_block()
+    with StopRequest() as stop, progress(len(tiles), unit="tile", label=label) as bar:
+        for batch, batch_features, batch_logits in embed_batches(engine, tiles, first=0, workers=workers):
+            # the precision that heads were fitted on
+            features.append(batch_features.astype(saved.dtype).astype(np.float32))
+            logits.append(batch_logits)
+            skipped |= {row: text for row, text in zip(batch.rows, batch.problems, strict=True) if text}
+            if len(skipped) > max_bad * len(tiles):
+                raise BadInput(
+                    f"{tiles.place}: {len(skipped)} of {len(tiles)} tiles or more cannot be used, above --max-bad "
+                    f"{max_bad:g}; the first: {skipped[min(skipped)]}"
+                )
+            bar.update(len(batch.rows))
+            if stop.signum:
+                raise stop.interrupted("nothing was written")
+            if saved.mean is None and sum(map(len, logits)) >= BLOCK_ROWS:
+                predict_block()
     if logits:
         predict_block()
     return joined(blocks, saved), skipped

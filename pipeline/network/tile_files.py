@@ -1,7 +1,8 @@
 """Read tiles by row number from image files, check them, and normalise their colours by source."""
 
 import abc
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -13,17 +14,13 @@ from pipeline.markup.number_format import count
 from pipeline.network.preprocess import Preprocess
 from pipeline.runtime.console import list_names, log
 from pipeline.tiles.decoding import decode_tile, pixel_hash
-from pipeline.tiles.stain_normalisation import LEAST_SOURCE_TILES, SourceColours, SourceFit, fit_sources
+from pipeline.tiles.stain_normalisation import LEAST_SOURCE_TILES, Source, SourceColours, SourceFit, fit_sources
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CHANGED_PIXELS = "its pixels changed since the manifest was made"
 """End of the problem of a readable tile that differs from the manifest."""
-
-NO_GROUP = "all tiles"
-"""Name of the source of tiles without a group."""
-
 
 Item = tuple[int, np.ndarray, np.ndarray, str]
 """Row, pixels (size, size, 3) uint8, SHA-256 (32,) uint8, and "" or why it cannot be used; zeros if it cannot."""
@@ -35,13 +32,13 @@ class TileSource(Dataset[Item], abc.ABC):
     Args:
         place: the folder or file of the tiles, for messages.
         preprocess: makes the network's input of a tile.
-        sources: source of each tile, (N,), by which colours are normalised; empty: all tiles are of one source.
+        sources: source of each tile, (N,), by which colours are normalised.
     """
 
     colours: SourceColours | None = None
     """Maps of the sources; None: colours are not normalised."""
 
-    def __init__(self, place: Path, preprocess: Preprocess, sources: Sequence[str] = ()) -> None:
+    def __init__(self, place: Path, preprocess: Preprocess, sources: Sequence[Source]) -> None:
         self.place, self.preprocess, self.sources = place, preprocess, sources
 
     @property
@@ -75,7 +72,7 @@ class TileSource(Dataset[Item], abc.ABC):
             return pixels, digest
         if self.colours is None:
             raise RuntimeError("fit_colours was not called")
-        return self.colours.apply(pixels, self.sources[row] if self.sources else ""), digest
+        return self.colours.apply(pixels, self.sources[row]), digest
 
     def __getitem__(self, row: int) -> Item:
         try:
@@ -84,8 +81,17 @@ class TileSource(Dataset[Item], abc.ABC):
             return row, np.zeros((self.size, self.size, 3), np.uint8), np.zeros(32, np.uint8), str(error)
         return row, self.preprocess.apply(pixels), np.frombuffer(digest, np.uint8), ""
 
-    def fit_sources(self) -> dict[str, SourceFit]:
-        """Return the stains of each source, estimated on its readable tiles."""
+    def fit_sources(self, rows: Iterable[int] | None = None, *, workers: int = 1) -> dict[Source, SourceFit]:
+        """Return the stains of each source, estimated on its readable tiles.
+
+        Args:
+            rows: tiles that are used later: only their sources are estimated; None: all.
+            workers: as `stain_normalisation.fit_sources`.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM.
+        """
+        used = set(self.sources if rows is None else (self.sources[row] for row in rows))
 
         def read(row: int) -> np.ndarray | None:
             try:
@@ -93,12 +99,13 @@ class TileSource(Dataset[Item], abc.ABC):
             except BadTile:
                 return None
 
-        return fit_sources(self.sources or [""] * len(self), self.promising(), read)
+        promising = [row for row in self.promising() if self.sources[row] in used]
+        return fit_sources(self.sources, promising, read, workers=workers)
 
-    def fit_colours(self) -> Self:
-        """Return itself, its colours normalised by source if the preprocessing has a target."""
+    def fit_colours(self, rows: Iterable[int] | None = None, *, workers: int = 1) -> Self:
+        """Return itself, its colours normalised by source if the preprocessing has a target; as `fit_sources`."""
         if self.preprocess.stains is not None:
-            self.colours = SourceColours(self.fit_sources(), self.preprocess.stains)
+            self.colours = SourceColours(self.fit_sources(rows, workers=workers), self.preprocess.stains)
         return self
 
 
@@ -111,7 +118,7 @@ class TileFiles(TileSource):
         sha256: SHA-256 of each tile's pixels; "" for a tile that was unreadable when its manifest was made. None if no
             manifest lists the tiles.
         preprocess: makes the network's input of a tile.
-        sources: as `TileSource`.
+        sources: as `TileSource`; empty: all tiles are of one source.
         change: maps a tile's checked pixels (h, w, 3) uint8 to the pixels that are normalised and preprocessed, as the
             faults of a scanner precede both.
     """
@@ -123,10 +130,10 @@ class TileFiles(TileSource):
         sha256: Sequence[str] | None,
         preprocess: Preprocess,
         *,
-        sources: Sequence[str] = (),
+        sources: Sequence[Source] = (),
         change: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
-        super().__init__(root, preprocess, sources)
+        super().__init__(root, preprocess, sources or [Source()] * len(paths))
         self.root, self.paths = root, list(paths)
         self.sha256 = None if sha256 is None else list(sha256)
         self.change = change
@@ -135,27 +142,18 @@ class TileFiles(TileSource):
 
     @classmethod
     def of_table(cls, root: Path, table: "pd.DataFrame", preprocess: Preprocess) -> "TileFiles":
-        """Return the tiles of some rows of a manifest, with this preprocessing, their colours not normalised yet.
-
-        A source is a group in one split, so that no test tile changes a training tile.
-        """
-        sources = [
-            f"{group or NO_GROUP} ({split})" for group, split in zip(table["group"], table["split"], strict=True)
-        ]
+        """Return the tiles of some rows of a manifest, with this preprocessing, their colours not normalised yet."""
+        sources = list(map(Source, table["group"], table["split"]))
         tiles = cls(root, list(table["path"]), list(table["sha256"]), preprocess, sources=sources)
         tiles.problems = list(table["problem"])
         return tiles
 
     def part(self, rows: Sequence[int]) -> "TileFiles":
         """Return some of the tiles, with the maps of the sources of all."""
-
-        def of(values: Sequence[str]) -> list[str]:
-            return [values[row] for row in rows]
-
-        sha256 = None if self.sha256 is None else of(self.sha256)
-        sources = of(self.sources) if self.sources else ()
-        own = TileFiles(self.root, of(self.paths), sha256, self.preprocess, sources=sources, change=self.change)
-        own.problems, own.colours = of(self.problems), self.colours
+        own = copy.copy(self)
+        own.paths, own.problems = [self.paths[row] for row in rows], [self.problems[row] for row in rows]
+        own.sha256 = None if self.sha256 is None else [self.sha256[row] for row in rows]
+        own.sources = [self.sources[row] for row in rows]
         return own
 
     def __len__(self) -> int:
@@ -186,12 +184,12 @@ def log_colours(stage: str, tiles: Sequence[TileSource]) -> None:
     if not colours:
         return
     place = tiles[0].place
-    names = [name for each in colours for name in each.tables]
-    log.info(f"{stage}: colours are normalised by source: {count(len(names), 'source')}, {place}")
-    if unchanged := [name or str(place) for each in colours for name in each.unchanged]:
+    sources = [source for each in colours for source in each.tables]
+    log.info(f"{stage}: colours are normalised by source: {count(len(sources), 'source')}, {place}")
+    if unchanged := [str(source) or str(place) for each in colours for source in each.unchanged]:
         log.warning(
-            f"{stage}: {len(unchanged)} of {count(len(names), 'source')} keep their colours (fewer than "
+            f"{stage}: {len(unchanged)} of {count(len(sources), 'source')} keep their colours (fewer than "
             f"{LEAST_SOURCE_TILES} tiles, little tissue, or one stain): {list_names(unchanged)}"
         )
-    if all(name.startswith(NO_GROUP) for name in names):
+    if all(source.split and not source.group for source in sources):
         log.warning(f"{stage}: the tiles have no groups: all tiles of a split count as one source")

@@ -11,11 +11,15 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline.evaluation.folds import evenly_spaced
+from pipeline.runtime.process import n_ranks
+from pipeline.runtime.progress import progress
+from pipeline.runtime.signals import StopRequest
 from pipeline.tiles.decoding import as_pixels
 
 MOST_TILES, PIXELS = 50, 20_000
@@ -72,6 +76,19 @@ REFERENCE = Stains(
 """The reference of the published Matlab code of Macenko's method: a target that follows from no tile."""
 
 
+class Source(NamedTuple):
+    """Tiles with one map of colours: those of a group in one split, so that no test tile changes a training tile."""
+
+    group: str = ""
+    """"" = not known."""
+
+    split: str = ""
+    """"" = the map is of all splits, or the tiles are of none."""
+
+    def __str__(self) -> str:
+        return f"{self.group or 'all tiles'} ({self.split})" if self.split else self.group
+
+
 @dataclasses.dataclass(frozen=True)
 class SourceFit:
     """The stains of one source."""
@@ -114,32 +131,50 @@ def estimate_stains(pixels: np.ndarray) -> Stains | None:
 
 
 def fit_sources(
-    sources: Sequence[str], rows: Sequence[int], read: Callable[[int], np.ndarray | None]
-) -> dict[str, SourceFit]:
+    sources: Sequence[Source], rows: Sequence[int], read: Callable[[int], np.ndarray | None], *, workers: int = 1
+) -> dict[Source, SourceFit]:
     """Return the stains of each source, estimated on a fixed draw of pixels of its tiles.
 
     Args:
         sources: source of each tile, (N,).
         rows: numbers of the tiles that may be readable.
         read: returns the pixels (H, W, 3) uint8 of a tile by its number, None if it cannot be read.
+        workers: threads, each of which estimates a source; below 2, one source after the other.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM.
     """
-    rows_of: dict[str, list[int]] = {}
+    rows_of: dict[Source, list[int]] = {}
     for row in rows:
         rows_of.setdefault(sources[row], []).append(row)
-    fits: dict[str, SourceFit] = {}
-    for name, own in rows_of.items():
+
+    def stop_if_requested() -> None:
+        if stop.signum:
+            raise stop.interrupted("the stains of the sources are estimated again")
+
+    def fit(own: list[int]) -> SourceFit:
         chosen = evenly_spaced(range(len(own)), MOST_TILES)
         drawn = []
         for i in chosen if len(own) >= LEAST_SOURCE_TILES else ():
+            stop_if_requested()
             if (pixels := read(own[i])) is not None:
                 flat = pixels.reshape(-1, 3)
                 drawn.append(flat[np.random.default_rng(int(i)).integers(len(flat), size=PIXELS // len(chosen))])
         stains = estimate_stains(np.concatenate(drawn)) if len(drawn) >= LEAST_SOURCE_TILES else None
-        fits[name] = SourceFit(len(own), stains)
+        return SourceFit(len(own), stains)
+
+    fits: dict[Source, SourceFit] = {}
+    bar = progress(len(rows_of), unit="source", label="stains")
+    with StopRequest(echoes=n_ranks() > 1) as stop:
+        with bar, ThreadPoolExecutor(max(1, workers)) as pool:
+            for source, found in zip(rows_of, pool.map(fit, rows_of.values()), strict=True):
+                fits[source] = found
+                bar.update()
+        stop_if_requested()
     return fits
 
 
-def mean_stains(fits: Mapping[str, SourceFit]) -> Stains | None:
+def mean_stains(fits: Mapping[Source, SourceFit]) -> Stains | None:
     """Return the mean over sources, the target of all; None if no source has stains."""
     found = [fit.stains.arrays() for fit in fits.values() if fit.stains is not None]
     if not found:
@@ -178,11 +213,11 @@ class SourceColours:
         target: stains that all tiles get.
     """
 
-    def __init__(self, fits: Mapping[str, SourceFit], target: Stains) -> None:
+    def __init__(self, fits: Mapping[Source, SourceFit], target: Stains) -> None:
         self.fits, self.target = dict(fits), target
-        self.tables = {name: table_of(fit, target) for name, fit in fits.items()}
+        self.tables = {source: table_of(fit, target) for source, fit in fits.items()}
 
-    def apply(self, pixels: np.ndarray, source: str) -> np.ndarray:
+    def apply(self, pixels: np.ndarray, source: Source) -> np.ndarray:
         """Return a tile (H, W, 3) uint8 with the target's colours; unchanged if its source keeps its own."""
         table = self.tables.get(source)
         if table is None:
@@ -191,13 +226,14 @@ class SourceColours:
         return as_pixels(values)
 
     @property
-    def unchanged(self) -> list[str]:
+    def unchanged(self) -> list[Source]:
         """Sources that keep their colours."""
-        return [name for name, table in self.tables.items() if table is None]
+        return [source for source, table in self.tables.items() if table is None]
 
     @property
     def facts(self) -> dict[str, Any]:
         """Facts for records: number of sources, those that are unchanged, and the hash of all maps."""
-        content = [dataclasses.asdict(self.target), {name: dataclasses.asdict(fit) for name, fit in self.fits.items()}]
+        fits = {str(source): dataclasses.asdict(fit) for source, fit in self.fits.items()}
+        content = [dataclasses.asdict(self.target), fits]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        return {"sources": len(self.tables), "unchanged": self.unchanged, "sha256": digest}
+        return {"sources": len(self.tables), "unchanged": list(map(str, self.unchanged)), "sha256": digest}

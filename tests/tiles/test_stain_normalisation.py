@@ -1,11 +1,17 @@
 """Normalisation of colours by source: the mathematics against plain formulas, and when a source keeps its colours."""
 
+import os
+import signal
+import time
+
 import numpy as np
 import pytest
 
+from pipeline.errors import Interrupted
 from pipeline.tiles.stain_normalisation import (
     LEAST_SOURCE_TILES,
     SHRINK,
+    Source,
     SourceColours,
     SourceFit,
     Stains,
@@ -20,6 +26,8 @@ VECTORS = np.array([[0.65, 0.70, 0.29], [0.27, 0.85, 0.45]])
 VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)
 TARGET = Stains((240.0, 238.0, 242.0), ((0.6, 0.7, 0.387), (0.2, 0.9, 0.387)), (1.4, 1.1))
 
+A, B = Source("a"), Source("b")
+
 
 def stained(n: int, *, seed: int = 0, white: tuple[float, ...] = (240, 240, 240), mix: float = 0.5) -> np.ndarray:
     """Return n tiles (n, 24, 24, 3) uint8; `mix` is the share of pixels with haematoxylin only, the rest has eosin."""
@@ -32,7 +40,7 @@ def stained(n: int, *, seed: int = 0, white: tuple[float, ...] = (240, 240, 240)
 
 
 def fit_of(tiles: np.ndarray) -> SourceFit:
-    return fit_sources([""] * len(tiles), range(len(tiles)), lambda row: tiles[row])[""]
+    return fit_sources([Source()] * len(tiles), range(len(tiles)), lambda row: tiles[row])[Source()]
 
 
 def angle(one: np.ndarray, other: np.ndarray) -> float:
@@ -63,7 +71,7 @@ def test_a_tile_gets_the_colours_of_the_formula() -> None:
     amounts = density @ np.linalg.pinv(vectors)
     rest = density - amounts @ vectors
     expected = target_white * np.exp(-(rest + (amounts * target_strengths / strengths) @ target_vectors))
-    got = SourceColours({"": fit}, TARGET).apply(tiles[0], "")
+    got = SourceColours({Source(): fit}, TARGET).apply(tiles[0], Source())
     assert got.dtype == np.uint8
     assert np.abs(got - expected.clip(0, 255)).max() <= 1
 
@@ -72,10 +80,10 @@ def test_another_scanner_is_undone() -> None:
     """Gains per channel differ by 25 levels before and by at most 3 after both sources got the same stains."""
     plain, gained = stained(40), stained(40, white=(200, 236, 215))
     assert np.abs(plain.mean(axis=(0, 1, 2)) - gained.mean(axis=(0, 1, 2))).max() > 20
-    colours = SourceColours({"a": fit_of(plain), "b": fit_of(gained)}, TARGET)
+    colours = SourceColours({A: fit_of(plain), B: fit_of(gained)}, TARGET)
     means = [
         np.stack([colours.apply(tile, name) for tile in tiles]).mean(axis=(0, 1, 2))
-        for name, tiles in (("a", plain), ("b", gained))
+        for name, tiles in ((A, plain), (B, gained))
     ]
     assert np.abs(means[0] - means[1]).max() < 4
 
@@ -83,9 +91,9 @@ def test_another_scanner_is_undone() -> None:
 def test_a_skewed_mix_of_tissue_keeps_its_colours() -> None:
     """A source of nearly one class has its own mean colour, which normalisation must not take away."""
     mixed, skewed = stained(40, mix=0.5), stained(40, mix=0.1, seed=1)
-    colours = SourceColours({"a": fit_of(mixed), "b": fit_of(skewed)}, TARGET)
+    colours = SourceColours({A: fit_of(mixed), B: fit_of(skewed)}, TARGET)
     tile = stained(1, mix=0.3, seed=2)[0]
-    difference = colours.apply(tile, "a").astype(int) - colours.apply(tile, "b")
+    difference = colours.apply(tile, A).astype(int) - colours.apply(tile, B)
     assert np.abs(difference.mean(axis=(0, 1))).max() < 6
 
 
@@ -102,8 +110,8 @@ def test_a_skewed_mix_of_tissue_keeps_its_colours() -> None:
 def test_a_source_that_cannot_be_estimated_is_unchanged(tiles: np.ndarray) -> None:
     fit = fit_of(tiles)
     assert fit == SourceFit(len(tiles), None)
-    colours = SourceColours({"": fit, "known": SourceFit(10, TARGET)}, TARGET)
-    np.testing.assert_array_equal(colours.apply(tiles[0], ""), tiles[0])
+    colours = SourceColours({Source(): fit, Source("known"): SourceFit(10, TARGET)}, TARGET)
+    np.testing.assert_array_equal(colours.apply(tiles[0], Source()), tiles[0])
     assert colours.facts["unchanged"] == [""]
     assert colours.facts["sources"] == 2
 
@@ -111,41 +119,72 @@ def test_a_source_that_cannot_be_estimated_is_unchanged(tiles: np.ndarray) -> No
 def test_few_tiles_change_less() -> None:
     tiles = stained(40, white=(200, 236, 215))
     stains = fit_of(tiles).stains
-    changes = [
-        np.abs(SourceColours({"": SourceFit(n, stains)}, TARGET).apply(tiles[0], "").astype(int) - tiles[0]).mean()
-        for n in (5, 40, 10_000)
-    ]
+    colours = [SourceColours({A: SourceFit(n, stains)}, TARGET) for n in (5, 40, 10_000)]
+    changes = [np.abs(each.apply(tiles[0], A).astype(int) - tiles[0]).mean() for each in colours]
     assert changes[0] < changes[1] < changes[2]
 
 
 def test_a_fit_follows_from_the_tiles_of_its_source_alone() -> None:
     """P6: other sources, their order and unreadable tiles elsewhere change nothing."""
     tiles = np.concatenate([stained(12), stained(12, seed=3, white=(200, 236, 215))])
-    both = fit_sources(["a"] * 12 + ["b"] * 12, range(24), lambda row: tiles[row])
-    turned = fit_sources(["b"] * 12 + ["a"] * 12, range(24), lambda row: tiles[(row + 12) % 24])
-    assert both == turned == {"a": fit_of(tiles[:12]), "b": fit_of(tiles[12:])}
-    lost = fit_sources(["a"] * 12 + ["b"] * 12, range(24), lambda row: None if row == 15 else tiles[row])
-    assert lost["a"] == both["a"]
-    assert lost["b"] != both["b"]
+    both = fit_sources([A] * 12 + [B] * 12, range(24), lambda row: tiles[row])
+    turned = fit_sources([B] * 12 + [A] * 12, range(24), lambda row: tiles[(row + 12) % 24])
+    assert both == turned == {A: fit_of(tiles[:12]), B: fit_of(tiles[12:])}
+    lost = fit_sources([A] * 12 + [B] * 12, range(24), lambda row: None if row == 15 else tiles[row])
+    assert lost[A] == both[A]
+    assert lost[B] != both[B]
     facts = [SourceColours(fits, TARGET).facts["sha256"] for fits in (both, turned, lost)]
     assert facts[0] == facts[1] != facts[2]
 
 
+def test_p6_the_number_of_threads_changes_nothing() -> None:
+    tiles, sources = stained(40), [Source(str(row % 4)) for row in range(40)]
+    one, several = (fit_sources(sources, range(40), lambda row: tiles[row], workers=workers) for workers in (0, 3))
+    assert list(one.items()) == list(several.items())
+    assert len({fit.stains for fit in one.values()}) == 4
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_stop_ends_the_estimate(workers: int) -> None:
+    """The source whose tile met the signal is not finished; afterwards signals are handled as before."""
+    tiles, before = stained(40), signal.getsignal(signal.SIGTERM)
+    seen: list[int] = []
+
+    def read(row: int) -> np.ndarray:
+        seen.append(row)
+        if len(seen) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            while signal.getsignal(signal.SIGTERM) != before:  # until the main thread has handled it
+                time.sleep(0.001)
+        return tiles[row]
+
+    with pytest.raises(Interrupted) as stopped:
+        fit_sources([A] * 10 + [B] * 30, range(40), read, workers=workers)
+    assert stopped.value.exit_code == 128 + signal.SIGTERM
+    assert len(seen) < 40
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_group_and_its_name_are_two_things() -> None:
+    assert str(Source("", "test")) == str(Source("all tiles", "test")) == "all tiles (test)"
+    assert Source("", "test") != Source("all tiles", "test")
+
+
 def test_the_target_is_the_mean_of_the_sources_with_stains() -> None:
     other = Stains((220.0, 238.0, 242.0), TARGET.vectors, (1.0, 1.1))
-    fits = {"a": SourceFit(10, TARGET), "b": SourceFit(10, other), "c": SourceFit(2, None)}
+    fits = {A: SourceFit(10, TARGET), B: SourceFit(10, other), Source("c"): SourceFit(2, None)}
     target = mean_stains(fits)
     assert target is not None
     assert target.white == (230.0, 238.0, 242.0)
     assert target.strengths == (1.2, 1.1)
     np.testing.assert_allclose(np.linalg.norm(target.vectors, axis=1), 1, atol=1e-5)
-    assert mean_stains({"c": fits["c"]}) is None
+    assert mean_stains({Source("c"): SourceFit(2, None)}) is None
 
 
 def test_extreme_stains_stay_finite() -> None:
     """Tables never overflow: a hostile model.json gives black or white, not a warning or NaN."""
     fit = SourceFit(100, Stains((1.0, 255.0, 1.0), ((1e-4, 1e-4, 0.0), (1e-4, 0.0, 1e-4)), (1e-6, 1e-6)))
-    colours = SourceColours({"": fit}, Stains((255.0, 255.0, 255.0), ((9e9, 0, 0), (0, 9e9, 0)), (9e9, 9e9)))
+    colours = SourceColours({Source(): fit}, Stains((255.0, 255.0, 255.0), ((9e9, 0, 0), (0, 9e9, 0)), (9e9, 9e9)))
     assert all(np.isfinite(table).all() for table in colours.tables.values() if table is not None)
 
 

@@ -16,7 +16,9 @@ from pipeline.tiles.manifest import Manifest
 AGAIN = "run `python -m pipeline.extract --restart` and `python -m pipeline.fit_heads` again"
 
 
-def recorded_engine(record: Mapping[str, Any], model: Model, manifest: Manifest, device: torch.device) -> Engine:
+def recorded_engine(
+    record: Mapping[str, Any], model: Model, manifest: Manifest, device: torch.device, *, workers: int
+) -> Engine:
     """Return the engine that an embeddings record names, with its precision, batch and views.
 
     Raises:
@@ -31,7 +33,7 @@ def recorded_engine(record: Mapping[str, Any], model: Model, manifest: Manifest,
         raise StaleInput(f"the record of the embeddings names no engine or no precision: {AGAIN}")
     calibration = None
     if precision == "int8":
-        calibration = calibration_pixels(manifest, model.preprocess)
+        calibration = calibration_pixels(manifest, model.preprocess, workers=workers)
         if fingerprint(calibration) != made.get("calibration"):
             raise StaleInput(
                 f"{manifest.root}: the training tiles that int8 was calibrated on changed or cannot be read: restore "

@@ -23,15 +23,18 @@ def sample_pixels(tiles: TileSource) -> torch.Tensor:
     return decoded(tiles, evenly_spaced(tiles.promising(), N_SAMPLE))
 
 
-def calibration_pixels(manifest: Manifest, preprocess: Preprocess) -> torch.Tensor:
+def calibration_pixels(manifest: Manifest, preprocess: Preprocess, *, workers: int = 1) -> torch.Tensor:
     """Return up to `N_CALIBRATION` evenly spaced training tiles; test and validation tiles decide no scale (P7).
+
+    Where colours are normalised, `workers` threads estimate the stains of the sources of these tiles.
 
     Raises:
         BadInput: the manifest has no training tile that can be read.
     """
     table = manifest.table[manifest.table["split"] == "train"]
-    tiles = TileFiles.of_table(manifest.root, table, preprocess).fit_colours()
-    pixels = decoded(tiles, evenly_spaced(range(len(tiles)), N_CALIBRATION))
+    tiles = TileFiles.of_table(manifest.root, table, preprocess)
+    chosen = evenly_spaced(range(len(tiles)), N_CALIBRATION)
+    pixels = decoded(tiles.fit_colours(chosen, workers=workers), chosen)
     if not len(pixels):
         raise BadInput(
             f"{manifest.path}: no training tile can be read, and --embed-precision int8 is calibrated on them alone: "

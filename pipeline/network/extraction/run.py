@@ -216,7 +216,7 @@ def _calibration(job: ExtractionJob, settings: ExtractionSettings) -> torch.Tens
         return None
     if job.training is None:
         raise UsageError("--embed-precision int8 is calibrated on training tiles: give the --run of the model")
-    return calibration_pixels(job.training, job.model.preprocess)
+    return calibration_pixels(job.training, job.model.preprocess, workers=settings.workers)
 
 
 def _attributes(job: ExtractionJob, engine: Engine) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pipeline.network.preprocess import Preprocess
 from pipeline.network.tile_files import TileSource
 from pipeline.slides.base import Slide
 from pipeline.tiles.decoding import pixel_hash
+from pipeline.tiles.stain_normalisation import Source
 
 
 class SlideTiles(TileSource):
@@ -21,7 +22,7 @@ class SlideTiles(TileSource):
     """
 
     def __init__(self, slide: Slide, coords: np.ndarray, *, side: int, preprocess: Preprocess) -> None:
-        super().__init__(slide.path, preprocess)
+        super().__init__(slide.path, preprocess, [Source()] * len(coords))
         self.slide, self.coords, self.side = slide, coords, side
 
     def __len__(self) -> int:

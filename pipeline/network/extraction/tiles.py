@@ -34,7 +34,8 @@ class TileInputs:
         manifest, preprocess = self.manifest, self.model.preprocess
         n_tiles = len(manifest.table)
         own = range(n_tiles) if shard is None else shard.rows(n_tiles, settings.batch(preprocess.input_px))
-        all_tiles = TileFiles.of_table(manifest.root, manifest.table, preprocess).fit_colours()
+        all_tiles = TileFiles.of_table(manifest.root, manifest.table, preprocess)
+        all_tiles.fit_colours(workers=settings.workers)
         return ExtractionJob(
             artifact,
             self.model,

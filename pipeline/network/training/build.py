@@ -71,7 +71,7 @@ def build_trainer(manifest: Manifest, request: TrainingRequest) -> Trainer:
     preprocess = Preprocess(size=recipe.tile_px, mpp=mpp_of(manifest, recipe.tile_px))
     train, val = (tiles_of(manifest, split, preprocess) for split in LEAST_TILES)
     if request.normalise == "source":
-        preprocess = normalise_by_source(train[0], val[0])
+        preprocess = normalise_by_source(train[0], val[0], workers=request.workers)
     network = build_network(
         request.arch, n_classes=len(manifest.classes), seed=request.seed, zero_init=recipe.last_norm == "zero"
     )
@@ -105,13 +105,14 @@ def build_trainer(manifest: Manifest, request: TrainingRequest) -> Trainer:
     return Trainer(network, train, val, setup)
 
 
-def normalise_by_source(train: TileFiles, val: TileFiles) -> Preprocess:
+def normalise_by_source(train: TileFiles, val: TileFiles, *, workers: int) -> Preprocess:
     """Normalise the colours of both splits to the mean of the training sources; return the preprocessing.
 
     Raises:
         BadInput: no training source has enough tiles with two stains.
+        Interrupted: SIGINT or SIGTERM.
     """
-    fits = train.fit_sources()
+    fits = train.fit_sources(workers=workers)
     target = mean_stains(fits)
     if target is None:
         raise BadInput(
@@ -121,7 +122,7 @@ def normalise_by_source(train: TileFiles, val: TileFiles) -> Preprocess:
     preprocess = dataclasses.replace(train.preprocess, stains=target)
     train.preprocess = val.preprocess = preprocess
     train.colours = SourceColours(fits, target)
-    val.fit_colours()
+    val.fit_colours(workers=workers)
     log_colours("train", [train, val])
     return preprocess
 

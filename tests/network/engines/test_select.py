@@ -16,6 +16,7 @@ from pipeline.network.engines.select import OPENVINO_TILES, Selection
 from pipeline.network.model_file import Model
 from pipeline.network.preprocess import Preprocess
 from pipeline.network.tile_files import TileSource
+from pipeline.tiles.stain_normalisation import Source
 
 CPU = torch.device("cpu")
 FEW, MANY = OPENVINO_TILES - 1, OPENVINO_TILES
@@ -25,7 +26,7 @@ class Tiles(TileSource):
     """Tiles of a tensor (N, 3, S, S) uint8."""
 
     def __init__(self, pixels: torch.Tensor) -> None:
-        super().__init__(Path(), Preprocess(pixels.shape[-1]))
+        super().__init__(Path(), Preprocess(pixels.shape[-1]), [Source()] * len(pixels))
         self.pixels = pixels
 
     def __len__(self) -> int:

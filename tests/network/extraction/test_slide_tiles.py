@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.errors import BadTile
 from pipeline.network.extraction.slide_tiles import SlideTiles
 from pipeline.network.preprocess import Preprocess
-from pipeline.tiles.stain_normalisation import SourceColours, Stains, fit_sources
+from pipeline.tiles.stain_normalisation import Source, SourceColours, Stains, fit_sources
 
 TARGET = Stains((240.0, 240.0, 240.0), ((0.65, 0.7, 0.29), (0.27, 0.85, 0.45)), (1.5, 1.2))
 COORDS = np.array([(16 * i, 0) for i in range(8)], np.int32)
@@ -32,11 +32,11 @@ def test_the_slide_is_one_source() -> None:
     slide: Any = cast("Any", Stained())
     plain = SlideTiles(slide, COORDS, side=16, preprocess=Preprocess(24))
     raw = [plain[row][1] for row in range(7)]
-    fits = fit_sources([""] * 8, range(8), lambda row: raw[row] if row < 7 else None)
+    fits = fit_sources([Source()] * 8, range(8), lambda row: raw[row] if row < 7 else None)
     colours = SourceColours(fits, TARGET)
     tiles = SlideTiles(slide, COORDS, side=16, preprocess=Preprocess(24, stains=TARGET)).fit_colours()
     for row in range(7):
-        np.testing.assert_array_equal(tiles[row][1], colours.apply(raw[row], ""))
+        np.testing.assert_array_equal(tiles[row][1], colours.apply(raw[row], Source()))
         assert (tiles[row][1] != raw[row]).any()
         assert tiles[row][2].tobytes() == plain[row][2].tobytes()  # the hash is of the stored pixels
     assert tiles[7][3] == "lost"
