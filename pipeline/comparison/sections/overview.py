@@ -66,7 +66,8 @@ def result(data: ReportData) -> Section:
     warning = _warning(predictions)
     errors = [finding for finding in data.files.findings or [] if finding.severity == "error"]
     alone = data.verdict.heads_action
-    blocks: list[Block] = [Note(data.verdict.action), *([Note(f"Among the heads alone: {alone}")] if alone else [])]
+    blocks: list[Block] = [Note(data.verdict.action)]
+    blocks += [Note(f"If only heads count, {alone[0].lower()}{alone[1:]}")] if alone else []
     blocks += [Text(_what(data)), data.figures["scores"]]
     blocks += [Note(warning)] if warning else []
     blocks += [Note(text) for text in transductive(predictions.details)]
