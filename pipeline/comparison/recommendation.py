@@ -31,8 +31,8 @@ class Verdict:
     action: str
     """What to do, in one to three sentences; the first one is the answer."""
 
-    heads_action: str | None
-    """Which of several heads to use where a baseline is recommended; else None."""
+    for_new_tiles: str | None
+    """Which of several heads to use for tiles of other runs, where the recommended one is for this run only."""
 
     ranking: str
     """Which head or baseline has the highest macro-F1."""
@@ -96,16 +96,19 @@ def judge(
     names = listing([each.text for each in candidates.compared if each.value == best.value])
     n_units = resampling.n_units(predictions.rows("test"))
     choice = candidates.choose(asked, n_units=n_units, resampling=resampling)
-    heads_action = None
-    if choice.code == "baseline" and pairs:
-        heads_action = Candidates(candidates.heads).choose(pairs, n_units=n_units, resampling=resampling).action
+    for_new_tiles = None
+    usable = Candidates([each for each in candidates.heads if not each.run_only])
+    if choice.chosen in RUN_ONLY and len(usable.heads) > 1:
+        keys = {each.key for each in usable.heads}
+        own = [pair for pair in pairs if {pair.head, pair.reference} <= keys]
+        for_new_tiles = usable.choose(own, n_units=n_units, resampling=resampling).action
     return Verdict(
         code=choice.code,
         recommended=choice.chosen,
         best=best.key,
         baseline=None if baseline is None else baseline.key,
         action=choice.action,
-        heads_action=heads_action,
+        for_new_tiles=for_new_tiles,
         ranking=f"Highest macro-F1 on the test rows: {names} ({number(best.value)}).",
         asked=asked,
         pairs=pairs,

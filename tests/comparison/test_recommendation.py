@@ -44,13 +44,21 @@ def test_no_head_beats_the_best_baseline(verdict):
     assert found.action.startswith("None of the heads beats colour histogram + SVM: the best head, SVM, ")
     assert NOT_EARNED in found.action
     assert found.action.endswith(NOT_FOR_NEW_TILES)
-    # who needs a head, of the three, reads which
-    assert found.heads_action.startswith("Use SVM: it has the highest macro-F1")
+    assert found.for_new_tiles.startswith("Use SVM: it has the highest macro-F1")
     # the heads with the best baseline; majority is never a candidate
     assert [(pair.tests.head, pair.tests.reference) for pair in found.asked] == [
         ("softmax", "histogram_svm"),
         ("svm", "histogram_svm"),
     ]
+
+
+def test_heads_for_the_tiles_of_their_run_only_are_none_for_new_tiles(verdict):
+    found = verdict({"softmax": POOR, "svm": MIDDLE, "fused_svm": GOOD, "histogram_svm": POOR})
+    assert found.recommended == "fused_svm"
+    assert found.for_new_tiles.startswith("Use SVM: ")
+    assert verdict({"softmax": POOR, "fused_svm": GOOD, "histogram_svm": POOR}).for_new_tiles is None, (
+        "one is no choice"
+    )
 
 
 def test_a_head_with_a_lead_that_may_be_chance_does_not_beat_the_baseline(verdict):
@@ -70,7 +78,7 @@ def test_the_cheapest_head_that_beats_the_baselines_and_is_not_worse_than_the_be
     predicted = {"softmax": NEARLY, "svm": GOOD, "mean": GOOD, "histogram_svm": POOR, "majority": [0] * 60}
     found = verdict(predicted)
     assert (found.code, found.recommended, found.best) == ("cheaper", "softmax", "svm")
-    assert found.heads_action is None
+    assert found.for_new_tiles is None
     assert "beats the best baseline, colour histogram + SVM" in found.action
     assert [(pair.tests.head, pair.tests.reference, pair.outcome) for pair in found.asked] == [
         ("softmax", "histogram_svm", "better"),

@@ -65,9 +65,9 @@ def result(data: ReportData) -> Section:
     predictions = data.predictions
     warning = _warning(predictions)
     errors = [finding for finding in data.files.findings or [] if finding.severity == "error"]
-    alone = data.verdict.heads_action
+    usable = data.verdict.for_new_tiles
     blocks: list[Block] = [Note(data.verdict.action)]
-    blocks += [Note(f"If only heads count, {alone[0].lower()}{alone[1:]}")] if alone else []
+    blocks += [Note(f"Of the heads that predict new tiles, {usable[0].lower()}{usable[1:]}")] if usable else []
     blocks += [Text(_what(data)), data.figures["scores"]]
     blocks += [Note(warning)] if warning else []
     blocks += [Note(text) for text in transductive(predictions.details)]
