@@ -244,7 +244,7 @@ def test_a_class_without_rows_to_fit_on_is_never_named_by_the_fitted_heads(fit_o
     table = read_predictions(run / "predictions.csv")
     fitted = table[table["head"].isin(["svm", "xgboost"])]
     assert not (fitted["predicted"] == "c").any()
-    assert (fitted["p_c"] < 0.1).all()
+    assert (fitted["p_c"] < 0.2).all(), "a third by chance"
 
 
 @pytest.mark.fault("a head that does not converge, or rows of one class")

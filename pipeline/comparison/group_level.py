@@ -102,7 +102,7 @@ def _impossible(predictions: Predictions, request: GroupRequest) -> str:
         return "the tiles have no groups, or a group is in several splits"
     if tiles["group"].nunique() == tiles["tile_id"].nunique():
         return "each group has one tile"
-    if request.labels is None and tiles.groupby("group")["label"].nunique().max() > 1:
+    if request.labels is None and tiles.groupby("group", observed=True)["label"].nunique().max() > 1:
         return "tiles of one group have several labels: give --group-labels"
     return "" if request.labels is not None or tiles["label"].nunique() > 1 else "all tiles have one label"
 
@@ -142,7 +142,7 @@ def _val_score(groups: Predictions) -> float:
 def _aggregated(predictions: Predictions, rows: IntArray, rule: str) -> Predictions:
     """Return one row for each group and seed of some rows, by a rule, with the classes that groups have."""
     tiles = predictions.tiles.iloc[rows]
-    keyed = tiles.groupby(["split", "seed", "group"], sort=True)
+    keyed = tiles.groupby(["split", "seed", "group"], sort=True, observed=True)
     code = keyed.ngroup().to_numpy()
     first = np.unique(code, return_index=True)[1]
     classes = np.unique(predictions.y)

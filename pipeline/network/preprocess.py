@@ -88,7 +88,7 @@ def preprocess_fault(values: Any) -> str:
         return f"preprocess has no size from 1 to {MOST_PX} px"
     if crop is not None and (not isinstance(crop, int) or not 1 <= crop <= size):
         return "preprocess.crop is no side from 1 px to the size"
-    if values["interpolation"] not in INTERPOLATIONS:
+    if values["interpolation"] not in list(INTERPOLATIONS):  # a list in JSON has no hash
         return f"preprocess.interpolation is none of {', '.join(INTERPOLATIONS)}"
     if not all(isinstance(c, list) and len(c) == 3 and all(isinstance(v, int | float) for v in c) for c in constants):
         return "preprocess has no mean and std of three channels"

@@ -124,6 +124,7 @@ def test_weights_of_another_architecture(saved: Path) -> None:
         {"preprocess": {"size": 32}},
         {"preprocess": INFO["preprocess"] | {"size": "x"}},
         {"preprocess": INFO["preprocess"] | {"mean": [0.1]}},
+        {"preprocess": INFO["preprocess"] | {"interpolation": []}},
         {"preprocess": None},
     ],
 )
