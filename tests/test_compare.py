@@ -108,14 +108,20 @@ def run_compare(*words: object) -> int:
     return compare.main([*map(str, words), "--draws", "200"])
 
 
-def table_of(folder: Path) -> pd.DataFrame:
+def lines_of(folder: Path) -> pd.DataFrame:
     table = pd.read_csv(folder / "compare.csv", keep_default_na=False, na_values={"value": "", "low": "", "p": ""})
     return table.set_index(["run", "head", "metric"]).sort_index()
 
 
+def table_of(folder: Path) -> pd.DataFrame:
+    """Return the scores: one line for each run, head and metric."""
+    lines = lines_of(folder)
+    return lines[lines["family"] == ""]
+
+
 def pairs_of(folder: Path, family: str) -> pd.DataFrame:
     """Return the paired differences of a family by (run, head)."""
-    pairs = table_of(folder).xs("macro_f1_difference", level="metric")
+    pairs = lines_of(folder).xs("macro_f1_difference", level="metric")
     return pairs[pairs["family"] == family]
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +67,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
 
 
 @pytest.fixture
-def copy(finished: Path, data: Path, tmp_path: Path) -> Path:
+def copy(finished: Path, data: Path) -> Path:
     """A copy of the finished run that a test may damage; the image root is relative, so it lies as deep."""
-    run = finished.parent / tmp_path.name
-    shutil.copytree(finished, run)
-    return run
+    return Path(shutil.copytree(finished, tempfile.mkdtemp(dir=finished.parent), dirs_exist_ok=True))
 
 
 def test_every_file_of_the_design_is_there_and_verifies(finished: Path) -> None:
