@@ -118,7 +118,9 @@ def test_other_annotation_files_do_not_deal_the_slides_again(
     (slides / "s3.geojson").rename(slides / "s3.txt")
     before = (run / "manifest.csv").read_bytes()
     assert prepare.main(["--run", str(run), "--data", str(slides), *CUT]) == 1
-    assert "pass --restart" in one_error(capsys.readouterr().err)
+    error = one_error(capsys.readouterr().err)
+    assert "another s3.geojson" in error
+    assert "--restart" in error
     assert (run / "manifest.csv").read_bytes() == before
 
 
