@@ -67,14 +67,14 @@ REFERENCES = ("softmax", "logistic")
 FUSED = frozenset(name for name, head in HEADS.items() if head.fused)
 """Heads that take features of the tile's pixels next to its embedding; only the rows of the run have both."""
 
-RUN_ONLY = FUSED | {name for name, head in HEADS.items() if head.features is not None}
-"""Heads and baselines that predict the rows of the run only: they are not saved, or need features of its pixels."""
-
 SOURCES = {name: head.features for name, head in HEADS.items() if head.features is not None}
 """Baseline -> the features that it takes."""
 
 BASELINES = tuple(SOURCES)
 """Each baseline omits one part: the tile, the texture, the network, its training, or a tuned classifier."""
+
+RUN_ONLY = FUSED | {*BASELINES}
+"""Heads and baselines that predict the rows of the run only: they are not saved, or need features of its pixels."""
 
 MEANS = {name: head.mean_of for name, head in HEADS.items() if head.mean_of}
 """Mean -> the heads whose log-odds it averages."""

@@ -58,7 +58,7 @@ class Candidate:
     """Whether it is `CHANCE`."""
 
     run_only: bool = False
-    """Whether it predicts the tiles of its run only, as it takes features that `predict` does not compute."""
+    """Whether it predicts the tiles of its run only (`names.RUN_ONLY`)."""
 
 
 class Judged(Protocol):

@@ -87,12 +87,14 @@ def group_level(predictions: Predictions, request: GroupRequest) -> GroupLevel |
     predictions = dataclasses.replace(predictions, y=y)
     val = predictions.rows("val")
     n_val = predictions.n_groups("val") or 0
+    if n_val < FEW_UNITS or not _heads_for_val(predictions):
+        n_val = 0
     rule = next(iter(RULES))
-    if n_val >= FEW_UNITS and _heads_for_val(predictions):
+    if n_val:
         rule = max(RULES, key=lambda each: _val_score(_aggregated(predictions, val, each)))  # the first of equals
     groups = _aggregated(predictions, np.arange(len(y)), rule)
     chosen, n_positive = _with_thresholds(GroupRule(rule, groups.classes), groups, request)
-    return GroupLevel(groups, chosen, n_val if n_val >= FEW_UNITS and _heads_for_val(predictions) else 0, n_positive)
+    return GroupLevel(groups, chosen, n_val, n_positive)
 
 
 def _impossible(predictions: Predictions, request: GroupRequest) -> str:

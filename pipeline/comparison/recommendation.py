@@ -99,8 +99,7 @@ def judge(
     for_new_tiles = None
     usable = Candidates([each for each in candidates.heads if not each.run_only])
     if choice.chosen in RUN_ONLY and len(usable.heads) > 1:
-        keys = {each.key for each in usable.heads}
-        own = [pair for pair in pairs if {pair.head, pair.reference} <= keys]
+        own = [pair for pair in pairs if not RUN_ONLY & {pair.head, pair.reference}]
         for_new_tiles = usable.choose(own, n_units=n_units, resampling=resampling).action
     return Verdict(
         code=choice.code,
