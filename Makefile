@@ -64,7 +64,7 @@ slow: $(READY) ## the tests that take minutes: kills, full disks, several proces
 	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m slow -n $(JOBS) --dist loadscope $(SLOW)
 
 faults: $(READY) ## kill, starve and damage every stage, KILLS=30 times; writes reports/reliability.md
-	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m fault --reliability=$(RELIABILITY)
+	HISTOHEADS_KILLS=$(KILLS) $(BIN)/python -m pytest -m fault --reliability=$(RELIABILITY) -n $(JOBS) --dist loadscope
 
 fuzz: $(READY) ## feed made-up files to the readers, FUZZ_S=60 seconds for each kind (Linux)
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'

@@ -21,11 +21,25 @@ from PIL import Image
 from pipeline.runtime.console import start_logging
 
 from .browser import axe, chromium, open_html  # noqa: F401  (fixtures; no package has the tests)
+from .faults.ledger import Ledger, faults_of
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--reliability PAGE`; see tests/faults/ledger.py."""
     parser.addoption("--reliability", help="count the tries of all fault tests and write this page")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the ledger if a page is asked for, in the first of several processes."""
+    page = config.getoption("reliability")
+    if page and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Ledger(Path(page)), "reliability-ledger")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Send the faults of a test with its report, also from another process."""
+    if names := faults_of(item):
+        item.user_properties.append(("faults", "\n".join(names)))
 
 
 def is_here(host: object) -> bool:

@@ -1,4 +1,4 @@
-"""A finished run on tiny tiles, the commands that made it, and the ledger of what was tried."""
+"""A finished run on tiny tiles, and the commands that made it."""
 
 import dataclasses
 import os
@@ -13,13 +13,6 @@ from pipeline.storage import freshness, records
 from pipeline.storage.atomic import sha256_file
 
 from .commands import Commands, serve
-from .ledger import Ledger
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Keep the ledger if a page is asked for."""
-    if page := config.getoption("reliability"):
-        config.pluginmanager.register(Ledger(Path(page)), "reliability-ledger")
 
 
 def plain(run: Path, words: str = "") -> list[str]:

@@ -44,7 +44,7 @@ def faults_of(item: pytest.Item) -> list[str]:
 
 
 class Ledger:
-    """A plugin of pytest that writes the page.
+    """A plugin of pytest that writes the page. With several processes it counts in the first.
 
     Args:
         page: the file to write.
@@ -54,22 +54,17 @@ class Ledger:
         self.page = page
         self.counts = {name: Count() for name in FAULTS}
         self.total = Count()
-        self.faults: dict[str, list[str]] = {}
         self.started = datetime.now(UTC)
-
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Remember the faults of each test."""
-        self.faults = {item.nodeid: faults_of(item) for item in session.items}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a test that ended."""
-        names = self.faults.get(report.nodeid, [])
+        properties = dict(report.user_properties)
+        names = str(properties.get("faults", "")).splitlines()
         for count in (*(self.counts[name] for name in names), *([self.total] if names else [])):
             count.files.add(report.nodeid.partition("::")[0])
             if report.skipped:
                 count.skipped += 1
             elif report.when == "call" or report.failed:
-                properties = dict(report.user_properties)
                 tries = int(str(properties.get("tries", 1)))
                 count.tries += tries
                 count.survived += int(str(properties.get("survived", tries if report.passed else 0)))
@@ -77,7 +72,7 @@ class Ledger:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the page if the tests ran to their end."""
-        if not session.shouldstop and session.testscollected:
+        if not session.shouldstop and self.total.files:
             write_text(self.page, page(self.counts, self.total, started=self.started))
 
 
