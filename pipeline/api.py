@@ -22,6 +22,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeatures
 from sklearn.utils.validation import check_consistent_length
 
 from pipeline.errors import BadInput, BadTile
+from pipeline.names import RunFile
 from pipeline.storage.embeddings.reader import Embeddings
 from pipeline.storage.embeddings.reader import read_embeddings as _read_embeddings
 
@@ -163,7 +164,7 @@ class TileEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _ByPath):
                 raise BadInput("TileEmbedder: give either run or encoder")
             seen: frozenset[str] | None = frozenset()
             if self.run is not None:
-                model = load_model(Path(self.run) / "model.safetensors")
+                model = load_model(Path(self.run) / RunFile.MODEL)
                 if model.preprocess.stains is not None:
                     raise BadInput(f"{self.run}: its network sees tiles normalised by source: use `extract`")
                 seen = _training_tiles(Path(self.run), model)
@@ -286,7 +287,7 @@ def _training_tiles(run: Path, model: "Model") -> frozenset[str] | None:
 
     if model.encoder != TRAINED:
         return frozenset()
-    manifest = manifest_of(run / "model.safetensors")
+    manifest = manifest_of(run / RunFile.MODEL)
     if manifest is None:
         return None
     table = manifest.table

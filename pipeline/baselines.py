@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, BadTile, PipelineError, UsageError
+from pipeline.names import RunFile
 from pipeline.runtime.console import log
 from pipeline.storage import freshness, records
 from pipeline.storage.protocol import read_protocol
@@ -238,8 +239,8 @@ def run(common: Common, options: BaselinesOptions) -> int:
     from pipeline.storage.baseline_features import SCHEMA, row_type, write_baselines
     from pipeline.tiles.manifest import read_manifest
 
-    out = common.run / "baselines.h5"
-    manifest = read_manifest(common.run / "manifest.csv")
+    out = common.run / RunFile.BASELINES
+    manifest = read_manifest(common.run / RunFile.MANIFEST)
     px = input_side(manifest, options)
     chosen: dict[str, int | str] = {"baseline_px": px}
     if options.baseline_normalise != "none":

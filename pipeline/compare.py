@@ -18,6 +18,7 @@ import tyro
 from pipeline.cli.command import CommandWithoutRun
 from pipeline.cli.options import check, plain
 from pipeline.errors import EXIT_OK, BadInput, StaleInput
+from pipeline.names import RunFile
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.lock import locked_run
@@ -82,7 +83,7 @@ def run(options: CompareOptions) -> int:
         if not each.is_dir():
             raise BadInput(f"{each}: no such run folder: check the path")
     with locked_run(folder):
-        return write_comparison(options, folder / "compare.csv")
+        return write_comparison(options, folder / RunFile.RUNS)
 
 
 def write_comparison(options: CompareOptions, out: Path) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
+from pipeline.names import RunFile
 from pipeline.runtime.console import log
 from pipeline.slides.place import check_same_content, content_facts, slide_of
 from pipeline.storage import atomic, freshness, records
@@ -71,7 +72,7 @@ def check_free(targets: Sequence[Path], *, restart: bool) -> None:
 def exported(path: Path, content: "Embeddings", record: records.Record) -> tuple[Path, str]:
     """Return the slide, or the manifest of the tiles, and the hash of its content."""
     if content.slide is None:
-        return path.with_name("manifest.csv"), str(content.attrs["manifest_sha256"])
+        return path.with_name(RunFile.MANIFEST), str(content.attrs["manifest_sha256"])
     return slide_of(path, record, content.slide), content.slide.slide_sha256
 
 
@@ -122,7 +123,7 @@ def export_rows(common: Common, options: ExportOptions) -> int:
         raise UsageError("--out: a folder (clam, trident) or a file (anndata, csv) is needed")
     if options.embeddings is None and read_protocol(common.run) is not None:
         raise UsageError(f"{common.run} is a plan, whose parts have embeddings of their own: give a part's --run")
-    path = options.embeddings or common.run / "embeddings.h5"
+    path = options.embeddings or common.run / RunFile.EMBEDDINGS
     if options.to in FOLDERS and out.is_file():
         raise UsageError(f"--out {out}: a file, but --to {options.to} writes into a folder")
     if options.to not in FOLDERS and out.is_dir():

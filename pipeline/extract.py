@@ -34,7 +34,7 @@ from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check
 from pipeline.cli.slide_options import SlidesOptions, chosen_slides
 from pipeline.errors import BadInput, StaleInput, UsageError
-from pipeline.names import TRAINED
+from pipeline.names import TRAINED, RunFile
 from pipeline.runtime.process import n_ranks, refuse_several
 from pipeline.storage import atomic, freshness
 from pipeline.storage.lock import locked_file
@@ -201,7 +201,7 @@ def extract(common: Common, options: ExtractOptions) -> int:
             atomic.check_no_link(common.run / atomic.SHARDS)
         out = options.out or common.run / atomic.SHARDS / shard.file_name
         return extract_shard(inputs, settings, out, shard)
-    out = options.out or common.run / "embeddings.h5"
+    out = options.out or common.run / RunFile.EMBEDDINGS
     if n_ranks() > 1:
         return extract_jointly(inputs, settings, out)
     is_part = common.run.parent.name == FOLDER
@@ -221,8 +221,8 @@ def tile_inputs(common: Common, options: ExtractOptions) -> "TileInputs":
     from pipeline.network.model_file import load_model
     from pipeline.tiles.manifest import read_manifest
 
-    manifest = read_manifest(options.manifest or common.run / "manifest.csv")
-    model_path = options.model or common.run / "model.safetensors"
+    manifest = read_manifest(options.manifest or common.run / RunFile.MANIFEST)
+    model_path = options.model or common.run / RunFile.MODEL
     if options.encoder != TRAINED:
         with locked_file(model_path, wait=True):  # shards may begin at the same time
             install_encoder(model_path, manifest, Choice(options.encoder, options.weights), restart=common.restart)

@@ -19,7 +19,7 @@ from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
-from pipeline.names import BASELINES, DEFAULT_HEADS, FILES, FUSED, SOURCES, SUMMARY, TRAINED
+from pipeline.names import BASELINES, DEFAULT_HEADS, FILES, FUSED, SOURCES, TRAINED, RunFile
 from pipeline.runtime.console import log
 from pipeline.runtime.device import memory_bytes, n_cores, use_device
 from pipeline.storage import atomic, freshness, records
@@ -190,7 +190,7 @@ def describe(common: Common, options: FitHeadsOptions) -> Job:
     from pipeline.storage.embeddings import reader
     from pipeline.storage.predictions import csv_table
 
-    source = check_input(options.embeddings or common.run / "embeddings.h5", schema=reader.SCHEMA)
+    source = check_input(options.embeddings or common.run / RunFile.EMBEDDINGS, schema=reader.SCHEMA)
     if not common.force:
         freshness.check_inputs_unchanged(source.path, source.record)
     baselines = find_baselines(common.run) if options.baselines else None
@@ -204,7 +204,7 @@ def describe(common: Common, options: FitHeadsOptions) -> Job:
     names = ("rounds", "calibration", "baselines", "svm_rows", "decide", "relative")
     chosen = {"heads": heads, "fit_on": config.fit_on, **{name: getattr(options, name) for name in names}}
     artifact = records.Artifact(
-        path=records.existing_table(common.run / "predictions.csv"),
+        path=records.existing_table(common.run / RunFile.PREDICTIONS),
         schema=csv_table.SCHEMA,
         stage="fit_heads",
         options=chosen | limits,
@@ -238,7 +238,7 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
         baselines = [name for name in baselines if name not in fitted_twice]
         softmax = steps.fit_softmax(data.plain)
         n_lines = n_rows * (1 + (softmax is not None) + config.fused + len(job.heads) + len(baselines))
-        path = csv_table.table_for(common.run / "predictions.csv", n_lines)
+        path = csv_table.table_for(common.run / RunFile.PREDICTIONS, n_lines)
         if path.suffix == ".parquet":
             require_pyarrow()  # before hours of fitting
         if job.memory.room is not None:
@@ -269,13 +269,13 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
     facts = {name: head.facts for name, head in heads.items()}
     summary = {"classes": data.embeddings.classes, "fit_on": config.fit_on, "heads": facts} | probed
     summary["relative"] = None if data.mean is None else {"mean": data.mean.tolist()}
-    atomic.write_text(common.run / SUMMARY, atomic.to_json(summary))
+    atomic.write_text(common.run / RunFile.HEADS, atomic.to_json(summary))
     details = {name: job.source.record["details"].get(name) for name in ("protocol", "dataset", "credit", "encoder")}
     details |= normalisation_facts(job.source.path, job.baselines)
     details |= {"fit_on": config.fit_on, "calibrated_on": "val", "n_train": len(rows["train"].y)}
     details |= {name: getattr(options, name) for name in ("decide", "relative")}
     details["n_skipped"] = len(job.source.record["details"]["skipped"])
-    outputs = [common.run / name for name in (SUMMARY, *(FILES[head] for head in job.heads))]
+    outputs = [common.run / name for name in (RunFile.HEADS, *(FILES[head] for head in job.heads))]
     records.write_record(dataclasses.replace(job.artifact, path=path), outputs=outputs, details=details)
     log.info(f"fit_heads: predictions of {', '.join(heads)} for {n_rows} tiles in {path}")
 

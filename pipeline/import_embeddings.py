@@ -21,7 +21,7 @@ import tyro
 from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
-from pipeline.names import SPLITS
+from pipeline.names import SPLITS, RunFile
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.protocol import read_protocol
@@ -59,7 +59,7 @@ def run(common: Common, options: ImportOptions) -> int:
     check(options.labels is not None, "--labels: a CSV file with the labels is needed")
     if options.labels is None or read_protocol(common.run) is not None:
         raise UsageError(f"{common.run} is a plan: give another --run")
-    for name in ("manifest.csv", "model.safetensors"):
+    for name in (RunFile.MANIFEST, RunFile.MODEL):
         if (common.run / name).exists():
             raise UsageError(f"{common.run} has {name}, which belongs to tiles of its own: give another --run")
     source = options.source
@@ -69,7 +69,7 @@ def run(common: Common, options: ImportOptions) -> int:
     if not files or not files[0].is_file():
         raise BadInput(f"{source}: no such file, and no folder of .h5 files")
     chosen = {"key": options.key, "split_by": options.split_by}
-    out = common.run / "embeddings.h5"
+    out = common.run / RunFile.EMBEDDINGS
     artifact = records.Artifact(
         out, SCHEMA, "import_embeddings", chosen, [options.labels, *files], common.seed, protects="everything"
     )

@@ -15,6 +15,7 @@ import tyro
 from pipeline.cli.command import CommandWithoutRun
 from pipeline.cli.options import check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, UsageError
+from pipeline.names import RunFile
 from pipeline.runtime.console import log
 from pipeline.runtime.progress import progress
 from pipeline.storage import atomic, environment, records
@@ -62,7 +63,7 @@ def run(options: MergeOptions) -> int:
     if options.manifest is None:
         raise UsageError("--manifest: the manifest.csv that the shards were made from is needed")
     manifest = read_manifest(options.manifest)
-    out = options.out or manifest.path.parent / "embeddings.h5"
+    out = options.out or manifest.path.parent / RunFile.EMBEDDINGS
     environment.git_state()
     with locked(out.parent):
         atomic.remove_temporaries_of(out)

@@ -107,8 +107,40 @@ COST_ORDER = (
 """All heads, the cheapest first: what a head adds to training and to one pass over a tile. Softmax is the network's
 last layer, k-NN keeps all embeddings."""
 
-SUMMARY = "heads/heads.json"
-"""File in the run folder that states how each head was chosen and calibrated."""
+
+class RunFile:
+    """Names of the files in a run folder, or in the folder of a part of a plan."""
+
+    MANIFEST = "manifest.csv"
+    AUDIT = "audit.json"
+    PROTOCOL = "protocol.json"
+    """The plan of several folds or seeds."""
+
+    CHECKPOINT = "checkpoint.pt"
+    MODEL = "model.safetensors"
+    MODEL_FACTS = "model.json"
+    HISTORY = "history.csv"
+    EMBEDDINGS = "embeddings.h5"
+    BASELINES = "baselines.h5"
+    """Features that the baselines take."""
+
+    HEADS = "heads/heads.json"
+    """How each head was chosen and calibrated."""
+
+    PREDICTIONS = "predictions.csv"
+    RANDOM_CONTROL = "predictions-random.csv"
+    """Predictions of the random-split control."""
+
+    ROBUSTNESS = "robustness.csv"
+    COMPARISON = "comparison.csv"
+    """Scores of the heads; the report."""
+
+    PER_GROUP = "per_group.csv"
+    GROUPS = "groups.csv"
+    LABEL_ERRORS = "label_errors.csv"
+    RUNS = "compare.csv"
+    """Several runs in one table."""
+
 
 SPLITS = ("train", "val", "test")
 """Names of the splits; their order is the code stored in embeddings.h5 (`/split` uint8)."""

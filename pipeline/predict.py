@@ -18,7 +18,7 @@ from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, UsageError
 from pipeline.inference.embeddings import predict_rows
-from pipeline.names import SUMMARY
+from pipeline.names import RunFile
 from pipeline.runtime.console import log
 from pipeline.slides.place import check_same_content, content_facts, results_folder, slide_of
 from pipeline.storage import atomic, environment, freshness, records
@@ -68,9 +68,9 @@ def run(common: Common, options: PredictOptions) -> int:
     check(options.truth is None or options.tiles is None, "--truth: only a slide has a map that can be scored")
     name = source.stem if options.embeddings else source.resolve().name
     out = options.out or results_folder(common.run, atomic.MAPS, name)
-    table = out / "predictions.csv"
+    table = out / RunFile.PREDICTIONS
     is_foreign = records.record_path(table).is_file() and not is_ours(table)
-    if is_foreign or (out / "manifest.csv").exists() or (out.exists() and out.samefile(common.run)):
+    if is_foreign or (out / RunFile.MANIFEST).exists() or (out.exists() and out.samefile(common.run)):
         raise UsageError(f"--out {out}: a run folder, whose predictions.csv would be replaced: give another folder")
     predict = predict_slide if options.embeddings else predict_folder
     with locked(out):
@@ -130,7 +130,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
         truth = read_ground_truth(options.truth, content.classes, content.slide)
         inputs += [options.truth, description_path(options.truth)]
     words = chosen(options) | {"groups": rule and dataclasses.asdict(rule)}
-    artifact = records.Artifact(out / "predictions.csv", unlabelled.SCHEMA, "predict", words, inputs)
+    artifact = records.Artifact(out / RunFile.PREDICTIONS, unlabelled.SCHEMA, "predict", words, inputs)
     slide = content.slide
     source = slide_of(path, record, slide)
     check_same_content(artifact.path, source, sha256=slide.slide_sha256, restart=common.restart)
@@ -158,7 +158,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     tables = {}
     if rule is not None:
         scores = None if outliers is None else outliers[1]
-        tables["groups.csv"] = slide_csv(slide.slide, outputs, scores, rule=rule, classes=content.classes)
+        tables[RunFile.GROUPS] = slide_csv(slide.slide, outputs, scores, rule=rule, classes=content.classes)
     thumbnail = read_thumbnail(path, record)
     files = write_files(out, maps, thumbnail=thumbnail, truth=truth, objects=objects, tables=tables)
     remove_earlier(out, files)
@@ -202,15 +202,15 @@ def predict_folder(common: Common, options: PredictOptions, folder: Path, out: P
     if read_protocol(common.run) is not None:
         raise UsageError(f"--tiles: {common.run} is a plan: give the --run of one of its parts")
     names = image_files(folder)
-    path = common.run / "model.safetensors"
+    path = common.run / RunFile.MODEL
     model = load_model(path)
     network = EmbeddedBy(atomic.sha256_file(path), str(path), FIT_AGAIN)
     saved = read_heads(common.run, options.head, network, force=common.force)
     if model.classes != saved.classes:
-        raise BadInput(f"{common.run / SUMMARY}: its classes are not those of {path}: {FIT_AGAIN}")
+        raise BadInput(f"{common.run / RunFile.HEADS}: its classes are not those of {path}: {FIT_AGAIN}")
     digest = files_digest(folder, names)
     artifact = records.Artifact(
-        out / "predictions.csv",
+        out / RunFile.PREDICTIONS,
         unlabelled.SCHEMA,
         "predict",
         {"head": options.head, "tiles_sha256": digest},
@@ -221,7 +221,7 @@ def predict_folder(common: Common, options: PredictOptions, folder: Path, out: P
     if record is not None:
         return EXIT_SKIPPED if record["details"].get("skipped") else EXIT_OK
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
-    manifest = read_manifest(common.run / "manifest.csv")
+    manifest = read_manifest(common.run / RunFile.MANIFEST)
     engine = recorded_engine(saved.embedded, model, manifest, device, workers=n_workers(common.workers))
     tiles = TileFiles(folder, names, None, model.preprocess).fit_colours()
     if tiles.colours is not None:

@@ -18,7 +18,7 @@ from pipeline.cli.annotation_options import AnnotationOptions
 from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput
-from pipeline.names import SPLITS
+from pipeline.names import SPLITS, RunFile
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, records
 
@@ -146,7 +146,7 @@ def earlier_manifest(common: Common) -> "Manifest | None":
     """Return the manifest of an earlier run of the command; None if there is none or it is to be replaced."""
     from pipeline.tiles.manifest import read_manifest
 
-    path = common.run / "manifest.csv"
+    path = common.run / RunFile.MANIFEST
     is_there = path.is_file() and records.record_path(path).is_file()
     return read_manifest(path) if is_there and not common.restart else None
 
@@ -174,7 +174,7 @@ def run(common: Common, options: PrepareOptions) -> int:
     from pipeline.tiles.splits.cross_validation import make_plan
     from pipeline.tiles.splits.write import remove_other_plans, training_colours, write_parts
 
-    data, path = Path(options.data), common.run / "manifest.csv"
+    data, path = Path(options.data), common.run / RunFile.MANIFEST
     is_name = options.data in NAMES
     if not is_name and data.is_dir() and common.run.resolve().is_relative_to(data.resolve()):
         raise BadInput(f"{common.run} is among the tiles in {data}, its figures would be read as tiles: choose --run")
@@ -239,7 +239,7 @@ def run(common: Common, options: PrepareOptions) -> int:
     if findings and findings[0].severity == "error" and not options.allow_leakage:
         raise BadInput(f"{findings[0].line}: remove all copies but one, or pass --allow-leakage")
 
-    outputs = [common.run / "audit.json", common.run / "audit.md", common.run / "figures" / "classes.png"]
+    outputs = [common.run / RunFile.AUDIT, common.run / "audit.md", common.run / "figures" / "classes.png"]
     if annotated is not None:
         outputs += [overlay_path(common.run, slide) for slide in annotated.slides]
     n_bad = int((~good).sum())

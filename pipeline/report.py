@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, StaleInput
+from pipeline.names import RunFile
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, records
 
@@ -119,7 +120,7 @@ def write_if_stale(common: Common, protocol: "Protocol | None", options: ReportO
     from pipeline.markup.document import to_html, to_markdown
 
     folder = common.run
-    source, table = records.existing_table(folder / "predictions.csv"), folder / "comparison.csv"
+    source, table = records.existing_table(folder / RunFile.PREDICTIONS), folder / RunFile.COMPARISON
     predictions = read_predictions(source, force=common.force)
     files = optional_files(folder, pixels=options.gallery > 0, embeddings=options.map != "none")
     inputs = [source, *files]
@@ -144,9 +145,9 @@ def write_if_stale(common: Common, protocol: "Protocol | None", options: ReportO
     outputs = {
         "comparison.md": to_markdown(document),
         "report.html": to_html(document, folder=folder),
-        "per_group.csv": per_group_csv(predictions),
-        "groups.csv": groups_csv(groups),
-        "label_errors.csv": label_errors.to_csv(data.suspects),
+        RunFile.PER_GROUP: per_group_csv(predictions),
+        RunFile.GROUPS: groups_csv(groups),
+        RunFile.LABEL_ERRORS: label_errors.to_csv(data.suspects),
     }
     for name, text in outputs.items():
         if text is not None:
@@ -206,7 +207,7 @@ def collect(
     scores = by_key(score_heads(predictions, resampling, costs))
     n_train = predictions.details.get("n_train")
     verdict = judge(predictions, scores, resampling, rope=options.rope, n_train=n_train)
-    robustness = folder / "robustness.csv"
+    robustness = folder / RunFile.ROBUSTNESS
     corrupted = read_corrupted(robustness, predictions, force=common.force) if robustness in files else None
     log.info("report: drawing figures")
     worst = worst_errors(predictions, options.gallery)
@@ -242,9 +243,8 @@ def read_random_control(common: Common, predictions: "Predictions", files: list[
         StaleInput: they belong to another plan.
     """
     from pipeline.comparison.read import read_predictions
-    from pipeline.comparison.run_files import RANDOM_CONTROL
 
-    path = records.existing_table(common.run / RANDOM_CONTROL)
+    path = records.existing_table(common.run / RunFile.RANDOM_CONTROL)
     if path not in files:
         return None
     control = read_predictions(path, force=common.force)

@@ -16,7 +16,7 @@ from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput
-from pipeline.names import FILES, FUSED, SUMMARY
+from pipeline.names import FILES, FUSED, RunFile
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.protocol import read_protocol
@@ -77,8 +77,8 @@ def pool_parts(protocol: "Protocol", options: RobustnessOptions) -> None:
     from pipeline.storage.predictions import corrupted as stored
 
     parts = [part for part in protocol.parts if part.arm == protocol.main_arm]
-    files = [protocol.folder(part) / "robustness.csv" for part in parts]
-    out = protocol.run / "robustness.csv"
+    files = [protocol.folder(part) / RunFile.ROBUSTNESS for part in parts]
+    out = protocol.run / RunFile.ROBUSTNESS
     artifact = records.Artifact(out, stored.SCHEMA, "robustness", plain(options), files, protocol.seeds[0])
     if freshness.reusable_record(artifact) is not None:
         return
@@ -99,8 +99,8 @@ def write_robustness(common: Common, options: RobustnessOptions) -> int:
     from pipeline.storage.predictions.csv_table import HeadOutput
     from pipeline.tiles.manifest import read_manifest
 
-    folder, out = common.run, common.run / "robustness.csv"
-    predictions = read_predictions(folder / "predictions.csv", force=common.force)
+    folder, out = common.run, common.run / RunFile.ROBUSTNESS
+    predictions = read_predictions(folder / RunFile.PREDICTIONS, force=common.force)
     inputs = input_files(folder, predictions)
     if absent := [path for path in inputs if not path.is_file()]:
         raise BadArtifact(f"{absent[0]}: not there: restore it, or run the stage that makes it")
@@ -111,7 +111,7 @@ def write_robustness(common: Common, options: RobustnessOptions) -> int:
     if fused := [head for head in predictions.main_heads if head in FUSED]:
         log.warning(f"robustness: {', '.join(fused)} take colours and texture, too, and are left out")
     model, saved = load_trained(folder, predictions)
-    manifest = read_manifest(folder / "manifest.csv")
+    manifest = read_manifest(folder / RunFile.MANIFEST)
     rows = draw_rows(predictions, options.robustness_tiles, seed=common.seed)
     files = manifest.table.set_index("tile_id")
     every = predictions.rows("test")
@@ -168,8 +168,8 @@ def heads_of(predictions: "Predictions") -> list[str]:
 def input_files(run: Path, predictions: "Predictions") -> list[Path]:
     """Return the files that decide the content of robustness.csv."""
     heads = [FILES[head] for head in heads_of(predictions) if head in FILES]
-    others = [run / name for name in ("manifest.csv", "model.safetensors", SUMMARY, *heads)]
-    return [records.existing_table(run / "predictions.csv"), *others]
+    others = [run / name for name in (RunFile.MANIFEST, RunFile.MODEL, RunFile.HEADS, *heads)]
+    return [records.existing_table(run / RunFile.PREDICTIONS), *others]
 
 
 def draw_rows(predictions: "Predictions", n: int | None, *, seed: int) -> "np.ndarray":
@@ -194,7 +194,7 @@ def load_trained(run: Path, predictions: "Predictions") -> "tuple[Model, SavedHe
     from pipeline.network.model_file import load_model
 
     summary = read_summary(run, predictions.record)
-    path = run / "model.safetensors"
+    path = run / RunFile.MODEL
     model = load_model(path)
     if model.classes != predictions.classes:
         raise BadInput(f"{run / 'predictions.csv'}: its classes are not those of model.safetensors: run extract again")

@@ -17,7 +17,7 @@ from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, BadInput, UsageError
-from pipeline.names import IMAGENET
+from pipeline.names import IMAGENET, RunFile
 from pipeline.network.training.recipe import (
     Recipe,
     check_switch,
@@ -100,8 +100,8 @@ def artifact_of(manifest: "Manifest", options: TrainOptions, *, seed: int) -> re
     """Return how the model of a manifest is made; a checkpoint is the unfinished replacement."""
     from pipeline.network.model_file import SCHEMA
 
-    path, chosen = manifest.path.with_name("model.safetensors"), resolve_options(manifest, options)[1]
-    is_replaced = path.with_name("checkpoint.pt").is_file()
+    path, chosen = manifest.path.with_name(RunFile.MODEL), resolve_options(manifest, options)[1]
+    is_replaced = path.with_name(RunFile.CHECKPOINT).is_file()
     return records.Artifact(
         path,
         SCHEMA,
@@ -130,7 +130,7 @@ def start_training(
         device=use_device(common.device, common.threads, deterministic=common.deterministic),
         seed=common.seed,
         workers=n_workers(common.workers),
-        checkpoint=common.run / "checkpoint.pt",
+        checkpoint=common.run / RunFile.CHECKPOINT,
         options=chosen,
         compiled=options.compiled,
         log=EpochLog(common.run, tensorboard=options.tensorboard) if is_first() else None,
@@ -173,10 +173,10 @@ def train(common: Common, options: TrainOptions) -> int:
     """Train, or continue, or do nothing if the model is current; return the exit code."""
     from pipeline.tiles.manifest import read_manifest
 
-    manifest = read_manifest(common.run / "manifest.csv")
+    manifest = read_manifest(common.run / RunFile.MANIFEST)
     recipe, chosen = resolve_options(manifest, options)
     name = chosen["recipe"]
-    checkpoint = common.run / "checkpoint.pt"
+    checkpoint = common.run / RunFile.CHECKPOINT
     for start in inputs_of(manifest, options)[1:]:
         if not start.is_file():
             raise BadInput(f"--init {start}: no such file")
@@ -221,7 +221,7 @@ def finish(
     from pipeline.network.training.augmentation import augment, draw
     from pipeline.network.training.epoch_log import METRICS, EpochLog
 
-    path = common.run / "model.safetensors"
+    path = common.run / RunFile.MODEL
     state = training.state
     info = {
         "arch": options.arch,
@@ -241,7 +241,7 @@ def finish(
     history = pd.DataFrame(state.history)
     outputs = [
         description_path(path),
-        common.run / "history.csv",
+        common.run / RunFile.HISTORY,
         common.run / "figures" / "history.png",
         common.run / "figures" / "batch.png",
         common.run / METRICS,

@@ -14,12 +14,12 @@ from pathlib import Path
 from pipeline.cli.command import Command
 from pipeline.cli.options import Common
 from pipeline.errors import EXIT_FAILED, EXIT_OK, BadArtifact, PipelineError
-from pipeline.names import DEFAULT_HEADS, FILES
+from pipeline.names import DEFAULT_HEADS, FILES, RunFile
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, lock, records
 from pipeline.storage.protocol import Protocol, check_part, read_protocol
 
-UNFINISHED = ("checkpoint.pt", "metrics.jsonl", ".h5.partial", ".h5.partial.json")
+UNFINISHED = (RunFile.CHECKPOINT, "metrics.jsonl", ".h5.partial", ".h5.partial.json")
 """Ends of the names of files of an interrupted stage, which have no record."""
 
 
@@ -31,7 +31,7 @@ class VerifyOptions:
     """Accept that heavy files (model, embeddings, heads) and figures with pixels are missing, as in a clone."""
 
 
-OPTIONAL = {"baselines.h5", "predictions-random.csv", "robustness.csv", "compare.csv"} | {
+OPTIONAL = {RunFile.BASELINES, RunFile.RANDOM_CONTROL, RunFile.ROBUSTNESS, RunFile.RUNS} | {
     file for head, file in FILES.items() if head not in DEFAULT_HEADS
 }
 """Artefacts that a finished run may not have."""
@@ -94,16 +94,16 @@ def check_content(run: Path, findings: Findings) -> None:
     from pipeline.storage.predictions.csv_table import check_predictions
     from pipeline.tiles.manifest import read_manifest
 
-    manifest = read_manifest(run / "manifest.csv") if (run / "manifest.csv").is_file() else None
-    if (run / "model.safetensors").is_file():
-        load_model(run / "model.safetensors")
-    if (run / "embeddings.h5").is_file():
-        embeddings = read_embeddings(run / "embeddings.h5")
+    manifest = read_manifest(run / RunFile.MANIFEST) if (run / RunFile.MANIFEST).is_file() else None
+    if (run / RunFile.MODEL).is_file():
+        load_model(run / RunFile.MODEL)
+    if (run / RunFile.EMBEDDINGS).is_file():
+        embeddings = read_embeddings(run / RunFile.EMBEDDINGS)
         if manifest is not None and embeddings.tile_id != list(manifest.table["tile_id"]):
             findings.faults.append(
                 f"{run / 'embeddings.h5'}: its rows are not the tiles of manifest.csv, in this order"
             )
-    path = records.existing_table(run / "predictions.csv")
+    path = records.existing_table(run / RunFile.PREDICTIONS)
     if path.is_file():
         found = check_predictions(path)
         if manifest is not None and not found <= set(manifest.table["tile_id"]):
@@ -136,7 +136,7 @@ def check_shard(path: Path) -> None:
     from pipeline.storage.embeddings.reader import read_embeddings
     from pipeline.tiles.manifest import read_manifest
 
-    content, manifest = read_embeddings(path, shard=True), path.parent.parent / "manifest.csv"
+    content, manifest = read_embeddings(path, shard=True), path.parent.parent / RunFile.MANIFEST
     if content.shard is None:
         raise BadArtifact(f"{path}: is not a shard")
     if manifest.is_file():
@@ -153,7 +153,7 @@ def check_parts(protocol: Protocol, findings: Findings) -> None:
         with findings.collected():
             check_part(protocol, part)
         check_folder(folder, findings)
-        if records.existing_table(folder / "predictions.csv") not in findings.known:
+        if records.existing_table(folder / RunFile.PREDICTIONS) not in findings.known:
             log.info(f"verify: {folder}: this part of the plan is not finished")
 
 
@@ -173,7 +173,7 @@ def run(common: Common, options: VerifyOptions) -> int:
         protocol = read_protocol(folder)
         if protocol is not None:
             check_parts(protocol, findings)
-            expected = ["manifest.csv", "predictions.csv", "comparison.csv"]
+            expected = [RunFile.MANIFEST, RunFile.PREDICTIONS, RunFile.COMPARISON]
     for name in expected:
         if records.existing_table(folder / name) not in findings.known:
             log.info(f"verify: {name}: not made yet")

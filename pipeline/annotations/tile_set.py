@@ -15,6 +15,7 @@ from pipeline.annotations.regions import combine
 from pipeline.errors import BadArtifact, BadInput
 from pipeline.figures.plotting import to_rgb
 from pipeline.figures.style import area_colours
+from pipeline.names import RunFile
 from pipeline.runtime.console import log
 from pipeline.slides.grid import THUMBNAIL_PX, Tiling, squares_of
 from pipeline.slides.openslide_reader import open_slide
@@ -55,7 +56,7 @@ def slide_hashes(listing: Listing) -> dict[str, str]:
 def earlier_overlays(run: Path) -> set[Path]:
     """Return the overlays that an earlier run of prepare recorded."""
     try:
-        outputs = records.read_record_alone(run / "manifest.csv")["outputs"]
+        outputs = records.read_record_alone(run / RunFile.MANIFEST)["outputs"]
     except BadArtifact:
         return set()
     return {run / name for name in outputs if Path(name).parent.as_posix() == FIGURES}

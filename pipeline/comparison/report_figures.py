@@ -26,7 +26,7 @@ from pipeline.figures.heads import (
 from pipeline.figures.selective import draw_selective
 from pipeline.markup.document import Figure
 from pipeline.markup.number_format import count, head_name
-from pipeline.names import SPLITS
+from pipeline.names import SPLITS, RunFile
 from pipeline.storage.embeddings.reader import OK, Embeddings, feature_rows
 from pipeline.tiles.decoding import decode_tile, pixel_hash
 from pipeline.tiles.manifest import Manifest
@@ -174,7 +174,7 @@ def draw_embedding_map(
     """Draw the map of the embeddings; return it, or the sentence on why there is none."""
     embeddings = files.embeddings
     if embeddings is None:
-        return files.reason("embeddings.h5")
+        return files.reason(RunFile.EMBEDDINGS)
     if embeddings.classes != predictions.classes or not set(predictions.tiles["tile_id"]) <= set(embeddings.tile_id):
         return "embeddings.h5 holds other tiles or classes than predictions.csv: run fit_heads again."
     label, is_test = embeddings.label.astype(np.int64), embeddings.split == TEST
@@ -183,7 +183,7 @@ def draw_embedding_map(
     rows = rows[choose_rows(is_test[rows], label[rows])]
     if len(rows) < LEAST_POINTS:
         return f"{count(len(rows), 'embedding')} cannot be mapped."
-    features = feature_rows(folder.parent / "embeddings.h5", rows)
+    features = feature_rows(folder.parent / RunFile.EMBEDDINGS, rows)
     points = project(features, method=method, seed=seed)
     draw_map(
         folder / "embedding_map.png",
@@ -219,7 +219,7 @@ def draw_errors(folder: Path, files: RunFiles, predictions: Predictions, worst: 
     if not worst:
         return "No head misclassifies any test tile."
     if files.manifest is None:
-        return files.reason("manifest.csv")
+        return files.reason(RunFile.MANIFEST)
     table = files.manifest.table.set_index("tile_id")
     read = tile_reader(files.manifest)
     pictures = []

@@ -10,21 +10,19 @@ import pandas as pd
 
 from pipeline.comparison.heads_summary import HeadFacts, HeadsSummary, read_heads_summary
 from pipeline.errors import BadArtifact, PipelineError
+from pipeline.names import RunFile
 from pipeline.storage import atomic, records
 from pipeline.storage.embeddings.reader import Embeddings, read_embeddings
 from pipeline.tiles.manifest import Manifest, read_manifest
 
 OWNERS = {
-    "heads/heads.json": "predictions.csv",
-    "history.csv": "model.safetensors",
-    "model.json": "model.safetensors",
-    "audit.json": "manifest.csv",
-    "protocol.json": "manifest.csv",
+    RunFile.HEADS: RunFile.PREDICTIONS,
+    RunFile.HISTORY: RunFile.MODEL,
+    RunFile.MODEL_FACTS: RunFile.MODEL,
+    RunFile.AUDIT: RunFile.MANIFEST,
+    RunFile.PROTOCOL: RunFile.MANIFEST,
 }
 """File -> the artefact whose record lists it."""
-
-RANDOM_CONTROL = "predictions-random.csv"
-"""The pooled predictions of a plan's random-split control."""
 
 PLAIN_FIGURES = ("figures/history.png",)
 PIXEL_FIGURES = ("figures/classes.png", "figures/batch.png")
@@ -91,7 +89,7 @@ class RunFiles:
         return f"{name} was left out ({self.missing.get(name, 'it holds nothing of this')})."
 
 
-LARGEST = {"manifest.csv": 250_000_000, "embeddings.h5": 10_000_000_000}
+LARGEST = {RunFile.MANIFEST: 250_000_000, RunFile.EMBEDDINGS: 10_000_000_000}
 """File -> bytes up to which it is read: about a million tiles. With more, the report shows no tile and no map."""
 
 
@@ -106,10 +104,10 @@ def optional_files(run: Path, *, pixels: bool, embeddings: bool) -> list[Path]:
         embeddings: whether it holds the map of the embeddings.
     """
     names = [*OWNERS, *PLAIN_FIGURES]
-    names += [records.existing_table(run / RANDOM_CONTROL).name, "robustness.csv"]
+    names += [records.existing_table(run / RunFile.RANDOM_CONTROL).name, RunFile.ROBUSTNESS]
     names += PIXEL_FIGURES if pixels else []
-    names += ["manifest.csv"] if pixels else []
-    names += ["embeddings.h5"] if embeddings else []
+    names += [RunFile.MANIFEST] if pixels else []
+    names += [RunFile.EMBEDDINGS] if embeddings else []
     figures = {run / name for name in (*PLAIN_FIGURES, *PIXEL_FIGURES)}
     found = [run / name for name in names if (run / name).is_file() and not _is_too_large(run, name)]
     return [path for path in found if not (path in figures and path.is_symlink())]
@@ -139,15 +137,15 @@ def read_run_files(run: Path, files: Iterable[Path]) -> RunFiles:
             missing[name] = "its content breaks the schema: run the stage that makes it again"
         return None
 
-    tables = (records.existing_table(run / RANDOM_CONTROL).name, "robustness.csv")
+    tables = (records.existing_table(run / RunFile.RANDOM_CONTROL).name, RunFile.ROBUSTNESS)
     missing |= {name: "not there" for name in tables if name not in present}
     return RunFiles(
-        summary=attempt("heads/heads.json", read_heads_summary),
-        history=attempt("history.csv", _read_history),
-        model=attempt("model.json", _read_model),
-        findings=attempt("audit.json", _read_findings),
-        manifest=attempt("manifest.csv", read_manifest),
-        embeddings=attempt("embeddings.h5", lambda path: read_embeddings(path, with_features=False)),
+        summary=attempt(RunFile.HEADS, read_heads_summary),
+        history=attempt(RunFile.HISTORY, _read_history),
+        model=attempt(RunFile.MODEL_FACTS, _read_model),
+        findings=attempt(RunFile.AUDIT, _read_findings),
+        manifest=attempt(RunFile.MANIFEST, read_manifest),
+        embeddings=attempt(RunFile.EMBEDDINGS, lambda path: read_embeddings(path, with_features=False)),
         figures=frozenset(present & {*PLAIN_FIGURES, *PIXEL_FIGURES}),
         missing=missing,
     )

@@ -14,7 +14,7 @@ from pipeline.errors import BadArtifact, BadInput, StaleInput
 from pipeline.heads.base import Head, Rows, Softmax
 from pipeline.heads.outputs import calibrated_output, with_means
 from pipeline.heads.registry import SAVED_KINDS
-from pipeline.names import FILES, FUSED, MAIN, MEANS, REFERENCES, SUMMARY
+from pipeline.names import FILES, FUSED, MAIN, MEANS, REFERENCES, RunFile
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.embeddings.relative_features import centres, relative
@@ -110,13 +110,13 @@ def read_summary(run: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         BadArtifact: heads.json or the file of a head is missing, damaged or not the one that fit_heads wrote.
     """
-    changed = freshness.damaged_outputs(records.existing_table(run / "predictions.csv"), record)
-    for name in (SUMMARY, *FILES.values()):
+    changed = freshness.damaged_outputs(records.existing_table(run / RunFile.PREDICTIONS), record)
+    for name in (RunFile.HEADS, *FILES.values()):
         if name in changed:
             raise BadArtifact(f"{run / name}: missing or changed since fit_heads wrote it: run fit_heads again")
-    summary = atomic.from_json(run / SUMMARY)
+    summary = atomic.from_json(run / RunFile.HEADS)
     if not _is_summary(summary):
-        raise BadArtifact(f"{run / SUMMARY}: its content breaks the schema: run fit_heads --restart")
+        raise BadArtifact(f"{run / RunFile.HEADS}: its content breaks the schema: run fit_heads --restart")
     return dict(summary)
 
 
@@ -159,13 +159,13 @@ def load_heads(
     for name in names:
         if name in FUSED and name in entries:
             raise BadInput(
-                f"{run / SUMMARY}: '{name}' takes colours and texture, too, which only the tiles of the run have: take "
-                "another head"
+                f"{run / RunFile.HEADS}: '{name}' takes colours and texture, too, which only tiles of the run have: "
+                "take another head"
             )
         if name not in entries:
             raise BadInput(
-                f"{run / SUMMARY}: there is no head '{name}', only {', '.join(n for n in MAIN if n in entries)}: run "
-                "fit_heads with --heads, or take another"
+                f"{run / RunFile.HEADS}: there is no head '{name}', only {', '.join(n for n in MAIN if n in entries)}: "
+                "run fit_heads with --heads, or take another"
             )
     wanted = {each for name in names for each in (entries[name]["members"] if name in MEANS else [name])}
     fitted = [name for name in MAIN if name in wanted]
@@ -176,7 +176,7 @@ def load_heads(
         entries={name: entries[name] for name in {*names, *fitted}},
         mean=None if summary.get("relative") is None else np.array(summary["relative"]["mean"], np.float32),
         embedded=embedded,
-        files=[run / SUMMARY, *(run / FILES[name] for name in fitted if name in FILES)],
+        files=[run / RunFile.HEADS, *(run / FILES[name] for name in fitted if name in FILES)],
     )
 
 
@@ -220,7 +220,7 @@ def folder_of_network(run: Path, network: EmbeddedBy) -> Path:
     if protocol is None:
         return run
     for part in protocol.parts:
-        path = protocol.folder(part) / "model.safetensors"
+        path = protocol.folder(part) / RunFile.MODEL
         if records.record_path(path).is_file() and records.read_record_alone(path)["sha256"] == network.sha256:
             check_part(protocol, part)
             return path.parent
@@ -244,7 +244,7 @@ def read_heads(run: Path, head: str, network: EmbeddedBy, *, force: bool) -> Sav
         BadArtifact: a file is missing or damaged.
         StaleInput: the heads were fitted on embeddings of another network, or one of their inputs has changed.
     """
-    path = records.existing_table(run / "predictions.csv")
+    path = records.existing_table(run / RunFile.PREDICTIONS)
     record = records.check_artifact(path, schema=SCHEMA)
     embedded = embeddings_record(run, record, network)
     if not force:
@@ -271,7 +271,7 @@ def read_saved_head(run: Path, head: str) -> SavedHeads:
     """
     if read_protocol(run) is not None:
         raise BadInput(f"{run} is a plan, each part has heads of its own: give a folder in {run / FOLDER}")
-    path = records.existing_table(run / "predictions.csv")
+    path = records.existing_table(run / RunFile.PREDICTIONS)
     record = records.check_artifact(path, schema=SCHEMA)
     freshness.check_inputs_unchanged(path, record)
     summary = read_summary(run, record)

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.errors import StaleInput
 from pipeline.evaluation.group_rule import RULES, GroupRule, group_probabilities
+from pipeline.names import RunFile
 from pipeline.runtime.console import log
 from pipeline.storage import freshness, records
 from pipeline.storage.csv_files import no_formula
@@ -26,7 +27,7 @@ def group_rule(run: Path, classes: Sequence[str], *, force: bool) -> GroupRule |
     Raises:
         BadArtifact: the record of comparison.csv is damaged or was edited.
     """
-    path = run / "comparison.csv"
+    path = run / RunFile.COMPARISON
     if not path.is_file() or not records.record_path(path).is_file():
         return None
     record = records.read_record_alone(path)

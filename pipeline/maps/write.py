@@ -19,7 +19,7 @@ from pipeline.maps.page import build
 from pipeline.maps.tables import agreement_csv, areas_csv, iou_csv
 from pipeline.markup.document import to_html, to_markdown
 from pipeline.markup.number_format import head_name
-from pipeline.names import MAIN
+from pipeline.names import MAIN, RunFile
 from pipeline.storage import atomic, records
 
 PER_HEAD = ("map", "uncertainty", "probabilities")
@@ -27,7 +27,7 @@ PER_HEAD = ("map", "uncertainty", "probabilities")
 
 SHARED = (
     "maps.png",
-    "groups.csv",
+    RunFile.GROUPS,
     "outlier.png",
     "disagreement.png",
     "areas.csv",
@@ -57,7 +57,7 @@ def remove_earlier(out: Path, kept: Collection[Path]) -> None:
     Called before the new record is written. A file that the record does not list is the user's and stays. Other names
     in the record are ignored, because the record can come from anyone.
     """
-    table = out / "predictions.csv"
+    table = out / RunFile.PREDICTIONS
     if not records.record_path(table).is_file():
         return
     try:

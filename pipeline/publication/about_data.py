@@ -5,11 +5,9 @@ Nothing is invented: a statement is a value of a record, or follows from it. Non
 
 from pipeline.comparison.sections.overview import PROTOCOLS
 from pipeline.markup.number_format import compact, count, listing, number
-from pipeline.names import SPLITS
+from pipeline.names import SPLITS, RunFile
 from pipeline.publication.run_facts import RunFacts
 from pipeline.publication.statement import (
-    AUDIT,
-    HEADS,
     MANIFEST,
     PREDICTIONS,
     Statement,
@@ -26,11 +24,12 @@ def data(run: RunFacts) -> Statement | None:
 
 def excluded(run: RunFacts) -> Statement | None:
     """Return how many tiles were found and how many could not be read."""
-    n, bad = run.get(AUDIT, "n_tiles"), run.get(AUDIT, "n_unreadable")
+    n, bad = run.get(RunFile.AUDIT, "n_tiles"), run.get(RunFile.AUDIT, "n_unreadable")
     if n is None:
         return None
     return Statement(
-        f"{count(n, 'tile')} found, {bad} of them unreadable and left out.", (f"{AUDIT}: n_tiles, n_unreadable",)
+        f"{count(n, 'tile')} found, {bad} of them unreadable and left out.",
+        (f"{RunFile.AUDIT}: n_tiles, n_unreadable",),
     )
 
 
@@ -51,8 +50,8 @@ def resolution(run: RunFacts) -> Statement | None:
 
 def classes(run: RunFacts) -> Statement | None:
     """Return the names of the classes."""
-    names = run.get(HEADS, "classes")
-    return names and Statement(f"{count(len(names), 'class')}: {listing(names)}.", (f"{HEADS}: classes",))
+    names = run.get(RunFile.HEADS, "classes")
+    return names and Statement(f"{count(len(names), 'class')}: {listing(names)}.", (f"{RunFile.HEADS}: classes",))
 
 
 def assignment(run: RunFacts) -> Statement | None:
@@ -96,7 +95,7 @@ def class_counts(run: RunFacts) -> Statement | None:
     """Return the tiles of each class in each split."""
     parts = []
     for split in SPLITS:
-        found = [(name, any_score(run, f"recall[{name}]", split)) for name in run.get(HEADS, "classes") or ()]
+        found = [(name, any_score(run, f"recall[{name}]", split)) for name in run.get(RunFile.HEADS, "classes") or ()]
         counts = [f"{name} {score.n}" for name, score in found if score is not None]
         parts += [f"{split}: {', '.join(counts)}"] if counts else []
     return Statement(f"Tiles by class: {'; '.join(parts)}.", ("comparison.csv: n of recall[class]",)) if parts else None

@@ -5,10 +5,10 @@ Nothing is invented: a statement is a value of a record, or follows from it. Non
 
 from pipeline.comparison.sections.overview import FIT_ON
 from pipeline.markup.number_format import compact, head_name
+from pipeline.names import RunFile
 from pipeline.publication.run_facts import RunFacts
 from pipeline.publication.statement import (
     COMPARISON,
-    HEADS,
     PREDICTIONS,
     Statement,
     names_of,
@@ -30,7 +30,7 @@ def method(run: RunFacts) -> Statement | None:
 
 def model(run: RunFacts) -> Statement | None:
     """Return network, input and output."""
-    arch, preprocess = of_training(run, "arch"), run.network("model.json", "preprocess") or {}
+    arch, preprocess = of_training(run, "arch"), run.network(RunFile.MODEL_FACTS, "preprocess") or {}
     side = preprocess.get("crop") or preprocess.get("size")
     if arch is None:
         return None
@@ -41,13 +41,13 @@ def model(run: RunFacts) -> Statement | None:
     chosen = [f"{head_name(head)}: {compact(found)}" for head in run.heads if (found := of_head(run, head, "chosen"))]
     if chosen:
         text += f" Chosen: {'; '.join(chosen)}."
-        sources = (*sources, f"{HEADS}: heads.*.chosen")
+        sources = (*sources, f"{RunFile.HEADS}: heads.*.chosen")
     return Statement(text, sources)
 
 
 def preprocessing(run: RunFacts) -> Statement | None:
     """Return what is done to the pixels of a tile."""
-    found = run.network("model.json", "preprocess")
+    found = run.network(RunFile.MODEL_FACTS, "preprocess")
     if not found:
         return None
     crop = f", cropped to the central {found['crop']} px" if found.get("crop") else ""
@@ -73,7 +73,7 @@ def initialisation(run: RunFacts) -> Statement | None:
         trained_on = encoder.get("trained_on") or "not recorded"
         text = f"Pretrained weights {encoder.get('weights')}, SHA-256 {encoder.get('weights_sha256')}; trained on: "
         return Statement(f"{text}{trained_on}.", (f"{run.of_network}model.json: encoder",))
-    start, seed = of_training(run, "init"), run.network("model.json", "seed")
+    start, seed = of_training(run, "init"), run.network(RunFile.MODEL_FACTS, "seed")
     text = f"Start weights: {start.text}." if start else f"Random weights from seed {seed}, no pretraining."
     source = f"{run.of_network}model.json: init, seed"
     return Statement(text, start.sources if start else (source,))
@@ -119,7 +119,7 @@ def output(run: RunFacts) -> Statement | None:
     is_balanced = run.get(PREDICTIONS, "details", "decide") == "balanced"
     rule = "probability, divided by a power of its class's share" if is_balanced else "score"
     text = f"A calibrated probability for each class ({', '.join(methods)}); the class is that of the largest {rule}."
-    return Statement(text, (f"{HEADS}: heads.*.calibration.method", f"{PREDICTIONS}: details.decide"))
+    return Statement(text, (f"{RunFile.HEADS}: heads.*.calibration.method", f"{PREDICTIONS}: details.decide"))
 
 
 def availability(run: RunFacts) -> Statement | None:

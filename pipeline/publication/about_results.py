@@ -7,11 +7,10 @@ from collections.abc import Mapping
 
 from pipeline.comparison.sections.overview import METRIC_ROWS
 from pipeline.markup.number_format import count, head_name, level_text, listing, number
+from pipeline.names import RunFile
 from pipeline.publication.run_facts import RunFacts
 from pipeline.publication.statement import (
-    AUDIT,
     COMPARISON,
-    HEADS,
     MANIFEST,
     PREDICTIONS,
     Statement,
@@ -82,7 +81,7 @@ def baselines(run: RunFacts) -> Statement | None:
 def per_class(run: RunFacts) -> Statement | None:
     """Return sensitivity (recall) and precision of each class for the best head."""
     best, parts = run.get(COMPARISON, "details", "best"), []
-    for name in run.get(HEADS, "classes") or ():
+    for name in run.get(RunFile.HEADS, "classes") or ():
         recall, precision = (run.score(best, f"{metric}[{name}]") for metric in ("recall", "precision"))
         if recall is not None and precision is not None:
             parts.append(f"{name} {number(recall.value)}, {number(precision.value)} (n {recall.n})")
@@ -92,7 +91,7 @@ def per_class(run: RunFacts) -> Statement | None:
 
 def groups(run: RunFacts) -> Statement | None:
     """Return where the scores of single groups are."""
-    return companions(run, {"per_group.csv": "Accuracy of each head in each group is in per_group.csv."})
+    return companions(run, {RunFile.PER_GROUP: "Accuracy of each head in each group is in per_group.csv."})
 
 
 def failures(run: RunFacts) -> Statement | None:
@@ -100,7 +99,7 @@ def failures(run: RunFacts) -> Statement | None:
     known = {
         "figures/confusion.png": "Confusion matrices: figures/confusion.png.",
         "figures/errors.png": "Most confident errors: figures/errors.png.",
-        "label_errors.csv": "Likely label errors: label_errors.csv.",
+        RunFile.LABEL_ERRORS: "Likely label errors: label_errors.csv.",
     }
     return companions(run, known)
 
@@ -113,7 +112,7 @@ def cross_table(run: RunFacts) -> Statement | None:
 
 def label_errors(run: RunFacts) -> Statement | None:
     """Return where likely label errors are listed."""
-    return companions(run, {"label_errors.csv": "Likely label errors (cleanlab) are in label_errors.csv."})
+    return companions(run, {RunFile.LABEL_ERRORS: "Likely label errors (cleanlab) are in label_errors.csv."})
 
 
 def limitations(run: RunFacts) -> Statement | None:
@@ -125,11 +124,11 @@ def limitations(run: RunFacts) -> Statement | None:
         found.append("The test rows come from too few groups for the comparisons that are asked: nothing is decided.")
     if run.protocol is None and run.encoder is None:
         found.append("One split and one trained network: another seed can change scores more than heads differ.")
-    findings = run.get(AUDIT, "findings") or []
+    findings = run.get(RunFile.AUDIT, "findings") or []
     if findings:
         quoted = "; ".join(str(finding["what"]) for finding in findings[:MOST_FINDINGS])
         found.append(f"The audit has {count(len(findings), 'finding')}: {quoted}.")
-        sources.append(f"{AUDIT}: findings")
+        sources.append(f"{RunFile.AUDIT}: findings")
     return Statement(" ".join(found), tuple(sources)) if found else None
 
 

@@ -11,15 +11,15 @@ from typing import Any
 from pipeline.comparison.run_files import OWNERS
 from pipeline.comparison.scores import SCHEMA, Score
 from pipeline.errors import BadArtifact
-from pipeline.names import BASELINES, MAIN
+from pipeline.names import BASELINES, MAIN, RunFile
 from pipeline.storage import freshness, records
 from pipeline.storage.atomic import sha256_file
 from pipeline.storage.protocol import Protocol, read_protocol
 
-RECORDED = ("manifest.csv", "baselines.h5", "predictions.csv", "robustness.csv", "comparison.csv")
+RECORDED = (RunFile.MANIFEST, RunFile.BASELINES, RunFile.PREDICTIONS, RunFile.ROBUSTNESS, RunFile.COMPARISON)
 """Artefacts of the run folder whose records are read; those of the network are in the folder of a part of a plan."""
 
-OF_NETWORK = ("model.safetensors", "embeddings.h5")
+OF_NETWORK = (RunFile.MODEL, RunFile.EMBEDDINGS)
 
 LARGE = "predictions.parquet.json"
 """Record of the predictions where they are a Parquet table."""
@@ -59,7 +59,7 @@ class RunFacts:
     @property
     def encoder(self) -> Mapping[str, Any] | None:
         """The frozen encoder; None for a network that was trained on the tiles."""
-        found = self.network("model.json", "encoder")
+        found = self.network(RunFile.MODEL_FACTS, "encoder")
         return found if isinstance(found, dict) else None
 
     @property
@@ -98,7 +98,7 @@ def read_facts(run: Path, *, force: bool = False) -> RunFacts:
         BadArtifact: no report, or a file is not what its record states.
         StaleInput: the report was made from files that have changed since.
     """
-    table = run / "comparison.csv"
+    table = run / RunFile.COMPARISON
     record = records.check_artifact(table, schema=SCHEMA)
     if not force:
         freshness.check_inputs_unchanged(table, record)
@@ -114,7 +114,7 @@ def read_facts(run: Path, *, force: bool = False) -> RunFacts:
     if LARGE in content:  # one name for both forms of the table
         content["predictions.csv.json"] = content[LARGE]
     owned = {run / name: (run / owner, name) for name, owner in OWNERS.items() if name.endswith(".json")}
-    owned[run / of_network / "model.json"] = (run / of_network / "model.safetensors", "model.json")
+    owned[run / of_network / RunFile.MODEL_FACTS] = (run / of_network / RunFile.MODEL, RunFile.MODEL_FACTS)
     owned = {path: owner for path, owner in owned.items() if path.is_file()}
     for path, (owner, name) in owned.items():
         content[path.relative_to(run).as_posix()] = _owned(path, records.existing_table(owner), name)

@@ -6,11 +6,13 @@ from typing import Any
 
 from pipeline.comparison.scores import Score
 from pipeline.markup.number_format import compact, count, head_name, interval, listing, number
+from pipeline.names import RunFile
 from pipeline.publication.run_facts import RunFacts
 
-MANIFEST, PREDICTIONS, COMPARISON = "manifest.csv.json", "predictions.csv.json", "comparison.csv.json"
-HEADS, AUDIT = "heads/heads.json", "audit.json"
-"""Files of a run, as sources name them."""
+MANIFEST, PREDICTIONS, COMPARISON = (
+    f"{name}.json" for name in (RunFile.MANIFEST, RunFile.PREDICTIONS, RunFile.COMPARISON)
+)
+"""Records of a run, as sources name them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +31,7 @@ def names_of(heads: list[str]) -> str:
 
 def of_head(run: RunFacts, head: str, *keys: str) -> Any:
     """Return a value of a head's entry in heads.json."""
-    return run.get(HEADS, "heads", head, *keys)
+    return run.get(RunFile.HEADS, "heads", head, *keys)
 
 
 def any_score(run: RunFacts, metric: str, split: str) -> Score | None:
@@ -49,7 +51,7 @@ def value_text(score: Score | None) -> str:
 
 def of_training(run: RunFacts, name: str) -> Statement | None:
     """Return a value of model.json; for a plan of its summary in heads.json."""
-    file, keys = (HEADS, ("training", name)) if run.protocol is not None else ("model.json", (name,))
+    file, keys = (RunFile.HEADS, ("training", name)) if run.protocol is not None else (RunFile.MODEL_FACTS, (name,))
     value = run.get(file, *keys)
     return None if value is None else Statement(compact(value), (f"{file}: {'.'.join(keys)}",))
 

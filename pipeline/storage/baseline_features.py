@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import BadArtifact, StaleInput
+from pipeline.names import RunFile
 from pipeline.storage import atomic
 from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE
 from pipeline.storage.hdf5 import DatasetSpec, as_utf8, created, finish, opened, read_dataset, write_attributes
@@ -100,7 +101,7 @@ class Baselines:
 def find_baselines(run: Path) -> Path | None:
     """Return baselines.h5 of the run, or of the plan of which the run is a part; None without one."""
     places = [run, *([run.parent.parent] if run.parent.name == FOLDER else [])]
-    return next((place / "baselines.h5" for place in places if (place / "baselines.h5").is_file()), None)
+    return next((place / RunFile.BASELINES for place in places if (place / RunFile.BASELINES).is_file()), None)
 
 
 def row_type(*, colour_histogram: int, handcrafted: int, untrained: int) -> np.dtype:

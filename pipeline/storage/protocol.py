@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BadArtifact, StaleInput
+from pipeline.names import RunFile
 from pipeline.storage import atomic, records
 
-NAME = "protocol.json"
 FOLDER = "parts"
 SCHEMA = "protocol/1.0"
 
@@ -80,7 +80,7 @@ class Protocol:
 
     def predictions(self, arm: str) -> Path:
         """Return the path of the pooled predictions of an arm."""
-        return self.run / ("predictions.csv" if arm == self.main_arm else f"predictions-{arm}.csv")
+        return self.run / (RunFile.PREDICTIONS if arm == self.main_arm else f"predictions-{arm}.csv")
 
 
 def write_protocol(protocol: Protocol) -> Path:
@@ -93,7 +93,7 @@ def write_protocol(protocol: Protocol) -> Path:
         "inner": protocol.n_inner,
         "parts": [dataclasses.asdict(part) for part in protocol.parts],
     }
-    path = protocol.run / NAME
+    path = protocol.run / RunFile.PROTOCOL
     atomic.write_text(path, atomic.to_json(content))
     return path
 
@@ -104,13 +104,13 @@ def read_protocol(run: Path) -> Protocol | None:
     Raises:
         BadArtifact: the plan is not the one that `prepare` wrote.
     """
-    path = run / NAME
+    path = run / RunFile.PROTOCOL
     recorded = {}
-    if (run / "manifest.csv").is_file() and records.record_path(run / "manifest.csv").is_file():
-        recorded = records.read_record(run / "manifest.csv")["outputs"]
-    if not path.is_file() and NAME not in recorded:
+    if (run / RunFile.MANIFEST).is_file() and records.record_path(run / RunFile.MANIFEST).is_file():
+        recorded = records.read_record(run / RunFile.MANIFEST)["outputs"]
+    if not path.is_file() and RunFile.PROTOCOL not in recorded:
         return None
-    if not path.is_file() or recorded.get(NAME) != atomic.sha256_file(path):
+    if not path.is_file() or recorded.get(RunFile.PROTOCOL) != atomic.sha256_file(path):
         raise BadArtifact(f"{path}: missing, or not the plan that prepare wrote: restore it, or run prepare --restart")
     content = atomic.from_json(path)
     if not _is_plan(content):
@@ -168,7 +168,7 @@ def check_part(protocol: Protocol, part: PartEntry) -> None:
         BadArtifact: its manifest.csv is missing.
         StaleInput: the manifest is of another plan.
     """
-    path = protocol.folder(part) / "manifest.csv"
+    path = protocol.folder(part) / RunFile.MANIFEST
     if not path.is_file():
         raise BadArtifact(f"{path}: missing, though the plan has this part: run prepare --restart, which keeps results")
     found = records.read_record(path)["sha256"]

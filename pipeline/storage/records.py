@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from pipeline.errors import BadArtifact
-from pipeline.names import FILES
+from pipeline.names import FILES, RunFile
 from pipeline.storage.atomic import sha256_file, to_json, write_text
 from pipeline.storage.environment import git_state, versions
 
@@ -68,16 +68,16 @@ CONTENT: dict[str, type | tuple[type, ...]] = {
 """Entries that readers rely on, and their types. Whoever can write a file can also write a record that fits it."""
 
 ARTIFACTS = (
-    ("manifest.csv", "manifest/1.0", "prepare"),
-    ("model.safetensors", "model/1.0", "train"),
-    ("embeddings.h5", "embeddings/1.1", "extract"),
-    ("baselines.h5", "baselines/1.0", "baselines"),
+    (RunFile.MANIFEST, "manifest/1.0", "prepare"),
+    (RunFile.MODEL, "model/1.0", "train"),
+    (RunFile.EMBEDDINGS, "embeddings/1.1", "extract"),
+    (RunFile.BASELINES, "baselines/1.0", "baselines"),
     *((file, "head/1.0", "fit_heads") for file in FILES.values()),
-    ("predictions.csv", "predictions/1.0", "fit_heads"),
-    ("predictions-random.csv", "predictions/1.0", "fit_heads"),
-    ("robustness.csv", "robustness/1.0", "robustness"),
-    ("comparison.csv", "comparison/1.1", "report"),
-    ("compare.csv", "compare/1.0", "compare"),
+    (RunFile.PREDICTIONS, "predictions/1.0", "fit_heads"),
+    (RunFile.RANDOM_CONTROL, "predictions/1.0", "fit_heads"),
+    (RunFile.ROBUSTNESS, "robustness/1.0", "robustness"),
+    (RunFile.COMPARISON, "comparison/1.1", "report"),
+    (RunFile.RUNS, "compare/1.0", "compare"),
 )
 """The artefacts of a run, their schemas, and the stages that make them, in the order of the work."""
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.errors import BadArtifact, StaleInput
+from pipeline.names import RunFile
 from pipeline.storage import atomic, records
 from pipeline.tiles.datasets.sources import TileSet
 from pipeline.tiles.manifest import Manifest
@@ -24,7 +25,7 @@ def same_words(options: Mapping[str, Any], listing: list[Path], run: Path, *, na
         run: the run folder.
         names: data sets that are given by name, not by path; the first is the default.
     """
-    path = run / "manifest.csv"
+    path = run / RunFile.MANIFEST
     if not records.record_path(path).is_file():
         return dict(options)
     try:

@@ -20,12 +20,13 @@ from PIL import Image
 from pipeline import prepare, train, verify
 from pipeline.comparison.run_files import optional_files
 from pipeline.errors import BadArtifact, PipelineError
+from pipeline.names import RunFile
 from pipeline.storage import atomic as artifacts
 from pipeline.storage import freshness, records
 from pipeline.storage.atomic import atomic, remove_temporaries
 from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.lock import locked
-from pipeline.storage.protocol import NAME, PartEntry, Protocol, check_part, read_protocol, write_protocol
+from pipeline.storage.protocol import PartEntry, Protocol, check_part, read_protocol, write_protocol
 from pipeline.tiles.datasets.sources import csv_tiles
 from pipeline.tiles.datasets.unzip import unpack_zip
 from pipeline.tiles.manifest import COLUMNS, SCHEMA, is_below, read_manifest
@@ -222,8 +223,8 @@ def test_a_plan_that_leads_elsewhere_or_is_none(tmp_path: Path, change: dict[str
 @pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff", b"[]", b"9" * 10_000])
 def test_a_plan_that_is_no_json(tmp_path: Path, content: bytes) -> None:
     run = plan(tmp_path / "run")
-    (run / NAME).write_bytes(content)
-    vouch(run / "manifest.csv", SCHEMA, stage="prepare", details=DETAILS, outputs=[run / NAME])
+    (run / RunFile.PROTOCOL).write_bytes(content)
+    vouch(run / "manifest.csv", SCHEMA, stage="prepare", details=DETAILS, outputs=[run / RunFile.PROTOCOL])
     refused(BadArtifact, r"protocol\.json", read_protocol, run)
 
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
+from pipeline.names import RunFile
 from pipeline.network import model_file
 from pipeline.network.resnet import build_network
 from pipeline.storage import atomic, freshness, records
@@ -20,7 +21,7 @@ from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
 from pipeline.storage.embeddings.reader import Embeddings, read_embeddings
 from pipeline.storage.embeddings.writer import write_embeddings
 from pipeline.storage.predictions.csv_table import HeadOutput, classes_of, read_predictions, write_predictions
-from pipeline.storage.protocol import NAME, PartEntry, Protocol, read_protocol, write_protocol
+from pipeline.storage.protocol import PartEntry, Protocol, read_protocol, write_protocol
 from pipeline.tiles.datasets.sources import csv_tiles
 from pipeline.tiles.decoding import decode_tile
 from pipeline.tiles.manifest import COLUMNS, SCHEMA, read_manifest
@@ -90,7 +91,7 @@ def test_any_plan(folder: Path, data: st.DataObject) -> None:
     path = write_protocol(Protocol(folder, *(getattr(PLAN, name) for name in list(PLAN.__dataclass_fields__)[1:])))
     path.write_text(json.dumps(changed(json.loads(path.read_text()), data)))
     table.write_text("x")
-    records.write_record(records.Artifact(table, SCHEMA, "prepare"), outputs=[folder / NAME])
+    records.write_record(records.Artifact(table, SCHEMA, "prepare"), outputs=[folder / RunFile.PROTOCOL])
     found = outcome(read_protocol, folder)
     if found is not None:
         assert all(found.folder(part).parent == folder / "parts" for part in found.parts)

@@ -18,7 +18,7 @@ from pipeline.evaluation.metrics import ECE_BINS
 from pipeline.evaluation.significance import EXACT_UNITS
 from pipeline.markup.inline_data import encode, inline_json
 from pipeline.markup.number_format import head_name
-from pipeline.names import REFERENCES, UNTRAINED
+from pipeline.names import REFERENCES, UNTRAINED, RunFile
 
 if TYPE_CHECKING:
     from pipeline.comparison.report_data import ReportData
@@ -170,7 +170,7 @@ def _neighbours(data: "ReportData", names: np.ndarray) -> dict[str, Any] | None:
     embeddings, manifest = data.files.embeddings, data.files.manifest
     if embeddings is None or embeddings.classes != data.predictions.classes:
         return None
-    nearest = nearest_training_tiles(data.run / "embeddings.h5", embeddings, names)
+    nearest = nearest_training_tiles(data.run / RunFile.EMBEDDINGS, embeddings, names)
     if nearest is None:
         return None
     rows, of_tile = np.unique(nearest.row, return_inverse=True)

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.evaluation.robustness_margin import NEIGHBOURS, RobustnessMargin, robustness_margins, summarise_margins
 from pipeline.evaluation.validate import FloatArray
-from pipeline.names import SPLITS
+from pipeline.names import SPLITS, RunFile
 from pipeline.storage.embeddings.reader import OK, feature_rows, read_embeddings
 from pipeline.storage.protocol import read_protocol
 
@@ -32,9 +32,9 @@ def read_margin(run: Path, *, seed: int) -> RobustnessMargin | str:
     folders = [run] if protocol is None else [protocol.folder(part) for part in parts]
     margins = []
     for folder in folders:
-        if not (folder / "embeddings.h5").is_file():
+        if not (folder / RunFile.EMBEDDINGS).is_file():
             return "no embeddings.h5"
-        found = _margins(folder / "embeddings.h5", seed=seed)
+        found = _margins(folder / RunFile.EMBEDDINGS, seed=seed)
         if isinstance(found, str):
             return found
         margins.append(found)

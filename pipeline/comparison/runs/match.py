@@ -14,10 +14,9 @@ from pipeline.comparison.robustness import read_corrupted
 from pipeline.comparison.runs.price import Price, read_price
 from pipeline.errors import BadInput
 from pipeline.evaluation.validate import FloatArray, IntArray
-from pipeline.names import COST_ORDER, IMPORTED, SOURCES, SPELLING, SUMMARY, UNTRAINED
+from pipeline.names import COST_ORDER, IMPORTED, SOURCES, SPELLING, UNTRAINED, RunFile
 from pipeline.storage import records
 from pipeline.storage.embeddings.reader import read_embeddings
-from pipeline.storage.protocol import NAME as PLAN
 from pipeline.storage.protocol import read_protocol
 from pipeline.tiles.manifest import read_manifest
 
@@ -97,7 +96,7 @@ def match(runs: dict[str, Path], *, heads: Sequence[str] | None = None, force: b
         BadArtifact, StaleInput: as the readers of predictions.csv.
         BadInput: other classes, test rows, labels or groups than the runs before, or no head of that name.
     """
-    read = {name: read_predictions(folder / "predictions.csv", force=force) for name, folder in runs.items()}
+    read = {name: read_predictions(folder / RunFile.PREDICTIONS, force=force) for name, folder in runs.items()}
     hashes = [pixel_hashes(folder, read[name]) for name, folder in runs.items()]
     by_pixels = all(found is not None for found in hashes)
     tables = {
@@ -141,7 +140,7 @@ def match(runs: dict[str, Path], *, heads: Sequence[str] | None = None, force: b
         corrupted={
             name: read_corrupted(path, read[name], force=force)
             for name, folder in runs.items()
-            if (path := folder / "robustness.csv").is_file()
+            if (path := folder / RunFile.ROBUSTNESS).is_file()
         },
     )
 
@@ -156,9 +155,15 @@ def read_files(run: Path) -> list[Path]:
     """Return the files of a run that a comparison reads, of those that are there."""
     protocol = read_protocol(run)
     folders = [run] if protocol is None else [run, *(protocol.folder(part) for part in protocol.parts)]
-    own = [records.existing_table(run / "predictions.csv"), run / SUMMARY]
-    own += [run / name for name in ("manifest.csv", "robustness.csv", PLAN)]
-    names = ("model.json", "model.safetensors.json", "history.csv", "embeddings.h5", "embeddings.h5.json")
+    own = [records.existing_table(run / RunFile.PREDICTIONS), run / RunFile.HEADS]
+    own += [run / name for name in (RunFile.MANIFEST, RunFile.ROBUSTNESS, RunFile.PROTOCOL)]
+    names = (
+        RunFile.MODEL_FACTS,
+        f"{RunFile.MODEL}.json",
+        RunFile.HISTORY,
+        RunFile.EMBEDDINGS,
+        f"{RunFile.EMBEDDINGS}.json",
+    )
     own += [folder / name for folder in folders for name in names]
     return [path for path in own if path.is_file()]
 
@@ -166,13 +171,13 @@ def read_files(run: Path) -> list[Path]:
 def pixel_hashes(run: Path, predictions: Predictions) -> dict[str, str] | None:
     """Return tile_id -> SHA-256 of the pixels, or None where neither manifest nor embeddings hold all test tiles."""
     ids = set(predictions.tiles["tile_id"].iloc[predictions.rows("test")])
-    if (run / "manifest.csv").is_file():
-        table = read_manifest(run / "manifest.csv").table
+    if (run / RunFile.MANIFEST).is_file():
+        table = read_manifest(run / RunFile.MANIFEST).table
         found = dict(zip(table["tile_id"], table["sha256"], strict=True))
         if ids <= set(found):
             return found
-    if (run / "embeddings.h5").is_file():
-        embeddings = read_embeddings(run / "embeddings.h5", with_features=False)
+    if (run / RunFile.EMBEDDINGS).is_file():
+        embeddings = read_embeddings(run / RunFile.EMBEDDINGS, with_features=False)
         if embeddings.attrs["encoder"] == IMPORTED:
             return None  # the pixels were not seen
         hashes = [bytes(each).hex() for each in embeddings.sha256]

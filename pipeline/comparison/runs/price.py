@@ -9,7 +9,7 @@ import pandas as pd
 
 from pipeline.comparison.heads_summary import HeadsSummary, SourceProbe, read_heads_summary
 from pipeline.errors import BadArtifact
-from pipeline.names import SUMMARY
+from pipeline.names import RunFile
 from pipeline.storage import records
 from pipeline.storage.embeddings.reader import read_header
 from pipeline.storage.protocol import read_protocol
@@ -73,7 +73,7 @@ def read_price(run: Path) -> Price:
     protocol = read_protocol(run)
     parts = [] if protocol is None else [part for part in protocol.parts if part.arm == protocol.main_arm]
     folders = [run] if protocol is None else [protocol.folder(part) for part in parts]
-    seconds = [_train_seconds(path) for folder in folders if (path := folder / "history.csv").is_file()]
+    seconds = [_train_seconds(path) for folder in folders if (path := folder / RunFile.HISTORY).is_file()]
     embedded = [_embedding(folder) for folder in folders]
     ways = dict.fromkeys(each.way for each in embedded)
     rates = [each.tiles_per_second for each in embedded if each.tiles_per_second is not None]
@@ -85,7 +85,7 @@ def read_price(run: Path) -> Price:
         fit_seconds={} if summary is None else _fit_seconds(summary),
         probe="not measured" if summary is None else summary.probe,
     )
-    if not (folders[0] / "model.json").is_file():
+    if not (folders[0] / RunFile.MODEL_FACTS).is_file():
         return _imported(price, folders[0])
     n_networks = 1 if protocol is None else max(1, protocol.n_inner)
     return _with_network(price, folders[0], embedded[0], n_networks=n_networks)
@@ -113,7 +113,7 @@ def _with_network(price: Price, folder: Path, embedded: EmbeddingFacts, *, n_net
     """
     from pipeline.network.model_file import read_description
 
-    path = folder / "model.safetensors"
+    path = folder / RunFile.MODEL
     model = read_description(path, records.read_record_alone(path))
     arch, size, start = str(model["arch"]), int(model["preprocess"]["size"]), model.get("init")
     if (encoder := model.get("encoder")) is not None:
@@ -155,7 +155,7 @@ def network_cost(arch: str, size: int, *, n_classes: int) -> tuple[int, int, flo
 
 def _embedding(folder: Path) -> EmbeddingFacts:
     """Return what the record of the embeddings in a folder states; nothing without a record."""
-    path = folder / "embeddings.h5"
+    path = folder / RunFile.EMBEDDINGS
     if not records.record_path(path).is_file():
         return EmbeddingFacts()
     record = records.read_record_alone(path)
@@ -172,7 +172,7 @@ def _embedding(folder: Path) -> EmbeddingFacts:
 
 def _imported(price: Price, folder: Path) -> Price:
     """Return the price with what is known of the encoder of imported embeddings."""
-    path = folder / "embeddings.h5"
+    path = folder / RunFile.EMBEDDINGS
     if not path.is_file():
         return price
     header = read_header(path)
@@ -189,7 +189,7 @@ def _imported(price: Price, folder: Path) -> Price:
 
 
 def _summary(run: Path) -> HeadsSummary | None:
-    path = run / SUMMARY
+    path = run / RunFile.HEADS
     if not path.is_file():
         return None
     try:

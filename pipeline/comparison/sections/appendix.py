@@ -17,7 +17,7 @@ from pipeline.markup.number_format import (
     seconds,
     size,
 )
-from pipeline.names import FILES
+from pipeline.names import FILES, RunFile
 from pipeline.storage import environment, records
 
 MOST_FINDINGS = 30
@@ -32,7 +32,7 @@ def training(data: ReportData) -> Section | EmptySection:
     if data.protocol is not None:
         facts = files.summary.training if files.summary else None
         if facts is None:
-            return EmptySection(title, files.reason("heads/heads.json"))
+            return EmptySection(title, files.reason(RunFile.HEADS))
         text = f"{len(data.protocol.parts)} networks, one for each part; numbers are means over the main arm's."
         return Section(title, [Text(text), Bullets([f"{name}: {compact(value)}" for name, value in facts.items()])])
     history = files.history
@@ -40,7 +40,7 @@ def training(data: ReportData) -> Section | EmptySection:
         return EmptySection(title, f"{files.reason('history.csv')} {files.reason('model.json')}")
     blocks: list[Block] = []
     if history is None:
-        blocks.append(Text(files.reason("history.csv")))
+        blocks.append(Text(files.reason(RunFile.HISTORY)))
     else:
         last = history.iloc[-1]
         blocks.append(
@@ -51,7 +51,7 @@ def training(data: ReportData) -> Section | EmptySection:
             )
         )
     if files.model is None:
-        blocks.append(Text(files.reason("model.json")))
+        blocks.append(Text(files.reason(RunFile.MODEL_FACTS)))
     else:
         names = {"arch": "network", "init": "start weights", "metrics": "kept"}
         items = files.model.facts.items()
@@ -69,7 +69,7 @@ def training(data: ReportData) -> Section | EmptySection:
 def costs(data: ReportData) -> Section | EmptySection:
     """Return the time and storage that each head takes to fit and to use."""
     if not data.files.heads:
-        return EmptySection("Costs", data.files.reason("heads/heads.json"))
+        return EmptySection("Costs", data.files.reason(RunFile.HEADS))
     rows, fit = [], {}
     for head in data.predictions.main_heads:
         found = {name: score.value for name in COSTS if (score := data.scores.get((head, "", name))) is not None}
@@ -101,7 +101,7 @@ def hyper_parameters(data: ReportData) -> Section | EmptySection:
     """Return what the search chose for each head."""
     title, entries = "Chosen hyper-parameters", data.files.heads
     if not entries:
-        return EmptySection(title, data.files.reason("heads/heads.json"))
+        return EmptySection(title, data.files.reason(RunFile.HEADS))
     rows, notes = [], []
     for head in data.predictions.main_heads:
         facts = entries.get(head, HeadFacts())
@@ -124,7 +124,7 @@ def audit(data: ReportData) -> Section | EmptySection:
     """Return what the audit of the tiles found."""
     title, findings = "Audit of the tiles", data.files.findings
     if findings is None:
-        return EmptySection(title, data.files.reason("audit.json"))
+        return EmptySection(title, data.files.reason(RunFile.AUDIT))
     n_errors = sum(finding.severity == "error" for finding in findings)
     headline = (
         f"{count(len(findings), 'finding')}, {count(n_errors, 'error')} among them." if findings else "No findings."
@@ -142,7 +142,7 @@ def audit(data: ReportData) -> Section | EmptySection:
 def provenance(data: ReportData) -> Section:
     """Return the files that the numbers come from, by hash, and how they were made."""
     rows, commands = [], []
-    of_part = ("model.safetensors", "embeddings.h5", *FILES.values())
+    of_part = (RunFile.MODEL, RunFile.EMBEDDINGS, *FILES.values())
     unused = {file for head, file in FILES.items() if head not in data.predictions.main_heads}
     for name, _, stage in records.ARTIFACTS:
         if stage in ("report", "compare") or name in unused or (data.protocol is not None and name in of_part):

@@ -6,13 +6,14 @@ from pipeline.comparison.heads_summary import Separability, SourceProbe
 from pipeline.comparison.report_data import ReportData
 from pipeline.markup.document import Block, EmptySection, Section, Table, Text
 from pipeline.markup.number_format import number, percent
+from pipeline.names import RunFile
 
 
 def section(data: ReportData) -> Section | EmptySection:
     """Return how well the source can be predicted, and how much better training tiles are separated."""
     title, summary = "What the embeddings show", data.files.summary
     if summary is None:
-        return EmptySection(title, data.files.reason("heads/heads.json"))
+        return EmptySection(title, data.files.reason(RunFile.HEADS))
     return Section(
         title, [*source(summary.probe), *separability(summary.separability, is_frozen=data.encoder is not None)]
     )

@@ -12,6 +12,7 @@ from pipeline.comparison.report_figures import tile_reader
 from pipeline.figures.gallery import HeadPrediction, Picture, draw_gallery
 from pipeline.markup.document import Block, EmptySection, Figure, Note, Section, Table, Text
 from pipeline.markup.number_format import NOT_AVAILABLE, count, head_name, listing, number
+from pipeline.names import RunFile
 from pipeline.tiles.manifest import Manifest
 
 FIGURE = "label_errors.png"
@@ -78,7 +79,7 @@ def _gallery(data: ReportData, suspects: pd.DataFrame) -> Block:
     if data.n_gallery == 0:
         return Text("Gallery: not drawn (--gallery 0).")
     if data.files.manifest is None:
-        return Text(data.files.reason("manifest.csv"))
+        return Text(data.files.reason(RunFile.MANIFEST))
     path = data.run / "figures" / FIGURE
     reason = draw_suspects(path, suspects, data.predictions, data.files.manifest, n=data.n_gallery)
     if reason:

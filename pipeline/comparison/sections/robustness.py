@@ -5,6 +5,7 @@ from pipeline.comparison.robustness import Estimate, Losses, measure_losses
 from pipeline.figures.robustness import draw_losses
 from pipeline.markup.document import EmptySection, Figure, Note, Section, Table, Text
 from pipeline.markup.number_format import count, head_name, interval, level_text, listing, number, points
+from pipeline.names import RunFile
 from pipeline.storage.predictions.corrupted import NONE
 from pipeline.tiles.corruptions import CORRUPTIONS
 
@@ -23,7 +24,7 @@ def section(data: ReportData) -> Section | EmptySection:
     title = "Robustness"
     corrupted = data.corrupted
     if corrupted is None:
-        reason = data.files.missing.get("robustness.csv", "not there")
+        reason = data.files.missing.get(RunFile.ROBUSTNESS, "not there")
         return EmptySection(title, f"robustness.csv was left out ({reason}): python -m pipeline.robustness makes it.")
     losses = measure_losses(corrupted, data.predictions.classes, data.resampling)
     level = level_text(data.resampling.level)

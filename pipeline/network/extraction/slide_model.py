@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from pipeline.errors import BadArtifact, PipelineError
+from pipeline.names import RunFile
 from pipeline.runtime.console import log
 from pipeline.slides.find import SlideEntry
 from pipeline.storage import atomic, records
@@ -56,18 +57,18 @@ def slide_model(run: Path, entry: SlideEntry, *, model: Path | None) -> SlideMod
     if model is not None:
         manifest = manifest_of(model)
         return SlideModel(model, manifest, source_of(entry, manifest))
-    manifest = read_manifest(run / "manifest.csv")
+    manifest = read_manifest(run / RunFile.MANIFEST)
     source = source_of(entry, manifest)
     protocol = read_protocol(run)
     if protocol is None:
-        return SlideModel(run / "model.safetensors", manifest, source)
+        return SlideModel(run / RunFile.MODEL, manifest, source)
     parts = [part for part in protocol.parts if part.arm == protocol.main_arm and part.inner is None]
     held_out = [part for part in parts if source in part.test_groups]
     part = (held_out or parts)[0]
     why = f"source {source} held out" if held_out else "the first: no part is known to have held its source out"
     log.info(f"slide: {entry.name}: part {part.name}, {why}")
     folder = protocol.folder(part)
-    return SlideModel(folder / "model.safetensors", read_manifest(folder / "manifest.csv"), source)
+    return SlideModel(folder / RunFile.MODEL, read_manifest(folder / RunFile.MANIFEST), source)
 
 
 def source_of(entry: SlideEntry, manifest: Manifest | None) -> str | None:
@@ -107,7 +108,7 @@ def _as_spelled(source: str, manifest: Manifest) -> str | None:
 
 def manifest_of(model: Path) -> Manifest | None:
     """Return the manifest next to a model if the model was trained on it; None if that cannot be shown."""
-    path = model.with_name("manifest.csv")
+    path = model.with_name(RunFile.MANIFEST)
     try:
         manifest = read_manifest(path)
         made_from = records.read_record(model)["inputs"]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.evaluation.decision import decided, decision_offsets
 from pipeline.evaluation.validate import FloatArray, IntArray
-from pipeline.names import SUMMARY
+from pipeline.names import RunFile
 from pipeline.storage import atomic
 
 
@@ -20,7 +20,7 @@ def mean_offsets(folders: Sequence[Path]) -> dict[str, FloatArray]:
     """
     found: dict[str, list[FloatArray]] = {}
     for folder in folders:
-        for head, entry in atomic.from_json(folder / SUMMARY)["heads"].items():
+        for head, entry in atomic.from_json(folder / RunFile.HEADS)["heads"].items():
             if (offsets := decision_offsets(entry)) is not None:
                 found.setdefault(head, []).append(offsets)
     return {head: np.mean(each, axis=0) for head, each in found.items()}

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact, StaleInput
+from pipeline.names import RunFile
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.predictions import csv_table
 from pipeline.storage.predictions.columns import hash_names
 from pipeline.storage.predictions.inner_networks import decided_by_head, mean_offsets
-from pipeline.storage.protocol import NAME, PartEntry, Protocol, check_part
+from pipeline.storage.protocol import PartEntry, Protocol, check_part
 
 MEMORY_OPTIONS = ("memory", "cluster")
 """Options of fit_heads in a record of rows that did not fit into memory; they may differ between the parts."""
@@ -44,7 +45,7 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
         StaleInput: the predictions of a part are of another plan, or were made with other options.
     """
     parts = [part for part in protocol.parts if part.arm == arm]
-    files = [records.existing_table(protocol.folder(part) / "predictions.csv") for part in parts]
+    files = [records.existing_table(protocol.folder(part) / RunFile.PREDICTIONS) for part in parts]
     out = records.existing_table(protocol.predictions(arm))
     seed = protocol.seeds[0]
     artifact = records.Artifact(out, csv_table.SCHEMA, "fit_heads", options, files, seed)
@@ -61,10 +62,10 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
     out = write_pooled(protocol, parts, files)
     summary = []
     if arm == protocol.main_arm:
-        contents = [atomic.from_json(path.parent / "heads" / "heads.json") for path in files]
-        networks = [atomic.from_json(path.parent / "model.json") for path in files]
+        contents = [atomic.from_json(path.parent / RunFile.HEADS) for path in files]
+        networks = [atomic.from_json(path.parent / RunFile.MODEL_FACTS) for path in files]
         training = summarise([{k: v for k, v in each.items() if k in NETWORK_FACTS} for each in networks])
-        summary.append(out.with_name("heads") / "heads.json")
+        summary.append(out.parent / RunFile.HEADS)
         atomic.write_text(summary[0], atomic.to_json(summary_of(contents) | {"training": training}))
     names = ("dataset", "credit", "fit_on", "calibrated_on", "encoder", "decide", "relative")
     shared = {name: found[0].get(name) for name in names}
@@ -79,7 +80,7 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
         | {
             "protocol": protocol.protocol if arm == protocol.main_arm else arm,
             "fit_on": "crossfit" if protocol.n_inner else shared["fit_on"],
-            "protocol_sha256": atomic.sha256_file(protocol.run / NAME),
+            "protocol_sha256": atomic.sha256_file(protocol.run / RunFile.PROTOCOL),
             "n_folds": protocol.n_folds,
             "seeds": protocol.seeds,
             "n_inner": protocol.n_inner,
@@ -146,7 +147,7 @@ def check_same_options(part: Path, first: Path) -> None:
     Raises:
         StaleInput: names the file and the options.
     """
-    for name in ("model.safetensors", "embeddings.h5", "predictions.csv"):
+    for name in (RunFile.MODEL, RunFile.EMBEDDINGS, RunFile.PREDICTIONS):
         files = (records.existing_table(folder / name) for folder in (part, first))
         own, other = (recorded_options(records.read_record_alone(file)) for file in files)
         if changed := freshness.differences(own, other, word="there"):

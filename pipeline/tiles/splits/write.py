@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.names import RunFile
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, records
-from pipeline.storage.protocol import NAME, Protocol, write_protocol
+from pipeline.storage.protocol import Protocol, write_protocol
 from pipeline.tiles.audit.source_colours import colour_share
 from pipeline.tiles.manifest import write_manifest
 from pipeline.tiles.splits.cross_validation import SplitPlan
@@ -44,7 +45,7 @@ def write_parts(
         entry = part.entry(table[good])
         own = table.copy()
         own.loc[good, "split"] = part.split
-        path = protocol.folder(entry) / "manifest.csv"
+        path = protocol.folder(entry) / RunFile.MANIFEST
         arm = plan.protocol if part.arm == "given" else part.arm
         facts = {**details, "protocol": arm, "plan": "../..", "source_colours": training_colours(own, quality)}
         write_manifest(path, own, root=root, options=options, details=facts, outputs=[], seed=part.seed)
@@ -63,7 +64,7 @@ def training_colours(table: pd.DataFrame, quality: pd.DataFrame) -> float | None
 
 def remove_other_plans(run: Path, plan: SplitPlan) -> None:
     """Remove the plan, and the pooled results, that this split does not have; folders of parts stay for the user."""
-    stale = [run / NAME] if plan.is_single else []
+    stale = [run / RunFile.PROTOCOL] if plan.is_single else []
     if len({part.arm for part in plan.parts}) < 2:
         for suffix in (".csv", ".parquet"):
             pooled = run / f"predictions-random{suffix}"
