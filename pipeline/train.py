@@ -269,6 +269,7 @@ def finish(
             "source_colours": manifest.details.get("source_colours"),
             "decided_by_colours": sorted(by_colours),
             "precision": training.precision,
+            "norms": training.train_step.norms,
             "init_sha256": training.setup.identity["init"],
             "init_removed": training.setup.identity["init_removed"],
             "processes": n_ranks(),

@@ -13,6 +13,8 @@ from pipeline.network.preprocess import Preprocess
 from pipeline.network.resnet import ResNet
 from pipeline.network.torch_compile import compile_steps
 from pipeline.network.training.augmentation import augment, draw, mix
+from pipeline.network.training.bf16.forward import applies, forward
+from pipeline.network.training.bf16.norm import norms
 from pipeline.network.training.optimizer import Average, build_optimizer, learning_rate
 from pipeline.network.training.pixel_cache import CachedTiles, StreamedTiles, in_step
 from pipeline.network.training.recipe import Recipe
@@ -58,6 +60,10 @@ class TrainStep:
         self.eval_network = network if self.average is None else self.average.network
         """The network that is validated and saved."""
         self.trained = ranks.trained_together(network)
+        self.walks = applies(self.device, precision, n_ranks=ranks.n)
+        """Whether training passes go through `bf16.forward`; evaluation never does."""
+        self.norms = norms() if self.walks else "torch"
+        """What computes the norms."""
         self.full_step_scores: dict[int, Callable[[torch.Tensor], torch.Tensor]] = {}
         """Side -> `scores` compiled for full batches; the smaller last batch of an epoch is not compiled."""
 
@@ -68,6 +74,7 @@ class TrainStep:
             PipelineError: torch cannot compile here.
         """
         log.info("train: compiling the network")
+        self.walks, self.norms = False, "torch"
         for side in self.recipe.sides():
             shape = self.recipe.batch_size, 3, side, side
             self.full_step_scores[side] = compile_steps(self.scores, self.network, shape)
@@ -129,6 +136,9 @@ class TrainStep:
         """Return a network's output (B, K), float32, for uint8 pixels on its device; by default of the trained one."""
         with autocast(self.device, self.precision):
             x = normalise(pixels, mean=self.preprocess.mean, std=self.preprocess.std)
+            chosen = self.network if network is None else network
+            if self.walks and chosen.training:
+                return forward(chosen, x).float()
             scores: torch.Tensor = (self.trained if network is None else network)(x)
             return scores.float()
 
