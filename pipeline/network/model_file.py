@@ -14,7 +14,7 @@ from pipeline.names import TRAINED
 from pipeline.network.encoders.frozen import FrozenEncoder, Network
 from pipeline.network.encoders.libraries import rebuilt
 from pipeline.network.preprocess import Preprocess, preprocess_fault, preprocess_of
-from pipeline.network.resnet import ARCHITECTURES, build_network
+from pipeline.network.resnet import ARCHITECTURES, empty_network
 from pipeline.storage import atomic, records
 
 SCHEMA = "model/1.0"
@@ -90,7 +90,7 @@ def load_model(path: Path) -> Model:
     network: Network
     body: torch.nn.Module
     if info["arch"] in ARCHITECTURES:
-        network = body = build_network(info["arch"], n_classes=len(info["classes"]), seed=0)
+        network = body = empty_network(info["arch"], len(info["classes"]))
     else:
         try:
             network = rebuilt(info)
@@ -102,7 +102,8 @@ def load_model(path: Path) -> Model:
         state = load_file(path)
         if other := [name for name, value in state.items() if value.dtype != types.get(name, value.dtype)]:
             raise RuntimeError(f"{other[0]} is {state[other[0]].dtype}, {types[other[0]]} is needed")
-        body.load_state_dict(state)
+        # copied: the tensors of load_file are parts of the mapped file, at any address
+        body.load_state_dict({name: value.clone() for name, value in state.items()}, assign=network is body)
     except (SafetensorError, RuntimeError, ValueError, KeyError, OSError) as error:
         raise BadArtifact(f"{path}: not the weights of {info['arch']}: {' '.join(str(error).split())[:160]}") from None
     return Model(network=network.eval(), info=info, record=record)

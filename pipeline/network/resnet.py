@@ -4,6 +4,7 @@ The classes are our own: importing torchvision takes 2 s, most of it for torch's
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -71,7 +72,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A residual network with torchvision's parameter names.
+    """A residual network with torchvision's parameter names; `build_network` draws torchvision's weights.
 
     Args:
         depths: number of blocks of each of the four stages.
@@ -97,9 +98,11 @@ class ResNet(nn.Module):
                 n_in = 4 * width if bottleneck else width
             setattr(self, f"layer{stage}", nn.Sequential(*blocks))
         self.avgpool, self.fc = nn.AdaptiveAvgPool2d((1, 1)), nn.Linear(n_in, n_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def blocks(self) -> list[Block]:
+        """Return all blocks in the order of the forward pass."""
+        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return [block for stage in stages for block in stage if isinstance(block, Block)]
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return the logits, (B, K), of normalised images (B, 3, H, W)."""
@@ -121,13 +124,26 @@ def build_network(arch: str, *, n_classes: int, seed: int, zero_init: bool = Fal
     if arch not in ARCHITECTURES:
         raise UsageError(f"--arch {arch}: known are {', '.join(ARCHITECTURES)}")
     torch.manual_seed(seed)
-    depths = {"resnet50": (3, 4, 6, 3), "resnet18": (2, 2, 2, 2), "resnet10": (1, 1, 1, 1)}[arch]
-    network = ResNet(depths, bottleneck=arch == "resnet50", n_classes=n_classes)
+    network = _network(arch, n_classes)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     if zero_init:
         for module in network.modules():
             if isinstance(module, Block):
                 nn.init.zeros_(module.last_norm.weight)
     return network
+
+
+def empty_network(arch: str, n_classes: int) -> ResNet:
+    """Return a network on the device meta, which `load_state_dict(..., assign=True)` fills: no weights are drawn."""
+    with torch.device("meta"):
+        return _network(arch, n_classes)
+
+
+def _network(arch: str, n_classes: int) -> ResNet:
+    depths = {"resnet50": (3, 4, 6, 3), "resnet18": (2, 2, 2, 2), "resnet10": (1, 1, 1, 1)}[arch]
+    return ResNet(depths, bottleneck=arch == "resnet50", n_classes=n_classes)
 
 
 def features(network: ResNet, batch: torch.Tensor) -> torch.Tensor:
@@ -149,18 +165,28 @@ def logits(network: ResNet, embedded: torch.Tensor) -> torch.Tensor:
 def flops_per_tile(network: ResNet, size: int) -> float:
     """Return the floating point operations of one tile's forward pass, two per multiplication with its addition.
 
-    torch's FlopCounterMode counts convolutions and matrix products, on a copy of the network without data.
+    Those of convolutions and the last layer are counted by their shapes: a convolution with stride s turns a side of n
+    into (n - 1) // s + 1, since it is padded by half of its kernel. torch's FlopCounterMode gives the same number, but
+    imports torch's compiler, which takes 2 s.
 
     Args:
         network: network on any device; it is not run.
         size: side of the tile in px.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # takes 0.2 s to import
 
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        shape_only = ResNet(network.depths, bottleneck=network.bottleneck, n_classes=network.fc.out_features)
-        shape_only.eval()(torch.empty(1, 3, size, size))
-    return float(counter.get_total_flops())
+    def after(side: int, layer: nn.Conv2d) -> int:
+        return (side - 1) // layer.stride[0] + 1
+
+    side = after(size, network.conv1)
+    products = network.conv1.weight.numel() * side**2 + network.fc.weight.numel()
+    side = (side - 1) // 2 + 1  # maxpool
+    for block in network.blocks():
+        for layer in (block.conv1, block.conv2, *([block.conv3] if block.bottleneck else [])):
+            side = after(side, layer)
+            products += layer.weight.numel() * side**2
+        if block.downsample is not None:
+            products += cast("nn.Conv2d", block.downsample[0]).weight.numel() * side**2
+    return 2.0 * products
 
 
 def as_channels_last(network: nn.Module, device: torch.device) -> None:

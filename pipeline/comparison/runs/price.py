@@ -143,14 +143,11 @@ def _with_network(price: Price, folder: Path, embedded: EmbeddingFacts, *, n_net
 
 def network_cost(arch: str, size: int, *, n_classes: int) -> tuple[int, int, float]:
     """Return parameters, width of an embedding and GFLOP for one tile of `size` px."""
-    import torch
+    from pipeline.network.resnet import empty_network, flops_per_tile
 
-    from pipeline.network.resnet import build_network, flops_per_tile
-
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        network = build_network(arch, n_classes=n_classes, seed=0)
-        n_parameters = sum(parameter.numel() for parameter in network.parameters())
-        return n_parameters, network.fc.in_features, flops_per_tile(network, size) / 1e9
+    network = empty_network(arch, n_classes)
+    n_parameters = sum(parameter.numel() for parameter in network.parameters())
+    return n_parameters, network.fc.in_features, flops_per_tile(network, size) / 1e9
 
 
 def _embedding(folder: Path) -> EmbeddingFacts:

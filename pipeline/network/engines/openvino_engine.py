@@ -14,6 +14,7 @@ import torch
 from pipeline.errors import PipelineError
 from pipeline.network.engines.base import Engine, NetworkOutput, as_output
 from pipeline.network.engines.fold_batchnorm import Embed
+from pipeline.network.engines.openvino_graph import graph_of
 from pipeline.network.model_file import Model
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
@@ -87,11 +88,7 @@ class OpenvinoEngine(Engine):
 
     def compiled(self, openvino: Any, model: Model, calibration: torch.Tensor | None) -> Any:
         """Return the network compiled for this CPU."""
-        side = model.preprocess.input_px
-        example = torch.zeros(self.batch, 3, side, side, dtype=torch.uint8)
-        with torch.no_grad():
-            graph = openvino.convert_model(torch.export.export(Embed(model), (example,)))
-        graph.reshape(list(example.shape))
+        graph = graph_of(openvino, Embed(model), self.batch, model.preprocess.input_px)
         if self.precision == "int8":
             graph = self.quantised(graph, calibration)
         settings = {

@@ -14,13 +14,16 @@ from pipeline.tiles.manifest import Manifest
 N_SAMPLE = 64
 """Tiles on which an engine is compared with plain fp32."""
 
+N_SAMPLE_SAME = 16
+"""The same for torch in fp32 on a CPU, which rounds differently only where batch normalisations are folded."""
+
 N_CALIBRATION = 128
 """Training tiles from which the scales of int8 are computed."""
 
 
-def sample_pixels(tiles: TileSource) -> torch.Tensor:
-    """Return up to `N_SAMPLE` evenly spaced tiles, to compare an engine with plain fp32."""
-    return decoded(tiles, evenly_spaced(tiles.promising(), N_SAMPLE))
+def sample_pixels(tiles: TileSource, n: int = N_SAMPLE) -> torch.Tensor:
+    """Return up to n evenly spaced tiles, to compare an engine with plain fp32."""
+    return decoded(tiles, evenly_spaced(tiles.promising(), n))
 
 
 def calibration_pixels(manifest: Manifest, preprocess: Preprocess, *, workers: int = 1) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Every engine says what the network itself says in plain fp32, row by row, and leaves the network as it was."""
 
 import copy
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -17,11 +18,13 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.network.engines import ENGINES, Engine, build_engine, default_batch
 from pipeline.network.engines.base import filled
 from pipeline.network.engines.check import agree, in_plain_fp32
-from pipeline.network.engines.fold_batchnorm import folded
+from pipeline.network.engines.fold_batchnorm import Embed, folded
 from pipeline.network.engines.openvino_engine import core
+from pipeline.network.engines.openvino_graph import graph_of
 from pipeline.network.engines.torch_engine import TorchEngine
 from pipeline.network.model_file import Model
 from pipeline.network.orientation import orient
+from pipeline.network.resnet import ResNet
 
 CPU = torch.device("cpu")
 BATCH = 4
@@ -229,6 +232,25 @@ def test_a_machine_that_cannot_compile_is_told_in_one_line(model: Model, monkeyp
         build_engine("compiled", model, device=CPU, precision="fp32", batch=2)
 
 
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_the_graph_for_openvino_is_that_of_torch_export_to_the_bit(
+    model: Model, tiles: torch.Tensor, *, bottleneck: bool
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    network = ResNet((1, 1, 1, 1), bottleneck=bottleneck, n_classes=3).eval()
+    embed = Embed(dataclasses.replace(model, network=network))
+    batch = tiles[:BATCH].contiguous()
+    exported = openvino.convert_model(torch.export.export(embed, (batch,)))
+    exported.reshape(list(batch.shape))
+    rows = []
+    for graph in (exported, graph_of(openvino, embed, BATCH, batch.shape[-1])):
+        outputs = core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([batch.numpy()])
+        rows.append(list(outputs.values()))
+    for expected, found in zip(*rows, strict=True):
+        assert np.array_equal(expected, found)
+
+
 def test_a_network_that_openvino_does_not_take_is_told_in_one_line(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,7 +262,7 @@ def test_a_network_that_openvino_does_not_take_is_told_in_one_line(
     def broken(*args: object) -> None:
         raise OpConversionFailure("No conversion rule found:\naten.conv9d")
 
-    monkeypatch.setattr(openvino, "convert_model", broken)
+    monkeypatch.setattr(openvino, "Model", broken)
     with pytest.raises(PipelineError, match=r"\(No conversion rule found: aten.conv9d\): give another --engine"):
         build_engine("openvino", model, device=CPU, precision="fp32", batch=2)
 
