@@ -12,19 +12,21 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipeline.cli.annotation_options import AnnotationOptions
 from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput
-from pipeline.names import SPLITS, RunFile
+from pipeline.names import RunFile
 from pipeline.runtime.console import log
-from pipeline.storage import atomic, freshness, records
+from pipeline.storage import freshness, records
 
 if TYPE_CHECKING:
+    from pipeline.annotations.listing import Listing
     from pipeline.tiles.datasets.sources import DataSource
     from pipeline.tiles.manifest import Manifest
+    from pipeline.tiles.prepared import Prepared
     from pipeline.tiles.splits.cross_validation import SplitOptions
 
 NAMES = ("demo", "kather2016")
@@ -142,72 +144,92 @@ class PrepareOptions(AnnotationOptions):
         return SplitOptions(self.protocol, folds, seeds, self.inner, self.random_control, self.fractions)
 
 
-def earlier_manifest(common: Common) -> "Manifest | None":
-    """Return the manifest of an earlier run of the command; None if there is none or it is to be replaced."""
-    from pipeline.tiles.manifest import read_manifest
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A call of the command: what it would write, and from what."""
 
-    path = common.run / RunFile.MANIFEST
-    is_there = path.is_file() and records.record_path(path).is_file()
-    return read_manifest(path) if is_there and not common.restart else None
+    common: Common
+    options: PrepareOptions
+    given: Mapping[str, Any]
+    """The options, with a plain path of the data."""
+
+    artifact: records.Artifact
+    annotated: "Listing | None"
+    """The annotated slides; None where the data are tiles."""
+
+    earlier: "Manifest | None"
+    """The manifest that is in the run; None without one, or if it is to be replaced."""
+
+    @property
+    def origin(self) -> str:
+        """Where the tiles come from, a word of the manifest's record."""
+        if self.annotated is not None:
+            return "annotations"
+        return self.options.data if self.options.data in NAMES else "files"
 
 
-def run(common: Common, options: PrepareOptions) -> int:
-    """Prepare the run folder; return the exit code (3 if tiles were left out)."""
+def resolve_job(common: Common, options: PrepareOptions) -> Job:
+    """Return the job of some options, after checking them against the files that are there.
+
+    Raises:
+        BadInput: the run is among its own tiles, or the annotated slides cannot be listed.
+        UsageError: options of annotated slides with other data.
+        StaleInput: a manifest that must not be replaced was made with other options or inputs.
+    """
     from pipeline.annotations.listing import is_annotated, list_annotated
-    from pipeline.annotations.tile_set import (
-        ORIGIN,
-        annotated_tiles,
-        earlier_overlays,
-        overlay_path,
-        remove_squares,
-        slide_hashes,
-        slides_root,
-    )
-    from pipeline.figures.tiles import draw_classes
-    from pipeline.runtime.console import list_names
-    from pipeline.runtime.device import n_workers
-    from pipeline.tiles.audit.checks import audit, audit_markdown
-    from pipeline.tiles.audit.measure import survey_tiles
-    from pipeline.tiles.datasets.sources import find_tiles
-    from pipeline.tiles.earlier import check_same_annotations, check_same_table, check_same_tiles, same_words
-    from pipeline.tiles.manifest import SCHEMA, write_manifest
-    from pipeline.tiles.splits.cross_validation import make_plan
-    from pipeline.tiles.splits.write import remove_other_plans, training_colours, write_parts
+    from pipeline.tiles.earlier import same_words
+    from pipeline.tiles.manifest import SCHEMA, read_manifest
 
     data, path = Path(options.data), common.run / RunFile.MANIFEST
-    is_name = options.data in NAMES
-    if not is_name and data.is_dir() and common.run.resolve().is_relative_to(data.resolve()):
-        raise BadInput(f"{common.run} is among the tiles in {data}, its figures would be read as tiles: choose --run")
-    given = plain(options)
-    if not is_name:  # my_tiles/ is my_tiles, but a folder called demo is not the demo
-        normal = os.path.normpath(data)
+    given, listing, inputs = plain(options), None, list[Path]()
+    if options.data not in NAMES:
+        if data.is_dir() and common.run.resolve().is_relative_to(data.resolve()):
+            raise BadInput(
+                f"{common.run} is among the tiles in {data}, its figures would be read as tiles: choose --run"
+            )
+        normal = os.path.normpath(data)  # my_tiles/ is my_tiles, but a folder called demo is not the demo
         given["data"] = f"./{normal}" if normal in NAMES else normal
-    annotated = None
-    if not is_name and is_annotated(data):
-        annotated = list_annotated(data, group_regex=options.group_regex or "")
-    unused = [] if annotated is not None else options.changed_annotation_options()
+        listing = list_annotated(data, group_regex=options.group_regex or "") if is_annotated(data) else None
+        inputs = listing.inputs if listing is not None else [data] if data.is_file() else []
+    unused = [] if listing is not None else options.changed_annotation_options()
     check(not unused, f"{', '.join(unused)}: only for annotated slides (--data with a column annotations)")
-    listing = annotated.inputs if annotated is not None else [data] if data.is_file() and not is_name else []
-    chosen = same_words(given, listing, common.run, names=NAMES)
-    protects: Literal["file", "everything"] = "file" if annotated is None else "everything"
-    artifact = records.Artifact(path, SCHEMA, "prepare", chosen, listing, common.seed, protects=protects)
+    protects: Literal["file", "everything"] = "file" if listing is None else "everything"
+    chosen = same_words(given, inputs, common.run, names=NAMES)
+    artifact = records.Artifact(path, SCHEMA, "prepare", chosen, inputs, common.seed, protects=protects)
     if not common.restart:
         freshness.check_replaceable(artifact)
-    earlier, has_moved, has_lost = earlier_manifest(common), False, False
+    is_there = path.is_file() and records.record_path(path).is_file() and not common.restart
+    return Job(common, options, given, artifact, listing, read_manifest(path) if is_there else None)
+
+
+def find_and_check(job: Job) -> "Prepared | None":
+    """Find the tiles, decode each, split them and audit the split; None if the manifest in the run is current.
+
+    Raises:
+        BadInput: tiles or annotations that cannot be used; copies on two sides of a split without --allow-leakage.
+        StaleInput: the manifest in the run lists other tiles, slides or annotations.
+    """
+    from pipeline.annotations.tile_set import annotated_tiles, slide_hashes, slides_root
+    from pipeline.runtime.device import n_workers
+    from pipeline.tiles.audit.measure import survey_tiles
+    from pipeline.tiles.datasets.sources import find_tiles
+    from pipeline.tiles.earlier import check_same_annotations, check_same_table, check_same_tiles, is_in_place
+    from pipeline.tiles.prepared import split_and_audit
+
+    common, options, annotated, earlier = job.common, job.options, job.annotated, job.earlier
+    store = common.run / "tiles" if options.write_tiles else None
     if annotated is None:
         tiles = find_tiles(options.data_source, seed=common.seed)
+        root = tiles.root
         if earlier is not None:
             check_same_tiles(earlier, tiles)
-            has_moved = not (earlier.root.is_dir() and earlier.root.samefile(tiles.root))
     else:
-        hashes = slide_hashes(annotated)
-    if annotated is not None and earlier is not None:
-        check_same_annotations(earlier, listing, hashes)
-        root = slides_root(annotated)
-        has_moved = not options.write_tiles and not (earlier.root.is_dir() and earlier.root.samefile(root))
-        has_lost = options.write_tiles and not all((earlier.root / name).is_file() for name in earlier.readable["path"])
-    if earlier is not None and not has_moved and not has_lost and freshness.reusable_record(artifact) is not None:
-        return EXIT_OK if len(earlier.readable) == len(earlier.table) else EXIT_SKIPPED
+        hashes, root = slide_hashes(annotated), slides_root(annotated)
+        if earlier is not None:
+            check_same_annotations(earlier, job.artifact.inputs, hashes)
+    in_place = earlier is not None and is_in_place(earlier, None if store else root)
+    if in_place and freshness.reusable_record(job.artifact) is not None:
+        return None
     if annotated is not None:
         tiles = annotated_tiles(
             annotated,
@@ -218,65 +240,54 @@ def run(common: Common, options: PrepareOptions) -> int:
             allow_similar_names=options.allow_similar_names,
             force=common.force,
         )
-    store = common.run / "tiles" if options.write_tiles else None
     workers = max(1, n_workers(common.workers))
     table, measurements = survey_tiles(tiles, workers=workers, max_bad=common.max_bad, store=store)
-    root = store or tiles.root
-    if earlier is not None and has_moved:
+    root = store or root
+    if earlier is not None and not in_place and store is None:
         check_same_table(earlier, table, root)
-    good = table["problem"] == ""
-    plan = make_plan(table[good], options.split_options(common.seed), where=options.data)
-    table.loc[good, "split"] = plan.parts[0].split
-    sides = plan.sides(table)
-    if not plan.is_single:
-        table.loc[good, "split"] = "test"  # every tile is tested by the parts that were trained without it
-    findings = audit(table, measurements, tiles, sides=sides, protocol=plan.protocol)
-    for finding in findings:
-        if finding.severity == "note":
-            log.info(f"prepare: note: {finding.line}")
-        else:
-            log.warning(f"prepare: {finding.line}")
-    if findings and findings[0].severity == "error" and not options.allow_leakage:
-        raise BadInput(f"{findings[0].line}: remove all copies but one, or pass --allow-leakage")
+    how = options.split_options(common.seed)
+    prepared = split_and_audit(tiles, table, measurements, how, root=root, where=options.data)
+    prepared.log_findings(allow_leakage=options.allow_leakage)
+    return prepared
 
-    outputs = [common.run / RunFile.AUDIT, common.run / "audit.md", common.run / "figures" / "classes.png"]
-    if annotated is not None:
-        outputs += [overlay_path(common.run, slide) for slide in annotated.slides]
-    n_bad = int((~good).sum())
-    facts = {"findings": list(map(dataclasses.asdict, findings)), "n_tiles": len(table), "n_unreadable": n_bad}
-    atomic.write_text(outputs[0], atomic.to_json(facts))
-    page = audit_markdown(table, findings, measurements=measurements, name=tiles.name, protocol=plan.protocol)
-    atomic.write_text(outputs[1], page)
-    draw_classes(outputs[2], table, root=root, per_class=SAMPLES, seed=common.seed)
-    origin = options.data if is_name else "files" if annotated is None else ORIGIN
-    details = {"dataset": tiles.name, "origin": origin, "protocol": plan.protocol, **tiles.facts}
-    remove_other_plans(common.run, plan)
-    quality = measurements.quality
-    if plan.is_single:
-        details["source_colours"] = training_colours(table, quality)
-    else:
-        outputs.append(write_parts(common.run, table, plan, root=root, options=given, details=details, quality=quality))
-    old_overlays = earlier_overlays(common.run) - set(outputs)
-    write_manifest(
-        path, table, root=root, options=given, details=details, outputs=outputs, seed=common.seed, inputs=listing
+
+def write(job: Job, prepared: "Prepared") -> None:
+    """Write the audit, the figures and the manifests, and remove what an earlier run left."""
+    from pipeline.annotations.tile_set import earlier_overlays, overlay_path, remove_squares
+    from pipeline.figures.tiles import draw_classes
+
+    run, seed = job.common.run, job.common.seed
+    outputs = [*prepared.write_audit(run), run / "figures" / "classes.png"]
+    draw_classes(outputs[-1], prepared.table, root=prepared.root, per_class=SAMPLES, seed=seed)
+    if job.annotated is not None:
+        outputs += [overlay_path(run, slide) for slide in job.annotated.slides]
+    old_overlays = earlier_overlays(run) - {*outputs}
+    prepared.write_manifests(
+        run, origin=job.origin, options=job.given, outputs=outputs, seed=seed, inputs=job.artifact.inputs
     )
     for file in old_overlays:
         file.unlink(missing_ok=True)
-    remove_squares(common.run / "tiles", (root / name for name in table["path"]))
-    if n_bad:
-        log.warning(
-            f"prepare: {n_bad} unreadable tile(s) left out, see audit.md: {list_names(list(table['path'][~good]))}"
-        )
-    counts = table["split"].value_counts()
-    split = ", ".join(f"{counts.get(name, 0)} {name}" for name in SPLITS)
-    if not plan.is_single:
-        split = f"{len(plan.parts)} parts of {plan.n_folds} fold(s) and {options.seeds} seed(s)"
-    classes = sorted(table["label"].unique())
+    remove_squares(run / "tiles", (prepared.root / name for name in prepared.table["path"]))
+
+
+def run(common: Common, options: PrepareOptions) -> int:
+    """Prepare the run folder; return the exit code (3 if tiles were left out)."""
+    from pipeline.runtime.console import list_names
+
+    job = resolve_job(common, options)
+    prepared = find_and_check(job)
+    if prepared is None:
+        earlier = job.earlier
+        return EXIT_OK if earlier is None or len(earlier.readable) == len(earlier.table) else EXIT_SKIPPED
+    write(job, prepared)
+    bad, classes = prepared.bad_paths, sorted(prepared.table["label"].unique())
+    if bad:
+        log.warning(f"prepare: {len(bad)} unreadable tile(s) left out, see audit.md: {list_names(bad)}")
     log.info(
-        f"prepare: {len(table)} tiles ({split}; {plan.protocol} split) of {len(classes)} classes in {path}: "
-        f"{list_names(classes)}"
+        f"prepare: {len(prepared.table)} tiles ({prepared.split_text}; {prepared.plan.protocol} split) of "
+        f"{len(classes)} classes in {job.artifact.path}: {list_names(classes)}"
     )
-    return EXIT_SKIPPED if n_bad else EXIT_OK
+    return EXIT_SKIPPED if bad else EXIT_OK
 
 
 main = Command("pipeline.prepare", __doc__, PrepareOptions, run, access="begin")

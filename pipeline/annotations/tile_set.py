@@ -32,9 +32,6 @@ FIGURES = "figures/annotations"
 TISSUE_PX = 512
 """Longest side of the thumbnail on which tissue is compared with the annotations."""
 
-ORIGIN = "annotations"
-"""Word for the origin of the tiles in the manifest's record."""
-
 
 def overlay_path(run: Path, slide: AnnotatedSlide) -> Path:
     """Return the path of the figure of a slide's annotations."""

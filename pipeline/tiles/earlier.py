@@ -1,6 +1,6 @@
 """Compare a data set with the manifest that an earlier run of prepare made."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,13 @@ def same_words(options: Mapping[str, Any], listing: list[Path], run: Path, *, na
     return {**options, **{name: earlier[name] for name in words & set(earlier)}}
 
 
+def is_in_place(manifest: Manifest, root: Path | None) -> bool:
+    """Return whether the tiles of a manifest are in the folder `root`; None: whether the run still has each file."""
+    if root is None:
+        return all((manifest.root / name).is_file() for name in manifest.readable["path"])
+    return manifest.root.is_dir() and manifest.root.samefile(root)
+
+
 def check_same_tiles(manifest: Manifest, tiles: TileSet) -> None:
     """Check that a manifest lists the tiles that are there now.
 
@@ -53,7 +60,7 @@ def check_same_tiles(manifest: Manifest, tiles: TileSet) -> None:
         )
 
 
-def check_same_annotations(manifest: Manifest, listing: list[Path], slides: Mapping[str, str]) -> None:
+def check_same_annotations(manifest: Manifest, listing: Sequence[Path], slides: Mapping[str, str]) -> None:
     """Check that a manifest was made of the annotation files and slides that are there now.
 
     Args:
