@@ -28,7 +28,7 @@ import tyro
 
 from pipeline import __main__ as whole
 from pipeline import compare
-from pipeline.cli.command import CommandWithoutRun, called
+from pipeline.cli.command import called, command_without_run
 from pipeline.cli.options import Common, check
 from pipeline.cli.parse import Syntax, parse
 from pipeline.cli.toml_file import read_toml, toml_words
@@ -140,7 +140,7 @@ def run(options: AblateOptions) -> int:
     return max(codes)
 
 
-main = CommandWithoutRun("pipeline.ablate", __doc__, AblateOptions, run)
+main = command_without_run("pipeline.ablate", __doc__, AblateOptions, run)
 """Entry point of `python -m pipeline.ablate`."""
 
 

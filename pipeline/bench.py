@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.cli.command import CommandWithoutRun
+from pipeline.cli.command import command_without_run
 from pipeline.cli.options import DEVICE, check, plain
 from pipeline.errors import EXIT_OK
 from pipeline.runtime.console import log
@@ -132,7 +132,7 @@ def run(options: BenchOptions) -> int:
     return EXIT_OK
 
 
-main = CommandWithoutRun("pipeline.bench", __doc__, BenchOptions, run)
+main = command_without_run("pipeline.bench", __doc__, BenchOptions, run)
 """Entry point of `python -m pipeline.bench`."""
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tyro
 
-from pipeline.cli.command import CommandWithoutRun
+from pipeline.cli.command import command_without_run
 from pipeline.cli.options import check, plain
 from pipeline.errors import EXIT_OK, BadInput, StaleInput
 from pipeline.names import RunFile
@@ -127,7 +127,7 @@ def write_comparison(options: CompareOptions, out: Path) -> int:
     return EXIT_OK
 
 
-main = CommandWithoutRun("pipeline.compare", __doc__, CompareOptions, run)
+main = command_without_run("pipeline.compare", __doc__, CompareOptions, run)
 """Entry point of `python -m pipeline.compare`."""
 
 

@@ -9,7 +9,7 @@ Writes a pyramidal TIFF of any size (0.495 um/px) with the stain of one of the d
 import dataclasses
 from pathlib import Path
 
-from pipeline.cli.command import CommandWithoutRun
+from pipeline.cli.command import command_without_run
 from pipeline.cli.options import check
 from pipeline.errors import EXIT_OK
 from pipeline.runtime.console import log
@@ -66,7 +66,7 @@ def run(options: DemoSlideOptions) -> int:
     return EXIT_OK
 
 
-main = CommandWithoutRun("pipeline.demo_slide", __doc__, DemoSlideOptions, run)
+main = command_without_run("pipeline.demo_slide", __doc__, DemoSlideOptions, run)
 """Entry point of `python -m pipeline.demo_slide`."""
 
 

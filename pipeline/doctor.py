@@ -13,7 +13,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.cli.command import CommandWithoutRun
+from pipeline.cli.command import command_without_run
 from pipeline.cli.options import DEVICE, check
 from pipeline.errors import EXIT_OK
 
@@ -125,7 +125,7 @@ def extras() -> Iterator[tuple[str, str]]:
         yield f"extra {extra}", state
 
 
-main = CommandWithoutRun("pipeline.doctor", __doc__, DoctorOptions, run)
+main = command_without_run("pipeline.doctor", __doc__, DoctorOptions, run)
 """Entry point of `python -m pipeline.doctor`."""
 
 

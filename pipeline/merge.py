@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tyro
 
-from pipeline.cli.command import CommandWithoutRun
+from pipeline.cli.command import command_without_run
 from pipeline.cli.options import check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, UsageError
 from pipeline.names import RunFile
@@ -89,7 +89,7 @@ def run(options: MergeOptions) -> int:
     return EXIT_SKIPPED if skipped else EXIT_OK
 
 
-main = CommandWithoutRun("pipeline.merge", __doc__, MergeOptions, run)
+main = command_without_run("pipeline.merge", __doc__, MergeOptions, run)
 """Entry point of `python -m pipeline.merge`."""
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import names, report
-from pipeline.cli.command import CommandWithoutRun
 from pipeline.cli.main import DEMO
-from pipeline.cli.parse import parse, parse_without_run
+from pipeline.cli.parse import parse
 from pipeline.network.resnet import build_network
 
 ROOT = Path(__file__).parents[1]
@@ -73,8 +72,7 @@ def test_every_command_line_is_understood(module: str, words: list[str]) -> None
     name = "pipeline.__main__" if module == "pipeline" else module
     command = importlib.import_module(name).main
     words = [word for word in words if not word.endswith(".toml") and word != "--config"]
-    read = parse_without_run if isinstance(command, CommandWithoutRun) else parse
-    read(command.syntax, words)
+    parse(command.syntax, words)
 
 
 def scripts(text: str) -> list[str]:

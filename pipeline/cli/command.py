@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from pipeline.cli.options import Common
-from pipeline.cli.parse import Syntax, parse, parse_without_run
+from pipeline.cli.parse import Syntax, parse
 from pipeline.errors import EXIT_FAILED, BadInput, PipelineError
 from pipeline.runtime.caches import temporary_caches
 from pipeline.runtime.console import log, start_logging
@@ -31,7 +31,7 @@ NOT_REPEATABLE = "does not have a deterministic implementation"
 
 @dataclasses.dataclass(frozen=True)
 class Command(Generic[Options]):
-    """A command that works on a run; call it with the words after its name."""
+    """A command; call it with the words after its name."""
 
     module: str
     """Module behind `python -m`, e.g. "pipeline.train"."""
@@ -45,8 +45,9 @@ class Command(Generic[Options]):
     work: Callable[[Common, Options], int]
     """Does the work while the run is locked, and returns the exit code."""
 
-    access: Literal["begin", "write", "read"] = "write"
-    """begin: the command may make the run folder. read: it needs no lock on the run and no right to write there."""
+    access: Literal["begin", "write", "read", "none"] = "write"
+    """begin: the command may make the run folder. read: it needs no lock on the run and no right to write there. none:
+    it works on no run, and has no options of one."""
 
     shares: Callable[[Options], bool] = lambda options: False
     """Returns whether the command shares the run with others of its kind: each locks the file that it writes."""
@@ -61,7 +62,9 @@ class Command(Generic[Options]):
     def syntax(self) -> Syntax[Options]:
         """The command line."""
         stage = self.module.rpartition(".")[2]
-        return Syntax(called(self.module), self.description or "", self.options, stage, self.basics)
+        return Syntax(
+            called(self.module), self.description or "", self.options, stage, self.basics, self.access != "none"
+        )
 
     def __call__(self, argv: Sequence[str] | None = None) -> int:
         """Run the command and return its exit code.
@@ -74,45 +77,20 @@ class Command(Generic[Options]):
     def _run(self, argv: Sequence[str] | None) -> int:
         with report_once():
             common, options = parse(self.syntax, sys.argv[1:] if argv is None else argv)
-        if self.access != "begin" and not common.run.is_dir():
+        if self.access not in ("begin", "none") and not common.run.is_dir():
             raise BadInput(f"{common.run}: no such run folder: check --run, or begin with python -m pipeline.prepare")
-        if self.access == "read":
+        if self.access in ("read", "none"):
             return self.work(common, options)
         git_state()
         with locked_run(common.run, shared=self.shares(options)):
             return self.work(common, options)
 
 
-@dataclasses.dataclass(frozen=True)
-class CommandWithoutRun(Generic[Options]):
-    """A command that works on no run; call it with the words after its name."""
-
-    module: str
-    """Module behind `python -m`, e.g. "pipeline.merge"."""
-
-    description: str | None
-    """The module's docstring."""
-
-    options: type[Options]
-    """A dataclass of options."""
-
-    work: Callable[[Options], int]
-    """Does the work and returns the exit code."""
-
-    @property
-    def syntax(self) -> Syntax[Options]:
-        """The command line."""
-        stage = self.module.rpartition(".")[2]
-        return Syntax(called(self.module), self.description or "", self.options, stage, with_run=False)
-
-    def __call__(self, argv: Sequence[str] | None = None) -> int:
-        """Run the command and return its exit code.
-
-        Args:
-            argv: the words after the command's name; default: this process's.
-        """
-        words = sys.argv[1:] if argv is None else argv
-        return guarded(self.module, lambda: self.work(parse_without_run(self.syntax, words)))
+def command_without_run(
+    module: str, description: str | None, options: type[Options], work: Callable[[Options], int]
+) -> Command[Options]:
+    """Return a command that works on no run; arguments as the fields of `Command`."""
+    return Command(module, description, options, lambda _, chosen: work(chosen), access="none")
 
 
 def called(module: str) -> str:

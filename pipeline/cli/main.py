@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Union
 
-from pipeline.cli.command import SCRIPT, Command, CommandWithoutRun, guarded
+from pipeline.cli.command import SCRIPT, Command, guarded
 from pipeline.cli.help_groups import command_type
 from pipeline.cli.options import check
 from pipeline.errors import EXIT_OK, UsageError
@@ -46,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return command_of(name)(words)
 
 
-def command_of(name: str) -> Command[Any] | CommandWithoutRun[Any]:
+def command_of(name: str) -> Command[Any]:
     """Return a command by the name of its module."""
-    found: Command[Any] | CommandWithoutRun[Any] = importlib.import_module(f"pipeline.{name}").main
+    found: Command[Any] = importlib.import_module(f"pipeline.{name}").main
     return found
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -58,39 +58,26 @@ def parts_of(kind: type) -> dict[str, type]:
 
 
 def parse(syntax: Syntax[Options], argv: Sequence[str]) -> tuple[Common, Options]:
-    """Parse the command line of a command that works on a run.
+    """Parse the command line of a command; without a run, the common options but for messages have their defaults.
 
     Raises:
         UsageError: words that are no text, a bad TOML file, or a value out of range.
         SystemExit: code 2 after a message on a bad command line, 0 after --help or --version.
     """
     from_files: list[str] = []
-    for i, word in enumerate(argv):
+    for i, word in enumerate(argv if syntax.with_run else ()):
         file = word.partition("=")[2] if word.startswith("--config=") else None
         if word == "--config" and i + 1 < len(argv):
             file = argv[i + 1]
         if file is not None:
             from_files += toml_words(Path(file), read_toml(Path(file)), syntax.stages)
     values = _values(syntax, [*from_files, *argv])
-    common = Common(**values["common"])
+    common = Common(**values["common" if syntax.with_run else "message"])
     start_logging(quiet=common.quiet, verbose=common.verbose)
-    return common, _options(syntax, values)
-
-
-def parse_without_run(syntax: Syntax[Options], argv: Sequence[str]) -> Options:
-    """Parse the command line of a command that works on no run; raises as `parse`."""
-    values = _values(dataclasses.replace(syntax, with_run=False), argv)
-    messages = Messages(**values["message"])
-    start_logging(quiet=messages.quiet, verbose=messages.verbose)
-    return _options(syntax, values)
-
-
-def _options(syntax: Syntax[Options], values: Mapping[str, Mapping[str, Any]]) -> Options:
-    """Return the options made of the values of their fields."""
     parts = parts_of(syntax.options)
     if not parts:
-        return syntax.options(**values[syntax.stage])
-    return syntax.options(**{name: kind(**values[name]) for name, kind in parts.items()})
+        return common, syntax.options(**values[syntax.stage])
+    return common, syntax.options(**{name: kind(**values[name]) for name, kind in parts.items()})
 
 
 def _values(syntax: Syntax[Options], argv: Sequence[str]) -> dict[str, dict[str, Any]]:

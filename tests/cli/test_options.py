@@ -12,7 +12,7 @@ import pytest
 from pipeline import __version__
 from pipeline.cli.help_groups import help_texts
 from pipeline.cli.options import Common, check, plain
-from pipeline.cli.parse import Syntax, parse, parse_without_run
+from pipeline.cli.parse import Syntax, parse
 from pipeline.cli.toml_file import read_toml
 from pipeline.errors import UsageError
 from pipeline.runtime.console import is_quiet, log
@@ -267,9 +267,9 @@ def test_help_of_inherited_options_is_found() -> None:
 
 @pytest.mark.parametrize("words", [["--version"], ["--heat", "99", "--version"]])
 def test_version_is_printed(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    for parser in (parse, parse_without_run):
+    for syntax in (SYNTAX, dataclasses.replace(SYNTAX, with_run=False)):
         with pytest.raises(SystemExit) as caught:
-            parser(SYNTAX, words)
+            parse(syntax, words)
         assert caught.value.code == 0
         assert capsys.readouterr().out == f"histoheads {__version__}\n"
 
@@ -283,7 +283,7 @@ def test_quiet_and_verbose_set_what_is_printed(toml: Callable[[str], str]) -> No
     for words, level in (([], "INFO"), (["--quiet"], "WARNING"), (["--verbose"], "DEBUG"), ([], "INFO")):
         bake(*words)
         assert logging.getLevelName(log.level) == level
-        parse_without_run(SYNTAX, words)
+        parse(dataclasses.replace(SYNTAX, with_run=False), words)
         assert logging.getLevelName(log.level) == level
     bake("--config", toml("quiet = true\n"))
     assert is_quiet()
