@@ -1,10 +1,10 @@
 """Hold measurements: values of each round, and their ratios; write them as CSV."""
 
-import csv
 import dataclasses
-import io
 import statistics
 from collections.abc import Sequence
+
+from pipeline.storage.csv_files import csv_text
 
 PLAIN = "plain"
 """Name of the plain script that this package is compared with."""
@@ -73,15 +73,8 @@ def find(table: Sequence[Measurement], part: str, what: str, unit: str = "") -> 
 
 def to_csv(table: Sequence[Measurement]) -> str:
     """Return the table as CSV with the columns `COLUMNS`; cells that do not apply are empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows = []
     for row in table:
-        spread = [row.median, min(row.values), max(row.values)]
-        optional = ["" if value is None else f"{value:.6g}" for value in (row.ratio, row.share)]
-        writer.writerow(
-            [row.part, row.what, row.precision, "" if row.batch is None else row.batch, row.unit]
-            + [f"{value:.6g}" for value in spread]
-            + [len(row.values), *optional, row.note]
-        )
-    return text.getvalue()
+        spread = row.median, min(row.values), max(row.values), len(row.values)
+        rows.append([row.part, row.what, row.precision, row.batch, row.unit, *spread, row.ratio, row.share, row.note])
+    return csv_text(COLUMNS, rows, digits=6)

@@ -1,14 +1,12 @@
 """Measure the accuracy of every head in every test group."""
 
-import csv
 import dataclasses
-import io
 
 import numpy as np
 
 from pipeline.comparison.predictions import Predictions
 from pipeline.evaluation.validate import FloatArray, IntArray
-from pipeline.storage.csv_files import no_formula
+from pipeline.storage.csv_files import csv_text, no_formula
 
 CSV_COLUMNS = ("group", "head", "n", "accuracy", "n_classes")
 
@@ -51,13 +49,12 @@ def per_group_csv(predictions: Predictions) -> str:
     Columns: group; head; n, the distinct tiles; accuracy of all their predictions, seeds pooled; n_classes, the number
     of classes of the group's tiles.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    if predictions.groups_known:
-        groups = score_groups(predictions)
-        for i, name in enumerate(groups.names):
-            for head in predictions.heads:
-                accuracy = f"{groups.accuracy[head][i]:.10g}"
-                writer.writerow([no_formula(name), head, groups.n_tiles[i], accuracy, groups.n_classes[i]])
-    return out.getvalue()
+    if not predictions.groups_known:
+        return csv_text(CSV_COLUMNS, ())
+    groups = score_groups(predictions)
+    rows = (
+        (no_formula(name), head, groups.n_tiles[i], groups.accuracy[head][i], groups.n_classes[i])
+        for i, name in enumerate(groups.names)
+        for head in predictions.heads
+    )
+    return csv_text(CSV_COLUMNS, rows)

@@ -1,8 +1,6 @@
 """Score predictions: every metric of every head on every split with its interval, the rows of comparison.csv."""
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +12,7 @@ from pipeline.evaluation import metrics
 from pipeline.evaluation.bootstrap import Difference, paired_difference
 from pipeline.evaluation.validate import IntArray
 from pipeline.names import SPLITS
+from pipeline.storage.csv_files import csv_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -148,15 +147,5 @@ def by_key(scores: list[Score]) -> dict[tuple[str, str, str], Score]:
 
 
 def to_csv(rows: Sequence["DataclassInstance"]) -> str:
-    """Return rows of one dataclass as CSV; NaN and None are empty cells, numbers have ten significant digits."""
-
-    def cell(value: object) -> str:
-        if value is None or (isinstance(value, float) and math.isnan(value)):
-            return ""
-        return f"{value:.10g}" if isinstance(value, float) else str(value)
-
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(field.name for field in dataclasses.fields(rows[0]))
-    writer.writerows(map(cell, dataclasses.astuple(row)) for row in rows)
-    return out.getvalue()
+    """Return rows of one dataclass as CSV."""
+    return csv_text((field.name for field in dataclasses.fields(rows[0])), map(dataclasses.astuple, rows))

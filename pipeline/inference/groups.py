@@ -1,7 +1,5 @@
 """Predict a whole slide by the rule that the run's report chose for groups."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from pipeline.evaluation.group_rule import RULES, GroupRule, group_probabilities
 from pipeline.names import RunFile
 from pipeline.runtime.console import log
 from pipeline.storage import freshness, records
-from pipeline.storage.csv_files import no_formula
+from pipeline.storage.csv_files import csv_text, no_formula
 from pipeline.storage.predictions.csv_table import HeadOutput
 
 
@@ -66,10 +64,8 @@ def slide_csv(
     used = np.ones(n_tiles, bool) if scores is None else scores <= 1
     n_used = int(used.sum())
     codes = [list(classes).index(name) for name in rule.classes]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     about = ("slide", "head", "rule", "n_tiles", "n_rejected", "predicted", "positive", "threshold", "is_positive")
-    writer.writerow([*about, *(f"p_{name}" for name in rule.classes)])
+    rows = []
     for head, output in outputs.items():
         found = [""] * (4 + len(codes))
         if n_used:
@@ -80,5 +76,5 @@ def slide_csv(
                 is_positive = p[rule.classes.index(rule.positive)] >= threshold
                 point = [no_formula(rule.positive), f"{threshold:.6f}", "yes" if is_positive else "no"]
             found = [no_formula(rule.classes[int(p.argmax())]), *point, *(f"{value:.6f}" for value in p)]
-        writer.writerow([no_formula(slide), head, rule.rule, n_used, n_tiles - n_used, *found])
-    return buffer.getvalue()
+        rows.append([no_formula(slide), head, rule.rule, n_used, n_tiles - n_used, *found])
+    return csv_text([*about, *(f"p_{name}" for name in rule.classes)], rows)

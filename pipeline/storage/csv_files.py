@@ -1,10 +1,13 @@
-"""Read the CSV files of a run; text columns stay text.
+"""Write small CSV tables, and read the CSV files of a run; text columns stay text.
 
 A spreadsheet takes a cell that begins with = + - @ for a formula. Tables that only people read get an apostrophe before
 such a text (OWASP, "CSV Injection"); tables that the program reads again keep every name unchanged.
 """
 
-from collections.abc import Callable, Sequence
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +16,21 @@ from pipeline.errors import BadArtifact
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters of a cell that a spreadsheet may compute."""
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[Iterable[object]], *, digits: int = 10) -> str:
+    """Return a table as CSV; None and NaN are empty cells, floats have some significant digits."""
+
+    def cell(value: object) -> object:
+        if isinstance(value, float):  # float64 of numpy, too
+            return "" if math.isnan(value) else f"{value:.{digits}g}"
+        return value  # the writer leaves the cell of None empty
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(map(cell, row) for row in rows)
+    return out.getvalue()
 
 
 def no_formula(text: str) -> str:

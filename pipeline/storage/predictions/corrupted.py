@@ -13,15 +13,13 @@ import pandas as pd
 from pipeline.errors import BadArtifact
 from pipeline.names import MAIN
 from pipeline.storage.csv_files import read_table
+from pipeline.storage.predictions.columns import PART_COLUMNS
 from pipeline.storage.predictions.csv_table import HeadOutput, with_probabilities
-from pipeline.storage.predictions.inner_networks import decided_by_head, mean_offsets
+from pipeline.storage.predictions.inner_networks import mean_offsets, mean_predictions
 
 SCHEMA = "robustness/1.0"
 COLUMNS = ("tile_id", "group", "label", "head", "corruption", "predicted")
 """Columns before the probabilities `p_<class>`, or before seed and fold."""
-
-PART_COLUMNS = ("seed", "fold")
-"""Columns of a plan's pooled file; readers fill in 0 for other files."""
 
 NONE = "none"
 """Name of "no corruption"; its rows come first."""
@@ -135,20 +133,13 @@ def pool(parts: Sequence[tuple[int, int, Path]]) -> str:
         same.append(table)
         if not table[[*TILE, "head", "corruption"]].equals(same[0][[*TILE, "head", "corruption"]]):
             raise BadArtifact(f"{path}: other test tiles than the other part of seed {seed}, fold {fold}: run prepare")
-    pooled = pd.concat(_mean_of(tables, folders[key]) for key, tables in by_fold.items())
+    pooled = pd.concat(
+        tables[0] if len(tables) == 1 else mean_predictions(tables, mean_offsets(folders[key]))
+        for key, tables in by_fold.items()
+    )
     doubled = pooled.duplicated(["tile_id", "seed", "head", "corruption"]).to_numpy()
     if doubled.any():
         name = pooled.loc[doubled, "tile_id"].iloc[0]
         raise BadArtifact(f"{parts[0][2]}: tile '{name}' is in two folds of one seed: use the parts of one plan")
     ordered = pd.concat([rows for _, _, rows in blocks(pooled)])
     return ordered[[*COLUMNS, *PART_COLUMNS]].to_csv(index=False, lineterminator="\n")
-
-
-def _mean_of(tables: list[pd.DataFrame], folders: list[Path]) -> pd.DataFrame:
-    """Return the rows of one fold: the class that the mean probabilities of its networks decide on."""
-    if len(tables) == 1:
-        return tables[0]
-    names = [name for name in tables[0].columns if name.startswith("p_")]
-    p = np.mean([table[names].to_numpy() for table in tables], axis=0)
-    code = decided_by_head(p, tables[0]["head"], mean_offsets(folders))
-    return tables[0].assign(predicted=np.array([name[2:] for name in names], dtype=object)[code])

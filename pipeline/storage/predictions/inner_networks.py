@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation.decision import decided, decision_offsets
-from pipeline.evaluation.validate import FloatArray, IntArray
+from pipeline.evaluation.validate import FloatArray
 from pipeline.names import RunFile
 from pipeline.storage import atomic
 
@@ -26,15 +26,21 @@ def mean_offsets(folders: Sequence[Path]) -> dict[str, FloatArray]:
     return {head: np.mean(each, axis=0) for head, each in found.items()}
 
 
-def decided_by_head(p: FloatArray, heads: pd.Series, offsets: Mapping[str, FloatArray]) -> IntArray:
-    """Return the class (N,) that each row's head decides on.
+def mean_predictions(tables: Sequence[pd.DataFrame], offsets: Mapping[str, FloatArray]) -> pd.DataFrame:
+    """Return the first table with mean probabilities, and the class that each row's head decides on.
+
+    Each network is calibrated separately, as in scikit-learn's CalibratedClassifierCV(ensemble=True).
 
     Args:
-        p: (N, K) probabilities.
-        heads: (N,) name of the head of each row.
+        tables: the same rows by each network, with the columns head, predicted and p_<class>.
         offsets: as `mean_offsets` returns them.
     """
+    names = [name for name in tables[0].columns if name.startswith("p_")]
+    p = np.mean([table[names].to_numpy() for table in tables], axis=0)
     shift = np.zeros_like(p)
     for head, own in offsets.items():
-        shift[(heads == head).to_numpy()] = own
-    return decided(p, shift)
+        shift[(tables[0]["head"] == head).to_numpy()] = own
+    mean = tables[0].copy()
+    mean[names] = p
+    mean["predicted"] = np.array([name[2:] for name in names], dtype=object)[decided(p, shift)]
+    return mean

@@ -15,7 +15,7 @@ from pipeline.names import RunFile
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.predictions import csv_table
 from pipeline.storage.predictions.columns import hash_names
-from pipeline.storage.predictions.inner_networks import decided_by_head, mean_offsets
+from pipeline.storage.predictions.inner_networks import mean_offsets, mean_predictions
 from pipeline.storage.protocol import PartEntry, Protocol, check_part
 
 MEMORY_OPTIONS = ("memory", "cluster")
@@ -173,8 +173,6 @@ def mean_of(
 ) -> pd.DataFrame:
     """Return the test rows of one fold, with probabilities averaged over its inner networks.
 
-    Each network is calibrated separately, as in scikit-learn's CalibratedClassifierCV(ensemble=True).
-
     Args:
         tables: of the fold's inner networks.
         seed: of the fold.
@@ -185,15 +183,11 @@ def mean_of(
         BadArtifact: the tables have different rows.
     """
     first = tables[0].reset_index(drop=True)
-    names = [name for name in first.columns if name.startswith("p_")]
     keys = ["tile_id", "group", "label", "head"]
     if any(not table[keys].reset_index(drop=True).equals(first[keys]) for table in tables):
         raise BadArtifact(f"the parts of seed {seed}, fold {fold} have different test rows: run prepare again")
-    p = np.mean([table[names].to_numpy() for table in tables], axis=0)
-    classes = np.array(csv_table.classes_of(first), dtype=object)
     if len(tables) > 1:
-        first[names] = p
-        first["predicted"] = classes[decided_by_head(p, first["head"], offsets or {})]
+        first = mean_predictions([first, *tables[1:]], offsets or {})
     return first.assign(seed=seed, fold=fold)
 
 
