@@ -156,7 +156,7 @@ def test_other_options_do_not_continue_a_checkpoint(
     before = (prepared_run / "checkpoint.pt").read_bytes()
     capsys.readouterr()
     assert train.main(words("train", prepared_run, "--lr", "0.1")) == 1
-    assert "another lr (0.0007, now 0.1)" in one_line(capsys.readouterr().err)
+    assert "lr=0.0007, now 0.1" in one_line(capsys.readouterr().err)
     assert (prepared_run / "checkpoint.pt").read_bytes() == before
 
 
@@ -214,7 +214,7 @@ def test_a_strong_training_stops_and_continues_to_the_same_model(
         assert train.main(words("train", prepared_run, *STRONG.split())) == 143
     capsys.readouterr()
     assert train.main(words("train", prepared_run, "--recipe", "strong", "--ema", "0.9")) == 1
-    assert "another ema (0.5, now 0.9)" in one_line(capsys.readouterr().err)
+    assert "ema=0.5, now 0.9" in one_line(capsys.readouterr().err)
     assert train.main(words("train", prepared_run, *STRONG.split())) == 0
     assert model_bytes(prepared_run) == model_bytes(other)
     recipe = load_model(other / "model.safetensors").info["recipe"]

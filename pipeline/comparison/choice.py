@@ -14,6 +14,7 @@ from pipeline.comparison.scores import Resampling
 from pipeline.comparison.verdict import Outcome, gain_text, units_needed
 from pipeline.evaluation.bootstrap import Difference
 from pipeline.markup.number_format import count, number
+from pipeline.names import COST_ORDER
 
 CHANCE = "majority"
 """The baseline that uses no tile. It is chosen only where no other baseline was fitted."""
@@ -220,6 +221,15 @@ class Candidates:
             f"(difference {_gain(asked, chosen, best)}; {units}).{beats}"
         )
         return Choice("cheaper", chosen.key, action)
+
+
+def by_cost(heads: Sequence[str]) -> list[str]:
+    """Return heads in the order of their costs, the cheapest first; an unknown head comes last.
+
+    Every ranking sorts heads by cost first, so that the cheapest of equals is the best one everywhere.
+    """
+    order = {head: i for i, head in enumerate(COST_ORDER)}
+    return sorted(heads, key=lambda head: order.get(head, len(order)))
 
 
 def best_of(candidates: Sequence[Candidate]) -> Candidate | None:

@@ -1,17 +1,17 @@
 """Recommend the cheapest of all heads and baselines of a run that is not worse than the best on the test rows."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
-from pipeline.comparison.choice import CHANCE, Candidate, Candidates, Code
+from pipeline.comparison.choice import CHANCE, Candidate, Candidates, Code, by_cost
 from pipeline.comparison.pairwise_tests import METRIC
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.scores import FEW_UNITS, Resampling, Score
 from pipeline.comparison.verdict import Pair, head_pairs, judge_pairs, rope_text
 from pipeline.evaluation.bayesian_bootstrap import ROPE
 from pipeline.markup.number_format import head_name, level_text, listing, number
-from pipeline.names import COST_ORDER, RUN_ONLY, UNTRAINED
+from pipeline.names import RUN_ONLY, UNTRAINED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,12 +117,6 @@ def judge(
         rope=rope,
         n_train=n_train,
     )
-
-
-def by_cost(heads: Sequence[str]) -> list[str]:
-    """Return heads in the order of their costs, the cheapest first; an unknown head comes last."""
-    order = {head: i for i, head in enumerate(COST_ORDER)}
-    return sorted(heads, key=lambda head: order.get(head, len(order)))
 
 
 def rule_text(verdict: Verdict) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.comparison.choice import by_cost
 from pipeline.comparison.group_level import GroupLevel
 from pipeline.comparison.pairwise_tests import METRIC
 from pipeline.comparison.predictions import Predictions
@@ -70,8 +71,8 @@ class ReportData:
     @property
     def best_head(self) -> str:
         """The main head with the highest macro-F1 on the test rows; a baseline where there is no main head."""
-        predictions = self.predictions
-        return self.best(predictions.main_heads or predictions.heads, METRIC)[0]
+        heads = by_cost(self.predictions.main_heads or self.predictions.heads)
+        return max(heads, key=lambda head: self.scores[head, "test", METRIC].value)
 
     @property
     def encoder(self) -> Mapping[str, object] | None:
@@ -95,9 +96,3 @@ class ReportData:
         """Return a score as text, without its interval."""
         score = self.scores.get((head, split, metric))
         return NOT_AVAILABLE if score is None else number(score.value, digits)
-
-    def best(self, heads: list[str], metric: str) -> tuple[str, Score]:
-        """Return the head with the highest test score in a metric, and the score; the first of equal heads."""
-        found = {head: self.scores[head, "test", metric] for head in heads}
-        head = max(found, key=lambda each: found[each].value)
-        return head, found[head]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from pipeline.comparison.choice import by_cost
 from pipeline.comparison.predictions import Predictions, row_keys
 from pipeline.comparison.scores import FEW_UNITS, Resampling
 from pipeline.errors import StaleInput
@@ -51,6 +52,9 @@ class Losses:
     mean: Mapping[str, Estimate]
     """Head -> the mean of its losses."""
 
+    ranking: list[str]
+    """The heads by their mean loss, the smallest first, the cheapest of equals."""
+
     lead: Estimate | None
     """The second smallest mean loss less the smallest; None with one head."""
 
@@ -58,11 +62,6 @@ class Losses:
     """group or tile."""
 
     n_units: int
-
-    @property
-    def ranking(self) -> list[str]:
-        """The heads by their mean loss, the smallest first."""
-        return sorted(self.heads, key=lambda head: self.mean[head].value)
 
     @property
     def code(self) -> Code:
@@ -161,12 +160,12 @@ def measure_losses(corrupted: pd.DataFrame, classes: Sequence[str], resampling: 
         loss |= {(head, name): estimate(values[name], draws[name]) for name in corruptions}
         mean_draws[head] = np.mean(list(draws.values()), axis=0)
         mean[head] = estimate(float(np.mean(list(values.values()))), mean_draws[head])
-    order = sorted(heads, key=lambda head: mean[head].value)
+    order = sorted(by_cost(heads), key=lambda head: mean[head].value)
     lead = None
     if len(order) > 1:
         best, second = order[:2]
         lead = estimate(mean[second].value - mean[best].value, mean_draws[second] - mean_draws[best])
-    return Losses(heads, corruptions, score, loss, mean, lead, resampling.unit, n_units)
+    return Losses(heads, corruptions, score, loss, mean, order, lead, resampling.unit, n_units)
 
 
 def _macro_f1(counts: FloatArray | IntArray) -> FloatArray:

@@ -4,12 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from pipeline.heads.base import Head, Params, Rows, Softmax, Step, nothing
+from pipeline.heads.base import Head, Params, Rows
 from pipeline.heads.config import FitConfig
 from pipeline.heads.kind import PlainKind
-from pipeline.heads.search_result import Search
-from pipeline.heads.svm.blocks import block_scale
-from pipeline.heads.svm.kind import SvmKind
 
 NEIGHBOURS = 20
 """Usual number for embeddings (Caron et al. 2021, "Emerging Properties in Self-Supervised Vision Transformers")."""
@@ -73,45 +70,6 @@ class NeighboursKind(PlainKind):
     def notes(self, head: Head, rows: Rows, chosen: Params, config: FitConfig) -> list[str]:
         """Return whether there are fewer rows than neighbours."""
         return [f"only {len(rows.y)} neighbours: there are no more rows"] if len(rows.y) < NEIGHBOURS else []
-
-
-class Blocks:
-    """A head on feature blocks of equal weight: each block is divided by the root of its total variance."""
-
-    def __init__(self, head: Head, centre: np.ndarray, scale: np.ndarray) -> None:
-        self.head, self.centre, self.scale = head, centre, scale
-
-    def scores(self, rows: Rows) -> np.ndarray:
-        """Return the head's scores (N, K)."""
-        return self.head.scores(self.scaled(rows))
-
-    def scaled(self, rows: Rows) -> Rows:
-        """Return the rows with scaled features."""
-        return dataclasses.replace(rows, features=((rows.features - self.centre) * self.scale).astype(np.float32))
-
-
-@dataclasses.dataclass(frozen=True)
-class BlockSvmKind(SvmKind):
-    """An SVM on a colour histogram and other features, two blocks of equal weight."""
-
-    def search(self, fit: Rows, held: Rows, points: list[Params], config: FitConfig, on_point: Step) -> Search:
-        """Score each point on scaled blocks."""
-        blocks = self._blocks(fit)
-        return super().search(blocks.scaled(fit), blocks.scaled(held), points, config, on_point)
-
-    def fit(self, rows: Rows, params: Params, config: FitConfig, on_step: Step = nothing) -> Head:  # type: ignore[override]
-        """Fit the chosen point on scaled blocks."""
-        blocks = self._blocks(rows)
-        return Blocks(super().fit(blocks.scaled(rows), params, config, on_step), blocks.centre, blocks.scale)
-
-    def notes(self, head: Head, rows: Rows, chosen: Params, config: FitConfig) -> list[str]:
-        """Return the notes on the SVM."""
-        return super().notes(head.head if isinstance(head, Blocks) else head, rows, chosen, config)
-
-    @staticmethod
-    def _blocks(rows: Rows) -> Blocks:
-        """Return the scale of these rows; its head is not fitted yet."""
-        return Blocks(Softmax(), *block_scale(rows.features, rows.widths or (rows.features.shape[1],)))
 
 
 def untrained_points(n_features: int) -> list[Params]:

@@ -12,8 +12,8 @@ from typing import Any
 from pipeline.errors import BadSlide
 from pipeline.slides.scale import StatedMpp, stated_mpp
 
-ORIENTATION, SUBIFDS = 274, 330
-"""TIFF tags."""
+ORIENTATION = 274
+"""Number of a TIFF tag."""
 
 MOST_PAGES = 32
 """Pages among which the largest one is searched: pyramid levels, thumbnail, label, macro image."""

@@ -147,15 +147,19 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], *, word: str 
     """Return the values that differ, such as "epochs=3, now 4"; "" if all are equal.
 
     Args:
-        before: name -> value.
+        before: name -> value; of values that are mappings in both, the entries are compared.
         now: the same to compare with.
         word: word before each value of `now`.
     """
-    texts = [{name: repr(value) for name, value in values.items()} for values in (before, now)]
-    return ", ".join(
-        f"{name}={texts[0].get(name, 'not set')}, {word} {texts[1].get(name, 'not set')}"
-        for name in differing(now, before)
-    )
+    found = []
+    for name in differing(now, before):
+        values = before.get(name), now.get(name)
+        if isinstance(values[0], Mapping) and isinstance(values[1], Mapping):
+            found.append(differences(*values, word=word))
+        else:
+            was, is_now = (repr(each[name]) if name in each else "not set" for each in (before, now))
+            found.append(f"{name}={was}, {word} {is_now}")
+    return ", ".join(found)
 
 
 def _check_options(artifact: Artifact, record: Mapping[str, Any]) -> None:

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from pipeline.comparison.choice import NOT_EARNED, NOT_FOR_NEW_TILES, Candidate, Candidates
-from pipeline.comparison.recommendation import by_cost, judge, rule_text
+from pipeline.comparison.choice import NOT_EARNED, NOT_FOR_NEW_TILES, Candidate, Candidates, by_cost
+from pipeline.comparison.recommendation import judge, rule_text
 from pipeline.comparison.scores import by_key, choose_resampling, score_heads
 from pipeline.names import COST_ORDER, HEADS, UNTRAINED
 

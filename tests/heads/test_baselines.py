@@ -12,11 +12,12 @@ from sklearn.preprocessing import StandardScaler, normalize
 from pipeline.evaluation.calibration import softmax
 from pipeline.heads import baselines
 from pipeline.heads.base import Rows
-from pipeline.heads.baselines import Majority, Neighbours, block_scale
+from pipeline.heads.baselines import Majority, Neighbours
 from pipeline.heads.config import FitConfig, FitOn
 from pipeline.heads.fit import FitResult, fit_baseline
 from pipeline.heads.logistic import C_POINTS, fit_logistic
 from pipeline.heads.registry import BASELINE_KINDS
+from pipeline.heads.svm.blocks import block_scale
 from pipeline.heads.svm.classifier import fit_svm
 from pipeline.heads.svm.search import search_svm
 from pipeline.heads.xgb.booster import POINTS, search_boosting

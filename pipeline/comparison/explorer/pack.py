@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.comparison.choice import CHANCE
+from pipeline.comparison.choice import CHANCE, by_cost
 from pipeline.comparison.explorer.carried import Carried
 from pipeline.comparison.explorer.nearest import nearest_training_tiles
 from pipeline.comparison.explorer.thumbnails import thumbnail_sheet
-from pipeline.comparison.recommendation import by_cost
 from pipeline.comparison.report_figures import EmbeddingMap
 from pipeline.comparison.scores import FEW_UNITS
 from pipeline.evaluation.bootstrap import resampling_counts, tail_probabilities

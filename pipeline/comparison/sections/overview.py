@@ -198,7 +198,7 @@ def results(data: ReportData) -> Section:
         rows.append([name, *cells])
     headline = "Only baselines were evaluated."
     if predictions.main_heads:
-        head, best = data.best(predictions.main_heads, "macro_f1")
+        head, best = data.best_head, data.scores[data.best_head, "test", "macro_f1"]
         bounds = interval(best.low, best.high)
         accuracy = data.value(head, "test", "accuracy")
         headline = (

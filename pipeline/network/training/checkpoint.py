@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.storage import atomic
+from pipeline.storage import atomic, freshness
 from pipeline.storage.zip_guard import check_not_packed
 
 SAVE_EVERY_S = 600
@@ -78,18 +78,6 @@ class Stateful(Protocol):
     def load_state_dict(self, state_dict: Any, /) -> Any: ...  # noqa: D102
 
 
-def _differences(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
-    """Return "name (then, now value)" for each value that differs; nested values by their own names."""
-    found: list[str] = []
-    for name in {**now, **then}:
-        value = now.get(name)
-        if isinstance(value, Mapping) and isinstance(then.get(name), Mapping):
-            found += _differences(value, then[name])
-        elif (name in now, value) != (name in then, then.get(name)):
-            found.append(f"{name} ({then.get(name)}, now {value})")
-    return found
-
-
 class Checkpoint:
     """The checkpoint file of a training.
 
@@ -134,7 +122,7 @@ class Checkpoint:
             if theirs.get("options", {}).get("precision") == "auto":
                 # another machine may have another default: continue in the precision of the start
                 self.identity["precision"] = theirs["precision"]
-            changed = _differences(self.identity, theirs)
+            changed = freshness.differences(theirs, self.identity)
             if not changed:
                 for name, part in self.parts.items():
                     part.load_state_dict(content[name])
@@ -145,6 +133,6 @@ class Checkpoint:
             reason = " ".join(str(error).split())[:120]
             raise BadArtifact(f"{self.path}: cannot be read ({reason}): pass --restart to train again") from None
         raise StaleInput(
-            f"{self.path} belongs to a training with another {', '.join(changed)}: "
+            f"{self.path} belongs to another training, with {changed}: "
             "give the same options, or --restart to train again"
         )

@@ -72,7 +72,7 @@ def test_another_training_is_refused(tmp_path: Path) -> None:
     begin(tmp_path).write(Progress(), {})
     other = begin(tmp_path, seed=1, manifest="n", options=OPTIONS | {"lr": 0.1})
     before = state(other)
-    with pytest.raises(StaleInput, match=r"another manifest \(m, now n\), lr \(0.001, now 0.1\): give") as caught:
+    with pytest.raises(StaleInput, match=r"with manifest='m', now 'n', lr=0.001, now 0.1: give") as caught:
         other.read()
     assert "\n" not in str(caught.value)
     assert same(before, state(other))
@@ -80,7 +80,7 @@ def test_another_training_is_refused(tmp_path: Path) -> None:
 
 def test_another_precision_is_refused_unless_it_was_chosen_by_timing(tmp_path: Path) -> None:
     begin(tmp_path, precision="bf16").write(Progress(), {})
-    with pytest.raises(StaleInput, match=r"precision \(bf16, now fp32\)"):
+    with pytest.raises(StaleInput, match="precision='bf16', now 'fp32'"):
         begin(tmp_path).read()
     auto = {"precision": "auto"}
     begin(tmp_path, precision="bf16", options=auto).write(Progress(), {})
