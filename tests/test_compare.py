@@ -14,7 +14,7 @@ from pipeline import compare, verify
 from pipeline.comparison.runs.match import match
 from pipeline.comparison.runs.price import network_cost
 from pipeline.comparison.runs.table import resampling_of
-from pipeline.evaluation.bootstrap import paired_difference
+from pipeline.evaluation.bootstrap import paired_counts, paired_difference
 from pipeline.evaluation.significance import holm, sign_flip
 from pipeline.network.preprocess import Preprocess
 from pipeline.storage import atomic, records
@@ -153,9 +153,11 @@ def test_the_table_holds_every_head_of_every_run_with_its_numbers(tmp_path: Path
             best = (y + (np.arange(N) // N_GROUPS >= 9)) % 3
             pairs = pairs_of(a, "all").loc[[(run, head)]]
             pair = pairs[pairs["against"] == "a/svm"].iloc[0]
-            gap = paired_difference(y, predicted, best, metric="macro_f1", units=groups, n_draws=200)
+            gap = paired_difference(paired_counts(y, predicted, best, metric="macro_f1", units=groups), n_draws=200)
             assert (pair["value"], pair["low"]) == (pytest.approx(gap.value), pytest.approx(gap.low))
-            assert pair["p"] == pytest.approx(sign_flip(y, predicted, best, metric="macro_f1", units=groups).p)
+            assert pair["p"] == pytest.approx(
+                sign_flip(paired_counts(y, predicted, best, metric="macro_f1", units=groups)).p
+            )
     pairs = pairs_of(a, "all")
     assert len(pairs) == 10, "five heads"
     assert pairs["holm_p"].astype(float).tolist() == pytest.approx(holm(pairs["p"].to_numpy(float)).tolist())

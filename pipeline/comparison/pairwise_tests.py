@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.scores import Resampling
 from pipeline.evaluation.bayesian_bootstrap import Superiority, superiority
-from pipeline.evaluation.bootstrap import Difference
+from pipeline.evaluation.bootstrap import Difference, paired_counts
 from pipeline.evaluation.metrics import confusion, scores_from_confusion
 from pipeline.evaluation.significance import ResampledT, SignFlip, corrected_resampled_t, mcnemar_exact, sign_flip
 from pipeline.evaluation.validate import IntArray
@@ -64,23 +64,21 @@ def compare_pair(
     seed, fold = (predictions.tiles[name].to_numpy(dtype=np.int64)[rows] for name in ("seed", "fold"))
 
     def interval(units: IntArray) -> Difference:
-        return resampling.difference(y, a, b, metric=METRIC, units=units)
+        return resampling.difference(paired_counts(y, a, b, metric=METRIC, units=units))
 
-    units = resampling.ids[rows]
+    counts = paired_counts(y, a, b, metric=METRIC, units=resampling.ids[rows])
     of_seed = [seed == each for each in np.unique(seed)]
     return PairTests(
         head=head,
         reference=reference,
         same_predictions=bool(np.array_equal(a, b)),
-        difference=interval(units),
+        difference=resampling.difference(counts),
         by_group=interval(predictions.group_code[0][rows]) if predictions.groups_known else None,
         by_tile=interval(predictions.tile_units[rows]),
-        flip=sign_flip(y, a, b, metric=METRIC, units=units, seed=resampling.seed),
+        flip=sign_flip(counts, seed=resampling.seed),
         mcnemar_p=max(mcnemar_exact(a[chosen] == y[chosen], b[chosen] == y[chosen]).p for chosen in of_seed),
         resampled=_resampled(y, a, b, part=seed * (1 + int(fold.max())) + fold, n_train=n_train),
-        superiority=superiority(
-            y, a, b, metric=METRIC, units=units, rope=rope, n_draws=resampling.n_draws, seed=resampling.seed
-        ),
+        superiority=superiority(counts, rope=rope, n_draws=resampling.n_draws, seed=resampling.seed),
     )
 
 

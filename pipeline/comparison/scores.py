@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.comparison.predictions import Predictions
 from pipeline.evaluation import metrics
-from pipeline.evaluation.bootstrap import Difference, paired_difference
+from pipeline.evaluation.bootstrap import Difference, PairedCounts, paired_difference
 from pipeline.evaluation.validate import IntArray
 from pipeline.names import SPLITS
 from pipeline.storage.csv_files import csv_text
@@ -49,11 +49,9 @@ class Resampling:
         """Return how many units the given tiles come from."""
         return len(np.unique(self.ids[rows]))
 
-    def difference(self, y: IntArray, a: IntArray, b: IntArray, *, metric: str, units: IntArray) -> Difference:
-        """Return a metric of predictions a less that of b, with its paired interval; all arrays (N,)."""
-        return paired_difference(
-            y, a, b, metric=metric, units=units, n_draws=self.n_draws, seed=self.seed, level=self.level
-        )
+    def difference(self, counts: PairedCounts) -> Difference:
+        """Return a metric of the first head less that of the second, with its paired interval."""
+        return paired_difference(counts, n_draws=self.n_draws, seed=self.seed, level=self.level)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.evaluation.bootstrap import CHUNK_CELLS, paired_counts
-from pipeline.evaluation.validate import FloatArray, IntArray
+from pipeline.evaluation.bootstrap import CHUNK_CELLS, PairedCounts
+from pipeline.evaluation.validate import FloatArray
 
 ROPE = 0.01
 """Half the width of the region of practical equivalence: one percentage point either way."""
@@ -23,17 +23,7 @@ class Superiority:
     n_units: int
 
 
-def superiority(
-    y: IntArray,
-    predicted_a: IntArray,
-    predicted_b: IntArray,
-    *,
-    metric: str,
-    units: IntArray,
-    rope: float = ROPE,
-    n_draws: int = 2000,
-    seed: int = 0,
-) -> Superiority:
+def superiority(counts: PairedCounts, *, rope: float = ROPE, n_draws: int = 2000, seed: int = 0) -> Superiority:
     """Return the probabilities that head a is better than b by more than `rope`, within it, or worse.
 
     The Bayesian bootstrap over whole units (Rubin 1981, "The Bayesian Bootstrap", The Annals of Statistics 9): each
@@ -45,11 +35,7 @@ def superiority(
     sqrt(n / (n + 1))): with few units the probabilities are surer than they should be.
 
     Args:
-        y: (N,) true class index, from 0.
-        predicted_a: (N,) class index predicted by head a.
-        predicted_b: (N,) class index predicted by head b.
-        metric: "accuracy", "balanced_accuracy" or "macro_f1".
-        units: (N,) integer id of the unit of each row.
+        counts: as `bootstrap.paired_counts` returns them.
         rope: Differences of at most this size, either way, do not matter; from 0.
         n_draws: Number of draws.
         seed: Equal seeds, n_draws and units give equal weights.
@@ -58,11 +44,10 @@ def superiority(
         Probabilities that sum to 1; NaN with fewer than two units.
 
     Raises:
-        ValueError: As `paired_counts`, or n_draws or rope out of range.
+        ValueError: n_draws or rope out of range.
     """
     if n_draws < 1 or not rope >= 0:
         raise ValueError(f"n_draws must be positive and rope not negative, but they are {n_draws} and {rope}")
-    counts = paired_counts(y, predicted_a, predicted_b, metric=metric, units=units)
     if counts.n_units < 2:
         return Superiority(math.nan, math.nan, math.nan, n_units=counts.n_units)
     draws = counts.draws(_weights(counts.n_units, n_draws=n_draws, seed=seed, n_sums=counts.a.shape[0]))

@@ -160,25 +160,11 @@ def bootstrap_auroc(
     return percentile_interval(found, level=level, n_units=n_units) if len(found) else NO_INTERVAL
 
 
-def paired_difference(
-    y: IntArray,
-    predicted_a: IntArray,
-    predicted_b: IntArray,
-    *,
-    metric: str,
-    units: IntArray,
-    n_draws: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Difference:
+def paired_difference(counts: PairedCounts, *, n_draws: int = 2000, seed: int = 0, level: float = 0.95) -> Difference:
     """Return a - b of one metric, both heads scored on the same resampled units in every draw.
 
     Args:
-        y: (N,) true class index, from 0.
-        predicted_a: (N,) class index predicted by head a.
-        predicted_b: (N,) class index predicted by head b.
-        metric: "accuracy", "balanced_accuracy" or "macro_f1".
-        units: (N,) integer id of the resampling unit of each row.
+        counts: as `paired_counts` returns them.
         n_draws: Number of resamples.
         seed: As in `bootstrap_metrics`.
         level: Coverage of the interval, in (0, 1).
@@ -188,15 +174,13 @@ def paired_difference(
         two units the interval is NaN.
 
     Raises:
-        ValueError: An unknown metric, wrong shapes or types, no rows, or n_draws or level out of range.
+        ValueError: n_draws or level are out of range.
     """
-    counts = paired_counts(y, predicted_a, predicted_b, metric=metric, units=units)
     _check_draws(n_draws, level)
     if counts.n_units < 2:
         return Difference(counts.value, *NO_INTERVAL, n_units=counts.n_units)
     weights = resampling_counts(counts.n_units, n_draws=n_draws, seed=seed, n_sums=counts.a.shape[0])
-    draws = counts.draws(weights)
-    interval = percentile_interval(draws, level=level, n_units=counts.n_units)
+    interval = percentile_interval(counts.draws(weights), level=level, n_units=counts.n_units)
     return Difference(counts.value, *interval, n_units=counts.n_units)
 
 
@@ -204,6 +188,8 @@ def paired_counts(
     y: IntArray, predicted_a: IntArray, predicted_b: IntArray, *, metric: str, units: IntArray
 ) -> PairedCounts:
     """Return the confusion counts of two heads in every unit, units in the order of their ids.
+
+    `paired_difference`, `significance.sign_flip` and `bayesian_bootstrap.superiority` take them.
 
     Args:
         y: (N,) true class index, from 0.

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from pipeline.evaluation.bootstrap import paired_counts
-from pipeline.evaluation.validate import FloatArray, IntArray
+from pipeline.evaluation.bootstrap import PairedCounts
+from pipeline.evaluation.validate import FloatArray
 
 EXACT_UNITS = 14
 """Most units with different predictions for which all 2^n swaps are tried; with more, a random sample."""
@@ -71,16 +71,7 @@ class ResampledT:
     n_parts: int
 
 
-def sign_flip(
-    y: IntArray,
-    predicted_a: IntArray,
-    predicted_b: IntArray,
-    *,
-    metric: str,
-    units: IntArray,
-    n_draws: int = FLIP_DRAWS,
-    seed: int = 0,
-) -> SignFlip:
+def sign_flip(counts: PairedCounts, *, n_draws: int = FLIP_DRAWS, seed: int = 0) -> SignFlip:
     """Test whether two heads differ in a metric, by swapping their predictions of whole units.
 
     Where the two heads are exchangeable within every unit, swapping their predictions for any set of units leaves the
@@ -95,20 +86,15 @@ def sign_flip(
     err in different ways are in the strict sense not exchangeable.
 
     Args:
-        y: (N,) true class index, from 0.
-        predicted_a: (N,) class index predicted by head a.
-        predicted_b: (N,) class index predicted by head b.
-        metric: "accuracy", "balanced_accuracy" or "macro_f1".
-        units: (N,) integer id of the unit of each row; all rows of a unit are swapped together.
+        counts: as `bootstrap.paired_counts` returns them; all rows of a unit are swapped together.
         n_draws: Number of random swaps where they are not all tried.
         seed: Seed of the random swaps.
 
     Raises:
-        ValueError: An unknown metric, wrong shapes or types, no rows, or n_draws below 1.
+        ValueError: n_draws below 1.
     """
     if n_draws < 1:
         raise ValueError(f"n_draws must be positive, but is {n_draws}")
-    counts = paired_counts(y, predicted_a, predicted_b, metric=metric, units=units)
     per_unit = (counts.a - counts.b).tocsc()
     per_unit.eliminate_zeros()
     differing = np.flatnonzero(np.diff(per_unit.indptr))

@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 from pipeline.comparison import robustness
 from pipeline.comparison.scores import Resampling
 from pipeline.errors import BadArtifact, StaleInput
-from pipeline.evaluation.bootstrap import paired_difference
+from pipeline.evaluation.bootstrap import paired_counts, paired_difference
 from pipeline.storage import records
 
 CLASSES = ["a", "b", "c"]
@@ -75,8 +75,11 @@ def test_scores_and_losses_are_those_of_scikit_learn_and_of_paired_difference() 
         y, named, groups = codes(corrupted, head, corruption)
         assert losses.score[head, corruption] == pytest.approx(f1_score(y, named, average="macro"))
         if corruption != "none":
-            how = {"metric": "macro_f1", "units": groups, "n_draws": 300, "seed": 3, "level": 0.95}
-            expected = paired_difference(y, codes(corrupted, head, "none")[1], named, **how)
+            expected = paired_difference(
+                paired_counts(y, codes(corrupted, head, "none")[1], named, metric="macro_f1", units=groups),
+                n_draws=300,
+                seed=3,
+            )
             loss = losses.loss[head, corruption]
             assert (loss.value, loss.low, loss.high) == pytest.approx((expected.value, expected.low, expected.high))
     assert losses.mean["svm"].value == pytest.approx(np.mean([losses.loss["svm", c].value for c in ("blur", "jpeg")]))

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.comparison.scores import Resampling, choose_resampling
 from pipeline.comparison.verdict import decide, head_pairs, judge_pairs, p_text, rope_text, units_needed
-from pipeline.evaluation.bootstrap import Difference, paired_difference
+from pipeline.evaluation.bootstrap import Difference, paired_counts, paired_difference
 from pipeline.evaluation.significance import holm, sign_flip
 
 Y = [0, 1, 2] * 20
@@ -134,11 +134,13 @@ def test_the_resampled_t_is_that_of_the_parts(three_seeds):
     d = np.array(
         [
             paired_difference(
-                predictions.y[part],
-                predictions.predicted["svm"][part],
-                predictions.predicted["softmax"][part],
-                metric="macro_f1",
-                units=one,
+                paired_counts(
+                    predictions.y[part],
+                    predictions.predicted["svm"][part],
+                    predictions.predicted["softmax"][part],
+                    metric="macro_f1",
+                    units=one,
+                )
             ).value
             for part in parts
         ]
@@ -203,10 +205,16 @@ def outcomes(seed, *, n_groups, accuracy):
     y, heads, groups = simulated(seed, n_groups=n_groups, accuracy=accuracy)
     pairs = list(itertools.combinations(heads, 2))
     adjusted = holm(
-        np.array([sign_flip(y, a, b, metric="macro_f1", units=groups, n_draws=999, seed=seed).p for a, b in pairs])
+        np.array(
+            [
+                sign_flip(paired_counts(y, a, b, metric="macro_f1", units=groups), n_draws=999, seed=seed).p
+                for a, b in pairs
+            ]
+        )
     )
     differences = [
-        paired_difference(y, a, b, metric="macro_f1", units=groups, n_draws=400, seed=seed) for a, b in pairs
+        paired_difference(paired_counts(y, a, b, metric="macro_f1", units=groups), n_draws=400, seed=seed)
+        for a, b in pairs
     ]
     return [decide(d, p=p, level=0.95, rope=0.01) for d, p in zip(differences, adjusted, strict=True)]
 
@@ -230,7 +238,7 @@ def test_nearly_identical_heads_on_many_groups_are_practically_equal():
     y, (a, _), groups = simulated(0, n_groups=120, accuracy=(0.85, 0.85))
     b = a.copy()
     b[::200] = 1 - b[::200]  # half a point apart
-    difference = paired_difference(y, a, b, metric="macro_f1", units=groups, n_draws=400)
+    difference = paired_difference(paired_counts(y, a, b, metric="macro_f1", units=groups), n_draws=400)
     assert decide(difference, p=0.0001, level=0.95, rope=0.01) == "practically equal"
 
 
@@ -240,6 +248,6 @@ def test_heads_just_over_the_region_apart_are_seldom_called_equal():
         y, (a,), groups = simulated(seed, n_groups=60, accuracy=(0.85,))
         lost = (a == y) & (np.random.default_rng(seed).random(len(y)) < 0.0105 / 0.85)
         b = np.where(lost, 1 - y, a)  # 1.05 points of accuracy behind
-        difference = paired_difference(y, a, b, metric="macro_f1", units=groups, n_draws=400, seed=seed)
+        difference = paired_difference(paired_counts(y, a, b, metric="macro_f1", units=groups), n_draws=400, seed=seed)
         equal += decide(difference, p=0.0001, level=0.95, rope=0.01) == "practically equal"
     assert equal <= 10  # 5 % of 200

@@ -10,6 +10,7 @@ from pipeline.evaluation import bootstrap
 from pipeline.evaluation.bootstrap import (
     Difference,
     bootstrap_metrics,
+    paired_counts,
     paired_difference,
     percentile_interval,
     resampling_counts,
@@ -70,7 +71,7 @@ def test_paired_difference_equals_brute_force(metric):
     y, p, a = rows(1, 12, 3)
     b = rows(2, 12, 3)[2]
     units = np.repeat([3, 1, 2, 8], 3)
-    found = paired_difference(y, a, b, metric=metric, units=units, n_draws=50, seed=5, level=0.8)
+    found = paired_difference(paired_counts(y, a, b, metric=metric, units=units), n_draws=50, seed=5, level=0.8)
 
     def score(r):
         return scalar_metrics(y[r], p[r], a[r])[metric] - scalar_metrics(y[r], p[r], b[r])[metric]
@@ -157,7 +158,7 @@ def test_no_interval_for_auroc_or_fewer_than_two_units():
     one = bootstrap_metrics(y, p, predicted, units=np.full(10, 4))
     assert tuple(one) == METRICS
     assert np.isnan(list(one.values())).all()
-    difference = paired_difference(y, y, predicted, metric="accuracy", units=np.full(10, 4))
+    difference = paired_difference(paired_counts(y, y, predicted, metric="accuracy", units=np.full(10, 4)))
     assert difference.value == pytest.approx(1 - np.mean(y == predicted))
     assert np.isnan([difference.low, difference.high]).all()
     assert difference.n_units == 1
@@ -166,7 +167,9 @@ def test_no_interval_for_auroc_or_fewer_than_two_units():
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1"])
 def test_identical_heads_differ_by_exactly_zero(metric):
     y, _, predicted = rows(7, 30, 3)
-    found = paired_difference(y, predicted, predicted, metric=metric, units=np.arange(30) // 5, n_draws=100)
+    found = paired_difference(
+        paired_counts(y, predicted, predicted, metric=metric, units=np.arange(30) // 5), n_draws=100
+    )
     assert found == Difference(0.0, 0.0, 0.0, n_units=6)
 
 
@@ -174,7 +177,7 @@ def test_pairing_is_narrower_than_two_separate_intervals():
     y, p, a = rows(8, 500, 4)
     b = a.copy()
     b[:25] = (y[:25] + 1) % 4  # b is a, but wrong on 25 rows
-    paired = paired_difference(y, a, b, metric="accuracy", units=np.arange(500))
+    paired = paired_difference(paired_counts(y, a, b, metric="accuracy", units=np.arange(500)))
     assert paired.high - paired.low < width(bootstrap_metrics(y, p, a, units=np.arange(500))["accuracy"])
     assert paired.low > 0
 
@@ -194,7 +197,10 @@ def test_wrong_arguments_are_refused(change, message):
     y = np.array([0, 1, 2, 0])
     arguments = {"y": y, "predicted_a": y, "predicted_b": y, "metric": "accuracy", "units": y} | change
     with pytest.raises(ValueError, match=message):
-        paired_difference(**arguments)
+        paired_difference(
+            paired_counts(**{name: each for name, each in arguments.items() if name not in ("n_draws", "level")}),
+            **{name: each for name, each in arguments.items() if name in ("n_draws", "level")},
+        )
 
 
 def two_heads(seed, *, n_groups, group_size=20, accuracy=(0.85, 0.80)):
@@ -219,7 +225,7 @@ def test_group_intervals_cover_the_truth(n_groups):
         p = np.full((len(y), 2), 0.5)
         low, high = bootstrap_metrics(y, p, answers[0], units=groups, n_draws=400, seed=seed)["accuracy"]
         covered["accuracy"] += low <= 0.85 <= high
-        found = paired_difference(y, *answers, metric="accuracy", units=groups, n_draws=400, seed=seed)
+        found = paired_difference(paired_counts(y, *answers, metric="accuracy", units=groups), n_draws=400, seed=seed)
         covered["difference"] += found.low <= 0.05 <= found.high
     assert 450 <= covered["accuracy"] <= 490
     assert 450 <= covered["difference"] <= 490

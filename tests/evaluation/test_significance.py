@@ -10,6 +10,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from pipeline.evaluation import significance
+from pipeline.evaluation.bootstrap import paired_counts
 from pipeline.evaluation.metrics import confusion, scores_from_confusion
 from pipeline.evaluation.significance import SignFlip, corrected_resampled_t, holm, mcnemar_exact, sign_flip
 
@@ -35,13 +36,15 @@ def test_exact_sign_flip_equals_brute_force(metric):
     for pattern in itertools.product([False, True], repeat=7):
         swapped = np.array(pattern)[groups]
         extreme += abs(difference(np.where(swapped, b, a), np.where(swapped, a, b))) >= observed - 1e-12
-    assert sign_flip(y, a, b, metric=metric, units=groups) == SignFlip(extreme / 2**7, exact=True, n_units=7)
+    assert sign_flip(paired_counts(y, a, b, metric=metric, units=groups)) == SignFlip(
+        extreme / 2**7, exact=True, n_units=7
+    )
 
 
 @pytest.mark.parametrize("n_groups", [2, 5, 6, 10])
 def test_a_head_ahead_in_every_group_has_the_smallest_p(n_groups):
     y = np.zeros(n_groups, dtype=int)
-    found = sign_flip(y, y, y + 1, metric="accuracy", units=np.arange(n_groups))
+    found = sign_flip(paired_counts(y, y, y + 1, metric="accuracy", units=np.arange(n_groups)))
     assert found.p == found.smallest_p == 2 / 2**n_groups
 
 
@@ -49,7 +52,7 @@ def test_sign_flip_of_accuracy_is_the_sign_test_where_units_weigh_alike():
     # 9 groups of one tile, head a right alone in 8, head b in 1: two-sided sign test, 2 * (1 + 9) / 2^9.
     y = np.zeros(9, dtype=int)
     wrong = np.arange(9) == 4
-    found = sign_flip(y, wrong.astype(int), 1 - wrong.astype(int), metric="accuracy", units=np.arange(9))
+    found = sign_flip(paired_counts(y, wrong.astype(int), 1 - wrong.astype(int), metric="accuracy", units=np.arange(9)))
     assert found.p == pytest.approx(20 / 512)
     assert found.p == pytest.approx(stats.binomtest(8, 9).pvalue)
 
@@ -61,44 +64,49 @@ def test_darwins_maize_by_fisher():
     units = np.repeat(np.arange(15), np.abs(eighths))
     a = np.repeat((eighths < 0).astype(int), np.abs(eighths))  # right where the crossed plant is taller
     y = np.zeros(len(units), dtype=int)
-    drawn = sign_flip(y, a, 1 - a, metric="accuracy", units=units, n_draws=40_000)
+    drawn = sign_flip(paired_counts(y, a, 1 - a, metric="accuracy", units=units), n_draws=40_000)
     assert not drawn.exact
     assert drawn.p == pytest.approx(1726 / 32768, abs=0.004)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(significance, "EXACT_UNITS", 15)
-        assert sign_flip(y, a, 1 - a, metric="accuracy", units=units).p == pytest.approx(1726 / 32768)
+        assert sign_flip(paired_counts(y, a, 1 - a, metric="accuracy", units=units)).p == pytest.approx(1726 / 32768)
 
 
 def test_units_with_equal_counts_are_left_out():
     y, a, b, groups = answers(1, n_groups=6)
-    alone = sign_flip(y, a, b, metric="accuracy", units=groups)
+    alone = sign_flip(paired_counts(y, a, b, metric="accuracy", units=groups))
     y, a, b = (np.concatenate([labels, np.arange(120) % 3]) for labels in (y, a, b))
-    assert sign_flip(y, a, b, metric="accuracy", units=np.concatenate([groups, 100 + np.arange(120)])) == alone
-    assert sign_flip(y, a, a, metric="macro_f1", units=np.arange(len(y))) == SignFlip(1.0, exact=True, n_units=0)
+    assert (
+        sign_flip(paired_counts(y, a, b, metric="accuracy", units=np.concatenate([groups, 100 + np.arange(120)])))
+        == alone
+    )
+    assert sign_flip(paired_counts(y, a, a, metric="macro_f1", units=np.arange(len(y)))) == SignFlip(
+        1.0, exact=True, n_units=0
+    )
 
 
 def test_random_flips_come_close_to_all_flips(monkeypatch):
     y, a, b, groups = answers(2, n_groups=12, accuracy=(0.75, 0.65))
-    exact = sign_flip(y, a, b, metric="macro_f1", units=groups)
+    exact = sign_flip(paired_counts(y, a, b, metric="macro_f1", units=groups))
     monkeypatch.setattr(significance, "EXACT_UNITS", 3)
-    drawn = sign_flip(y, a, b, metric="macro_f1", units=groups)
+    drawn = sign_flip(paired_counts(y, a, b, metric="macro_f1", units=groups))
     assert exact.exact
     assert not drawn.exact
     assert drawn.p == pytest.approx(exact.p, abs=4 * math.sqrt(exact.p * (1 - exact.p) / 20_000))
     monkeypatch.setattr(significance, "CHUNK_CELLS", 500)
-    assert sign_flip(y, a, b, metric="macro_f1", units=groups) == drawn
+    assert sign_flip(paired_counts(y, a, b, metric="macro_f1", units=groups)) == drawn
 
 
 def test_a_p_from_random_flips_is_never_zero():
     y = np.zeros(200, dtype=int)
-    found = sign_flip(y, y, y + 1, metric="accuracy", units=np.arange(200) // 2, n_draws=999)
+    found = sign_flip(paired_counts(y, y, y + 1, metric="accuracy", units=np.arange(200) // 2), n_draws=999)
     assert found == SignFlip(1 / 1000, exact=False, n_units=100)
 
 
 def test_all_rows_of_a_unit_flip_together():
     # Within each group the heads are right in turn, so that nothing differs between groups: the tiles' order is moot.
     y, a = np.zeros(40, dtype=int), np.arange(40) % 2
-    assert sign_flip(y, a, 1 - a, metric="accuracy", units=np.arange(40) // 4).p == 1.0
+    assert sign_flip(paired_counts(y, a, 1 - a, metric="accuracy", units=np.arange(40) // 4)).p == 1.0
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (5, 0), (2, 8), (7, 7), (121, 59)])
@@ -164,9 +172,15 @@ def test_corrected_t_is_undefined_without_a_ratio():
         (lambda: mcnemar_exact(np.array([True]), np.array([True, False])), "equal length"),
         (lambda: corrected_resampled_t(np.array([math.nan, 1.0]), test_to_train=0.25), "finite"),
         (lambda: corrected_resampled_t(np.array([0.0, 1.0]), test_to_train=0.0), "positive"),
-        (lambda: sign_flip(*[np.array([0, 1])] * 3, metric="nll", units=np.arange(2)), "metric must be"),
-        (lambda: sign_flip(*[np.array([0, 1])] * 3, metric="accuracy", units=np.arange(3)), "units must have"),
-        (lambda: sign_flip(*[np.array([0, 1])] * 3, metric="accuracy", units=np.arange(2), n_draws=0), "n_draws"),
+        (lambda: sign_flip(paired_counts(*[np.array([0, 1])] * 3, metric="nll", units=np.arange(2))), "metric must be"),
+        (
+            lambda: sign_flip(paired_counts(*[np.array([0, 1])] * 3, metric="accuracy", units=np.arange(3))),
+            "units must have",
+        ),
+        (
+            lambda: sign_flip(paired_counts(*[np.array([0, 1])] * 3, metric="accuracy", units=np.arange(2)), n_draws=0),
+            "n_draws",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused(call, message):

@@ -11,7 +11,7 @@ from pipeline.comparison.pairwise_tests import METRIC
 from pipeline.comparison.runs.match import Matched, RunHead
 from pipeline.comparison.scores import Resampling
 from pipeline.comparison.verdict import Outcome, decide
-from pipeline.evaluation.bootstrap import Difference
+from pipeline.evaluation.bootstrap import Difference, paired_counts
 from pipeline.evaluation.significance import SignFlip, holm, sign_flip
 
 MOST_HEADS = 60
@@ -69,9 +69,8 @@ class PairTests:
         key = (one.key, other.key)
         if key not in self._tested:
             y, units = self.matched.y, self.resampling.ids
-            difference = self.resampling.difference(y, one.predicted, other.predicted, metric=METRIC, units=units)
-            flip = sign_flip(y, one.predicted, other.predicted, metric=METRIC, units=units, seed=self.resampling.seed)
-            self._tested[key] = difference, flip
+            counts = paired_counts(y, one.predicted, other.predicted, metric=METRIC, units=units)
+            self._tested[key] = self.resampling.difference(counts), sign_flip(counts, seed=self.resampling.seed)
         return self._tested[key]
 
 

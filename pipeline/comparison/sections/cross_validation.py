@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.scores import FEW_UNITS
-from pipeline.evaluation.bootstrap import Difference
+from pipeline.evaluation.bootstrap import Difference, paired_counts
 from pipeline.evaluation.metrics import confusion, scores_from_confusion
 from pipeline.markup.document import Block, Bullets, EmptySection, Note, Section, Table, Text
 from pipeline.markup.number_format import (
@@ -100,13 +100,9 @@ def random_control(data: ReportData) -> Section | EmptySection | None:
         if head not in other.heads:
             continue
         cells = [macro_f1(each, head, chosen) for each, chosen in ((other, there), (predictions, here))]
-        gap = resampling.difference(
-            predictions.y[here],
-            other.predicted[head][there],
-            predictions.predicted[head][here],
-            metric="macro_f1",
-            units=resampling.ids[here],
-        )
+        of_control, own = other.predicted[head][there], predictions.predicted[head][here]
+        units = resampling.ids[here]
+        gap = resampling.difference(paired_counts(predictions.y[here], of_control, own, metric="macro_f1", units=units))
         gaps[head] = gap
         gap_text = points(gap.value) + interval(100 * gap.low, 100 * gap.high, 1)
         rows.append([head_name(head), *map(number, cells), gap_text])

@@ -18,7 +18,7 @@ from pipeline.comparison.recommendation import judge
 from pipeline.comparison.report_data import ReportData
 from pipeline.comparison.scores import Score, by_key, choose_resampling, score_heads
 from pipeline.comparison.sections import explore
-from pipeline.evaluation.bootstrap import paired_difference, resampling_counts, tail_probability
+from pipeline.evaluation.bootstrap import paired_counts, paired_difference, resampling_counts, tail_probability
 from pipeline.evaluation.bootstrap_sums import metrics_of_sums, unit_statistics
 from pipeline.evaluation.metrics import confusion, scalar_metrics
 from pipeline.evaluation.significance import holm, sign_flip
@@ -268,9 +268,9 @@ def test_rows_left_out_give_scores_intervals_and_verdict_of_the_other_rows(
         head, reference = name.split()
         one, other = labels[head][rows], labels[reference][rows]
         bounds = np.quantile(macro_f1(head) - macro_f1(reference), [tail, 1 - tail])
-        difference = paired_difference(y, one, other, metric="macro_f1", units=units, n_draws=100)
+        difference = paired_difference(paired_counts(y, one, other, metric="macro_f1", units=units), n_draws=100)
         assert [gain, low, high] == pytest.approx([difference.value, *bounds], abs=1e-9)
-        flips[name] = sign_flip(y, one, other, metric="macro_f1", units=units).p
+        flips[name] = sign_flip(paired_counts(y, one, other, metric="macro_f1", units=units)).p
     adjusted = holm(np.array(list(flips.values())))
     assert [numbers[3] for _, numbers in pairs.values()] == pytest.approx(adjusted.tolist(), abs=1e-12)
     subset = dataclasses.replace(
