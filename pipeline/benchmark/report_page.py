@@ -35,7 +35,8 @@ EXPLANATIONS = {
     "limits": "Products of large square matrices, two operations per multiplication and addition; memory copied to "
     "memory, each byte counted as read and as written.",
     "embed": NETWORK,
-    "train": NETWORK + " A training step costs three forward passes.",
+    "train": NETWORK + " A training step costs three forward passes. torch bf16 channels_last, eager: the same loop "
+    "under torch's autocast.",
     "svm": "Synthetic embeddings. Both searches score the same points on the same folds with the same number of cores. "
     "They choose by accuracy here, as GridSearchCV does; fit_heads chooses by log-loss.",
     "xgboost": "Synthetic embeddings. log-loss is that of validation rows, uncalibrated.",

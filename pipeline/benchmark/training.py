@@ -1,7 +1,7 @@
 """Measure the training step next to a plain loop's and the machine's limit."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -14,7 +14,7 @@ from pipeline.benchmark.measurement import OURS, PLAIN, Measurement, median_rati
 from pipeline.network.batches import normalise
 from pipeline.network.distributed import Ranks
 from pipeline.network.model_file import Model
-from pipeline.network.precision import default_precision
+from pipeline.network.precision import Precision, autocast, default_precision
 from pipeline.network.preprocess import Preprocess
 from pipeline.network.resnet import ResNet, as_channels_last, flops_per_tile
 from pipeline.network.training.pixel_cache import CachedTiles
@@ -24,6 +24,10 @@ from pipeline.network.training.step import TrainStep
 PLAIN_BATCH = 32
 
 COMPILED = "ours, compiled"
+
+EAGER = "torch bf16 channels_last, eager"
+"""The plain loop under torch's autocast, where the device computes in bf16. Its ratio to ours is the robust measure:
+page faults and other processes slow both."""
 
 WAYS = {"cpu": ((OURS, 32),), "cuda": ((OURS, 32), (COMPILED, 32), (OURS, 256))}
 """Ways of training and tiles per step, by device: on CPUs torch.compile makes training slower."""
@@ -76,17 +80,20 @@ def cache_tiles(pixels: torch.Tensor, device: torch.device) -> CachedTiles:
 
 
 class PlainTraining:
-    """Train as a script would: fp32, NCHW, torch's Adam."""
+    """Train as a script would, by torch's Adam: in fp32 and NCHW, or in bf16 and channels_last."""
 
-    def __init__(self, network: ResNet, device: torch.device) -> None:
-        self.network = network.to(device).to(memory_format=torch.contiguous_format).train()
+    def __init__(self, network: ResNet, device: torch.device, precision: Precision = "fp32") -> None:
+        self.layout = torch.channels_last if precision == "bf16" else torch.contiguous_format
+        self.network = network.to(device).to(memory_format=self.layout).train()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3)
-        self.device = device
+        self.device, self.precision = device, precision
 
     def step(self, pixels: torch.Tensor, labels: torch.Tensor, preprocess: Preprocess) -> float:
         """Take one step on (B, 3, S, S) uint8 tiles of the classes (B,); return the loss."""
         x = normalise(pixels.to(self.device), mean=preprocess.mean, std=preprocess.std)
-        loss = functional.cross_entropy(self.network(x.contiguous()), labels.to(self.device))
+        with autocast(self.device, self.precision):
+            scores = self.network(x.contiguous(memory_format=self.layout))
+        loss = functional.cross_entropy(scores.float(), labels.to(self.device))
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -96,7 +103,7 @@ class PlainTraining:
 def measure_training(
     config: BenchConfig, model: Model, pixels: torch.Tensor, labels: np.ndarray
 ) -> Iterator[Measurement]:
-    """Yield the rates of training steps and of a plain loop, and the machine's limits.
+    """Yield the rates of training steps and of plain loops, and the machine's limits.
 
     Args:
         config: how to measure.
@@ -108,18 +115,21 @@ def measure_training(
     assert isinstance(network, ResNet), "the bench trains no encoder"  # noqa: S101
     flops = TRAINING_PASSES * flops_per_tile(network, preprocess.size)
     tiles = cache_tiles(pixels, device)
-    plain = PlainTraining(copy.deepcopy(network), device)
     n = min(PLAIN_BATCH, len(labels))
     first, target = pixels[:n].contiguous(), torch.from_numpy(labels[:n])
 
-    def plain_rate(steps: int) -> float:
+    def plain_rate(plain: PlainTraining, steps: int) -> float:
         return steps * n / seconds_of(lambda: [plain.step(first, target, preprocess) for _ in range(steps)])
 
     def steps_in_window(warm_rate: float, batch: int) -> int:
         return max(1, round(config.size(10, 1) / 10 * WINDOW_S * warm_rate / batch))
 
-    plain_rate(1)
-    plain_steps = steps_in_window(plain_rate(1), n)
+    loops: dict[str, Callable[[], float]] = {}
+    for precision in config.precisions:
+        plain = PlainTraining(copy.deepcopy(network), device, precision)
+        plain_rate(plain, 1)
+        steps = steps_in_window(plain_rate(plain, 1), n)
+        loops[EAGER if precision == "bf16" else PLAIN] = partial(plain_rate, plain, steps)
     for way, batch in WAYS.get(device.type, WAYS["cpu"])[: config.size(9, 1)]:
         training = begin_training(copy.deepcopy(network), config=config, preprocess=preprocess, batch=batch)
         if way == COMPILED:
@@ -130,11 +140,17 @@ def measure_training(
 
         our_rate(2)
         our_steps = steps_in_window(our_rate(1), batch)
-        contenders = {PLAIN: partial(plain_rate, plain_steps), way: partial(our_rate, our_steps)}
-        found = interleaved(contenders | peaks(config), rounds=config.rounds, part="train")
+        contenders = loops | {way: partial(our_rate, our_steps)} | peaks(config)
+        found = interleaved(contenders, rounds=config.rounds, part="train")
         limits = {precision: tiles_per_second(found[peak_name(precision)], flops) for precision in config.precisions}
         yield Measurement("train", PLAIN, "tiles/s", tuple(found[PLAIN]), "fp32", n)
         for precision, values in limits.items():
             yield Measurement("train", "limit", "tiles/s", tuple(values), precision)
-        ratio, share = median_ratio(found[way], found[PLAIN]), median_ratio(found[way], limits[training.precision])
-        yield Measurement("train", way, "tiles/s", tuple(found[way]), training.precision, batch, ratio, share)
+        limit = limits[training.precision]
+        if EAGER in found:
+            rates, ratio = tuple(found[EAGER]), median_ratio(found[EAGER], found[PLAIN])
+            yield Measurement("train", EAGER, "tiles/s", rates, "bf16", n, ratio, median_ratio(rates, limit))
+        note = f"{median_ratio(found[way], found[EAGER]):.2f} times {EAGER}" if EAGER in found else ""
+        rates, ratio = tuple(found[way]), median_ratio(found[way], found[PLAIN])
+        share = median_ratio(rates, limit)
+        yield Measurement("train", way, "tiles/s", rates, training.precision, batch, ratio, share, note)
