@@ -12,7 +12,7 @@ from pipeline.runtime.console import list_names, log
 from pipeline.slides.scale import GivenMpp
 from pipeline.storage.user_tables import SUFFIXES as TABLES
 from pipeline.storage.user_tables import UserTable, decimal, read_user_table
-from pipeline.tiles.datasets.files import SYSTEM_FOLDER, refuse_unwritable
+from pipeline.tiles.datasets.files import refuse_unwritable, walk
 from pipeline.tiles.datasets.groups import GROUP_NAMES
 from pipeline.tiles.datasets.names import spellings
 
@@ -155,27 +155,18 @@ def _in_folder(folder: Path) -> list[Path]:
     Raises:
         BadInput: a folder cannot be read, or is linked into itself.
     """
-
-    def refuse(error: OSError) -> None:  # os.walk would pass over the folder and all its slides in silence
-        raise BadInput(f"{error.filename}: the folder cannot be read ({error.strerror})") from None
-
     found: list[Path] = []
     others: Counter[str] = Counter()
-    for top, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
-        here = Path(top)
-        is_mirax_data = Path(f"{top}.mrxs").is_file()
+    for here, folders, files, _ in walk(folder):
+        is_mirax_data = Path(f"{here}.mrxs").is_file()
         if is_mirax_data or not RESULTS.isdisjoint(files):
             folders.clear()
             if here != folder:
                 continue
-        folders[:] = [f for f in folders if not f.startswith(".") and not SYSTEM_FOLDER.fullmatch(f)]
-        place = here.resolve()
-        if loops := [name for name in folders if (here / name).resolve() in (place, *place.parents)]:
-            raise BadInput(f"{here / loops[0]}: a link to a folder above it: remove it")
         parts = {part for name in files for part in PARTS.get(Path(name).suffix.lower(), ())}
         for name in files:
             suffix = Path(name).suffix.lower()
-            if name.startswith(".") or name.endswith(COMPANIONS) or suffix in parts:
+            if name.endswith(COMPANIONS) or suffix in parts:
                 continue
             if suffix in SUFFIXES:
                 found.append(here / name)

@@ -78,28 +78,34 @@ def list_images(folder: Path) -> FolderFiles:
     images: list[str] = []
     others: list[str] = []
     system: list[str] = []
-    for top, folders, files in _walk(folder):
-        here = Path(top).relative_to(folder)
-        system += [f"{(here / name).as_posix()}/" for name in folders if SYSTEM_FOLDER.fullmatch(name)]
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and not SYSTEM_FOLDER.fullmatch(f))
-        place = Path(top).resolve()
-        for name in folders:
-            if (Path(top) / name).resolve() in (place, *place.parents):
-                raise BadInput(f"{Path(top) / name}: a link to a folder above it: remove it")
+    for top, _, files, found in walk(folder):
+        here = top.relative_to(folder)
+        system += [f"{(here / name).as_posix()}/" for name in found]
         for name in files:
-            if not name.startswith("."):
-                (images if is_image(Path(top) / name) else others).append((here / name).as_posix())
+            (images if is_image(top / name) else others).append((here / name).as_posix())
     refuse_unwritable(images, where=str(folder))
     return FolderFiles(sorted(images), sorted(others), sorted(system))
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walk through a folder as `os.walk`; a folder that cannot be read is an error."""
+def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str], list[str]]]:
+    """Yield each folder with the names of its folders, files and system folders, as `os.walk`, without hidden ones.
+
+    System folders are passed over, and the folders that the caller removes from the list.
+
+    Raises:
+        BadInput: a folder cannot be read, or is linked into itself.
+    """
 
     def refuse(error: OSError) -> None:  # os.walk would pass over the folder and all its tiles in silence
         raise BadInput(f"{error.filename}: the folder cannot be read ({error.strerror})") from None
 
-    return os.walk(folder, followlinks=True, onerror=refuse)
+    for top, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        here, system = Path(top), [name for name in folders if SYSTEM_FOLDER.fullmatch(name)]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in system)
+        yield here, folders, [name for name in files if not name.startswith(".")], system
+        place = here.resolve()
+        if loops := [name for name in folders if (here / name).resolve() in (place, *place.parents)]:
+            raise BadInput(f"{here / loops[0]}: a link to a folder above it: remove it")
 
 
 def is_image(path: Path) -> bool:
