@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.annotations.json_stream import read_features
-from pipeline.errors import BadInput, PipelineError
+from pipeline.errors import BadInput
 from pipeline.runtime.console import visible
+from pipeline.runtime.extras import import_library
 
 MOST_AREAS = 200_000
 """Most annotations of a slide. More are cells that were not exported as cells."""
@@ -52,13 +53,7 @@ def shapely(otherwise: str = "") -> Any:
     Raises:
         PipelineError: it is not installed.
     """
-    try:
-        import shapely as library
-    except ImportError:
-        raise PipelineError(
-            f"annotations and regions for QuPath need shapely: pip install 'histoheads[slides]'{otherwise}"
-        ) from None
-    return library
+    return import_library("shapely", extra="slides", needed_for="a region or annotation of QuPath", otherwise=otherwise)
 
 
 def is_class(name: str) -> bool:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pipeline.errors import PipelineError
 from pipeline.evaluation.folds import Unit, assign_folds
 from pipeline.evaluation.validate import FloatArray, IntArray, as_labels, as_probabilities
+from pipeline.runtime.extras import import_library
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,11 +116,8 @@ def split_conformal(
         )
     p_calibration, p = as_probabilities(p_calibration), as_probabilities(p)
     y_calibration = as_labels(y_calibration, name="y", n_classes=p.shape[1], n_rows=len(p_calibration))
-    try:
-        from mapie.classification import SplitConformalClassifier
-    except ImportError:
-        raise PipelineError("prediction sets need MAPIE: pip install 'histoheads[conformal]'") from None
-    classifier = SplitConformalClassifier(
+    mapie = import_library("mapie.classification", extra="conformal", needed_for="a prediction set")
+    classifier = mapie.SplitConformalClassifier(
         _as_classifier(p.shape[1]), confidence_level=1 - alpha, conformity_score="lac", prefit=True
     )
     with warnings.catch_warnings():

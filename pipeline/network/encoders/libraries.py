@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.errors import BadArtifact, BadInput, PipelineError, UsageError
+from pipeline.errors import BadArtifact, BadInput, UsageError
 from pipeline.network.encoders.frozen import FrozenEncoder
 from pipeline.network.preprocess import MOST_PX, Preprocess
 from pipeline.network.pretrained import published_file
+from pipeline.runtime.extras import import_library
 from pipeline.tiles.decoding import INTERPOLATIONS
 
 HEADS = ("fc", "classifier", "heads", "head")
@@ -167,17 +168,8 @@ def _timm(architecture: Architecture) -> Built:
 
 
 def timm_library() -> Any:
-    """Import timm.
-
-    Raises:
-        PipelineError: it is not installed.
-    """
-    try:
-        return importlib.import_module("timm")
-    except ImportError as error:
-        raise PipelineError(
-            f"--encoder timm: the library timm cannot be imported ({error}): pip install 'histoheads[encoders]'"
-        ) from None
+    """Import timm."""
+    return import_library("timm", extra="encoders", needed_for="--encoder timm")
 
 
 def hub_file(repository: str, file: str = "model.safetensors") -> Path:

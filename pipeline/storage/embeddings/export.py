@@ -13,8 +13,9 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from pipeline.errors import BadInput, PipelineError
+from pipeline.errors import BadInput
 from pipeline.names import SPLITS
+from pipeline.runtime.extras import import_library
 from pipeline.storage import atomic
 from pipeline.storage.embeddings.reader import OK, Embeddings, feature_blocks
 from pipeline.storage.embeddings.slide_info import attributes, trident_attributes
@@ -140,10 +141,7 @@ def to_anndata(path: Path, content: Embeddings, out: Path) -> list[Path]:
     Raises:
         PipelineError: anndata is not installed.
     """
-    try:
-        import anndata
-    except ImportError:
-        raise PipelineError("--to anndata needs the library anndata: pip install 'histoheads[anndata]'") from None
+    anndata = import_library("anndata", extra="anndata", needed_for="--to anndata")
     used = content.status == OK
     table = tile_table(content).set_index("tile_id")
     features = np.concatenate(list(_used_blocks(path, content)))

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadInput, PipelineError
+from pipeline.runtime.extras import import_library
 
 FEATURES = ("features", "feats")
 """Names of the data set of features in HDF5 files of slides: CLAM and TRIDENT, STAMP."""
@@ -175,15 +176,8 @@ def _texts(file: Path, opened: h5py.File, name: str) -> list[str]:
 
 
 def _parquet(file: Path) -> pd.DataFrame:
-    """Return a Parquet file as a table.
-
-    Raises:
-        PipelineError: pyarrow is not installed.
-    """
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        raise PipelineError("Parquet files need the library pyarrow: pip install 'histoheads[large]'") from None
+    """Return a Parquet file as a table."""
+    import_library("pyarrow", extra="large", needed_for="a Parquet file")
     return pd.read_parquet(file)
 
 

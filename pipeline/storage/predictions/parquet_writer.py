@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.errors import PipelineError
+from pipeline.runtime.extras import import_library
 from pipeline.storage.predictions.columns import BLOCK_ROWS, CODED, COLUMNS, PART_COLUMNS
 
 
@@ -18,13 +18,7 @@ def require_pyarrow() -> Any:
     Raises:
         PipelineError: it is not installed.
     """
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise PipelineError(
-            "tables of this size are Parquet files, which need pyarrow: pip install 'histoheads[large]'"
-        ) from None
-    return pyarrow.parquet
+    return import_library("pyarrow.parquet", extra="large", needed_for="a table of this size is a Parquet file, which")
 
 
 @contextlib.contextmanager
