@@ -206,7 +206,7 @@ def extract(common: Common, options: ExtractOptions) -> int:
     if n_ranks() > 1:
         return extract_jointly(inputs, settings, out)
     is_part = common.run.parent.name == FOLDER
-    others = sorted(common.run.parent.glob("*/embeddings.h5")) if is_part and options.out is None else []
+    others = sorted(common.run.parent.glob(f"*/{RunFile.EMBEDDINGS}")) if is_part and options.out is None else []
     return extract_tiles(inputs, settings, out, others=others)
 
 

@@ -251,7 +251,7 @@ def predict_folder(common: Common, options: PredictOptions, folder: Path, out: P
         },
         device=str(device),
     )
-    log.info(f"predict: {', '.join(outputs)} on {len(kept)} tiles in {out / 'predictions.csv'}")
+    log.info(f"predict: {', '.join(outputs)} on {len(kept)} tiles in {out / RunFile.PREDICTIONS}")
     for problem in problems.values():
         log.warning(f"predict: skipped {problem}")
     return EXIT_SKIPPED if problems else EXIT_OK

@@ -197,7 +197,9 @@ def load_trained(run: Path, predictions: "Predictions") -> "tuple[Model, SavedHe
     path = run / RunFile.MODEL
     model = load_model(path)
     if model.classes != predictions.classes:
-        raise BadInput(f"{run / 'predictions.csv'}: its classes are not those of model.safetensors: run extract again")
+        raise BadInput(
+            f"{run / RunFile.PREDICTIONS}: its classes are not those of model.safetensors: run extract again"
+        )
     remedy = "run `python -m pipeline.extract` and `python -m pipeline.fit_heads` again"
     network = EmbeddedBy(atomic.sha256_file(path), str(path), remedy)
     embedded = embeddings_record(run, predictions.record, network)

@@ -101,7 +101,7 @@ def check_content(run: Path, findings: Findings) -> None:
         embeddings = read_embeddings(run / RunFile.EMBEDDINGS)
         if manifest is not None and embeddings.tile_id != list(manifest.table["tile_id"]):
             findings.faults.append(
-                f"{run / 'embeddings.h5'}: its rows are not the tiles of manifest.csv, in this order"
+                f"{run / RunFile.EMBEDDINGS}: its rows are not the tiles of manifest.csv, in this order"
             )
     path = records.existing_table(run / RunFile.PREDICTIONS)
     if path.is_file():
@@ -123,7 +123,7 @@ def check_slides_and_shards(folder: Path, findings: Findings) -> None:
         (f"{atomic.SLIDES}/*.csv", outcomes.TABLE_SCHEMA, None),
         (f"{atomic.SLIDES}/*/grid.csv", grid.SCHEMA, grid.read_grid),
         (f"{atomic.SLIDES}/*/*.h5", reader.SCHEMA, reader.read_embeddings),
-        (f"{atomic.MAPS}/*/predictions.csv", unlabelled.SCHEMA, unlabelled.read_predictions),
+        (f"{atomic.MAPS}/*/{RunFile.PREDICTIONS}", unlabelled.SCHEMA, unlabelled.read_predictions),
     ]
     for pattern, schema, read in kinds:
         for record in sorted(folder.glob(f"{pattern}.json")):

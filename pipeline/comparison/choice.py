@@ -13,8 +13,8 @@ from typing import Literal, Protocol
 from pipeline.comparison.scores import Resampling
 from pipeline.comparison.verdict import Outcome, gain_text, units_needed
 from pipeline.evaluation.bootstrap import Difference
-from pipeline.markup.number_format import count, number
-from pipeline.names import COST_ORDER
+from pipeline.markup.number_format import count, head_name, number
+from pipeline.names import BASELINES, COST_ORDER, RUN_ONLY, UNTRAINED
 
 CHANCE = "majority"
 """The baseline that uses no tile. It is chosen only where no other baseline was fitted."""
@@ -60,6 +60,19 @@ class Candidate:
 
     run_only: bool = False
     """Whether it predicts the tiles of its run only (`names.RUN_ONLY`)."""
+
+
+def candidate_of(head: str, value: float, *, key: str = "", text: str = "") -> Candidate:
+    """Return a head or a baseline as a candidate; its key and text are its name unless others are given."""
+    return Candidate(
+        key or head,
+        text or head_name(head),
+        value,
+        is_head=head not in BASELINES,
+        needs_no_training=head in UNTRAINED,
+        is_chance=head == CHANCE,
+        run_only=head in RUN_ONLY,
+    )
 
 
 class Judged(Protocol):

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from pipeline.evaluation import metrics
-from pipeline.evaluation.bootstrap import bootstrap_metrics
 from pipeline.evaluation.selective import SelectiveCurve, selective_curve
 from pipeline.evaluation.validate import FloatArray, IntArray, ProbabilityArray
 from pipeline.names import BASELINES, MEANS
@@ -119,24 +118,6 @@ class Predictions:
     def named_probability(self, head: str, rows: IntArray) -> FloatArray:
         """Return (M,) the probability of the class that a head predicts."""
         return self.p[head][rows, self.predicted[head][rows]].astype(np.float64)
-
-    def scored(
-        self, head: str, split: str, *, units: IntArray, n_draws: int, seed: int, level: float
-    ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-        """Return the metrics of a head on the rows of a split, and their intervals.
-
-        Args:
-            head: a name.
-            split: train, val or test.
-            units: (N,) what the bootstrap draws.
-            n_draws: as in `bootstrap_metrics`.
-            seed: as in `bootstrap_metrics`.
-            level: as in `bootstrap_metrics`.
-        """
-        rows = self.rows(split)
-        y, p, predicted = self.y[rows], self.p[head][rows], self.predicted[head][rows]
-        bounds = bootstrap_metrics(y, p, predicted, units=units[rows], n_draws=n_draws, seed=seed, level=level)
-        return metrics.scalar_metrics(y, p, predicted), bounds
 
     def reliability(self, head: str, split: str) -> dict[str, FloatArray]:
         """Return the reliability bins of a head on the rows of a split."""

@@ -4,14 +4,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
-from pipeline.comparison.choice import CHANCE, Candidate, Candidates, Code, by_cost
+from pipeline.comparison.choice import Candidates, Code, by_cost, candidate_of
 from pipeline.comparison.pairwise_tests import METRIC
 from pipeline.comparison.predictions import Predictions
 from pipeline.comparison.scores import FEW_UNITS, Resampling, Score
 from pipeline.comparison.verdict import Pair, head_pairs, judge_pairs, rope_text
 from pipeline.evaluation.bayesian_bootstrap import ROPE
-from pipeline.markup.number_format import head_name, level_text, listing, number
-from pipeline.names import RUN_ONLY, UNTRAINED
+from pipeline.markup.number_format import level_text, listing, number
+from pipeline.names import RUN_ONLY
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,20 +74,7 @@ def judge(
     """
     heads = predictions.main_heads
     value = {head: scores[head, "test", METRIC].value for head in predictions.heads}
-    candidates = Candidates(
-        [
-            Candidate(
-                head,
-                head_name(head),
-                value[head],
-                is_head=head in heads,
-                needs_no_training=head in UNTRAINED,
-                is_chance=head == CHANCE,
-                run_only=head in RUN_ONLY,
-            )
-            for head in by_cost(predictions.heads)
-        ]
-    )
+    candidates = Candidates([candidate_of(head, value[head]) for head in by_cost(predictions.heads)])
     best, baseline = candidates.best, candidates.baseline
     pairs = judge_pairs(predictions, resampling, head_pairs(heads), rope=rope, n_train=n_train)
     asked = pairs

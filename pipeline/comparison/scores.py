@@ -9,8 +9,8 @@ import numpy as np
 
 from pipeline.comparison.predictions import Predictions
 from pipeline.evaluation import metrics
-from pipeline.evaluation.bootstrap import Difference, PairedCounts, paired_difference
-from pipeline.evaluation.validate import IntArray
+from pipeline.evaluation.bootstrap import Difference, PairedCounts, bootstrap_metrics, paired_difference
+from pipeline.evaluation.validate import IntArray, ProbabilityArray
 from pipeline.names import SPLITS
 from pipeline.storage.csv_files import csv_text
 
@@ -48,6 +48,13 @@ class Resampling:
     def n_units(self, rows: IntArray) -> int:
         """Return how many units the given tiles come from."""
         return len(np.unique(self.ids[rows]))
+
+    def intervals(
+        self, y: IntArray, p: ProbabilityArray, predicted: IntArray, rows: IntArray | None = None
+    ) -> dict[str, tuple[float, float]]:
+        """Return metric -> (low, high), as `bootstrap_metrics`, of the given rows; None: of all."""
+        units = self.ids if rows is None else self.ids[rows]
+        return bootstrap_metrics(y, p, predicted, units=units, n_draws=self.n_draws, seed=self.seed, level=self.level)
 
     def difference(self, counts: PairedCounts) -> Difference:
         """Return a metric of the first head less that of the second, with its paired interval."""
@@ -107,21 +114,13 @@ def score_heads(
 def _split_scores(
     predictions: Predictions, resampling: Resampling, *, head: str, split: str, rows: IntArray
 ) -> list[Score]:
-    y = predictions.y[rows]
-    n_groups = predictions.n_groups(split)
-    values, bounds = predictions.scored(
-        head,
-        split,
-        units=resampling.ids,
-        n_draws=resampling.n_draws,
-        seed=resampling.seed,
-        level=resampling.level,
-    )
+    y, p, predicted = predictions.y[rows], predictions.p[head][rows], predictions.predicted[head][rows]
+    n_groups, bounds = predictions.n_groups(split), resampling.intervals(y, p, predicted, rows)
     scores = [
         Score(head, split, metric, value, *bounds[metric], n=len(rows), n_groups=n_groups)
-        for metric, value in values.items()
+        for metric, value in metrics.scalar_metrics(y, p, predicted).items()
     ]
-    by_class = metrics.class_metrics(y, predictions.predicted[head][rows], len(predictions.classes))
+    by_class = metrics.class_metrics(y, predicted, len(predictions.classes))
     groups = predictions.group_code[0][rows]
     for code, name in enumerate(predictions.classes):
         n_class_groups = None if n_groups is None else len(np.unique(groups[y == code]))

@@ -200,7 +200,7 @@ def embeddings_record(run: Path, record: Mapping[str, Any], network: EmbeddedBy)
                 return made
             others += [sha256[:12] for of, sha256 in made["inputs"].items() if of.endswith(".safetensors")]
     raise StaleInput(
-        f"{run / 'predictions.csv'} was not made by {network.subject} ({network.sha256[:12]}) but by "
+        f"{run / RunFile.PREDICTIONS} was not made by {network.subject} ({network.sha256[:12]}) but by "
         f"{', '.join(others) or 'one that is not known'}: {network.remedy}"
     )
 

@@ -63,7 +63,7 @@ def assignment(run: RunFacts) -> Statement | None:
     if run.protocol is not None:
         plan = run.protocol
         text += f" {count(plan.n_folds, 'fold')}, {count(len(plan.seeds), 'seed')}, {plan.n_inner} inner networks."
-        sources.append("protocol.json: folds, seeds, inner")
+        sources.append(f"{RunFile.PROTOCOL}: folds, seeds, inner")
     elif chosen and chosen.get("fractions"):
         text += (
             f" Shares of train, validation and test: {compact(chosen['fractions'])}. Seed {run.get(MANIFEST, 'seed')}."
@@ -88,7 +88,7 @@ def sizes(run: RunFacts) -> Statement | None:
     """Return tiles and groups of each split."""
     found = [(split, any_score(run, "accuracy", split)) for split in SPLITS]
     parts = [f"{split} {rows_text(score)}" for split, score in found if score is not None]
-    return Statement(f"Rows: {', '.join(parts)}.", ("comparison.csv: n, n_groups",)) if parts else None
+    return Statement(f"Rows: {', '.join(parts)}.", (f"{RunFile.COMPARISON}: n, n_groups",)) if parts else None
 
 
 def class_counts(run: RunFacts) -> Statement | None:
@@ -98,4 +98,8 @@ def class_counts(run: RunFacts) -> Statement | None:
         found = [(name, any_score(run, f"recall[{name}]", split)) for name in run.get(RunFile.HEADS, "classes") or ()]
         counts = [f"{name} {score.n}" for name, score in found if score is not None]
         parts += [f"{split}: {', '.join(counts)}"] if counts else []
-    return Statement(f"Tiles by class: {'; '.join(parts)}.", ("comparison.csv: n of recall[class]",)) if parts else None
+    return (
+        Statement(f"Tiles by class: {'; '.join(parts)}.", (f"{RunFile.COMPARISON}: n of recall[class]",))
+        if parts
+        else None
+    )

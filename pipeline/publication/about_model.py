@@ -25,7 +25,7 @@ def method(run: RunFacts) -> Statement | None:
         return None
     how = "trained end to end" if run.encoder is None else "pretrained and frozen"
     text = f"Deep learning: {arch.text}, {how}; heads on its embeddings: {names_of(run.heads)}."
-    return Statement(text, (*arch.sources, "comparison.csv: head"))
+    return Statement(text, (*arch.sources, f"{RunFile.COMPARISON}: head"))
 
 
 def model(run: RunFacts) -> Statement | None:
@@ -37,7 +37,7 @@ def model(run: RunFacts) -> Statement | None:
     inputs = f", input {side} x {side} px RGB" if side else ""
     library = " (torchvision)" if run.encoder is None else ""  # an encoder's name begins with it
     text = f"{arch.text}{library}{inputs}; penultimate layer as embedding; heads {names_of(run.heads)}."
-    sources = (*arch.sources, *([f"{run.of_network}model.json: preprocess"] if side else []))
+    sources = (*arch.sources, *([f"{run.of_network}{RunFile.MODEL_FACTS}: preprocess"] if side else []))
     chosen = [f"{head_name(head)}: {compact(found)}" for head in run.heads if (found := of_head(run, head, "chosen"))]
     if chosen:
         text += f" Chosen: {'; '.join(chosen)}."
@@ -56,7 +56,7 @@ def preprocessing(run: RunFacts) -> Statement | None:
         f"Resized to {found.get('size')} px ({found.get('interpolation')}){crop}, scaled to 0..1, mean "
         f"{compact(found.get('mean'))} and std {compact(found.get('std'))}; {colours}."
     )
-    return Statement(text, (f"{run.of_network}model.json: preprocess",))
+    return Statement(text, (f"{run.of_network}{RunFile.MODEL_FACTS}: preprocess",))
 
 
 def software(run: RunFacts) -> Statement | None:
@@ -72,10 +72,10 @@ def initialisation(run: RunFacts) -> Statement | None:
     if encoder is not None:
         trained_on = encoder.get("trained_on") or "not recorded"
         text = f"Pretrained weights {encoder.get('weights')}, SHA-256 {encoder.get('weights_sha256')}; trained on: "
-        return Statement(f"{text}{trained_on}.", (f"{run.of_network}model.json: encoder",))
+        return Statement(f"{text}{trained_on}.", (f"{run.of_network}{RunFile.MODEL_FACTS}: encoder",))
     start, seed = of_training(run, "init"), run.network(RunFile.MODEL_FACTS, "seed")
     text = f"Start weights: {start.text}." if start else f"Random weights from seed {seed}, no pretraining."
-    source = f"{run.of_network}model.json: init, seed"
+    source = f"{run.of_network}{RunFile.MODEL_FACTS}: init, seed"
     return Statement(text, start.sources if start else (source,))
 
 
@@ -100,13 +100,18 @@ def selection(run: RunFacts) -> Statement | None:
 
 def ensembling(run: RunFacts) -> Statement | None:
     """Return whether several networks or views of a tile are averaged."""
-    views, inner = run.network("embeddings.h5.json", "details", "views"), run.get(PREDICTIONS, "details", "n_inner")
+    views, inner = (
+        run.network(f"{RunFile.EMBEDDINGS}.json", "details", "views"),
+        run.get(PREDICTIONS, "details", "n_inner"),
+    )
     if views is None and inner is None:
         return None
     text = f"Test predictions are means over {inner} inner networks" if inner else "No ensemble of networks"
     text += f"; embeddings are means over {views} orientations of a tile." if views and views > 1 else "."
     sources = [f"{PREDICTIONS}: details.n_inner"] if inner is not None else []
-    return Statement(text, (*sources, *([f"{run.of_network}embeddings.h5.json: details.views"] if views else [])))
+    return Statement(
+        text, (*sources, *([f"{run.of_network}{RunFile.EMBEDDINGS}.json: details.views"] if views else []))
+    )
 
 
 def output(run: RunFacts) -> Statement | None:
@@ -124,13 +129,13 @@ def output(run: RunFacts) -> Statement | None:
 
 def availability(run: RunFacts) -> Statement | None:
     """Return the identity of code and model."""
-    sha, git = run.network("model.safetensors.json", "sha256"), run.get(COMPARISON, "git")
+    sha, git = run.network(f"{RunFile.MODEL}.json", "sha256"), run.get(COMPARISON, "git")
     version = run.get(COMPARISON, "versions", "histoheads")
     text = f"Code: histoheads {version}, MIT licence" + (f", commit {git['commit']}." if git else ".")
     sources = [f"{COMPARISON}: versions, git"]
     if sha:
         text += f" Model: {run.of_network}model.safetensors, SHA-256 {sha}."
-        sources.append(f"{run.of_network}model.safetensors.json: sha256")
+        sources.append(f"{run.of_network}{RunFile.MODEL}.json: sha256")
     return Statement(text, tuple(sources))
 
 

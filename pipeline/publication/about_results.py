@@ -31,7 +31,7 @@ def metrics(run: RunFacts) -> Statement | None:
     """Return the metrics, and which decides."""
     found = [name for metric, (name, _) in METRIC_ROWS.items() if any_score(run, metric, "test") is not None]
     text = f"{listing(found)}; precision, recall and F1 of each class. Macro-F1 decides."
-    return Statement(text, ("comparison.csv: metric",)) if found else None
+    return Statement(text, (f"{RunFile.COMPARISON}: metric",)) if found else None
 
 
 def uncertainty(run: RunFacts) -> Statement | None:
@@ -47,9 +47,9 @@ def uncertainty(run: RunFacts) -> Statement | None:
 
 def robustness(run: RunFacts) -> Statement | None:
     """Return the corruptions under which the test rows were predicted again."""
-    names = run.get("robustness.csv.json", "options", "corruptions")
+    names = run.get(f"{RunFile.ROBUSTNESS}.json", "options", "corruptions")
     text = f"Test tiles under {listing(names)}: macro-F1 kept is in comparison.md." if names else ""
-    return Statement(text, ("robustness.csv.json: options.corruptions",)) if names else None
+    return Statement(text, (f"{RunFile.ROBUSTNESS}.json: options.corruptions",)) if names else None
 
 
 def internal(run: RunFacts) -> Statement | None:
@@ -57,7 +57,7 @@ def internal(run: RunFacts) -> Statement | None:
     score = any_score(run, "accuracy", "test")
     name = run.get(MANIFEST, "details", "dataset")
     text = f"Test rows are held out of the same data set ({name}): {rows_text(score)}." if score else ""
-    return Statement(text, ("comparison.csv: n, n_groups", f"{MANIFEST}: details.dataset")) if score else None
+    return Statement(text, (f"{RunFile.COMPARISON}: n, n_groups", f"{MANIFEST}: details.dataset")) if score else None
 
 
 def performance(run: RunFacts) -> Statement | None:
@@ -68,14 +68,14 @@ def performance(run: RunFacts) -> Statement | None:
         parts.append(f"{head_name(head)}: {', '.join(values)}")
     code = run.get(COMPARISON, "details", "verdict")
     text = f"Test rows, {level_text(run.level)} intervals. {'; '.join(parts)}. Verdict: {code}."
-    return Statement(text, ("comparison.csv: value, low, high", f"{COMPARISON}: details.verdict"))
+    return Statement(text, (f"{RunFile.COMPARISON}: value, low, high", f"{COMPARISON}: details.verdict"))
 
 
 def baselines(run: RunFacts) -> Statement | None:
     """Return macro-F1 of the simple baselines on the test rows."""
     parts = [f"{head_name(head)} {value_text(run.score(head, 'macro_f1'))}" for head in run.baselines]
     text = f"Baselines, macro-F1 on the test rows: {', '.join(parts)}."
-    return Statement(text, ("comparison.csv: value, low, high",)) if parts else None
+    return Statement(text, (f"{RunFile.COMPARISON}: value, low, high",)) if parts else None
 
 
 def per_class(run: RunFacts) -> Statement | None:
@@ -86,7 +86,7 @@ def per_class(run: RunFacts) -> Statement | None:
         if recall is not None and precision is not None:
             parts.append(f"{name} {number(recall.value)}, {number(precision.value)} (n {recall.n})")
     text = f"Sensitivity and precision by class of {head_name(best)}, test rows: {'; '.join(parts)}."
-    return Statement(text, ("comparison.csv: recall[class], precision[class]",)) if parts else None
+    return Statement(text, (f"{RunFile.COMPARISON}: recall[class], precision[class]",)) if parts else None
 
 
 def groups(run: RunFacts) -> Statement | None:
@@ -134,10 +134,10 @@ def limitations(run: RunFacts) -> Statement | None:
 
 def prediction(run: RunFacts) -> Statement | None:
     """Return how new tiles are classified with the files of the run."""
-    if run.network("model.safetensors.json", "sha256") is None:
+    if run.network(f"{RunFile.MODEL}.json", "sha256") is None:
         return None
     text = "New tiles: python -m pipeline.predict with model.safetensors and heads/; formats are documented."
-    return Statement(text, (f"{run.of_network}model.safetensors.json: sha256",))
+    return Statement(text, (f"{run.of_network}{RunFile.MODEL}.json: sha256",))
 
 
 def audit_trail(run: RunFacts) -> Statement | None:

@@ -77,7 +77,7 @@ class RunFacts:
     @property
     def level(self) -> float:
         """Coverage of the intervals."""
-        return float(self.get("comparison.csv.json", "details", "level") or math.nan)
+        return float(self.get(f"{RunFile.COMPARISON}.json", "details", "level") or math.nan)
 
     def score(self, head: str, metric: str, split: str = "test") -> Score | None:
         """Return a row of comparison.csv; None without one."""
@@ -102,7 +102,7 @@ def read_facts(run: Path, *, force: bool = False) -> RunFacts:
     record = records.check_artifact(table, schema=SCHEMA)
     if not force:
         freshness.check_inputs_unchanged(table, record)
-    content: dict[str, Mapping[str, Any]] = {"comparison.csv.json": dict(record)}
+    content: dict[str, Mapping[str, Any]] = {f"{RunFile.COMPARISON}.json": dict(record)}
     protocol = read_protocol(run)
     of_network = ""
     if protocol is not None:
@@ -112,7 +112,7 @@ def read_facts(run: Path, *, force: bool = False) -> RunFacts:
         if records.record_path(path).is_file():
             content[records.record_path(path).relative_to(run).as_posix()] = dict(records.read_record_alone(path))
     if LARGE in content:  # one name for both forms of the table
-        content["predictions.csv.json"] = content[LARGE]
+        content[f"{RunFile.PREDICTIONS}.json"] = content[LARGE]
     owned = {run / name: (run / owner, name) for name, owner in OWNERS.items() if name.endswith(".json")}
     owned[run / of_network / RunFile.MODEL_FACTS] = (run / of_network / RunFile.MODEL, RunFile.MODEL_FACTS)
     owned = {path: owner for path, owner in owned.items() if path.is_file()}

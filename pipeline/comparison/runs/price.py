@@ -124,7 +124,9 @@ def _with_network(price: Price, folder: Path, embedded: EmbeddingFacts, *, n_net
             parameters, dimension, gflops = int(numbers[0]), int(numbers[1]), numbers[2]
             start = f"{encoder['weights']}, frozen"
         except (KeyError, TypeError, ValueError):
-            raise BadArtifact(f"{folder / 'model.json'}: its encoder has no numbers: run extract again") from None
+            raise BadArtifact(
+                f"{folder / RunFile.MODEL_FACTS}: its encoder has no numbers: run extract again"
+            ) from None
         price = dataclasses.replace(price, train_seconds=0.0)
     else:
         parameters, dimension, gflops = network_cost(arch, size, n_classes=len(model["classes"]))

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from pipeline.comparison import choice
-from pipeline.comparison.choice import CHANCE, Candidates
+from pipeline.comparison.choice import Candidates, candidate_of
 from pipeline.comparison.pairwise_tests import METRIC
 from pipeline.comparison.robustness import Losses, measure_losses
 from pipeline.comparison.runs.margin import read_margin
@@ -18,11 +18,9 @@ from pipeline.comparison.runs.pairs import PairTests, RunPair, all_pairs, letter
 from pipeline.comparison.scores import Resampling
 from pipeline.comparison.verdict import Outcome, units_needed
 from pipeline.errors import BadInput
-from pipeline.evaluation.bootstrap import bootstrap_metrics
 from pipeline.evaluation.metrics import scalar_metrics
 from pipeline.evaluation.robustness_margin import RobustnessMargin
 from pipeline.markup.number_format import count
-from pipeline.names import MAIN, RUN_ONLY, UNTRAINED
 
 BEST = "best"
 """What `--against` is where no run is named: the rule of the report chooses."""
@@ -123,7 +121,10 @@ def build_table(
     every = tests.judge(all_pairs(ranked))
     by_key = {head.key: head for head in matched.heads}
     if against == BEST:
-        candidates = candidates_of(matched.heads, value)
+        cheapest_first = sorted(matched.heads, key=lambda head: head.cost)
+        candidates = Candidates(
+            [candidate_of(head.head, value[head.key], key=head.key, text=head.text) for head in cheapest_first]
+        )
         asked = tests.judge([(by_key[head], by_key[reference]) for head, reference in candidates.asked_pairs()])
         n_units = resampling.n_units(np.arange(len(matched.y)))
         found = candidates.choose(asked, n_units=n_units, resampling=resampling)
@@ -147,41 +148,10 @@ def build_table(
     )
 
 
-def candidates_of(heads: Sequence[RunHead], value: Mapping[str, float]) -> Candidates:
-    """Return the heads as candidates, the cheapest first: by operations of the network, then by the kind of head.
-
-    Args:
-        heads: of all runs.
-        value: key of a head -> its macro-F1.
-    """
-    return Candidates(
-        [
-            choice.Candidate(
-                head.key,
-                head.text,
-                value[head.key],
-                is_head=head.head in MAIN,
-                needs_no_training=head.head in UNTRAINED,
-                is_chance=head.head == CHANCE,
-                run_only=head.head in RUN_ONLY,
-            )
-            for head in sorted(heads, key=lambda head: head.cost)
-        ]
-    )
-
-
 def _score(matched: Matched, resampling: Resampling, head: RunHead) -> list[tuple[str, Score]]:
     """Return metric -> score, and those of single seeds if there are several."""
     y, p, predicted = matched.y, head.p, head.predicted
-    bounds = bootstrap_metrics(
-        y,
-        p,
-        predicted,
-        units=resampling.ids,
-        n_draws=resampling.n_draws,
-        seed=resampling.seed,
-        level=resampling.level,
-    )
+    bounds = resampling.intervals(y, p, predicted)
     scores = [(name, Score(value, *bounds[name], n=len(y))) for name, value in scalar_metrics(y, p, predicted).items()]
     seeds = np.unique(matched.seed)
     for seed in seeds if len(seeds) > 1 else ():

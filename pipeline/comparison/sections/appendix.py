@@ -37,7 +37,7 @@ def training(data: ReportData) -> Section | EmptySection:
         return Section(title, [Text(text), Bullets([f"{name}: {compact(value)}" for name, value in facts.items()])])
     history = files.history
     if history is None and files.model is None:
-        return EmptySection(title, f"{files.reason('history.csv')} {files.reason('model.json')}")
+        return EmptySection(title, f"{files.reason(RunFile.HISTORY)} {files.reason(RunFile.MODEL_FACTS)}")
     blocks: list[Block] = []
     if history is None:
         blocks.append(Text(files.reason(RunFile.HISTORY)))
