@@ -140,20 +140,19 @@ _INPUT_GRADIENT = _compiled(_input_gradient, "mmcnm")
 
 
 @functools.cache
-def _pool(n: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n, thread_name_prefix="norm")
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads - 1, thread_name_prefix="norm")
 
 
 def _run(kernel: Callable[..., None], n_rows: int, *arguments: Any) -> None:
-    """Run a kernel over all rows, by as many threads as torch has."""
-    blocks = -(-n_rows // BLOCK)
-    n = min(torch.get_num_threads(), blocks)
-    if n == 1:
-        kernel((0, blocks), *arguments)
-        return
-    parts = [(blocks * i // n, blocks * (i + 1) // n) for i in range(n)]
-    for done in [_pool(torch.get_num_threads()).submit(kernel, part, *arguments) for part in parts]:
-        done.result()
+    """Run a kernel over all rows, by as many threads as torch has; the caller is one of them."""
+    blocks, threads = -(-n_rows // BLOCK), torch.get_num_threads()
+    n = min(threads, blocks)
+    own, *others = [(blocks * i // n, blocks * (i + 1) // n) for i in range(n)]
+    pending = [_pool(threads).submit(kernel, part, *arguments) for part in others]
+    kernel(own, *arguments)
+    for part in pending:
+        part.result()
 
 
 def _sums(kernel: Callable[..., None], x: Rows, *arguments: Any) -> torch.Tensor:
