@@ -60,12 +60,22 @@ class TrainStep:
         self.eval_network = network if self.average is None else self.average.network
         """The network that is validated and saved."""
         self.trained = ranks.trained_together(network)
-        self.walks = applies(self.device, precision, n_ranks=ranks.n)
-        """Whether training passes go through `bf16.forward`; evaluation never does."""
-        self.norms = norms() if self.walks else "torch"
-        """What computes the norms."""
+        self.is_compiled = False
         self.full_step_scores: dict[int, Callable[[torch.Tensor], torch.Tensor]] = {}
         """Side -> `scores` compiled for full batches; the smaller last batch of an epoch is not compiled."""
+
+    @property
+    def walks(self) -> bool:
+        """Whether training passes go through `bf16.forward`; evaluation never does.
+
+        The precision may change after the start: a checkpoint continues in its own.
+        """
+        return not self.is_compiled and applies(self.device, self.precision, n_ranks=self.ranks.n)
+
+    @property
+    def norms(self) -> str:
+        """The library that computes the norms of training passes, with its version if that is numba."""
+        return norms() if self.walks else "torch"
 
     def compile(self) -> None:
         """Compile full steps for each side of the recipe.
@@ -74,7 +84,7 @@ class TrainStep:
             PipelineError: torch cannot compile here.
         """
         log.info("train: compiling the network")
-        self.walks, self.norms = False, "torch"
+        self.is_compiled = True
         for side in self.recipe.sides():
             shape = self.recipe.batch_size, 3, side, side
             self.full_step_scores[side] = compile_steps(self.scores, self.network, shape)

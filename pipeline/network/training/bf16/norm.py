@@ -20,10 +20,12 @@ LINEAR = float("-inf")
 
 @functools.cache
 def _kernels() -> Any:
-    """Return the compiled passes of norms; None where numba is missing or does not fit numpy."""
+    """Return the compiled passes of norms; None where numba is missing, does not fit numpy, or must not compile."""
     try:
-        importlib.import_module("numba")
+        numba = importlib.import_module("numba")
     except ImportError:
+        return None
+    if numba.config.DISABLE_JIT:
         return None
     return importlib.import_module("pipeline.network.training.bf16.norm_kernels")
 

@@ -109,22 +109,24 @@ def test_training_repeats() -> None:
 
 
 def test_a_training_of_one_cpu_process_walks(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    monkeypatch.setattr(step_module, "forward", lambda network, x: calls.append(network) or network(x))
+    walked = []
+    monkeypatch.setattr(step_module, "forward", lambda network, x: walked.append(network) or network(x))
+    network, recipe = network_of("resnet10"), Recipe(tile_px=32, epochs=1, batch_size=4)
+    step = TrainStep(network, recipe=recipe, preprocess=Preprocess(32), precision="fp32", seed=0, ranks=Ranks())
 
     def walks(precision: Precision, *, trains: bool) -> bool:
-        recipe = Recipe(tile_px=32, epochs=1, batch_size=4)
-        network = network_of("resnet10")
-        train_step = TrainStep(
-            network, recipe=recipe, preprocess=Preprocess(32), precision=precision, seed=0, ranks=Ranks()
-        )
+        step.precision = precision  # as a checkpoint of another machine changes it
         network.train(trains)
-        train_step.scores(torch.zeros(4, 3, 32, 32, dtype=torch.uint8))
-        return bool(calls) and calls.pop() is network
+        step.scores(torch.zeros(4, 3, 32, 32, dtype=torch.uint8))
+        return bool(walked) and walked.pop() is network
 
-    assert walks("bf16", trains=True)
-    assert not walks("bf16", trains=False)
     assert not walks("fp32", trains=True)
+    assert step.norms == "torch"
+    assert walks("bf16", trains=True)
+    assert step.norms.startswith("numba ")
+    assert not walks("bf16", trains=False)
+    step.is_compiled = True
+    assert not walks("bf16", trains=True)
     assert not applies(CPU, "bf16", n_ranks=2)
     assert not applies(torch.device("cuda"), "bf16", n_ranks=1)
 
