@@ -95,7 +95,9 @@ def test_one_tile_with_small_maps_is_the_error_of_torch() -> None:
     assert loss_of(network_of("resnet10"), images(1, 40), walks=True).isfinite()
 
 
-def test_training_repeats() -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_training_repeats(threads: int) -> None:
+    torch.set_num_threads(threads)
     runs = []
     for _ in range(2):
         network = network_of("resnet10")

@@ -1,7 +1,6 @@
 """Fused norms have the outputs, gradients and statistics of float64, and the errors of torch's batch norm."""
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -15,13 +14,6 @@ pytest.importorskip("numba")
 
 WAYS = ("linear", "relu", "sum")
 """Batch norm alone, with ReLU, and with residual sum and ReLU."""
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def maps(shape: tuple[int, ...], *, offset: float = 0.0) -> torch.Tensor:
