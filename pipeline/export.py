@@ -130,9 +130,7 @@ def export_rows(common: Common, options: ExportOptions) -> int:
         raise UsageError(f"--out {out}: a folder, but --to {options.to} writes a file")
     targets = target_files(options.to, path, out)
     check_free(targets, restart=common.restart)
-    record = records.check_artifact(path, schema=stored.SCHEMA)
-    if not common.force:
-        freshness.check_inputs_unchanged(path, record)
+    record = freshness.checked_record(path, schema=stored.SCHEMA, force=common.force)
     content = stored.read_embeddings(path, with_features=False)
     source, sha256 = exported(path, content, record)
     check_same_content(targets[0], source, sha256=sha256, restart=common.restart)

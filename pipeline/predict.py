@@ -99,9 +99,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     from pipeline.storage.embeddings import reader as stored
     from pipeline.storage.predictions import unlabelled
 
-    record = records.check_artifact(path, schema=stored.SCHEMA)
-    if not common.force:
-        freshness.check_inputs_unchanged(path, record)
+    record = freshness.checked_record(path, schema=stored.SCHEMA, force=common.force)
     content = stored.read_embeddings(path, with_features=False)
     if content.coords is None or content.slide is None:
         raise BadInput(

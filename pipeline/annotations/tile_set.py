@@ -13,8 +13,7 @@ from pipeline.annotations.listing import AnnotatedSlide, Listing
 from pipeline.annotations.overlay import draw_annotations
 from pipeline.annotations.regions import combine
 from pipeline.errors import BadArtifact, BadInput
-from pipeline.figures.plotting import to_rgb
-from pipeline.figures.style import area_colours
+from pipeline.figures.style import class_colours
 from pipeline.names import RunFile
 from pipeline.runtime.console import log
 from pipeline.slides.grid import THUMBNAIL_PX, Tiling, squares_of
@@ -110,7 +109,7 @@ def annotated_tiles(
         groups = [slide.group for slide in listing.slides]
         for found, what in ((names, "classes"), (groups, "groups")):
             check_spellings(found, what=what, where=listing.name, option=SAME_NAMES)
-    colours = dict(zip(names, [_colour(text) for text in area_colours(len(names))], strict=True))
+    colours = dict(zip(names, class_colours(len(names)), strict=True))
     tables, facts = [], []
     for i, slide in enumerate(listing.slides):
         log.info(f"prepare: slide {i + 1} of {len(listing.slides)}, {slide.entry.name}")
@@ -150,12 +149,6 @@ def _group_findings(slides: Sequence[AnnotatedSlide]) -> list[Finding]:
         return []
     text = "each slide is a group: if a patient has several slides, name patients in a column group or --group-regex"
     return [Finding("warning", text, [])]
-
-
-def _colour(text: str) -> tuple[int, int, int]:
-    """Return a colour as 8-bit red, green, blue."""
-    red, green, blue = (round(255 * value) for value in to_rgb(text))
-    return red, green, blue
 
 
 def _cut(

@@ -29,9 +29,7 @@ def read_predictions(path: Path, *, force: bool = False) -> Predictions:
         BadInput: the heads disagree about a tile's group, split or label, or there are no test rows.
     """
     path = records.existing_table(path)
-    record = records.check_artifact(path, schema=stored.SCHEMA)
-    if not force:
-        freshness.check_inputs_unchanged(path, record)
+    record = freshness.checked_record(path, schema=stored.SCHEMA, force=force)
     found = _from_parquet(path, record) if path.suffix == ".parquet" else _from_csv(path, record)
     if not len(found.rows("test")):
         raise BadInput(f"{path}: no test rows, so there is nothing to compare on: make the split again (prepare)")

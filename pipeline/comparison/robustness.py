@@ -10,17 +10,16 @@ import pandas as pd
 from scipy import sparse
 
 from pipeline.comparison.choice import by_cost
+from pipeline.comparison.pairwise_tests import METRIC
 from pipeline.comparison.predictions import Predictions, row_keys
 from pipeline.comparison.scores import FEW_UNITS, Resampling
 from pipeline.errors import StaleInput
 from pipeline.evaluation.bootstrap import percentile_interval, resampling_counts
 from pipeline.evaluation.metrics import scores_from_confusion
 from pipeline.evaluation.validate import FloatArray, IntArray
-from pipeline.storage import freshness, records
+from pipeline.storage import freshness
 from pipeline.storage.predictions.columns import hash_names
 from pipeline.storage.predictions.corrupted import NONE, SCHEMA, blocks, read_robustness
-
-METRIC = "macro_f1"
 
 Code = Literal["one_head", "no_interval", "too_few_units", "decided", "undecided"]
 """Whether the head with the smallest mean loss loses less than the next one, beyond chance."""
@@ -88,9 +87,7 @@ def read_corrupted(path: Path, predictions: Predictions, *, force: bool = False)
         StaleInput: it was made from files that have changed since, or its rows of the uncorrupted tiles are not
             those of the predictions.
     """
-    record = records.check_artifact(path, schema=SCHEMA)
-    if not force:
-        freshness.check_inputs_unchanged(path, record)
+    freshness.checked_record(path, schema=SCHEMA, force=force)
     corrupted = read_robustness(path)
     stale = StaleInput(
         f"{path}: its '{NONE}' rows are not those of predictions.csv: run `python -m pipeline.robustness`"

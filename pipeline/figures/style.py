@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.figures.plotting import Figure, Text, families_with, mpl, to_hex
+from pipeline.figures.plotting import Figure, Text, families_with, mpl, to_hex, to_rgb
 from pipeline.runtime.console import log
 from pipeline.storage.atomic import atomic
 
@@ -96,6 +96,11 @@ def area_colours(n: int) -> list[str]:
     """
     more = [colorsys.hls_to_rgb(i * GOLDEN % 1, (0.42, 0.68)[i % 2], 0.6) for i in range(n - len(CLASS_COLOURS))]
     return [*CLASS_COLOURS[:n], *map(to_hex, more)]
+
+
+def class_colours(n: int) -> list[tuple[int, int, int]]:
+    """Return `area_colours` as 8-bit red, green, blue."""
+    return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in map(to_rgb, area_colours(n))]
 
 
 def save(figure: Figure, path: Path, *, colours: int | None = None) -> None:

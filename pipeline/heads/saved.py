@@ -272,8 +272,7 @@ def read_saved_head(run: Path, head: str) -> SavedHeads:
     if read_protocol(run) is not None:
         raise BadInput(f"{run} is a plan, each part has heads of its own: give a folder in {run / FOLDER}")
     path = records.existing_table(run / RunFile.PREDICTIONS)
-    record = records.check_artifact(path, schema=SCHEMA)
-    freshness.check_inputs_unchanged(path, record)
+    record = freshness.checked_record(path, schema=SCHEMA, force=False)
     summary = read_summary(run, record)
     usable = [name for name in MAIN if name in FILES and name in summary["heads"] and name not in FUSED]
     if head == "auto" and usable:

@@ -7,8 +7,7 @@ import numpy as np
 
 from pipeline.errors import BadArtifact
 from pipeline.evaluation.validate import IntArray
-from pipeline.figures.plotting import to_rgb
-from pipeline.figures.style import area_colours, short
+from pipeline.figures.style import class_colours, short
 from pipeline.maps import figures as draw
 from pipeline.maps.cells import NONE, Grid
 from pipeline.maps.geojson import Objects, write_geojson
@@ -149,11 +148,6 @@ def write_files(
     names = [file for files in figures.values() for file in files.values()]
     written += [out / name for name in (*names, *texts)]
     return written
-
-
-def class_colours(n: int) -> list[tuple[int, int, int]]:
-    """Return the colours of n classes in the figures as 8-bit red, green, blue."""
-    return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in map(to_rgb, area_colours(n))]
 
 
 def about(maps: MapData, head: str) -> Mapping[str, object]:

@@ -25,14 +25,9 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if is_number(value) else NOT_AVAILABLE
 
 
-def signed_zero_free(value: float, digits: int) -> str:
-    """Return a fixed-decimal number that is never "-0.0"."""
-    return number(round(value, digits) + 0.0 if is_number(value) else value, digits)
-
-
 def points(share: float) -> str:
-    """Return a difference of shares in percentage points, one decimal."""
-    return signed_zero_free(100 * share, 1)
+    """Return a difference of shares in percentage points, one decimal, never "-0.0"."""
+    return number(round(100 * share, 1) + 0.0 if is_number(share) else share, 1)
 
 
 def interval(low: float, high: float, digits: int = 3) -> str:

@@ -99,9 +99,7 @@ def read_facts(run: Path, *, force: bool = False) -> RunFacts:
         StaleInput: the report was made from files that have changed since.
     """
     table = run / RunFile.COMPARISON
-    record = records.check_artifact(table, schema=SCHEMA)
-    if not force:
-        freshness.check_inputs_unchanged(table, record)
+    record = freshness.checked_record(table, schema=SCHEMA, force=force)
     content: dict[str, Mapping[str, Any]] = {f"{RunFile.COMPARISON}.json": dict(record)}
     protocol = read_protocol(run)
     of_network = ""

@@ -223,14 +223,12 @@ def remove_temporaries(folder: Path) -> None:
         places += [place for place in (folder / SLIDES).iterdir() if place.is_dir()]
     for place in (folder, *(place for place in places if not place.is_symlink())):
         for path in place.glob(".*.tmp"):
-            if TEMPORARY.fullmatch(path.name) and path.is_file():
+            if not TEMPORARY.fullmatch(path.name):
+                continue
+            if path.is_file():
                 path.unlink(missing_ok=True)
-            elif _is_streamed(path.name) and path.is_dir() and not path.is_symlink():
+            elif path.name.startswith(f".{STREAMED}.") and path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)  # a worker that is still running may write there
-
-
-def _is_streamed(name: str) -> bool:
-    return name.startswith(f".{STREAMED}.") and TEMPORARY.fullmatch(name) is not None
 
 
 def remove_temporaries_of(path: Path) -> None:

@@ -51,6 +51,18 @@ def check_inputs_unchanged(artifact: Path, record: Mapping[str, Any]) -> None:
                 left.append((path, read_record_alone(path)))
 
 
+def checked_record(path: Path, *, schema: str, force: bool) -> Record:
+    """Return the record of an artefact that is whole and, unless `force`, made from the inputs of now.
+
+    Raises:
+        BadArtifact, StaleInput: as `check_artifact` and `check_inputs_unchanged`.
+    """
+    record = check_artifact(path, schema=schema)
+    if not force:
+        check_inputs_unchanged(path, record)
+    return record
+
+
 def reusable_record(artifact: Artifact, *, restart: bool = False) -> Record | None:
     """Return the record of an artefact that is current; None if the artefact has to be made.
 
@@ -153,9 +165,9 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], *, word: str 
     """
     found = []
     for name in differing(now, before):
-        values = before.get(name), now.get(name)
-        if isinstance(values[0], Mapping) and isinstance(values[1], Mapping):
-            found.append(differences(*values, word=word))
+        one, other = before.get(name), now.get(name)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            found.append(differences(one, other, word=word))
         else:
             was, is_now = (repr(each[name]) if name in each else "not set" for each in (before, now))
             found.append(f"{name}={was}, {word} {is_now}")

@@ -122,9 +122,9 @@ def read_user_table(file: Path, columns: Mapping[str, tuple[str, ...]], *, neede
     if not rows:
         raise BadInput(f"{file}: no rows")
     header = [_canonical(cell) for cell in rows[0][1]]
-    kept, n_empty = _non_empty(rows[1:])
+    kept = [(line, cells) for line, cells in rows[1:] if any(cells)]
     body, header = _aligned(file, kept, header, notes)
-    if n_empty:
+    if n_empty := len(rows) - 1 - len(kept):
         notes.append(f"{n_empty} empty rows are left out")
     _check_cells(file, body)
     renamed = _renamed(file, header, columns, notes)
@@ -215,12 +215,6 @@ def _rows(file: Path, text: str, separator: str, notes: list[str]) -> list[tuple
             raise BadInput(f"{file}: not a readable CSV file: {error}") from None
         notes.append("blanks behind quotes are left out")
         return rows
-
-
-def _non_empty(rows: list[tuple[int, list[str]]]) -> tuple[list[tuple[int, list[str]]], int]:
-    """Return the rows that hold anything, and the number of the others."""
-    kept = [(line, cells) for line, cells in rows if any(cells)]
-    return kept, len(rows) - len(kept)
 
 
 def _aligned(

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.figures.style import class_colours
 from pipeline.maps import html_page
 from pipeline.maps.cells import MISSING, NONE, REJECTED, ClassMap, grid_of
 from pipeline.maps.map_data import MapData
-from pipeline.maps.write import class_colours, write_files
+from pipeline.maps.write import write_files
 from pipeline.storage.embeddings.slide_info import SlideInfo
 
 HOSTILE = "</script><img src=x onerror=document.title='changed'>"

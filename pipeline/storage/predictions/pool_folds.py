@@ -52,9 +52,7 @@ def pool(protocol: Protocol, arm: str, *, options: Mapping[str, Any], force: boo
     found = []
     for part, path in zip(parts, files, strict=True):
         check_part(protocol, part)
-        record = records.check_artifact(path, schema=csv_table.SCHEMA)
-        if not force:
-            freshness.check_inputs_unchanged(path, record)
+        record = freshness.checked_record(path, schema=csv_table.SCHEMA, force=force)
         check_same_options(path.parent, files[0].parent)
         found.append(record["details"])
     if freshness.reusable_record(artifact) is not None:
