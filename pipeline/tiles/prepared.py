@@ -66,18 +66,10 @@ class Prepared:
 
     def write_audit(self, run: Path) -> list[Path]:
         """Write audit.json and audit.md into a run folder; return their paths."""
-        facts = {
-            "findings": list(map(dataclasses.asdict, self.findings)),
-            "n_tiles": len(self.table),
-            "n_unreadable": len(self.bad_paths),
-        }
-        page = audit_markdown(
-            self.table,
-            self.findings,
-            measurements=self.measurements,
-            name=self.tiles.name,
-            protocol=self.plan.protocol,
-        )
+        counts = {"n_tiles": len(self.table), "n_unreadable": len(self.bad_paths)}
+        facts = {"findings": list(map(dataclasses.asdict, self.findings)), **counts}
+        about = {"name": self.tiles.name, "protocol": self.plan.protocol}
+        page = audit_markdown(self.table, self.findings, measurements=self.measurements, **about)
         atomic.write_text(run / RunFile.AUDIT, atomic.to_json(facts))
         atomic.write_text(run / "audit.md", page)
         return [run / RunFile.AUDIT, run / "audit.md"]
@@ -94,51 +86,28 @@ class Prepared:
     ) -> None:
         """Write the manifest of a run and of the parts of its plan, and remove the plan that it does not have.
 
-        Args:
-            run: the run folder.
-            origin: where the tiles come from: the name of a data set, files, or annotations.
-            options: resolved options of `prepare`.
-            outputs: the audit and its figures.
-            seed: seed of the split.
-            inputs: files that list the tiles.
+        `origin` is where the tiles come from: the name of a data set, files, or annotations.
         """
-        details = {"dataset": self.tiles.name, "origin": origin, "protocol": self.plan.protocol, **self.tiles.facts}
-        quality = self.measurements.quality
-        remove_other_plans(run, self.plan)
-        if self.plan.is_single:
-            details["source_colours"] = training_colours(self.table, quality)
+        table, plan, root, quality = self.table, self.plan, self.root, self.measurements.quality
+        details = {"dataset": self.tiles.name, "origin": origin, "protocol": plan.protocol, **self.tiles.facts}
+        remove_other_plans(run, plan)
+        if plan.is_single:
+            details["source_colours"] = training_colours(table, quality)
         else:
-            protocol = write_parts(
-                run, self.table, self.plan, root=self.root, options=options, details=details, quality=quality
-            )
+            protocol = write_parts(run, table, plan, root=root, options=options, details=details, quality=quality)
             outputs = [*outputs, protocol]
+        path = run / RunFile.MANIFEST
         write_manifest(
-            run / RunFile.MANIFEST,
-            self.table,
-            root=self.root,
-            options=options,
-            details=details,
-            outputs=outputs,
-            seed=seed,
-            inputs=inputs,
+            path, table, root=root, options=options, details=details, outputs=outputs, seed=seed, inputs=inputs
         )
 
 
 def split_and_audit(
     tiles: TileSet, table: pd.DataFrame, measurements: Measurements, options: SplitOptions, *, root: Path, where: str
 ) -> Prepared:
-    """Split the readable tiles and return them with all findings.
+    """Write the split of the readable tiles into the table of `survey_tiles`, and return them with all findings.
 
-    Args:
-        tiles: the data set.
-        table: the tiles and the splits that the data gives, as `survey_tiles` returns them; the split is written.
-        measurements: of the same tiles.
-        options: how the tiles are split.
-        root: folder that the tiles' paths are relative to.
-        where: word of the user for the data, for messages.
-
-    Raises:
-        BadInput: as `make_plan`.
+    `where` is the user's word for the data, for messages; raises as `make_plan`.
     """
     good = table["problem"] == ""
     plan = make_plan(table[good], options, where=where)

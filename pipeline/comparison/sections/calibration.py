@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pipeline.comparison.choice import by_cost
 from pipeline.comparison.report_data import ReportData
 from pipeline.errors import PipelineError
 from pipeline.evaluation import conformal
@@ -43,7 +44,8 @@ def calibration(data: ReportData) -> Section:
         f"the predicted class and the accuracy, over {ECE_BINS} bins of equal width; it depends on the bins and ranks "
         f"no heads, the other two do.{on_validation}"
     )
-    nll = {head: data.scores[head, "test", "nll"].value for head in predictions.main_heads or predictions.heads}
+    compared = by_cost(predictions.main_heads or predictions.heads)
+    nll = {head: data.scores[head, "test", "nll"].value for head in compared}
     best = min(nll, key=lambda head: nll[head])
     headline = f"{head_name(best)} has the best probabilities on the test rows: NLL {number(nll[best])}."
     head_row = ["head", *(f"{name} {split}" for name in SCORES.values() for split in splits.values())]
