@@ -1,4 +1,4 @@
-"""Compare runs on the same test tiles: encoders, heads and baselines in one table, and the cheapest that is not worse.
+"""Compare runs on the same test tiles: encoders, heads and baselines in one table, and which to use.
 
 Reads predictions.csv of each run, and embeddings.h5, heads.json, model.json, history.csv and robustness.csv where they
 are there. Test tiles are matched by the hash of their pixels, or by tile_id; runs with other test tiles are refused.

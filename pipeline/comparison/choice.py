@@ -1,4 +1,4 @@
-"""Choose the cheapest of several candidates that is not worse than the best: the rule of `report` and of `compare`.
+"""Choose the cheapest of several candidates that is about as good as the best: the rule of `report` and of `compare`.
 
 A candidate is a head or a baseline of a run. A head is chosen only if it beats the best baseline that needs no training
 of a network. Every statement rests on the outcomes of pairs that are fixed before (`asked_pairs`), each decided by the
@@ -32,8 +32,8 @@ NOT_FOR_NEW_TILES = (
 
 Code = Literal["no_head", "one_candidate", "too_few_units", "baseline", "best", "cheaper", "proven"]
 """no_head, one_candidate: nothing to compare. too_few_units: nothing can be decided. baseline: no head is better than
-the best baseline. best: the chosen head has the highest macro-F1. cheaper: it is not worse than that one. proven: it is
-better than the best baseline, which the one with the highest macro-F1 is not shown to be."""
+the best baseline. best: the chosen head has the highest macro-F1. cheaper: it is about as good as that one. proven: it
+is better than the best baseline, which the one with the highest macro-F1 is not shown to be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,11 +183,11 @@ class Candidates:
             )
             return Choice("too_few_units", None, action)
         if baseline is None:
-            return self._cheapest(compared, asked, units=units)
+            return self._cheapest(compared, asked, level=resampling.level, units=units)
         proven = {pair.head for pair in asked if pair.reference == baseline.key and pair.outcome == "better"}
         beating = [each for each in compared if each.key in proven]
         if not beating:
-            return self._baseline(asked, baseline, units=units)
+            return self._baseline(asked, baseline, level=resampling.level, units=units)
         if best not in beating:
             chosen = best_of(beating) or best
             action = (
@@ -196,41 +196,42 @@ class Candidates:
                 f"that baseline ({units})."
             )
             return Choice("proven", chosen.key, action)
-        return self._cheapest(beating, asked, units=units)
+        return self._cheapest(beating, asked, level=resampling.level, units=units)
 
-    def _baseline(self, asked: Sequence[Judged], baseline: Candidate, *, units: str) -> Choice:
-        """Return the choice where no head beats the best baseline: the cheapest baseline that is not worse."""
+    def _baseline(self, asked: Sequence[Judged], baseline: Candidate, *, level: float, units: str) -> Choice:
+        """Return the choice where no head beats the best baseline: the cheapest baseline that is about as good."""
         best = self.best
         top = best_of(self.heads) or best
         tested = self.compared[: self.compared.index(best) + 1]
-        suited = (each for each in tested if each.needs_no_training and not_worse(each, best, asked))
+        suited = (each for each in tested if each.needs_no_training and about_as_good(each, best, asked, level=level))
         chosen = next(suited, baseline)
         use = f"Use {chosen.text}"
         if chosen is not baseline:
-            use += f" (macro-F1 {number(chosen.value)}): it is cheaper than {best.text} ({number(best.value)}) and is "
-            use += "not shown to be worse"
+            use += f" (macro-F1 {number(chosen.value)}): it is cheaper than {best.text} ({number(best.value)}) and "
+            use += f"about as good, difference {_gain(asked, chosen, best)}"
         action = (
             f"None of the heads beats {baseline.text}: the best head, {top.text}, differs from it by "
             f"{_gain(asked, top, baseline)}. {NOT_EARNED} {use} ({units})."
         )
         return Choice("baseline", chosen.key, action)
 
-    def _cheapest(self, pool: Sequence[Candidate], asked: Sequence[Judged], *, units: str) -> Choice:
-        """Return the choice of the cheapest in `pool`, which has the best, that is not worse than the best."""
+    def _cheapest(self, pool: Sequence[Candidate], asked: Sequence[Judged], *, level: float, units: str) -> Choice:
+        """Return the choice of the cheapest in `pool`, which has the best, that is about as good as the best."""
         best, baseline = self.best, self.baseline
-        chosen = next(each for each in pool if not_worse(each, best, asked))
+        chosen = next(each for each in pool if about_as_good(each, best, asked, level=level))
         beats = ""
         if baseline is not None:
             beats = f" It beats the best baseline, {baseline.text}, by {_gain(asked, chosen, baseline)}."
         if chosen is best:
             cheaper = self.compared[: self.compared.index(best)]
             is_cheapest = all(each.needs_no_training for each in cheaper)
-            rest = "no head is cheaper" if is_cheapest else "every cheaper head is worse or does not beat the baselines"
+            beats_too = "" if baseline is None else " and beats the best baseline"
+            rest = "no head is cheaper" if is_cheapest else f"no cheaper head is about as good{beats_too}"
             return Choice(
                 "best", best.key, f"Use {best.text}: it has the highest macro-F1, and {rest} ({units}).{beats}"
             )
         action = (
-            f"Use {chosen.text}: it is the cheapest head that is not shown to be worse than the best, {best.text} "
+            f"Use {chosen.text}: it is the cheapest head that is about as good as the best, {best.text} "
             f"(difference {_gain(asked, chosen, best)}; {units}).{beats}"
         )
         return Choice("cheaper", chosen.key, action)
@@ -250,13 +251,26 @@ def best_of(candidates: Sequence[Candidate]) -> Candidate | None:
     return max(candidates, key=lambda each: each.value, default=None)
 
 
-def not_worse(candidate: Candidate, best: Candidate, asked: Sequence[Judged]) -> bool:
-    """Return whether a candidate is the best one, or its pair with the best one does not show that it is worse."""
-    outcome = {(pair.head, pair.reference): pair.outcome for pair in asked}
-    return outcome.get((candidate.key, best.key)) != "worse" and outcome.get((best.key, candidate.key)) != "better"
+def about_as_good(candidate: Candidate, best: Candidate, asked: Sequence[Judged], *, level: float) -> bool:
+    """Return whether a candidate is the best one, practically equal to it, or within one standard error of it.
+
+    The one-standard-error rule (Hastie, Tibshirani and Friedman 2009, "The Elements of Statistical Learning", 7.10) on
+    the paired difference. One that is not shown to be worse can still be far below the best if the groups are few.
+    """
+    if candidate.key == best.key:
+        return True
+    pair = _pair(asked, candidate, best)
+    if pair.outcome in ("better", "worse"):
+        return (pair.outcome == "better") == (pair.head == candidate.key)
+    loss = pair.difference.value if pair.head == best.key else -pair.difference.value
+    return pair.outcome == "practically equal" or loss <= pair.difference.standard_error(level)
+
+
+def _pair(asked: Sequence[Judged], one: Candidate, other: Candidate) -> Judged:
+    """Return the pair of two candidates."""
+    return next(pair for pair in asked if {pair.head, pair.reference} == {one.key, other.key})
 
 
 def _gain(asked: Sequence[Judged], one: Candidate, other: Candidate) -> str:
     """Return the difference of the pair of two candidates with its interval."""
-    keys = {one.key, other.key}
-    return gain_text(next(pair.difference for pair in asked if {pair.head, pair.reference} == keys))
+    return gain_text(_pair(asked, one, other).difference)

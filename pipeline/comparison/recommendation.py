@@ -1,4 +1,4 @@
-"""Recommend the cheapest of all heads and baselines of a run that is not worse than the best on the test rows."""
+"""Recommend the cheapest of all heads and baselines of a run that is about as good as the best on the test rows."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -116,6 +116,7 @@ def rule_text(verdict: Verdict) -> str:
         "tile. "
         f"A head is better or worse if the sign-flip p over {unit}s, adjusted for the number of pairs (Holm), is below "
         f"{alpha:.3g} and the interval excludes 0. All else is undecided, which does not mean equal. "
-        "Recommended is the cheapest that is not shown to be worse than the best. A head must also be better than the "
+        "Recommended is the cheapest that is about as good as the best: practically equal, or undecided and within one "
+        "standard error of the difference. A head must also be better than the "
         "best baseline that needs no training of a network; without such a head a baseline is recommended."
     )

@@ -32,6 +32,11 @@ PAIRED_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 NO_INTERVAL = (float("nan"), float("nan"))
 
 
+def half_width(level: float) -> float:
+    """Return half the width of a normal interval of coverage `level`, in standard errors."""
+    return float(stats.norm.ppf((1 + level) / 2))
+
+
 @dataclass(frozen=True)
 class Difference:
     """The difference a - b of one metric between two heads on the same rows, with its interval."""
@@ -40,6 +45,10 @@ class Difference:
     low: float
     high: float
     n_units: int
+
+    def standard_error(self, level: float) -> float:
+        """Return the standard error of a normal distribution whose interval of coverage `level` is as wide."""
+        return (self.high - self.low) / (2 * half_width(level))
 
 
 @dataclass(frozen=True)

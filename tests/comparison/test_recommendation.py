@@ -1,4 +1,4 @@
-"""The cheapest of all heads and baselines that is not worse than the best; a head must beat the best baseline."""
+"""The cheapest of all heads and baselines that is about as good as the best; a head must beat the best baseline."""
 
 import dataclasses
 
@@ -12,12 +12,14 @@ from pipeline.names import COST_ORDER, HEADS, UNTRAINED
 Y = [0, 1, 2] * 20
 
 
-def errors(n):
-    """Return predictions with n errors, spread over the groups."""
-    return [(code + 1) % 3 if i < n else code for i, code in enumerate(Y)]
+def errors(n, *, first=0):
+    """Return predictions with n errors from a tile on, spread over the groups."""
+    return [(code + 1) % 3 if first <= i < first + n else code for i, code in enumerate(Y)]
 
 
 GOOD, NEARLY, MIDDLE, POOR = errors(0), errors(2), errors(12), errors(30)
+LEVEL = errors(1, first=5), errors(2)
+"""Predictions with errors in other groups: one more error is within a standard error."""
 
 
 @pytest.fixture
@@ -66,16 +68,28 @@ def test_a_head_with_a_lead_that_may_be_chance_does_not_beat_the_baseline(verdic
     assert (found.code, found.recommended, found.best) == ("baseline", "handcrafted_xgboost", "softmax")
 
 
-def test_the_cheapest_baseline_that_is_not_worse_is_recommended(verdict):
-    predicted = {"softmax": POOR, "histogram_svm": MIDDLE, "handcrafted_xgboost": NEARLY, "baseline_mean": GOOD}
+def test_the_cheapest_baseline_that_is_about_as_good_is_recommended(verdict):
+    best, level = LEVEL
+    predicted = {"softmax": POOR, "histogram_svm": MIDDLE, "handcrafted_xgboost": level, "baseline_mean": best}
     found = verdict(predicted)
     assert (found.code, found.baseline, found.recommended) == ("baseline", "baseline_mean", "handcrafted_xgboost")
-    assert "(macro-F1 0.967): it is cheaper than mean of colour and texture baselines (1.000)" in found.action
+    assert "(macro-F1 0.967): it is cheaper than mean of colour and texture baselines (0.983) and about" in found.action
     assert found.action.startswith("None of the heads beats mean of colour and texture baselines")
 
 
-def test_the_cheapest_head_that_beats_the_baselines_and_is_not_worse_than_the_best(verdict):
-    predicted = {"softmax": NEARLY, "svm": GOOD, "mean": GOOD, "histogram_svm": POOR, "majority": [0] * 60}
+def test_one_far_below_the_best_is_not_recommended_although_it_is_undecided(verdict):
+    """Nine errors in three of nine groups: no sign-flip p is below 0.25, but the loss is two standard errors."""
+    far = [(code + 1) % 3 if i < 27 and i % 9 < 3 else code for i, code in enumerate(Y)]
+    found = verdict({"softmax": POOR, "histogram_svm": far, "baseline_mean": GOOD}, n_groups=9)
+    pair = next(each for each in found.asked if each.head == "histogram_svm")
+    assert pair.outcome == "undecided"
+    assert -pair.difference.value > pair.difference.standard_error(0.95)
+    assert (found.code, found.recommended) == ("baseline", "baseline_mean")
+
+
+def test_the_cheapest_head_that_beats_the_baselines_and_is_about_as_good_as_the_best(verdict):
+    best, level = LEVEL
+    predicted = {"softmax": level, "svm": best, "mean": best, "histogram_svm": POOR, "majority": [0] * 60}
     found = verdict(predicted)
     assert (found.code, found.recommended, found.best) == ("cheaper", "softmax", "svm")
     assert found.for_new_tiles is None
@@ -95,7 +109,7 @@ def test_the_best_is_recommended_if_all_cheaper_heads_are_worse(verdict):
 
 
 def test_a_cheaper_head_that_does_not_beat_the_baseline_is_passed_over(verdict):
-    # softmax is not shown to be worse than the SVM, but only the SVM beats the histogram
+    # only the SVM is shown to beat the histogram
     found = verdict({"softmax": errors(7), "svm": errors(1), "histogram_svm": errors(12)})
     outcome = {(pair.tests.head, pair.tests.reference): pair.outcome for pair in found.asked}
     assert outcome["softmax", "histogram_svm"] == "undecided"

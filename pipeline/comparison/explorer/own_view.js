@@ -2,9 +2,10 @@
 /**
  * Show scores, intervals and verdict of the rows, the margin and the level that a reader chooses.
  *
- * @typedef {{rope: number, level: number, few_units: number, exact_units: number, levels: number[], tails: string | null,
- *   known: [string, string, number][]}} VerdictFacts  what the report's verdict was made with; `tails`: share of draws to
- *   cut off for each level and each number of units from 2 on
+ * @typedef {{rope: number, level: number, few_units: number, exact_units: number, levels: number[], half_widths: number[],
+ *   tails: string | null, known: [string, string, number][]}} VerdictFacts  what the report's verdict was made with;
+ *   `half_widths`: of a normal interval of each level, in standard errors; `tails`: share of draws to cut off for each
+ *   level and each number of units from 2 on
  */
 const ownView = (() => {
   const { decode, make, text, button, picker, table, line, scroller } = page;
@@ -28,7 +29,7 @@ const ownView = (() => {
       case "baseline": return `None of the heads beats ${titleOf(found.baseline)}. Use ${use} (${units}).`;
       case "proven": return `Use ${use}: it beats the best baseline. ${highest}, but is not shown to beat that baseline (${units}).`;
       case "best": return `Use ${use}: it has the highest macro-F1 (${units}).`;
-      default: return `Use ${use}: it is the cheapest head that is not shown to be worse than the best, ${found.best.title} (${units}).`;
+      default: return `Use ${use}: it is the cheapest head that is about as good as the best, ${found.best.title} (${units}).`;
     }
   }
 
@@ -77,7 +78,7 @@ const ownView = (() => {
     });
     const macro = new Map([...view.drawn].map(([head, values]) => [head, values.macro_f1]));
     const known = isAll ? facts.known.map(([head, reference, p]) => ({ head, reference, p })) : [];
-    const rule = { rope: view.rope, level: view.level, tail, fewUnits: facts.few_units, exactUnits: facts.exact_units };
+    const rule = { rope: view.rope, level: view.level, tail, halfWidth: facts.half_widths[facts.levels.indexOf(view.level)], fewUnits: facts.few_units, exactUnits: facts.exact_units };
     const found = verdict.judge(rows, heads, kept, macro, rule, known);
     const points = (/** @type {number} */ value) => text(100 * value, 1);
     const pairs = found.pairs.map((pair) => make("li", { "data-pair": `${pair.head.name} ${pair.reference.name}`, "data-outcome": pair.outcome,

@@ -11,7 +11,7 @@ from pipeline.comparison.explorer.nearest import nearest_training_tiles
 from pipeline.comparison.explorer.thumbnails import thumbnail_sheet
 from pipeline.comparison.report_figures import EmbeddingMap
 from pipeline.comparison.scores import FEW_UNITS
-from pipeline.evaluation.bootstrap import resampling_counts, tail_probabilities
+from pipeline.evaluation.bootstrap import half_width, resampling_counts, tail_probabilities
 from pipeline.evaluation.bootstrap_sums import dense_units
 from pipeline.evaluation.metrics import ECE_BINS
 from pipeline.evaluation.significance import EXACT_UNITS
@@ -132,6 +132,7 @@ def _verdict(data: "ReportData", n_units: int) -> dict[str, Any]:
         "few_units": FEW_UNITS,
         "exact_units": EXACT_UNITS,
         "levels": levels,
+        "half_widths": [half_width(each) for each in levels],
         "tails": tails,
         "known": [[pair.tests.head, pair.tests.reference, pair.tests.flip.p] for pair in data.verdict.asked],
     }

@@ -5,8 +5,9 @@
  * @typedef {Head & {name: string, title: string, main: boolean, untrained: boolean, chance: boolean,
  *   reference: boolean, cost: number}} NamedHead  `cost` is its place in the order of costs
  * @typedef {{head: string, reference: string, p: number}} KnownPair  a pair whose sign-flip p the report has
- * @typedef {{rope: number, level: number, tail: number | null, fewUnits: number, exactUnits: number}} Rule
- *   `tail`: share of draws to cut off at each end; null without an interval
+ * @typedef {{rope: number, level: number, tail: number | null, halfWidth: number, fewUnits: number, exactUnits: number}} Rule
+ *   `tail`: share of draws to cut off at each end; null without an interval. `halfWidth`: of a normal
+ *   interval, in standard errors
  * @typedef {{head: NamedHead, reference: NamedHead, value: number, low: number, high: number, p: number,
  *   same: boolean, outcome: "better" | "worse" | "practically equal" | "undecided"}} Judged
  * @typedef {{code: string, recommended: NamedHead | null, best: NamedHead, baseline: NamedHead | null,
@@ -193,15 +194,18 @@ const verdict = (() => {
       if (compared.length === 1) return ["one_candidate", best];
       if (nUnits < needed) return ["too_few_units", null];
       /** @param {NamedHead} head */
-      const notWorse = (head) => !pairs.some((pair) =>
-        (pair.head === head && pair.reference === best && pair.outcome === "worse") ||
-        (pair.head === best && pair.reference === head && pair.outcome === "better"));
+      const aboutAsGood = (head) => head === best || pairs.some((pair) => {
+        if (![pair.head, pair.reference].includes(head) || ![pair.head, pair.reference].includes(best)) return false;
+        if (pair.outcome === "better" || pair.outcome === "worse") return (pair.outcome === "better") === (pair.head === head);
+        const loss = pair.head === best ? pair.value : -pair.value;
+        return pair.outcome === "practically equal" || loss <= (pair.high - pair.low) / (2 * rule.halfWidth);
+      });
       const beating = pairs.filter((pair) => pair.reference === baseline && pair.outcome === "better").map((pair) => pair.head);
-      /** @param {NamedHead[]} some */
-      const first = (some) => some.find(notWorse) || best;
-      if (baseline && !beating.length) return ["baseline", first(compared.filter((head) => head.untrained))];
+      /** @param {NamedHead[]} some @param {NamedHead} other */
+      const first = (some, other) => some.find(aboutAsGood) || other;
+      if (baseline && !beating.length) return ["baseline", first(compared.filter((head) => head.untrained), baseline)];
       if (baseline && !beating.includes(best)) return ["proven", bestOf(byCost.filter((head) => beating.includes(head)))];
-      const chosenHead = first(baseline ? byCost.filter((head) => beating.includes(head)) : compared);
+      const chosenHead = first(baseline ? byCost.filter((head) => beating.includes(head)) : compared, best);
       return [chosenHead === best ? "best" : "cheaper", chosenHead];
     }
   }

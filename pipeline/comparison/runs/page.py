@@ -182,8 +182,8 @@ def _notes(table: RunTable, against: str) -> list[str]:
         notes += [
             (
                 "The rule is that of the report: a head must beat the best baseline that needs no training of a "
-                "network, and the cheapest that is not worse than the best is used. Not worse does not mean as good: "
-                "with few groups the interval is wide, and with many pairs p is large."
+                "network, and the cheapest that is about as good as the best is used: practically equal, or undecided "
+                "and within one standard error of the difference."
             ),
             (
                 "The best is chosen on these test rows, which makes its lead look larger than it is. For a comparison "
