@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from pipeline import extract, prepare, train
+from pipeline.network.engines.samples import N_SAMPLE_SAME
 from pipeline.network.model_file import load_model
 from pipeline.storage import atomic, records
 from pipeline.storage.embeddings.partial_rows import PartialRows, row_type
@@ -282,7 +283,7 @@ def test_record_and_file_hold_the_engine(trained_run: Path, words: Words, capsys
     assert facts(trained_run) == {"engine": "torch", "precision": "fp32", "batch": 16}
     agreement = records.read_record(trained_run / "embeddings.h5")["details"]["agreement"]
     assert agreement["cosine"] > 0.99999
-    assert (agreement["changed"], agreement["tiles"]) == (0, N)
+    assert (agreement["changed"], agreement["tiles"]) == (0, N_SAMPLE_SAME)
     assert "extract: torch fp32" in capsys.readouterr().err
 
 
