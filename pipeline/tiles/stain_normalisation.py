@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from pipeline.evaluation.folds import evenly_spaced
 from pipeline.runtime.process import n_ranks
@@ -24,6 +25,10 @@ from pipeline.tiles.decoding import as_pixels
 
 MOST_TILES, PIXELS = 50, 20_000
 """Tiles of a source, evenly spaced, and their pixels in all, that its stains are estimated on."""
+
+ESTIMATE_PX = 32
+"""Side in px to which tiles are averaged at least before the estimate: the extreme percentiles of single pixels follow
+focus, JPEG and noise instead of stains."""
 
 LEAST_SOURCE_TILES, LEAST_TISSUE = 5, 0.02
 """Fewest tiles of a source, and least share of tissue in their pixels: below, the source keeps its colours."""
@@ -130,6 +135,12 @@ def estimate_stains(pixels: np.ndarray) -> Stains | None:
     return stains_of(white, vectors, np.maximum(strengths, LEAST_STRENGTH))
 
 
+def averaged(pixels: np.ndarray) -> np.ndarray:
+    """Return a tile (H, W, 3) uint8, its squares of pixels averaged so that the side is at least `ESTIMATE_PX`."""
+    factor = max(1, min(pixels.shape[:2]) // ESTIMATE_PX)
+    return np.asarray(Image.fromarray(pixels).reduce(factor))
+
+
 def fit_sources(
     sources: Sequence[Source], rows: Sequence[int], read: Callable[[int], np.ndarray | None], *, workers: int = 1
 ) -> dict[Source, SourceFit]:
@@ -158,7 +169,7 @@ def fit_sources(
         for i in chosen if len(own) >= LEAST_SOURCE_TILES else ():
             stop_if_requested()
             if (pixels := read(own[i])) is not None:
-                flat = pixels.reshape(-1, 3)
+                flat = averaged(pixels).reshape(-1, 3)
                 drawn.append(flat[np.random.default_rng(int(i)).integers(len(flat), size=PIXELS // len(chosen))])
         stains = estimate_stains(np.concatenate(drawn)) if len(drawn) >= LEAST_SOURCE_TILES else None
         return SourceFit(len(own), stains)

@@ -3,11 +3,13 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from pipeline.errors import Interrupted
+from pipeline.tiles import corruptions
 from pipeline.tiles.stain_normalisation import (
     LEAST_SOURCE_TILES,
     SHRINK,
@@ -114,6 +116,19 @@ def test_a_source_that_cannot_be_estimated_is_unchanged(tiles: np.ndarray) -> No
     np.testing.assert_array_equal(colours.apply(tiles[0], Source()), tiles[0])
     assert colours.facts["unchanged"] == [""]
     assert colours.facts["sources"] == 2
+
+
+@pytest.mark.parametrize("change", [corruptions.blur, corruptions.jpeg, corruptions.half_resolution])
+def test_focus_and_compression_change_no_stains(change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Single pixels of large tiles follow both: the estimate is on averaged pixels."""
+    tiles = stained(20).repeat(8, axis=1).repeat(8, axis=2)
+    grain = np.random.default_rng(0).normal(0, 20, tiles.shape)
+    sharp = (tiles + grain).clip(0, 255).astype(np.uint8)
+    before, after = fit_of(sharp).stains, fit_of(np.stack([change(tile) for tile in sharp])).stains
+    assert before is not None
+    assert after is not None
+    np.testing.assert_allclose(after.strengths, before.strengths, rtol=0.12)
+    np.testing.assert_allclose(after.white, before.white, atol=4)
 
 
 def test_few_tiles_change_less() -> None:
