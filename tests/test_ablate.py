@@ -95,7 +95,7 @@ def test_a_plan_ends_in_one_table_of_ordinary_runs_and_a_second_command_makes_no
     assert float(table.loc[("tutorial-8-views", "softmax", "macro_f1_loss[rotation]"), "value"]) == 0
     costs = table.xs("gflops", level="metric")["value"].astype(float)
     assert costs.iloc[1] == pytest.approx(8 * costs.iloc[0])
-    record = records.check_artifact(out / "compare.csv", schema="compare/1.0")
+    record = records.check_artifact(out / "compare.csv", schema="compare/1.1")
     assert record["details"]["verdict"] == "too_few_units"
     before = (out / "compare.csv").read_bytes()
     capfd.readouterr()

@@ -99,7 +99,7 @@ def test_a_slide_is_predicted_by_the_rule_of_the_report(
     assert not (out / "groups.csv").exists()
     (fitted_run / "comparison.csv").write_text("head\n")
     records.write_record(
-        records.Artifact(fitted_run / "comparison.csv", "comparison/1.1", "report"),
+        records.Artifact(fitted_run / "comparison.csv", "comparison/1.2", "report"),
         details={"groups": dataclasses.asdict(GroupRule(rule, ["ADI", "TUM"], "TUM", 0.9, {"svm": 0.0}))},
     )
     assert put(fitted_run, *words) == 3
@@ -115,7 +115,7 @@ def test_a_slide_is_predicted_by_the_rule_of_the_report(
     record = records.read_record(fitted_run / "comparison.csv")
     (fitted_run / "comparison.csv").write_text("head,another level\n")
     records.write_record(
-        records.Artifact(fitted_run / "comparison.csv", "comparison/1.1", "report"), details=record["details"]
+        records.Artifact(fitted_run / "comparison.csv", "comparison/1.2", "report"), details=record["details"]
     )
     written = (out / "groups.csv").stat().st_mtime_ns
     assert put(fitted_run, *words) == 3
@@ -142,7 +142,7 @@ def test_a_slide_is_predicted_by_the_rule_of_the_report(
 )
 def test_a_rule_that_no_report_writes_is_ignored(tmp_path: Path, groups: object) -> None:
     (tmp_path / "comparison.csv").write_text("head\n")
-    artifact = records.Artifact(tmp_path / "comparison.csv", "comparison/1.1", "report")
+    artifact = records.Artifact(tmp_path / "comparison.csv", "comparison/1.2", "report")
     records.write_record(artifact, details={"groups": groups})
     assert group_rule(tmp_path, ["ADI", "TUM"], force=False) is None
 

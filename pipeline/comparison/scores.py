@@ -17,7 +17,7 @@ from pipeline.storage.csv_files import csv_text
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-SCHEMA = "comparison/1.1"
+SCHEMA = "comparison/1.2"
 COSTS = ("fit_seconds", "search_seconds", "predict_tiles_per_second", "bytes")
 """Rows of comparison.csv that belong to a head and to no split, from heads.json."""
 

@@ -32,9 +32,14 @@ PAIRED_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 NO_INTERVAL = (float("nan"), float("nan"))
 
 
-def half_width(level: float) -> float:
-    """Return half the width of a normal interval of coverage `level`, in standard errors."""
-    return float(stats.norm.ppf((1 + level) / 2))
+def half_widths(*, level: float, n_units: IntArray) -> FloatArray:
+    """Return half the width of the interval of a mean in standard errors: Student's quantile at (1 + level) / 2.
+
+    Args:
+        level: Nominal coverage, in (0, 1).
+        n_units: Numbers of units, at least 2.
+    """
+    return np.asarray(stats.t.ppf((1 + level) / 2, n_units - 1))
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,8 @@ class Difference:
     n_units: int
 
     def standard_error(self, level: float) -> float:
-        """Return the standard error of a normal distribution whose interval of coverage `level` is as wide."""
-        return (self.high - self.low) / (2 * half_width(level))
+        """Return the standard error of a mean whose interval of coverage `level` is as wide; NaN of one unit."""
+        return float((self.high - self.low) / (2 * half_widths(level=level, n_units=np.array(self.n_units))))
 
 
 @dataclass(frozen=True)
@@ -240,7 +245,7 @@ def tail_probabilities(*, level: float, n_units: IntArray) -> FloatArray:
         level: Nominal coverage, in (0, 1).
         n_units: Numbers of units drawn, at least 2.
     """
-    quantile = stats.t.ppf((1 + level) / 2, n_units - 1)
+    quantile = half_widths(level=level, n_units=n_units)
     return np.asarray(stats.norm.sf(np.sqrt(n_units / (n_units - 1)) * quantile))
 
 

@@ -76,8 +76,8 @@ ARTIFACTS = (
     (RunFile.PREDICTIONS, "predictions/1.0", "fit_heads"),
     (RunFile.RANDOM_CONTROL, "predictions/1.0", "fit_heads"),
     (RunFile.ROBUSTNESS, "robustness/1.0", "robustness"),
-    (RunFile.COMPARISON, "comparison/1.1", "report"),
-    (RunFile.RUNS, "compare/1.0", "compare"),
+    (RunFile.COMPARISON, "comparison/1.2", "report"),
+    (RunFile.RUNS, "compare/1.1", "compare"),
 )
 """The artefacts of a run, their schemas, and the stages that make them, in the order of the work."""
 

@@ -78,7 +78,7 @@ def test_the_cheapest_baseline_that_is_about_as_good_is_recommended(verdict):
 
 
 def test_one_far_below_the_best_is_not_recommended_although_it_is_undecided(verdict):
-    """Nine errors in three of nine groups: no sign-flip p is below 0.25, but the loss is two standard errors."""
+    """Nine errors in three of nine groups: no sign-flip p is below 0.25, but the loss is more than a standard error."""
     far = [(code + 1) % 3 if i < 27 and i % 9 < 3 else code for i, code in enumerate(Y)]
     found = verdict({"softmax": POOR, "histogram_svm": far, "baseline_mean": GOOD}, n_groups=9)
     pair = next(each for each in found.asked if each.head == "histogram_svm")

@@ -53,6 +53,20 @@ def resampled_rows(units, n_draws, seed):
             yield np.repeat(np.arange(len(units)), draw[unit].astype(int))
 
 
+@pytest.mark.parametrize("n_groups", [8, 40])
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_the_standard_error_is_that_of_the_draws(n_groups, level):
+    """It does not depend on the level; few groups widen the interval, not the standard error."""
+    y, _, a, groups = clustered_hits(3, n_groups=n_groups, group_size=30, spread=0.1)
+    _, _, b, _ = clustered_hits(4, n_groups=n_groups, group_size=30, spread=0.1)
+    counts = paired_counts(y, a, b, metric="accuracy", units=groups)
+    spread = np.std(counts.draws(resampling_counts(n_groups, n_draws=4000, seed=0))) * math.sqrt(
+        n_groups / (n_groups - 1)
+    )
+    found = paired_difference(counts, n_draws=4000, level=level)
+    assert found.standard_error(level) == pytest.approx(spread, rel=0.08)
+
+
 @pytest.mark.parametrize("units", [np.arange(12), np.array([7, 7, 7, -2, -2, 90, 90, 90, 90, 5, 5, 5])])
 def test_bootstrap_equals_brute_force(units):
     y, p, predicted = rows(0, 12, 3)

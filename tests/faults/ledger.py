@@ -55,9 +55,13 @@ class Ledger:
         self.counts = {name: Count() for name in FAULTS}
         self.total = Count()
         self.started = datetime.now(UTC)
+        self.is_whole = True
+        """Whether no process of the tests ended early."""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a test that ended."""
+        if report.when not in ("setup", "call", "teardown"):  # xdist reports a test that ended its process
+            self.is_whole = False
         properties = dict(report.user_properties)
         names = str(properties.get("faults", "")).splitlines()
         for count in (*(self.counts[name] for name in names), *([self.total] if names else [])):
@@ -70,9 +74,10 @@ class Ledger:
                 count.survived += int(str(properties.get("survived", tries if report.passed else 0)))
                 count.lost_rows += int(str(properties.get("lost_rows", 0)))
 
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Write the page if the tests ran to their end."""
-        if not session.shouldstop and self.total.files:
+        ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        if ended and self.is_whole and self.total.files:
             write_text(self.page, page(self.counts, self.total, started=self.started))
 
 

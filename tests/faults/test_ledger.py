@@ -4,8 +4,10 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from .faults import FAULTS
-from .ledger import Count, page
+from .ledger import Count, Ledger, page
 
 TESTS = Path(__file__).parents[1]
 
@@ -20,6 +22,22 @@ def test_every_test_of_this_folder_names_its_fault() -> None:
         text = file.read_text(encoding="utf-8")
         unmarked = re.findall(r"(?<!\))\n\n\n(?:@pytest\.mark\.parametrize\([^\n]*\)\n)*def (test_\w+)", text)
         assert not unmarked, f"{file}: {unmarked}"
+
+
+@pytest.mark.parametrize(
+    ("when", "status", "is_written"),
+    [("call", 0, True), ("call", 1, True), ("call", 2, False), ("???", 1, False)],
+    ids=["passed", "failed", "stopped", "a process ended"],
+)
+def test_a_page_is_written_only_of_whole_runs(tmp_path: Path, when: str, status: int, is_written: bool) -> None:
+    ledger, name = Ledger(tmp_path / "page.md"), next(iter(FAULTS))
+    facts = {"outcome": "passed", "longrepr": None, "keywords": {}, "location": ("", 0, "")}
+    ledger.pytest_runtest_logreport(
+        pytest.TestReport("tests/a.py::b", when="call", user_properties=[("faults", name)], **facts)
+    )
+    ledger.pytest_runtest_logreport(pytest.TestReport("tests/a.py::c", when=when, user_properties=[], **facts))
+    ledger.pytest_sessionfinish(status)
+    assert (tmp_path / "page.md").is_file() == is_written
 
 
 def test_the_page_adds_up_and_hides_no_failure() -> None:

@@ -5,9 +5,9 @@
  * @typedef {Head & {name: string, title: string, main: boolean, untrained: boolean, chance: boolean,
  *   reference: boolean, cost: number}} NamedHead  `cost` is its place in the order of costs
  * @typedef {{head: string, reference: string, p: number}} KnownPair  a pair whose sign-flip p the report has
- * @typedef {{rope: number, level: number, tail: number | null, halfWidth: number, fewUnits: number, exactUnits: number}} Rule
- *   `tail`: share of draws to cut off at each end; null without an interval. `halfWidth`: of a normal
- *   interval, in standard errors
+ * @typedef {{rope: number, level: number, tail: number | null, halfWidth: number | null, fewUnits: number, exactUnits: number}} Rule
+ *   `tail`: share of draws to cut off at each end; null without an interval. `halfWidth`: of an interval
+ *   in standard errors
  * @typedef {{head: NamedHead, reference: NamedHead, value: number, low: number, high: number, p: number,
  *   same: boolean, outcome: "better" | "worse" | "practically equal" | "undecided"}} Judged
  * @typedef {{code: string, recommended: NamedHead | null, best: NamedHead, baseline: NamedHead | null,
@@ -198,7 +198,7 @@ const verdict = (() => {
         if (![pair.head, pair.reference].includes(head) || ![pair.head, pair.reference].includes(best)) return false;
         if (pair.outcome === "better" || pair.outcome === "worse") return (pair.outcome === "better") === (pair.head === head);
         const loss = pair.head === best ? pair.value : -pair.value;
-        return pair.outcome === "practically equal" || loss <= (pair.high - pair.low) / (2 * rule.halfWidth);
+        return pair.outcome === "practically equal" || (rule.halfWidth !== null && loss <= (pair.high - pair.low) / (2 * rule.halfWidth));
       });
       const beating = pairs.filter((pair) => pair.reference === baseline && pair.outcome === "better").map((pair) => pair.head);
       /** @param {NamedHead[]} some @param {NamedHead} other */

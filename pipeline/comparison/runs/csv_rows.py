@@ -11,7 +11,7 @@ from pipeline.comparison.runs.price import Price
 from pipeline.comparison.runs.table import RunTable
 from pipeline.evaluation.robustness_margin import RobustnessMargin
 
-SCHEMA = "compare/1.0"
+SCHEMA = "compare/1.1"
 
 COSTS = (
     *("tile_px", "parameters", "dimension", "bytes_per_tile", "gflops", "tiles_per_second", "train_seconds"),

@@ -180,13 +180,24 @@ def test_a_group_left_out_gives_the_scores_of_the_other_rows(show: Callable[...,
 
 
 @pytest.fixture
-def judged(make_predictions: Callable[..., Predictions], make_data: Callable[..., ReportData]) -> ReportData:
-    """Three heads and two baselines on 360 tiles of 12 groups, so that outcomes differ between margins and levels."""
-    rng = np.random.default_rng(8)
-    y = rng.integers(3, size=360)
-    shares = {"softmax": 0.2, "svm": 0.17, "xgboost": 0.3, "histogram_svm": 0.3, "majority": 0.7}
-    wrong = {head: np.where(rng.random(360) < share, (y + 1) % 3, y).tolist() for head, share in shares.items()}
-    return make_data(make_predictions(y.tolist(), wrong, group=[f"g{i % 12}" for i in range(360)]))
+def make_judged(
+    make_predictions: Callable[..., Predictions], make_data: Callable[..., ReportData]
+) -> Callable[..., ReportData]:
+    """`make_judged(softmax=0.2, ...)`: heads with these shares of errors on 360 tiles of 12 groups."""
+
+    def make(seed: int = 8, **shares: float) -> ReportData:
+        rng = np.random.default_rng(seed)
+        y = rng.integers(3, size=360)
+        wrong = {head: np.where(rng.random(360) < share, (y + 1) % 3, y).tolist() for head, share in shares.items()}
+        return make_data(make_predictions(y.tolist(), wrong, group=[f"g{i % 12}" for i in range(360)]))
+
+    return make
+
+
+@pytest.fixture
+def judged(make_judged: Callable[..., ReportData]) -> ReportData:
+    """Three heads and two baselines; outcomes differ between margins and levels."""
+    return make_judged(softmax=0.2, svm=0.17, xgboost=0.3, histogram_svm=0.3, majority=0.7)
 
 
 def shown_verdict(browser: Browser) -> tuple[str, str, dict[str, tuple[str, list[float]]]]:
@@ -207,6 +218,20 @@ def shown_score(browser: Browser, name: str) -> list[float]:
     """Return value, low and high of "head metric" in the reader's own view."""
     text = browser.page.get_attribute(f'[data-score="{name}"]', "data-value")
     return [float(number) for number in text.split()]
+
+
+@pytest.mark.parametrize(("softmax", "recommended"), [(0.185, "softmax"), (0.22, "svm")])
+def test_an_undecided_head_is_recommended_within_one_standard_error(
+    show: Callable[..., Browser], make_judged: Callable[..., ReportData], softmax: float, recommended: str
+) -> None:
+    """The page's rule is that of Python, on both sides of one standard error."""
+    data = make_judged(softmax=softmax, svm=0.17, histogram_svm=0.5)
+    pair = next(each for each in data.verdict.asked if {each.head, each.reference} == {"softmax", "svm"})
+    loss = abs(pair.difference.value) / pair.difference.standard_error(data.resampling.level)
+    assert (pair.outcome, data.verdict.best, loss < 1) == ("undecided", "svm", recommended == "softmax")
+    browser = show(data)
+    browser.page.click("#own-view summary")
+    assert shown_verdict(browser)[1] == data.verdict.recommended == recommended
 
 
 @pytest.mark.parametrize(("margin", "level"), [(1, 0.95), (30, 0.95), (0, 0.8), (2.5, 0.99)])
