@@ -23,8 +23,9 @@ from pipeline.runtime.progress import progress
 from pipeline.runtime.signals import StopRequest
 from pipeline.tiles.decoding import as_pixels
 
-MOST_TILES, PIXELS = 50, 20_000
-"""Tiles of a source, evenly spaced, and their pixels in all, that its stains are estimated on."""
+MOST_TILES, PIXELS = 1000, 100_000
+"""Tiles of a source, evenly spaced, and their pixels in all, that its stains are estimated on. On 50 tiles of many
+slides and classes the estimates of two splits differed by 5 levels of 255, on 750 by 1."""
 
 ESTIMATE_PX = 32
 """Side in px to which tiles are averaged at least before the estimate: the extreme percentiles of single pixels follow
