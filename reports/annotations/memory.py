@@ -1,6 +1,6 @@
 """Measure the peak memory of the stages on annotated slides by the number of tiles; prints a Markdown table.
 
-Four synthetic slides of 6000 x 6000 px. The overlap of the tiles gives the number of tiles.
+Four synthetic slides of 6000 x 6000 px with rough outlines; at most so many tiles of a class, or all.
 
     python reports/annotations/memory.py WORK
 """
@@ -18,7 +18,7 @@ sys.path.append(str(ROOT / "reports" / "bench"))
 
 from stage_cost import run_stage  # noqa: E402
 
-OVERLAPS = (0, 0.5, 0.75, 0.875)
+TILES_PER_CLASS = (100, 500, None)
 STAGES = {
     "prepare": ("--allow-leakage",),  # white tiles of synthetic slides are alike
     "train": ("--arch", "resnet10", "--recipe", "quick", "--tile-px", "32", "--epochs", "1"),
@@ -39,13 +39,14 @@ def main() -> None:
             raise SystemExit("no slide")
     print("| tiles |", " | ".join(f"{stage}, MB" for stage in STAGES), "|")
     print("|---:|" + "---:|" * len(STAGES))
-    for overlap in OVERLAPS:
-        run, peaks = work / f"run-{overlap}", []
+    for most in TILES_PER_CLASS:
+        run, peaks = work / f"run-{most}", []
         for stage, words in STAGES.items():
             own = ["--run", str(run), *words]
             if stage == "prepare":
-                own += ["--data", str(slides), "--cut-px", "32", "--cut-mpp", "0.99", "--cut-overlap", str(overlap)]
-            peaks.append(run_stage(stage, own, log=work / f"{stage}-{overlap}.log").megabytes)
+                own += ["--data", str(slides), "--cut-px", "32", "--cut-mpp", "0.99"]
+                own += [] if most is None else ["--tiles-per-class", str(most)]
+            peaks.append(run_stage(stage, own, log=work / f"{stage}-{most}.log").megabytes)
         n = len(pd.read_csv(run / "manifest.csv", usecols=["tile_id"]))
         print(f"| {n} |", " | ".join(f"{peak:.0f}" for peak in peaks), "|", flush=True)
 

@@ -267,6 +267,7 @@ def test_a_network_that_openvino_does_not_take_is_told_in_one_line(
         build_engine("openvino", model, device=CPU, precision="fp32", batch=2)
 
 
+@pytest.mark.slow
 def test_compiling_changes_no_setting_of_the_process(build: object) -> None:
     before = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     build("compiled", "bf16")  # type: ignore[operator]
