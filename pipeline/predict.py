@@ -221,7 +221,7 @@ def predict_folder(common: Common, options: PredictOptions, folder: Path, out: P
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     manifest = read_manifest(common.run / RunFile.MANIFEST)
     engine = recorded_engine(saved.embedded, model, manifest, device, workers=n_workers(common.workers))
-    tiles = TileFiles(folder, names, None, model.preprocess).fit_colours()
+    tiles = TileFiles(folder, names, None, model.preprocess).fit_colours(workers=n_workers(common.workers))
     if tiles.colours is not None:
         log.warning(f"predict: colours are normalised by source: all tiles of {folder} count as one source")
     log_colours("predict", [tiles])

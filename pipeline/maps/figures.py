@@ -180,8 +180,8 @@ def _panels(
     view: SlideView, titles: Sequence[str], *, width: float, columns: int = 4, over: str = ""
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure with one panel per title, each `width` inches wide (less for a tall slide)."""
-    columns = min(len(titles), columns)
     n_rows = -(-len(titles) // columns)
+    columns = -(-len(titles) // n_rows)  # rows of the same length
     width = min(width, 1.4 * width / max(view.aspect, 1e-3)) if view.aspect > 1.4 else width
     width = max(width, 1.2)
     height = min(width * view.aspect, 1.6 * width)

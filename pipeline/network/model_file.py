@@ -102,8 +102,10 @@ def load_model(path: Path) -> Model:
         state = load_file(path)
         if other := [name for name, value in state.items() if value.dtype != types.get(name, value.dtype)]:
             raise RuntimeError(f"{other[0]} is {state[other[0]].dtype}, {types[other[0]]} is needed")
-        # copied: the tensors of load_file are parts of the mapped file, at any address
-        body.load_state_dict({name: value.clone() for name, value in state.items()}, assign=network is body)
+        if network is body:  # the tensors of load_file are parts of the mapped file, at any address
+            body.load_state_dict({name: value.clone() for name, value in state.items()}, assign=True)
+        else:
+            body.load_state_dict(state)
     except (SafetensorError, RuntimeError, ValueError, KeyError, OSError) as error:
         raise BadArtifact(f"{path}: not the weights of {info['arch']}: {' '.join(str(error).split())[:160]}") from None
     return Model(network=network.eval(), info=info, record=record)

@@ -23,7 +23,7 @@ def _kernels() -> Any:
     """Return the compiled passes of norms; None where numba is missing, does not fit numpy, or must not compile."""
     try:
         numba = importlib.import_module("numba")
-    except ImportError:
+    except (ImportError, OSError):  # OSError: the library of llvmlite cannot be loaded
         return None
     if numba.config.DISABLE_JIT:
         return None

@@ -1,6 +1,6 @@
 """Compile, by numba, the passes over memory of batch norm, ReLU and the residual sum in bfloat16.
 
-A map (N, C, H, W) in channels_last is a matrix of M = N * H * W rows and C channels. Each pass reads and writes the
+A map (N, C, H, W) in channels_last is a matrix of M = N * H * W rows and C channels. Each pass goes through the
 matrix once, in float32 arithmetic. A bfloat16 number is the upper half of a float32 number, kept here as uint16.
 
 Sums of 256 rows are float32 and are added as float64 in the order of the rows: the results do not depend on the number

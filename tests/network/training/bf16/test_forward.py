@@ -57,6 +57,16 @@ def test_a_step_is_near_the_eager_one(arch: str) -> None:
         assert (ours[name].double() - value.double()).norm() <= 0.15 * value.double().norm(), name
 
 
+def test_gradients_of_the_whole_walk_are_near_those_of_float32() -> None:
+    """A lost path, such as that of the skip, turns the gradients of all blocks before it."""
+    network, x = network_of("resnet10"), images(6, 65)
+    exact = copy.deepcopy(network)
+    loss_of(network, x, walks=True).backward()
+    functional.cross_entropy(exact(x), torch.arange(6) % 3).backward()
+    for (name, ours), theirs in zip(network.named_parameters(), exact.parameters(), strict=True):
+        assert functional.cosine_similarity(ours.grad.flatten(), theirs.grad.flatten(), dim=0) > 0.9, name
+
+
 def test_without_numba_a_step_is_the_eager_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(norm_module, "_kernels", lambda: None)
     network, x = network_of("resnet10"), images(4, 40)
