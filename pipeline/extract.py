@@ -80,8 +80,8 @@ class ExtractOptions:
     engine: Literal["auto", "torch", "compiled", "openvino"] = "auto"
     """What runs the network: torch, torch.compile (compiled), or OpenVINO (CPUs; extra cpu). auto: OpenVINO on a CPU if
     it is installed and the manifest (all shards) or the slide has 1,000 tiles or more, since getting it ready takes
-    longer than it saves on fewer; else torch. Each is compared with plain fp32 on 64 tiles, torch in
-    fp32 on 16."""
+    longer than it saves on fewer; else torch. Each is compared with plain fp32 on 64 tiles (16 where
+    torch in fp32 on a CPU is the first choice)."""
 
     embed_batch: int | None = None
     """Tiles per forward pass. Default: 16 on a CPU; on a GPU 256, or a smaller power of two for tiles above 224 px."""

@@ -183,11 +183,11 @@ class Candidates:
             )
             return Choice("too_few_units", None, action)
         if baseline is None:
-            return self._cheapest(compared, asked, level=resampling.level, units=units)
+            return self._cheapest(compared, asked, units=units)
         proven = {pair.head for pair in asked if pair.reference == baseline.key and pair.outcome == "better"}
         beating = [each for each in compared if each.key in proven]
         if not beating:
-            return self._baseline(asked, baseline, level=resampling.level, units=units)
+            return self._baseline(asked, baseline, units=units)
         if best not in beating:
             chosen = best_of(beating) or best
             action = (
@@ -196,14 +196,14 @@ class Candidates:
                 f"that baseline ({units})."
             )
             return Choice("proven", chosen.key, action)
-        return self._cheapest(beating, asked, level=resampling.level, units=units)
+        return self._cheapest(beating, asked, units=units)
 
-    def _baseline(self, asked: Sequence[Judged], baseline: Candidate, *, level: float, units: str) -> Choice:
+    def _baseline(self, asked: Sequence[Judged], baseline: Candidate, *, units: str) -> Choice:
         """Return the choice where no head beats the best baseline: the cheapest baseline that is about as good."""
         best = self.best
         top = best_of(self.heads) or best
         tested = self.compared[: self.compared.index(best) + 1]
-        suited = (each for each in tested if each.needs_no_training and about_as_good(each, best, asked, level=level))
+        suited = (each for each in tested if each.needs_no_training and about_as_good(each, best, asked))
         chosen = next(suited, baseline)
         use = f"Use {chosen.text}"
         if chosen is not baseline:
@@ -215,10 +215,10 @@ class Candidates:
         )
         return Choice("baseline", chosen.key, action)
 
-    def _cheapest(self, pool: Sequence[Candidate], asked: Sequence[Judged], *, level: float, units: str) -> Choice:
+    def _cheapest(self, pool: Sequence[Candidate], asked: Sequence[Judged], *, units: str) -> Choice:
         """Return the choice of the cheapest in `pool`, which has the best, that is about as good as the best."""
         best, baseline = self.best, self.baseline
-        chosen = next(each for each in pool if about_as_good(each, best, asked, level=level))
+        chosen = next(each for each in pool if about_as_good(each, best, asked))
         beats = ""
         if baseline is not None:
             beats = f" It beats the best baseline, {baseline.text}, by {_gain(asked, chosen, baseline)}."
@@ -251,7 +251,7 @@ def best_of(candidates: Sequence[Candidate]) -> Candidate | None:
     return max(candidates, key=lambda each: each.value, default=None)
 
 
-def about_as_good(candidate: Candidate, best: Candidate, asked: Sequence[Judged], *, level: float) -> bool:
+def about_as_good(candidate: Candidate, best: Candidate, asked: Sequence[Judged]) -> bool:
     """Return whether a candidate is the best one, practically equal to it, or within one standard error of it.
 
     The one-standard-error rule (Hastie, Tibshirani and Friedman 2009, "The Elements of Statistical Learning", 7.10) on
@@ -263,7 +263,7 @@ def about_as_good(candidate: Candidate, best: Candidate, asked: Sequence[Judged]
     if pair.outcome in ("better", "worse"):
         return (pair.outcome == "better") == (pair.head == candidate.key)
     loss = pair.difference.value if pair.head == best.key else -pair.difference.value
-    return pair.outcome == "practically equal" or loss <= pair.difference.standard_error(level)
+    return pair.outcome == "practically equal" or loss <= pair.difference.standard_error
 
 
 def _pair(asked: Sequence[Judged], one: Candidate, other: Candidate) -> Judged:

@@ -6,6 +6,7 @@ compared with Student's. Every interval is therefore Hesterberg's expanded inter
 """
 
 import functools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -32,28 +33,16 @@ PAIRED_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 NO_INTERVAL = (float("nan"), float("nan"))
 
 
-def half_widths(*, level: float, n_units: IntArray) -> FloatArray:
-    """Return half the width of the interval of a mean in standard errors: Student's quantile at (1 + level) / 2.
-
-    Args:
-        level: Nominal coverage, in (0, 1).
-        n_units: Numbers of units, at least 2.
-    """
-    return np.asarray(stats.t.ppf((1 + level) / 2, n_units - 1))
-
-
 @dataclass(frozen=True)
 class Difference:
-    """The difference a - b of one metric between two heads on the same rows, with its interval."""
+    """The difference a - b of one metric between two heads on the same rows, with its interval and standard error."""
 
     value: float
     low: float
     high: float
     n_units: int
-
-    def standard_error(self, level: float) -> float:
-        """Return the standard error of a mean whose interval of coverage `level` is as wide; NaN of one unit."""
-        return float((self.high - self.low) / (2 * half_widths(level=level, n_units=np.array(self.n_units))))
+    standard_error: float
+    """Standard deviation of the draws, times the root of n / (n - 1): draws of n units vary too little. NaN of one."""
 
 
 @dataclass(frozen=True)
@@ -192,10 +181,12 @@ def paired_difference(counts: PairedCounts, *, n_draws: int = 2000, seed: int = 
     """
     _check_draws(n_draws, level)
     if counts.n_units < 2:
-        return Difference(counts.value, *NO_INTERVAL, n_units=counts.n_units)
+        return Difference(counts.value, *NO_INTERVAL, counts.n_units, standard_error=float("nan"))
     weights = resampling_counts(counts.n_units, n_draws=n_draws, seed=seed, n_sums=counts.a.shape[0])
-    interval = percentile_interval(counts.draws(weights), level=level, n_units=counts.n_units)
-    return Difference(counts.value, *interval, n_units=counts.n_units)
+    draws = counts.draws(weights)
+    interval = percentile_interval(draws, level=level, n_units=counts.n_units)
+    spread = float(np.std(draws)) * math.sqrt(counts.n_units / (counts.n_units - 1))
+    return Difference(counts.value, *interval, counts.n_units, standard_error=spread)
 
 
 def paired_counts(
@@ -245,7 +236,7 @@ def tail_probabilities(*, level: float, n_units: IntArray) -> FloatArray:
         level: Nominal coverage, in (0, 1).
         n_units: Numbers of units drawn, at least 2.
     """
-    quantile = half_widths(level=level, n_units=n_units)
+    quantile = stats.t.ppf((1 + level) / 2, n_units - 1)
     return np.asarray(stats.norm.sf(np.sqrt(n_units / (n_units - 1)) * quantile))
 
 

@@ -83,7 +83,7 @@ def test_one_far_below_the_best_is_not_recommended_although_it_is_undecided(verd
     found = verdict({"softmax": POOR, "histogram_svm": far, "baseline_mean": GOOD}, n_groups=9)
     pair = next(each for each in found.asked if each.head == "histogram_svm")
     assert pair.outcome == "undecided"
-    assert -pair.difference.value > pair.difference.standard_error(0.95)
+    assert -pair.difference.value > pair.difference.standard_error
     assert (found.code, found.recommended) == ("baseline", "baseline_mean")
 
 

@@ -98,7 +98,7 @@ def test_unknown_groups_rest_on_tiles(pairs):
 
 def test_heads_that_always_predict_the_same_class(pairs):
     (found,) = pairs({"softmax": [0] * 60, "svm": [2] * 60}, classes=("a", "b", "c", "never seen"))
-    assert found.tests.difference == Difference(0.0, 0.0, 0.0, n_units=10)
+    assert found.tests.difference == Difference(0.0, 0.0, 0.0, n_units=10, standard_error=0.0)
     assert found.outcome == "practically equal"  # both predict one of three balanced classes
 
 
@@ -149,7 +149,7 @@ def test_the_resampled_t_is_that_of_the_parts(three_seeds):
     assert math.isnan(judge_pairs(predictions, resampling, [("svm", "softmax")])[0].tests.resampled.p)
 
 
-BASE = Difference(0.03, 0.02, 0.04, n_units=10)
+BASE = Difference(0.03, 0.02, 0.04, n_units=10, standard_error=0.005)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_the_rule(change, p, outcome):
 
 def test_identical_predictions_of_few_groups_decide_nothing():
     for n_units, outcome in ((1, "undecided"), (5, "undecided"), (6, "practically equal")):
-        none = Difference(0.0, 0.0, 0.0, n_units=n_units)
+        none = Difference(0.0, 0.0, 0.0, n_units=n_units, standard_error=0.0)
         assert decide(none, p=1.0, level=0.95, rope=0.0, same_predictions=True) == outcome
 
 

@@ -3,9 +3,8 @@
  * Show scores, intervals and verdict of the rows, the margin and the level that a reader chooses.
  *
  * @typedef {{rope: number, level: number, few_units: number, exact_units: number, levels: number[], tails: string | null,
- *   half_widths: string | null, known: [string, string, number][]}} VerdictFacts  what the report's verdict was made
- *   with; `tails`: share of draws to cut off, `half_widths`: of an interval in standard errors, both for each level and
- *   each number of units from 2 on
+ *   known: [string, string, number][]}} VerdictFacts  what the report's verdict was made with; `tails`: share of draws to
+ *   cut off for each level and each number of units from 2 on
  */
 const ownView = (() => {
   const { decode, make, text, button, picker, table, line, scroller } = page;
@@ -34,13 +33,13 @@ const ownView = (() => {
   }
 
   /**
-   * Return the number of a level and a number of units; null where the page does not have it.
-   * @param {string | null} packed @param {VerdictFacts} facts @param {number} level @param {number} nUnits @param {number} allUnits
+   * Return the share of draws to cut off at each end; null where the page does not have it.
+   * @param {VerdictFacts} facts @param {number} level @param {number} nUnits @param {number} allUnits
    */
-  function numberOf(packed, facts, level, nUnits, allUnits) {
+  function tailOf(facts, level, nUnits, allUnits) {
     const at = facts.levels.indexOf(level);
-    if (!packed || at < 0 || nUnits < 2) return null;
-    return decode(packed, Float64Array)[at * (allUnits - 1) + nUnits - 2];
+    if (!facts.tails || at < 0 || nUnits < 2) return null;
+    return decode(facts.tails, Float64Array)[at * (allUnits - 1) + nUnits - 2];
   }
 
   /**
@@ -67,8 +66,7 @@ const ownView = (() => {
   function results(view) {
     const { rows, heads, facts, kept } = view, isAll = kept.length === view.nAll;
     if (!kept.length) return make("p", { class: "note" }, "No row is left.");
-    const nUnits = new Set(kept.map((i) => rows.unit[i])).size;
-    const [tail, halfWidth] = [facts.tails, facts.half_widths].map((packed) => numberOf(packed, facts, view.level, nUnits, rows.nUnits));
+    const nUnits = new Set(kept.map((i) => rows.unit[i])).size, tail = tailOf(facts, view.level, nUnits, rows.nUnits);
     const lines = heads.map((head) => {
       const values = scores.ofRows(rows, head, kept), inDraws = view.drawn.get(head);
       return line(head.title, ...METRICS.map((name) => {
@@ -79,7 +77,7 @@ const ownView = (() => {
     });
     const macro = new Map([...view.drawn].map(([head, values]) => [head, values.macro_f1]));
     const known = isAll ? facts.known.map(([head, reference, p]) => ({ head, reference, p })) : [];
-    const rule = { rope: view.rope, level: view.level, tail, halfWidth, fewUnits: facts.few_units, exactUnits: facts.exact_units };
+    const rule = { rope: view.rope, level: view.level, tail, fewUnits: facts.few_units, exactUnits: facts.exact_units };
     const found = verdict.judge(rows, heads, kept, macro, rule, known);
     const points = (/** @type {number} */ value) => text(100 * value, 1);
     const pairs = found.pairs.map((pair) => make("li", { "data-pair": `${pair.head.name} ${pair.reference.name}`, "data-outcome": pair.outcome,

@@ -11,7 +11,7 @@ from pipeline.comparison.explorer.nearest import nearest_training_tiles
 from pipeline.comparison.explorer.thumbnails import thumbnail_sheet
 from pipeline.comparison.report_figures import EmbeddingMap
 from pipeline.comparison.scores import FEW_UNITS
-from pipeline.evaluation.bootstrap import half_widths, resampling_counts, tail_probabilities
+from pipeline.evaluation.bootstrap import resampling_counts, tail_probabilities
 from pipeline.evaluation.bootstrap_sums import dense_units
 from pipeline.evaluation.metrics import ECE_BINS
 from pipeline.evaluation.significance import EXACT_UNITS
@@ -121,12 +121,11 @@ def _printed(data: "ReportData") -> list[list[str | float | None]]:
 
 def _verdict(data: "ReportData", n_units: int) -> dict[str, Any]:
     """Return what the verdict was made with: margin, level, sign-flip p of its pairs; and other levels to choose."""
-    level, tails, widths = data.resampling.level, None, None
+    level, tails = data.resampling.level, None
     levels = sorted({*LEVELS, level})
     if 1 < n_units <= MOST_UNITS:
         units = np.arange(2, n_units + 1)
         tails = encode(np.stack([tail_probabilities(level=each, n_units=units) for each in levels]), "f8")
-        widths = encode(np.stack([half_widths(level=each, n_units=units) for each in levels]), "f8")
     return {
         "rope": data.verdict.rope,
         "level": level,
@@ -134,7 +133,6 @@ def _verdict(data: "ReportData", n_units: int) -> dict[str, Any]:
         "exact_units": EXACT_UNITS,
         "levels": levels,
         "tails": tails,
-        "half_widths": widths,
         "known": [[pair.tests.head, pair.tests.reference, pair.tests.flip.p] for pair in data.verdict.asked],
     }
 

@@ -5,11 +5,10 @@
  * @typedef {Head & {name: string, title: string, main: boolean, untrained: boolean, chance: boolean,
  *   reference: boolean, cost: number}} NamedHead  `cost` is its place in the order of costs
  * @typedef {{head: string, reference: string, p: number}} KnownPair  a pair whose sign-flip p the report has
- * @typedef {{rope: number, level: number, tail: number | null, halfWidth: number | null, fewUnits: number, exactUnits: number}} Rule
- *   `tail`: share of draws to cut off at each end; null without an interval. `halfWidth`: of an interval
- *   in standard errors
- * @typedef {{head: NamedHead, reference: NamedHead, value: number, low: number, high: number, p: number,
- *   same: boolean, outcome: "better" | "worse" | "practically equal" | "undecided"}} Judged
+ * @typedef {{rope: number, level: number, tail: number | null, fewUnits: number, exactUnits: number}} Rule
+ *   `tail`: share of draws to cut off at each end; null without an interval
+ * @typedef {{head: NamedHead, reference: NamedHead, value: number, low: number, high: number, error: number,
+ *   p: number, same: boolean, outcome: "better" | "worse" | "practically equal" | "undecided"}} Judged
  * @typedef {{code: string, recommended: NamedHead | null, best: NamedHead, baseline: NamedHead | null,
  *   pairs: Judged[], nUnits: number, needed: number}} Decision
  */
@@ -139,6 +138,17 @@ const verdict = (() => {
     Math.max(rule.fewUnits, Math.floor(Math.log2(Math.max(1, nPairs) / alphaOf(rule.level))) + 2);
 
   /**
+   * Return the standard error of a difference: the spread of its draws, which vary too little for few units; NaN in a
+   * draw is left out.
+   * @param {Float64Array} values @param {number} nUnits
+   */
+  function standardError(values, nUnits) {
+    const draws = values.filter((value) => !Number.isNaN(value));
+    const mean = draws.reduce((sum, v) => sum + v, 0) / draws.length;
+    return Math.sqrt((draws.reduce((sum, v) => sum + (v - mean) ** 2, 0) / draws.length) * (nUnits / (nUnits - 1)));
+  }
+
+  /**
    * Return the outcome of a pair.
    * @param {Omit<Judged, "outcome">} pair @param {number} nUnits @param {Rule} rule
    * @returns {Judged["outcome"]}
@@ -179,9 +189,10 @@ const verdict = (() => {
     const { tail } = rule;
     const pairs = wanted.map(([head, reference], n) => {
       const one = drawn.get(head), other = drawn.get(reference);
-      const [low, high] = one && other && tail !== null ? scores.interval(one.map((v, d) => v - other[d]), tail) : [NaN, NaN];
+      const gaps = one && other ? one.map((v, d) => v - other[d]) : new Float64Array();
+      const [low, high] = gaps.length && tail !== null ? scores.interval(gaps, tail) : [NaN, NaN];
       const same = chosen.every((i) => head.predicted[i] === reference.predicted[i]);
-      const pair = { head, reference, value: valueOf(head) - valueOf(reference), low, high, p: adjusted[n], same };
+      const pair = { head, reference, value: valueOf(head) - valueOf(reference), low, high, error: standardError(gaps, nUnits), p: adjusted[n], same };
       return { ...pair, outcome: decide(pair, nUnits, rule) };
     });
     const needed = unitsNeeded(pairs.length, rule);
@@ -198,7 +209,7 @@ const verdict = (() => {
         if (![pair.head, pair.reference].includes(head) || ![pair.head, pair.reference].includes(best)) return false;
         if (pair.outcome === "better" || pair.outcome === "worse") return (pair.outcome === "better") === (pair.head === head);
         const loss = pair.head === best ? pair.value : -pair.value;
-        return pair.outcome === "practically equal" || (rule.halfWidth !== null && loss <= (pair.high - pair.low) / (2 * rule.halfWidth));
+        return pair.outcome === "practically equal" || loss <= pair.error;
       });
       const beating = pairs.filter((pair) => pair.reference === baseline && pair.outcome === "better").map((pair) => pair.head);
       /** @param {NamedHead[]} some @param {NamedHead} other */

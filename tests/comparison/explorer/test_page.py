@@ -227,7 +227,7 @@ def test_an_undecided_head_is_recommended_within_one_standard_error(
     """The page's rule is that of Python, on both sides of one standard error."""
     data = make_judged(softmax=softmax, svm=0.17, histogram_svm=0.5)
     pair = next(each for each in data.verdict.asked if {each.head, each.reference} == {"softmax", "svm"})
-    loss = abs(pair.difference.value) / pair.difference.standard_error(data.resampling.level)
+    loss = abs(pair.difference.value) / pair.difference.standard_error
     assert (pair.outcome, data.verdict.best, loss < 1) == ("undecided", "svm", recommended == "softmax")
     browser = show(data)
     browser.page.click("#own-view summary")

@@ -15,7 +15,7 @@ KEYS = ["r/a", "r/b", "r/c", "r/d", "r/e"]
 def pairs_with(different: set[tuple[str, str]]) -> list[RunPair]:
     """Return all pairs of `KEYS`, the lower rank first, some of which differ."""
     heads = {key: RunHead("r", key[2:], np.zeros(1, int), np.ones((1, 1)), 0.0) for key in KEYS}
-    gap = Difference(0.0, 0.0, 0.0, 9)
+    gap = Difference(0.0, 0.0, 0.0, 9, standard_error=0.0)
     return [
         RunPair(heads[low], heads[high], gap, 1.0, 1.0, "worse" if (high, low) in different else "undecided")
         for high, low in itertools.combinations(KEYS, 2)

@@ -34,6 +34,6 @@ def test_no_common_row_gives_two_empty_arrays(make_predictions) -> None:
     ],
 )
 def test_the_gap_to_the_random_split_has_a_code(low: float, n_units: int, code: str, text: str) -> None:
-    gap = Difference(0.05, low, 0.09, n_units=n_units)
+    gap = Difference(0.05, low, 0.09, n_units=n_units, standard_error=0.02)
     assert gap_code(gap) == code
     assert text in gap_sentence({"softmax": gap}, unit="group")
