@@ -11,13 +11,14 @@ from pipeline.comparison.predictions import Predictions
 from pipeline.evaluation import metrics
 from pipeline.evaluation.bootstrap import Difference, PairedCounts, bootstrap_metrics, paired_difference
 from pipeline.evaluation.validate import IntArray, ProbabilityArray
-from pipeline.names import SPLITS
+from pipeline.names import SPLITS, RunFile
 from pipeline.storage.csv_files import csv_text
+from pipeline.storage.records import SCHEMAS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-SCHEMA = "comparison/1.2"
+SCHEMA = SCHEMAS[RunFile.COMPARISON]
 COSTS = ("fit_seconds", "search_seconds", "predict_tiles_per_second", "bytes")
 """Rows of comparison.csv that belong to a head and to no split, from heads.json."""
 

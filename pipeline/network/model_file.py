@@ -10,14 +10,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import BadArtifact
-from pipeline.names import TRAINED
+from pipeline.names import TRAINED, RunFile
 from pipeline.network.encoders.frozen import FrozenEncoder, Network
 from pipeline.network.encoders.libraries import rebuilt
 from pipeline.network.preprocess import Preprocess, preprocess_fault, preprocess_of
 from pipeline.network.resnet import ARCHITECTURES, empty_network
 from pipeline.storage import atomic, records
 
-SCHEMA = "model/1.0"
+SCHEMA = records.SCHEMAS[RunFile.MODEL]
 
 MOST_CLASSES = 32_767
 """Class codes are int16 in embeddings.h5."""

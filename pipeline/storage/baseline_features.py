@@ -26,8 +26,9 @@ from pipeline.storage import atomic
 from pipeline.storage.embeddings.reader import CHANGED, OK, UNREADABLE
 from pipeline.storage.hdf5 import DatasetSpec, as_utf8, created, finish, opened, read_dataset, write_attributes
 from pipeline.storage.protocol import FOLDER
+from pipeline.storage.records import SCHEMAS
 
-SCHEMA = "baselines/1.0"
+SCHEMA = SCHEMAS[RunFile.BASELINES]
 
 FEATURES = ("colour_histogram", "handcrafted", "untrained")
 """Names of the feature sets, and of their data sets."""

@@ -81,6 +81,9 @@ ARTIFACTS = (
 )
 """The artefacts of a run, their schemas, and the stages that make them, in the order of the work."""
 
+SCHEMAS = {file: schema for file, schema, _ in ARTIFACTS}
+"""File of a run -> its schema."""
+
 ON_REQUEST = (
     ("checklist-claim.md", "checklist/1.0", "report"),
     ("checklist-tripod-ai.md", "checklist/1.0", "report"),

@@ -14,11 +14,11 @@ from typing import Any
 import pandas as pd
 
 from pipeline.errors import BadArtifact
-from pipeline.names import SPLITS
+from pipeline.names import SPLITS, RunFile
 from pipeline.storage import atomic, records
 from pipeline.storage.csv_files import read_table
 
-SCHEMA = "manifest/1.0"
+SCHEMA = records.SCHEMAS[RunFile.MANIFEST]
 SIDE = r"[0-9]{1,9}"
 """A width or height as it is written."""
 

@@ -10,8 +10,10 @@ from pipeline.comparison.runs.pairs import RunPair
 from pipeline.comparison.runs.price import Price
 from pipeline.comparison.runs.table import RunTable
 from pipeline.evaluation.robustness_margin import RobustnessMargin
+from pipeline.names import RunFile
+from pipeline.storage.records import SCHEMAS
 
-SCHEMA = "compare/1.1"
+SCHEMA = SCHEMAS[RunFile.RUNS]
 
 COSTS = (
     *("tile_px", "parameters", "dimension", "bytes_per_tile", "gflops", "tiles_per_second", "train_seconds"),

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import BadArtifact
-from pipeline.names import SPLITS, TRAINED
+from pipeline.names import SPLITS, TRAINED, RunFile
 from pipeline.storage.embeddings.shards import ShardRows, read_shard_rows
 from pipeline.storage.embeddings.slide_info import SlideInfo, check_coords, read_info
 from pipeline.storage.hdf5 import DatasetSpec, Refuse, open_dataset, opened, read_dataset
+from pipeline.storage.records import SCHEMAS
 
-SCHEMA = "embeddings/1.1"
+SCHEMA = SCHEMAS[RunFile.EMBEDDINGS]
 
 OK, UNREADABLE, CHANGED = 0, 1, 2
 """Codes in /status: a row of features; zeros because the tile was unreadable; zeros because it changed."""

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact
-from pipeline.names import MAIN
+from pipeline.names import MAIN, RunFile
 from pipeline.storage.csv_files import read_table
 from pipeline.storage.predictions.columns import PART_COLUMNS
 from pipeline.storage.predictions.csv_table import HeadOutput, with_probabilities
 from pipeline.storage.predictions.inner_networks import mean_offsets, mean_predictions
+from pipeline.storage.records import SCHEMAS
 
-SCHEMA = "robustness/1.0"
+SCHEMA = SCHEMAS[RunFile.ROBUSTNESS]
 COLUMNS = ("tile_id", "group", "label", "head", "corruption", "predicted")
 """Columns before the probabilities `p_<class>`, or before seed and fold."""
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact
-from pipeline.names import SPLITS
+from pipeline.names import SPLITS, RunFile
 from pipeline.storage import atomic, records
 from pipeline.storage.csv_files import read_table
 from pipeline.storage.embeddings.reader import OK, Embeddings
@@ -24,7 +24,7 @@ from pipeline.storage.predictions.columns import BLOCK_ROWS, COLUMNS, PART_COLUM
 from pipeline.storage.predictions.parquet_table import ParquetTable
 from pipeline.storage.predictions.parquet_writer import parquet_lines
 
-SCHEMA = "predictions/1.0"
+SCHEMA = records.SCHEMAS[RunFile.PREDICTIONS]
 
 LARGE_LINES = 1_000_000
 """Most lines (rows times heads) of a CSV file, about 170 MB; a longer table is a Parquet file."""

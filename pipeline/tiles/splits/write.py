@@ -67,7 +67,7 @@ def remove_other_plans(run: Path, plan: SplitPlan) -> None:
     stale = [run / RunFile.PROTOCOL] if plan.is_single else []
     if len({part.arm for part in plan.parts}) < 2:
         for suffix in (".csv", ".parquet"):
-            pooled = run / f"predictions-random{suffix}"
+            pooled = (run / RunFile.RANDOM_CONTROL).with_suffix(suffix)
             stale += [pooled, records.record_path(pooled)]
     for path in stale:
         path.unlink(missing_ok=True)
