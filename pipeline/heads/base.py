@@ -12,9 +12,11 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 
 from pipeline.errors import StaleInput
+from pipeline.names import FILES
 from pipeline.storage import environment
+from pipeline.storage.records import SCHEMAS
 
-SCHEMA = "head/1.0"
+SCHEMA = SCHEMAS[FILES["svm"]]
 """Schema of a saved head's record. A head is loaded only if its bytes are those that were saved."""
 
 ABSENT = 10.0
