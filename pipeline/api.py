@@ -27,7 +27,7 @@ from pipeline.storage.embeddings.reader import Embeddings
 from pipeline.storage.embeddings.reader import read_embeddings as _read_embeddings
 
 if TYPE_CHECKING:
-    from pipeline.heads.saved import SavedHeads
+    from pipeline.inference.saved_heads import SavedHeads
     from pipeline.network.engines import Engine
     from pipeline.network.model_file import Model
     from pipeline.storage.predictions.csv_table import HeadOutput
@@ -237,16 +237,13 @@ class FittedHead(ClassifierMixin, _ByPath):
         return self._output(X).p
 
     def _output(self, X: np.ndarray) -> "HeadOutput":
-        from pipeline.heads.base import Rows
+        from pipeline.heads.rows import EMBEDDINGS
 
         saved = self.saved()
         features = np.asarray(X, dtype=np.float32)
         if features.ndim != 2 or not np.isfinite(features).all():
             raise ValueError("embeddings must be (N, D) finite numbers")
-        k = len(saved.classes)
-        stored = features.astype(saved.dtype).astype(np.float32)
-        rows = Rows(stored, np.empty((len(features), 0), np.float32), np.zeros(len(features), np.int64), n_classes=k)
-        return saved.predict(rows)[saved.names[0]]
+        return saved.predict({EMBEDDINGS: features.astype(saved.dtype).astype(np.float32)})[saved.names[0]]
 
     def saved(self) -> "SavedHeads":
         """Return the content of the head's files, read unless it is there.
@@ -256,7 +253,7 @@ class FittedHead(ClassifierMixin, _ByPath):
             BadArtifact, StaleInput: a file of the run is missing, damaged or stale.
         """
         if not hasattr(self, "_saved"):
-            from pipeline.heads.saved import read_saved_head
+            from pipeline.inference.find_heads import read_saved_head
 
             self._saved = read_saved_head(Path(self.run), self.head)
         return self._saved

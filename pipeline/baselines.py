@@ -7,16 +7,14 @@ A tile that cannot be read keeps its row, marked in /status, and the exit code i
     python -m pipeline.baselines --run reports/mine
 """
 
-import collections
 import contextlib
 import dataclasses
-import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check
-from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, BadTile, PipelineError, UsageError
+from pipeline.errors import EXIT_OK, EXIT_SKIPPED, UsageError
 from pipeline.names import RunFile
 from pipeline.runtime.console import log
 from pipeline.storage import freshness, records
@@ -26,21 +24,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pipeline.network.engines import Engine
-    from pipeline.network.model_file import Model
     from pipeline.network.tile_files import TileFiles
     from pipeline.tiles.manifest import Manifest
 
-ARCH = "resnet50"
-"""The untrained network."""
-
 MOST_PX, LEAST_PX = 150, 16
 """Bounds of the default input side: beyond them an untrained network costs time, or has nothing left to pool."""
-
-BATCH = 16
-"""Tiles per forward pass."""
-
-AHEAD = 8
-"""Tiles per worker that may be described before the network has seen them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,28 +49,6 @@ class BaselinesOptions:
             self.baseline_px is None or 16 <= self.baseline_px <= 1024,
             f"--baseline-px {self.baseline_px}: 16 to 1024 px",
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class Described:
-    """What was computed of one tile without the network."""
-
-    row: int
-    status: int
-    problem: str
-    """"" or why the tile could not be used; all arrays are zeros then."""
-
-    sha256: "np.ndarray"
-    """(32,) uint8."""
-
-    colour_histogram: "np.ndarray"
-    """(512,) float32."""
-
-    handcrafted: "np.ndarray"
-    """(D,) float32."""
-
-    pixels: "np.ndarray"
-    """(px, px, 3) uint8: the network's input."""
 
 
 def input_side(manifest: "Manifest", options: BaselinesOptions) -> int:
@@ -118,68 +84,8 @@ def tiles_to_describe(manifest: "Manifest", px: int, options: BaselinesOptions, 
     return tiles
 
 
-def describe(tiles: "TileFiles", row: int) -> Described:
-    """Decode one tile, once, and compute all that needs no network."""
-    import numpy as np
-
-    from pipeline.network.extraction.resumable_rows import status_of
-    from pipeline.storage.embeddings.reader import OK
-    from pipeline.tiles.handcrafted_features import HANDCRAFTED_NAMES, N_COLOURS, colour_histogram, handcrafted_features
-
-    try:
-        pixels, digest = tiles.read_normalised(row)
-    except BadTile as error:
-        floats = np.zeros(N_COLOURS, np.float32), np.zeros(len(HANDCRAFTED_NAMES), np.float32)
-        empty = np.zeros((tiles.size, tiles.size, 3), np.uint8)
-        return Described(row, status_of(str(error)), str(error), np.zeros(32, np.uint8), *floats, empty)
-    found = colour_histogram(pixels), handcrafted_features(pixels), tiles.preprocess.apply(pixels)
-    return Described(row, OK, "", np.frombuffer(digest, np.uint8), *found)
-
-
-def describe_all(tiles: "TileFiles", *, workers: int) -> Generator[Described]:
-    """Yield the tiles in order, described ahead by threads; memory does not grow with their number.
-
-    Threads, not processes: texture is compiled code that works outside the interpreter's lock, and a killed run leaves
-    no process behind.
-    """
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-    waiting: collections.deque[Future[Described]] = collections.deque()
-    pool = ThreadPoolExecutor(max(1, workers))
-    try:
-        for row in range(len(tiles)):
-            waiting.append(pool.submit(describe, tiles, row))
-            if len(waiting) > AHEAD * max(1, workers):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def build_untrained(seed: int, px: int) -> "Model":
-    """Return ResNet-50 with torchvision's random weights, as before the first training step.
-
-    In eval mode its batch normalisation, with the running mean 0 and variance 1 that it starts with, does nothing.
-    The activations stay finite all the same (features of about 10, hundreds at most), and no statistic of any tile,
-    test tiles among them, has to go into the network. Statistics estimated from tiles made the baseline lower, not
-    higher: normalised random layers amplify noise.
-    """
-    from pipeline.network.model_file import Model
-    from pipeline.network.preprocess import Preprocess
-    from pipeline.network.resnet import build_network
-
-    info = {"arch": ARCH, "classes": [], "preprocess": Preprocess(size=px).as_json()}
-    return Model(network=build_network(ARCH, n_classes=2, seed=seed).eval(), info=info, record={})
-
-
 def compute(
-    all_tiles: "TileFiles",
-    engine: "Engine",
-    common: Common,
-    *,
-    row: "np.dtype",
-    skipped: dict[int, str],
+    tiles: "TileFiles", engine: "Engine", common: Common, *, row: "np.dtype", skipped: dict[int, str]
 ) -> Generator["np.ndarray"]:
     """Yield blocks of rows in the tiles' order; the tiles that could not be used are added to `skipped`.
 
@@ -189,49 +95,26 @@ def compute(
         PipelineError: the network gives a number that is not finite; names the tile.
     """
     import numpy as np
-    import torch
 
+    from pipeline.network.extraction.pixel_features import described_blocks
     from pipeline.runtime.device import n_workers
-    from pipeline.runtime.progress import progress
-    from pipeline.runtime.signals import StopRequest
 
-    n = len(all_tiles)
-    under_way: collections.deque[list[Described]] = collections.deque()
-
-    def pixels(tiles: Iterator[Described]) -> Iterator[torch.Tensor]:
-        while block := list(itertools.islice(tiles, engine.batch)):
-            under_way.append(block)  # an engine may take the next block before it gives this one's features
-            yield torch.from_numpy(np.stack([tile.pixels for tile in block])).permute(0, 3, 1, 2)
-
-    with (
-        StopRequest() as stop,
-        progress(n, unit="tile", label="baselines") as bar,
-        contextlib.closing(describe_all(all_tiles, workers=n_workers(common.workers))) as tiles,
-    ):
-        for seen, _ in engine.run(pixels(tiles)):
-            block = under_way.popleft()
+    blocks = described_blocks(
+        tiles,
+        engine,
+        workers=n_workers(common.workers),
+        max_bad=common.max_bad,
+        label="baselines",
+        lost="baselines.h5 is not written yet and its work begins again",
+    )
+    with contextlib.closing(blocks):
+        for block, seen in blocks:
             rows = np.zeros(len(block), row)
             for name in ("sha256", "status", "colour_histogram", "handcrafted"):
                 rows[name] = [getattr(tile, name) for tile in block]
-            for i, tile in enumerate(block):
-                if tile.problem:
-                    seen[i] = 0
-                    skipped[tile.row] = tile.problem
-                elif not np.isfinite(seen[i]).all():
-                    raise PipelineError(
-                        f"{all_tiles.name(tile.row)}: the untrained network's features are not finite: give another "
-                        "--seed"
-                    )
             rows["untrained"] = seen
-            if len(skipped) > common.max_bad * n:
-                raise BadInput(
-                    f"{all_tiles.root}: {len(skipped)} of {n} tiles or more cannot be used, above --max-bad "
-                    f"{common.max_bad:g}; the first: {skipped[min(skipped)]}"
-                )
+            skipped |= {tile.row: tile.problem for tile in block if tile.problem}
             yield rows
-            bar.update(len(rows))
-            if stop.signum:
-                raise stop.interrupted("baselines.h5 is not written yet and its work begins again")
 
 
 def run(common: Common, options: BaselinesOptions) -> int:
@@ -250,14 +133,14 @@ def run(common: Common, options: BaselinesOptions) -> int:
     if record is not None:
         return EXIT_SKIPPED if record["details"]["skipped"] else EXIT_OK
 
-    from pipeline.network.engines import build_engine
+    from pipeline.network.extraction.pixel_features import ARCH, build_untrained, untrained_engine
     from pipeline.runtime.device import n_workers, use_device
     from pipeline.tiles.handcrafted_features import HANDCRAFTED_NAMES, N_COLOURS
 
     tiles = tiles_to_describe(manifest, px, options, workers=n_workers(common.workers))
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     model = build_untrained(common.seed, px)
-    engine = build_engine("torch", model, device=device, precision="fp32", batch=BATCH)
+    engine = untrained_engine(model, device)
     skipped: dict[int, str] = {}
     row = row_type(colour_histogram=N_COLOURS, handcrafted=len(HANDCRAFTED_NAMES), untrained=model.width)
     tile_id = list(manifest.table["tile_id"])

@@ -10,25 +10,25 @@ plan are pooled, so that every tile is predicted by networks trained without its
 """
 
 import dataclasses
+import functools
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadInput, UsageError
-from pipeline.names import BASELINES, DEFAULT_HEADS, FILES, FUSED, SOURCES, TRAINED, RunFile
+from pipeline.names import BASELINES, DEFAULT_HEADS, FILES, FUSED, MEANS, ON_REQUEST, SOURCES, TRAINED, RunFile
 from pipeline.runtime.console import log
 from pipeline.runtime.device import memory_bytes, n_cores, use_device
 from pipeline.storage import atomic, freshness, records
-from pipeline.storage.freshness import Input, check_input
+from pipeline.storage.freshness import check_input
 from pipeline.storage.protocol import Protocol, read_protocol
 
 if TYPE_CHECKING:
     from pipeline.heads.config import FitConfig
-    from pipeline.heads.memory_budget import Memory
+    from pipeline.heads.job import Job
 
 
 CLUSTER = re.compile(r"(tcp|tls)://[^\s/]+:\d+")
@@ -88,8 +88,8 @@ class FitHeadsOptions:
             memory_bytes(self.memory)
         check(self.svm_rows >= 1, f"--svm-rows {self.svm_rows}: at least 1")
         check(self.rounds >= 1, f"--rounds {self.rounds}: at least 1")
-        known = len(set(self.heads)) == len(self.heads) and set(self.heads) <= set(FILES)
-        check(known, f"--heads {' '.join(self.heads)}: give {', '.join(FILES)}, each at most once")
+        known = len(set(self.heads)) == len(self.heads) and set(self.heads) <= set(ON_REQUEST)
+        check(known, f"--heads {' '.join(self.heads)}: give {', '.join(ON_REQUEST)}, each at most once")
 
     def config(self, common: Common) -> "FitConfig":
         """Return how heads are fitted by this process on the CPU."""
@@ -146,29 +146,6 @@ def pool_parts(common: Common, protocol: Protocol, options: FitHeadsOptions) -> 
     log.info(f"fit_heads: pooled predictions of {len(protocol.parts)} parts in {pooled}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """The inputs and the result of a run."""
-
-    source: Input
-    """embeddings.h5 with its record."""
-
-    baselines: Path | None
-    """baselines.h5, if baselines are fitted on it."""
-
-    heads: tuple[str, ...]
-    """Heads to fit, in the order of every table."""
-
-    config: "FitConfig"
-    memory: "Memory"
-    limits: Mapping[str, Any]
-    """The stated memory, and whether a cluster fits, where rows do not fit into that memory: they change the heads. The
-    machine's own memory is not recorded."""
-
-    artifact: records.Artifact
-    """predictions.csv, or predictions.parquet."""
-
-
 def fit(common: Common, options: FitHeadsOptions) -> int:
     """Fit, calibrate and predict, or do nothing if the predictions are current; return the exit code."""
     job = describe(common, options)
@@ -177,7 +154,7 @@ def fit(common: Common, options: FitHeadsOptions) -> int:
     return EXIT_SKIPPED if job.source.record["details"]["skipped"] else EXIT_OK
 
 
-def describe(common: Common, options: FitHeadsOptions) -> Job:
+def describe(common: Common, options: FitHeadsOptions) -> "Job":
     """Check the inputs of a run, and decide whether its rows fit into memory; no row is read.
 
     Raises:
@@ -185,6 +162,7 @@ def describe(common: Common, options: FitHeadsOptions) -> Job:
         BadInput: not even some rows fit into memory.
         StaleInput: an input has changed since the embeddings were made.
     """
+    from pipeline.heads.job import Job
     from pipeline.heads.memory_budget import decide_memory
     from pipeline.storage.baseline_features import find_baselines
     from pipeline.storage.embeddings import reader
@@ -200,7 +178,7 @@ def describe(common: Common, options: FitHeadsOptions) -> Job:
     is_limited = stated is not None and memory.room is not None
     limits = {"memory": stated, "cluster": options.cluster is not None} if is_limited else {}
     is_frozen = reader.read_header(source.path).attrs["encoder"] != TRAINED
-    heads = [name for name in FILES if name in options.heads or (is_frozen and name == "logistic")]
+    heads = [name for name in ON_REQUEST if name in options.heads or (is_frozen and name == "logistic")]
     names = ("rounds", "calibration", "baselines", "svm_rows", "decide", "relative")
     chosen = {"heads": heads, "fit_on": config.fit_on, **{name: getattr(options, name) for name in names}}
     artifact = records.Artifact(
@@ -215,16 +193,16 @@ def describe(common: Common, options: FitHeadsOptions) -> Job:
     return Job(source, baselines, tuple(heads), config, memory, limits, artifact)
 
 
-def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
+def fit_all(common: Common, options: FitHeadsOptions, job: "Job") -> None:
     """Load the rows; search, fit, calibrate and save each head; write the predictions of all.
 
     Raises:
         StaleInput: the embeddings were changed while heads were fitted on them.
     """
     from pipeline.heads import fit as steps
+    from pipeline.heads.job import fit_or_load
     from pipeline.heads.probes import probes
-    from pipeline.heads.registry import SAVED_KINDS
-    from pipeline.heads.rows import EMBEDDINGS, features_of, load_head_data, normalisation_facts
+    from pipeline.heads.rows import EMBEDDINGS, load_head_data, normalisation_facts
     from pipeline.storage.predictions import csv_table
     from pipeline.storage.predictions.parquet_writer import require_pyarrow
 
@@ -244,52 +222,32 @@ def fit_all(common: Common, options: FitHeadsOptions, job: Job) -> None:
         if job.memory.room is not None:
             log.info(f"fit_heads: {n_rows} rows do not fit into memory: {job.memory.room}")
         heads = {} if softmax is None else {"softmax": steps.calibrate(softmax, config)}
-        for name in job.heads:
-            kind, artifact = SAVED_KINDS[name], head_artifact(name, common, config, job)
-            record = freshness.reusable_record(artifact, restart=common.restart)
-            if record is not None:
-                heads[name] = steps.CalibratedHead(kind.load(artifact.path), record["details"])
-                continue
-            own = data.splits[features_of(name)]
-            fitted = steps.fit_head(name, kind, own, steps.search_head(name, kind, own, config), config)
-            heads[name] = steps.calibrate(fitted, config)
-            steps.save(heads[name], artifact, job.source, device=config.device if kind.uses_device else "cpu")
+        fitted = functools.partial(fit_or_load, data=data, config=config, job=job, restart=common.restart)
+        heads |= {name: fitted(name) for name in job.heads}
         heads |= steps.mean_of("mean", heads)
         for name in baselines:
-            heads |= steps.fit_calibrated_baseline(name, data, config, heads)
+            heads |= steps.mean_of(name, heads) if name in MEANS else {name: fitted(name)}
         if config.fused:
             heads |= steps.mean_of("fused_mean", heads)
         for made in heads.values():
             made.facts["decide"] = options.decide
         # the chosen gamma belongs to the features that the SVM is fitted on
-        chosen = heads["svm"].facts["chosen"] if "svm" in heads and data.mean is None else None
+        chosen = heads["svm"].facts["chosen"] if "svm" in heads and not data.means else None
         probed = probes(data.plain, chosen, seed=common.seed)
         csv_table.write_predictions(path, data.embeddings, steps.predict_all(heads, data))
     job.source.check_unchanged()
     facts = {name: head.facts for name, head in heads.items()}
     summary = {"classes": data.embeddings.classes, "fit_on": config.fit_on, "heads": facts} | probed
-    summary["relative"] = None if data.mean is None else {"mean": data.mean.tolist()}
+    summary["relative"] = {features: mean.tolist() for features, mean in data.means.items()} or None
     atomic.write_text(common.run / RunFile.HEADS, atomic.to_json(summary))
     details = {name: job.source.record["details"].get(name) for name in ("protocol", "dataset", "credit", "encoder")}
     details |= normalisation_facts(job.source.path, job.baselines)
     details |= {"fit_on": config.fit_on, "calibrated_on": "val", "n_train": len(rows["train"].y)}
     details |= {name: getattr(options, name) for name in ("decide", "relative")}
     details["n_skipped"] = len(job.source.record["details"]["skipped"])
-    outputs = [common.run / name for name in (RunFile.HEADS, *(FILES[head] for head in job.heads))]
+    outputs = [common.run / name for name in (RunFile.HEADS, *(FILES[name] for name in heads if name in FILES))]
     records.write_record(dataclasses.replace(job.artifact, path=path), outputs=outputs, details=details)
     log.info(f"fit_heads: predictions of {', '.join(heads)} for {n_rows} tiles in {path}")
-
-
-def head_artifact(name: str, common: Common, config: "FitConfig", job: Job) -> records.Artifact:
-    """Return how the file of a head is made; options of other heads do not count."""
-    from pipeline.heads.base import SCHEMA
-    from pipeline.heads.registry import SAVED_KINDS
-
-    own, path, source = SAVED_KINDS[name].option, common.run / FILES[name], job.source
-    inputs = [source.path, *([job.baselines] if name in FUSED and job.baselines else [])]
-    names = ("fit_on", "calibration", "relative", *([own] if own else []))
-    chosen = {name: getattr(config, name) for name in names} | dict(job.limits)
-    return records.Artifact(path, SCHEMA, "fit_heads", chosen, inputs, common.seed, source.known)
 
 
 main = Command("pipeline.fit_heads", __doc__, FitHeadsOptions, run)

@@ -17,7 +17,7 @@ class HeadName(NamedTuple):
     """Name in text, tables and figures."""
 
     file: str | None = None
-    """File in the run folder. None: softmax is in the model's file, a baseline and a mean are not saved."""
+    """File in the run folder. None: softmax is in the model's file, means and two baselines are not saved."""
 
     features: str | None = None
     """For a baseline, the features it takes: those of the embeddings, or a feature set of baselines.h5."""
@@ -46,15 +46,17 @@ HEADS: Mapping[str, HeadName] = {
         fused=True,
     ),
     "majority": HeadName("majority class", features="embeddings"),
-    "histogram_svm": HeadName("colour histogram + SVM", features="colour_histogram"),
-    "handcrafted_xgboost": HeadName("hand-crafted features + XGBoost", features="handcrafted"),
-    "histogram_handcrafted_svm": HeadName("histogram and hand-crafted + SVM", features="histogram_handcrafted"),
+    "histogram_svm": HeadName("colour histogram + SVM", "heads/histogram_svm.skops", "colour_histogram"),
+    "handcrafted_xgboost": HeadName("hand-crafted features + XGBoost", "heads/handcrafted_xgboost.ubj", "handcrafted"),
+    "histogram_handcrafted_svm": HeadName(
+        "histogram and hand-crafted + SVM", "heads/histogram_handcrafted_svm.skops", "histogram_handcrafted"
+    ),
     "baseline_mean": HeadName(
         "mean of colour and texture baselines", features="histogram_handcrafted", mean_of=COLOUR_AND_TEXTURE
     ),
-    "untrained_svm": HeadName("untrained ResNet-50 + SVM", features="untrained"),
+    "untrained_svm": HeadName("untrained ResNet-50 + SVM", "heads/untrained_svm.skops", "untrained"),
     "knn": HeadName("20 nearest neighbours", features="embeddings"),
-    "linear": HeadName("linear probe", features="embeddings"),
+    "linear": HeadName("linear probe", "heads/linear.skops", "embeddings"),
 }
 """All heads, in the order of every table, where `mean` follows its members."""
 
@@ -65,16 +67,13 @@ REFERENCES = ("softmax", "logistic")
 """The head that others are compared with: softmax, or of a frozen encoder, which has none, logistic regression."""
 
 FUSED = frozenset(name for name, head in HEADS.items() if head.fused)
-"""Heads that take features of the tile's pixels next to its embedding; only the rows of the run have both."""
+"""Heads that take features of the tile's pixels next to its embedding."""
 
 SOURCES = {name: head.features for name, head in HEADS.items() if head.features is not None}
 """Baseline -> the features that it takes."""
 
 BASELINES = tuple(SOURCES)
 """Each baseline omits one part: the tile, the texture, the network, its training, or a tuned classifier."""
-
-RUN_ONLY = FUSED | {*BASELINES}
-"""Heads and baselines that predict the rows of the run only: they are not saved, or need features of its pixels."""
 
 MEANS = {name: head.mean_of for name, head in HEADS.items() if head.mean_of}
 """Mean -> the heads whose log-odds it averages."""
@@ -83,7 +82,13 @@ DEFAULT_HEADS = ("svm", "xgboost")
 """The heads that `fit_heads` fits unless others are named."""
 
 FILES = {name: head.file for name, head in HEADS.items() if head.file is not None}
-"""Head -> its file in the run folder."""
+"""Head or baseline -> its file in the run folder."""
+
+ON_REQUEST = tuple(name for name in MAIN if name in FILES)
+"""What `fit_heads --heads` takes."""
+
+RUN_ONLY = frozenset({*BASELINES} - {*FILES, *MEANS})
+"""Baselines that predict the rows of the run only: they are not saved."""
 
 SPELLING = {name: head.label for name, head in HEADS.items()}
 """Head -> its name in text; a head that is not listed keeps its own name."""

@@ -12,18 +12,21 @@ ground truth. In a cross-validation plan the heads are those of the part whose n
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.command import Command
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput, UsageError
 from pipeline.inference.embeddings import predict_rows
-from pipeline.names import RunFile
+from pipeline.names import HEADS, RUN_ONLY, RunFile
 from pipeline.runtime.console import log
 from pipeline.slides.place import check_same_content, content_facts, results_folder, slide_of
 from pipeline.storage import atomic, environment, freshness, records
 from pipeline.storage.lock import locked
 from pipeline.storage.protocol import read_protocol
+
+if TYPE_CHECKING:
+    from pipeline.network.preprocess import Preprocess
 
 EMBED_SLIDE = "embed the slide by this run's network (`python -m pipeline.extract --slide`), or give the --run it is by"
 FIT_AGAIN = "run `python -m pipeline.extract` and `python -m pipeline.fit_heads` again"
@@ -42,9 +45,10 @@ class PredictOptions:
     out: Path | None = None
     """Folder of the results; default: maps/<name of the slide or folder> of the run."""
 
-    head: Literal["auto", "softmax", "logistic", "svm", "xgboost", "mean", "all"] = "auto"
-    """Head that predicts; auto: softmax, or logistic regression for a frozen encoder; mean: of the log-odds of the
-    heads; all: every head of the run, and their agreement."""
+    head: str = "auto"
+    """Head or baseline of the run that predicts, by its name in predictions.csv. auto: softmax, or logistic regression
+    for a frozen encoder. all: every head of the run, and their agreement. Baselines and fused heads read the tiles
+    again, for colours and texture."""
 
     geojson: Literal["regions", "tiles", "detections", "none"] = "regions"
     """For QuPath: connected cells of one class merged into annotations, or one tile or detection object per cell."""
@@ -63,6 +67,8 @@ def run(common: Common, options: PredictOptions) -> int:
     source = options.embeddings or options.tiles
     if source is None or (options.embeddings is not None and options.tiles is not None):
         raise UsageError("give --embeddings FILE.h5 of a slide or --tiles FOLDER")
+    known = ("auto", "all", *(name for name in HEADS if name not in RUN_ONLY))
+    check(options.head in known, f"--head {options.head}: one of {', '.join(known)}")
     check(options.reject is None or 0 < options.reject < 1, f"--reject {options.reject}: a share between 0 and 1")
     check(options.reject is None or options.tiles is None, "--reject: only for the map of a slide")
     check(options.truth is None or options.tiles is None, "--truth: only a slide has a map that can be scored")
@@ -89,13 +95,16 @@ def is_ours(table: Path) -> bool:
 def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path) -> int:
     """Draw the map of a slide from its embeddings unless the map is current; return the exit code."""
     from pipeline.annotations.geojson import shapely
-    from pipeline.heads.saved import EmbeddedBy, folder_of_network, read_heads
+    from pipeline.inference.find_heads import folder_of_network, read_heads
     from pipeline.inference.groups import group_rule, slide_csv
     from pipeline.inference.outliers import fit_rejection, outlier_scores
+    from pipeline.inference.pixel_features import describe_slide
+    from pipeline.inference.saved_heads import EmbeddedBy
     from pipeline.maps.build import build_maps, read_thumbnail
     from pipeline.maps.geojson import OTHERWISE, Objects
     from pipeline.maps.ground_truth import description_path, read_ground_truth
     from pipeline.maps.write import remove_earlier, write_files
+    from pipeline.runtime.device import n_workers, use_device
     from pipeline.storage.embeddings import reader as stored
     from pipeline.storage.predictions import unlabelled
 
@@ -137,7 +146,12 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
         return code
     if options.geojson == "regions":
         shapely(OTHERWISE)
-    outputs = predict_rows(saved, content, path)
+    described = {}
+    if saved.described is not None:
+        device = use_device(common.device, common.threads, deterministic=common.deterministic)
+        workers, tiles = n_workers(common.workers), place / RunFile.MANIFEST
+        described = describe_slide(saved, content, source, tiles, device=device, workers=workers)
+    outputs = predict_rows(saved, content, path, described)
     sources = {file.name: atomic.sha256_file(file) for file in saved.files}
     outliers = None if rejection is None else (rejection, outlier_scores(rejection, content, path))
     maps = build_maps(
@@ -185,8 +199,10 @@ def chosen(options: PredictOptions) -> dict[str, Any]:
 
 def predict_folder(common: Common, options: PredictOptions, folder: Path, out: Path) -> int:
     """Embed the tiles of a folder with the run's network and predict them; return the exit code."""
-    from pipeline.heads.saved import EmbeddedBy, read_heads
-    from pipeline.inference.tiles import predict_tiles
+    from pipeline.heads.rows import EMBEDDINGS
+    from pipeline.inference.find_heads import read_heads
+    from pipeline.inference.saved_heads import EmbeddedBy
+    from pipeline.inference.tiles import TrainedNetwork, predict_tiles
     from pipeline.maps.write import remove_earlier
     from pipeline.network.engines.recorded import recorded_engine
     from pipeline.network.model_file import load_model
@@ -202,8 +218,8 @@ def predict_folder(common: Common, options: PredictOptions, folder: Path, out: P
     names = image_files(folder)
     path = common.run / RunFile.MODEL
     model = load_model(path)
-    network = EmbeddedBy(atomic.sha256_file(path), str(path), FIT_AGAIN)
-    saved = read_heads(common.run, options.head, network, force=common.force)
+    embedded_by = EmbeddedBy(atomic.sha256_file(path), str(path), FIT_AGAIN)
+    saved = read_heads(common.run, options.head, embedded_by, force=common.force)
     if model.classes != saved.classes:
         raise BadInput(f"{common.run / RunFile.HEADS}: its classes are not those of {path}: {FIT_AGAIN}")
     digest = files_digest(folder, names)
@@ -219,16 +235,30 @@ def predict_folder(common: Common, options: PredictOptions, folder: Path, out: P
     if record is not None:
         return EXIT_SKIPPED if record["details"].get("skipped") else EXIT_OK
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
-    manifest = read_manifest(common.run / RunFile.MANIFEST)
-    engine = recorded_engine(saved.embedded, model, manifest, device, workers=n_workers(common.workers))
-    tiles = TileFiles(folder, names, None, model.preprocess).fit_colours(workers=n_workers(common.workers))
-    if tiles.colours is not None:
-        log.warning(f"predict: colours are normalised by source: all tiles of {folder} count as one source")
-    log_colours("predict", [tiles])
-    if saved.mean is not None:
+    workers = n_workers(common.workers)
+
+    def prepared(preprocess: "Preprocess") -> TileFiles:
+        tiles = TileFiles(folder, names, None, preprocess).fit_colours(workers=workers)
+        if tiles.colours is not None:
+            log.warning(f"predict: colours are normalised by source: all tiles of {folder} count as one source")
+        log_colours("predict", [tiles])
+        return tiles
+
+    if saved.means:
         log.warning(f"predict: features are relative to a group: all tiles of {folder} count as one slide")
+    network = None
+    if EMBEDDINGS in saved.feature_sets:
+        manifest = read_manifest(common.run / RunFile.MANIFEST)
+        engine = recorded_engine(saved.embedded, model, manifest, device, workers=workers)
+        network = TrainedNetwork(engine, model.preprocess)
     outputs, problems = predict_tiles(
-        saved, engine, tiles, workers=n_workers(common.workers), max_bad=common.max_bad, label="predict"
+        saved,
+        network,
+        prepared,
+        device=device,
+        workers=workers,
+        max_bad=common.max_bad,
+        label="predict",
     )
     if not (kept := [row for row in range(len(names)) if row not in problems]):
         raise BadInput(f"{folder}: no tile can be read; the first: {problems[0]}")

@@ -1,14 +1,15 @@
 """Test the heads on corrupted test tiles: colours, stain, light, blur, JPEG, resolution, rotation.
 
 Each corruption changes a tile's own pixels, which then pass through the trained network once, so that all heads predict
-from the same pixels. Test rows are predicted, never fitted. Reads predictions.csv, the tiles, the model and heads/;
-writes robustness.csv. A command that is stopped keeps nothing and starts again. The parts of a plan are pooled.
+from the same pixels. Fused heads, and baselines next to them, get colours and texture of these pixels. Test rows are
+predicted, never fitted. Reads predictions.csv, the tiles, the model and heads/; writes robustness.csv. A command that
+is stopped keeps nothing and starts again. The parts of a plan are pooled.
 
     python -m pipeline.robustness --run reports/mine
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -16,18 +17,20 @@ from pipeline.cli.command import Command
 from pipeline.cli.fold_runs import each_part
 from pipeline.cli.options import Common, check, plain
 from pipeline.errors import EXIT_OK, EXIT_SKIPPED, BadArtifact, BadInput
-from pipeline.names import FILES, FUSED, RunFile
+from pipeline.names import COLOUR_AND_TEXTURE, FILES, FUSED, MAIN, RunFile
 from pipeline.runtime.console import log
 from pipeline.storage import atomic, freshness, records
 from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from pipeline.comparison.predictions import Predictions
-    from pipeline.heads.saved import SavedHeads
-    from pipeline.network.engines import Engine
+    from pipeline.inference.saved_heads import SavedHeads
+    from pipeline.inference.tiles import TrainedNetwork
     from pipeline.network.model_file import Model
+    from pipeline.network.preprocess import Preprocess
     from pipeline.network.tile_files import TileFiles
     from pipeline.storage.predictions.csv_table import HeadOutput
     from pipeline.storage.protocol import Protocol
@@ -92,6 +95,7 @@ def write_robustness(common: Common, options: RobustnessOptions) -> int:
     import numpy as np
 
     from pipeline.comparison.read import read_predictions
+    from pipeline.inference.tiles import TrainedNetwork
     from pipeline.network.engines.recorded import recorded_engine
     from pipeline.network.tile_files import TileFiles
     from pipeline.runtime.device import n_workers, use_device
@@ -108,8 +112,6 @@ def write_robustness(common: Common, options: RobustnessOptions) -> int:
     record = freshness.reusable_record(artifact, restart=common.restart)
     if record is not None:
         return EXIT_SKIPPED if record["details"]["skipped"] else EXIT_OK
-    if fused := [head for head in predictions.main_heads if head in FUSED]:
-        log.warning(f"robustness: {', '.join(fused)} take colours and texture, too, and are left out")
     model, saved = load_trained(folder, predictions)
     manifest = read_manifest(folder / RunFile.MANIFEST)
     rows = draw_rows(predictions, options.robustness_tiles, seed=common.seed)
@@ -121,15 +123,26 @@ def write_robustness(common: Common, options: RobustnessOptions) -> int:
     device = use_device(common.device, common.threads, deterministic=common.deterministic)
     engine = recorded_engine(saved.embedded, model, manifest, device, workers=n_workers(common.workers))
     table = files.loc[tested["tile_id"]].assign(group=list(tested["group"]), split="test")
-    test = TileFiles.of_table(manifest.root, table, model.preprocess)
     chosen = np.flatnonzero(np.isin(every, rows)).tolist()
     group = predictions.tiles["group"]
-    if saved.mean is not None and group.isin(set(tiles["group"])).sum() > len(rows):
+    if saved.means and group.isin(set(tiles["group"])).sum() > len(rows):
         log.warning(
             "robustness: features are relative to a group, whose mean is here of the chosen test tiles alone: a part "
             "of each loss is that change"
         )
-    outputs, skipped = predict_corrupted(saved, engine, test, chosen, common, names=options.corruptions)
+
+    def test_tiles(preprocess: "Preprocess") -> TileFiles:
+        return TileFiles.of_table(manifest.root, table, preprocess)
+
+    outputs, skipped = predict_corrupted(
+        saved,
+        TrainedNetwork(engine, model.preprocess),
+        test_tiles,
+        chosen,
+        common,
+        names=options.corruptions,
+        device=device,
+    )
     kept = [i for i in range(len(rows)) if i not in skipped]
     if not kept:
         raise BadInput(f"{manifest.root}: no test tile can be read; the first: {skipped[0]}")
@@ -161,8 +174,13 @@ def write_robustness(common: Common, options: RobustnessOptions) -> int:
 
 
 def heads_of(predictions: "Predictions") -> list[str]:
-    """Return the heads that can predict changed tiles: all but fused ones, which need baselines.h5 of them, too."""
-    return [head for head in predictions.main_heads if head not in FUSED]
+    """Return the heads that are tested: the main heads; next to a fused head baselines on colours and texture, too.
+
+    Their features are the same, and take longer than a small network.
+    """
+    has_fused = not FUSED.isdisjoint(predictions.heads)
+    tested = {*MAIN, *((*COLOUR_AND_TEXTURE, "baseline_mean") if has_fused else ())}
+    return [head for head in predictions.heads if head in tested]
 
 
 def input_files(run: Path, predictions: "Predictions") -> list[Path]:
@@ -190,7 +208,7 @@ def load_trained(run: Path, predictions: "Predictions") -> "tuple[Model, SavedHe
         BadInput: the network has other classes.
         StaleInput: the heads were fitted on embeddings of another network than the run has now.
     """
-    from pipeline.heads.saved import EmbeddedBy, embeddings_record, load_heads, read_summary
+    from pipeline.inference.saved_heads import EmbeddedBy, embeddings_record, load_heads, read_summary
     from pipeline.network.model_file import load_model
 
     summary = read_summary(run, predictions.record)
@@ -203,27 +221,29 @@ def load_trained(run: Path, predictions: "Predictions") -> "tuple[Model, SavedHe
     remedy = "run `python -m pipeline.extract` and `python -m pipeline.fit_heads` again"
     network = EmbeddedBy(atomic.sha256_file(path), str(path), remedy)
     embedded = embeddings_record(run, predictions.record, network)
-    return model, load_heads(run, summary, heads_of(predictions), embedded=embedded)
+    return model, load_heads(run, summary, heads_of(predictions), record=predictions.record, embedded=embedded)
 
 
 def predict_corrupted(
     saved: "SavedHeads",
-    engine: "Engine",
-    tiles: "TileFiles",
+    network: "TrainedNetwork",
+    test_tiles: "Callable[[Preprocess], TileFiles]",
     chosen: Sequence[int],
     common: Common,
     *,
     names: Sequence[str],
+    device: "torch.device",
 ) -> "tuple[dict[str, dict[str, HeadOutput]], dict[int, str]]":
     """Return corruption -> head -> its output for N tiles, and row -> problem of the tiles that cannot be read.
 
     Args:
         saved: the heads.
-        engine: the network, ready to run.
-        tiles: all test tiles, by which colours are normalised.
+        network: the trained one.
+        test_tiles: returns all test tiles with a preprocessing; their colours are normalised by all of them.
         chosen: numbers of the N tiles to predict.
         common: workers, and the largest share of unreadable tiles.
         names: names of corruptions.
+        device: runs the untrained network.
 
     Raises:
         BadInput: more tiles cannot be read than `--max-bad` allows; names the first.
@@ -236,17 +256,23 @@ def predict_corrupted(
     outputs: dict[str, dict[str, HeadOutput]] = {}
     skipped: dict[int, str] = {}
     workers = n_workers(common.workers)
+    sources = test_tiles(network.preprocess).sources
     for name in names:
-        tiles.change = CORRUPTIONS[name].apply
-        changed = tiles.fit_colours(chosen, workers=workers).part(chosen)
+
+        def changed(preprocess: "Preprocess", name: str = name) -> "TileFiles":
+            tiles = test_tiles(preprocess)
+            tiles.change = CORRUPTIONS[name].apply
+            return tiles.fit_colours(chosen, workers=workers).part(chosen)
+
         outputs[name], problems = predict_tiles(
             saved,
-            engine,
+            network,
             changed,
+            device=device,
             workers=workers,
             max_bad=common.max_bad,
             label=f"robustness {name}",
-            groups=[source.group for source in changed.sources],
+            groups=[sources[row].group for row in chosen],
         )
         skipped |= problems
     return outputs, skipped

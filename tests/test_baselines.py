@@ -15,6 +15,7 @@ from PIL import Image
 from pipeline import baselines
 from pipeline.network.batches import normalise
 from pipeline.network.engines.torch_engine import TorchEngine
+from pipeline.network.extraction import pixel_features
 from pipeline.network.preprocess import Preprocess
 from pipeline.network.resnet import build_network, features
 from pipeline.storage import records
@@ -31,7 +32,7 @@ N = 12
 @pytest.fixture(autouse=True)
 def several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiles stand in three batches, the last of them short."""
-    monkeypatch.setattr(baselines, "BATCH", 5)
+    monkeypatch.setattr(pixel_features, "BATCH", 5)
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from pipeline.heads.base import Rows
 from pipeline.heads.config import FitConfig, FitOn
 from pipeline.heads.registry import SAVED_KINDS
 from pipeline.heads.rows import EMBEDDINGS, load_head_data
-from pipeline.heads.saved import load_heads, read_summary
 from pipeline.heads.svm.classifier import Svm
+from pipeline.inference.saved_heads import load_heads, read_summary
 from pipeline.storage import freshness, records
 from pipeline.storage.embeddings import reader as stored
 from pipeline.storage.embeddings.reader import read_embeddings
@@ -97,14 +97,14 @@ def test_heads_on_features_relative_to_groups_predict_as_saved(tmp_path: Path) -
     record = records.read_record(run / "predictions.csv")
     assert record["details"]["relative"] == "group"
     names = ["softmax", "svm", "xgboost", "mean"]
-    saved = load_heads(run, read_summary(run, record), names, embedded={"options": {}})
+    saved = load_heads(run, read_summary(run, record), names, record=record, embedded={"options": {}})
     content = read_embeddings(run / "embeddings.h5")
     code, counts = group_codes(np.array(content.group))
-    centre = saved.centre_of(sums_of([content.features], code, len(counts)), counts)
-    assert centre is not None
-    rows = Rows(content.features, content.logits, content.label.astype(np.int64))
+    centre = saved.centre_of(EMBEDDINGS, sums_of([content.features], code, len(counts)), counts)
     table = read_predictions(run / "predictions.csv")
-    for head, output in saved.predict(rows, centre[code]).items():
+    for head, output in saved.predict(
+        {EMBEDDINGS: content.features}, content.logits, {EMBEDDINGS: centre[code]}
+    ).items():
         own = table[table["head"] == head]
         np.testing.assert_allclose(output.p, own[[f"p_{name}" for name in CLASSES]], atol=1e-6)
         assert (np.array(CLASSES)[output.predicted] == own["predicted"]).all()

@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 from pipeline import fit_heads, predict, train, verify
-from pipeline.heads.saved import SavedHeads, load_heads, read_summary
 from pipeline.heads.svm.classifier import Svm
 from pipeline.inference.embeddings import predict_rows
+from pipeline.inference.saved_heads import SavedHeads, load_heads, read_summary
 from pipeline.storage import atomic, records
 from pipeline.storage.embeddings import reader
 from pipeline.storage.embeddings.reader import read_embeddings
@@ -253,9 +253,9 @@ def test_features_are_never_all_in_memory(
     seen: list[int] = []
     answers = SavedHeads.predict
 
-    def counted(self: SavedHeads, rows: object, centre: object) -> object:
-        seen.append(len(rows.features))  # type: ignore[attr-defined]
-        return answers(self, rows, centre)  # type: ignore[arg-type]
+    def counted(self: SavedHeads, features: dict[str, np.ndarray], *more: object) -> object:
+        seen.append(len(features["embeddings"]))
+        return answers(self, features, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(SavedHeads, "predict", counted)
     assert put(fitted_run, "--embeddings", slide, "--out", tmp_path / "b", "--head", "svm") == 0
@@ -270,10 +270,10 @@ def test_features_relative_to_the_slide(tmp_path: Path, monkeypatch: pytest.Monk
     words = ["--run", str(run), "--threads", "1", "--relative", "group", "--heads", "svm", "--no-baselines"]
     assert fit_heads.main(words) == 3
     record = records.read_record(run / "predictions.csv")
-    saved = load_heads(run, read_summary(run, record), ["svm"], embedded={"options": {}})
+    saved = load_heads(run, read_summary(run, record), ["svm"], record=record, embedded={"options": {}})
     path = run / "embeddings.h5"
     monkeypatch.setattr(reader, "BLOCK_ROWS", 50)
-    found = predict_rows(saved, read_embeddings(path, with_features=False), path)["svm"]
+    found = predict_rows(saved, read_embeddings(path, with_features=False), path, {})["svm"]
     content = read_embeddings(path)
     x = content.features[content.status == 0].astype(np.float64)
     mean = content.features[(content.status == 0) & (content.split == 0)].mean(axis=0, dtype=np.float64)

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from pipeline import extract, fit_heads, robustness, train
-from pipeline.heads.saved import SavedHeads
 from pipeline.heads.svm.classifier import Svm
+from pipeline.inference.saved_heads import SavedHeads
 from pipeline.network.batches import normalise
 from pipeline.network.model_file import Model, load_model
 from pipeline.network.preprocess import Preprocess
@@ -303,17 +303,6 @@ def test_of_a_plan_the_main_arm_is_put_under_robustness_and_pooled(
     assert put(run, "--corruptions", "blur") == 0
     assert f"current, {run / 'robustness.csv'}" in capfd.readouterr().err
     assert (run / "robustness.csv").read_bytes() == before
-
-
-def test_heads_that_are_left_out_are_named_before_the_work(
-    fitted_run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(robustness, "FUSED", frozenset({"svm"}))
-    (fitted_run / "model.json").write_text("{}")
-    assert put(fitted_run) == 1
-    messages = capfd.readouterr().err
-    assert "svm take colours and texture" in messages
-    assert "model.json" in one_line(messages)
 
 
 @pytest.mark.parametrize("words", [("--robustness-tiles", "0"), ("--corruptions", "jpeg", "jpeg")])

@@ -25,8 +25,7 @@ NOT_EARNED = (
 )
 
 NOT_FOR_NEW_TILES = (
-    "It predicts the tiles of this run only: the command predict does not apply it to new tiles, and robustness does "
-    "not test it."
+    "It has no file: the command predict does not apply it to new tiles, and robustness does not test it."
 )
 """What a recommended head or baseline lacks that is `run_only`."""
 

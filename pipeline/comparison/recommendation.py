@@ -11,7 +11,6 @@ from pipeline.comparison.scores import FEW_UNITS, Resampling, Score
 from pipeline.comparison.verdict import Pair, head_pairs, judge_pairs, rope_text
 from pipeline.evaluation.bayesian_bootstrap import ROPE
 from pipeline.markup.number_format import level_text, listing, number
-from pipeline.names import RUN_ONLY
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +29,6 @@ class Verdict:
 
     action: str
     """What to do, in one to three sentences; the first one is the answer."""
-
-    for_new_tiles: str | None
-    """Which of several heads to use for tiles of other runs, where the recommended one is for this run only."""
 
     ranking: str
     """Which head or baseline has the highest macro-F1."""
@@ -83,18 +79,12 @@ def judge(
     names = listing([each.text for each in candidates.compared if each.value == best.value])
     n_units = resampling.n_units(predictions.rows("test"))
     choice = candidates.choose(asked, n_units=n_units, resampling=resampling)
-    for_new_tiles = None
-    usable = Candidates([each for each in candidates.heads if not each.run_only])
-    if choice.chosen in RUN_ONLY and len(usable.heads) > 1:
-        own = [pair for pair in pairs if not RUN_ONLY & {pair.head, pair.reference}]
-        for_new_tiles = usable.choose(own, n_units=n_units, resampling=resampling).action
     return Verdict(
         code=choice.code,
         recommended=choice.chosen,
         best=best.key,
         baseline=None if baseline is None else baseline.key,
         action=choice.action,
-        for_new_tiles=for_new_tiles,
         ranking=f"Highest macro-F1 on the test rows: {names} ({number(best.value)}).",
         asked=asked,
         pairs=pairs,

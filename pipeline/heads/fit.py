@@ -27,7 +27,6 @@ from pipeline.heads.config import FitConfig
 from pipeline.heads.kind import HeadKind
 from pipeline.heads.memory_budget import Memory
 from pipeline.heads.outputs import calibrated_output, mean_entry, with_means
-from pipeline.heads.registry import BASELINE_KINDS
 from pipeline.heads.rows import HeadData, features_of
 from pipeline.heads.search_result import Point, Search, cross_search
 from pipeline.heads.streamed_rows import StreamedRows, sampled, scores_of
@@ -193,16 +192,6 @@ def fit_baseline(name: str, kind: HeadKind, rows: Mapping[str, Rows], config: Fi
             f"fitted on a stratified sample of {len(fit_rows.y)} of {n_rows} rows, which do not fit into memory"
         )
     return fitted
-
-
-def fit_calibrated_baseline(
-    name: str, data: HeadData, config: FitConfig, heads: Mapping[str, CalibratedHead]
-) -> dict[str, CalibratedHead]:
-    """Return a baseline by its name, fitted and calibrated; of a mean, the mean of those `heads` that it averages."""
-    if name in MEANS:
-        return mean_of(name, heads)
-    fitted = fit_baseline(name, BASELINE_KINDS[name], data.splits[SOURCES[name]], config)
-    return {name: calibrate(fitted, config)}
 
 
 def fit_softmax(rows: Mapping[str, Rows]) -> FitResult | None:

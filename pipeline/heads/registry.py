@@ -1,4 +1,4 @@
-"""Name the code of every head of `names.HEADS`; a new head gets its entry here."""
+"""Name the code of every head of `names.HEADS`; a new head or baseline gets its entry here."""
 
 from collections.abc import Mapping
 
@@ -24,16 +24,17 @@ SAVED_KINDS: Mapping[str, SavedKind] = {
     "xgboost": BoostingKind(),
     "fused_svm": SvmKind(fused_points),
     "fused_xgboost": BoostingKind(),
-}
-"""Heads with a file of their own."""
-
-BASELINE_KINDS: Mapping[str, HeadKind] = {
-    "majority": PlainKind(lambda rows, _: Majority(rows), [{}]),
     "histogram_svm": SvmKind(lambda _: list(HISTOGRAM_POINTS), standardise=False),
     "handcrafted_xgboost": BoostingKind(HANDCRAFTED_POINTS),
     "histogram_handcrafted_svm": SvmKind(lambda _: list(BLOCK_POINTS)),
     "untrained_svm": SvmKind(untrained_points),
-    "knn": NeighboursKind(lambda rows, _: Neighbours(rows), [{"neighbours": NEIGHBOURS}]),
     "linear": LogisticKind(),
 }
-"""Baselines that are fitted; those of `names.MEANS` are averages of these."""
+"""Heads and baselines with a file of their own."""
+
+KINDS: Mapping[str, HeadKind] = {
+    **SAVED_KINDS,
+    "majority": PlainKind(lambda rows, _: Majority(rows), [{}]),
+    "knn": NeighboursKind(lambda rows, _: Neighbours(rows), [{"neighbours": NEIGHBOURS}]),
+}
+"""All that are fitted; those of `names.MEANS` are averages of these."""

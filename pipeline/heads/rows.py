@@ -26,12 +26,16 @@ from pipeline.storage.predictions.csv_table import usable_rows
 EMBEDDINGS = "embeddings"
 """Name of the features in embeddings.h5, next to those in baselines.h5."""
 
+FUSED_NAME, JOINED_NAME = "fused", "histogram_handcrafted"
 
-FUSED_NAME = "fused"
-"""Name of the colour histogram, hand-crafted features and embedding side by side."""
+SIDE_BY_SIDE = {
+    JOINED_NAME: ("colour_histogram", "handcrafted"),
+    FUSED_NAME: ("colour_histogram", "handcrafted", EMBEDDINGS),
+}
+"""Features -> the stored feature sets that they are, side by side."""
 
-JOINED, JOINED_NAME = ("colour_histogram", "handcrafted"), "histogram_handcrafted"
-"""Feature sets of baselines.h5 that one baseline takes side by side, and their name."""
+RELATIVE_SETS = frozenset(SIDE_BY_SIDE[FUSED_NAME])
+"""Feature sets that `--relative group` adds differences to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +54,8 @@ class HeadData:
     plain: Mapping[str, Rows]
     """Split -> its rows with the embeddings as the network gives them."""
 
-    mean: np.ndarray | None = None
-    """(D,) of the embeddings of the rows that heads are fitted on, where features are relative to groups; else None."""
+    means: Mapping[str, np.ndarray]
+    """Feature set -> its mean (D,) over the rows that heads are fitted on; empty where none is relative to groups."""
 
 
 def load_head_data(
@@ -82,22 +86,20 @@ def load_head_data(
     code = content.split[usable]
     plain = _by_split(rows, code)
     _check_splits(plain, path, config)
-    every, mean = {EMBEDDINGS: rows}, None
+    every, means = {EMBEDDINGS: rows}, {}
     if baselines is not None:
         every |= _baseline_rows(content, usable, rows, baselines)
     if config.relative == "group":
         if "" in rows.groups:
             raise BadInput(f"{path}: --relative group needs the group of every tile: prepare with --group-regex")
         fitted = code == SPLITS.index(config.fit_split)
-        for name in every.keys() & {EMBEDDINGS, *JOINED}:
-            every[name], own = _relative(every[name], fitted)
-            mean = own if name == EMBEDDINGS else mean
+        for name in sorted(every.keys() & RELATIVE_SETS):
+            every[name], means[name] = _relative(every[name], fitted)
     if baselines is not None:
-        every[JOINED_NAME] = _joined([every[name] for name in JOINED])
-        if config.fused:
-            every[FUSED_NAME] = _joined([every[name] for name in (*JOINED, EMBEDDINGS)])
+        for name in (JOINED_NAME, FUSED_NAME) if config.fused else (JOINED_NAME,):
+            every[name] = joined([every[part] for part in SIDE_BY_SIDE[name]])
     splits = {features: _by_split(own, code) for features, own in every.items()}
-    return HeadData(content, every, splits, plain, mean)
+    return HeadData(content, every, splits, plain, means)
 
 
 def normalisation_facts(embeddings: Path, baselines: Path | None) -> dict[str, Any]:
@@ -114,6 +116,11 @@ def normalisation_facts(embeddings: Path, baselines: Path | None) -> dict[str, A
 def features_of(head: str) -> str:
     """Return the name of the features that a head or baseline takes."""
     return FUSED_NAME if head in FUSED else SOURCES.get(head, EMBEDDINGS)
+
+
+def stored_sets(head: str) -> tuple[str, ...]:
+    """Return the names of the stored feature sets that a head or baseline takes."""
+    return SIDE_BY_SIDE.get(features_of(head), (features_of(head),))
 
 
 def _by_split(rows: Rows, code: np.ndarray) -> dict[str, Rows]:
@@ -140,7 +147,7 @@ def _relative(rows: Rows, fitted: np.ndarray) -> tuple[Rows, np.ndarray]:
     return dataclasses.replace(rows, features=features), mean
 
 
-def _joined(sets: list[Rows]) -> Rows:
+def joined(sets: list[Rows]) -> Rows:
     """Return rows with several feature sets side by side."""
     parts: Any = [rows.features for rows in sets]
     together: Any = JoinedFeatures(tuple(parts)) if isinstance(sets[0], StreamedRows) else np.hstack(parts)

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.errors import BadArtifact, BadInput
 from pipeline.evaluation.folds import evenly_spaced
 from pipeline.evaluation.outlier import OutlierModel, fit_outlier_model, left_out_aurocs, rejection_threshold
-from pipeline.heads.saved import SavedHeads
+from pipeline.inference.saved_heads import SavedHeads
 from pipeline.names import SPLITS
 from pipeline.storage import records
 from pipeline.storage.embeddings.reader import OK, SCHEMA, Embeddings, feature_blocks, feature_rows, read_embeddings

@@ -18,7 +18,7 @@ from pipeline.maps.page import build
 from pipeline.maps.tables import agreement_csv, areas_csv, iou_csv
 from pipeline.markup.document import to_html, to_markdown
 from pipeline.markup.number_format import head_name
-from pipeline.names import MAIN, RunFile
+from pipeline.names import HEADS, RunFile
 from pipeline.storage import atomic, records
 
 PER_HEAD = ("map", "uncertainty", "probabilities")
@@ -46,7 +46,7 @@ def head_file(kind: str, suffix: str, head: str, *, alone: bool) -> str:
 def all_names() -> set[str]:
     """Return every name that a file written here can have."""
     kinds = [*((kind, ".png") for kind in PER_HEAD), ("map", ".geojson")]
-    own = {head_file(*kind, head, alone=alone) for kind in kinds for head in MAIN for alone in (True, False)}
+    own = {head_file(*kind, head, alone=alone) for kind in kinds for head in HEADS for alone in (True, False)}
     return {*SHARED, *own}
 
 

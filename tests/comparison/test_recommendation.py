@@ -7,7 +7,7 @@ import pytest
 from pipeline.comparison.choice import NOT_EARNED, NOT_FOR_NEW_TILES, Candidate, Candidates, by_cost
 from pipeline.comparison.recommendation import judge, rule_text
 from pipeline.comparison.scores import by_key, choose_resampling, score_heads
-from pipeline.names import COST_ORDER, HEADS, UNTRAINED
+from pipeline.names import COST_ORDER, HEADS, RUN_ONLY, UNTRAINED
 
 Y = [0, 1, 2] * 20
 
@@ -45,22 +45,12 @@ def test_no_head_beats_the_best_baseline(verdict):
     assert (found.code, found.recommended, found.best) == ("baseline", "histogram_svm", "histogram_svm")
     assert found.action.startswith("None of the heads beats colour histogram + SVM: the best head, SVM, ")
     assert NOT_EARNED in found.action
-    assert found.action.endswith(NOT_FOR_NEW_TILES)
-    assert found.for_new_tiles.startswith("Use SVM: it has the highest macro-F1")
+    assert NOT_FOR_NEW_TILES not in found.action
     # the heads with the best baseline; majority is never a candidate
     assert [(pair.tests.head, pair.tests.reference) for pair in found.asked] == [
         ("softmax", "histogram_svm"),
         ("svm", "histogram_svm"),
     ]
-
-
-def test_heads_for_the_tiles_of_their_run_only_are_none_for_new_tiles(verdict):
-    found = verdict({"softmax": POOR, "svm": MIDDLE, "fused_svm": GOOD, "histogram_svm": POOR})
-    assert found.recommended == "fused_svm"
-    assert found.for_new_tiles.startswith("Use SVM: ")
-    assert verdict({"softmax": POOR, "fused_svm": GOOD, "histogram_svm": POOR}).for_new_tiles is None, (
-        "one is no choice"
-    )
 
 
 def test_a_head_with_a_lead_that_may_be_chance_does_not_beat_the_baseline(verdict):
@@ -92,7 +82,6 @@ def test_the_cheapest_head_that_beats_the_baselines_and_is_about_as_good_as_the_
     predicted = {"softmax": level, "svm": best, "mean": best, "histogram_svm": POOR, "majority": [0] * 60}
     found = verdict(predicted)
     assert (found.code, found.recommended, found.best) == ("cheaper", "softmax", "svm")
-    assert found.for_new_tiles is None
     assert "beats the best baseline, colour histogram + SVM" in found.action
     assert [(pair.tests.head, pair.tests.reference, pair.outcome) for pair in found.asked] == [
         ("softmax", "histogram_svm", "better"),
@@ -161,12 +150,13 @@ def test_a_random_split_rests_on_tiles(verdict):
     assert "sign-flip p over tiles" in rule_text(found)
 
 
-def test_a_head_for_the_tiles_of_its_run_only_says_so(make_predictions):
+def test_a_baseline_without_a_file_says_so(make_predictions):
     resampling = choose_resampling(make_predictions(Y, {"svm": GOOD}), n_draws=20, seed=0, level=0.95)
-    fused = Candidate("fused_svm", "fused SVM", 0.9, is_head=True, needs_no_training=False, run_only=True)
-    other = dataclasses.replace(fused, run_only=False)
-    actions = [Candidates([each]).choose([], n_units=9, resampling=resampling).action for each in (fused, other)]
+    knn = Candidate("knn", "20 nearest neighbours", 0.9, is_head=True, needs_no_training=False, run_only=True)
+    other = dataclasses.replace(knn, run_only=False)
+    actions = [Candidates([each]).choose([], n_units=9, resampling=resampling).action for each in (knn, other)]
     assert [action.endswith(NOT_FOR_NEW_TILES) for action in actions] == [True, False]
+    assert {"majority", "knn"} == RUN_ONLY
 
 
 def test_each_pair_is_asked_once():

@@ -15,7 +15,7 @@ from pipeline.heads.config import FitConfig
 from pipeline.heads.fit import CalibratedHead, FitResult, calibrate, fit_baseline, fit_head, fit_softmax, search_head
 from pipeline.heads.kind import HeadKind
 from pipeline.heads.memory_budget import Memory, Room
-from pipeline.heads.registry import BASELINE_KINDS, SAVED_KINDS
+from pipeline.heads.registry import KINDS, SAVED_KINDS
 from pipeline.heads.rows import EMBEDDINGS, HeadData
 from pipeline.heads.search_result import Point, Search
 from pipeline.names import BASELINES, FILES, MEANS
@@ -41,7 +41,7 @@ def made(name: str, rows: dict[str, Rows] = ROWS, config: FitConfig = CONFIG) ->
 
 def test_every_name_has_its_code() -> None:
     assert tuple(SAVED_KINDS) == tuple(FILES)
-    assert tuple(BASELINE_KINDS) == tuple(name for name in BASELINES if name not in MEANS)
+    assert {*KINDS} == {*FILES, *BASELINES} - {*MEANS}
     assert all(hasattr(CONFIG, kind.option) for kind in SAVED_KINDS.values() if kind.option)
 
 
@@ -99,10 +99,8 @@ def test_a_head_predicts_calibrated_scores_of_the_rows_that_it_takes() -> None:
     every, other = ROWS["test"], rows_of(30, seed=9)
     heads = {"softmax": calibrate(fit_softmax(ROWS), CONFIG), "svm": made("svm")}
     heads |= fit.mean_of("mean", heads)
-    heads["histogram_svm"] = calibrate(
-        fit_baseline("histogram_svm", BASELINE_KINDS["histogram_svm"], ROWS, CONFIG), CONFIG
-    )
-    data = HeadData(None, {EMBEDDINGS: every, "colour_histogram": other}, {}, {})  # type: ignore[arg-type]
+    heads["histogram_svm"] = calibrate(fit_baseline("histogram_svm", KINDS["histogram_svm"], ROWS, CONFIG), CONFIG)
+    data = HeadData(None, {EMBEDDINGS: every, "colour_histogram": other}, {}, {}, {})  # type: ignore[arg-type]
     outputs = dict(fit.predict_all(heads, data))
     assert list(outputs) == list(heads)
     for name, head in heads.items():

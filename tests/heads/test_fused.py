@@ -8,19 +8,21 @@ import pytest
 from sklearn.svm import SVC
 
 from pipeline import fit_heads
-from pipeline.errors import BadInput
+from pipeline.errors import BadArtifact, BadInput
 from pipeline.heads.base import Rows
 from pipeline.heads.config import FitConfig
 from pipeline.heads.outputs import LEAST_P
 from pipeline.heads.registry import SAVED_KINDS
-from pipeline.heads.rows import FUSED_NAME, load_head_data
-from pipeline.heads.saved import load_heads, read_saved_head, read_summary
+from pipeline.heads.rows import EMBEDDINGS, FUSED_NAME, features_of, load_head_data
 from pipeline.heads.svm.blocks import block_scale, scaler_of
 from pipeline.heads.svm.classifier import Svm, fit_svm
-from pipeline.names import COLOUR_AND_TEXTURE
+from pipeline.inference.find_heads import read_saved_head
+from pipeline.inference.saved_heads import load_heads, read_summary
+from pipeline.names import COLOUR_AND_TEXTURE, FILES
 from pipeline.storage import atomic, records
-from pipeline.storage.baseline_features import SCHEMA, row_type, write_baselines
+from pipeline.storage.baseline_features import SCHEMA, read_baselines, row_type, write_baselines
 from pipeline.storage.embeddings.reader import read_embeddings
+from pipeline.storage.embeddings.relative_features import group_codes, sums_of
 from pipeline.storage.predictions.csv_table import read_predictions
 
 from ..builders import CLASSES, D, make_run  # noqa: TID252  (no package has the tests)
@@ -104,27 +106,51 @@ def p_of(table: pd.DataFrame, head: str) -> np.ndarray:
 def test_saved_heads_score_as_in_predictions(fitted: Path) -> None:
     data = load_head_data(fitted / "embeddings.h5", fitted / "baselines.h5", FitConfig(fused=True))
     table = read_predictions(fitted / "predictions.csv")
-    for name in ("fused_svm", "fused_xgboost"):
-        head = SAVED_KINDS[name].load(fitted / f"heads/{name}.{'skops' if name == 'fused_svm' else 'ubj'}")
-        scores = head.scores(data.every[FUSED_NAME])
+    for name in ("fused_svm", "fused_xgboost", *COLOUR_AND_TEXTURE, "untrained_svm", "linear"):
+        scores = SAVED_KINDS[name].load(fitted / FILES[name]).scores(data.every[features_of(name)])
         own = table[table["head"] == name]
         assert (np.array(CLASSES)[scores.argmax(axis=1)] == own["predicted"]).mean() > 0.99
     assert isinstance(SAVED_KINDS["fused_svm"].load(fitted / "heads/fused_svm.skops"), Svm)
 
 
-def test_other_commands_refuse_fused_heads(fitted: Path) -> None:
-    """Only the rows of the run have both kinds of features."""
+@pytest.mark.parametrize("relative", ["none", "group"])
+def test_loaded_heads_predict_from_each_feature_set(tmp_path: Path, relative: str) -> None:
+    run = with_baselines(make_run(tmp_path / "run"))
+    assert fit(run, "--heads", "fused_svm", "svm", "--relative", relative) == 0
+    record = records.read_record(run / "predictions.csv")
+    names = ["softmax", "svm", "fused_svm", "mean", "fused_mean", *COLOUR_AND_TEXTURE, "baseline_mean", "untrained_svm"]
+    saved = load_heads(run, read_summary(run, record), names, record=record, embedded={"options": {}})
+    assert saved.feature_sets == {EMBEDDINGS, "colour_histogram", "handcrafted", "untrained"}
+    content = read_embeddings(run / "embeddings.h5")
+    features = {EMBEDDINGS: content.features} | read_baselines(run / "baselines.h5").features()
+    code, counts = group_codes(np.array(content.group))
+    centre = {
+        name: saved.centre_of(name, sums_of([features[name]], code, len(counts)), counts)[code] for name in saved.means
+    }
+    assert set(centre) == (set() if relative == "none" else {EMBEDDINGS, "colour_histogram", "handcrafted"})
+    table = read_predictions(run / "predictions.csv")
+    for head, output in saved.predict(features, content.logits, centre).items():
+        np.testing.assert_allclose(output.p, p_of(table, head), atol=1e-5, err_msg=head)
+
+
+def test_heads_need_the_record_of_their_baselines_file(fitted: Path) -> None:
     record = records.read_record(fitted / "predictions.csv")
-    for head in ("fused_svm", "fused_mean"):
-        with pytest.raises(BadInput, match="take another head"):
-            load_heads(fitted, read_summary(fitted, record), [head], embedded={"options": {}})
+    inputs = {name: "0" * 64 if name.endswith("baselines.h5") else sha256 for name, sha256 in record["inputs"].items()}
+    summary = read_summary(fitted, record)
+    for head in ("fused_svm", "histogram_svm", "baseline_mean"):
+        with pytest.raises(BadArtifact, match=r"baselines\.h5: not the one that the heads were fitted on"):
+            load_heads(fitted, summary, [head], record=record | {"inputs": inputs}, embedded={"options": {}})
+    softmax = load_heads(fitted, summary, ["softmax"], record=record | {"inputs": inputs}, embedded={"options": {}})
+    assert softmax.described is None
     with pytest.raises(BadInput, match="no head"):
         read_saved_head(fitted, "fused_svm")
 
 
-def test_another_baselines_file_fits_fused_heads_again(fitted: Path) -> None:
-    record = records.read_record(fitted / "heads/fused_svm.skops")
-    assert sorted(record["inputs"]) == ["../baselines.h5", "../embeddings.h5"]
+def test_another_baselines_file_fits_heads_on_it_again(fitted: Path) -> None:
+    for name in ("fused_svm", "histogram_svm"):
+        record = records.read_record(fitted / f"heads/{name}.skops")
+        assert sorted(record["inputs"]) == ["../baselines.h5", "../embeddings.h5"]
+    assert list(records.read_record(fitted / "heads/linear.skops")["inputs"]) == ["../embeddings.h5"]
 
 
 def test_without_baselines_it_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def test_features_relative_to_groups(path: Path, tmp_path: Path, is_streamed: bo
     usable = usable_rows(content)
     x, groups = content.features[usable], np.array(content.group)[usable]
     mean = x[content.split[usable] == 0].mean(axis=0)
-    np.testing.assert_allclose(data.mean, mean, rtol=1e-5)
+    np.testing.assert_allclose(data.means[EMBEDDINGS], mean, rtol=1e-5)
     own = groups == "g3"
     found = in_memory(data.every[EMBEDDINGS].take(own)).features
     np.testing.assert_allclose(found[:, :D], x[own])

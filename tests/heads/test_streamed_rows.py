@@ -15,7 +15,7 @@ from pipeline.heads.base import Head, Rows
 from pipeline.heads.config import FitConfig, FitOn
 from pipeline.heads.fit import FitResult, fit_baseline, fit_head, search_head
 from pipeline.heads.probes import separability, source_probe
-from pipeline.heads.registry import BASELINE_KINDS, SAVED_KINDS
+from pipeline.heads.registry import KINDS, SAVED_KINDS
 from pipeline.heads.search_result import Search
 from pipeline.heads.streamed_rows import StreamedRows, in_memory, sampled, scores_of
 from pipeline.heads.svm import nystroem
@@ -23,6 +23,7 @@ from pipeline.heads.svm.classifier import Svm, fit_svm
 from pipeline.heads.svm.nystroem_streamed import fit_regression, fit_streamed
 from pipeline.heads.xgb.booster import POINTS, search_boosting
 from pipeline.heads.xgb.external_memory import bins_bytes, external_matrix
+from pipeline.names import ON_REQUEST
 from pipeline.storage import atomic
 from pipeline.storage.embeddings.feature_rows import StoredFeatures
 from pipeline.storage.embeddings.reader import SCHEMA
@@ -175,7 +176,7 @@ def test_a_streamed_svm_keeps_the_format_of_its_file(store: Store, tmp_path: Pat
 
 
 @pytest.mark.parametrize("fit_on", ["train", "heldout"])
-@pytest.mark.parametrize("name", SAVED_KINDS)
+@pytest.mark.parametrize("name", ON_REQUEST)
 def test_a_head_is_chosen_on_a_sample_and_its_held_out_scores_are_of_all_val_rows(
     store: Store, name: str, fit_on: FitOn
 ) -> None:
@@ -218,7 +219,7 @@ def test_no_held_out_score_is_by_a_head_that_saw_the_row(store: Store, monkeypat
 def test_baselines_take_a_sample_and_say_so(store: Store) -> None:
     known = {"train": rows_of(400), "val": rows_of(200, seed=2)}
     for name in ("knn", "linear", "majority"):
-        kind = BASELINE_KINDS[name]
+        kind = KINDS[name]
         sample = {key: store(rows, sample=99) for key, rows in known.items()}
         fitted = fit_baseline(name, kind, sample, FitConfig())
         assert fitted.facts["notes"] == [

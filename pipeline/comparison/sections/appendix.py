@@ -143,7 +143,7 @@ def provenance(data: ReportData) -> Section:
     """Return the files that the numbers come from, by hash, and how they were made."""
     rows, commands = [], []
     of_part = (RunFile.MODEL, RunFile.EMBEDDINGS, *FILES.values())
-    unused = {file for head, file in FILES.items() if head not in data.predictions.main_heads}
+    unused = {file for head, file in FILES.items() if head not in data.predictions.heads}
     for name, _, stage in records.ARTIFACTS:
         if stage in ("report", "compare") or name in unused or (data.protocol is not None and name in of_part):
             continue  # of a plan, every part has one; predictions.csv.json has the hash of each part's predictions

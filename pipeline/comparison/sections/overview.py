@@ -10,7 +10,7 @@ from pipeline.comparison.scores import FEW_UNITS
 from pipeline.comparison.sections.transductive import transductive
 from pipeline.markup.document import Block, Bullets, Figure, Note, Section, Table, Text
 from pipeline.markup.number_format import NOT_AVAILABLE, count, head_name, interval, level_text, listing, number
-from pipeline.names import FUSED, MEANS, SPLITS
+from pipeline.names import FUSED, MEANS, RUN_ONLY, SPLITS
 from pipeline.storage.protocol import Protocol
 
 PROTOCOLS = {
@@ -65,15 +65,21 @@ def result(data: ReportData) -> Section:
     predictions = data.predictions
     warning = _warning(predictions)
     errors = [finding for finding in data.files.findings or [] if finding.severity == "error"]
-    usable = data.verdict.for_new_tiles
-    blocks: list[Block] = [Note(data.verdict.action)]
-    blocks += [Note(f"Of the heads that predict new tiles, {usable[0].lower()}{usable[1:]}")] if usable else []
-    blocks += [Text(_what(data)), data.figures["scores"]]
+    blocks: list[Block] = [Note(data.verdict.action), *_application(data), Text(_what(data)), data.figures["scores"]]
     blocks += [Note(warning)] if warning else []
     blocks += [Note(text) for text in transductive(predictions.details)]
     if errors:
         blocks.append(Note(f"The audit found {count(len(errors), 'error')} in the data, first: {errors[0].what}."))
     return Section("Result", [*blocks, *_network(data)])
+
+
+def _application(data: ReportData) -> list[Text]:
+    """Return the command that applies what is recommended to new tiles, if there is one."""
+    head = data.verdict.recommended
+    if head is None or head in RUN_ONLY or "pixels" in (data.encoder or {}):  # imported rows have no network
+        return []
+    run = "--run RUN" if data.protocol is None else "--run RUN/parts/PART (a network of one part)"
+    return [Text(f"For new tiles: python -m pipeline.predict {run} --head {head} --tiles FOLDER.")]
 
 
 def _what(data: ReportData) -> str:

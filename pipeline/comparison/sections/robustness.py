@@ -15,7 +15,7 @@ FIGURE = "robustness.png"
 LIMITS = (
     "Each corruption has one fixed strength, chosen before any result was seen, and is computed, not scanned. The "
     "losses rank the heads under these changes; they do not predict a new scanner or laboratory. The heads share one "
-    "network, so that most of a loss is the network's."
+    "network, so that most of a loss is the network's; baselines have none."
 )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact
-from pipeline.names import MAIN, RunFile
+from pipeline.names import HEADS, RunFile
 from pipeline.storage.csv_files import read_table
 from pipeline.storage.predictions.columns import PART_COLUMNS
 from pipeline.storage.predictions.csv_table import HeadOutput, with_probabilities
@@ -79,7 +79,7 @@ def read_robustness(path: Path) -> pd.DataFrame:
         table = pd.concat([table, parts], axis=1)
     if any(table[name].dtype.kind != "i" for name in PART_COLUMNS):
         raise refuse("a seed or fold is not a whole number")
-    if unknown := sorted(set(table["head"]) - set(MAIN)):
+    if unknown := sorted(set(table["head"]) - set(HEADS)):
         raise refuse(f"head '{unknown[0]}' is unknown")
     if table["corruption"].iloc[0] != NONE:
         raise refuse(f"its first rows are not those without corruption ('{NONE}')")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import BadArtifact
-from pipeline.names import MAIN
+from pipeline.names import HEADS
 from pipeline.storage import atomic
 from pipeline.storage.csv_files import read_table
 from pipeline.storage.predictions.csv_table import HeadOutput, check_probabilities, with_probabilities
@@ -73,7 +73,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
     if not names or any(name[:2] != "p_" for name in names):
         raise refuse(f"its columns are not {', '.join(COLUMNS)}, p_<class>, ...")
     check_probabilities(table, names, refuse)
-    if not set(table["predicted"]) <= {name[2:] for name in names} or not set(table["head"]) <= set(MAIN):
+    if not set(table["predicted"]) <= {name[2:] for name in names} or not set(table["head"]) <= set(HEADS):
         raise refuse("a class or head is unknown")
     empty = (table["x"] == "") & (table["y"] == "")
     if not empty.all():

@@ -62,7 +62,7 @@ def cut(text: str, *rows: int) -> str:
         (lambda text: text.replace("corruption", "damage"), "its first columns are not"),
         (lambda text: text.splitlines()[0], "no rows"),
         (lambda text: "", "not a readable CSV file"),
-        (lambda text: text.replace("svm", "knn"), "head 'knn' is unknown"),
+        (lambda text: text.replace("svm", "svn"), "head 'svn' is unknown"),
         (lambda text: text.replace("none", "nothing"), "not those without corruption"),
         (lambda text: cut(text, 6), "softmax under 'blur' has other tiles"),
         (lambda text: cut(text, 7, 8), "svm has no rows under 'blur'"),

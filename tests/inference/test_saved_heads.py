@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadArtifact, BadInput, StaleInput
-from pipeline.heads.base import Rows
 from pipeline.heads.outputs import calibrated_output
-from pipeline.heads.saved import EmbeddedBy, embeddings_record, load_heads, read_summary
+from pipeline.heads.rows import EMBEDDINGS
+from pipeline.inference.saved_heads import EmbeddedBy, embeddings_record, load_heads, read_summary
 from pipeline.storage import atomic, records
 from pipeline.storage.embeddings.reader import read_embeddings
 from pipeline.storage.predictions.csv_table import read_predictions
@@ -33,26 +33,28 @@ def test_loaded_heads_repeat_predictions_csv(fitted_base: Path) -> None:
     record = records.read_record(run / "predictions.csv")
     model = atomic.sha256_file(run / "model.safetensors")
     embedded = embeddings_record(run, record, EmbeddedBy(model, "x", "y"))
-    saved = load_heads(run, read_summary(run, record), HEADS, embedded=embedded)
+    saved = load_heads(run, read_summary(run, record), HEADS, record=record, embedded=embedded)
     content = read_embeddings(run / "embeddings.h5")
-    outputs = saved.predict(Rows(content.features, content.logits, content.label.astype(np.int64)))
+    outputs = saved.predict({EMBEDDINGS: content.features}, content.logits)
     table = read_predictions(run / "predictions.csv")
     for head in HEADS:
         rows = table[table["head"] == head]
         assert [content.classes[code] for code in outputs[head].predicted] == list(rows["predicted"])
         np.testing.assert_allclose(outputs[head].p, rows[["p_ADI", "p_TUM"]], atol=1e-6)
     assert saved.dtype == "float32"
-    alone = load_heads(run, read_summary(run, record), ["mean"], embedded=embedded)
-    assert list(alone.predict(Rows(content.features, content.logits, content.label.astype(np.int64)))) == ["mean"]
+    alone = load_heads(run, read_summary(run, record), ["mean"], record=record, embedded=embedded)
+    assert list(alone.predict({EMBEDDINGS: content.features}, content.logits)) == ["mean"]
     assert [path.name for path in alone.files] == ["heads.json", "svm.skops", "xgboost.ubj"]
 
 
 def test_a_head_that_was_not_fitted_is_named(fitted_base: Path) -> None:
     run = fitted_base / "run"
-    summary = read_summary(run, records.read_record(run / "predictions.csv"))
+    record = records.read_record(run / "predictions.csv")
+    summary = read_summary(run, record)
     del summary["heads"]["svm"]
-    with pytest.raises(BadInput, match="there is no head 'svm', only softmax, xgboost, mean"):
-        load_heads(run, summary, ["svm"], embedded={})
+    for head in ("svm", "knn"):
+        with pytest.raises(BadInput, match=f"no head '{head}' with a file, only softmax, xgboost, mean, linear:"):
+            load_heads(run, summary, [head], record=record, embedded={})
 
 
 def test_embeddings_of_another_network_are_named_with_both_hashes(fitted_base: Path) -> None:

@@ -1,0 +1,68 @@
+"""Fit the heads and baselines of one run, and load those whose files are current."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.heads import fit
+from pipeline.heads.base import SCHEMA
+from pipeline.heads.config import FitConfig
+from pipeline.heads.memory_budget import Memory
+from pipeline.heads.registry import KINDS, SAVED_KINDS
+from pipeline.heads.rows import EMBEDDINGS, HeadData, features_of, stored_sets
+from pipeline.names import BASELINES, FILES
+from pipeline.storage import freshness, records
+from pipeline.storage.freshness import Input
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """The inputs and the result of a run."""
+
+    source: Input
+    """embeddings.h5 with its record."""
+
+    baselines: Path | None
+    """baselines.h5, if baselines are fitted on it."""
+
+    heads: tuple[str, ...]
+    """Heads to fit, in the order of every table."""
+
+    config: FitConfig
+    memory: Memory
+    limits: Mapping[str, Any]
+    """The stated memory, and whether a cluster fits, where rows do not fit into that memory: they change the heads. The
+    machine's own memory is not recorded."""
+
+    artifact: records.Artifact
+    """predictions.csv, or predictions.parquet."""
+
+
+def head_artifact(name: str, config: FitConfig, job: Job) -> records.Artifact:
+    """Return how the file of a head or baseline is made; options of others do not count."""
+    own, path = SAVED_KINDS[name].option, job.artifact.path.parent / FILES[name]
+    inputs = [job.source.path]
+    if job.baselines is not None and stored_sets(name) != (EMBEDDINGS,):
+        inputs.append(job.baselines)
+    names = ("fit_on", "calibration", "relative", *([own] if own else []))
+    chosen = {name: getattr(config, name) for name in names} | dict(job.limits)
+    return records.Artifact(path, SCHEMA, "fit_heads", chosen, inputs, job.artifact.seed, job.source.known)
+
+
+def fit_or_load(name: str, data: HeadData, config: FitConfig, job: Job, *, restart: bool) -> fit.CalibratedHead:
+    """Return a head or baseline, loaded if its file is current; else fitted, calibrated and saved if it has a file."""
+    saved_kind, kind, own = SAVED_KINDS.get(name), KINDS[name], data.splits[features_of(name)]
+    artifact = None if saved_kind is None else head_artifact(name, config, job)
+    if saved_kind is not None and artifact is not None:
+        record = freshness.reusable_record(artifact, restart=restart)
+        if record is not None:
+            return fit.CalibratedHead(saved_kind.load(artifact.path), record["details"])
+    if name in BASELINES:
+        fitted = fit.fit_baseline(name, kind, own, config)
+    else:
+        fitted = fit.fit_head(name, kind, own, fit.search_head(name, kind, own, config), config)
+    made = fit.calibrate(fitted, config)
+    if saved_kind is not None and artifact is not None:
+        fit.save(made, artifact, job.source, device=config.device if saved_kind.uses_device else "cpu")
+    return made

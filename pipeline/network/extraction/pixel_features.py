@@ -1,0 +1,157 @@
+"""Describe tiles without any training: colours, hand-crafted texture, and a network with random weights."""
+
+import collections
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from pipeline.errors import BadInput, BadTile, PipelineError
+from pipeline.network.engines import Engine, build_engine
+from pipeline.network.extraction.resumable_rows import status_of
+from pipeline.network.model_file import Model
+from pipeline.network.preprocess import Preprocess
+from pipeline.network.resnet import build_network
+from pipeline.network.tile_files import TileSource
+from pipeline.runtime.progress import progress
+from pipeline.runtime.signals import StopRequest
+from pipeline.storage.embeddings.reader import OK
+from pipeline.tiles.handcrafted_features import HANDCRAFTED_NAMES, N_COLOURS, colour_histogram, handcrafted_features
+
+ARCH = "resnet50"
+"""The untrained network."""
+
+BATCH = 16
+"""Tiles per forward pass."""
+
+AHEAD = 8
+"""Tiles per worker that may be described before the network has seen them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """What was computed of one tile without the network."""
+
+    row: int
+    status: int
+    problem: str
+    """"" or why the tile could not be used; all arrays are zeros then."""
+
+    sha256: np.ndarray
+    """(32,) uint8."""
+
+    colour_histogram: np.ndarray
+    """(512,) float32."""
+
+    handcrafted: np.ndarray
+    """(D,) float32."""
+
+    pixels: np.ndarray
+    """(px, px, 3) uint8: the network's input."""
+
+
+def describe(tiles: TileSource, row: int) -> Described:
+    """Decode one tile, once, and compute all that needs no network."""
+    try:
+        pixels, digest = tiles.read_normalised(row)
+    except BadTile as error:
+        floats = np.zeros(N_COLOURS, np.float32), np.zeros(len(HANDCRAFTED_NAMES), np.float32)
+        empty = np.zeros((tiles.size, tiles.size, 3), np.uint8)
+        return Described(row, status_of(str(error)), str(error), np.zeros(32, np.uint8), *floats, empty)
+    found = colour_histogram(pixels), handcrafted_features(pixels), tiles.preprocess.apply(pixels)
+    return Described(row, OK, "", np.frombuffer(digest, np.uint8), *found)
+
+
+def describe_all(tiles: TileSource, *, workers: int) -> Generator[Described]:
+    """Yield the tiles in order, described ahead by threads; memory does not grow with their number.
+
+    Threads, not processes: texture is compiled code that works outside the interpreter's lock, and a killed run leaves
+    no process behind.
+    """
+    waiting: collections.deque[Future[Described]] = collections.deque()
+    pool = ThreadPoolExecutor(max(1, workers))
+    try:
+        for row in range(len(tiles)):
+            waiting.append(pool.submit(describe, tiles, row))
+            if len(waiting) > AHEAD * max(1, workers):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def build_untrained(seed: int, px: int) -> Model:
+    """Return ResNet-50 with torchvision's random weights, as before the first training step.
+
+    In eval mode its batch normalisation, with the running mean 0 and variance 1 that it starts with, does nothing.
+    The activations stay finite all the same (features of about 10, hundreds at most), and no statistic of any tile,
+    test tiles among them, has to go into the network. Statistics estimated from tiles made the baseline lower, not
+    higher: normalised random layers amplify noise.
+    """
+    info = {"arch": ARCH, "classes": [], "preprocess": Preprocess(size=px).as_json()}
+    return Model(network=build_network(ARCH, n_classes=2, seed=seed).eval(), info=info, record={})
+
+
+def untrained_engine(model: Model, device: torch.device) -> Engine:
+    """Return the untrained network, ready to run."""
+    return build_engine("torch", model, device=device, precision="fp32", batch=BATCH)
+
+
+def described_blocks(
+    tiles: TileSource, engine: Engine | None, *, workers: int, max_bad: float, label: str, lost: str
+) -> Generator[tuple[list[Described], np.ndarray]]:
+    """Yield blocks of at most `BATCH` tiles in order, and their features of the untrained network.
+
+    Args:
+        tiles: N tiles, prepared for the untrained network.
+        engine: the untrained network; None: its features are (n, 0).
+        workers: threads.
+        max_bad: largest share of tiles that cannot be used.
+        label: of the progress bar.
+        lost: what a stop loses, for its message.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM.
+        BadInput: too many tiles cannot be used; names the first.
+        PipelineError: the network gives a number that is not finite; names the tile.
+    """
+    n, bad = len(tiles), 0
+    first_problem = ""
+    under_way: collections.deque[list[Described]] = collections.deque()
+
+    def pixels(described: Iterator[Described]) -> Iterator[torch.Tensor]:
+        while block := list(itertools.islice(described, BATCH)):
+            under_way.append(block)  # an engine may take the next block before it gives this one's features
+            yield torch.from_numpy(np.stack([tile.pixels for tile in block])).permute(0, 3, 1, 2)
+
+    with (
+        StopRequest() as stop,
+        progress(n, unit="tile", label=label) as bar,
+        contextlib.closing(describe_all(tiles, workers=workers)) as described,
+    ):
+        inputs = pixels(described)
+        none = ((np.zeros((len(batch), 0), np.float32), None) for batch in inputs)
+        for seen, _ in none if engine is None else engine.run(inputs):
+            block = under_way.popleft()
+            for i, tile in enumerate(block):
+                if tile.problem:
+                    seen[i] = 0
+                    bad, first_problem = bad + 1, first_problem or tile.problem
+                elif not np.isfinite(seen[i]).all():
+                    raise PipelineError(
+                        f"{tiles.name(tile.row)}: the untrained network's features are not finite: give another --seed"
+                    )
+            if bad > max_bad * n:
+                raise BadInput(
+                    f"{tiles.place}: {bad} of {n} tiles or more cannot be used, above --max-bad {max_bad:g}; "
+                    f"the first: {first_problem}"
+                )
+            yield block, seen
+            bar.update(len(block))
+            if stop.signum:
+                raise stop.interrupted(lost)
