@@ -203,6 +203,8 @@ def judged(make_judged: Callable[..., ReportData]) -> ReportData:
 def shown_verdict(browser: Browser) -> tuple[str, str, dict[str, tuple[str, list[float]]]]:
     """Return code, recommended, and of each pair the outcome and value, low, high, p of the reader's own view."""
     page = browser.page
+    found = page.locator("#own-verdict")
+    code, recommended = found.get_attribute("data-code"), found.get_attribute("data-recommended")  # waits for the view
     pairs = {
         each.get_attribute("data-pair"): (
             each.get_attribute("data-outcome"),
@@ -210,8 +212,7 @@ def shown_verdict(browser: Browser) -> tuple[str, str, dict[str, tuple[str, list
         )
         for each in page.query_selector_all("[data-pair]")
     }
-    found = page.locator("#own-verdict")
-    return found.get_attribute("data-code"), found.get_attribute("data-recommended"), pairs
+    return code, recommended, pairs
 
 
 def shown_score(browser: Browser, name: str) -> list[float]:
