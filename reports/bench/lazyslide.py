@@ -3,8 +3,8 @@
     python reports/bench/lazyslide.py --theirs OTHER_VENV/bin/python --run RUN --slide SLIDE.tif
 
 RUN has a resnet50 that was trained at a known scale. OTHER_VENV has lazyslide, torchvision and safetensors. Each
-command starts Python, finds tissue, cuts it into tiles at the scale of the network, embeds them by one thread and
-writes them. Printed are the wall time and the processor time of each command with its processes, which a busy machine
+command starts Python, finds tissue, cuts it into tiles at the scale of the network, embeds them by --threads threads
+and writes them. Printed are the wall time and the processor time of each command with its processes, which a busy machine
 changes less.
 """
 
@@ -26,8 +26,8 @@ THEIRS = """
 import json, sys
 import lazyslide as zs, torch, torchvision, wsidata
 from safetensors.torch import load_file
-slide, weights, description, out = sys.argv[1:]
-torch.set_num_threads(1)
+slide, weights, description, out, threads = sys.argv[1:]
+torch.set_num_threads(int(threads))
 info = json.load(open(description))
 scale = info["preprocess"]
 network = torchvision.models.resnet50(num_classes=len(info["classes"]))
@@ -64,8 +64,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="run folder with a trained resnet50")
     parser.add_argument("--slide", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
     model = options.run / "model.safetensors"
     rows: dict[str, list[tuple[float, float]]] = {"histoheads": [], "lazyslide": []}
     for _ in range(options.rounds):
@@ -74,14 +75,14 @@ def main() -> None:
             run.mkdir()
             for path in (*options.run.glob("model.*"), *options.run.glob("manifest.csv*")):
                 shutil.copy(path, run)
-            words = ["--run", run, "--slide", options.slide, "--threads", 1, "--workers", 1]
+            words = ["--run", run, "--slide", options.slide, "--threads", options.threads, "--workers", 1]
             busy, wall, _ = measured([sys.executable, "-m", "pipeline.extract", *map(str, words)])
             rows["histoheads"].append((busy, wall))
             embedded = next(run.glob("slides/*/*.h5"))
             made = json.loads(embedded.with_name(embedded.name + ".json").read_text())["details"]
             with h5py.File(embedded) as file:
                 n = len(file["features"])
-            words = [options.slide, model, model.with_suffix(".json"), Path(folder) / "theirs.zarr"]
+            words = [options.slide, model, model.with_suffix(".json"), Path(folder) / "theirs.zarr", options.threads]
             busy, wall, out = measured([str(options.theirs), "-c", THEIRS, *map(str, words)])
             rows["lazyslide"].append((busy, wall))
             print(f"{made['engine']} {made['precision']}, {n} tiles; lazyslide {out.split()[-1]} tiles")
