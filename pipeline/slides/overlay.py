@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation
 
-from pipeline.slides.base import Thumbnail
+from pipeline.slides.base import FAST_PNG, Thumbnail
 from pipeline.storage.atomic import atomic
 
 SHADE = 0.35
@@ -37,7 +37,8 @@ def draw_overlay(path: Path, thumbnail: Thumbnail, coords: np.ndarray, *, side: 
     for y, x, sign in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
         np.add.at(edges, (y, x), sign)
     is_tile = edges.cumsum(axis=0).cumsum(axis=1)[:high, :wide] > 0
-    shown = np.where(is_tile[..., None], thumbnail.pixels, thumbnail.pixels * (1 - SHADE)).astype(np.uint8)
+    shaded = (np.arange(256) * (1 - SHADE)).astype(np.uint8)
+    shown = np.where(is_tile[..., None], thumbnail.pixels, shaded[thumbnail.pixels])
     stripes = np.add.outer(np.arange(high), np.arange(wide)) % 8 < 3
     shown[ink & stripes] = INK
     shown[binary_dilation(is_tile, iterations=max(1, max(high, wide) // 1000)) & ~is_tile] = BORDER
@@ -46,4 +47,4 @@ def draw_overlay(path: Path, thumbnail: Thumbnail, coords: np.ndarray, *, side: 
     caption = f"{len(coords)} tiles of {side} px" + (", pen marks hatched" if ink.any() else "")
     ImageDraw.Draw(figure).text((4, 4), caption, fill="black", font=ImageFont.load_default(14))
     with atomic(path) as temporary:
-        figure.save(temporary, format="PNG")
+        figure.save(temporary, format="PNG", compress_level=FAST_PNG)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipeline.errors import BadSlide, StaleInput, UsageError
 from pipeline.runtime.console import log
-from pipeline.slides.base import Slide
+from pipeline.slides.base import FAST_PNG, Slide
 from pipeline.slides.find import SlideEntry
 from pipeline.slides.grid import (
     SCHEMA,
@@ -111,7 +111,7 @@ def _make_grid(artifact: records.Artifact, slide: Slide, name: str, tiling: Tili
     path = artifact.path
     image, overlay = thumbnail_path(path, name), path.with_name(f"{name}-overlay.png")
     with atomic.atomic(image) as temporary:
-        Image.fromarray(thumbnail.pixels).save(temporary, format="PNG")
+        Image.fromarray(thumbnail.pixels).save(temporary, format="PNG", compress_level=FAST_PNG)
     draw_overlay(overlay, thumbnail, table[["x", "y"]].to_numpy(), side=squares.side, ink=tissue.ink)
     details = {
         **content_facts(slide.path, artifact.known[slide.path], path.parent),

@@ -7,7 +7,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from skimage import filters
 
 from pipeline.slides.base import Thumbnail
-from pipeline.slides.ink import ink_mask
+from pipeline.slides.ink import channel_range, ink_mask
 from pipeline.tiles.audit.measure import BLACK
 
 THRESHOLDS = (0.03, 0.10)
@@ -48,7 +48,7 @@ def white_balanced(pixels: np.ndarray) -> np.ndarray:
         pixels: (h, w, 3) uint8.
     """
     smooth = gaussian_filter(pixels.astype(np.float32), (1, 1, 0))
-    low = smooth.min(axis=2)
+    low, _ = channel_range(smooth)
     glass = np.median(smooth[low >= np.percentile(low, BRIGHTEST)], axis=0)
     if glass.min() > LEAST_GLASS and 1 - glass.min() / glass.max() < MOST_GLASS_SATURATION:
         smooth = np.minimum(smooth / glass * 255, 255)
@@ -61,7 +61,7 @@ def saturation(balanced: np.ndarray) -> np.ndarray:
     Args:
         balanced: (h, w, 3) float32 by `white_balanced`.
     """
-    high, low = balanced.max(axis=2), balanced.min(axis=2)
+    low, high = channel_range(balanced)
     return np.where(high > BLACK, (high - low) / np.maximum(high, 1), 0).astype(np.float32)
 
 
