@@ -98,10 +98,12 @@ def compute(
 
     from pipeline.network.extraction.pixel_features import described_blocks
     from pipeline.runtime.device import n_workers
+    from pipeline.storage.baseline_features import FEATURES
 
     blocks = described_blocks(
         tiles,
         engine,
+        FEATURES,
         workers=n_workers(common.workers),
         max_bad=common.max_bad,
         label="baselines",

@@ -164,17 +164,19 @@ def describe(common: Common, options: FitHeadsOptions) -> "Job":
     """
     from pipeline.heads.job import Job
     from pipeline.heads.memory_budget import decide_memory
-    from pipeline.storage.baseline_features import find_baselines
+    from pipeline.storage import baseline_features
     from pipeline.storage.embeddings import reader
     from pipeline.storage.predictions import csv_table
 
     source = check_input(options.embeddings or common.run / RunFile.EMBEDDINGS, schema=reader.SCHEMA)
     if not common.force:
         freshness.check_inputs_unchanged(source.path, source.record)
-    baselines = find_baselines(common.run) if options.baselines else None
+    found = baseline_features.find_baselines(common.run) if options.baselines else None
+    baselines = None if found is None else check_input(found, schema=baseline_features.SCHEMA)
     config = options.config(common)
     stated = None if options.memory is None else memory_bytes(options.memory)
-    memory = decide_memory(stated, source.path, baselines, config, cluster=options.cluster)
+    inputs = [source] if baselines is None else [source, baselines]
+    memory = decide_memory(stated, source.path, found, config, cluster=options.cluster)
     is_limited = stated is not None and memory.room is not None
     limits = {"memory": stated, "cluster": options.cluster is not None} if is_limited else {}
     is_frozen = reader.read_header(source.path).attrs["encoder"] != TRAINED
@@ -186,9 +188,9 @@ def describe(common: Common, options: FitHeadsOptions) -> "Job":
         schema=csv_table.SCHEMA,
         stage="fit_heads",
         options=chosen | limits,
-        inputs=[source.path, *([baselines] if baselines is not None else [])],
+        inputs=[each.path for each in inputs],
         seed=common.seed,
-        known=source.known,
+        known={path: sha256 for each in inputs for path, sha256 in each.known.items()},
     )
     return Job(source, baselines, tuple(heads), config, memory, limits, artifact)
 
@@ -207,9 +209,10 @@ def fit_all(common: Common, options: FitHeadsOptions, job: "Job") -> None:
     from pipeline.storage.predictions.parquet_writer import require_pyarrow
 
     device = use_device(common.device, common.threads, deterministic=common.deterministic).type
+    described = None if job.baselines is None else job.baselines.path
     config = dataclasses.replace(job.config, device="cuda" if device == "cuda" else "cpu")
     with steps.open_fit_backend(config, job.memory, folder=common.run, cluster=options.cluster) as (config, cache):
-        data = load_head_data(job.source.path, job.baselines, config, room=job.memory.room, cache=cache)
+        data = load_head_data(job.source.path, described, config, room=job.memory.room, cache=cache)
         rows, n_rows = data.splits[EMBEDDINGS], len(data.every[EMBEDDINGS].y)
         fitted_twice = {"linear"} if "logistic" in job.heads else set()
         baselines = [name for name in BASELINES if options.baselines and SOURCES[name] in data.splits]
@@ -235,13 +238,13 @@ def fit_all(common: Common, options: FitHeadsOptions, job: "Job") -> None:
         chosen = heads["svm"].facts["chosen"] if "svm" in heads and not data.means else None
         probed = probes(data.plain, chosen, seed=common.seed)
         csv_table.write_predictions(path, data.embeddings, steps.predict_all(heads, data))
-    job.source.check_unchanged()
+    job.check_unchanged()
     facts = {name: head.facts for name, head in heads.items()}
     summary = {"classes": data.embeddings.classes, "fit_on": config.fit_on, "heads": facts} | probed
     summary["relative"] = {features: mean.tolist() for features, mean in data.means.items()} or None
     atomic.write_text(common.run / RunFile.HEADS, atomic.to_json(summary))
     details = {name: job.source.record["details"].get(name) for name in ("protocol", "dataset", "credit", "encoder")}
-    details |= normalisation_facts(job.source.path, job.baselines)
+    details |= normalisation_facts(job.source.path, described)
     details |= {"fit_on": config.fit_on, "calibrated_on": "val", "n_train": len(rows["train"].y)}
     details |= {name: getattr(options, name) for name in ("decide", "relative")}
     details["n_skipped"] = len(job.source.record["details"]["skipped"])

@@ -11,6 +11,7 @@ ground truth. In a cross-validation plan the heads are those of the part whose n
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +27,8 @@ from pipeline.storage.lock import locked
 from pipeline.storage.protocol import read_protocol
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pipeline.network.preprocess import Preprocess
 
 EMBED_SLIDE = "embed the slide by this run's network (`python -m pipeline.extract --slide`), or give the --run it is by"
@@ -107,6 +110,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     from pipeline.runtime.device import n_workers, use_device
     from pipeline.storage.embeddings import reader as stored
     from pipeline.storage.predictions import unlabelled
+    from pipeline.tiles.manifest import read_manifest
 
     record = freshness.checked_record(path, schema=stored.SCHEMA, force=common.force)
     content = stored.read_embeddings(path, with_features=False)
@@ -146,13 +150,15 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
         return code
     if options.geojson == "regions":
         shapely(OTHERWISE)
-    described = {}
+    described: Mapping[str, np.ndarray] = {}
     if saved.described is not None:
         device = use_device(common.device, common.threads, deterministic=common.deterministic)
-        workers, tiles = n_workers(common.workers), place / RunFile.MANIFEST
-        described = describe_slide(saved, content, source, tiles, device=device, workers=workers)
+        manifest, workers = read_manifest(place / RunFile.MANIFEST), n_workers(common.workers)
+        described = describe_slide(saved, content, source, manifest, device=device, workers=workers)
     outputs = predict_rows(saved, content, path, described)
     sources = {file.name: atomic.sha256_file(file) for file in saved.files}
+    if saved.described is not None:
+        sources[RunFile.BASELINES] = saved.described["sha256"]
     outliers = None if rejection is None else (rejection, outlier_scores(rejection, content, path))
     maps = build_maps(
         content,
@@ -201,6 +207,7 @@ def predict_folder(common: Common, options: PredictOptions, folder: Path, out: P
     """Embed the tiles of a folder with the run's network and predict them; return the exit code."""
     from pipeline.heads.rows import EMBEDDINGS
     from pipeline.inference.find_heads import read_heads
+    from pipeline.inference.pixel_features import tile_side
     from pipeline.inference.saved_heads import EmbeddedBy
     from pipeline.inference.tiles import TrainedNetwork, predict_tiles
     from pipeline.maps.write import remove_earlier
@@ -238,7 +245,7 @@ def predict_folder(common: Common, options: PredictOptions, folder: Path, out: P
     workers = n_workers(common.workers)
 
     def prepared(preprocess: "Preprocess") -> TileFiles:
-        tiles = TileFiles(folder, names, None, preprocess).fit_colours(workers=workers)
+        tiles = TileFiles(folder, names, None, preprocess, side=tile_side(manifest)).fit_colours(workers=workers)
         if tiles.colours is not None:
             log.warning(f"predict: colours are normalised by source: all tiles of {folder} count as one source")
         log_colours("predict", [tiles])
@@ -246,9 +253,8 @@ def predict_folder(common: Common, options: PredictOptions, folder: Path, out: P
 
     if saved.means:
         log.warning(f"predict: features are relative to a group: all tiles of {folder} count as one slide")
-    network = None
+    manifest, network = read_manifest(common.run / RunFile.MANIFEST), None
     if EMBEDDINGS in saved.feature_sets:
-        manifest = read_manifest(common.run / RunFile.MANIFEST)
         engine = recorded_engine(saved.embedded, model, manifest, device, workers=workers)
         network = TrainedNetwork(engine, model.preprocess)
     outputs, problems = predict_tiles(

@@ -34,7 +34,6 @@ from pipeline.names import MEANS, SOURCES
 from pipeline.runtime.console import log
 from pipeline.runtime.progress import progress
 from pipeline.storage import atomic, records
-from pipeline.storage.freshness import Input
 from pipeline.storage.predictions.csv_table import HeadOutput
 
 HELDOUT_FOLDS = 3
@@ -276,11 +275,10 @@ def predict_all(heads: Mapping[str, CalibratedHead], data: HeadData) -> Iterator
     return with_means(fitted(), {name: made.facts for name, made in heads.items() if made.head is None})
 
 
-def save(made: CalibratedHead, artifact: records.Artifact, source: Input, *, device: str) -> None:
+def save(made: CalibratedHead, artifact: records.Artifact, *, device: str) -> None:
     """Write the file of a head and its record, so that the head outlasts an interruption of the command."""
     cast("SavableHead", made.head).save(artifact.path)  # heads of SAVED_KINDS are
     made.facts["bytes"] = artifact.path.stat().st_size
-    source.check_unchanged()
     records.write_record(artifact, details=made.facts, device=device)
     seconds = made.facts["search_seconds"] + made.facts["fit_seconds"]
     log.info(f"fit_heads: {artifact.path.stem} fitted in {seconds:.0f} s")

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pipeline.heads import fit
@@ -23,7 +22,7 @@ class Job:
     source: Input
     """embeddings.h5 with its record."""
 
-    baselines: Path | None
+    baselines: Input | None
     """baselines.h5, if baselines are fitted on it."""
 
     heads: tuple[str, ...]
@@ -38,16 +37,22 @@ class Job:
     artifact: records.Artifact
     """predictions.csv, or predictions.parquet."""
 
+    def check_unchanged(self) -> None:
+        """Check that the inputs are still those that were read; raises as `Input.check_unchanged`."""
+        for each in (self.source, self.baselines):
+            if each is not None:
+                each.check_unchanged()
+
 
 def head_artifact(name: str, config: FitConfig, job: Job) -> records.Artifact:
     """Return how the file of a head or baseline is made; options of others do not count."""
     own, path = SAVED_KINDS[name].option, job.artifact.path.parent / FILES[name]
     inputs = [job.source.path]
     if job.baselines is not None and stored_sets(name) != (EMBEDDINGS,):
-        inputs.append(job.baselines)
+        inputs.append(job.baselines.path)
     names = ("fit_on", "calibration", "relative", *([own] if own else []))
     chosen = {name: getattr(config, name) for name in names} | dict(job.limits)
-    return records.Artifact(path, SCHEMA, "fit_heads", chosen, inputs, job.artifact.seed, job.source.known)
+    return records.Artifact(path, SCHEMA, "fit_heads", chosen, inputs, job.artifact.seed, job.artifact.known)
 
 
 def fit_or_load(name: str, data: HeadData, config: FitConfig, job: Job, *, restart: bool) -> fit.CalibratedHead:
@@ -64,5 +69,6 @@ def fit_or_load(name: str, data: HeadData, config: FitConfig, job: Job, *, resta
         fitted = fit.fit_head(name, kind, own, fit.search_head(name, kind, own, config), config)
     made = fit.calibrate(fitted, config)
     if saved_kind is not None and artifact is not None:
-        fit.save(made, artifact, job.source, device=config.device if saved_kind.uses_device else "cpu")
+        job.check_unchanged()
+        fit.save(made, artifact, device=config.device if saved_kind.uses_device else "cpu")
     return made

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.errors import BadInput, StaleInput
 from pipeline.heads.rows import EMBEDDINGS, stored_sets
 from pipeline.inference.saved_heads import EmbeddedBy, SavedHeads, embeddings_record, load_heads, read_summary
-from pipeline.names import MAIN, ON_REQUEST, REFERENCES, RunFile
+from pipeline.names import FILES, MAIN, REFERENCES, RunFile
 from pipeline.storage import freshness, records
 from pipeline.storage.predictions.csv_table import SCHEMA
 from pipeline.storage.protocol import FOLDER, check_part, read_protocol
@@ -80,14 +80,14 @@ def read_saved_head(run: Path, head: str) -> SavedHeads:
     path = records.existing_table(run / RunFile.PREDICTIONS)
     record = freshness.checked_record(path, schema=SCHEMA, force=False)
     summary = read_summary(run, record)
-    usable = [name for name in ON_REQUEST if name in summary["heads"] and stored_sets(name) == (EMBEDDINGS,)]
+    usable = [name for name in FILES if name in summary["heads"] and stored_sets(name) == (EMBEDDINGS,)]
     if head == "auto" and usable:
         head = usable[0]
     if head not in usable:
         raise BadInput(f"{run}: no head '{head}' that takes features alone, only {', '.join(usable) or 'none'}")
     if summary.get("relative") is not None:
         raise BadInput(f"{run}: its heads take features relative to the group (--relative group): use `predict`")
-    inputs = [run / name for name in record["inputs"] if name.endswith(".h5")]
+    inputs = [run / name for name in record["inputs"] if name.endswith(".h5") and Path(name).name != RunFile.BASELINES]
     embedded = next((each for each in inputs if records.record_path(each).is_file()), None)
     made: Mapping[str, Any] = {"options": {}} if embedded is None else records.read_record_alone(embedded)
     return load_heads(run, summary, [head], record=record, embedded=made)

@@ -14,7 +14,7 @@ from pipeline.inference.saved_heads import SavedHeads
 from pipeline.network.engines import Engine
 from pipeline.network.extraction.forward import embed_batches
 from pipeline.network.preprocess import Preprocess
-from pipeline.network.tile_files import TileSource
+from pipeline.network.tile_files import TileFiles
 from pipeline.runtime.progress import progress
 from pipeline.runtime.signals import StopRequest
 from pipeline.storage.embeddings.relative_features import group_codes, sums_of
@@ -34,7 +34,7 @@ class TrainedNetwork(NamedTuple):
 def predict_tiles(
     saved: SavedHeads,
     network: TrainedNetwork | None,
-    prepared: Callable[[Preprocess], TileSource],
+    prepared: Callable[[Preprocess], TileFiles],
     *,
     device: torch.device,
     workers: int,

@@ -119,6 +119,7 @@ class TileFiles(TileSource):
             manifest lists the tiles.
         preprocess: makes the network's input of a tile.
         sources: as `TileSource`; empty: all tiles are of one source.
+        side: in px, of tiles whose texture is compared with that of other tiles; None: any.
         change: maps a tile's checked pixels (h, w, 3) uint8 to the pixels that are normalised and preprocessed, as the
             faults of a scanner precede both.
     """
@@ -131,10 +132,11 @@ class TileFiles(TileSource):
         preprocess: Preprocess,
         *,
         sources: Sequence[Source] = (),
+        side: int | None = None,
         change: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         super().__init__(root, preprocess, sources or [Source()] * len(paths))
-        self.root, self.paths = root, list(paths)
+        self.root, self.paths, self.side = root, list(paths), side
         self.sha256 = None if sha256 is None else list(sha256)
         self.change = change
         self.problems = [""] * len(self.paths)

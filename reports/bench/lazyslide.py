@@ -4,8 +4,8 @@
 
 RUN has a resnet50 that was trained at a known scale. OTHER_VENV has lazyslide, torchvision and safetensors. Each
 command starts Python, finds tissue, cuts it into tiles at the scale of the network, embeds them by --threads threads
-and writes them. Printed are the wall time and the processor time of each command with its processes, which a busy machine
-changes less.
+and writes them. Printed are the wall time and the processor time of each command with its processes, which a busy
+machine changes less.
 """
 
 import argparse

@@ -144,6 +144,7 @@ def test_heads_need_the_record_of_their_baselines_file(fitted: Path) -> None:
     assert softmax.described is None
     with pytest.raises(BadInput, match="no head"):
         read_saved_head(fitted, "fused_svm")
+    assert read_saved_head(fitted, "linear").feature_sets == {EMBEDDINGS}
 
 
 def test_another_baselines_file_fits_heads_on_it_again(fitted: Path) -> None:

@@ -1,5 +1,7 @@
 """Heads on colours and texture predict new tiles and slides as they predicted the tiles of the run."""
 
+import dataclasses
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from pipeline import baselines, fit_heads, predict, robustness, verify
-from pipeline.errors import StaleInput
+from pipeline.errors import BadInput, StaleInput
 from pipeline.inference import tiles as inference
-from pipeline.inference.pixel_features import pixel_preprocess
+from pipeline.inference.pixel_features import describe_slide, pixel_preprocess, tile_side
 from pipeline.names import COLOUR_AND_TEXTURE
 from pipeline.storage import atomic, records
 from pipeline.storage.embeddings.reader import read_embeddings
@@ -22,6 +25,7 @@ from pipeline.storage.predictions.corrupted import blocks, read_robustness
 from pipeline.storage.predictions.csv_table import read_predictions
 from pipeline.storage.predictions.unlabelled import read_predictions as read_tiles
 from pipeline.tiles.corruptions import CORRUPTIONS, Corruption
+from pipeline.tiles.manifest import read_manifest
 from pipeline.tiles.stain_normalisation import REFERENCE
 
 COMMON = ["--device", "cpu", "--threads", "1", "--workers", "0"]
@@ -107,8 +111,9 @@ def slide(run: Path, embedded_slide: Callable[..., Path]) -> tuple[Path, list[st
 def test_a_slide(run: Path, slide: tuple[Path, list[str]], tmp_path: Path) -> None:
     path, names = slide
     known = read_predictions(run / "predictions.csv")
-    for head in ("histogram_handcrafted_svm", "baseline_mean", "fused_xgboost"):
-        assert put(run, "--embeddings", path, "--out", tmp_path / head, "--head", head) == 3  # a tile was lost
+    for head, workers in (("histogram_handcrafted_svm", "3"), ("fused_xgboost", "0")):
+        words = ("--embeddings", path, "--out", tmp_path / head, "--head", head, "--workers", workers)
+        assert put(run, *words) == 3  # a tile was lost
         same(read_tiles(tmp_path / head / "predictions.csv"), known[known["head"] == head], names)
     assert put(run, "--embeddings", path, "--out", tmp_path / "all", "--head", "all") == 3
     heads = ["softmax", "svm", "fused_svm", "fused_xgboost", "mean", "fused_mean"]
@@ -124,6 +129,67 @@ def test_a_slide_that_is_gone_or_changed(
     capfd.readouterr()
     assert put(run, *words, "--head", "fused_svm") == 1
     assert "mosaic.png: missing or changed" in one_line(capfd.readouterr().err)
+
+
+def test_a_slide_that_cannot_be_read_again(run: Path, slide: tuple[Path, list[str]]) -> None:
+    """Its tiles are read at another size than by `extract`, perhaps from a damaged level."""
+    path = run.parent / "mosaic.png"
+    path.write_bytes(path.read_bytes()[:-20_000])
+    made = atomic.sha256_file(path)
+    slide_info = read_embeddings(slide[0], with_features=False)
+    assert slide_info.slide is not None
+    content = dataclasses.replace(slide_info, slide=dataclasses.replace(slide_info.slide, slide_sha256=made))
+    saved: Any = SimpleNamespace(
+        described={"options": {"baseline_px": 16}, "seed": 0, "details": {}}, feature_sets={"handcrafted"}
+    )
+    manifest = read_manifest(run / "manifest.csv")
+    with pytest.raises(BadInput, match="11 of 11 tiles cannot be read for colours and texture: take a head without"):
+        describe_slide(saved, content, path, manifest, device=torch.device("cpu"), workers=2)
+
+
+def test_texture_needs_tiles_of_the_size_of_the_run(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tiles := tmp_path / "large").mkdir()
+    for path in sorted((run.parent / "tiles").rglob("*.png"))[:3]:
+        with Image.open(path) as image:
+            image.resize((48, 48)).save(tiles / path.name)
+    for head in ("handcrafted_xgboost", "fused_svm"):
+        assert put(run, "--tiles", tiles, "--out", tmp_path / head, "--head", head) == 1
+        assert "48x48 px, but the run's tiles have 32x32 px" in one_line(capfd.readouterr().err)
+    assert put(run, "--tiles", tiles, "--out", tmp_path / "colours", "--head", "histogram_svm") == 0
+
+
+def test_tiles_of_several_sizes_have_no_scale_for_a_slide(run: Path, slide: tuple[Path, list[str]]) -> None:
+    manifest = read_manifest(run / "manifest.csv")
+    assert tile_side(manifest) == 32
+    manifest.table.loc[3, "width"] = 40
+    assert tile_side(manifest) is None
+    saved: Any = SimpleNamespace(feature_sets={"handcrafted"}, described={})
+    content = read_embeddings(slide[0], with_features=False)
+    words: dict[str, Any] = {"device": torch.device("cpu"), "workers": 0}
+    with pytest.raises(BadInput, match="its tiles have several sizes"):
+        describe_slide(saved, content, run.parent / "mosaic.png", manifest, **words)
+    saved = SimpleNamespace(
+        feature_sets={"colour_histogram"}, described={"options": {"baseline_px": 16}, "seed": 0, "details": {}}
+    )
+    found = describe_slide(saved, content, run.parent / "mosaic.png", manifest, **words)
+    assert found["colour_histogram"].shape == (11, 512)
+
+
+def test_saved_baselines_are_not_fitted_again(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    again = ["--run", str(run), *COMMON, "--rounds", "4", "--heads", "svm"]
+    capfd.readouterr()
+    assert fit_heads.main(again) == 0  # other heads: predictions are made again
+    messages = capfd.readouterr().err
+    assert not re.search(r"(histogram_svm|linear|untrained_svm) fitted", messages)
+    assert "current, " in messages
+    assert baselines.main(["--run", str(run), *COMMON, "--baseline-px", "20"]) == 0
+    capfd.readouterr()
+    assert fit_heads.main(again) == 0
+    messages = capfd.readouterr().err
+    assert re.search("histogram_svm fitted", messages)
+    assert not re.search("(linear|svm|xgboost) fitted", messages.replace("_svm", "").replace("_xgboost", ""))
 
 
 def test_baselines_without_a_file_are_no_choice(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -163,6 +229,9 @@ def test_tiles_are_prepared_as_the_record_of_baselines_states() -> None:
 
     assert (prepared().size, prepared().stains) == (24, None)
     assert prepared(details={"normalised": {"sources": 3}}).stains == REFERENCE
-    for record in ({"options": {}}, {"seed": None}):
-        with pytest.raises(StaleInput, match="names no baseline_px or seed"):
+    for record in (
+        *({"options": {}}, {"options": {"baseline_px": 0}}, {"options": {"baseline_px": True}}),
+        *({"options": {"baseline_px": 2_000_000}}, {"seed": None}, {"seed": 2**70}, {"seed": -1}),
+    ):
+        with pytest.raises(StaleInput, match="has no baseline_px or seed"):
             prepared(**record)

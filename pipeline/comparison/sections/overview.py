@@ -78,8 +78,10 @@ def _application(data: ReportData) -> list[Text]:
     head = data.verdict.recommended
     if head is None or head in RUN_ONLY or "pixels" in (data.encoder or {}):  # imported rows have no network
         return []
-    run = "--run RUN" if data.protocol is None else "--run RUN/parts/PART (a network of one part)"
-    return [Text(f"For new tiles: python -m pipeline.predict {run} --head {head} --tiles FOLDER.")]
+    untested = data.corrupted is not None and head not in set(data.corrupted["head"])
+    notes = [Text("The section on robustness does not test it.")] if untested else []
+    of_part = "" if data.protocol is None else ", where RUN is a folder in parts/, with one network"
+    return [Text(f"For new tiles: python -m pipeline.predict --head {head} --tiles FOLDER --run RUN{of_part}."), *notes]
 
 
 def _what(data: ReportData) -> str:

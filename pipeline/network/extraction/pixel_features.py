@@ -4,7 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -48,25 +48,30 @@ class Described:
     """(512,) float32."""
 
     handcrafted: np.ndarray
-    """(D,) float32."""
+    """(D,) float32; zeros unless it is wanted."""
 
     pixels: np.ndarray
-    """(px, px, 3) uint8: the network's input."""
+    """(px, px, 3) uint8: the network's input; zeros unless its features are wanted."""
+
+    sides: tuple[int, int]
+    """Height and width of the tile in px."""
 
 
-def describe(tiles: TileSource, row: int) -> Described:
-    """Decode one tile, once, and compute all that needs no network."""
+def describe(tiles: TileSource, row: int, sets: Collection[str]) -> Described:
+    """Decode one tile, once, and compute what the wanted feature sets need, without the network."""
+    texture, empty = np.zeros(len(HANDCRAFTED_NAMES), np.float32), np.zeros((tiles.size, tiles.size, 3), np.uint8)
     try:
         pixels, digest = tiles.read_normalised(row)
     except BadTile as error:
-        floats = np.zeros(N_COLOURS, np.float32), np.zeros(len(HANDCRAFTED_NAMES), np.float32)
-        empty = np.zeros((tiles.size, tiles.size, 3), np.uint8)
-        return Described(row, status_of(str(error)), str(error), np.zeros(32, np.uint8), *floats, empty)
-    found = colour_histogram(pixels), handcrafted_features(pixels), tiles.preprocess.apply(pixels)
-    return Described(row, OK, "", np.frombuffer(digest, np.uint8), *found)
+        colours, no_hash = np.zeros(N_COLOURS, np.float32), np.zeros(32, np.uint8)
+        return Described(row, status_of(str(error)), str(error), no_hash, colours, texture, empty, (0, 0))
+    texture = handcrafted_features(pixels) if "handcrafted" in sets else texture
+    resized = tiles.preprocess.apply(pixels) if "untrained" in sets else empty
+    sides, sha256 = (pixels.shape[0], pixels.shape[1]), np.frombuffer(digest, np.uint8)
+    return Described(row, OK, "", sha256, colour_histogram(pixels), texture, resized, sides)
 
 
-def describe_all(tiles: TileSource, *, workers: int) -> Generator[Described]:
+def describe_all(tiles: TileSource, sets: Collection[str], *, workers: int) -> Generator[Described]:
     """Yield the tiles in order, described ahead by threads; memory does not grow with their number.
 
     Threads, not processes: texture is compiled code that works outside the interpreter's lock, and a killed run leaves
@@ -76,7 +81,7 @@ def describe_all(tiles: TileSource, *, workers: int) -> Generator[Described]:
     pool = ThreadPoolExecutor(max(1, workers))
     try:
         for row in range(len(tiles)):
-            waiting.append(pool.submit(describe, tiles, row))
+            waiting.append(pool.submit(describe, tiles, row, sets))
             if len(waiting) > AHEAD * max(1, workers):
                 yield waiting.popleft().result()
         while waiting:
@@ -103,13 +108,21 @@ def untrained_engine(model: Model, device: torch.device) -> Engine:
 
 
 def described_blocks(
-    tiles: TileSource, engine: Engine | None, *, workers: int, max_bad: float, label: str, lost: str
+    tiles: TileSource,
+    engine: Engine | None,
+    sets: Collection[str],
+    *,
+    workers: int,
+    max_bad: float,
+    label: str,
+    lost: str,
 ) -> Generator[tuple[list[Described], np.ndarray]]:
     """Yield blocks of at most `BATCH` tiles in order, and their features of the untrained network.
 
     Args:
         tiles: N tiles, prepared for the untrained network.
         engine: the untrained network; None: its features are (n, 0).
+        sets: wanted feature sets.
         workers: threads.
         max_bad: largest share of tiles that cannot be used.
         label: of the progress bar.
@@ -132,7 +145,7 @@ def described_blocks(
     with (
         StopRequest() as stop,
         progress(n, unit="tile", label=label) as bar,
-        contextlib.closing(describe_all(tiles, workers=workers)) as described,
+        contextlib.closing(describe_all(tiles, sets, workers=workers)) as described,
     ):
         inputs = pixels(described)
         none = ((np.zeros((len(batch), 0), np.float32), None) for batch in inputs)

@@ -18,15 +18,12 @@ class SlideTiles(TileSource):
         slide: open; each process that reads opens it again.
         coords: (N, 2) int32, x and y of the upper left corners in level-0 px.
         side: side of a tile in level-0 px.
-        preprocess: makes the network's input of a tile, which is hashed before.
-        read_px: side in px at which a tile is read; default: that of `preprocess`.
+        preprocess: makes the network's input of a tile, which is read at its size and hashed before.
     """
 
-    def __init__(
-        self, slide: Slide, coords: np.ndarray, *, side: int, preprocess: Preprocess, read_px: int | None = None
-    ) -> None:
+    def __init__(self, slide: Slide, coords: np.ndarray, *, side: int, preprocess: Preprocess) -> None:
         super().__init__(slide.path, preprocess, [Source()] * len(coords))
-        self.slide, self.coords, self.side, self.read_px = slide, coords, side, read_px or preprocess.size
+        self.slide, self.coords, self.side = slide, coords, side
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -39,5 +36,5 @@ class SlideTiles(TileSource):
     def read(self, row: int) -> tuple[np.ndarray, bytes]:
         """See `TileSource`."""
         x, y = (int(value) for value in self.coords[row])
-        pixels = self.slide.read_tile(x, y, self.side, self.read_px)
+        pixels = self.slide.read_tile(x, y, self.side, self.preprocess.size)
         return pixels, pixel_hash(pixels)
