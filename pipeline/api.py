@@ -54,7 +54,7 @@ def load_head(run: Location, head: str = "auto") -> "FittedHead":
 
     Args:
         run: the run folder, or one part of a plan.
-        head: logistic, svm or xgboost; auto: the first one that the run has.
+        head: logistic, svm, xgboost or linear; auto: the first one that the run has.
 
     Raises:
         BadInput: no such head, or one that needs more than the features of a tile.
@@ -210,7 +210,7 @@ class FittedHead(ClassifierMixin, _ByPath):
 
     Args:
         run: the run folder, or one part of a plan.
-        head: logistic, svm or xgboost; auto: the first one that the run has.
+        head: logistic, svm, xgboost or linear; auto: the first one that the run has.
     """
 
     _loaded = ("_saved",)

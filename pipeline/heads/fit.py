@@ -275,10 +275,11 @@ def predict_all(heads: Mapping[str, CalibratedHead], data: HeadData) -> Iterator
     return with_means(fitted(), {name: made.facts for name, made in heads.items() if made.head is None})
 
 
-def save(made: CalibratedHead, artifact: records.Artifact, *, device: str) -> None:
-    """Write the file of a head and its record, so that the head outlasts an interruption of the command."""
+def save(made: CalibratedHead, artifact: records.Artifact, check_inputs: Callable[[], object], *, device: str) -> None:
+    """Write the file of a head, check its inputs, and write its record: the head outlasts an interruption."""
     cast("SavableHead", made.head).save(artifact.path)  # heads of SAVED_KINDS are
     made.facts["bytes"] = artifact.path.stat().st_size
+    check_inputs()
     records.write_record(artifact, details=made.facts, device=device)
     seconds = made.facts["search_seconds"] + made.facts["fit_seconds"]
     log.info(f"fit_heads: {artifact.path.stem} fitted in {seconds:.0f} s")

@@ -69,6 +69,5 @@ def fit_or_load(name: str, data: HeadData, config: FitConfig, job: Job, *, resta
         fitted = fit.fit_head(name, kind, own, fit.search_head(name, kind, own, config), config)
     made = fit.calibrate(fitted, config)
     if saved_kind is not None and artifact is not None:
-        job.check_unchanged()
-        fit.save(made, artifact, device=config.device if saved_kind.uses_device else "cpu")
+        fit.save(made, artifact, job.check_unchanged, device=config.device if saved_kind.uses_device else "cpu")
     return made

@@ -154,6 +154,23 @@ def test_another_baselines_file_fits_heads_on_it_again(fitted: Path) -> None:
     assert list(records.read_record(fitted / "heads/linear.skops")["inputs"]) == ["../embeddings.h5"]
 
 
+@pytest.mark.fault("an input that changed since")
+def test_a_head_of_baselines_that_were_replaced_meanwhile_gets_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = with_baselines(make_run(tmp_path / "run"))
+    save = Svm.save
+
+    def save_late(self: Svm, path: Path) -> None:
+        save(self, path)
+        (run / "baselines.h5").write_bytes(b"another")
+
+    monkeypatch.setattr(Svm, "save", save_late)
+    assert fit(run, "--heads", "fused_svm") == 1
+    assert "baselines.h5: was " in capsys.readouterr().err
+    assert [path.name for path in (run / "heads").iterdir()] == ["fused_svm.skops"]
+
+
 def test_without_baselines_it_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(tmp_path / "run")
     assert fit(run, "--heads", "fused_svm") == 1
