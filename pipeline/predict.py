@@ -11,6 +11,7 @@ ground truth. In a cross-validation plan the heads are those of the part whose n
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -101,7 +102,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     from pipeline.inference.find_heads import folder_of_network, read_heads
     from pipeline.inference.groups import group_rule, slide_csv
     from pipeline.inference.outliers import fit_rejection, outlier_scores
-    from pipeline.inference.pixel_features import describe_slide
+    from pipeline.inference.pixel_features import describe_slide, why_no_description
     from pipeline.inference.saved_heads import EmbeddedBy
     from pipeline.maps.build import build_maps, read_thumbnail
     from pipeline.maps.geojson import OTHERWISE, Objects
@@ -122,7 +123,9 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     model = content.attrs["model_sha256"]
     place = folder_of_network(common.run, EmbeddedBy(model, str(path), EMBED_SLIDE))
     network = EmbeddedBy(model, f"the network of {path}", EMBED_SLIDE)
-    saved = read_heads(place, options.head, network, force=common.force)
+    slide, source = content.slide, slide_of(path, record, content.slide)
+    no_pixels = functools.partial(why_no_description, source, place / RunFile.MANIFEST)
+    saved = read_heads(place, options.head, network, force=common.force, no_pixels=no_pixels)
     if content.classes != saved.classes:
         raise BadInput(
             f"{path}: its classes ({', '.join(content.classes)}) are not those of the heads "
@@ -138,12 +141,10 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
     rule = group_rule(common.run, content.classes, force=common.force)
     truth = None
     if options.truth is not None:
-        truth = read_ground_truth(options.truth, content.classes, content.slide)
+        truth = read_ground_truth(options.truth, content.classes, slide)
         inputs += [options.truth, description_path(options.truth)]
     words = chosen(options) | {"groups": rule and dataclasses.asdict(rule)}
     artifact = records.Artifact(out / RunFile.PREDICTIONS, unlabelled.SCHEMA, "predict", words, inputs)
-    slide = content.slide
-    source = slide_of(path, record, slide)
     check_same_content(artifact.path, source, sha256=slide.slide_sha256, restart=common.restart)
     code = EXIT_OK if ok.all() else EXIT_SKIPPED
     if freshness.reusable_record(artifact, restart=common.restart) is not None:
@@ -156,9 +157,6 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
         manifest, workers = read_manifest(place / RunFile.MANIFEST), n_workers(common.workers)
         described = describe_slide(saved, content, source, manifest, device=device, workers=workers)
     outputs = predict_rows(saved, content, path, described)
-    sources = {file.name: atomic.sha256_file(file) for file in saved.files}
-    if saved.described is not None:
-        sources[RunFile.BASELINES] = saved.described["sha256"]
     outliers = None if rejection is None else (rejection, outlier_scores(rejection, content, path))
     maps = build_maps(
         content,
@@ -166,7 +164,7 @@ def predict_slide(common: Common, options: PredictOptions, path: Path, out: Path
         truth,
         details=record["details"],
         fitted_on=saved.embedded,
-        sources=sources,
+        sources=saved.sources,
         outliers=outliers,
     )
     kept = [tile for tile, used in zip(content.tile_id, ok, strict=True) if used]

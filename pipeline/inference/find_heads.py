@@ -1,13 +1,14 @@
 """Find the saved heads of a run, or of the part of its plan whose network made some embeddings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BadInput, StaleInput
 from pipeline.heads.rows import EMBEDDINGS, stored_sets
 from pipeline.inference.saved_heads import EmbeddedBy, SavedHeads, embeddings_record, load_heads, read_summary
-from pipeline.names import FILES, MAIN, REFERENCES, RunFile
+from pipeline.names import FILES, FUSED, MAIN, REFERENCES, RunFile
+from pipeline.runtime.console import log
 from pipeline.storage import freshness, records
 from pipeline.storage.predictions.csv_table import SCHEMA
 from pipeline.storage.protocol import FOLDER, check_part, read_protocol
@@ -38,7 +39,9 @@ def folder_of_network(run: Path, network: EmbeddedBy) -> Path:
     )
 
 
-def read_heads(run: Path, head: str, network: EmbeddedBy, *, force: bool) -> SavedHeads:
+def read_heads(
+    run: Path, head: str, network: EmbeddedBy, *, force: bool, no_pixels: Callable[[], str] = str
+) -> SavedHeads:
     """Load a head of a run or part, or all, for embeddings by a network.
 
     Args:
@@ -46,6 +49,7 @@ def read_heads(run: Path, head: str, network: EmbeddedBy, *, force: bool) -> Sav
         head: a name, "auto" for the reference, or "all".
         network: network of the embeddings to predict.
         force: use heads although one of their inputs has changed.
+        no_pixels: returns why colours and texture cannot be measured, or "": "all" then omits fused heads.
 
     Raises:
         BadInput: the run has no head of that name.
@@ -59,6 +63,10 @@ def read_heads(run: Path, head: str, network: EmbeddedBy, *, force: bool) -> Sav
         freshness.check_inputs_unchanged(path, record)
     summary = read_summary(run, record)
     all_names = [name for name in MAIN if name in summary["heads"]]
+    fused = [name for name in all_names if name in FUSED]
+    if head == "all" and fused and (why := no_pixels()):
+        log.warning(f"predict: {', '.join(fused)} are left out: {why}")
+        all_names = [name for name in all_names if name not in FUSED]
     names = {"all": all_names, "auto": _reference(summary)}.get(head, [head])
     return load_heads(run, summary, names, record=record, embedded=embedded)
 

@@ -17,11 +17,14 @@ from pipeline.runtime.console import log
 from pipeline.storage import atomic
 from pipeline.storage.embeddings.reader import OK, Embeddings
 from pipeline.tiles.decoding import square_name
-from pipeline.tiles.manifest import Manifest
+from pipeline.tiles.manifest import Manifest, read_manifest
 from pipeline.tiles.stain_normalisation import REFERENCE
 
 TEXTURE = "handcrafted"
 """The feature set that is measured per pixel of the stored tile, so that it needs tiles of the run's size."""
+
+
+NO_SCALE = "{}: its tiles have several sizes, so that a slide cannot be read at the scale of their texture"
 
 
 def pixel_preprocess(saved: SavedHeads) -> Preprocess:
@@ -41,6 +44,13 @@ def tile_side(manifest: Manifest) -> int | None:
     """Return the side in px of the run's tiles; None if they differ or are not square."""
     sides = manifest.readable[["width", "height"]].to_numpy().ravel()
     return int(sides[0]) if len(set(sides)) == 1 else None
+
+
+def why_no_description(slide: Path, manifest: Path) -> str:
+    """Return why colours and texture of a slide cannot be measured: no slide, or no scale; "" if they can."""
+    if not slide.is_file():
+        return f"{slide} is missing, and its tiles are needed for colours and texture"
+    return "" if tile_side(read_manifest(manifest)) else NO_SCALE.format(manifest)
 
 
 def describe_tiles(
@@ -126,10 +136,7 @@ def describe_slide(
         )
     side = tile_side(manifest)
     if side is None and TEXTURE in saved.feature_sets:
-        raise BadInput(
-            f"{manifest.path}: its tiles have several sizes, so that their texture has no scale that a slide could be "
-            f"read at: {other}"
-        )
+        raise BadInput(f"{NO_SCALE.format(manifest.path)}: {other}")
     px = side or info.tile_px
     names = [square_name(x, y, side=info.patch_size_level0, px=px) for x, y in coords[content.status == OK].tolist()]
     tiles = TileFiles(slide, names, None, pixel_preprocess(saved)).fit_colours(workers=workers)

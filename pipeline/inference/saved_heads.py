@@ -73,6 +73,12 @@ class SavedHeads:
         return str(stored)
 
     @property
+    def sources(self) -> dict[str, str]:
+        """SHA-256 of the files that were read, and of the baselines.h5 that the heads were fitted on, by name."""
+        found = {file.name: atomic.sha256_file(file) for file in self.files}
+        return found if self.described is None else found | {RunFile.BASELINES: self.described["sha256"]}
+
+    @property
     def feature_sets(self) -> frozenset[str]:
         """The feature sets that the heads take: embeddings, and those of baselines.h5."""
         return frozenset(name for head in self.heads for name in stored_sets(head))

@@ -16,8 +16,9 @@ from PIL import Image
 
 from pipeline import baselines, fit_heads, predict, robustness, verify
 from pipeline.errors import BadInput, StaleInput
+from pipeline.inference import pixel_features
 from pipeline.inference import tiles as inference
-from pipeline.inference.pixel_features import describe_slide, pixel_preprocess, tile_side
+from pipeline.inference.pixel_features import describe_slide, pixel_preprocess, tile_side, why_no_description
 from pipeline.names import COLOUR_AND_TEXTURE
 from pipeline.storage import atomic, records
 from pipeline.storage.embeddings.reader import read_embeddings
@@ -129,6 +130,12 @@ def test_a_slide_that_is_gone_or_changed(
     capfd.readouterr()
     assert put(run, *words, "--head", "fused_svm") == 1
     assert "mosaic.png: missing or changed" in one_line(capfd.readouterr().err)
+    (run.parent / "mosaic.png").unlink()
+    assert put(run, *words, "--head", "all", "--restart") == 3
+    messages = capfd.readouterr().err
+    assert "fused_svm, fused_xgboost, fused_mean are left out: " in messages
+    assert "mosaic.png is missing" in messages
+    assert set(read_tiles(tmp_path / "out" / "predictions.csv")["head"]) == {"softmax", "svm", "mean"}
 
 
 def test_a_slide_that_cannot_be_read_again(run: Path, slide: tuple[Path, list[str]]) -> None:
@@ -160,11 +167,16 @@ def test_texture_needs_tiles_of_the_size_of_the_run(
     assert put(run, "--tiles", tiles, "--out", tmp_path / "colours", "--head", "histogram_svm") == 0
 
 
-def test_tiles_of_several_sizes_have_no_scale_for_a_slide(run: Path, slide: tuple[Path, list[str]]) -> None:
+def test_tiles_of_several_sizes_have_no_scale_for_a_slide(
+    run: Path, slide: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     manifest = read_manifest(run / "manifest.csv")
     assert tile_side(manifest) == 32
+    assert not why_no_description(run.parent / "mosaic.png", run / "manifest.csv")
     manifest.table.loc[3, "width"] = 40
     assert tile_side(manifest) is None
+    monkeypatch.setattr(pixel_features, "read_manifest", lambda _: manifest)
+    assert "its tiles have several sizes" in why_no_description(run.parent / "mosaic.png", run / "manifest.csv")
     saved: Any = SimpleNamespace(feature_sets={"handcrafted"}, described={})
     content = read_embeddings(slide[0], with_features=False)
     words: dict[str, Any] = {"device": torch.device("cpu"), "workers": 0}
