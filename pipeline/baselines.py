@@ -104,6 +104,7 @@ def compute(
         tiles,
         engine,
         FEATURES,
+        skipped=skipped,
         workers=n_workers(common.workers),
         max_bad=common.max_bad,
         label="baselines",
@@ -115,7 +116,6 @@ def compute(
             for name in ("sha256", "status", "colour_histogram", "handcrafted"):
                 rows[name] = [getattr(tile, name) for tile in block]
             rows["untrained"] = seen
-            skipped |= {tile.row: tile.problem for tile in block if tile.problem}
             yield rows
 
 

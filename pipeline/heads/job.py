@@ -57,17 +57,21 @@ def head_artifact(name: str, config: FitConfig, job: Job) -> records.Artifact:
 
 def fit_or_load(name: str, data: HeadData, config: FitConfig, job: Job, *, restart: bool) -> fit.CalibratedHead:
     """Return a head or baseline, loaded if its file is current; else fitted, calibrated and saved if it has a file."""
-    saved_kind, kind, own = SAVED_KINDS.get(name), KINDS[name], data.splits[features_of(name)]
-    artifact = None if saved_kind is None else head_artifact(name, config, job)
-    if saved_kind is not None and artifact is not None:
-        record = freshness.reusable_record(artifact, restart=restart)
-        if record is not None:
-            return fit.CalibratedHead(saved_kind.load(artifact.path), record["details"])
-    if name in BASELINES:
-        fitted = fit.fit_baseline(name, kind, own, config)
-    else:
-        fitted = fit.fit_head(name, kind, own, fit.search_head(name, kind, own, config), config)
-    made = fit.calibrate(fitted, config)
-    if saved_kind is not None and artifact is not None:
-        fit.save(made, artifact, job.check_unchanged, device=config.device if saved_kind.uses_device else "cpu")
+    if name not in SAVED_KINDS:
+        return _fitted(name, data, config)
+    kind, artifact = SAVED_KINDS[name], head_artifact(name, config, job)
+    record = freshness.reusable_record(artifact, restart=restart)
+    if record is not None:
+        return fit.CalibratedHead(kind.load(artifact.path), record["details"])
+    made = _fitted(name, data, config)
+    fit.save(made, artifact, job.check_unchanged, device=config.device if kind.uses_device else "cpu")
     return made
+
+
+def _fitted(name: str, data: HeadData, config: FitConfig) -> fit.CalibratedHead:
+    """Return a head or baseline, fitted and calibrated."""
+    kind, own = KINDS[name], data.splits[features_of(name)]
+    if name in BASELINES:
+        return fit.calibrate(fit.fit_baseline(name, kind, own, config), config)
+    searched = fit.search_head(name, kind, own, config)
+    return fit.calibrate(fit.fit_head(name, kind, own, searched, config), config)

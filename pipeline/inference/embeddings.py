@@ -51,7 +51,7 @@ def predict_rows(
             bar.update(len(block))
             if stop.signum:
                 raise stop.interrupted("no map was written")
-    return joined(blocks, saved)
+    return concatenated(blocks, saved)
 
 
 def _centre_of_slide(
@@ -79,7 +79,7 @@ def _centre_of_slide(
     return found
 
 
-def joined(blocks: "list[dict[str, HeadOutput]]", saved: "SavedHeads") -> "dict[str, HeadOutput]":
+def concatenated(blocks: "list[dict[str, HeadOutput]]", saved: "SavedHeads") -> "dict[str, HeadOutput]":
     """Return each head's output for all blocks of rows."""
     import numpy as np
 

@@ -23,8 +23,8 @@ from pipeline.tiles.stain_normalisation import REFERENCE
 TEXTURE = "handcrafted"
 """The feature set that is measured per pixel of the stored tile, so that it needs tiles of the run's size."""
 
-
 NO_SCALE = "{}: its tiles have several sizes, so that a slide cannot be read at the scale of their texture"
+"""Why texture of a slide cannot be measured, with the manifest to fill in."""
 
 
 def pixel_preprocess(saved: SavedHeads) -> Preprocess:
@@ -83,9 +83,11 @@ def describe_tiles(
     if "untrained" in sets and saved.described is not None:
         engine = untrained_engine(build_untrained(saved.described["seed"], tiles.size), device)
     label, lost = f"{label} colours and texture", "nothing was written"
-    blocks = described_blocks(tiles, engine, sets, workers=workers, max_bad=max_bad, label=label, lost=lost)
-    parts: dict[str, list[np.ndarray]] = {"colour_histogram": [], TEXTURE: [], "untrained": []}
     problems: dict[int, str] = {}
+    blocks = described_blocks(
+        tiles, engine, sets, skipped=problems, workers=workers, max_bad=max_bad, label=label, lost=lost
+    )
+    parts: dict[str, list[np.ndarray]] = {"colour_histogram": [], TEXTURE: [], "untrained": []}
     with contextlib.closing(blocks):
         for block, seen in blocks:
             for tile in block:
@@ -98,7 +100,6 @@ def describe_tiles(
             parts["colour_histogram"] += [tile.colour_histogram for tile in block]
             parts[TEXTURE] += [tile.handcrafted for tile in block]
             parts["untrained"] += list(seen)
-            problems |= {tile.row: tile.problem for tile in block if tile.problem}
     return {name: np.stack(rows) for name, rows in parts.items() if name in sets}, problems
 
 

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pipeline.errors import BadInput
 from pipeline.heads.rows import EMBEDDINGS
-from pipeline.inference.embeddings import joined
+from pipeline.inference.embeddings import concatenated
 from pipeline.inference.pixel_features import describe_tiles, pixel_preprocess
 from pipeline.inference.saved_heads import SavedHeads
 from pipeline.network.engines import Engine
@@ -89,11 +88,7 @@ def predict_tiles(
             features.append(batch_features.astype(saved.dtype).astype(np.float32))
             logits.append(batch_logits)
             skipped |= {row: text for row, text in zip(batch.rows, batch.problems, strict=True) if text}
-            if len(skipped) > max_bad * len(tiles):
-                raise BadInput(
-                    f"{tiles.place}: {len(skipped)} of {len(tiles)} tiles or more cannot be used, above --max-bad "
-                    f"{max_bad:g}; the first: {skipped[min(skipped)]}"
-                )
+            tiles.check_share(skipped, max_bad=max_bad)
             bar.update(len(batch.rows))
             if stop.signum:
                 raise stop.interrupted("nothing was written")
@@ -101,7 +96,7 @@ def predict_tiles(
                 predict_block()
     if logits:
         predict_block()
-    return joined(blocks, saved), skipped
+    return concatenated(blocks, saved), skipped
 
 
 def _centre_of_groups(

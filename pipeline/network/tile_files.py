@@ -2,14 +2,14 @@
 
 import abc
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from pipeline.errors import BadTile
+from pipeline.errors import BadInput, BadTile
 from pipeline.markup.number_format import count
 from pipeline.network.preprocess import Preprocess
 from pipeline.runtime.console import list_names, log
@@ -60,6 +60,27 @@ class TileSource(Dataset[Item], abc.ABC):
     @abc.abstractmethod
     def name(self, row: int) -> str:
         """Return the file or position of a tile, for messages."""
+
+    def check_share(
+        self, skipped: Mapping[int, str], *, max_bad: float, n_tiles: int | None = None, note: str = ""
+    ) -> None:
+        """Check that no more tiles are skipped than `max_bad` allows.
+
+        Args:
+            skipped: row -> why its tile cannot be used.
+            max_bad: largest share.
+            n_tiles: of how many tiles; None: of these.
+            note: behind the share in the message.
+
+        Raises:
+            BadInput: too many; names the first.
+        """
+        n = len(self) if n_tiles is None else n_tiles
+        if len(skipped) > max_bad * n:
+            raise BadInput(
+                f"{self.place}: {len(skipped)} of {n} tiles or more cannot be used, above --max-bad {max_bad:g}{note}; "
+                f"the first: {skipped[min(skipped)]}"
+            )
 
     def promising(self) -> Sequence[int]:
         """Return the rows that are not known to be unreadable."""

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
-from pipeline.errors import BadInput, BadTile, PipelineError
+from pipeline.errors import BadTile, PipelineError
 from pipeline.network.engines import Engine, build_engine
 from pipeline.network.extraction.resumable_rows import status_of
 from pipeline.network.model_file import Model
@@ -112,6 +112,7 @@ def described_blocks(
     engine: Engine | None,
     sets: Collection[str],
     *,
+    skipped: dict[int, str],
     workers: int,
     max_bad: float,
     label: str,
@@ -123,6 +124,7 @@ def described_blocks(
         tiles: N tiles, prepared for the untrained network.
         engine: the untrained network; None: its features are (n, 0).
         sets: wanted feature sets.
+        skipped: gets row -> problem of each tile that cannot be used, whose rows are zeros.
         workers: threads.
         max_bad: largest share of tiles that cannot be used.
         label: of the progress bar.
@@ -133,8 +135,6 @@ def described_blocks(
         BadInput: too many tiles cannot be used; names the first.
         PipelineError: the network gives a number that is not finite; names the tile.
     """
-    n, bad = len(tiles), 0
-    first_problem = ""
     under_way: collections.deque[list[Described]] = collections.deque()
 
     def pixels(described: Iterator[Described]) -> Iterator[torch.Tensor]:
@@ -144,7 +144,7 @@ def described_blocks(
 
     with (
         StopRequest() as stop,
-        progress(n, unit="tile", label=label) as bar,
+        progress(len(tiles), unit="tile", label=label) as bar,
         contextlib.closing(describe_all(tiles, sets, workers=workers)) as described,
     ):
         inputs = pixels(described)
@@ -154,16 +154,12 @@ def described_blocks(
             for i, tile in enumerate(block):
                 if tile.problem:
                     seen[i] = 0
-                    bad, first_problem = bad + 1, first_problem or tile.problem
+                    skipped[tile.row] = tile.problem
                 elif not np.isfinite(seen[i]).all():
                     raise PipelineError(
                         f"{tiles.name(tile.row)}: the untrained network's features are not finite: give another --seed"
                     )
-            if bad > max_bad * n:
-                raise BadInput(
-                    f"{tiles.place}: {bad} of {n} tiles or more cannot be used, above --max-bad {max_bad:g}; "
-                    f"the first: {first_problem}"
-                )
+            tiles.check_share(skipped, max_bad=max_bad)
             yield block, seen
             bar.update(len(block))
             if stop.signum:

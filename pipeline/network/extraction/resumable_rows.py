@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from pipeline.errors import BadInput
 from pipeline.network.engines import Engine
 from pipeline.network.extraction.forward import embed_batches
 from pipeline.network.tile_files import CHANGED_PIXELS, TileSource
@@ -35,7 +34,7 @@ def embed_missing_rows(
     done, skipped = read_problems_again(partial, tiles)
     if done:
         log.info(f"extract: continuing after row {done} of {len(tiles)}")
-    check_share(skipped, tiles, max_bad=max_bad, n_tiles=n_tiles)
+    tiles.check_share(skipped, max_bad=max_bad, n_tiles=n_tiles, note=" (the rows so far are kept)")
     with (
         StopRequest(echoes=n_ranks() > 1) as stop,
         progress(len(tiles), unit="tile", label="extract", done=done) as bar,
@@ -49,7 +48,7 @@ def embed_missing_rows(
                     skipped[batch.rows[i]] = problem
             partial.append(rows)
             bar.update(len(rows))
-            check_share(skipped, tiles, max_bad=max_bad, n_tiles=n_tiles)
+            tiles.check_share(skipped, max_bad=max_bad, n_tiles=n_tiles, note=" (the rows so far are kept)")
             if stop.signum:
                 raise stop.interrupted(f"{batch.rows[-1] + 1} of {len(tiles)} rows are kept")
     return skipped
@@ -79,16 +78,3 @@ def status_of(problem: str) -> int:
     if not problem:
         return OK
     return CHANGED if problem.endswith(CHANGED_PIXELS) else UNREADABLE
-
-
-def check_share(skipped: dict[int, str], tiles: TileSource, *, max_bad: float, n_tiles: int) -> None:
-    """Check that no more tiles are skipped than `max_bad` allows of all tiles.
-
-    Raises:
-        BadInput: too many; names the first.
-    """
-    if len(skipped) > max_bad * n_tiles:
-        raise BadInput(
-            f"{tiles.place}: {len(skipped)} of {n_tiles} tiles or more cannot be used, above --max-bad {max_bad:g} "
-            f"(the rows so far are kept); the first: {skipped[min(skipped)]}"
-        )
