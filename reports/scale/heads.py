@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100, help="of XGBoost, at most")
     parser.add_argument("--threads", type=int, default=0, help="default: all cores")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=Path, default=Path("reports/scale/work"), help="for runs; removed one by one")
+    parser.add_argument("--work", type=Path, default=Path("reports/scale/runs"), help="for runs; removed one by one")
     parser.add_argument("--out", type=Path, default=HERE / "heads.csv")
     args = parser.parse_args()
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=HERE).stdout.strip()  # noqa: S607
